@@ -1,0 +1,48 @@
+# One command a line of work; `make` alone lists them.
+
+PYTHON ?= python3
+BACKENDS ?= torch,oneflow,mindspore
+OUT ?= runs/demo
+PYTEST_ARGS ?=
+
+comma := ,
+backends := $(subst $(comma), ,$(BACKENDS))
+# This one runs every test, the others only those marked `backend`.
+first := $(firstword $(filter torch,$(backends)) $(backends))
+bin = $(if $(filter oneflow,$(1)),.venv-oneflow,.venv)/bin
+# A worker process reaches the other environment, so one is enough to start from.
+main_bin := $(call bin,$(if $(filter-out oneflow,$(backends)),,oneflow))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test environments clean clean-environments
+
+help:
+	@echo "make demo               one recipe on every backend, and a report that compares them, in $(OUT)"
+	@echo "make test               all tests, once for each backend"
+	@echo "make environments       what both need first: .venv and .venv-oneflow (reused when up to date)"
+	@echo "make clean              delete caches and build leftovers; runs/ and the environments stay"
+	@echo "make clean-environments delete .venv and .venv-oneflow"
+	@echo
+	@echo "variables: BACKENDS=$(BACKENDS)  OUT=$(OUT)  PYTHON=$(PYTHON)  PYTEST_ARGS='-k losses -x'"
+
+environments:
+	@$(PYTHON) environments.py $(backends)
+
+demo: environments
+	@$(main_bin)/crossdistil demo --backends "$(BACKENDS)" --out "$(OUT)"
+
+test: environments
+	@failed=; \
+	run() { backend=$$1; shift; echo "== tests, $$backend"; "$$@" || failed="$$failed $$backend"; }; \
+	run $(first) $(call bin,$(first))/python -m pytest --backend $(first) $(PYTEST_ARGS); \
+	$(foreach backend,$(filter-out $(first),$(backends)),run $(backend) \
+		$(call bin,$(backend))/python -m pytest --backend $(backend) -m backend $(PYTEST_ARGS);) \
+	if [ -n "$$failed" ]; then echo "== failed:$$failed"; exit 1; fi; \
+	echo "== passed: $(backends)"
+
+clean:
+	rm -rf .cache .pytest_cache .hypothesis .ruff_cache build dist crossdistil.egg-info rank_0 kernel_meta
+	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-environments:
+	rm -rf .venv .venv-oneflow

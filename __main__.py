@@ -1,0 +1,5 @@
+"""`python -m crossdistil` is the `crossdistil` command."""
+
+from .core.app.cli import main
+
+main()

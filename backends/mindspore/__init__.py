@@ -1,0 +1,1 @@
+"""MindSpore: CPU, and Ascend where CANN is installed."""

@@ -1,0 +1,252 @@
+"""`core.engine.Engine` in MindSpore: every step is one compiled graph per batch shape; on Ascend, 100 steps a call.
+
+Nothing here runs MindSpore's eager mode, which is four times slower on a CPU. Core's functions are compiled from their
+source: the parameters are captured by them, everything that changes from step to step enters as a tensor.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+# Before MindSpore is imported: only errors are logged, and what it writes about a graph that does not compile does not
+# land in the user's folder.
+os.environ.setdefault("GLOG_v", "3")
+os.environ.setdefault("MS_DEV_SAVE_GRAPHS_PATH", str(Path(tempfile.gettempdir()) / "crossdistil-mindspore"))
+
+import mindspore as ms  # noqa: E402
+import numpy as np  # noqa: E402
+from mindspore import ops as P  # noqa: E402
+
+from ...core.engine import EngineOptions  # noqa: E402
+from ...core.errors import BackendError  # noqa: E402
+from .ops import MindSporeOps  # noqa: E402
+from .optimizer import Adam  # noqa: E402
+from .sinking import Sink  # noqa: E402
+
+PRECISIONS = {"fp32": ms.float32, "bf16": ms.bfloat16, "fp16": ms.float16}
+STEPS_PER_CALL = {"CPU": 1, "Ascend": 100}
+
+
+def resolve_device(name: str | None) -> tuple[str, int]:
+    """MindSpore's name and the index of a device; None is the best one that is there. Nothing is replaced silently."""
+    if name is None:
+        return ("Ascend" if ms.hal.is_available("Ascend") else "CPU"), 0
+    kind, _, index = name.partition(":")
+    if kind == "cpu" and not index:
+        return "CPU", 0
+    if kind not in ("ascend", "npu"):
+        raise BackendError(f"device '{name}': the mindspore backend has cpu and ascend")
+    if index and not index.isdecimal():
+        raise BackendError(f"device '{name}': expected ascend or ascend:<number>")
+    if not ms.hal.is_available("Ascend"):
+        raise BackendError(
+            f"device '{name}': MindSpore {ms.__version__} finds no Ascend NPU with CANN on this machine; available: cpu"
+        )
+    return "Ascend", int(index or 0)
+
+
+class MindSporeEngine:
+    """One MindSpore device; the process has only one, chosen by the first engine."""
+
+    name = "mindspore"
+
+    def __init__(self, options: EngineOptions):
+        self._target, index = resolve_device(options.device)
+        if options.precision not in PRECISIONS:
+            raise BackendError(f"precision '{options.precision}': the mindspore backend has {', '.join(PRECISIONS)}")
+        if options.precision != "fp32" and self._target == "CPU":
+            raise BackendError(f"precision '{options.precision}': MindSpore has it on Ascend only, got cpu; use fp32")
+        if self._target == "CPU":
+            ms.set_device("CPU")
+        else:
+            ms.set_device("Ascend", index)
+        self.device = "cpu" if self._target == "CPU" else f"ascend:{index}"
+        self.precision = options.precision
+        self.steps_per_call = options.steps_per_call or STEPS_PER_CALL[self._target]
+        self.fused_optimizer = self._target == "CPU"
+        self.ops = MindSporeOps(PRECISIONS[options.precision])
+
+    def versions(self):
+        return {"mindspore": ms.__version__}
+
+    def peak_memory_mb(self):
+        if self._target == "CPU":
+            return None
+        return ms.runtime.max_memory_allocated() / 2**20
+
+    def load(self, parameters, prefix: str) -> dict[str, ms.Parameter]:
+        """Trainable float32 parameters; names must differ within a graph, hence `prefix`."""
+        return {
+            name: ms.Parameter(ms.Tensor(np.asarray(array, np.float32)), name=f"{prefix}/{name}")
+            for name, array in parameters.items()
+        }
+
+    def load_frozen(self, parameters, prefix: str) -> dict[str, ms.Parameter]:
+        """Parameters that are never trained: matrices are cast to the working precision once instead of each step."""
+        loaded = {}
+        for name, array in parameters.items():
+            tensor = ms.Tensor(np.asarray(array, np.float32))
+            if self.precision != "fp32" and tensor.ndim == 2 and "embeddings" not in name:
+                tensor = tensor.astype(PRECISIONS[self.precision])
+            loaded[name] = ms.Parameter(tensor, name=f"{prefix}/{name}", requires_grad=False)
+        return loaded
+
+    def train_step(self, objective, parameters, frozen, optimizer):
+        return MindSporeTrainStep(self, objective, parameters, frozen, optimizer)
+
+    def gradients(self, objective, parameters, frozen, batch):
+        params = self.load(parameters, "student")
+        gradient = ms.jit(make_gradient(self.ops, objective, params, self.load_frozen(frozen, "teacher")))
+        values, gradients = gradient(to_device(batch), ms.Tensor(0, ms.int32))
+        return values.asnumpy(), {name: g.asnumpy() for name, g in zip(params, gradients)}
+
+    def infer(self, function, parameters):
+        ops, params = self.ops, self.load_frozen(parameters, "model")
+
+        def graph(batch):
+            outputs = function(ops, params, batch)
+            return tuple([ops.float32(output) for output in outputs])
+
+        compiled = ms.jit(graph)
+
+        def run(batch):
+            return [output.asnumpy() for output in compiled(to_device(batch))]
+
+        return run
+
+
+def to_device(batch) -> dict[str, ms.Tensor]:
+    """Host arrays as tensors. A dict that is not marked mutable would be a constant, and each call a compilation."""
+    return ms.mutable({name: ms.Tensor(array) for name, array in batch.items()})
+
+
+def random_state(seed: int, micro_batch: int) -> np.ndarray:
+    """Where the dropout generator starts for a micro-batch of a step."""
+    return np.random.SeedSequence([seed, micro_batch]).generate_state(1, np.uint32).view(np.int32).reshape(())
+
+
+def make_gradient(ops, objective, params, frozen):
+    """`gradient(batch, state) -> (values, gradients)`, to be compiled."""
+
+    def forward(batch):
+        return objective(ops, params, frozen, batch)
+
+    differentiated = ms.value_and_grad(forward, None, ms.ParameterTuple(params.values()), has_aux=True)
+
+    def gradient(batch, state):
+        P.assign(ops.random_state, state)
+        (_, values), gradients = differentiated(batch)
+        return values, gradients
+
+    return gradient
+
+
+class StepMetrics:
+    """Loss values of the steps that one call ran, still on the device."""
+
+    def __init__(self, values: list[ms.Tensor]):
+        self._values = values
+
+    def fetch(self):
+        return np.concatenate([np.atleast_2d(values.asnumpy()) for values in self._values])
+
+
+class MindSporeTrainStep:
+    """Parameters, optimizer and the compiled steps over them."""
+
+    def __init__(self, engine, objective, parameters, frozen, optimizer):
+        self._params = engine.load(parameters, "student")
+        self._optimizer = Adam(self._params, optimizer, engine.fused_optimizer)
+        gradient = make_gradient(engine.ops, objective, self._params, engine.load_frozen(frozen, "teacher"))
+        update = self._optimizer.update
+
+        def step(batch, numbers, state):
+            values, gradients = gradient(batch, state)
+            update(gradients, numbers)
+            return values
+
+        self._step = ms.jit(step)
+        self._sink = Sink(step, engine.steps_per_call)
+        self._accumulate = Accumulation(self._params, gradient, update)
+
+    def run(self, steps, count):
+        values, group = [], []
+        for _ in range(count):
+            step = next(steps)
+            if group and (len(group) == self._sink.capacity or shapes(step) != shapes(group[0])):
+                values.append(self._run_group(group))
+                group = []
+            group.append(step)
+        if group:
+            values.append(self._run_group(group))
+        return StepMetrics(values)
+
+    def _run_group(self, group):
+        """Neighbouring steps whose batches have one shape. With accumulation a group is one step."""
+        numbers = [self._optimizer.numbers(step.learning_rate) for step in group]
+        if len(group[0].micro_batches) > 1:
+            return self._accumulate(group[0], ms.Tensor(numbers[0]))
+        batches, states = [step.micro_batches[0] for step in group], [random_state(step.seed, 0) for step in group]
+        if self._sink.capacity == 1:
+            return self._step(to_device(batches[0]), ms.Tensor(numbers[0]), ms.Tensor(states[0]))
+        return self._sink(batches, numbers, states)
+
+    def parameters(self):
+        return {name: parameter.asnumpy().copy() for name, parameter in self._params.items()}
+
+    def state(self):
+        return self._optimizer.state()
+
+    def restore(self, parameters, state):
+        for name, parameter in self._params.items():
+            parameter.set_data(ms.Tensor(parameters[name]))
+        self._optimizer.restore(state)
+
+
+def shapes(step):
+    """What decides which compiled graph runs a step; a step with several micro-batches is equal to none."""
+    if len(step.micro_batches) > 1:
+        return object()
+    return {name: array.shape for name, array in step.micro_batches[0].items()}
+
+
+class Accumulation:
+    """A step over several micro-batches: gradients are summed in place, then applied. It is never sunk."""
+
+    def __init__(self, params, gradient, update):
+        self._gradient, self._update = gradient, update
+        self._params, self._compiled = params, None
+
+    def _compile(self):
+        sums = [
+            ms.Parameter(ms.Tensor(np.zeros(p.shape, np.float32)), name=f"sum/{name}", requires_grad=False)
+            for name, p in self._params.items()
+        ]
+        gradient, update = self._gradient, self._update
+
+        def add(batch, state):
+            values, gradients = gradient(batch, state)
+            for index in range(len(sums)):
+                P.assign_add(sums[index], gradients[index])
+            return values
+
+        def apply(numbers):
+            update(sums, numbers)
+            for total in sums:
+                P.assign(total, P.zeros_like(total))
+            return numbers
+
+        return ms.jit(add), ms.jit(apply)
+
+    def __call__(self, step, numbers):
+        if self._compiled is None:
+            self._compiled = self._compile()
+        add, apply = self._compiled
+        summed = None
+        for index, batch in enumerate(step.micro_batches):
+            values = add(to_device(batch), ms.Tensor(random_state(step.seed, index)))
+            summed = values if summed is None else summed + values
+        apply(numbers)
+        return summed

@@ -1,0 +1,126 @@
+"""`core.ops.Ops` in MindSpore, in primitives that have both a CPU and an Ascend kernel.
+
+MindSpore's graph compiler reads these methods' source, so they are plain statements over tensors and constants. On its
+CPU backend `layer_norm`, `embedding`, fused attention and `einsum` do not exist, `tanh` is off by 1e-4, `LogSoftmax` by
+3e-6 and `Dropout` can neither be reseeded nor resumed: what stands here instead was measured to be right and fast.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import ops as P
+
+# Linear congruential generator modulo 2^32 (Numerical Recipes, "quick and dirty"); it only draws the few multipliers
+# and offsets of each mask, from a state that the host has mixed well.
+LCG_MULTIPLIER, LCG_INCREMENT = 1664525, 1013904223
+
+
+@ms.constexpr
+def random_words(count, stream):
+    """`count` fixed random int32 numbers, a constant of the compiled graph."""
+    words = np.random.default_rng([count, stream]).integers(0, 2**32, count, dtype=np.uint32)
+    return ms.Tensor(words.view(np.int32))
+
+
+@ms.jit_class
+class MindSporeOps:
+    """Primitives on one device; `compute_type` is what matrix products compute in."""
+
+    def __init__(self, compute_type=ms.float32):
+        self.compute_type = compute_type
+        self.reduced = compute_type != ms.float32
+        self.random_state = ms.Parameter(ms.Tensor(0, ms.int32), name="dropout.random_state", requires_grad=False)
+
+    def constant(self, array):
+        return ms.Tensor(array)
+
+    def shape(self, x):
+        return x.shape
+
+    def reshape(self, x, shape):
+        return P.reshape(x, shape)
+
+    def transpose(self, x, axes):
+        return P.transpose(x, axes)
+
+    def concat(self, tensors, axis):
+        return P.concat(tensors, axis)
+
+    def stack(self, tensors):
+        return P.stack(tensors)
+
+    def embedding(self, table, ids):
+        return P.gather(table, ids, 0)
+
+    def pick(self, x, index):
+        return P.reshape(P.gather_elements(x, 1, P.reshape(index, (-1, 1))), (-1,))
+
+    def linear(self, x, weight, bias):
+        rows = P.reshape(self._working(x), (-1, x.shape[-1]))
+        output = P.BiasAdd()(P.MatMul(False, True)(rows, self._working(weight)), self._working(bias))
+        return P.reshape(output, x.shape[:-1] + (weight.shape[0],))
+
+    def matmul(self, a, b):
+        return P.matmul(self._working(a), self._working(b))
+
+    def attention(self, query, key, value, bias, dropout):
+        query, key, value = self._working(query), self._working(key), self._working(value)
+        scores = P.BatchMatMul(False, True)(query * (query.shape[-1] ** -0.5), key)  # (B, A, L, L)
+        probabilities = self.dropout(P.Softmax(-1)(scores + P.cast(bias, scores.dtype)), dropout)
+        return P.BatchMatMul()(probabilities, value)
+
+    def layer_norm(self, x, weight, bias, epsilon):
+        return P.LayerNorm(-1, -1, epsilon)(self.float32(x), weight, bias)[0]
+
+    def dropout(self, x, rate):
+        if rate == 0:
+            return x
+        # The mask is a pairwise independent hash of the position: a product and a sum modulo 2^32 of random numbers for
+        # the row and the column, compared with the rate. Two passes over the data; MindSpore's own Dropout costs five
+        # times as much, and its generator is hidden in the kernel.
+        columns = x.shape[-1]
+        rows = x.size // columns
+        multipliers = random_words(rows, 0) * self._draw() * 2 + 1
+        offsets = random_words(rows, 1) * self._draw() + self._draw()
+        positions = random_words(columns, 2) * self._draw() + self._draw()
+        hashed = P.reshape(multipliers, (rows, 1)) * positions + P.reshape(offsets, (rows, 1))
+        kept = P.cast(P.greater_equal(hashed, int(rate * 2**32) - 2**31), x.dtype) * (1.0 / (1.0 - rate))
+        return x * P.stop_gradient(P.reshape(kept, x.shape))
+
+    def gelu(self, x, approximate):
+        if approximate:
+            # 0.5 (1 + tanh(y)) = sigmoid(2 y), exact and four times faster than MindSpore's kernel.
+            return x * P.sigmoid(1.5957691216057308 * (x + 0.044715 * (x * x * x)))
+        return P.gelu(x, "none")
+
+    def relu(self, x):
+        return P.relu(x)
+
+    def tanh(self, x):
+        return 2.0 * P.sigmoid(2.0 * x) - 1.0
+
+    def softmax(self, x):
+        return P.Softmax(-1)(x)
+
+    def log_softmax(self, x):
+        shifted = x - P.stop_gradient(P.amax(x, -1, True))
+        return shifted - P.log(P.sum(P.exp(shifted), -1, True))
+
+    def sum(self, x, axis=None):
+        return P.sum(x) if axis is None else P.sum(x, axis)
+
+    def float32(self, x):
+        return P.cast(x, ms.float32)
+
+    def stop_gradient(self, x):
+        return P.stop_gradient(x)
+
+    def _working(self, x):
+        return P.cast(x, self.compute_type) if self.reduced else x
+
+    def _draw(self):
+        """The next number of the generator: an effect, which the compiler keeps in order."""
+        state = self.random_state * LCG_MULTIPLIER + LCG_INCREMENT
+        P.assign(self.random_state, state)
+        return state

@@ -1,0 +1,136 @@
+"""`core.engine.Engine` in OneFlow: eager steps in float32, whose results stay on the device until they are asked for."""
+
+from __future__ import annotations
+
+from . import import_quietly
+
+import_quietly()
+
+import numpy as np  # noqa: E402
+import oneflow as flow  # noqa: E402
+
+from ...core.engine import EngineOptions  # noqa: E402
+from ...core.errors import BackendError  # noqa: E402
+from .ops import DropoutMasks, OneFlowOps  # noqa: E402
+from .optimizer import Adam  # noqa: E402
+
+
+def resolve_device(name: str | None) -> flow.device:
+    """The OneFlow device of that name; None is the best one that is there. Nothing is replaced silently."""
+    if name is None:
+        return flow.device("cuda" if flow.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise BackendError(f"device '{name}': the oneflow backend has cpu and cuda (cuda:0, cuda:1, ...)")
+    if kind == "cpu":
+        if int(index or 0):
+            raise BackendError(f"device '{name}': there is only one CPU device, cpu")
+        return flow.device("cpu")
+    if not flow.cuda.is_available():
+        raise BackendError(f"device '{name}': this OneFlow ({flow.__version__}) sees no CUDA GPU; available: cpu")
+    if int(index or 0) >= flow.cuda.device_count():
+        raise BackendError(f"device '{name}': there are only {flow.cuda.device_count()} CUDA devices (from cuda:0)")
+    return flow.device(kind, int(index or 0))
+
+
+class OneFlowEngine:
+    """One OneFlow device."""
+
+    name = "oneflow"
+
+    def __init__(self, options: EngineOptions):
+        self._device = resolve_device(options.device)
+        if options.precision != "fp32":
+            raise BackendError(f"precision '{options.precision}': the oneflow backend has fp32 only")
+        if options.compile:
+            raise BackendError("compile: the oneflow backend runs eagerly; its nn.Graph takes 4-8 s per batch shape")
+        self.device = "cpu" if self._device.type == "cpu" else f"cuda:{self._device.index}"
+        self.precision = options.precision
+        self.masks = DropoutMasks(self._device)
+        self.ops = OneFlowOps(self._device, self.masks)
+
+    def versions(self):
+        return {"oneflow": flow.__version__}
+
+    def peak_memory_mb(self):
+        return None  # OneFlow 0.9 does not count it on CUDA either
+
+    def to_device(self, batch):
+        """Copies of host arrays as tensors."""
+        return {name: flow.tensor(array, device=self._device) for name, array in batch.items()}
+
+    def load(self, parameters, trainable: bool):
+        """Float32 tensors on the device, copied from host arrays."""
+        return {
+            name: flow.tensor(np.asarray(array, np.float32), device=self._device, requires_grad=trainable)
+            for name, array in parameters.items()
+        }
+
+    def train_step(self, objective, parameters, frozen, optimizer):
+        return OneFlowTrainStep(self, objective, parameters, frozen, optimizer)
+
+    def gradients(self, objective, parameters, frozen, batch):
+        params = self.load(parameters, trainable=True)
+        total, values = objective(self.ops, params, self.load(frozen, trainable=False), self.to_device(batch))
+        total.backward()
+        return values.detach().numpy().copy(), {
+            name: np.zeros(tuple(tensor.shape), np.float32) if tensor.grad is None else tensor.grad.numpy().copy()
+            for name, tensor in params.items()
+        }
+
+    def infer(self, function, parameters):
+        params = self.load(parameters, trainable=False)
+
+        def run(batch):
+            with flow.no_grad():
+                outputs = function(self.ops, params, self.to_device(batch))
+            # `numpy` shares a CPU tensor's memory, which may be a parameter's.
+            return [output.float().numpy().copy() for output in outputs]
+
+        return run
+
+
+class OneFlowStepMetrics:
+    """Loss values of the steps that one call ran, still on the device."""
+
+    def __init__(self, values: list[flow.Tensor]):
+        self._values = values
+
+    def fetch(self):
+        return flow.stack(self._values).numpy().copy()
+
+
+class OneFlowTrainStep:
+    """Parameters, optimizer and the objective's gradient."""
+
+    def __init__(self, engine, objective, parameters, frozen, optimizer):
+        self._engine, self._objective = engine, objective
+        self._params = engine.load(parameters, trainable=True)
+        self._frozen = engine.load(frozen, trainable=False)
+        self._optimizer = Adam(self._params, optimizer)
+
+    def run(self, steps, count):
+        return OneFlowStepMetrics([self._step(next(steps)) for _ in range(count)])
+
+    def _step(self, step):
+        engine, summed = self._engine, None
+        engine.masks.reseed(step.seed)
+        for micro_batch in step.micro_batches:
+            total, values = self._objective(engine.ops, self._params, self._frozen, engine.to_device(micro_batch))
+            total.backward()
+            values = values.detach()
+            summed = values if summed is None else summed + values
+        self._optimizer.step(step.learning_rate)
+        return summed
+
+    def parameters(self):
+        return {name: tensor.detach().numpy().copy() for name, tensor in self._params.items()}
+
+    def state(self):
+        return self._optimizer.state()
+
+    def restore(self, parameters, state):
+        with flow.no_grad():
+            for name, tensor in self._params.items():
+                tensor.copy_(flow.tensor(np.asarray(parameters[name], np.float32), device=tensor.device))
+            self._optimizer.restore(state)

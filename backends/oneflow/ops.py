@@ -1,0 +1,124 @@
+"""`core.ops.Ops` in OneFlow.
+
+OneFlow is asynchronous and eager; its CPU kernels differ in speed by a factor of fifty. Row-wise broadcasts, its layer
+normalisation, erf, tanh and the transposed operand of `matmul` are slow there, while matrix products and plain
+elementwise arithmetic are fast, so that on a CPU the slow ones are written in the fast ones.
+"""
+
+from __future__ import annotations
+
+from . import import_quietly
+
+import_quietly()
+
+import numpy as np  # noqa: E402
+import oneflow as flow  # noqa: E402
+import oneflow.nn.functional as F  # noqa: E402
+
+from .activations import gelu  # noqa: E402
+from .rows import layer_norm, log_softmax  # noqa: E402
+
+
+class DropoutMasks:
+    """Where dropout takes its randomness from: one seed, given before each step, decides everything.
+
+    On a CPU the masks are NumPy's: its generator costs 1 ns an element, OneFlow's (which is serial) 12.
+    """
+
+    def __init__(self, device: flow.device):
+        self._on_cpu = device.type == "cpu"
+        self.reseed(0)
+
+    def reseed(self, seed: int) -> None:
+        self._generator = np.random.SFC64(seed)
+        flow.manual_seed(seed)
+
+    def apply(self, x, rate: float):
+        """Inverted dropout; on a CPU the rate is rounded to 1/65536, and the scale is that rounded rate's."""
+        if not self._on_cpu:
+            return F.dropout(x, rate)
+        shape = tuple(x.shape)
+        size = int(np.prod(shape))
+        threshold = round(rate * 65536)
+        words = self._generator.random_raw(-(-size // 4)).view(np.uint16)[:size]
+        scale = np.float32(65536 / (65536 - threshold))
+        return x * flow.from_numpy(np.multiply(words >= threshold, scale, dtype=np.float32).reshape(shape))
+
+
+class OneFlowOps:
+    """Primitives on one device."""
+
+    def __init__(self, device: flow.device, masks: DropoutMasks):
+        self.device = device
+        self._masks = masks
+        self._on_cpu = device.type == "cpu"
+
+    def constant(self, array):
+        return flow.tensor(array, device=self.device)
+
+    def shape(self, x):
+        return tuple(x.shape)
+
+    def reshape(self, x, shape):
+        return x.reshape(shape)
+
+    def transpose(self, x, axes):
+        return x.permute(*axes)
+
+    def concat(self, tensors, axis):
+        return flow.cat(tensors, dim=axis)
+
+    def stack(self, tensors):
+        return flow.stack(tensors)
+
+    def embedding(self, table, ids):
+        return F.embedding(ids, table)
+
+    def pick(self, x, index):
+        return flow.gather(x, 1, index.unsqueeze(1)).squeeze(1)
+
+    def linear(self, x, weight, bias):
+        return F.linear(x, weight, bias)
+
+    def matmul(self, a, b):
+        return flow.matmul(a, b)
+
+    def attention(self, query, key, value, bias, dropout):
+        # The transposition belongs into the product: a transposed key is five times slower.
+        scores = flow._C.matmul(query, key, False, True, query.shape[-1] ** -0.5) + bias  # (B, A, L, L)
+        return flow.matmul(self.dropout(F.softmax(scores, dim=-1), dropout), value)
+
+    def layer_norm(self, x, weight, bias, epsilon):
+        if self._on_cpu:
+            return layer_norm(x, weight, bias, epsilon)
+        axis = x.ndim - 1
+        return flow._C.layer_norm_affine(x, weight, bias, axis, axis, epsilon)
+
+    def dropout(self, x, rate):
+        return self._masks.apply(x, rate) if rate else x
+
+    def gelu(self, x, approximate):
+        if self._on_cpu:
+            return gelu(x, approximate)
+        return F.gelu(x, approximate="tanh" if approximate else "none")
+
+    def relu(self, x):
+        return F.relu(x)
+
+    def tanh(self, x):
+        return 2.0 * flow.sigmoid(2.0 * x) - 1.0
+
+    def softmax(self, x):
+        return F.softmax(x, dim=-1)
+
+    def log_softmax(self, x):
+        return log_softmax(x) if self._on_cpu else F.log_softmax(x, dim=-1)
+
+    def sum(self, x, axis=None):
+        return x.sum() if axis is None else x.sum(dim=axis)
+
+    def float32(self, x):
+        return x.float()
+
+    def stop_gradient(self, x):
+        return x.detach()

@@ -1,0 +1,105 @@
+"""Which backends there are, which Python interpreter has each, and how to load one. Nothing here imports a framework.
+
+OneFlow and MindSpore cannot share an environment, so a backend that this interpreter lacks is looked for in others: the
+one that `CROSSDISTIL_PYTHON_<BACKEND>` names, then the virtual environments of the checkout.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.engine import Engine, EngineOptions
+from ..core.errors import BackendError, did_you_mean
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A framework and where its adapter is."""
+
+    name: str
+    engine: str
+    """Class in `backends/<name>/engine.py`."""
+    devices: str
+    precisions: str
+
+    @property
+    def here(self) -> bool:
+        """Whether this interpreter can import the framework."""
+        return importlib.util.find_spec(self.name) is not None
+
+    @property
+    def install(self) -> str:
+        """How to get it."""
+        return f"make environments BACKENDS={self.name} in a checkout, or pip install 'crossdistil[{self.name}]'"
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("torch", "TorchEngine", "cpu, cuda, npu (with torch_npu)", "fp32, bf16; fp16 on cuda and npu"),
+        Backend("oneflow", "OneFlowEngine", "cpu, cuda", "fp32"),
+        Backend("mindspore", "MindSporeEngine", "cpu, ascend", "fp32; fp16 and bf16 on ascend"),
+    )
+}
+
+
+def backend_named(name: str) -> Backend:
+    """The backend of that name; raises BackendError with the nearest one."""
+    if name not in BACKENDS:
+        near = did_you_mean(name, BACKENDS) or f"; there are {', '.join(BACKENDS)}"
+        raise BackendError(f"unknown backend '{name}'{near}")
+    return BACKENDS[name]
+
+
+def default_backend() -> str:
+    """The first backend that this interpreter has."""
+    for backend in BACKENDS.values():
+        if backend.here:
+            return backend.name
+    raise BackendError(f"no backend is installed in {sys.executable}; for example: {BACKENDS['torch'].install}")
+
+
+def load_engine(name: str, options: EngineOptions) -> Engine:
+    """The engine of a backend that this interpreter has."""
+    backend = backend_named(name)
+    if not backend.here:
+        raise BackendError(f"backend '{name}': not installed in {sys.executable}; {backend.install}")
+    try:
+        module = importlib.import_module(f"..{name}.engine", __name__)
+    except (ImportError, OSError) as error:
+        raise BackendError(f"backend '{name}': installed, but cannot be imported: {error}") from error
+    return getattr(module, backend.engine)(options)
+
+
+def interpreter(name: str) -> Path:
+    """The Python that has a backend: this one if it can, else another; raises BackendError when there is none."""
+    backend = backend_named(name)
+    if backend.here:
+        return Path(sys.executable)
+    for candidate in _candidates(name):
+        if _has(candidate, name):
+            return candidate
+    raise BackendError(f"backend '{name}': not installed; {backend.install}")
+
+
+def _candidates(name: str) -> list[Path]:
+    named = os.environ.get(f"CROSSDISTIL_PYTHON_{name.upper()}")
+    found = [Path(named)] if named else []
+    found += [_CHECKOUT / folder / "bin" / "python" for folder in (f".venv-{name}", ".venv")]
+    return [path for path in found if path.is_file()]
+
+
+@functools.cache
+def _has(python: Path, name: str) -> bool:
+    program = f"import importlib.util as u, sys; sys.exit(not (u.find_spec({name!r}) and u.find_spec('crossdistil')))"
+    # From another folder than the checkout, where `import crossdistil` could find something else.
+    return subprocess.run([python, "-c", program], cwd=python.parent, capture_output=True).returncode == 0

@@ -1,0 +1,1 @@
+"""PyTorch: CPU, CUDA, and Ascend through torch_npu."""

@@ -1,0 +1,103 @@
+"""AdamW (PyTorch's fused kernel) and BertAdam, with clipping by the global norm; `core.optimizers` has the formulas."""
+
+from __future__ import annotations
+
+import torch
+
+from ...core.optimizers import CLIP_EPSILON, OptimizerSpec, is_decayed
+
+
+def make_optimizer(params: dict[str, torch.Tensor], spec: OptimizerSpec):
+    """The optimizer of that specification over named parameters."""
+    return {"adamw": AdamW, "bert_adam": BertAdam}[spec.name](params, spec)
+
+
+class _ClippedOptimizer:
+    """Clips, steps and saves; a subclass gives the torch optimizer."""
+
+    def __init__(self, params, spec):
+        self._params, self._spec = params, spec
+        groups = [
+            {"params": [p for n, p in params.items() if is_decayed(n)], "weight_decay": spec.weight_decay},
+            {"params": [p for n, p in params.items() if not is_decayed(n)], "weight_decay": 0.0},
+        ]
+        self._inner = self._make(groups)
+
+    def step(self, learning_rate, scaler):
+        if scaler is not None:
+            scaler.unscale_(self._inner)
+        if self._spec.max_gradient_norm is not None:
+            self._clip(self._spec.max_gradient_norm)
+        for group in self._inner.param_groups:
+            group["lr"] = learning_rate
+        if scaler is None:
+            self._inner.step()
+        else:
+            scaler.step(self._inner)
+            scaler.update()
+        self._inner.zero_grad(set_to_none=True)
+
+    def _clip(self, limit):
+        gradients = [p.grad for p in self._params.values() if p.grad is not None]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        torch._foreach_mul_(gradients, torch.clamp(limit / (norm + CLIP_EPSILON), max=1.0))
+
+    def state(self):
+        arrays = {}
+        for name, tensor in self._params.items():
+            for key, value in self._inner.state.get(tensor, {}).items():
+                arrays[f"{key}/{name}"] = value.detach().cpu().numpy().copy()
+        return arrays
+
+    def restore(self, state):
+        self._inner.state.clear()
+        for key, array in state.items():
+            kind, _, name = key.partition("/")
+            if name in self._params:
+                parameter = self._params[name]
+                # AdamW keeps its step counter with the parameters when it is fused.
+                self._inner.state[parameter][kind] = torch.tensor(array, device=parameter.device)
+
+
+class AdamW(_ClippedOptimizer):
+    """torch.optim.AdamW, fused."""
+
+    def _make(self, groups):
+        spec = self._spec
+        return torch.optim.AdamW(groups, lr=0.0, betas=(spec.beta1, spec.beta2), eps=spec.epsilon, fused=True)
+
+
+class BertAdam(_ClippedOptimizer):
+    """Adam without bias correction, its decay added to the update, as Google's BERT trains."""
+
+    def _make(self, groups):
+        return _BertAdam(groups, self._spec)
+
+
+class _BertAdam(torch.optim.Optimizer):
+    def __init__(self, groups, spec):
+        self._spec = spec
+        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self):
+        spec = self._spec
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            gradients = [p.grad for p in params]
+            for p in params:
+                if not self.state[p]:
+                    self.state[p] = {"exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            means = [self.state[p]["exp_avg"] for p in params]
+            squares = [self.state[p]["exp_avg_sq"] for p in params]
+            torch._foreach_lerp_(means, gradients, 1.0 - spec.beta1)
+            torch._foreach_mul_(squares, spec.beta2)
+            torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - spec.beta2)
+            updates = torch._foreach_sqrt(squares)
+            torch._foreach_add_(updates, spec.epsilon)
+            updates = torch._foreach_div(means, updates)
+            if group["weight_decay"]:
+                torch._foreach_add_(updates, params, alpha=group["weight_decay"])
+            torch._foreach_add_(params, updates, alpha=-group["lr"])

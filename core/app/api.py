@@ -1,0 +1,129 @@
+"""The Python API: the command line's verbs as functions that return what the commands print.
+
+A backend that this interpreter lacks is run in the one that has it (`backends.registry`), as the command line does.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ...backends.registry import default_backend, interpreter
+from ..checkpoint import load_model
+from ..engine import EngineOptions
+from ..errors import CrossdistilError
+from ..recipe import Recipe, load_recipe
+from . import crosscheck as _crosscheck
+from . import inference
+from .run import RunOptions, execute
+
+
+def _console(quiet: bool) -> Console:
+    return Console(quiet=quiet, stderr=True)
+
+
+def run(
+    recipe: str | Path | Recipe,
+    *,
+    out: str | Path,
+    backend: str | None = None,
+    device: str | None = None,
+    precision: str = "fp32",
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run a recipe (a file, a catalogue name, or one that was read before) into the folder `out`; returns the content of its `result.json`.
+
+    `overrides` are `path.to.key=value`, as `--set` on the command line. Raises CrossdistilError.
+    """
+    backend = backend or default_backend()
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    source = loaded.method if isinstance(recipe, Recipe) else str(recipe)
+    python = interpreter(backend)
+    if python == Path(sys.executable):
+        options = RunOptions(backend, EngineOptions(device, precision), Path(out).absolute(), resume)
+        return execute(loaded, source, options, _console(quiet))
+    command = [str(python), "-m", "crossdistil", "run", "-", "--backend", backend, "--precision", precision]
+    command += ["--out", str(Path(out).absolute())]
+    command += ["--device", device] if device else []
+    command += ["--resume"] if resume else []
+    recipe_text = json.dumps(loaded.resolved())
+    worker = subprocess.run(command, input=recipe_text, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    if worker.returncode:
+        raise CrossdistilError(worker.stderr.strip())
+    return json.loads((Path(out) / "result.json").read_text(encoding="utf-8"))
+
+
+def evaluate(
+    model: str | Path,
+    task: str,
+    data: str | Path,
+    *,
+    split: str = "dev",
+    backend: str | None = None,
+    device: str | None = None,
+    precision: str = "fp32",
+) -> dict[str, float]:
+    """A model's metrics on a split of a task, as fractions. The backend must be importable here."""
+    options = EngineOptions(device, precision)
+    return inference.evaluate(Path(model), task, Path(data), split, backend or default_backend(), options)
+
+
+def predict(
+    model: str | Path,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    precision: str = "fp32",
+) -> list[inference.Prediction]:
+    """A model's predictions for texts, or for pairs of texts. The backend must be importable here."""
+    options = EngineOptions(device, precision)
+    pair_list = None if pairs is None else list(pairs)
+    return inference.predict(Path(model), list(texts), pair_list, backend or default_backend(), options)
+
+
+def crosscheck(
+    recipe: str | Path,
+    backends: Sequence[str],
+    *,
+    out: str | Path,
+    steps: int | None = None,
+    overrides: Sequence[str] = (),
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run a recipe on several backends and compare them; returns the content of `crosscheck.json`."""
+    options = _crosscheck.CrosscheckOptions(tuple(backends), Path(out).absolute())
+    loaded = _crosscheck.comparable(load_recipe(recipe, overrides), steps)
+    return _crosscheck.crosscheck(loaded, options, _console(quiet))
+
+
+def inspect(model: str | Path) -> dict[str, Any]:
+    """What a model folder holds: architecture, labels, parameters, sizes and where it comes from."""
+    folder = Path(model)
+    loaded = load_model(folder)
+    groups: dict[str, int] = {}
+    for name, array in loaded.parameters.items():
+        group = "encoder" if ".encoder." in name else name.removeprefix("bert.").split(".")[0]
+        groups[group] = groups.get(group, 0) + array.size
+    return {
+        "folder": str(folder),
+        "format": "canonical (Hugging Face layout)",
+        "architecture": loaded.config.model_dump(),
+        "outputs": loaded.outputs,
+        "labels": None if loaded.labels is None else list(loaded.labels),
+        "parameters": loaded.parameter_count,
+        "parameters_by_part": groups,
+        "tensors": {name: list(array.shape) for name, array in loaded.parameters.items()},
+        "file_mb": round((folder / "model.safetensors").stat().st_size / 2**20, 2),
+        "missing": list(loaded.new),
+        "about": loaded.about,
+    }

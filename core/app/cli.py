@@ -1,0 +1,254 @@
+"""The command line. Errors that a user can cause are one line on stderr and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ...backends.registry import BACKENDS, default_backend, interpreter
+from ..engine import EngineOptions
+from ..errors import CrossdistilError
+from ..recipe import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe
+
+app = typer.Typer(
+    name="crossdistil",
+    help="One distillation recipe, executed on PyTorch, OneFlow and MindSpore.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+class Precision(str, Enum):
+    """What the model computes in."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+BackendOption = Annotated[str | None, typer.Option("--backend", help=f"{', '.join(BACKENDS)}; default: the first here.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, npu, ascend; default: the backend's best.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="What the model computes in.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
+LengthOption = Annotated[int | None, typer.Option(min=4, help="Cut texts to this many tokens; default: as trained.")]
+
+
+def main() -> None:
+    """The entry point: runs the command and turns errors into messages and exit codes."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        app()
+    except CrossdistilError as error:
+        for line in str(error).splitlines():
+            print(f"crossdistil: error: {line}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("crossdistil: interrupted; --resume goes on from the last saved state", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A YAML file, a name of `crossdistil recipes`, or - for standard input.")],
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.fp32,
+    overrides: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/METHOD-BACKEND-TIME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="torch: compile the step with torch.compile.")] = False,
+    steps_per_call: Annotated[int | None, typer.Option(min=1, help="Steps the device runs per call (sinking).")] = None,
+    probe: Annotated[bool, typer.Option("--probe", hidden=True)] = False,
+) -> None:
+    """Train what a recipe describes, into a run folder."""
+    name = backend or default_backend()
+    text = sys.stdin.read() if recipe == "-" else None
+    loaded = _recipe(recipe, text, overrides or [])
+    _hand_over(name, text)
+    from .run import RunOptions, execute
+
+    if resume and out is None:
+        raise CrossdistilError("--resume: name the run folder with --out")
+    folder = out or Path("runs") / f"{loaded.method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    options = EngineOptions(device, precision.value, compile, steps_per_call)
+    result = execute(loaded, recipe, RunOptions(name, options, folder, resume, probe), console)
+    metrics = ", ".join(f"{key} {value:.4f}" for key, value in result["student"]["metrics"].items())
+    console.print(f"{name}: dev {metrics}; {result['wall_seconds']:.0f} s; written to {folder}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model folder, for example RUN/student.")],
+    task: Annotated[str, typer.Option(help="A GLUE task.")],
+    data: Annotated[Path, typer.Option(help="Folder with the task's files.")],
+    split: Annotated[str, typer.Option(help="Which file of the task.")] = "dev",
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.fp32,
+    max_length: LengthOption = None,
+) -> None:
+    """Score a model on a task; prints the metrics as JSON."""
+    name = backend or default_backend()
+    _hand_over(name)
+    from .inference import evaluate
+
+    options = EngineOptions(device, precision.value)
+    print(json.dumps(evaluate(model, task, data, split, name, options, max_length)))
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder, for example RUN/student.")],
+    text: Annotated[list[str] | None, typer.Argument(help="Texts to classify; omit them with --file.")] = None,
+    pair: Annotated[str | None, typer.Option(help="The second text, for a model of pairs (with one TEXT).")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file with one text a line, or a table with --text-column.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the texts in a TSV, CSV or JSONL file.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Column of the second texts.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write JSON lines there instead of printing them.")] = None,
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.fp32,
+    max_length: LengthOption = None,
+) -> None:
+    """Classify texts; prints one JSON object a line: the label and the probability of each class."""
+    name = backend or default_backend()
+    _hand_over(name)
+    from ..files import write_text
+    from .inference import as_json_lines, predict, read_texts
+
+    if (file is None) == (not text):
+        raise CrossdistilError("predict: give either texts or --file" + (", not both" if text else ""))
+    if pair is not None and len(text or []) != 1:
+        raise CrossdistilError(f"--pair: needs exactly one text, got {len(text or [])}")
+    texts, pairs = (text, [pair] if pair is not None else None) if file is None else read_texts(file, text_column, pair_column)
+    lines = as_json_lines(predict(model, texts, pairs, name, EngineOptions(device, precision.value), max_length))
+    if out is None:
+        sys.stdout.write(lines)
+    else:
+        write_text(out, lines)
+
+
+@app.command()
+def crosscheck(
+    recipe: Annotated[str, typer.Argument(help="A YAML file or a name of `crossdistil recipes`.")],
+    backends: Annotated[str, typer.Option(help="Backends, with commas between them.")] = ",".join(BACKENDS),
+    steps: Annotated[int | None, typer.Option(min=1, help="Only this many optimizer steps.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default: runs/crosscheck-METHOD-TIME.")] = None,
+    overrides: SetOption = None,
+    device: DeviceOption = None,
+    steps_per_call: Annotated[int | None, typer.Option(min=1, help="Steps the device runs per call (sinking).")] = None,
+) -> None:
+    """Run a recipe on several backends and compare them; exit code 0 if they agree, 1 if they differ."""
+    from .crosscheck import CrosscheckOptions, comparable, crosscheck
+    from .tables import print_crosscheck
+
+    loaded = comparable(load_recipe(recipe, overrides or []), steps)
+    names = tuple(name.strip() for name in backends.split(",") if name.strip())
+    folder = out or Path("runs") / f"crosscheck-{loaded.method}-{datetime.now():%Y%m%d-%H%M%S}"
+    result = crosscheck(loaded, CrosscheckOptions(names, folder.absolute(), device, steps_per_call), console)
+    print_crosscheck(result, console)
+    console.print(f"report: {folder / 'report.html'}")
+    raise typer.Exit(0 if result["verdict"] == "agree" else 1)
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON, each tensor too.")] = False,
+) -> None:
+    """Show what a model folder holds: architecture, labels, parameters, sizes."""
+    from .api import inspect as describe
+
+    found = describe(model)
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table(show_header=False, box=None, title=str(model), title_justify="left")
+    table.add_row("format", found["format"])
+    for key, value in found["architecture"].items():
+        table.add_row(key, str(value))
+    table.add_row("labels", "none" if found["labels"] is None else ", ".join(found["labels"]))
+    parts = ", ".join(f"{name} {size:,}" for name, size in found["parameters_by_part"].items())
+    table.add_row("parameters", f"{found['parameters']:,} ({parts})")
+    table.add_row("tensors", f"{len(found['tensors'])}, {found['file_mb']} MiB")
+    if found["missing"]:
+        table.add_row("missing", ", ".join(found["missing"]))
+    for key, value in found["about"].items():
+        table.add_row(key, str(value))
+    console.print(table)
+
+
+@app.command()
+def recipes() -> None:
+    """List the catalogue."""
+    table = Table(box=None)
+    for heading in ("recipe", "loss terms", "what it does"):
+        table.add_column(heading, overflow="fold")
+    for path in sorted(RECIPES_FOLDER.glob("*.yaml")):
+        recipe = load_recipe(path)
+        terms = ", ".join(term.loss for stage in recipe.stages for term in stage.objective)
+        table.add_row(path.stem, terms, recipe.description)
+    console.print(table)
+
+
+@app.command()
+def backends() -> None:
+    """Show which backends there are, which Python has each, and how to install what is missing."""
+    table = Table(box=None)
+    for heading in ("backend", "found in", "devices", "precisions"):
+        table.add_column(heading, overflow="fold")
+    for backend in BACKENDS.values():
+        try:
+            place = str(interpreter(backend.name))
+        except CrossdistilError:
+            place = f"not installed: {backend.install}"
+        table.add_row(backend.name, place, backend.devices, backend.precisions)
+    console.print(table)
+
+
+@app.command()
+def demo(
+    backends: Annotated[str, typer.Option(help="Backends, with commas between them.")] = ",".join(BACKENDS),
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sentences and of the training.")] = 42,
+) -> None:
+    """A whole tour without a download: make sentences, fine-tune a teacher, distil a student on each backend, compare."""
+    from .demo import run_demo
+
+    names = tuple(name.strip() for name in backends.split(",") if name.strip())
+    raise typer.Exit(0 if run_demo(names, out, seed, console) else 1)
+
+
+def _recipe(name: str, text: str | None, overrides: list[str]) -> Recipe:
+    if text is None:
+        return load_recipe(name, overrides)
+    try:
+        return parse_recipe(json.loads(text), "standard input")
+    except ValueError as error:
+        raise CrossdistilError(f"standard input: not a recipe in JSON: {error}") from error
+
+
+def _hand_over(backend: str, text: str | None = None) -> None:
+    """If another interpreter has the backend, run this very command there and end with its exit code."""
+    python = interpreter(backend)
+    if python == Path(sys.executable):
+        return
+    worker = subprocess.run([str(python), "-m", "crossdistil", *sys.argv[1:]], input=text, text=True)
+    raise typer.Exit(worker.returncode)

@@ -1,0 +1,255 @@
+"""The verdict of a cross-check: are the run folders of several backends the same training? NumPy only.
+
+Each pair of backends is compared in the order in which a difference would arise: recipe and batch, first forward pass,
+first gradients, loss of every step, predictions of the trained student. Limits come from `core.tolerances`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import CrossdistilError
+from ..tolerances import GRADIENT_FLOOR, LOSS_FLOOR, REGRESSION_PREDICTION_DIFFERENCE, TOLERANCES
+from .crosscheck_files import BackendRun, read_run
+
+
+@dataclass
+class Pair:
+    """Two backends compared. `figures` has one value per tolerance, None where none could be computed."""
+
+    a: str
+    b: str
+    reasons: list[str] = field(default_factory=list)
+    figures: dict[str, float | None] = field(default_factory=dict)
+    loss_steps: np.ndarray = field(default_factory=lambda: np.zeros(0, int))  # (steps,) finite in both
+    loss_differences: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (steps,) relative
+    hidden: dict[int, float] = field(default_factory=dict)  # hidden state -> relative difference; 0 = embeddings
+    gradients: dict[str, float] = field(default_factory=dict)  # parameter -> relative difference
+    examples: int = 0
+    disagreements: np.ndarray | None = None  # rows of the dev file, from 0
+    metric_differences: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def worst_loss_step(self) -> int | None:
+        """The step of the largest loss difference."""
+        return int(self.loss_steps[self.loss_differences.argmax()]) if len(self.loss_steps) else None
+
+    def summary(self) -> dict[str, Any]:
+        """The pair as crosscheck.json has it."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "agree": not self.reasons,
+            "reasons": self.reasons,
+            **self.figures,
+            "loss_max_relative_difference_step": self.worst_loss_step,
+            "steps_compared": len(self.loss_steps),
+            "gradient_max_relative_difference_name": max(self.gradients, key=self.gradients.get, default=None),
+            "prediction_disagreements": None if self.disagreements is None else len(self.disagreements),
+            "predictions_compared": self.examples,
+            "metric_differences": self.metric_differences,
+        }
+
+
+def compare(folder: Path, backends: Sequence[str]) -> dict[str, Any]:
+    """The content of crosscheck.json for the run folders `folder`/<backend>.
+
+    Raises CrossdistilError for fewer than two backends and for missing or unreadable files; everything else that is
+    not as it should be makes the verdict "differ", with a sentence in the pair's `reasons`.
+    """
+    runs = read_runs(Path(folder), backends)
+    return summarise(runs, compare_runs(runs))
+
+
+def read_runs(folder: Path, backends: Sequence[str]) -> list[BackendRun]:
+    """The runs of at least two different backends."""
+    if len(set(backends)) < 2 or len(set(backends)) != len(backends):
+        got = ", ".join(backends) or "none"
+        raise CrossdistilError(f"backends: got {got}, expected at least two different ones to compare")
+    return [read_run(folder, backend) for backend in backends]
+
+
+def compare_runs(runs: Sequence[BackendRun]) -> list[Pair]:
+    """Every pair of backends, in the order given."""
+    return [compare_pair(a, b) for a, b in itertools.combinations(runs, 2)]
+
+
+def summarise(runs: Sequence[BackendRun], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """The content of crosscheck.json: numbers and text only, no arrays."""
+    first = runs[0]
+    return {
+        "verdict": "differ" if any(pair.reasons for pair in pairs) else "agree",
+        "recipe": first.recipe and {"method": first.recipe.get("method"), "sha256": first.recipe_digest},
+        "pairs": [pair.summary() for pair in pairs],
+        "backends": {run.backend: without_nan(run.result) for run in runs},
+        "tolerances": {row.name: {"limit": row.limit, "bound": row.bound, "reason": row.reason} for row in TOLERANCES},
+    }
+
+
+def compare_pair(a: BackendRun, b: BackendRun) -> Pair:
+    """Compare two runs; `reasons` stays empty when they agree."""
+    pair = Pair(a.backend, b.backend)
+    _compare_conditions(pair, a, b)
+    _compare_forward(pair, a, b)
+    _compare_gradients(pair, a, b)
+    _compare_losses(pair, a, b)
+    _compare_predictions(pair, a, b)
+    first, second = (metric_values(run.result.get("student")) for run in (a, b))
+    pair.metric_differences = {name: abs(first[name] - second[name]) for name in first if name in second}
+    _apply_limits(pair)
+    return pair
+
+
+def metric_values(model: dict[str, Any] | None) -> dict[str, float]:
+    """The finite metrics of a `student` or `teacher` entry of result.json, by name."""
+    metrics = (model or {}).get("metrics") or {}
+    return {name: float(value) for name, value in metrics.items() if value is not None and math.isfinite(value)}
+
+
+def _compare_conditions(pair: Pair, a: BackendRun, b: BackendRun) -> None:
+    if a.recipe_digest != b.recipe_digest:
+        pair.reasons.append(f"{a.backend} and {b.backend} did not run the same recipe: its digest differs")
+    for key in ("seed", "precision"):
+        if a.result.get(key) != b.result.get(key):
+            values = f"{a.backend} has {a.result.get(key)}, {b.backend} has {b.result.get(key)}"
+            pair.reasons.append(f"the runs were not made alike: {key} differs, {values}")
+    kept = [(run.result.get("student") or {}).get("kept_step") for run in (a, b)]
+    if kept[0] != kept[1]:
+        pair.reasons.append(f"{a.backend} kept the student of step {kept[0]}, {b.backend} that of step {kept[1]}")
+
+
+def _compare_forward(pair: Pair, a: BackendRun, b: BackendRun) -> None:
+    logits = _arrays(pair, a, b, "logits", "logits before training")
+    difference = None if logits is None else float(np.abs(logits[0] - logits[1]).max())
+    pair.figures["initial_logits_max_difference"] = difference
+
+    masks = _arrays(pair, a, b, "mask", "the first batch's mask")
+    if masks is None or (masks[0] != masks[1]).any():
+        pair.reasons.append(f"{a.backend} and {b.backend} did not see the same first batch: mask differs")
+        pair.figures["hidden_max_relative_difference"] = None
+        return
+    real = masks[0] > 0  # (batch, length)
+    names, complete = _common(pair, a, b, "hidden/", "hidden state")
+    for name in names:
+        states = _arrays(pair, a, b, f"hidden/{name}", f"hidden state {name}")
+        if states is None:
+            complete = False
+            continue
+        first, second = states[0][real], states[1][real]  # (real tokens, hidden)
+        size = max(np.linalg.norm(first), np.linalg.norm(second))
+        pair.hidden[int(name)] = float(np.linalg.norm(first - second) / size) if size else 0.0
+    pair.figures["hidden_max_relative_difference"] = max(pair.hidden.values(), default=None) if complete else None
+
+
+def _compare_gradients(pair: Pair, a: BackendRun, b: BackendRun) -> None:
+    names, complete = _common(pair, a, b, "gradient/", "gradient of")
+    norms: dict[str, tuple[float, float, float]] = {}
+    for name in names:
+        values = _arrays(pair, a, b, f"gradient/{name}", f"gradient of {name}")
+        if values is None:
+            complete = False
+            continue
+        difference, first, second = (float(np.linalg.norm(value)) for value in (values[0] - values[1], *values))
+        norms[name] = difference, first, second
+    total = max((math.sqrt(sum(norm[side] ** 2 for norm in norms.values())) for side in (1, 2)), default=0.0)
+    for name, (difference, first, second) in norms.items():
+        size = max(first, second, GRADIENT_FLOOR * total)
+        pair.gradients[name] = difference / size if size else 0.0
+    pair.figures["gradient_max_relative_difference"] = max(pair.gradients.values(), default=None) if complete else None
+
+
+def _compare_losses(pair: Pair, a: BackendRun, b: BackendRun) -> None:
+    if a.losses.keys() != b.losses.keys():
+        missing = sorted(a.losses.keys() ^ b.losses.keys())
+        pair.reasons.append(
+            f"{a.backend} logged {len(a.losses)} steps and {b.backend} {len(b.losses)}: step {missing[0]} is only in "
+            f"{a.backend if missing[0] in a.losses else b.backend}"
+        )
+    for run in (a, b):
+        broken = [step for step, loss in run.losses.items() if not math.isfinite(loss)]
+        if broken:
+            first_loss = run.losses[broken[0]]
+            pair.reasons.append(f"the loss of {run.backend} is {first_loss} at step {broken[0]}, not a finite number")
+    steps = [step for step in a.losses if math.isfinite(a.losses[step]) and math.isfinite(b.losses.get(step, math.nan))]
+    first, second = (np.array([run.losses[step] for step in steps]) for run in (a, b))
+    pair.loss_steps = np.array(steps, int)
+    pair.loss_differences = relative_difference(first, second)
+    pair.figures["loss_max_relative_difference"] = float(pair.loss_differences.max()) if steps else None
+
+
+def relative_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """|first - second| over the larger of the two, elementwise; sizes below LOSS_FLOOR count as LOSS_FLOOR."""
+    return np.abs(first - second) / np.maximum(np.maximum(np.abs(first), np.abs(second)), LOSS_FLOOR)
+
+
+def _compare_predictions(pair: Pair, a: BackendRun, b: BackendRun) -> None:
+    pair.figures["prediction_agreement"] = None
+    if _same_shape_and_finite(pair, a, b, a.predictions, b.predictions, "predictions on dev"):
+        if a.predictions.shape[1] == 1:
+            different = np.abs(a.predictions - b.predictions)[:, 0] > REGRESSION_PREDICTION_DIFFERENCE
+        else:
+            different = a.predictions.argmax(axis=1) != b.predictions.argmax(axis=1)
+        pair.examples, pair.disagreements = len(different), np.flatnonzero(different)
+        pair.figures["prediction_agreement"] = 1.0 - len(pair.disagreements) / pair.examples
+
+
+def _apply_limits(pair: Pair) -> None:
+    details = {
+        "loss_max_relative_difference": f" at step {pair.worst_loss_step}",
+        "gradient_max_relative_difference": f" for {max(pair.gradients, key=pair.gradients.get, default='')}",
+        "hidden_max_relative_difference": f" in state {max(pair.hidden, key=pair.hidden.get, default='')}",
+    }
+    for row in TOLERANCES:
+        value = pair.figures[row.name]
+        if value is not None and not row.holds(value):
+            digits = ".4f" if row.bound == "at least" else ".1e"
+            sentence = f"{pair.a} and {pair.b}: {row.name} is {value:{digits}}{details.get(row.name, '')}"
+            sentence += f", expected {row.bound} {row.limit:{digits}}"
+            if row.name == "loss_max_relative_difference":
+                sentence += f" (first above it at step {pair.loss_steps[(pair.loss_differences > row.limit).argmax()]})"
+            pair.reasons.append(sentence)
+        elif value is None and not pair.reasons:
+            pair.reasons.append(f"{pair.a} and {pair.b}: {row.name} could not be computed, nothing to compare")
+
+
+def _common(pair: Pair, a: BackendRun, b: BackendRun, prefix: str, what: str) -> tuple[list[str], bool]:
+    """Names below `prefix` that both probes have, and whether those are all."""
+    names = [run.probe.below(prefix) for run in (a, b)]
+    odd = sorted(set(names[0]) ^ set(names[1]))
+    if odd:
+        owner = a.backend if odd[0] in names[0] else b.backend
+        pair.reasons.append(f"{what} {odd[0]} is only in {owner}" + (f", as {len(odd) - 1} others" if odd[1:] else ""))
+    return [name for name in names[0] if name in set(names[1])], not odd
+
+
+def _arrays(pair: Pair, a: BackendRun, b: BackendRun, name: str, what: str) -> tuple[np.ndarray, np.ndarray] | None:
+    first, second = a.probe.get(name), b.probe.get(name)
+    return (first, second) if _same_shape_and_finite(pair, a, b, first, second, what) else None
+
+
+def _same_shape_and_finite(
+    pair: Pair, a: BackendRun, b: BackendRun, first: np.ndarray, second: np.ndarray, what: str
+) -> bool:
+    if first.shape != second.shape:
+        pair.reasons.append(f"{what}: {a.backend} has shape {first.shape}, {b.backend} has {second.shape}")
+        return False
+    broken = [run.backend for run, values in ((a, first), (b, second)) if not np.isfinite(values).all()]
+    if broken:
+        pair.reasons.append(f"{what}: not finite in {' and '.join(broken)}")
+    return not broken
+
+
+def without_nan(value: Any) -> Any:
+    """The same tree with None for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

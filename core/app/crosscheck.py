@@ -1,0 +1,80 @@
+"""One recipe on several backends, each in its own process with the same weights and batches, then the comparison."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ...backends.registry import interpreter
+from ..errors import CrossdistilError, RunFolderError
+from ..files import write_text
+from ..recipe import Recipe
+from .compare import compare
+from .report import write_report
+
+RESULT = "crosscheck.json"
+
+
+@dataclass(frozen=True)
+class CrosscheckOptions:
+    """How a cross-check is run; the recipe itself says what."""
+
+    backends: tuple[str, ...]
+    out: Path
+    device: str | None = None
+    steps_per_call: int | None = None
+
+
+def comparable(recipe: Recipe, steps: int | None) -> Recipe:
+    """The recipe as it is cross-checked: every step logged, no dropout (whose draws differ between frameworks), the last
+    step's weights kept, and with `steps` cut to that many."""
+    stages = []
+    for stage in recipe.stages:
+        train = stage.train.model_dump()
+        train |= {"log_every": 1, "dropout": 0.0, "keep": "last"}
+        if steps is not None:
+            train |= {"steps": steps, "epochs": None}
+        stages.append(stage.model_copy(update={"train": type(stage.train)(**train)}))
+    return recipe.model_copy(update={"stages": tuple(stages)})
+
+
+def crosscheck(recipe: Recipe, options: CrosscheckOptions, console: Console) -> dict[str, Any]:
+    """Run the recipe on each backend, write `crosscheck.json` and `report.html`, and return the former's content.
+
+    The backends run one after the other, so that their speeds can be compared.
+    """
+    if len(set(options.backends)) < 2:
+        raise CrossdistilError(f"--backends {','.join(options.backends)}: a cross-check needs two different backends")
+    pythons = {name: interpreter(name) for name in options.backends}
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise RunFolderError(f"{options.out}: holds something already; choose a new folder")
+    try:
+        for name, python in pythons.items():
+            console.rule(f"[bold]{name}")
+            _run_worker(python, name, recipe, options)
+    except BaseException:
+        if options.out.is_dir() and not any(options.out.iterdir()):
+            options.out.rmdir()
+        raise
+    console.rule("[bold]comparison")
+    result = compare(options.out, list(options.backends))
+    write_text(options.out / RESULT, json.dumps(result, indent=2) + "\n")
+    write_report(options.out)
+    return result
+
+
+def _run_worker(python: Path, name: str, recipe: Recipe, options: CrosscheckOptions) -> None:
+    """A `crossdistil run` of the recipe, which is handed over on standard input."""
+    command = [str(python), "-m", "crossdistil", "run", "-", "--backend", name, "--probe", "--out", str(options.out / name)]
+    if options.device is not None:
+        command += ["--device", options.device]
+    if options.steps_per_call is not None:
+        command += ["--steps-per-call", str(options.steps_per_call)]
+    outcome = subprocess.run(command, input=json.dumps(recipe.resolved()), text=True)
+    if outcome.returncode:
+        raise CrossdistilError(f"backend '{name}': the run ended with exit code {outcome.returncode}; see above")

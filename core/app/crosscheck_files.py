@@ -1,0 +1,136 @@
+"""What a cross-check reads from one backend's run folder; a missing or unreadable file is an error that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from safetensors import SafetensorError, safe_open
+
+from ..errors import CrossdistilError
+
+DISPLAY_NAMES = {"torch": "PyTorch", "oneflow": "OneFlow", "mindspore": "MindSpore", "tensorflow": "TensorFlow"}
+
+
+def display_name(backend: str) -> str:
+    """How a backend writes its own name."""
+    return DISPLAY_NAMES.get(backend, backend)
+
+
+class Arrays:
+    """The tensors of one safetensors file, read one at a time: gradients of a whole model need not fit in memory."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self._file = safe_open(str(_existing(path)), framework="numpy")
+            self.names = frozenset(self._file.keys())
+        except (SafetensorError, OSError) as error:
+            raise CrossdistilError(f"{path}: not a readable safetensors file: {error}") from error
+
+    def get(self, name: str) -> np.ndarray:
+        """One tensor as float64."""
+        if name not in self.names:
+            raise CrossdistilError(f"{self.path}: has no array '{name}', expected it in every cross-check")
+        return self._file.get_tensor(name).astype(np.float64)
+
+    def below(self, prefix: str) -> list[str]:
+        """What follows `prefix` in the names that start with it; numbers in numerical order."""
+        found = [name[len(prefix) :] for name in self.names if name.startswith(prefix)]
+        return sorted(found, key=lambda name: (0, int(name), "") if name.isdecimal() else (1, 0, name))
+
+
+@dataclass(frozen=True)
+class BackendRun:
+    """One backend's part of a cross-check. `losses`: logged step -> loss, NaN where it was not a number."""
+
+    backend: str
+    folder: Path
+    result: dict[str, Any]
+    losses: dict[int, float]
+    probe: Arrays
+    predictions: np.ndarray
+    recipe_text: str | None
+    recipe: dict[str, Any] | None
+
+    @property
+    def recipe_digest(self) -> str | None:
+        """As the run wrote it, else `Recipe.digest` of the resolved recipe in the run folder."""
+        if self.result.get("recipe_digest") or self.recipe is None:
+            return self.result.get("recipe_digest")
+        return hashlib.sha256(json.dumps(self.recipe, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_run(folder: Path, backend: str) -> BackendRun:
+    """Read `folder`/`backend`. Raises CrossdistilError for what is missing or unreadable."""
+    folder = folder / backend
+    if not folder.is_dir():
+        raise CrossdistilError(f"{folder}: no such folder, expected the run of backend '{backend}'")
+    recipe_file = folder / "recipe.yaml"
+    recipe_text = recipe_file.read_text(encoding="utf-8") if recipe_file.is_file() else None
+    predictions = Arrays(folder / "predictions.safetensors").get("logits")
+    if predictions.ndim != 2 or not len(predictions):
+        raise CrossdistilError(
+            f"{folder / 'predictions.safetensors'}: logits have shape {predictions.shape}, expected (examples, classes)"
+        )
+    return BackendRun(
+        backend=backend,
+        folder=folder,
+        result=read_json(folder / "result.json"),
+        losses=_read_losses(folder / "metrics.jsonl"),
+        probe=Arrays(folder / "probe.safetensors"),
+        predictions=predictions,
+        recipe_text=recipe_text,
+        recipe=_parse_recipe(recipe_file, recipe_text),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object."""
+    try:
+        content = json.loads(_existing(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CrossdistilError(f"{path}: not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CrossdistilError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _read_losses(path: Path) -> dict[int, float]:
+    losses: dict[int, float] = {}
+    for number, line in enumerate(_existing(path).read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            if "loss" in entry:
+                # A run that was resumed may have logged a step twice; the later one is the one that counts.
+                losses[int(entry["step"])] = math.nan if entry["loss"] is None else float(entry["loss"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CrossdistilError(f"{path}:{number}: not a metrics line: {line[:80]!r}") from error
+    if not losses:
+        raise CrossdistilError(f"{path}: holds no training step, expected a line with step and loss for each step")
+    return dict(sorted(losses.items()))
+
+
+def _parse_recipe(path: Path, text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        recipe = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise CrossdistilError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    return recipe if isinstance(recipe, dict) else None
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise CrossdistilError(f"{path}: no such file, expected it in the run folder of every backend")
+    return path

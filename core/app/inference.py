@@ -1,0 +1,133 @@
+"""Using a finished model: its score on a task, and its predictions for new texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from ...backends.registry import load_engine
+from ..checkpoint import Model, load_model
+from ..data.batches import evaluation_batches
+from ..data.tables import read_columns
+from ..data.tasks import resolve_task
+from ..data.tokenize import Tokenizer, load_tokenizer
+from ..engine import EngineOptions
+from ..errors import CheckpointError, CrossdistilError, DataError
+from ..job import EVALUATION_BATCH, buckets_up_to, fit_problems, load_data, logits_function, teacher_problems
+from ..recipe import TaskSection, TrainSection
+
+BUCKETS = TrainSection.model_fields["length_buckets"].default
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one text."""
+
+    text: str
+    pair: str | None
+    label: str | None
+    """The most probable class; None for a regression."""
+    probabilities: dict[str, float]
+    """Class name -> probability; empty for a regression."""
+    score: float | None
+    """The predicted number of a regression."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that are set."""
+        values = {"text": self.text, "pair": self.pair, "label": self.label}
+        values |= {"probabilities": self.probabilities or None, "score": self.score}
+        return {key: value for key, value in values.items() if value is not None}
+
+
+def load_classifier(folder: Path) -> tuple[Model, Tokenizer]:
+    """A model with a head, and its tokenizer; raises CheckpointError if one of them is missing."""
+    model = load_model(folder)
+    if model.new:
+        raise CheckpointError(f"{folder}: has no {model.new[0]}, so it cannot classify; fine-tune it first")
+    return model, load_tokenizer(folder)
+
+
+def evaluate(
+    folder: Path, task: str, data: Path, split: str, backend: str, options: EngineOptions, max_length: int | None = None
+) -> dict[str, float]:
+    """The model's metrics on a split of a task."""
+    model, tokenizer = load_classifier(folder)
+    length = max_length or min(int(model.about.get("max_length", 128)), model.config.max_position_embeddings)
+    section = TaskSection(name=task, data=data, max_length=length)
+    spec = resolve_task(section)
+    problems = [text.replace("teacher.model ", "") for text in teacher_problems(model, spec)]
+    problems += fit_problems(str(folder), model.config, tokenizer, section)
+    if problems:
+        raise CrossdistilError("\n".join(problems))
+    loaded = load_data(spec, section, tokenizer, buckets_up_to(BUCKETS, length), (split,))
+    if loaded.examples[split].labels is None:
+        raise DataError(f"{data}: the split '{split}' has no labels to evaluate with; use predict")
+    engine = load_engine(backend, options)
+    return loaded.score(split, engine.infer(logits_function(model.config), model.parameters))[0]
+
+
+def predict(
+    folder: Path,
+    texts: list[str],
+    pairs: list[str] | None,
+    backend: str,
+    options: EngineOptions,
+    max_length: int | None = None,
+) -> list[Prediction]:
+    """The model's predictions, in the order of the texts."""
+    model, tokenizer = load_classifier(folder)
+    length = max_length or min(int(model.about.get("max_length", 128)), model.config.max_position_embeddings)
+    if length > model.config.max_position_embeddings:
+        raise CrossdistilError(
+            f"--max-length {length}: {folder} has only {model.config.max_position_embeddings} positions"
+        )
+    if not texts:
+        raise DataError("no text to predict")
+    engine = load_engine(backend, options)
+    infer = engine.infer(logits_function(model.config), model.parameters)
+    tokens = tokenizer.encode_pairs(texts, pairs, length)
+    logits = np.zeros((len(texts), model.outputs or 1), np.float32)
+    batch_size = min(EVALUATION_BATCH, len(texts))
+    for rows, batch in evaluation_batches(tokens, None, batch_size, buckets_up_to(BUCKETS, length)):
+        logits[rows] = infer(batch)[0][: len(rows)]
+    return list(_predictions(model, texts, pairs, logits))
+
+
+def _predictions(
+    model: Model, texts: list[str], pairs: list[str] | None, logits: np.ndarray
+) -> Iterator[Prediction]:
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    for index, text in enumerate(texts):
+        pair = None if pairs is None else pairs[index]
+        if model.labels is None:
+            yield Prediction(text, pair, None, {}, float(logits[index, 0]))
+            continue
+        by_label = dict(zip(model.labels, map(float, probabilities[index]), strict=True))
+        yield Prediction(text, pair, max(by_label, key=by_label.get), by_label, None)
+
+
+def read_texts(path: Path, text: str | None, pair: str | None) -> tuple[list[str], list[str] | None]:
+    """The texts of a file: the named columns of a TSV, CSV or JSONL file, or each line of any other file."""
+    if text is not None:
+        names = [text] if pair is None else [text, pair]
+        cells = read_columns(path, required=names).cells
+        return [str(cell) for cell in cells[text]], None if pair is None else [str(cell) for cell in cells[pair]]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    lines = [line.removesuffix("\r") for line in lines]
+    return lines[:-1] if lines and not lines[-1] else lines, None
+
+
+def as_json_lines(predictions: list[Prediction]) -> str:
+    """One JSON object a line."""
+    return "".join(json.dumps(item.as_json(), ensure_ascii=False) + "\n" for item in predictions)

@@ -1,0 +1,168 @@
+"""The canonical model folder: `config.json`, `model.safetensors` and tokenizer files, as Hugging Face lays them out.
+
+A folder that is written here loads with `transformers.AutoModelForSequenceClassification.from_pretrained`, and the other
+way round. Reading checks everything before any training: each tensor's name and shape against the configuration.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from .errors import CheckpointError, did_you_mean
+from .files import replace_folder
+from .models.spec import BertConfig, config_keys, tensor_shapes
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+HEAD = ("classifier.weight", "classifier.bias")
+POOLER = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
+_ENCODER_ROOTS = ("embeddings.", "encoder.", "pooler.")
+# Tensors that a BERT checkpoint may hold and that a classifier does not have: position numbers, pre-training heads.
+_NOT_OURS = ("bert.embeddings.position_ids", "cls.")
+
+
+@dataclass
+class Model:
+    """A model in memory, by canonical names; `parameters` lacks what `new` lists."""
+
+    config: BertConfig
+    parameters: dict[str, np.ndarray]
+    outputs: int | None
+    """Number of logits; None for an encoder without a head."""
+    labels: tuple[str, ...] | None = None
+    """Names of the classes; None for a regression or an encoder."""
+    new: tuple[str, ...] = ()
+    """Tensors of a classifier that the checkpoint does not hold."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """What travels with the weights: task, recipe digest, metric."""
+    source: Path | None = None
+
+    @property
+    def regression(self) -> bool:
+        """Whether the head gives one real number."""
+        return self.outputs == 1
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of weights."""
+        return sum(array.size for array in self.parameters.values())
+
+
+def load_model(folder: Path, where: str = "") -> Model:
+    """The model in a folder; `where` names the recipe key that asked for it. Raises CheckpointError."""
+    prefix = f"{where}: " if where else ""
+    if not folder.is_dir():
+        raise CheckpointError(f"{prefix}{folder}: no such model folder")
+    raw = _read_config(folder, prefix)
+    config = bert_config(raw, f"{prefix}{folder / CONFIG}")
+    tensors = _read_tensors(folder / WEIGHTS, prefix)
+    labels = _labels(raw)
+    outputs = tensors[HEAD[0]].shape[0] if HEAD[0] in tensors else None
+    new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}")
+    if outputs is not None and outputs > 1 and labels is not None and len(labels) != outputs:
+        raise CheckpointError(
+            f"{prefix}{folder / CONFIG}: id2label names {len(labels)} classes, but classifier.weight has {outputs} rows"
+        )
+    if outputs in (None, 1):
+        labels = None
+    elif labels is None:
+        labels = tuple(f"LABEL_{index}" for index in range(outputs))
+    return Model(config, tensors, outputs, labels, new, raw.get("crossdistil", {}), folder)
+
+
+def bert_config(raw: dict[str, Any], where: str) -> BertConfig:
+    """The architecture in a `config.json`; anything that our BERT does not compute is an error."""
+    kind = raw.get("model_type", "bert")
+    if kind != "bert":
+        raise CheckpointError(f"{where}: model_type is '{kind}', expected 'bert'")
+    if raw.get("position_embedding_type", "absolute") != "absolute":
+        raise CheckpointError(f"{where}: position_embedding_type is {raw['position_embedding_type']!r}, not 'absolute'")
+    try:
+        return BertConfig(**config_keys(raw))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            raise CheckpointError(f"{where}: {key}: unknown key{did_you_mean(key, BertConfig.model_fields)}") from error
+        raise CheckpointError(f"{where}: {key + ': ' if key else ''}{first['msg']}") from error
+
+
+def _read_config(folder: Path, prefix: str) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{prefix}{path}: no such file; expected a model folder with {CONFIG}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{prefix}{path}: not readable as JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{prefix}{path}: expected a JSON object, got {type(raw).__name__}")
+    return raw
+
+
+def _read_tensors(path: Path, prefix: str) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise CheckpointError(f"{prefix}{path}: no such file; a model folder holds its weights in {WEIGHTS}")
+    tensors = {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():
+                canonical = f"bert.{name}" if name.startswith(_ENCODER_ROOTS) else name
+                if not canonical.startswith(_NOT_OURS):
+                    tensors[canonical] = np.asarray(file.get_tensor(name), np.float32)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{prefix}{path}: damaged or not a safetensors file: {error}") from error
+    return tensors
+
+
+def _labels(raw: dict[str, Any]) -> tuple[str, ...] | None:
+    names = raw.get("id2label")
+    if not isinstance(names, dict):
+        return None
+    return tuple(str(names[key]) for key in sorted(names, key=int))
+
+
+def _check_tensors(tensors, config: BertConfig, outputs: int | None, where: str) -> tuple[str, ...]:
+    expected = tensor_shapes(config, outputs or 1)
+    unknown = [name for name in tensors if name not in expected]
+    if unknown:
+        raise CheckpointError(f"{where}: unexpected tensor {unknown[0]}{did_you_mean(unknown[0], expected)}")
+    missing = [name for name in expected if name not in tensors]
+    needed = [name for name in missing if name not in HEAD + POOLER]
+    if needed:
+        more = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
+        raise CheckpointError(f"{where}: missing tensor {needed[0]}{more}")
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != expected[name]:
+            raise CheckpointError(f"{where}: {name} has shape {tuple(tensor.shape)}, {CONFIG} says {expected[name]}")
+        if not np.isfinite(tensor).all():
+            raise CheckpointError(f"{where}: {name} holds values that are not finite")
+    return tuple(missing)
+
+
+def save_model(model: Model, folder: Path, tokenizer) -> None:
+    """Write a model folder whole or not at all. `tokenizer` has `save(folder)`."""
+    labels = model.labels or ("LABEL_0",)
+    config = {
+        "architectures": ["BertForSequenceClassification"],
+        "model_type": "bert",
+        **model.config.model_dump(),
+        "position_embedding_type": "absolute",
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "label2id": {label: index for index, label in enumerate(labels)},
+        "problem_type": "regression" if model.regression else "single_label_classification",
+        "crossdistil": model.about,
+    }
+    with replace_folder(folder) as temporary:
+        (temporary / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        ordered = {name: np.ascontiguousarray(model.parameters[name]) for name in tensor_shapes(model.config, 1)}
+        # transformers asks for the metadata entry: it tells the layout of the tensors.
+        save_file(ordered, temporary / WEIGHTS, metadata={"format": "pt"})
+        tokenizer.save(temporary)

@@ -1,0 +1,126 @@
+"""Token tables to batches of a few static shapes, in an order that depends on the seed and the epoch only.
+
+A batch is padded to the smallest length bucket that holds its rows and always has the same number of rows, so that a
+graph mode compiles once per bucket. Rows of similar length are batched together, so that little of it is padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ..errors import DataError
+from .tokenize import TokenTable
+
+Batch = dict[str, np.ndarray]
+"""input_ids, token_type_ids (batch, length) int32; attention_mask (batch, length) float32, 1 = token; labels (batch,)
+int32 or float32; example_mask (batch,) float32, 0 = a row that only fills the batch up."""
+
+DEFAULT_BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_POOL = 50  # batches sorted by length together: most of the saving of a full sort, and still a random order
+_FILL = -1
+
+
+def length_buckets(max_length: int) -> tuple[int, ...]:
+    """The default buckets below `max_length`, and `max_length`."""
+    return (*(length for length in DEFAULT_BUCKETS if length < max_length), max_length)
+
+
+def real_tokens(batch: Batch) -> int:
+    """Tokens of real examples, padding and fill rows not counted."""
+    return int(batch["example_mask"] @ batch["attention_mask"].sum(axis=1))
+
+
+class TrainBatches:
+    """The batches of an epoch: shuffled, nothing dropped.
+
+    The `batch_size` examples of an optimizer step are drawn first and then cut into `accumulation` micro-batches, so
+    that accumulation changes the memory needed and not the examples of a step.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenTable,
+        labels: np.ndarray | None,
+        batch_size: int,
+        accumulation: int,
+        buckets: Sequence[int],
+        seed: int,
+    ):
+        if batch_size < 1 or accumulation < 1 or batch_size % accumulation:
+            raise DataError(f"batch_size {batch_size} cannot be cut into {accumulation} equal micro-batches")
+        self._rows = _Rows(tokens, labels, buckets)
+        self._lengths = np.asarray(tokens.lengths)
+        self._batch_size, self._micro_size, self._seed = batch_size, batch_size // accumulation, seed
+        self.steps_per_epoch = -(-len(self._lengths) // batch_size)
+
+    def epoch(self, number: int, start_step: int = 0) -> Iterator[list[Batch]]:
+        """The micro-batches of each optimizer step of epoch `number`, from `start_step` on (to resume)."""
+        if not 0 <= start_step <= self.steps_per_epoch:
+            raise ValueError(f"start_step {start_step} is not in 0 to {self.steps_per_epoch}")
+        generator = np.random.default_rng([self._seed, number])
+        shuffled = generator.permutation(len(self._lengths))
+        pool = np.arange(len(shuffled)) // (_POOL * self._batch_size)
+        # The incomplete step is a pool of its own: sorted with others, it would get the longest examples each time.
+        pool[len(pool) - len(pool) % self._batch_size :] += 1
+        rows = np.full(self.steps_per_epoch * self._batch_size, _FILL, dtype=np.int64)
+        rows[: len(shuffled)] = shuffled[np.lexsort((self._lengths[shuffled], pool))]
+        steps = generator.permutation(rows.reshape(self.steps_per_epoch, -1, self._micro_size))
+        return ([self._rows.batch(micro) for micro in step] for step in steps[start_step:])
+
+
+def evaluation_batches(
+    tokens: TokenTable, labels: np.ndarray | None, batch_size: int, buckets: Sequence[int]
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """Every example once, longest first (memory runs out at once or never).
+
+    Yields the indices (real rows,) of the batch's examples, which are its first rows, and the batch.
+    """
+    if batch_size < 1:
+        raise DataError(f"batch_size {batch_size}: expected 1 or more")
+    rows = _Rows(tokens, labels, buckets)
+    order = np.argsort(-np.asarray(tokens.lengths), kind="stable")
+    fill = np.full(-len(order) % batch_size, _FILL, dtype=np.int64)
+    chunks = np.concatenate([order, fill]).reshape(-1, batch_size)
+    return ((chunk[chunk != _FILL], rows.batch(chunk)) for chunk in chunks)
+
+
+class _Rows:
+    """Makes a batch of any rows of a table; the row `_FILL` is one that only fills."""
+
+    def __init__(self, tokens: TokenTable, labels: np.ndarray | None, buckets: Sequence[int]):
+        lengths = np.asarray(tokens.lengths)
+        self._buckets = np.array(sorted(set(buckets)))
+        if not len(lengths):
+            raise DataError("no examples to make batches of")
+        if not len(buckets) or lengths.max() > self._buckets[-1]:
+            raise DataError(f"a row has {lengths.max()} tokens, which no length bucket of {list(buckets)} holds")
+        if labels is not None and len(labels) != len(lengths):
+            raise ValueError(f"{len(lengths)} rows and {len(labels)} labels")
+        # Plain arrays: indexing a np.memmap costs several times as much. The appended row, whose index is -1, is the
+        # fill row: the table's first token, a [CLS], so that attention over it is not a softmax over nothing.
+        self._ids = np.asarray(tokens.ids)
+        self._starts = np.append(np.asarray(tokens.offsets[:-1]), 0)
+        self._lengths = np.append(lengths, 1)
+        self._first_lengths = np.append(np.asarray(tokens.first_lengths), 1)
+        labels = np.zeros(len(lengths), dtype=np.int32) if labels is None else np.asarray(labels)
+        self._labels = np.append(labels, labels.dtype.type(0))
+        self._pad_id = tokens.pad_id
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The batch of these `rows` (batch,) of the table."""
+        lengths = self._lengths[rows][:, None]  # (batch, 1)
+        length = self._buckets[np.searchsorted(self._buckets, lengths.max())]
+        positions = np.arange(length)  # (length,)
+        is_token = positions < lengths  # (batch, length)
+        input_ids = np.full(is_token.shape, self._pad_id, dtype=np.int32)
+        input_ids[is_token] = self._ids[(self._starts[rows][:, None] + positions)[is_token]]
+        is_second = is_token & (positions >= self._first_lengths[rows][:, None])
+        return {
+            "input_ids": input_ids,
+            "token_type_ids": is_second.astype(np.int32),
+            "attention_mask": is_token.astype(np.float32),
+            "labels": self._labels[rows],
+            "example_mask": (rows != _FILL).astype(np.float32),
+        }

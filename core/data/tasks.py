@@ -1,0 +1,268 @@
+"""Tasks: which file and columns hold the texts and labels, what the labels are, and how predictions are scored.
+
+The GLUE tasks are known by their official files (Wang et al. 2019, https://gluebenchmark.com); any other name is a
+plain task, whose columns the recipe gives.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import DataError, did_you_mean
+from ..metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from .tables import EXTENSIONS, folder_contents, read_columns
+
+_SPLITS = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
+_MNLI_SPLITS = {
+    "train": "train.tsv",
+    "dev": "dev_matched.tsv",
+    "dev_mismatched": "dev_mismatched.tsv",
+    "test": "test_matched.tsv",
+    "test_mismatched": "test_mismatched.tsv",
+}
+_COLA_HEADER = ("source", "label", "mark", "sentence")
+_ENTAILMENT = ("entailment", "not_entailment")
+_BINARY = ("0", "1")
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    name: str
+    text: str
+    text_pair: str | None  # None: one text an example
+    label: str
+    labels: tuple[str, ...] | None  # class index -> label as the file spells it; None: regression
+    metrics: tuple[str, ...]  # the first one chooses the best checkpoint
+    splits: dict[str, str] = field(default_factory=lambda: dict(_SPLITS))  # split -> file name
+    header: tuple[str, ...] | None = None  # column names where files have no header line (all but the test splits)
+    names: tuple[str, ...] | None = None  # what the classes mean, where the file only has numbers
+
+    @property
+    def label_names(self) -> tuple[str, ...] | None:
+        """The names that a model of this task gives its classes; None for a regression."""
+        return self.names if self.names is not None and self.labels is not None else self.labels
+
+
+GLUE_TASKS = {
+    spec.name: spec
+    for spec in (
+        TaskSpec(
+            "cola", "sentence", None, "label", _BINARY, ("matthews",), header=_COLA_HEADER),
+        TaskSpec("sst-2", "sentence", None, "label", _BINARY, ("accuracy",), names=("negative", "positive")),
+        TaskSpec(
+            "mrpc", "#1 String", "#2 String", "Quality", _BINARY, ("accuracy", "f1"),
+            names=("not_equivalent", "equivalent"),
+        ),
+        TaskSpec(
+            "qqp", "question1", "question2", "is_duplicate", _BINARY, ("accuracy", "f1"),
+            names=("not_duplicate", "duplicate"),
+        ),
+        TaskSpec("sts-b", "sentence1", "sentence2", "score", None, ("pearson", "spearman")),
+        TaskSpec(
+            "mnli", "sentence1", "sentence2", "gold_label", ("entailment", "neutral", "contradiction"), ("accuracy",),
+            _MNLI_SPLITS,
+        ),
+        TaskSpec("qnli", "question", "sentence", "label", _ENTAILMENT, ("accuracy",)),
+        TaskSpec("rte", "sentence1", "sentence2", "label", _ENTAILMENT, ("accuracy",)),
+        TaskSpec("wnli", "sentence1", "sentence2", "label", _BINARY, ("accuracy",)),
+    )
+}
+
+
+@dataclass
+class Examples:
+    texts: list[str]
+    pairs: list[str] | None
+    labels: np.ndarray | None  # (examples,) int32 class index or float32 score; None: the file has no labels
+    source: Path
+    line_numbers: np.ndarray  # (examples,) int64
+
+
+class TaskSection(Protocol):
+    """The recipe's `task` section, as far as it is read here."""
+
+    name: str
+    data: Path
+    text: str | None
+    text_pair: str | None
+    label: str | None
+    labels: list[str] | None
+    kind: str | None  # "classification" or "regression"
+    files: dict[str, str]
+    metrics: list[str] | None
+
+
+def resolve_task(section: TaskSection) -> TaskSpec:
+    """The task a recipe means: GLUE's definition or a plain one, with what the recipe states in place of defaults.
+
+    Names of GLUE tasks are matched without case and hyphen. Raises DataError, which names the recipe key.
+    """
+    key = section.name.lower().replace("-", "")
+    official = next((spec for name, spec in GLUE_TASKS.items() if name.replace("-", "") == key), None)
+    if official is None:
+        spec = _plain_task(section)
+    else:
+        kind = "regression" if official.labels is None else "classification"
+        if section.kind not in (None, kind):
+            raise DataError(f"task.kind: '{official.name}' is a {kind} task, got '{section.kind}'")
+        spec = replace(
+            official,
+            text=section.text or official.text,
+            text_pair=section.text_pair or official.text_pair,
+            label=section.label or official.label,
+            labels=official.labels if section.labels is None else tuple(section.labels),
+            names=official.names if section.labels is None else None,
+            splits={**official.splits, **section.files},
+        )
+        if kind == "regression" and section.labels is not None:
+            raise DataError(f"task.labels: '{official.name}' is a regression task and has no label names")
+    if spec.labels is not None and (len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels)):
+        raise DataError(f"task.labels: expected two or more different labels, got {_listed(spec.labels)}")
+    if section.metrics is not None:
+        spec = replace(spec, metrics=_checked_metrics(section.metrics, spec.labels))
+    return spec
+
+
+def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
+    """Read the examples of one split. A test split without the label column has no labels, as in GLUE.
+
+    Raises DataError that names the file and, for a bad row, its line.
+    """
+    data_folder = Path(data_folder)
+    if split not in spec.splits:
+        hint = did_you_mean(split, spec.splits) or f"; {folder_contents(data_folder)}"
+        raise DataError(f"{data_folder}: task '{spec.name}' has no file for the split '{split}'{hint}")
+    path = data_folder / spec.splits[split]
+    is_test = split.startswith("test")
+    texts = [spec.text] if spec.text_pair is None else [spec.text, spec.text_pair]
+    columns = read_columns(
+        path,
+        required=texts if is_test else [*texts, spec.label],
+        optional=[spec.label] if is_test else [],
+        header=None if is_test else spec.header,
+    )
+    for name in texts:
+        _check_texts(path, name, columns.cells[name], columns.line_numbers)
+    labels = None
+    if spec.label in columns.cells:
+        convert = _scores if spec.labels is None else _class_indices
+        labels = convert(path, spec, columns.cells[spec.label], columns.line_numbers)
+    pairs = None if spec.text_pair is None else columns.cells[spec.text_pair]
+    return Examples(columns.cells[spec.text], pairs, labels, path, columns.line_numbers)
+
+
+def _plain_task(section: TaskSection) -> TaskSpec:
+    for key in ("text", "label"):
+        if not getattr(section, key):
+            hint = did_you_mean(section.name.lower(), GLUE_TASKS)
+            raise DataError(f"task.{key}: needed, because '{section.name}' is not a GLUE task{hint}")
+    splits = dict(section.files)
+    for split in _SPLITS:
+        if split not in splits:
+            found = [f"{split}{end}" for end in EXTENSIONS if (Path(section.data) / f"{split}{end}").is_file()]
+            if len(found) > 1:
+                raise DataError(f"task.files.{split}: needed, because {section.data} holds {' and '.join(found)}")
+            splits.update({split: name for name in found})
+    is_regression = section.kind == "regression"
+    if is_regression and section.labels is not None:
+        raise DataError("task.labels: a regression task has no label names")
+    if is_regression:
+        labels = None
+    elif section.labels is not None:
+        labels = tuple(section.labels)
+    else:
+        labels = _labels_of_train(section, splits)
+    return TaskSpec(
+        name=section.name,
+        text=section.text,
+        text_pair=section.text_pair,
+        label=section.label,
+        labels=labels,
+        metrics=REGRESSION_METRICS if is_regression else ("accuracy", "macro_f1"),
+        splits=splits,
+    )
+
+
+def _labels_of_train(section: TaskSection, splits: dict[str, str]) -> tuple[str, ...]:
+    """The distinct labels of the train file, in numerical order when all are integers."""
+    if "train" not in splits:
+        raise DataError(f"task.labels: needed, because there is no train file; {folder_contents(Path(section.data))}")
+    path = Path(section.data) / splits["train"]
+    columns = read_columns(path, [section.label])
+    found = {_label(path, cell, line) for cell, line in zip(columns.cells[section.label], columns.line_numbers)}
+    if len(found) < 2:
+        raise DataError(f"{path}: every row has the label {_listed(found)}, expected two or more different ones")
+    labels = sorted(found)
+    try:
+        return tuple(sorted(labels, key=int))
+    except ValueError:
+        return tuple(labels)
+
+
+def _checked_metrics(metrics: Sequence[str], labels: tuple[str, ...] | None) -> tuple[str, ...]:
+    fitting = REGRESSION_METRICS if labels is None else CLASSIFICATION_METRICS
+    if labels is not None and len(labels) != 2:
+        fitting = tuple(name for name in fitting if name != "f1")
+    for name in metrics:
+        if name not in fitting:
+            hint = did_you_mean(name, fitting) or f"; expected one of {', '.join(fitting)}"
+            raise DataError(f"task.metrics: '{name}' is no metric for this task{hint}")
+    if not metrics:
+        raise DataError(f"task.metrics: expected one or more of {', '.join(fitting)}, got none")
+    return tuple(metrics)
+
+
+def _check_texts(path: Path, name: str, cells: list, line_numbers: np.ndarray) -> None:
+    for cell, line in zip(cells, line_numbers):
+        if not isinstance(cell, str):
+            raise DataError(f"{path}:{line}: '{name}' is {json.dumps(cell)}, expected a text")
+        if not cell.isascii():
+            try:
+                cell.encode("utf-8")
+            except UnicodeEncodeError:  # half a surrogate pair, which JSON's \ud800 can spell and no tokenizer can take
+                raise DataError(f"{path}:{line}: '{name}' holds half a surrogate pair") from None
+
+
+def _label(path: Path, cell: object, line: int) -> str:
+    """A label is compared as text: JSON's 1 and true are '1' and 'true'."""
+    label = cell if isinstance(cell, str) else json.dumps(cell)
+    if not label or not isinstance(cell, (str, int, float)):
+        raise DataError(f"{path}:{line}: label {json.dumps(cell)} is no text or number")
+    return label
+
+
+def _class_indices(path: Path, spec: TaskSpec, cells: list, line_numbers: np.ndarray) -> np.ndarray:
+    index_of = {label: index for index, label in enumerate(spec.labels)}
+    indices = np.empty(len(cells), dtype=np.int32)
+    for row, cell in enumerate(cells):
+        label = _label(path, cell, line_numbers[row])
+        if label not in index_of:
+            raise DataError(f"{path}:{line_numbers[row]}: got label '{label}', expected one of {_listed(spec.labels)}")
+        indices[row] = index_of[label]
+    return indices
+
+
+def _scores(path: Path, spec: TaskSpec, cells: list, line_numbers: np.ndarray) -> np.ndarray:
+    scores = np.empty(len(cells), dtype=np.float32)
+    for row, cell in enumerate(cells):
+        try:
+            score = float(cell)
+        except (TypeError, ValueError):
+            score = math.nan
+        if not math.isfinite(score):
+            place = f"{path}:{line_numbers[row]}"
+            raise DataError(f"{place}: got score {cell!r} in '{spec.label}', expected a finite number")
+        scores[row] = score
+    return scores
+
+
+def _listed(labels: Sequence[str] | set[str]) -> str:
+    shown = [f"'{label}'" for label in labels]
+    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")

@@ -1,0 +1,265 @@
+"""Texts to token ids, once: BERT WordPiece by the `tokenizers` library, kept in a memory-mapped cache.
+
+Every row is `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`, cut longest first to `max_length`: what
+`transformers.BertTokenizerFast` gives, without needing transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+from ..errors import CheckpointError, DataError
+from .tables import folder_contents
+from .tasks import Examples
+
+_REQUIRED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+_CHUNK = 4096  # texts encoded at once: enough for the library's threads, small enough for memory
+_ARRAYS = ("ids", "offsets", "first_lengths")
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The tokens of row i are `ids[offsets[i]:offsets[i + 1]]`; the first `first_lengths[i]` of them have type 0."""
+
+    ids: np.ndarray  # (tokens,) int32
+    offsets: np.ndarray  # (rows + 1,) int64
+    first_lengths: np.ndarray  # (rows,) int32
+    pad_id: int = 0
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row, special tokens included: (rows,) int64."""
+        return np.diff(self.offsets)
+
+
+class Tokenizer:
+    """A WordPiece tokenizer that always adds [CLS] and [SEP] and never pads. `library` is the object it wraps."""
+
+    def __init__(self, library: tokenizers.Tokenizer, source: Path, model_max_length: int | None = None):
+        vocabulary = library.get_vocab(with_added_tokens=True)
+        missing = [token for token in _REQUIRED if token not in vocabulary]
+        if missing:
+            raise CheckpointError(f"{source}: the vocabulary lacks {', '.join(missing)}")
+        if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+            raise CheckpointError(f"{source}: the token ids are not 0 to {len(vocabulary) - 1}, each once")
+        library.no_truncation()
+        library.no_padding()
+        library.post_processor = processors.TemplateProcessing(
+            single="[CLS]:0 $A:0 [SEP]:0",
+            pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+            special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
+        )
+        self.library = library
+        self.vocab_size = len(vocabulary)
+        self.pad_id = vocabulary["[PAD]"]
+        self._model_max_length = model_max_length
+        self._definition = library.to_str(pretty=True)
+        self.fingerprint = hashlib.sha256(self._definition.encode()).hexdigest()
+
+    def encode_pairs(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> TokenTable:
+        """Encode `texts`, each with its pair unless `pairs` is None, in at most `max_length` tokens a row."""
+        smallest = 3 if pairs is None else 5  # the special tokens and one token of each text
+        if max_length < smallest:
+            raise DataError(f"max_length {max_length} leaves no room for the text, expected {smallest} or more")
+        if pairs is not None and len(pairs) != len(texts):
+            raise ValueError(f"{len(texts)} texts and {len(pairs)} pairs")
+        # Left unset, the library prints a warning whenever this process forks after using its threads.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        inputs = list(texts) if pairs is None else list(zip(texts, pairs))
+        ids, lengths, first_lengths = [], [], []
+        self.library.enable_truncation(max_length, strategy="longest_first")
+        try:
+            for start in range(0, len(inputs), _CHUNK):
+                encodings = self.library.encode_batch_fast(inputs[start : start + _CHUNK])
+                rows = [encoding.ids for encoding in encodings]
+                lengths += [len(row) for row in rows]
+                first_lengths += [len(row) - sum(encoding.type_ids) for row, encoding in zip(rows, encodings)]
+                ids.append(np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32))
+        finally:
+            self.library.no_truncation()
+        offsets = np.zeros(len(inputs) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        flat = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32)
+        return TokenTable(flat, offsets, np.array(first_lengths, dtype=np.int32), self.pad_id)
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer.json, vocab.txt and tokenizer_config.json, as transformers reads them."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        vocabulary = self.library.get_vocab(with_added_tokens=True)
+        normalizer = json.loads(self._definition)["normalizer"] or {}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        if normalizer.get("type") == "BertNormalizer":
+            config = {
+                "tokenizer_class": "BertTokenizer",
+                "do_lower_case": normalizer["lowercase"],
+                "strip_accents": normalizer["strip_accents"],
+                "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+            }
+        for role in ("pad", "unk", "cls", "sep", "mask"):
+            if f"[{role.upper()}]" in vocabulary:
+                config[f"{role}_token"] = f"[{role.upper()}]"
+        if self._model_max_length is not None:
+            config["model_max_length"] = self._model_max_length
+        lines = "".join(f"{token}\n" for token in sorted(vocabulary, key=vocabulary.get))
+        _write(folder / "tokenizer.json", self._definition)
+        _write(folder / "vocab.txt", lines)
+        _write(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Load tokenizer.json, or else vocab.txt with tokenizer_config.json's casing (lower case where nothing is said).
+
+    Raises CheckpointError for files that are missing, damaged or not WordPiece.
+    """
+    folder = Path(folder)
+    config_path, json_path, vocab_path = (
+        folder / name for name in ("tokenizer_config.json", "tokenizer.json", "vocab.txt")
+    )
+    config = _read_config(config_path) if config_path.is_file() else {}
+    length = config.get("model_max_length")
+    # transformers writes 1e30 for "no limit"
+    model_max_length = length if isinstance(length, int) and length < 2**31 else None
+    if json_path.is_file():
+        try:
+            library = tokenizers.Tokenizer.from_file(str(json_path))
+        except Exception as error:  # the library raises nothing narrower
+            raise CheckpointError(f"{json_path}: not a tokenizer file: {error}") from None
+        if not isinstance(library.model, models.WordPiece):
+            raise CheckpointError(f"{json_path}: a {type(library.model).__name__} tokenizer, expected WordPiece")
+        return Tokenizer(library, json_path, model_max_length)
+    if vocab_path.is_file():
+        return Tokenizer(_from_vocabulary(vocab_path, config), vocab_path, model_max_length)
+    raise CheckpointError(f"{folder}: no tokenizer.json and no vocab.txt; {folder_contents(folder)}")
+
+
+def _from_vocabulary(path: Path, config: dict) -> tokenizers.Tokenizer:
+    vocabulary: dict[str, int] = {}
+    # Not splitlines: Google's Chinese vocabulary has U+2028 as a token.
+    lines = _read_text(path).split("\n")
+    if not lines[-1]:
+        lines.pop()
+    for index, line in enumerate(lines):
+        token = line.removesuffix("\r")
+        if not token.strip(" \t"):
+            raise CheckpointError(f"{path}:{index + 1}: a blank line, expected a token")
+        if token in vocabulary:
+            raise CheckpointError(f"{path}:{index + 1}: the token '{token}' is also on line {vocabulary[token] + 1}")
+        vocabulary[token] = index
+    library = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
+    library.normalizer = normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+        strip_accents=config.get("strip_accents"),
+        lowercase=config.get("do_lower_case", True),
+    )
+    library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    library.decoder = decoders.WordPiece(prefix="##")
+    # As in transformers, "[SEP]" written in a text is the token. A token that the vocabulary lacks would get a new id.
+    library.add_special_tokens([token for token in (*_REQUIRED, "[MASK]") if token in vocabulary])
+    return library
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from None
+
+
+def _read_config(path: Path) -> dict:
+    try:
+        config = json.loads(_read_text(path))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: got {type(config).__name__}, expected a JSON object")
+    return config
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_bytes(text.encode("utf-8"))  # bytes: no platform may turn \n into \r\n
+
+
+def default_cache_folder() -> Path:
+    """CROSSDISTIL_CACHE, or the platform's cache folder of the user."""
+    return Path(os.environ.get("CROSSDISTIL_CACHE") or platformdirs.user_cache_dir("crossdistil"))
+
+
+def tokenized(
+    examples: Examples, tokenizer: Tokenizer, max_length: int, cache_folder: Path | None = None
+) -> TokenTable:
+    """The token table of `examples`, from the cache (`default_cache_folder()` unless given) or encoded and put there.
+
+    Processes may share the cache; a damaged entry is made again, and a cache that cannot be written is done without.
+    """
+    root = Path(cache_folder or default_cache_folder()) / "tokens"
+    folder = root / _cache_key(examples, tokenizer, max_length)
+    table = _load_table(folder, tokenizer.pad_id)
+    if table is not None:
+        return table
+    table = tokenizer.encode_pairs(examples.texts, examples.pairs, max_length)
+    problem: Exception | str = "what was written cannot be read back"
+    try:
+        _store_table(folder, table)
+    except OSError as error:  # no reason to stop, and none to complain where another process was faster
+        problem = error
+    stored = _load_table(folder, tokenizer.pad_id)
+    if stored is None:
+        logging.getLogger(__name__).warning("%s: the tokens could not be cached: %s", folder, problem)
+        return table
+    return stored
+
+
+def _cache_key(examples: Examples, tokenizer: Tokenizer, max_length: int) -> str:
+    described = f"1 {tokenizers.__version__} {tokenizer.fingerprint} {max_length}"  # 1: the layout of an entry
+    key = hashlib.sha256(described.encode())
+    for texts in (examples.texts, examples.pairs or []):
+        # The count keeps single texts and empty pairs apart, the lengths ["ab", "c"] and ["a", "bc"].
+        key.update(np.array([len(texts), *map(len, texts)], dtype="<i8").tobytes())
+        key.update("".join(texts).encode("utf-8"))
+    return key.hexdigest()
+
+
+def _checksum(folder: Path) -> str:
+    return "\n".join(hashlib.sha256((folder / f"{name}.npy").read_bytes()).hexdigest() for name in _ARRAYS)
+
+
+def _load_table(folder: Path, pad_id: int) -> TokenTable | None:
+    """The entry, memory-mapped, or None where there is none or not the one that was written."""
+    try:
+        if (folder / "sha256").read_text(encoding="ascii") != _checksum(folder):
+            return None
+        return TokenTable(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS), pad_id)
+    except (OSError, ValueError):
+        return None
+
+
+def _store_table(folder: Path, table: TokenTable) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    working = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+    try:
+        entry, damaged = working / "entry", working / "damaged"
+        entry.mkdir()
+        for name in _ARRAYS:
+            np.save(entry / f"{name}.npy", getattr(table, name))
+        (entry / "sha256").write_text(_checksum(entry), encoding="ascii")
+        if folder.exists():
+            os.rename(folder, damaged)
+        os.rename(entry, folder)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)

@@ -1,0 +1,96 @@
+"""The boundary between the training loop and a framework.
+
+An engine holds parameters on its device, differentiates an objective, and runs optimizer steps. Everything else (which
+batches, which learning rate, when to log, evaluate and save) is decided in core and is the same on every backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from .ops import Ops, Tensor
+from .optimizers import OptimizerSpec
+
+Batch = dict[str, np.ndarray]
+Parameters = dict[str, np.ndarray]
+Objective = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a backend is asked to work; what it lacks it refuses with a `BackendError`."""
+
+    device: str | None = None
+    """`cpu`, `cuda`, `cuda:1`, `npu`, `ascend`; None is the backend's best device."""
+    precision: str = "fp32"
+    """`fp32`, `bf16` or `fp16`: parameters and losses stay in float32, the model computes in this."""
+    compile: bool = False
+    """Ask for a compiled step where that is a choice (torch)."""
+    steps_per_call: int | None = None
+    """How many optimizer steps the device runs per call (data sinking); None is the backend's default."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: its micro-batches (all with `denominators`), its learning rate, its dropout seed."""
+
+    micro_batches: list[Batch]
+    learning_rate: float
+    seed: int
+
+
+class StepMetrics(Protocol):
+    """Results that stay on the device until they are asked for, so that a step never waits for the host."""
+
+    def fetch(self) -> np.ndarray:
+        """(steps, 1 + terms) float32: total loss and unweighted terms of each step."""
+
+
+class TrainStep(Protocol):
+    """A compiled optimizer step with its parameters and optimizer state."""
+
+    def run(self, steps: Iterator[Step], count: int) -> StepMetrics:
+        """Take `count` steps from the iterator and execute exactly that many."""
+
+    def parameters(self) -> Parameters:
+        """The trainable parameters as float32 host arrays, by canonical name."""
+
+    def state(self) -> Parameters:
+        """What else is needed to go on bit for bit: optimizer moments and counters, as host arrays."""
+
+    def restore(self, parameters: Parameters, state: Parameters) -> None:
+        """Go back to what `parameters` and `state` returned."""
+
+
+class Engine(Protocol):
+    """One framework on one device."""
+
+    name: str
+    device: str
+    precision: str
+    ops: Ops
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the framework and of what it stands on."""
+
+    def peak_memory_mb(self) -> float | None:
+        """Peak device memory in MiB; None where the device is the CPU (the process's own peak is used then)."""
+
+    def train_step(
+        self, objective: Objective, parameters: Parameters, frozen: Parameters, optimizer: OptimizerSpec
+    ) -> TrainStep:
+        """A step that differentiates `objective(ops, parameters, frozen, batch)` by `parameters`."""
+
+    def gradients(
+        self, objective: Objective, parameters: Parameters, frozen: Parameters, batch: Batch
+    ) -> tuple[np.ndarray, Parameters]:
+        """`objective`'s values and its gradients by `parameters`, as host arrays; used by the cross-check and tests."""
+
+    def infer(
+        self, function: Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor]], list[Tensor]], parameters: Parameters
+    ) -> Callable[[Batch], list[np.ndarray]]:
+        """`function(ops, parameters, batch)` without gradients, from host arrays to float32 host arrays."""

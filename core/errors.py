@@ -1,0 +1,45 @@
+"""The errors a user can cause. The command line prints them without a traceback and exits with code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class CrossdistilError(Exception):
+    """Something the user gave is wrong; the message names the file or key, what was found and what was expected."""
+
+
+class RecipeError(CrossdistilError):
+    """All problems of one recipe, each as `path.to.key: what is wrong`."""
+
+    def __init__(self, source: str, problems: Sequence[str]):
+        self.source = source
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+
+
+class DataError(CrossdistilError):
+    """A data file that is missing, or that does not hold what the task needs."""
+
+
+class CheckpointError(CrossdistilError):
+    """A model folder that is missing, damaged or of the wrong shape."""
+
+
+class BackendError(CrossdistilError):
+    """A backend, device or precision that is not available."""
+
+
+class TrainingError(CrossdistilError):
+    """Training cannot go on: the loss is not finite, or the saved state does not fit the recipe."""
+
+
+class RunFolderError(CrossdistilError):
+    """An output folder that is in use by another run or cannot be written."""
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the nearest of `choices`, or an empty string when none is near."""
+    near = difflib.get_close_matches(str(word), [str(choice) for choice in choices], n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

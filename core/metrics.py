@@ -1,0 +1,66 @@
+"""Evaluation metrics with their GLUE names, as fractions. Libraries are imported on use: they cost a second to load.
+
+A metric that is undefined (a model that predicts one value only) is 0.0: NaN is not JSON, and 0 means no relation.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from .errors import DataError, TrainingError, did_you_mean
+
+CLASSIFICATION_METRICS = ("accuracy", "f1", "macro_f1", "matthews")
+REGRESSION_METRICS = ("pearson", "spearman")
+
+
+def compute_metrics(names: Sequence[str], logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Score `logits` (examples, classes), or (examples, 1) for regression, against `labels` (examples,).
+
+    `f1` is that of class 1, as in GLUE's MRPC and QQP; `macro_f1` is the mean over all classes of the logits.
+    Raises TrainingError for logits that are not finite, DataError for a metric that is unknown or does not fit.
+    """
+    logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
+        raise ValueError(f"logits {logits.shape} and labels {labels.shape}: expected (n, classes) and (n,), n > 0")
+    if not np.isfinite(logits).all():
+        raise TrainingError(f"the logits of {int((~np.isfinite(logits)).any(axis=1).sum())} examples are not finite")
+    return {name: _compute(name, logits, labels) for name in names}
+
+
+def _compute(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
+    known = (*CLASSIFICATION_METRICS, *REGRESSION_METRICS)
+    if name not in known:
+        raise DataError(f"unknown metric '{name}'{did_you_mean(name, known) or ';'} the metrics are {', '.join(known)}")
+    classes = logits.shape[1]
+    if (name in REGRESSION_METRICS) != (classes == 1):
+        raise DataError(f"metric '{name}' does not fit a model with {classes} output{'s' if classes > 1 else ''}")
+    if name in REGRESSION_METRICS:
+        return _correlation(name, logits[:, 0], labels)
+
+    from sklearn import metrics
+
+    predictions = logits.argmax(axis=1)
+    if name == "accuracy":
+        return float(metrics.accuracy_score(labels, predictions))
+    if name == "matthews":
+        return float(metrics.matthews_corrcoef(labels, predictions))
+    if name == "f1" and classes != 2:
+        raise DataError(f"metric 'f1' needs two classes, the model has {classes}; use 'macro_f1'")
+    counted = [1] if name == "f1" else list(range(classes))
+    return float(metrics.f1_score(labels, predictions, labels=counted, average="macro", zero_division=0))
+
+
+def _correlation(name: str, predictions: np.ndarray, labels: np.ndarray) -> float:
+    if len(labels) < 2:
+        return 0.0
+    from scipy import stats
+
+    measure = {"pearson": stats.pearsonr, "spearman": stats.spearmanr}[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # constant input: the value is NaN, which becomes 0 below
+        value = float(measure(predictions, labels.astype(np.float64))[0])
+    return value if math.isfinite(value) else 0.0

@@ -1,0 +1,90 @@
+"""The primitives that models and losses are written in; each backend supplies them in its framework's fastest form.
+
+The protocol is small on purpose: what is expensive (attention, layer normalisation, linear maps) is one fused call, and
+what is cheap (`+`, `-`, `*`, `/`, `[i, j]` with static indices) is the tensors' own operators. A `Tensor` is whatever the
+framework uses. Axes are given as integers, shapes as tuples of Python integers.
+
+Rules that keep a model runnable under every backend's compiler:
+* nothing depends on a tensor's values, only on static shapes;
+* what a loss needs is returned explicitly (no hooks);
+* numbers that change from step to step enter as tensors of the batch, never as Python constants.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+Tensor = Any
+
+
+class Ops(Protocol):
+    """Primitive tensor functions of one backend. All float results have the backend's working precision."""
+
+    def constant(self, array: np.ndarray) -> Tensor:
+        """A tensor that holds `array` (float32 or int32) and takes no gradient."""
+
+    def shape(self, x: Tensor) -> tuple[int, ...]:
+        """The static shape of `x`."""
+
+    def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """`x` in another shape; one entry may be -1."""
+
+    def transpose(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+        """`x` with its axes permuted, as `numpy.transpose`."""
+
+    def concat(self, tensors: list[Tensor], axis: int) -> Tensor:
+        """Tensors joined along an existing axis."""
+
+    def stack(self, tensors: list[Tensor]) -> Tensor:
+        """Tensors of one shape joined along a new first axis."""
+
+    def embedding(self, table: Tensor, ids: Tensor) -> Tensor:
+        """Rows of `table` (rows, hidden) chosen by integer `ids` (...): (..., hidden). Every row takes a gradient."""
+
+    def pick(self, x: Tensor, index: Tensor) -> Tensor:
+        """`x[i, index[i]]` for `x` (rows, columns) and integer `index` (rows,): (rows,)."""
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """`x @ weight.T + bias` with `weight` (out, in), as PyTorch stores it."""
+
+    def matmul(self, a: Tensor, b: Tensor) -> Tensor:
+        """Batched matrix product over the last two axes."""
+
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float) -> Tensor:
+        """softmax(query @ key.T / sqrt(head) + bias) @ value (Vaswani et al. 2017, equation 1).
+
+        `query`, `key`, `value`: (batch, heads, length, head). `bias`: (batch, 1, 1, length), added to the scores.
+        `dropout` is the rate on the attention probabilities; 0 switches it off.
+        """
+
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+        """Normalisation over the last axis with the biased variance (Ba et al. 2016)."""
+
+    def dropout(self, x: Tensor, rate: float) -> Tensor:
+        """Inverted dropout from the backend's own generator; `rate` 0 returns `x`."""
+
+    def gelu(self, x: Tensor, approximate: bool) -> Tensor:
+        """x * Phi(x), with erf, or with the tanh approximation of Hendrycks and Gimpel 2016."""
+
+    def relu(self, x: Tensor) -> Tensor:
+        """max(x, 0)."""
+
+    def tanh(self, x: Tensor) -> Tensor:
+        """Hyperbolic tangent, accurate to 1e-6."""
+
+    def softmax(self, x: Tensor) -> Tensor:
+        """Softmax over the last axis."""
+
+    def log_softmax(self, x: Tensor) -> Tensor:
+        """Logarithm of the softmax over the last axis, computed stably."""
+
+    def sum(self, x: Tensor, axis: int | None = None) -> Tensor:
+        """Sum over one axis, which is dropped, or over all."""
+
+    def float32(self, x: Tensor) -> Tensor:
+        """`x` in float32: losses are computed in full precision whatever the model's precision is."""
+
+    def stop_gradient(self, x: Tensor) -> Tensor:
+        """`x` as a constant."""

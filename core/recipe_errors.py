@@ -1,0 +1,88 @@
+"""Turns pydantic's validation errors into lines such as `stages[0].train.epohcs: unknown key; did you mean 'epochs'?`."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from .errors import did_you_mean
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line per problem, each with the path of its key."""
+    problems = error.errors(include_url=False)
+    places = [problem["loc"] for problem in problems]
+    # A list whose items are wrong is also reported as too short, because no valid item is left.
+    return [
+        _line(problem, model)
+        for problem in problems
+        if problem["type"] != "too_short"
+        or not any(len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places)
+    ]
+
+
+def _line(problem: Any, model: type[BaseModel]) -> str:
+    location, owner = _resolve(problem["loc"], model)
+    kind, context, got = problem["type"], problem.get("ctx", {}), problem["input"]
+    if kind == "extra_forbidden":
+        return f"{_path(location)}: unknown key{did_you_mean(str(location[-1]), _keys(owner))}"
+    if kind == "union_tag_invalid":
+        choices = [choice.strip(" '") for choice in context["expected_tags"].split(",")]
+        near = did_you_mean(context["tag"], choices) or f"; known: {', '.join(choices)}"
+        return f"{_path((*location, 'loss'))}: unknown loss '{context['tag']}'{near}"
+    if kind == "union_tag_not_found":
+        return f"{_path((*location, 'loss'))}: missing"
+    if kind == "missing":
+        return f"{_path(location)}: missing"
+    if kind == "literal_error":
+        choices = [choice.strip(" '") for choice in context["expected"].replace(" or ", ", ").split(",")]
+        near = did_you_mean(str(got), choices) or f"; known: {', '.join(choices)}"
+        return f"{_path(location)}: unknown value {got!r}{near}"
+    if kind == "value_error":
+        prefix = f"{_path(location)}: " if location else ""
+        return prefix + str(context["error"])
+    message = problem["msg"].replace("Input should", "should")
+    return f"{_path(location)}: {message[0].lower()}{message[1:]}, got {got!r}"
+
+
+def _path(location: tuple) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
+    return text or "recipe"
+
+
+def _resolve(location: tuple, model: type[BaseModel]) -> tuple[tuple, type[BaseModel] | None]:
+    """The location without the union tags that pydantic puts into it, and the model that owns its last key."""
+    current: list[type[BaseModel]] = [model]
+    owner: type[BaseModel] | None = model
+    cleaned: list[Any] = []
+    for part in location:
+        tagged = [m for m in current if len(current) > 1 and part in _tags(m)]
+        if tagged:
+            current = tagged
+            continue
+        cleaned.append(part)
+        if isinstance(part, int):
+            continue
+        owner = current[0] if current else None
+        field = next((f for m in current for n, f in m.model_fields.items() if part in (n, f.alias)), None)
+        current = [] if field is None else _models(field.annotation)
+    return tuple(cleaned), owner
+
+
+def _tags(model: type[BaseModel]) -> tuple:
+    field = model.model_fields.get("loss")
+    return typing.get_args(field.annotation) if field else ()
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in typing.get_args(annotation) for found in _models(inner)]
+
+
+def _keys(owner: type[BaseModel] | None) -> list[str]:
+    return [field.alias or name for name, field in owner.model_fields.items()] if owner else []

@@ -1,0 +1,111 @@
+"""The student's architecture and first weights, from the recipe and the models that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from .checkpoint import Model, load_model
+from .errors import did_you_mean
+from .models.spec import BertConfig, initial_tensor, layer_prefix, tensor_shapes
+from .recipe import StudentSection
+
+
+def build_student(
+    section: StudentSection, teacher: Model | None, outputs: int, labels: tuple[str, ...] | None, seed: int
+) -> tuple[Model | None, list[str]]:
+    """The student before training, or the problems that forbid it, each as `path: message`.
+
+    Tensors that the source does not have, or whose meaning differs (a head of another task), are drawn anew; they are
+    listed in the model's `new`.
+    """
+    source = _source(section, teacher)
+    config, problems = _configuration(section, source)
+    if config is None:
+        return None, problems
+    parameters: dict[str, np.ndarray] = {}
+    if source is not None:
+        layers, layer_problems = _layers(section, source, config)
+        problems += layer_problems
+        problems += _size_problems(section, source.config, config)
+        if problems:
+            return None, problems
+        parameters = _copied(source, config, layers, keep_head=_same_task(source, outputs, labels))
+    shapes = tensor_shapes(config, outputs)
+    new = tuple(name for name in shapes if name not in parameters)
+    for name in new:
+        parameters[name] = initial_tensor(name, shapes[name], config.initializer_range, seed)
+    ordered = {name: np.array(parameters[name], np.float32) for name in shapes}
+    return Model(config, ordered, outputs, labels, new), problems
+
+
+def _source(section: StudentSection, teacher: Model | None) -> Model | None:
+    if section.init.source == "teacher":
+        return teacher
+    if section.init.source == "random":
+        return None
+    return load_model(Path(section.init.source), "student.init.from")
+
+
+def _configuration(section: StudentSection, source: Model | None) -> tuple[BertConfig | None, list[str]]:
+    base: dict[str, Any] = {} if source is None else source.config.model_dump()
+    unknown = [key for key in section.architecture if key not in BertConfig.model_fields]
+    if unknown:
+        fields = BertConfig.model_fields
+        return None, [f"student.architecture.{key}: unknown key{did_you_mean(key, fields)}" for key in unknown]
+    try:
+        return BertConfig(**{**base, **section.architecture}), []
+    except ValidationError as error:
+        return None, [
+            f"student.architecture{''.join(f'.{part}' for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        ]
+
+
+def _layers(section: StudentSection, source: Model, config: BertConfig) -> tuple[tuple[int, ...], list[str]]:
+    available, wanted = source.config.num_hidden_layers, config.num_hidden_layers
+    layers = section.init.layers
+    if layers is None:
+        if wanted == available:
+            return tuple(range(available)), []
+        return (), [
+            f"student.init.layers: missing; the source has {available} layers and the student {wanted}, "
+            f"so name {wanted} of 0 to {available - 1}"
+        ]
+    problems = [
+        f"student.init.layers: layer {layer} does not exist; the source has layers 0 to {available - 1}"
+        for layer in layers
+        if not 0 <= layer < available
+    ]
+    if len(layers) != wanted:
+        problems.append(f"student.init.layers: {len(layers)} layers for a student with num_hidden_layers {wanted}")
+    return layers, problems
+
+
+def _size_problems(section: StudentSection, source: BertConfig, config: BertConfig) -> list[str]:
+    sizes = ("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings", "type_vocab_size")
+    return [
+        f"student.architecture.{key}: {getattr(config, key)}, but the weights of student.init.from "
+        f"('{section.init.source}') have {getattr(source, key)}; use `from: random` for another size"
+        for key in sizes
+        if getattr(source, key) != getattr(config, key)
+    ]
+
+
+def _copied(source: Model, config: BertConfig, layers: tuple[int, ...], keep_head: bool) -> dict[str, np.ndarray]:
+    """The source's tensors under the student's names: student layer i is source layer `layers[i]`."""
+    own = {layer_prefix(layer): layer_prefix(taken) for layer, taken in enumerate(layers)}
+    copied = {}
+    for name in tensor_shapes(config, 1):
+        prefix = next((p for p in own if name.startswith(p)), None)
+        taken = name if prefix is None else own[prefix] + name.removeprefix(prefix)
+        if taken in source.parameters and (keep_head or not name.startswith("classifier.")):
+            copied[name] = source.parameters[taken]
+    return copied
+
+
+def _same_task(source: Model, outputs: int, labels: tuple[str, ...] | None) -> bool:
+    return source.outputs == outputs and source.labels == labels

@@ -1,0 +1,84 @@
+"""How far two backends may be apart and still count as the same training: one table, each limit with its reason.
+
+The limits are for float32. Every figure is a plain number that `core.app.compare` computes for a pair of backends.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A limit: `name` is the key in crosscheck.json, `title` what a reader sees, `bound` which side is allowed."""
+
+    name: str
+    title: str
+    limit: float
+    reason: str
+    bound: Literal["at most", "at least"] = "at most"
+
+    def holds(self, value: float | None) -> bool:
+        """Whether `value` is within the limit; what could not be computed (None) or is not finite never is."""
+        if value is None or not math.isfinite(value):
+            return False
+        return value <= self.limit if self.bound == "at most" else value >= self.limit
+
+
+TOLERANCES = (
+    Tolerance(
+        "initial_logits_max_difference",
+        "First logits, largest difference",
+        1e-5,
+        "Same weights, same batch, no training yet: only the order of float32 sums and the exp, tanh and erf kernels "
+        "differ, which is about 1e-6 on logits of size 1. The tanh form of GELU in place of erf, the usual porting "
+        "mistake, moves each activation by up to 5e-4.",
+    ),
+    Tolerance(
+        "hidden_max_relative_difference",
+        "First hidden states, relative",
+        2e-5,
+        "L2 norm of the difference over that of the state, real tokens only, worst layer. Rounding adds up to some "
+        "1e-6 over 12 layers; the rest is room for faster softmax and LayerNorm kernels (MindSpore's and OneFlow's).",
+    ),
+    Tolerance(
+        "gradient_max_relative_difference",
+        "First gradients, relative",
+        1e-4,
+        "L2 norm of the difference over that of the tensor, worst tensor. Backward passes sum over tokens and batch in "
+        "orders of their own, and small tensors are differences of large terms: 5e-5 was seen between correct kernels.",
+    ),
+    Tolerance(
+        "loss_max_relative_difference",
+        "Loss, relative, worst step",
+        5e-5,
+        "Training is a feedback loop: a rounding difference of 1e-7 in the first step grows with every update. In a "
+        "hundred steps it stays well below 5e-5, while a wrong optimizer constant or schedule passes it in a few.",
+    ),
+    Tolerance(
+        "prediction_agreement",
+        "Same predictions after training",
+        0.99,
+        "Only examples whose two best classes are almost equally likely may change sides; they are far fewer than 1%.",
+        bound="at least",
+    ),
+)
+
+# Two scores of a regression task that are closer than this are the same prediction; labels there have steps of 0.1 or
+# more.
+REGRESSION_PREDICTION_DIFFERENCE = 1e-2
+
+# Below this, a loss is compared as if it were this large: it is then a small difference of large logits, and has fewer
+# correct digits than a float32 can hold.
+LOSS_FLOOR = 1e-3
+
+# Gradients smaller than this share of the norm of all gradients together are compared as if they were this large. The
+# gradient of an attention key's bias is exactly zero in theory (softmax ignores a shift), in practice rounding noise.
+GRADIENT_FLOOR = 1e-3
+
+
+def tolerance(name: str) -> Tolerance:
+    """The row of that name."""
+    return next(row for row in TOLERANCES if row.name == name)

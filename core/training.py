@@ -1,0 +1,206 @@
+"""The training loop: which step comes when, what is logged, evaluated and saved. It is the same for every backend.
+
+The loop asks the engine for as many steps as there are until the next event (log line, evaluation, saved state), so that
+a device can run them without the host; nothing is read back in between.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Protocol
+
+import numpy as np
+
+from .data.batches import TrainBatches, real_tokens
+from .engine import Parameters, Step, TrainStep
+from .errors import TrainingError
+from .objective import Objective
+from .recipe import TrainSection
+from .runs import RunFolder, State
+from .schedules import schedule, warmup_steps
+
+
+class Progress(Protocol):
+    """Where the loop tells how far it is."""
+
+    def step(self, done: int, total: int, loss: float, tokens_per_second: float) -> None:
+        """Steps are done; `loss` is the mean since the last call."""
+
+    def evaluated(self, step: int, metrics: dict[str, float], best: bool) -> None:
+        """An evaluation is done."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The events of a stage, all in optimizer steps."""
+
+    total: int
+    steps_per_epoch: int
+    log_every: int
+    evaluate_every: int
+    save_every: int
+
+    @classmethod
+    def of(cls, train: TrainSection, steps_per_epoch: int) -> Plan:
+        """The plan of a recipe's `train` section; without `evaluate_every` there is an evaluation after each epoch."""
+        total = train.steps if train.steps is not None else max(1, math.ceil(train.epochs * steps_per_epoch))
+        return cls(total, steps_per_epoch, train.log_every, train.evaluate_every or steps_per_epoch, train.save_every)
+
+    def next_event(self, step: int) -> int:
+        """The first step after `step` after which something is to be done."""
+        periods = (self.log_every, self.evaluate_every, self.save_every)
+        return min(self.total, *(step + period - step % period for period in periods))
+
+
+@dataclass
+class Outcome:
+    """What a stage ends with."""
+
+    parameters: Parameters
+    """The parameters that the recipe keeps: the best evaluation's, or the last."""
+    kept_step: int
+    last: Parameters
+    steps: int
+    tokens: int
+    seconds: float
+    """Training time: without evaluation and saving, and over all the processes of a resumed run."""
+
+
+class Trainer:
+    """Runs one stage of a recipe on an engine's train step."""
+
+    def __init__(
+        self,
+        train: TrainSection,
+        seed: int,
+        batches: TrainBatches,
+        objective: Objective,
+        train_step: TrainStep,
+        evaluate: Callable[[Parameters], dict[str, float]],
+        run: RunFolder,
+        progress: Progress,
+    ):
+        self._train, self._seed, self._batches, self._objective = train, seed, batches, objective
+        self._train_step, self._evaluate, self._run, self._progress = train_step, evaluate, run, progress
+        self.plan = Plan.of(train, batches.steps_per_epoch)
+        self._factor = schedule(train.schedule, self.plan.total, warmup_steps(train.warmup, self.plan.total))
+        self._notes: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best_metric": None, "best_step": None}
+        self._open_window(0)
+        self._best: Parameters | None = None
+
+    def run(self) -> Outcome:
+        """Train to the end, from the newest saved state if there is one. Raises TrainingError when the loss is not
+        finite."""
+        step = self._restore()
+        steps = self._steps(step)
+        while step < self.plan.total:
+            until = self.plan.next_event(step)
+            started = time.perf_counter()
+            values = self._train_step.run(steps, until - step).fetch()  # (steps, 1 + terms)
+            self._notes["seconds"] += time.perf_counter() - started
+            self._check(values, step)
+            self._notes["window"]["sum"] = (values.sum(axis=0) + np.asarray(self._notes["window"]["sum"])).tolist()
+            step = until
+            last = step == self.plan.total
+            if step % self.plan.log_every == 0 or last:
+                self._log(step)
+            if step % self.plan.evaluate_every == 0 or last:
+                self._evaluated(step)
+            if step % self.plan.save_every == 0 or last:
+                self._save(step)
+        return self._outcome()
+
+    def _restore(self) -> int:
+        state = self._run.load_state()
+        if state is None:
+            self._run.rewind_metrics(0)
+            return 0
+        self._train_step.restore(state.parameters, state.optimizer)
+        self._notes = state.notes
+        self._best = state.parameters if state.notes["best_step"] == state.step else state.best
+        self._run.rewind_metrics(state.step)
+        return state.step
+
+    def _save(self, step: int) -> None:
+        parameters = self._train_step.parameters()
+        self._require_finite(parameters, step)
+        best = None if self._notes["best_step"] == step else self._best
+        self._run.save_state(State(step, parameters, self._train_step.state(), best, self._notes))
+
+    def _steps(self, start: int) -> Iterator[Step]:
+        per_epoch = self.plan.steps_per_epoch
+        number = start
+        for epoch in count(start // per_epoch):
+            for micro_batches in self._batches.epoch(epoch, number - epoch * per_epoch):
+                self._notes["tokens"] += sum(real_tokens(batch) for batch in micro_batches)
+                yield Step(
+                    self._objective.prepare(micro_batches),
+                    self._train.learning_rate * self._factor(number),
+                    int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0]) >> 1,
+                )
+                number += 1
+
+    def _check(self, values: np.ndarray, step: int) -> None:
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            row = values[bad[0]]
+            terms = ", ".join(f"{name} {value:g}" for name, value in zip(self._objective.names, row[1:], strict=True))
+            raise TrainingError(
+                f"{self._run.path}: step {step + bad[0] + 1}: the loss is {row[0]:g} ({terms}); "
+                "a smaller learning_rate, or precision fp32, may help. The last saved state is untouched"
+            )
+
+    def _require_finite(self, parameters: Parameters, step: int) -> None:
+        for name, array in parameters.items():
+            if not np.isfinite(array).all():
+                raise TrainingError(f"{self._run.path}: step {step}: {name} is not finite; the state is not saved")
+
+    def _open_window(self, step: int) -> None:
+        """Start the interval of the next log line. It is part of the saved state, since a state may fall inside it."""
+        notes = self._notes
+        notes["window"] = {"step": step, "sum": 0.0, "tokens": notes["tokens"], "seconds": notes["seconds"]}
+
+    def _log(self, step: int) -> None:
+        window = self._notes["window"]
+        loss, *terms = (value / (step - window["step"]) for value in window["sum"])
+        seconds = max(self._notes["seconds"] - window["seconds"], 1e-9)
+        tokens_per_second = (self._notes["tokens"] - window["tokens"]) / seconds
+        self._run.append(
+            {
+                "step": step,
+                "epoch": step / self.plan.steps_per_epoch,
+                "loss": loss,
+                "terms": dict(zip(self._objective.names, terms, strict=True)),
+                "learning_rate": self._train.learning_rate * self._factor(step - 1),
+                "tokens_per_second": round(tokens_per_second, 1),
+            }
+        )
+        self._progress.step(step, self.plan.total, loss, tokens_per_second)
+        self._open_window(step)
+
+    def _evaluated(self, step: int) -> None:
+        parameters = self._train_step.parameters()
+        self._require_finite(parameters, step)
+        metrics = self._evaluate(parameters)
+        main = next(iter(metrics.values()))
+        best = self._notes["best_metric"] is None or main > self._notes["best_metric"]
+        if best:
+            self._notes["best_metric"], self._notes["best_step"], self._best = main, step, parameters
+        self._run.append({"step": step, "epoch": step / self.plan.steps_per_epoch, "evaluation": {"dev": metrics}})
+        self._progress.evaluated(step, metrics, best)
+
+    def _outcome(self) -> Outcome:
+        last = self._train_step.parameters()
+        keep_best = self._train.keep == "best" and self._best is not None
+        return Outcome(
+            parameters=self._best if keep_best else last,
+            kept_step=self._notes["best_step"] if keep_best else self.plan.total,
+            last=last,
+            steps=self.plan.total,
+            tokens=self._notes["tokens"],
+            seconds=self._notes["seconds"],
+        )

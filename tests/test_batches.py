@@ -1,0 +1,172 @@
+"""Batches: what a row becomes, that nothing is lost or repeated, and that the order is what resuming relies on."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from crossdistil.core.data.batches import TrainBatches, evaluation_batches, length_buckets, real_tokens
+from crossdistil.core.data.tokenize import TokenTable
+from crossdistil.core.errors import DataError
+
+BUCKETS = (16, 32, 48)
+
+
+def make_table(count: int, longest: int = 48, seed: int = 0, pad_id: int = 0) -> tuple[TokenTable, list[list[int]]]:
+    """A table and its rows as lists. Row i is [101, 1000 + i, ...], so that a batch's row tells which it is."""
+    generator = np.random.default_rng(seed)
+    rows = [[101, 1000 + i, *generator.integers(200, 900, generator.integers(1, longest - 1))] for i in range(count)]
+    offsets = np.cumsum([0, *map(len, rows)])
+    first_lengths = np.array([generator.integers(2, len(row) + 1) for row in rows], dtype=np.int32)
+    return TokenTable(np.concatenate(rows).astype(np.int32), offsets, first_lengths, pad_id), rows
+
+
+def real_rows(batch) -> list[int]:
+    return [int(ids[1]) - 1000 for ids, real in zip(batch["input_ids"], batch["example_mask"]) if real]
+
+
+def epoch_rows(batches: TrainBatches, number: int, start_step: int = 0) -> list[list[int]]:
+    return [[row for micro in step for row in real_rows(micro)] for step in batches.epoch(number, start_step)]
+
+
+def test_a_batch_row_by_row():
+    table, rows = make_table(9, pad_id=7)
+    labels = np.arange(9, dtype=np.float32) / 2
+    for indices, batch in evaluation_batches(table, labels, 4, BUCKETS):
+        length = batch["input_ids"].shape[1]
+        longest = max(len(rows[i]) for i in indices)
+        assert length == min(bucket for bucket in BUCKETS if bucket >= longest)
+        for place, i in enumerate(indices):
+            row, first, fill = rows[i], table.first_lengths[i], length - len(rows[i])
+            assert batch["input_ids"][place].tolist() == row + [7] * fill
+            assert batch["attention_mask"][place].tolist() == [1.0] * len(row) + [0.0] * fill
+            assert batch["token_type_ids"][place].tolist() == [0] * first + [1] * (len(row) - first) + [0] * fill
+            assert batch["labels"][place] == labels[i]
+        assert batch["example_mask"].tolist() == [1.0] * len(indices) + [0.0] * (4 - len(indices))
+        for place in range(len(indices), 4):
+            assert batch["input_ids"][place].tolist() == [101] + [7] * (length - 1)
+            assert batch["attention_mask"][place].tolist() == [1.0] + [0.0] * (length - 1)
+            assert not batch["token_type_ids"][place].any()
+        assert {name: array.dtype.name for name, array in batch.items()} == {
+            "input_ids": "int32",
+            "token_type_ids": "int32",
+            "attention_mask": "float32",
+            "labels": "float32",
+            "example_mask": "float32",
+        }
+
+
+def test_evaluation_covers_every_example_once_longest_first():
+    table, rows = make_table(23)
+    seen, lengths = [], []
+    for indices, batch in evaluation_batches(table, None, 5, BUCKETS):
+        assert batch["input_ids"].shape[0] == 5
+        assert batch["labels"].dtype == np.int32 and not batch["labels"].any()
+        assert real_rows(batch) == indices.tolist()
+        seen += indices.tolist()
+        lengths += [len(rows[i]) for i in indices]
+    assert sorted(seen) == list(range(23))
+    assert lengths == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("count", [1, 7, 16, 17, 1000])
+def test_an_epoch_has_every_example_once(count):
+    table, _ = make_table(count)
+    batches = TrainBatches(table, np.arange(count, dtype=np.int32), 8, 2, BUCKETS, seed=3)
+    seen = []
+    for step in batches.epoch(0):
+        assert [micro["input_ids"].shape[0] for micro in step] == [4, 4]
+        for micro in step:
+            assert micro["labels"][micro["example_mask"] > 0].tolist() == real_rows(micro)
+            seen += real_rows(micro)
+    assert sorted(seen) == list(range(count))
+    assert len(list(batches.epoch(0))) == batches.steps_per_epoch == -(-count // 8)
+
+
+def test_accumulation_does_not_change_the_examples_of_a_step():
+    table, _ = make_table(101)
+    composed = [epoch_rows(TrainBatches(table, None, 12, parts, BUCKETS, seed=1), 4) for parts in (1, 2, 3, 12)]
+    assert composed[0] == composed[1] == composed[2] == composed[3]
+
+
+def test_order_depends_on_seed_and_epoch_only():
+    table, _ = make_table(200)
+    first, again, other = (TrainBatches(table, None, 8, 1, BUCKETS, seed) for seed in (5, 5, 6))
+    assert epoch_rows(first, 0) == epoch_rows(again, 0) != epoch_rows(other, 0)
+    assert epoch_rows(first, 1) == epoch_rows(again, 1) != epoch_rows(first, 0)
+
+
+def test_resuming_gives_the_rest_of_the_epoch():
+    table, _ = make_table(61)
+    batches = TrainBatches(table, None, 8, 2, BUCKETS, seed=2)
+    whole = epoch_rows(batches, 1)
+    for start in (0, 3, 8):
+        assert epoch_rows(batches, 1, start) == whole[start:]
+    with pytest.raises(ValueError, match="start_step 9"):
+        batches.epoch(1, 9)
+
+
+def test_shuffled_across_the_epoch_but_of_similar_length_within_a_batch():
+    table, rows = make_table(3200)
+    steps = epoch_rows(TrainBatches(table, None, 16, 1, BUCKETS, seed=0), 0)
+    spread = np.mean([max(len(rows[i]) for i in step) - min(len(rows[i]) for i in step) for step in steps])
+    assert spread < 3  # 43 or so without sorting: lengths are uniform in 3 to 48
+    means = np.array([np.mean([len(rows[i]) for i in step]) for step in steps])
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.25  # no short-to-long curriculum
+    assert abs(np.corrcoef(np.concatenate(steps), np.arange(3200))[0, 1]) < 0.1  # nor the file's order
+
+
+def test_the_incomplete_step_is_a_random_sample():
+    """Cut from the end of a sorted pool it would hold the longest examples, epoch after epoch."""
+    table, rows = make_table(8 * 20 + 2)
+    batches = TrainBatches(table, None, 8, 1, BUCKETS, seed=0)
+    short_steps = [step for number in range(20) for step in epoch_rows(batches, number) if len(step) == 2]
+    assert len(short_steps) == 20
+    lengths = [len(rows[i]) for step in short_steps for i in step]
+    assert abs(np.mean(lengths) - np.mean([len(row) for row in rows])) < 8
+
+
+def test_real_tokens_of_an_epoch_are_the_tables():
+    table, rows = make_table(13)
+    batches = TrainBatches(table, None, 8, 4, BUCKETS, seed=0)
+    assert sum(real_tokens(micro) for step in batches.epoch(0) for micro in step) == sum(map(len, rows))
+
+
+def test_a_micro_batch_of_fill_rows_keeps_its_shape():
+    table, _ = make_table(1)
+    (step,) = TrainBatches(table, None, 4, 2, BUCKETS, seed=0).epoch(0)
+    assert step[1]["input_ids"].shape == (2, 16)
+    assert not step[1]["example_mask"].any() and real_tokens(step[1]) == 0
+
+
+def test_default_buckets_end_at_the_maximum():
+    assert length_buckets(128) == (16, 32, 48, 64, 96, 128)
+    assert length_buckets(100) == (16, 32, 48, 64, 96, 100)
+    assert length_buckets(8) == (8,)
+
+
+def test_errors():
+    table, _ = make_table(4)
+    with pytest.raises(DataError, match="batch_size 10 cannot be cut into 4"):
+        TrainBatches(table, None, 10, 4, BUCKETS, seed=0)
+    with pytest.raises(DataError, match="batch_size 0"):
+        TrainBatches(table, None, 0, 1, BUCKETS, seed=0)
+    with pytest.raises(DataError, match="batch_size 0"):
+        evaluation_batches(table, None, 0, BUCKETS)
+    with pytest.raises(DataError, match=r"which no length bucket of \[2\] holds"):
+        TrainBatches(table, None, 4, 1, [2], seed=0)
+    empty = TokenTable(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.int32))
+    with pytest.raises(DataError, match="no examples"):
+        TrainBatches(empty, None, 4, 1, BUCKETS, seed=0)
+    with pytest.raises(ValueError, match="4 rows and 3 labels"):
+        TrainBatches(table, np.zeros(3, np.int32), 4, 1, BUCKETS, seed=0)
+
+
+def test_a_batch_takes_well_under_a_millisecond():
+    table, _ = make_table(64 * 50, longest=64)
+    batches = TrainBatches(table, None, 64, 1, (64,), seed=0)
+    start = time.process_time()  # not wall time: the machine may be busy
+    count = sum(len(step) for number in range(4) for step in batches.epoch(number))
+    assert (time.process_time() - start) / count < 1e-3
