@@ -72,6 +72,8 @@ class Engine(Protocol):
     name: str
     device: str
     precision: str
+    static_shapes: bool
+    """Whether each new batch shape costs a compilation."""
     ops: Ops
 
     def versions(self) -> dict[str, str]:

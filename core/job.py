@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .checkpoint import Model, load_model
-from .data.batches import TrainBatches, evaluation_batches
+from .data.batches import TrainBatches, evaluation_batches, length_buckets
 from .data.tasks import Examples, TaskSpec, read_split, resolve_task
 from .data.tokenize import Tokenizer, TokenTable, load_tokenizer, tokenized
 from .errors import CheckpointError, RecipeError
@@ -65,15 +65,10 @@ class Job:
     """The student's configuration as it is trained: with the recipe's dropout."""
 
 
-def buckets_up_to(buckets: tuple[int, ...], max_length: int) -> tuple[int, ...]:
-    """The length buckets below `max_length`, and `max_length` itself."""
-    return (*sorted({bucket for bucket in buckets if bucket < max_length}), max_length)
-
-
-def prepare(recipe: Recipe, source: str) -> Job:
+def prepare(recipe: Recipe, source: str, static_shapes: bool) -> Job:
     """Read data and models and check that they fit; raises CrossdistilError with all that is wrong.
 
-    `source` names the recipe in errors.
+    `source` names the recipe in errors; `static_shapes` is the engine's.
     """
     stage = recipe.stages[0]
     spec = resolve_task(recipe.task)
@@ -92,7 +87,7 @@ def prepare(recipe: Recipe, source: str) -> Job:
         problems += [f"stages[0].objective[{index}].{key}: {text}" for key, text in term.problems(context)]
     if problems or student is None:
         raise RecipeError(source, problems)
-    buckets = buckets_up_to(stage.train.length_buckets, recipe.task.max_length)
+    buckets = length_buckets(recipe.task.max_length, static_shapes, stage.train.length_buckets)
     data = load_data(spec, recipe.task, tokenizer, buckets, ("train", "dev"))
     train = stage.train
     config = student.config if train.dropout is None else student.config.with_dropout(train.dropout)

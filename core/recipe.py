@@ -110,7 +110,7 @@ class TrainSection(Section):
     epsilon: float = Field(1e-6, gt=0)
     max_gradient_norm: float | None = Field(1.0, gt=0)
     dropout: float | None = Field(None, ge=0, lt=1)
-    length_buckets: tuple[int, ...] = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+    length_buckets: tuple[int, ...] | None = None
     log_every: int = Field(50, ge=1)
     evaluate_every: int | None = Field(None, ge=1)
     save_every: int = Field(500, ge=1)
@@ -124,7 +124,7 @@ class TrainSection(Section):
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of gradient_accumulation {self.gradient_accumulation}"
             )
-        if not self.length_buckets or min(self.length_buckets) < 1:
+        if self.length_buckets is not None and min(self.length_buckets, default=0) < 1:
             raise ValueError("length_buckets needs at least one length, all of them positive")
         return self
 

@@ -142,9 +142,11 @@ def test_a_micro_batch_of_fill_rows_keeps_its_shape():
 
 
 def test_default_buckets_end_at_the_maximum():
-    assert length_buckets(128) == (16, 32, 48, 64, 96, 128)
-    assert length_buckets(100) == (16, 32, 48, 64, 96, 100)
-    assert length_buckets(8) == (8,)
+    assert length_buckets(128, static_shapes=True) == (16, 32, 48, 64, 96, 128)
+    assert length_buckets(100, static_shapes=True) == (16, 32, 48, 64, 96, 100)
+    assert length_buckets(8, static_shapes=True) == (8,)
+    assert length_buckets(30, static_shapes=False) == (8, 16, 24, 30)
+    assert length_buckets(64, static_shapes=False, chosen=[100, 20, 40, 20]) == (20, 40, 64)
 
 
 def test_errors():

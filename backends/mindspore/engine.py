@@ -51,6 +51,7 @@ class MindSporeEngine:
     """One MindSpore device; the process has only one, chosen by the first engine."""
 
     name = "mindspore"
+    static_shapes = True
 
     def __init__(self, options: EngineOptions):
         self._target, index = resolve_device(options.device)

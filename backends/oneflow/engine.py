@@ -37,6 +37,7 @@ class OneFlowEngine:
     """One OneFlow device."""
 
     name = "oneflow"
+    static_shapes = False
 
     def __init__(self, options: EngineOptions):
         self._device = resolve_device(options.device)

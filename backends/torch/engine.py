@@ -54,7 +54,7 @@ class TorchEngine:
         self.device, self.precision = str(self._device), options.precision
         self._dtype = PRECISIONS[options.precision]
         self.ops = TorchOps(self._device, self._dtype)
-        self._compile = options.compile
+        self._compile = self.static_shapes = options.compile
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
 

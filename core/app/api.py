@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ...backends.registry import default_backend, interpreter
 from ..checkpoint import load_model
 from ..engine import EngineOptions
@@ -21,11 +19,8 @@ from ..errors import CrossdistilError
 from ..recipe import Recipe, load_recipe
 from . import crosscheck as _crosscheck
 from . import inference
+from .progress import make_console
 from .run import RunOptions, execute
-
-
-def _console(quiet: bool) -> Console:
-    return Console(quiet=quiet, stderr=True)
 
 
 def run(
@@ -49,7 +44,7 @@ def run(
     python = interpreter(backend)
     if python == Path(sys.executable):
         options = RunOptions(backend, EngineOptions(device, precision), Path(out).absolute(), resume)
-        return execute(loaded, source, options, _console(quiet))
+        return execute(loaded, source, options, make_console(quiet, stderr=True))
     command = [str(python), "-m", "crossdistil", "run", "-", "--backend", backend, "--precision", precision]
     command += ["--out", str(Path(out).absolute())]
     command += ["--device", device] if device else []
@@ -63,15 +58,15 @@ def run(
 
 def evaluate(
     model: str | Path,
-    task: str,
     data: str | Path,
     *,
+    task: str | None = None,
     split: str = "dev",
     backend: str | None = None,
     device: str | None = None,
     precision: str = "fp32",
 ) -> dict[str, float]:
-    """A model's metrics on a split of a task, as fractions. The backend must be importable here."""
+    """A model's metrics, as fractions, on a split of its own task or of the one named. The backend must be importable here."""
     options = EngineOptions(device, precision)
     return inference.evaluate(Path(model), task, Path(data), split, backend or default_backend(), options)
 
@@ -103,7 +98,7 @@ def crosscheck(
     """Run a recipe on several backends and compare them; returns the content of `crosscheck.json`."""
     options = _crosscheck.CrosscheckOptions(tuple(backends), Path(out).absolute())
     loaded = _crosscheck.comparable(load_recipe(recipe, overrides), steps)
-    return _crosscheck.crosscheck(loaded, options, _console(quiet))
+    return _crosscheck.crosscheck(loaded, options, make_console(quiet, stderr=True))
 
 
 def inspect(model: str | Path) -> dict[str, Any]:

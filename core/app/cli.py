@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ...backends.registry import BACKENDS, default_backend, interpreter
 from ..engine import EngineOptions
 from ..errors import CrossdistilError
 from ..recipe import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe
+from .progress import make_console
 
 app = typer.Typer(
     name="crossdistil",
@@ -29,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+console = make_console()
 
 
 class Precision(str, Enum):
@@ -96,8 +96,8 @@ def run(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder, for example RUN/student.")],
-    task: Annotated[str, typer.Option(help="A GLUE task.")],
     data: Annotated[Path, typer.Option(help="Folder with the task's files.")],
+    task: Annotated[str | None, typer.Option(help="A GLUE task; default: the one it was trained on.")] = None,
     split: Annotated[str, typer.Option(help="Which file of the task.")] = "dev",
     backend: BackendOption = None,
     device: DeviceOption = None,

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from ...backends.registry import interpreter
+from ..data.batches import DEFAULT_BUCKETS
 from ..errors import CrossdistilError, RunFolderError
 from ..files import write_text
 from ..recipe import Recipe
@@ -32,11 +33,12 @@ class CrosscheckOptions:
 
 def comparable(recipe: Recipe, steps: int | None) -> Recipe:
     """The recipe as it is cross-checked: every step logged, no dropout (whose draws differ between frameworks), the last
-    step's weights kept, and with `steps` cut to that many."""
+    step's weights kept, every backend padding to the same lengths, and with `steps` cut to that many."""
     stages = []
     for stage in recipe.stages:
         train = stage.train.model_dump()
-        train |= {"log_every": 1, "dropout": 0.0, "keep": "last"}
+        buckets = train["length_buckets"] or DEFAULT_BUCKETS
+        train |= {"log_every": 1, "dropout": 0.0, "keep": "last", "length_buckets": buckets}
         if steps is not None:
             train |= {"steps": steps, "epochs": None}
         stages.append(stage.model_copy(update={"train": type(stage.train)(**train)}))

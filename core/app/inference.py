@@ -13,16 +13,14 @@ from scipy.special import softmax
 
 from ...backends.registry import load_engine
 from ..checkpoint import Model, load_model
-from ..data.batches import evaluation_batches
+from ..data.batches import evaluation_batches, length_buckets
 from ..data.tables import read_columns
 from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..engine import EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError
-from ..job import EVALUATION_BATCH, buckets_up_to, fit_problems, load_data, logits_function, teacher_problems
-from ..recipe import TaskSection, TrainSection
-
-BUCKETS = TrainSection.model_fields["length_buckets"].default
+from ..job import EVALUATION_BATCH, fit_problems, load_data, logits_function, teacher_problems
+from ..recipe import TaskSection
 
 
 @dataclass(frozen=True)
@@ -54,22 +52,37 @@ def load_classifier(folder: Path) -> tuple[Model, Tokenizer]:
 
 
 def evaluate(
-    folder: Path, task: str, data: Path, split: str, backend: str, options: EngineOptions, max_length: int | None = None
+    folder: Path,
+    task: str | None,
+    data: Path,
+    split: str,
+    backend: str,
+    options: EngineOptions,
+    max_length: int | None = None,
 ) -> dict[str, float]:
-    """The model's metrics on a split of a task."""
+    """The model's metrics on a split of a task: of the one that it was trained on, unless `task` names another."""
     model, tokenizer = load_classifier(folder)
-    length = max_length or min(int(model.about.get("max_length", 128)), model.config.max_position_embeddings)
-    section = TaskSection(name=task, data=data, max_length=length)
+    own = model.about.get("task", {})
+    if task is None and not own:
+        raise CrossdistilError(f"{folder}: does not say what task it was trained on; name it with --task")
+    described = own if task in (None, own.get("name")) else {"name": task}
+    section = TaskSection(**{**described, "data": data, "max_length": _length(model, max_length)})
     spec = resolve_task(section)
     problems = [text.replace("teacher.model ", "") for text in teacher_problems(model, spec)]
     problems += fit_problems(str(folder), model.config, tokenizer, section)
     if problems:
         raise CrossdistilError("\n".join(problems))
-    loaded = load_data(spec, section, tokenizer, buckets_up_to(BUCKETS, length), (split,))
+    engine = load_engine(backend, options)
+    loaded = load_data(spec, section, tokenizer, length_buckets(section.max_length, engine.static_shapes), (split,))
     if loaded.examples[split].labels is None:
         raise DataError(f"{data}: the split '{split}' has no labels to evaluate with; use predict")
-    engine = load_engine(backend, options)
     return loaded.score(split, engine.infer(logits_function(model.config), model.parameters))[0]
+
+
+def _length(model: Model, given: int | None) -> int:
+    """To how many tokens texts are cut: as told, else as in training, else 128."""
+    trained = int(model.about.get("task", {}).get("max_length", 128))
+    return given or min(trained, model.config.max_position_embeddings)
 
 
 def predict(
@@ -82,7 +95,7 @@ def predict(
 ) -> list[Prediction]:
     """The model's predictions, in the order of the texts."""
     model, tokenizer = load_classifier(folder)
-    length = max_length or min(int(model.about.get("max_length", 128)), model.config.max_position_embeddings)
+    length = _length(model, max_length)
     if length > model.config.max_position_embeddings:
         raise CrossdistilError(
             f"--max-length {length}: {folder} has only {model.config.max_position_embeddings} positions"
@@ -94,7 +107,7 @@ def predict(
     tokens = tokenizer.encode_pairs(texts, pairs, length)
     logits = np.zeros((len(texts), model.outputs or 1), np.float32)
     batch_size = min(EVALUATION_BATCH, len(texts))
-    for rows, batch in evaluation_batches(tokens, None, batch_size, buckets_up_to(BUCKETS, length)):
+    for rows, batch in evaluation_batches(tokens, None, batch_size, length_buckets(length, engine.static_shapes)):
         logits[rows] = infer(batch)[0][: len(rows)]
     return list(_predictions(model, texts, pairs, logits))
 

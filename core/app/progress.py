@@ -8,6 +8,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
+def make_console(quiet: bool = False, stderr: bool = False) -> Console:
+    """A console that wraps lines only in a terminal: a log keeps one line an event."""
+    console = Console(highlight=False, quiet=quiet, stderr=stderr)
+    console.soft_wrap = not console.is_terminal
+    return console
+
+
 class TrainingProgress:
     """The `core.training.Progress` of the command line. Use it as a context manager."""
 
@@ -54,12 +61,11 @@ class TrainingProgress:
             left = f", {_duration(seconds)} left"
         self._console.print(
             f"{self._title}: step {done}/{total}, loss {loss:.4f}, {tokens_per_second:,.0f} tokens/s{left}",
-            highlight=False,
         )
 
     def evaluated(self, step: int, metrics: dict[str, float], best: bool) -> None:
         text = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        self._console.print(f"{self._title}: step {step}, dev {text}{' (best)' if best else ''}", highlight=False)
+        self._console.print(f"{self._title}: step {step}, dev {text}{' (best)' if best else ''}")
 
 
 def _duration(seconds: float) -> str:

@@ -42,7 +42,7 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
     """Run a recipe and return the content of result.json. Raises CrossdistilError before anything is written if the
     recipe, the data, a model, the backend or the folder is not in order."""
     engine = load_engine(options.backend, options.engine)
-    job = prepare(recipe, source)
+    job = prepare(recipe, source, engine.static_shapes)
     _announce(job, engine, console)
     identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}
     run = RunFolder(options.out, recipe, identity, options.resume)
@@ -110,19 +110,19 @@ def _teacher_result(job: Job, engine: Engine, console: Console) -> dict[str, Any
     if job.teacher is None:
         return None
     metrics, _ = job.data.score("dev", engine.infer(logits_function(job.teacher.config), job.teacher.parameters))
-    console.print(f"{engine.name} teacher: dev {_metrics_text(metrics)}", highlight=False)
+    console.print(f"{engine.name} teacher: dev {_metrics_text(metrics)}")
     return {"metrics": metrics, "parameters": job.teacher.parameter_count}
 
 
 def _about(job: Job, engine: Engine, metrics: dict[str, float], outcome: Outcome) -> dict[str, Any]:
     return {
-        "task": job.data.spec.name,
+        # Without the folder of the data: the model travels, the data does not.
+        "task": job.recipe.task.model_dump(mode="json", exclude={"data"}, exclude_none=True),
         "method": job.recipe.method,
         "recipe_digest": job.recipe.digest(),
         "backend": engine.name,
         "step": outcome.kept_step,
         "dev": metrics,
-        "max_length": job.recipe.task.max_length,
     }
 
 
@@ -159,7 +159,7 @@ def _announce(job: Job, engine: Engine, console: Console) -> None:
         lines.append(f"drawn anew: {', '.join(job.student.new) if len(job.student.new) <= 4 else 'all weights'}")
     lines.append(f"backend: {engine.name} on {engine.device}, {engine.precision}")
     for line in lines:
-        console.print(line, highlight=False)
+        console.print(line)
 
 
 def _model_text(model: Model) -> str:

@@ -22,9 +22,15 @@ _POOL = 50  # batches sorted by length together: most of the saving of a full so
 _FILL = -1
 
 
-def length_buckets(max_length: int) -> tuple[int, ...]:
-    """The default buckets below `max_length`, and `max_length`."""
-    return (*(length for length in DEFAULT_BUCKETS if length < max_length), max_length)
+def length_buckets(max_length: int, static_shapes: bool, chosen: Sequence[int] | None = None) -> tuple[int, ...]:
+    """The lengths that batches are padded to: those below `max_length`, and `max_length`.
+
+    Where every new shape costs a compilation (`static_shapes`) they are few; else every multiple of 8. `chosen` are a
+    recipe's own.
+    """
+    if chosen is None:
+        chosen = DEFAULT_BUCKETS if static_shapes else range(8, max_length, 8)
+    return (*sorted({length for length in chosen if length < max_length}), max_length)
 
 
 def real_tokens(batch: Batch) -> int:
