@@ -12,11 +12,12 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.engine import Engine, EngineOptions
-from ..core.errors import BackendError, did_you_mean
+from ..core.errors import BackendError, Errors, did_you_mean
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -58,6 +59,17 @@ def backend_named(name: str) -> Backend:
         near = did_you_mean(name, BACKENDS) or f"; there are {', '.join(BACKENDS)}"
         raise BackendError(f"unknown backend '{name}'{near}")
     return BACKENDS[name]
+
+
+def interpreters(names: Sequence[str]) -> dict[str, Path]:
+    """The Python of each backend; raises CrossdistilError for all that are unknown, named twice or not installed."""
+    errors = Errors()
+    if not names:
+        errors.append(BackendError(f"no backend is named; there are {', '.join(BACKENDS)}"))
+    errors += [BackendError(f"backend '{name}': named twice") for name in BACKENDS if names.count(name) > 1]
+    found = {name: errors.collect(interpreter, name) for name in dict.fromkeys(names)}
+    errors.throw()
+    return found
 
 
 def default_backend() -> str:

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from .errors import CheckpointError, did_you_mean
 from .files import replace_folder
 from .models.spec import BertConfig, config_keys, tensor_shapes
+from .recipe_errors import describe
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 HEAD = ("classifier.weight", "classifier.bias")
@@ -59,12 +60,13 @@ def load_model(folder: Path, where: str = "") -> Model:
     """The model in a folder; `where` names the recipe key that asked for it. Raises CheckpointError."""
     prefix = f"{where}: " if where else ""
     if not folder.is_dir():
-        raise CheckpointError(f"{prefix}{folder}: no such model folder")
+        what = "is a file, expected a model folder" if folder.exists() else "no such model folder"
+        raise CheckpointError(f"{prefix}{folder}: {what}")
     raw = _read_config(folder, prefix)
     config = bert_config(raw, f"{prefix}{folder / CONFIG}")
     tensors = _read_tensors(folder / WEIGHTS, prefix)
-    labels = _labels(raw)
-    outputs = tensors[HEAD[0]].shape[0] if HEAD[0] in tensors else None
+    labels = _labels(raw, f"{prefix}{folder / CONFIG}")
+    outputs = next(iter(tensors[HEAD[0]].shape), 1) if HEAD[0] in tensors else None
     new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}")
     if outputs is not None and outputs > 1 and labels is not None and len(labels) != outputs:
         raise CheckpointError(
@@ -87,11 +89,7 @@ def bert_config(raw: dict[str, Any], where: str) -> BertConfig:
     try:
         return BertConfig(**config_keys(raw))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            raise CheckpointError(f"{where}: {key}: unknown key{did_you_mean(key, BertConfig.model_fields)}") from error
-        raise CheckpointError(f"{where}: {key + ': ' if key else ''}{first['msg']}") from error
+        raise CheckpointError("\n".join(f"{where}: {line}" for line in describe(error, BertConfig))) from error
 
 
 def _read_config(folder: Path, prefix: str) -> dict[str, Any]:
@@ -122,11 +120,16 @@ def _read_tensors(path: Path, prefix: str) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _labels(raw: dict[str, Any]) -> tuple[str, ...] | None:
+def _labels(raw: dict[str, Any], where: str) -> tuple[str, ...] | None:
     names = raw.get("id2label")
-    if not isinstance(names, dict):
+    if names is None:
         return None
-    return tuple(str(names[key]) for key in sorted(names, key=int))
+    if not isinstance(names, dict) or set(names) != {str(index) for index in range(len(names))}:
+        raise CheckpointError(f'{where}: id2label: expected {{"0": name, "1": name, ...}}, got {json.dumps(names)}')
+    labels = tuple(str(names[str(index)]) for index in range(len(names)))
+    if len(set(labels)) < len(labels):
+        raise CheckpointError(f"{where}: id2label: expected different names, got {', '.join(labels)}")
+    return labels
 
 
 def _check_tensors(tensors, config: BertConfig, outputs: int | None, where: str) -> tuple[str, ...]:
@@ -135,7 +138,8 @@ def _check_tensors(tensors, config: BertConfig, outputs: int | None, where: str)
     if unknown:
         raise CheckpointError(f"{where}: unexpected tensor {unknown[0]}{did_you_mean(unknown[0], expected)}")
     missing = [name for name in expected if name not in tensors]
-    needed = [name for name in missing if name not in HEAD + POOLER]
+    absent = {name for pair in (HEAD, POOLER) if not any(name in tensors for name in pair) for name in pair}
+    needed = [name for name in missing if name not in absent]
     if needed:
         more = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
         raise CheckpointError(f"{where}: missing tensor {needed[0]}{more}")

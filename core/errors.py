@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+
+MESSAGE_PREFIX = "crossdistil: error: "
 
 
 class CrossdistilError(Exception):
@@ -37,6 +39,23 @@ class TrainingError(CrossdistilError):
 
 class RunFolderError(CrossdistilError):
     """An output folder that is in use by another run or cannot be written."""
+
+
+class Errors(list):
+    """What was found wrong so far, in order to tell all of it at once."""
+
+    def collect(self, function: Callable, *arguments):
+        """The function's result, or None if it raises an error of the user's, which is kept."""
+        try:
+            return function(*arguments)
+        except CrossdistilError as error:
+            self.append(error)
+            return None
+
+    def throw(self) -> None:
+        """Raise what was kept, several errors as one with a line for each."""
+        if self:
+            raise self[0] if len(self) == 1 else CrossdistilError("\n".join(map(str, self)))
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ TEMPORARY = ".tmp-"
 @contextlib.contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place when the block ends well, and is removed when not."""
-    with _clear_disk_errors(folder):
+    with clear_disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}{TEMPORARY}", dir=folder.parent))
         try:
@@ -52,12 +52,17 @@ def write_text(path: Path, text: str) -> None:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Replace a safetensors file in one go."""
     with _replaced_file(path) as temporary:
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary)
+        save_arrays(temporary, arrays)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a safetensors file where it is, for use inside `replace_folder`."""
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
 
 
 @contextlib.contextmanager
 def _replaced_file(path: Path) -> Iterator[Path]:
-    with _clear_disk_errors(path):
+    with clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}")
         try:
@@ -69,9 +74,12 @@ def _replaced_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _clear_disk_errors(path: Path) -> Iterator[None]:
+def clear_disk_errors(path: Path) -> Iterator[None]:
+    """Turns what a disk refuses into a RunFolderError that names `path` and the reason."""
     try:
         yield
+    except FileExistsError as error:  # where a folder is to be made
+        raise RunFolderError(f"{path}: cannot be written: {error.filename} is a file") from error
     except (OSError, SafetensorError) as error:
         # safetensors reports a full disk as its own error, with the reason in its text.
         raise RunFolderError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error

@@ -8,6 +8,7 @@ one is near, the key that was probably meant. What can only be judged with the d
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from .errors import CrossdistilError, RecipeError
+from .files import write_text
 from .losses.logits import HardLabel, KnowledgeDistillationCrossEntropy, KnowledgeDistillationMeanSquaredError
 from .recipe_errors import describe
 from .schedules import SCHEDULES
@@ -79,9 +81,16 @@ class InitSection(Section):
     def _absolute_source(cls, value: str) -> str:
         return value if value in ("teacher", "random") else str(_absolute(Path(value)))
 
+    @model_validator(mode="after")
+    def _layers_have_a_source(self) -> InitSection:
+        if self.layers is not None and self.source == "random":
+            raise ValueError("layers are given, but from is 'random': there are none to take")
+        return self
+
 
 class StudentSection(Section):
-    """The model that is trained. `architecture` overrides single keys of the start's configuration (or of BERT-base)."""
+    """The model that is trained. `architecture` overrides single keys of the configuration of the weights it starts from,
+    or of the teacher's where they are random, or of BERT-base where there is no teacher."""
 
     architecture: dict[str, Any] = {}
     init: InitSection = InitSection()
@@ -142,6 +151,13 @@ class StageSection(Section):
     objective: tuple[Term, ...] = Field(min_length=1)
     train: TrainSection
 
+    @field_validator("objective")
+    @classmethod
+    def _something_to_minimise(cls, value: tuple[Term, ...]) -> tuple[Term, ...]:
+        if not any(term.weight for term in value):
+            raise ValueError("every weight is 0: there is nothing to minimise")
+        return value
+
 
 class Recipe(Section):
     """A whole recipe."""
@@ -174,11 +190,11 @@ class Recipe(Section):
 
     def write(self, path: Path) -> None:
         """Write the resolved recipe as YAML."""
-        with path.open("w", encoding="utf-8") as file:
-            yaml = YAML()
-            yaml.default_flow_style = None
-            yaml.width = 120
-            yaml.dump(self.resolved(), file)
+        yaml, text = YAML(), io.StringIO()
+        yaml.default_flow_style = None
+        yaml.width = 120
+        yaml.dump(self.resolved(), text)
+        write_text(path, text.getvalue())
 
 
 def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -189,17 +205,25 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     path = find_recipe(name)
     try:
         tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
+        raise RecipeError(f"{name}{line}", [f"not valid YAML: {error.problem}"]) from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(str(name), [f"not valid YAML: {' '.join(str(error).split())}"]) from error
+    return parse_recipe(tree, str(name), overrides)
+
+
+def overridden(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
+    """A recipe that was read before, with `path.to.key=value` overrides applied."""
+    return parse_recipe(recipe.resolved(), recipe.method, overrides)
+
+
+def parse_recipe(tree: Any, source: str, overrides: Iterable[str] = ()) -> Recipe:
+    """A recipe from plain data, with overrides applied to it; `source` names it in errors."""
     if not isinstance(tree, dict):
-        raise RecipeError(str(name), [f"expected a mapping with method, task, student and stages, got {tree!r}"])
+        raise RecipeError(source, [f"expected a mapping with method, task, student and stages, got {tree!r}"])
     for override in overrides:
         _apply(tree, override)
-    return parse_recipe(tree, str(name))
-
-
-def parse_recipe(tree: dict[str, Any], source: str) -> Recipe:
-    """A recipe from plain data; `source` names it in errors."""
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:

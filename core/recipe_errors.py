@@ -10,21 +10,23 @@ from pydantic import BaseModel, ValidationError
 from .errors import did_you_mean
 
 
-def describe(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line per problem, each with the path of its key."""
+def describe(error: ValidationError, model: type[BaseModel], parent: str = "") -> list[str]:
+    """One line per problem, each with the path of its key, which starts with that of its `parent`."""
     problems = error.errors(include_url=False)
     places = [problem["loc"] for problem in problems]
     # A list whose items are wrong is also reported as too short, because no valid item is left.
     return [
-        _line(problem, model)
+        _line(problem, model, parent)
         for problem in problems
         if problem["type"] != "too_short"
         or not any(len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places)
     ]
 
 
-def _line(problem: Any, model: type[BaseModel]) -> str:
+def _line(problem: Any, model: type[BaseModel], parent: str) -> str:
     location, owner = _resolve(problem["loc"], model)
+    if parent:
+        location = (parent, *location)
     kind, context, got = problem["type"], problem.get("ctx", {}), problem["input"]
     if kind == "extra_forbidden":
         return f"{_path(location)}: unknown key{did_you_mean(str(location[-1]), _keys(owner))}"

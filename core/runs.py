@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import shutil
@@ -21,10 +22,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from .errors import RunFolderError, TrainingError
-from .files import remove_leftovers, replace_folder, write_arrays, write_text
+from .files import TEMPORARY, clear_disk_errors, remove_leftovers, replace_folder, save_arrays, write_text
 from .recipe import Recipe
 
 RECIPE, METRICS, RESULT, STATE = "recipe.yaml", "metrics.jsonl", "result.json", "state"
+PROBE = "probe.safetensors"
+_MARKER, _LOCK = "run.json", ".lock"
 
 
 @dataclass
@@ -47,49 +50,69 @@ class RunFolder:
         """Open a new or empty folder, or with `resume` one that holds a run of the same recipe and `identity`
         (backend, device, precision). Raises RunFolderError otherwise."""
         self.path = path
-        try:
-            occupied = path.exists() and any(item.name != ".lock" for item in path.iterdir())
-        except NotADirectoryError:
-            raise RunFolderError(f"{path}: is a file, expected a folder to write the run to") from None
         marker = {"digest": recipe.digest(), **identity}
-        if occupied:
-            self._check(marker, resume)
+        self._new = not self._holds_this_run(marker, resume)
+        self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / ".lock").open("w")
-        except OSError as error:
-            raise RunFolderError(f"{path}: cannot be written: {error.strerror}") from error
+            with clear_disk_errors(path):
+                path.mkdir(parents=True, exist_ok=True)
+                self._lock = (path / _LOCK).open("w")
+        except RunFolderError:
+            self._remove_made()
+            raise
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunFolderError(f"{path}: another process is running in it") from None
         self.complete = (path / RESULT).is_file()
-        if not occupied or not (path / "run.json").is_file():
-            write_text(path / "run.json", json.dumps(marker, indent=2) + "\n")
-            recipe.write(path / RECIPE)
-        remove_leftovers(path)
-        if (path / STATE).is_dir():
-            remove_leftovers(path / STATE)
+        try:
+            if self._new:
+                write_text(path / _MARKER, json.dumps(marker, indent=2) + "\n")
+            if not (path / RECIPE).is_file():
+                recipe.write(path / RECIPE)
+            remove_leftovers(path)
+            if (path / STATE).is_dir():
+                remove_leftovers(path / STATE)
+        except BaseException:
+            self.discard_if_new()
+            self.close()
+            raise
 
-    def _check(self, marker: dict[str, Any], resume: bool) -> None:
+    def _holds_this_run(self, marker: dict[str, Any], resume: bool) -> bool:
+        """Whether the folder holds a run to resume; a folder that holds anything else is an error."""
+        try:
+            names = {path.name for path in self.path.iterdir()}
+        except FileNotFoundError:
+            return False
+        except NotADirectoryError:
+            if self.path.exists():
+                raise RunFolderError(f"{self.path}: is a file, expected a folder to write the run to") from None
+            return False  # a file is among its parents
+        # All that a process leaves which is killed at once.
+        names = {name for name in names if name != _LOCK and not name.startswith(_MARKER + TEMPORARY)}
+        if not names:
+            return False
+        if _MARKER not in names:
+            raise RunFolderError(f"{self.path}: holds {min(names)} and no {_MARKER}; choose a new or an empty folder")
         if not resume:
             raise RunFolderError(f"{self.path}: holds another run; choose a new folder, or --resume to go on with it")
         try:
-            found = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            if (self.path / RESULT).exists() or (self.path / STATE).exists():
-                raise RunFolderError(f"{self.path}: holds no run.json, so it cannot be resumed") from None
-            return  # killed before the first file was whole
-        except ValueError as error:
-            raise RunFolderError(f"{self.path / 'run.json'}: damaged: {error}") from error
+            found = dict(json.loads((self.path / _MARKER).read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise RunFolderError(f"{self.path / _MARKER}: damaged: {error}") from error
+        if found.get("digest") != marker["digest"]:
+            raise RunFolderError(f"{self.path}: was started with another recipe, see {self.path / RECIPE}")
         for key, value in marker.items():
             if found.get(key) != value:
-                what = "another recipe" if key == "digest" else f"{key} {found.get(key)!r}"
-                raise RunFolderError(f"{self.path}: was started with {what}, cannot be resumed with {key} {value!r}")
+                raise RunFolderError(
+                    f"{self.path}: was started with {key} {found.get(key)!r}, cannot be resumed with {value!r}"
+                )
+        return True
 
     def append(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
+        path = self.path / METRICS
+        with clear_disk_errors(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewind_metrics(self, step: int) -> None:
@@ -102,7 +125,7 @@ class RunFolder:
             try:
                 if json.loads(text)["step"] <= step:
                     kept.append(text + "\n")
-            except ValueError:
+            except (ValueError, TypeError, KeyError):
                 continue
         write_text(path, "".join(kept))
 
@@ -110,10 +133,10 @@ class RunFolder:
         """Write a state under its own name, whole or not at all, then remove the older ones."""
         folder = self.path / STATE / f"step-{state.step:08d}"
         with replace_folder(folder) as temporary:
-            write_arrays(temporary / "parameters.safetensors", state.parameters)
-            write_arrays(temporary / "optimizer.safetensors", state.optimizer)
+            save_arrays(temporary / "parameters.safetensors", state.parameters)
+            save_arrays(temporary / "optimizer.safetensors", state.optimizer)
             if state.best is not None:
-                write_arrays(temporary / "best.safetensors", state.best)
+                save_arrays(temporary / "best.safetensors", state.best)
             notes = {"step": state.step, **state.notes}
             (temporary / "state.json").write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8")
         for older in self._states():
@@ -150,10 +173,16 @@ class RunFolder:
     def close(self) -> None:
         """Give the lock back."""
         self._lock.close()
-        (self.path / ".lock").unlink(missing_ok=True)
+        (self.path / _LOCK).unlink(missing_ok=True)
 
     def discard_if_new(self) -> None:
-        """Remove a folder in which nothing but its description was written."""
-        if not any((self.path / name).exists() for name in (METRICS, STATE, RESULT)):
-            shutil.rmtree(self.path, ignore_errors=True)
+        """Leave everything as it was found if nothing but the run's description was written."""
+        if self._new and not any((self.path / name).exists() for name in (METRICS, STATE, RESULT)):
+            for name in (_MARKER, RECIPE, PROBE, _LOCK):
+                (self.path / name).unlink(missing_ok=True)
+            self._remove_made()
 
+    def _remove_made(self) -> None:
+        with contextlib.suppress(OSError):  # not empty: something else is at work there
+            for folder in self._made:
+                folder.rmdir()

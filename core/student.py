@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from .checkpoint import Model, load_model
-from .errors import did_you_mean
 from .models.spec import BertConfig, initial_tensor, layer_prefix, tensor_shapes
 from .recipe import StudentSection
+from .recipe_errors import describe
 
 
 def build_student(
@@ -23,7 +23,7 @@ def build_student(
     listed in the model's `new`.
     """
     source = _source(section, teacher)
-    config, problems = _configuration(section, source)
+    config, problems = _configuration(section, source or teacher)
     if config is None:
         return None, problems
     parameters: dict[str, np.ndarray] = {}
@@ -50,19 +50,12 @@ def _source(section: StudentSection, teacher: Model | None) -> Model | None:
     return load_model(Path(section.init.source), "student.init.from")
 
 
-def _configuration(section: StudentSection, source: Model | None) -> tuple[BertConfig | None, list[str]]:
-    base: dict[str, Any] = {} if source is None else source.config.model_dump()
-    unknown = [key for key in section.architecture if key not in BertConfig.model_fields]
-    if unknown:
-        fields = BertConfig.model_fields
-        return None, [f"student.architecture.{key}: unknown key{did_you_mean(key, fields)}" for key in unknown]
+def _configuration(section: StudentSection, like: Model | None) -> tuple[BertConfig | None, list[str]]:
+    base: dict[str, Any] = {} if like is None else like.config.model_dump()
     try:
         return BertConfig(**{**base, **section.architecture}), []
     except ValidationError as error:
-        return None, [
-            f"student.architecture{''.join(f'.{part}' for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        ]
+        return None, describe(error, BertConfig, "student.architecture")
 
 
 def _layers(section: StudentSection, source: Model, config: BertConfig) -> tuple[tuple[int, ...], list[str]]:

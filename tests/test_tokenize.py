@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, BertTokenizerFast
 
 from crossdistil.core.data import tokenize
 from crossdistil.core.data.tasks import Examples
@@ -52,6 +51,8 @@ SETTINGS = [{}, {"do_lower_case": False}, {"strip_accents": False, "tokenize_chi
 @pytest.fixture(scope="module", params=SETTINGS, ids=["uncased", "cased", "accents"])
 def both(request, tmp_path_factory):
     """Our tokenizer and transformers', from the same vocabulary and settings."""
+    from transformers import BertTokenizerFast  # here: the environment of OneFlow has no transformers
+
     folder = write_vocabulary(tmp_path_factory.mktemp("vocabulary"), **request.param)
     vocabulary = {token: index for index, token in enumerate(VOCABULARY)}
     return load_tokenizer(folder), BertTokenizerFast(vocab=vocabulary, **request.param)
@@ -87,6 +88,8 @@ def test_many_texts_are_encoded_in_chunks(both, monkeypatch):
 
 
 def test_saved_folder_loads_the_same_here_and_in_transformers(both, tmp_path):
+    from transformers import AutoTokenizer, BertTokenizerFast
+
     ours, theirs = both
     ours.save(tmp_path)
     assert (tmp_path / "vocab.txt").read_bytes().decode("utf-8").split("\n")[:-1] == VOCABULARY

@@ -13,7 +13,7 @@ from pathlib import Path
 # Before MindSpore is imported: only errors are logged, and what it writes about a graph that does not compile does not
 # land in the user's folder.
 os.environ.setdefault("GLOG_v", "3")
-os.environ.setdefault("MS_DEV_SAVE_GRAPHS_PATH", str(Path(tempfile.gettempdir()) / "crossdistil-mindspore"))
+os.environ.setdefault("MS_OM_PATH", str(Path(tempfile.gettempdir()) / "crossdistil-mindspore"))
 
 import mindspore as ms  # noqa: E402
 import numpy as np  # noqa: E402
@@ -25,7 +25,7 @@ from .ops import MindSporeOps  # noqa: E402
 from .optimizer import Adam  # noqa: E402
 from .sinking import Sink  # noqa: E402
 
-PRECISIONS = {"fp32": ms.float32, "bf16": ms.bfloat16, "fp16": ms.float16}
+PRECISIONS = {"fp32": ms.float32, "bf16": ms.bfloat16}
 STEPS_PER_CALL = {"CPU": 1, "Ascend": 100}
 
 
@@ -47,6 +47,21 @@ def resolve_device(name: str | None) -> tuple[str, int]:
     return "Ascend", int(index or 0)
 
 
+def cpu_threads() -> int:
+    """How many threads a kernel may use: OMP_NUM_THREADS, or all cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) > 0 else len(os.sched_getaffinity(0))
+
+
+def check_precision(precision: str, target: str) -> None:
+    """Refuse what would not train, or would not run."""
+    if precision not in PRECISIONS:
+        reason = "fp16 needs a loss scale, which it lacks; it has" if precision == "fp16" else "it has"
+        raise BackendError(f"precision '{precision}': the mindspore backend: {reason} {', '.join(PRECISIONS)}")
+    if precision == "bf16" and target == "CPU":
+        raise BackendError("precision 'bf16': MindSpore has no bf16 matrix product on cpu; use fp32, or an Ascend NPU")
+
+
 class MindSporeEngine:
     """One MindSpore device; the process has only one, chosen by the first engine."""
 
@@ -55,12 +70,13 @@ class MindSporeEngine:
 
     def __init__(self, options: EngineOptions):
         self._target, index = resolve_device(options.device)
-        if options.precision not in PRECISIONS:
-            raise BackendError(f"precision '{options.precision}': the mindspore backend has {', '.join(PRECISIONS)}")
-        if options.precision != "fp32" and self._target == "CPU":
-            raise BackendError(f"precision '{options.precision}': MindSpore has it on Ascend only, got cpu; use fp32")
+        check_precision(options.precision, self._target)
+        if options.steps_per_call is not None and options.steps_per_call < 1:
+            raise BackendError(f"steps_per_call {options.steps_per_call}: expected a number of steps from 1")
         if self._target == "CPU":
             ms.set_device("CPU")
+            # Left alone, MindSpore splits each small kernel over all cores, which costs more than it gains.
+            ms.device_context.cpu.op_tuning.threads_num(cpu_threads())
         else:
             ms.set_device("Ascend", index)
         self.device = "cpu" if self._target == "CPU" else f"ascend:{index}"

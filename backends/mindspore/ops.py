@@ -39,27 +39,27 @@ class MindSporeOps:
         return x.shape
 
     def reshape(self, x, shape):
-        return P.reshape(x, shape)
+        return P.Reshape()(x, shape)
 
     def transpose(self, x, axes):
-        return P.transpose(x, axes)
+        return P.Transpose()(x, axes)
 
     def concat(self, tensors, axis):
-        return P.concat(tensors, axis)
+        return P.Concat(axis)(tensors)
 
     def stack(self, tensors):
-        return P.stack(tensors)
+        return P.Stack()(tensors)
 
     def embedding(self, table, ids):
-        return P.gather(table, ids, 0)
+        return P.Gather()(table, ids, 0)
 
     def pick(self, x, index):
-        return P.reshape(P.gather_elements(x, 1, P.reshape(index, (-1, 1))), (-1,))
+        return P.Reshape()(P.GatherD()(x, 1, P.Reshape()(index, (-1, 1))), (-1,))
 
     def linear(self, x, weight, bias):
-        rows = P.reshape(self._working(x), (-1, x.shape[-1]))
+        rows = P.Reshape()(self._working(x), (-1, x.shape[-1]))
         output = P.BiasAdd()(P.MatMul(False, True)(rows, self._working(weight)), self._working(bias))
-        return P.reshape(output, x.shape[:-1] + (weight.shape[0],))
+        return P.Reshape()(output, x.shape[:-1] + (weight.shape[0],))
 
     def matmul(self, a, b):
         return P.matmul(self._working(a), self._working(b))
@@ -67,7 +67,7 @@ class MindSporeOps:
     def attention(self, query, key, value, bias, dropout):
         query, key, value = self._working(query), self._working(key), self._working(value)
         scores = P.BatchMatMul(False, True)(query * (query.shape[-1] ** -0.5), key)  # (B, A, L, L)
-        probabilities = self.dropout(P.Softmax(-1)(scores + P.cast(bias, scores.dtype)), dropout)
+        probabilities = self.dropout(P.Softmax(-1)(scores + P.Cast()(bias, scores.dtype)), dropout)
         return P.BatchMatMul()(probabilities, value)
 
     def layer_norm(self, x, weight, bias, epsilon):
@@ -84,43 +84,43 @@ class MindSporeOps:
         multipliers = random_words(rows, 0) * self._draw() * 2 + 1
         offsets = random_words(rows, 1) * self._draw() + self._draw()
         positions = random_words(columns, 2) * self._draw() + self._draw()
-        hashed = P.reshape(multipliers, (rows, 1)) * positions + P.reshape(offsets, (rows, 1))
-        kept = P.cast(P.greater_equal(hashed, int(rate * 2**32) - 2**31), x.dtype) * (1.0 / (1.0 - rate))
-        return x * P.stop_gradient(P.reshape(kept, x.shape))
+        hashed = P.Reshape()(multipliers, (rows, 1)) * positions + P.Reshape()(offsets, (rows, 1))
+        kept = P.Cast()(P.GreaterEqual()(hashed, int(rate * 2**32) - 2**31), x.dtype) * (1.0 / (1.0 - rate))
+        return x * P.stop_gradient(P.Reshape()(kept, x.shape))
 
     def gelu(self, x, approximate):
         if approximate:
             # 0.5 (1 + tanh(y)) = sigmoid(2 y), exact and four times faster than MindSpore's kernel.
-            return x * P.sigmoid(1.5957691216057308 * (x + 0.044715 * (x * x * x)))
-        return P.gelu(x, "none")
+            return x * P.Sigmoid()(1.5957691216057308 * (x + 0.044715 * (x * x * x)))
+        return x * (0.5 * (P.Erf()(x * 0.7071067811865476) + 1.0))
 
     def relu(self, x):
-        return P.relu(x)
+        return P.ReLU()(x)
 
     def tanh(self, x):
-        return 2.0 * P.sigmoid(2.0 * x) - 1.0
+        return 2.0 * P.Sigmoid()(2.0 * x) - 1.0
 
     def softmax(self, x):
         return P.Softmax(-1)(x)
 
     def log_softmax(self, x):
-        shifted = x - P.stop_gradient(P.amax(x, -1, True))
-        return shifted - P.log(P.sum(P.exp(shifted), -1, True))
+        shifted = x - P.stop_gradient(P.ReduceMax(True)(x, -1))
+        return shifted - P.Log()(P.ReduceSum(True)(P.Exp()(shifted), -1))
 
     def sum(self, x, axis=None):
-        return P.sum(x) if axis is None else P.sum(x, axis)
+        return P.ReduceSum()(x) if axis is None else P.ReduceSum()(x, axis)
 
     def float32(self, x):
-        return P.cast(x, ms.float32)
+        return P.Cast()(x, ms.float32)
 
     def stop_gradient(self, x):
         return P.stop_gradient(x)
 
     def _working(self, x):
-        return P.cast(x, self.compute_type) if self.reduced else x
+        return P.Cast()(x, self.compute_type) if self.reduced else x
 
     def _draw(self):
         """The next number of the generator: an effect, which the compiler keeps in order."""
         state = self.random_state * LCG_MULTIPLIER + LCG_INCREMENT
-        P.assign(self.random_state, state)
+        P.Assign()(self.random_state, state)
         return state

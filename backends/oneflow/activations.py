@@ -10,13 +10,13 @@ import math
 
 import oneflow as flow
 
-# erf(x) = x P(x^2) / Q(x^2) for |x| <= 3.8325, beyond which it rounds to 1 in float32. The coefficients are those of the
-# float32 erf in XLA (ErfImpl32); highest power first. Together with rounding it is within 3e-7 of erf.
+# erf(x) = x P(x^2) / Q(x^2), with the coefficients of the float32 erf in XLA (ErfImpl32), highest power first. Beyond the
+# limit erf is 1 within rounding, and at it these operations give exactly 1: far from zero GELU is exactly 0 or x.
 _ERF_NUMERATOR = (0.00022905065861350646, 0.0034082910107109506, 0.050955695062380861, 0.18520832239976145,
                   1.128379143519084)  # fmt: skip
 _ERF_DENOMINATOR = (-1.1791602954361697e-7, 0.000023547966471313185, 0.0010179625278914885, 0.014070470171167667,
                     0.11098505178285362, 0.49746925110067538, 1.0)  # fmt: skip
-_ERF_LIMIT = 3.832506856900711
+_ERF_LIMIT = 3.87
 
 
 def _polynomial(coefficients, x):

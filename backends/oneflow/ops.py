@@ -39,7 +39,7 @@ class DropoutMasks:
             return F.dropout(x, rate)
         shape = tuple(x.shape)
         size = int(np.prod(shape))
-        threshold = round(rate * 65536)
+        threshold = min(round(rate * 65536), 65535)
         words = self._generator.random_raw(-(-size // 4)).view(np.uint16)[:size]
         scale = np.float32(65536 / (65536 - threshold))
         return x * flow.from_numpy(np.multiply(words >= threshold, scale, dtype=np.float32).reshape(shape))

@@ -10,12 +10,12 @@ import numpy as np
 # Large pages for CPU tensors: fresh memory costs a page fault per 2 MiB instead of per 4 KiB. Read when torch is loaded.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-import torch  # noqa: E402
+import torch
 
-from ...core.engine import EngineOptions  # noqa: E402
-from ...core.errors import BackendError  # noqa: E402
-from .ops import TorchOps  # noqa: E402
-from .optimizer import make_optimizer  # noqa: E402
+from ...core.engine import EngineOptions
+from ...core.errors import BackendError
+from .ops import TorchOps
+from .optimizer import make_optimizer
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -5,8 +5,6 @@ A backend that this interpreter lacks is run in the one that has it (`backends.r
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +13,12 @@ from typing import Any
 from ...backends.registry import default_backend, interpreter
 from ..checkpoint import load_model
 from ..engine import EngineOptions
-from ..errors import CrossdistilError
-from ..recipe import Recipe, load_recipe
+from ..recipe import Recipe, load_recipe, overridden
 from . import crosscheck as _crosscheck
 from . import inference
 from .progress import make_console
 from .run import RunOptions, execute
+from .worker import run_worker
 
 
 def run(
@@ -34,26 +32,23 @@ def run(
     resume: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Run a recipe (a file, a catalogue name, or one that was read before) into the folder `out`; returns the content of its `result.json`.
+    """Run a recipe into the folder `out`; returns the content of its `result.json`.
 
-    `overrides` are `path.to.key=value`, as `--set` on the command line. Raises CrossdistilError.
+    `recipe` is a file, a name of the catalogue, or a recipe that was read before; `overrides` are `path.to.key=value`,
+    as `--set` on the command line. Raises CrossdistilError.
     """
     backend = backend or default_backend()
-    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    loaded = overridden(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     source = loaded.method if isinstance(recipe, Recipe) else str(recipe)
     python = interpreter(backend)
     if python == Path(sys.executable):
         options = RunOptions(backend, EngineOptions(device, precision), Path(out).absolute(), resume)
         return execute(loaded, source, options, make_console(quiet, stderr=True))
-    command = [str(python), "-m", "crossdistil", "run", "-", "--backend", backend, "--precision", precision]
-    command += ["--out", str(Path(out).absolute())]
-    command += ["--device", device] if device else []
-    command += ["--resume"] if resume else []
-    recipe_text = json.dumps(loaded.resolved())
-    worker = subprocess.run(command, input=recipe_text, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    if worker.returncode:
-        raise CrossdistilError(worker.stderr.strip())
-    return json.loads((Path(out) / "result.json").read_text(encoding="utf-8"))
+    arguments = ["--precision", precision]
+    arguments += ["--device", device] if device else []
+    arguments += ["--resume"] if resume else []
+    # What a worker prints goes to standard output, which belongs to the caller.
+    return run_worker(loaded, source, backend, Path(out).absolute(), arguments, quiet=True)
 
 
 def evaluate(
@@ -66,7 +61,10 @@ def evaluate(
     device: str | None = None,
     precision: str = "fp32",
 ) -> dict[str, float]:
-    """A model's metrics, as fractions, on a split of its own task or of the one named. The backend must be importable here."""
+    """A model's metrics, as fractions, on a split of its own task or of the one named.
+
+    The backend must be importable here.
+    """
     options = EngineOptions(device, precision)
     return inference.evaluate(Path(model), task, Path(data), split, backend or default_backend(), options)
 
@@ -96,7 +94,7 @@ def crosscheck(
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run a recipe on several backends and compare them; returns the content of `crosscheck.json`."""
-    options = _crosscheck.CrosscheckOptions(tuple(backends), Path(out).absolute())
+    options = _crosscheck.CrosscheckOptions(tuple(backends), Path(out).absolute(), source=str(recipe))
     loaded = _crosscheck.comparable(load_recipe(recipe, overrides), steps)
     return _crosscheck.crosscheck(loaded, options, make_console(quiet, stderr=True))
 

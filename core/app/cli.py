@@ -17,19 +17,21 @@ from rich.table import Table
 
 from ...backends.registry import BACKENDS, default_backend, interpreter
 from ..engine import EngineOptions
-from ..errors import CrossdistilError
+from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..recipe import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe
 from .progress import make_console
+from .worker import STANDARD_INPUT
 
 app = typer.Typer(
     name="crossdistil",
     help="One distillation recipe, executed on PyTorch, OneFlow and MindSpore.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = make_console()
+_UsageError = typer.BadParameter.__base__
+"""Base of what the parsing of arguments raises; typer exports only this one of them."""
 
 
 class Precision(str, Enum):
@@ -51,17 +53,33 @@ def main() -> None:
     """The entry point: runs the command and turns errors into messages and exit codes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], "crossdistil", standalone_mode=False) or 0
+        sys.stdout.flush()
     except CrossdistilError as error:
-        for line in str(error).splitlines():
-            print(f"crossdistil: error: {line}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        code = _fail(str(error))
+    except _UsageError as error:
+        command = error.ctx.command_path if error.ctx else "crossdistil"
+        text = error.format_message().replace("Value error, ", "").rstrip(".")
+        code = _fail(f"{text}; see {command} --help")
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # Files have their own errors, which name them: what has no name here is standard output.
+        if error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        text = f"{error.filename or 'standard output'}: {error.strerror}"
+        code = 141 if isinstance(error, BrokenPipeError) else _fail(text)
+    if code == 130:
         print("crossdistil: interrupted; --resume goes on from the last saved state", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    sys.exit(code)
+
+
+def _fail(text: str) -> int:
+    for line in text.splitlines():
+        print(f"{MESSAGE_PREFIX}{line}", file=sys.stderr)
+    return 2
 
 
 @app.command()
@@ -88,7 +106,8 @@ def run(
         raise CrossdistilError("--resume: name the run folder with --out")
     folder = out or Path("runs") / f"{loaded.method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
     options = EngineOptions(device, precision.value, compile, steps_per_call)
-    result = execute(loaded, recipe, RunOptions(name, options, folder, resume, probe), console)
+    source = recipe if text is None else STANDARD_INPUT
+    result = execute(loaded, source, RunOptions(name, options, folder, resume, probe), console)
     metrics = ", ".join(f"{key} {value:.4f}" for key, value in result["student"]["metrics"].items())
     console.print(f"{name}: dev {metrics}; {result['wall_seconds']:.0f} s; written to {folder}")
 
@@ -135,9 +154,17 @@ def predict(
 
     if (file is None) == (not text):
         raise CrossdistilError("predict: give either texts or --file" + (", not both" if text else ""))
-    if pair is not None and len(text or []) != 1:
-        raise CrossdistilError(f"--pair: needs exactly one text, got {len(text or [])}")
-    texts, pairs = (text, [pair] if pair is not None else None) if file is None else read_texts(file, text_column, pair_column)
+    if pair is not None and file is not None:
+        raise CrossdistilError("--pair: is the second of one TEXT; for those of a file give --pair-column")
+    if pair is not None and len(text) != 1:
+        raise CrossdistilError(f"--pair: needs exactly one text, got {len(text)}")
+    if text_column is not None and file is None:
+        raise CrossdistilError("--text-column: is a column of --file, which is not given")
+    if pair_column is not None and text_column is None:
+        raise CrossdistilError("--pair-column: needs --text-column, the column of the first texts")
+    texts, pairs = text, None if pair is None else [pair]
+    if file is not None:
+        texts, pairs = read_texts(file, text_column, pair_column)
     lines = as_json_lines(predict(model, texts, pairs, name, EngineOptions(device, precision.value), max_length))
     if out is None:
         sys.stdout.write(lines)
@@ -160,9 +187,9 @@ def crosscheck(
     from .tables import print_crosscheck
 
     loaded = comparable(load_recipe(recipe, overrides or []), steps)
-    names = tuple(name.strip() for name in backends.split(",") if name.strip())
     folder = out or Path("runs") / f"crosscheck-{loaded.method}-{datetime.now():%Y%m%d-%H%M%S}"
-    result = crosscheck(loaded, CrosscheckOptions(names, folder.absolute(), device, steps_per_call), console)
+    options = CrosscheckOptions(_names(backends), folder.absolute(), device, steps_per_call, recipe)
+    result = crosscheck(loaded, options, console)
     print_crosscheck(result, console)
     console.print(f"report: {folder / 'report.html'}")
     raise typer.Exit(0 if result["verdict"] == "agree" else 1)
@@ -232,17 +259,20 @@ def demo(
     """A whole tour without a download: make sentences, fine-tune a teacher, distil a student on each backend, compare."""
     from .demo import run_demo
 
-    names = tuple(name.strip() for name in backends.split(",") if name.strip())
-    raise typer.Exit(0 if run_demo(names, out, seed, console) else 1)
+    raise typer.Exit(0 if run_demo(_names(backends), out, seed, console) else 1)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _recipe(name: str, text: str | None, overrides: list[str]) -> Recipe:
     if text is None:
         return load_recipe(name, overrides)
     try:
-        return parse_recipe(json.loads(text), "standard input")
+        return parse_recipe(json.loads(text), STANDARD_INPUT, overrides)
     except ValueError as error:
-        raise CrossdistilError(f"standard input: not a recipe in JSON: {error}") from error
+        raise CrossdistilError(f"{STANDARD_INPUT}: not a recipe in JSON: {error}") from error
 
 
 def _hand_over(backend: str, text: str | None = None) -> None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from ...backends.registry import interpreter
+from ...backends.registry import interpreters
 from ..data.batches import DEFAULT_BUCKETS
 from ..errors import CrossdistilError, RunFolderError
 from ..files import write_text
 from ..recipe import Recipe
 from .compare import compare
 from .report import write_report
+from .worker import run_worker
 
 RESULT = "crosscheck.json"
 
@@ -29,6 +29,8 @@ class CrosscheckOptions:
     out: Path
     device: str | None = None
     steps_per_call: int | None = None
+    source: str = "recipe"
+    """What errors call the recipe."""
 
 
 def comparable(recipe: Recipe, steps: int | None) -> Recipe:
@@ -50,15 +52,20 @@ def crosscheck(recipe: Recipe, options: CrosscheckOptions, console: Console) -> 
 
     The backends run one after the other, so that their speeds can be compared.
     """
-    if len(set(options.backends)) < 2:
-        raise CrossdistilError(f"--backends {','.join(options.backends)}: a cross-check needs two different backends")
-    pythons = {name: interpreter(name) for name in options.backends}
+    interpreters(options.backends)
+    if len(options.backends) < 2:
+        raise CrossdistilError(f"backend '{options.backends[0]}': a cross-check needs another one to compare it with")
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise RunFolderError(f"{options.out}: holds something already; choose a new folder")
+    arguments = ["--probe"]
+    if options.device is not None:
+        arguments += ["--device", options.device]
+    if options.steps_per_call is not None:
+        arguments += ["--steps-per-call", str(options.steps_per_call)]
     try:
-        for name, python in pythons.items():
+        for name in options.backends:
             console.rule(f"[bold]{name}")
-            _run_worker(python, name, recipe, options)
+            run_worker(recipe, options.source, name, options.out / name, arguments, console.quiet)
     except BaseException:
         if options.out.is_dir() and not any(options.out.iterdir()):
             options.out.rmdir()
@@ -68,15 +75,3 @@ def crosscheck(recipe: Recipe, options: CrosscheckOptions, console: Console) -> 
     write_text(options.out / RESULT, json.dumps(result, indent=2) + "\n")
     write_report(options.out)
     return result
-
-
-def _run_worker(python: Path, name: str, recipe: Recipe, options: CrosscheckOptions) -> None:
-    """A `crossdistil run` of the recipe, which is handed over on standard input."""
-    command = [str(python), "-m", "crossdistil", "run", "-", "--backend", name, "--probe", "--out", str(options.out / name)]
-    if options.device is not None:
-        command += ["--device", options.device]
-    if options.steps_per_call is not None:
-        command += ["--steps-per-call", str(options.steps_per_call)]
-    outcome = subprocess.run(command, input=json.dumps(recipe.resolved()), text=True)
-    if outcome.returncode:
-        raise CrossdistilError(f"backend '{name}': the run ended with exit code {outcome.returncode}; see above")

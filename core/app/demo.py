@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ...backends.registry import interpreter
+from ...backends.registry import interpreters
 from ..errors import RunFolderError
 from ..recipe import Recipe, parse_recipe
 from .api import run
@@ -27,9 +27,8 @@ def run_demo(backends: tuple[str, ...], out: Path, seed: int, console: Console) 
     started = time.perf_counter()
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunFolderError(f"{out}: holds something already; remove it, or choose another folder (--out, or OUT= for make)")
-    for name in backends:
-        interpreter(name)
+        raise RunFolderError(f"{out}: holds something already; remove it, or choose another (--out; with make: OUT=...)")
+    interpreters(backends)
     encoder = find_minilm()
     console.rule("[bold]1  sentences")
     data = out / "data"

@@ -15,10 +15,10 @@ from ...backends.registry import load_engine
 from ..checkpoint import Model, load_model
 from ..data.batches import evaluation_batches, length_buckets
 from ..data.tables import read_columns
-from ..data.tasks import resolve_task
+from ..data.tasks import GLUE_TASKS, check_texts, glue_task, resolve_task
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..engine import EngineOptions
-from ..errors import CheckpointError, CrossdistilError, DataError
+from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..job import EVALUATION_BATCH, fit_problems, load_data, logits_function, teacher_problems
 from ..recipe import TaskSection
 
@@ -65,10 +65,13 @@ def evaluate(
     own = model.about.get("task", {})
     if task is None and not own:
         raise CrossdistilError(f"{folder}: does not say what task it was trained on; name it with --task")
+    if task not in (None, own.get("name")) and glue_task(task) is None:
+        near = did_you_mean(task, GLUE_TASKS) or f"; there are {', '.join(GLUE_TASKS)}"
+        raise CrossdistilError(f"--task {task}: neither a GLUE task nor the one that {folder} was trained on{near}")
     described = own if task in (None, own.get("name")) else {"name": task}
     section = TaskSection(**{**described, "data": data, "max_length": _length(model, max_length)})
     spec = resolve_task(section)
-    problems = [text.replace("teacher.model ", "") for text in teacher_problems(model, spec)]
+    problems = teacher_problems(model, spec, str(folder))
     problems += fit_problems(str(folder), model.config, tokenizer, section)
     if problems:
         raise CrossdistilError("\n".join(problems))
@@ -129,16 +132,23 @@ def read_texts(path: Path, text: str | None, pair: str | None) -> tuple[list[str
     """The texts of a file: the named columns of a TSV, CSV or JSONL file, or each line of any other file."""
     if text is not None:
         names = [text] if pair is None else [text, pair]
-        cells = read_columns(path, required=names).cells
-        return [str(cell) for cell in cells[text]], None if pair is None else [str(cell) for cell in cells[pair]]
+        columns = read_columns(path, required=names)
+        for name in names:
+            check_texts(path, name, columns.cells[name], columns.line_numbers)
+        return columns.cells[text], None if pair is None else columns.cells[pair]
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    lines = [line.removesuffix("\r") for line in lines]
-    return lines[:-1] if lines and not lines[-1] else lines, None
+    if not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise DataError(f"{path}: is empty, expected one text a line")
+    return [line.removesuffix("\r") for line in lines], None
 
 
 def as_json_lines(predictions: list[Prediction]) -> str:

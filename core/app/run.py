@@ -21,7 +21,7 @@ from ..job import Job, logits_function, prepare, with_about
 from ..models.bert import make_forward
 from ..optimizers import OptimizerSpec
 from ..recipe import Recipe
-from ..runs import RunFolder
+from ..runs import PROBE, RunFolder
 from ..training import Outcome, Trainer
 from .progress import TrainingProgress
 
@@ -79,7 +79,7 @@ def _train(job: Job, engine: Engine, run: RunFolder, options: RunOptions, consol
 
     with TrainingProgress(f"{engine.name} {stage.name}", console) as progress:
         outcome = Trainer(train, job.recipe.seed, job.batches, job.objective, step, evaluate, run, progress).run()
-    metrics, logits = job.data.score("dev", engine.infer(student_logits, outcome.parameters))
+    metrics, logits = job.data.final_metrics(engine.infer(student_logits, outcome.parameters))
     student = with_about(job.student, outcome.parameters, _about(job, engine, metrics, outcome))
     save_model(student, run.path / "student", job.data.tokenizer)
     if options.probe:
@@ -109,7 +109,7 @@ def _teacher_result(job: Job, engine: Engine, console: Console) -> dict[str, Any
     """The teacher's own score, measured before the first step: a wrong teacher is seen at once."""
     if job.teacher is None:
         return None
-    metrics, _ = job.data.score("dev", engine.infer(logits_function(job.teacher.config), job.teacher.parameters))
+    metrics, _ = job.data.final_metrics(engine.infer(logits_function(job.teacher.config), job.teacher.parameters))
     console.print(f"{engine.name} teacher: dev {_metrics_text(metrics)}")
     return {"metrics": metrics, "parameters": job.teacher.parameter_count}
 
@@ -140,7 +140,7 @@ def _write_probe(job: Job, engine: Engine, frozen: dict[str, np.ndarray], folder
     arrays = {"logits": logits, "mask": batch["attention_mask"], "values": values}
     arrays |= {f"hidden/{index}": state for index, state in enumerate(hidden)}
     arrays |= {f"gradient/{name}": gradient for name, gradient in gradients.items()}
-    write_arrays(folder / "probe.safetensors", arrays)
+    write_arrays(folder / PROBE, arrays)
 
 
 def _announce(job: Job, engine: Engine, console: Console) -> None:

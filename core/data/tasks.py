@@ -99,13 +99,18 @@ class TaskSection(Protocol):
     metrics: list[str] | None
 
 
+def glue_task(name: str) -> TaskSpec | None:
+    """The GLUE task of that name, whatever its case and hyphens."""
+    key = name.lower().replace("-", "")
+    return next((spec for known, spec in GLUE_TASKS.items() if known.replace("-", "") == key), None)
+
+
 def resolve_task(section: TaskSection) -> TaskSpec:
     """The task a recipe means: GLUE's definition or a plain one, with what the recipe states in place of defaults.
 
     Names of GLUE tasks are matched without case and hyphen. Raises DataError, which names the recipe key.
     """
-    key = section.name.lower().replace("-", "")
-    official = next((spec for name, spec in GLUE_TASKS.items() if name.replace("-", "") == key), None)
+    official = glue_task(section.name)
     if official is None:
         spec = _plain_task(section)
     else:
@@ -149,7 +154,7 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
         header=None if is_test else spec.header,
     )
     for name in texts:
-        _check_texts(path, name, columns.cells[name], columns.line_numbers)
+        check_texts(path, name, columns.cells[name], columns.line_numbers)
     labels = None
     if spec.label in columns.cells:
         convert = _scores if spec.labels is None else _class_indices
@@ -219,7 +224,8 @@ def _checked_metrics(metrics: Sequence[str], labels: tuple[str, ...] | None) -> 
     return tuple(metrics)
 
 
-def _check_texts(path: Path, name: str, cells: list, line_numbers: np.ndarray) -> None:
+def check_texts(path: Path, name: str, cells: list, line_numbers: np.ndarray) -> None:
+    """Raise DataError for a cell of the column `name` that is no text, which JSON allows."""
     for cell, line in zip(cells, line_numbers):
         if not isinstance(cell, str):
             raise DataError(f"{path}:{line}: '{name}' is {json.dumps(cell)}, expected a text")

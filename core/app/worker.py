@@ -1,0 +1,49 @@
+"""A run in a process of its own: for a backend that another interpreter has, and for each part of a cross-check."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...backends.registry import interpreter
+from ..errors import MESSAGE_PREFIX, CrossdistilError
+from ..recipe import Recipe
+from ..runs import RESULT
+
+STANDARD_INPUT = "standard input"
+"""What errors call a recipe that comes from there."""
+
+
+def run_worker(
+    recipe: Recipe, source: str, backend: str, out: Path, arguments: Sequence[str], quiet: bool
+) -> dict[str, Any]:
+    """`crossdistil run` of a recipe by the Python that has the backend; returns the content of its `result.json`.
+
+    What the process finds wrong is raised here as a CrossdistilError, in which `source` names the recipe.
+    """
+    command = [str(interpreter(backend)), "-m", "crossdistil", "run", "-", "--backend", backend, "--out", str(out)]
+    worker = subprocess.run(
+        [*command, *arguments],
+        input=json.dumps(recipe.resolved()),
+        text=True,
+        stdout=subprocess.DEVNULL if quiet else None,
+        stderr=subprocess.PIPE,
+    )
+    lines = worker.stderr.splitlines()
+    messages = [line.removeprefix(MESSAGE_PREFIX) for line in lines if line.startswith(MESSAGE_PREFIX)]
+    if messages:
+        raise CrossdistilError("\n".join(line.replace(f"{STANDARD_INPUT}: ", f"{source}: ", 1) for line in messages))
+    if worker.stderr and (worker.returncode or not quiet):
+        sys.stderr.write(worker.stderr)
+    if worker.returncode:
+        raise CrossdistilError(f"backend '{backend}': the run ended with {_ending(worker.returncode)}")
+    return json.loads((out / RESULT).read_text(encoding="utf-8"))
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"

@@ -1,0 +1,124 @@
+"""How the tests are run against one backend at a time.
+
+`--backend NAME` chooses it. A test that uses an engine, or the command line with a backend, is marked `backend`;
+`-m backend` leaves the others out, which need no framework and so need to run only once. `only_backend(NAME)` is for what
+concerns one backend: elsewhere such a test is not collected at all. A backend that is missing fails, it never skips.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Before any framework is loaded: tiny tensors are slower on several threads, and sums then have one order.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from crossdistil.backends.registry import BACKENDS, load_engine  # noqa: E402
+from crossdistil.core.engine import EngineOptions  # noqa: E402
+from crossdistil.tests import tiny  # noqa: E402
+
+BACKEND_FIXTURES = {"backend_name", "make_engine", "engine"}
+
+
+def pytest_addoption(parser):
+    parser.addoption("--backend", default="torch", choices=list(BACKENDS), help="the framework to test")
+    parser.addoption("--device", default="cpu", help="the device to test it on")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "only_backend(*names): left out unless --backend is one of the names")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m is applied
+def pytest_collection_modifyitems(config, items):
+    kept, left_out = [], []
+    for item in items:
+        only = item.get_closest_marker("only_backend")
+        if only is not None and config.getoption("--backend") not in only.args:
+            left_out.append(item)
+            continue
+        if only is not None or BACKEND_FIXTURES & set(item.fixturenames):
+            item.add_marker("backend")
+        kept.append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+
+
+def pytest_report_header(config):
+    return f"backend: {config.getoption('--backend')} on {config.getoption('--device')}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Tokens are cached in a folder of this session, here and in the processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CROSSDISTIL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def backend_name(pytestconfig) -> str:
+    """The backend under test."""
+    return pytestconfig.getoption("--backend")
+
+
+@pytest.fixture(scope="session")
+def make_engine(pytestconfig, backend_name):
+    """`make_engine(**options)`: an engine of the backend under test, one for each set of options."""
+
+    @functools.cache
+    def make(**options):
+        return load_engine(backend_name, EngineOptions(pytestconfig.getoption("--device"), **options))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def engine(make_engine):
+    """The backend under test, in float32."""
+    return make_engine()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """The folder of a tiny classifier with random weights."""
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    tiny.write_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_task(tmp_path_factory):
+    """The folder of a tiny SST-2."""
+    return tiny.write_task(tmp_path_factory.mktemp("tiny") / "task")
+
+
+@pytest.fixture(scope="session")
+def start_cli(tmp_path_factory):
+    """`start_cli(*arguments)`: a running `python -m crossdistil`, with its output in pipes."""
+    folder = tmp_path_factory.mktemp("cli")
+
+    def start(*arguments, **options):
+        command = [sys.executable, "-m", "crossdistil", *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "encoding": "utf-8"}
+        return subprocess.Popen(command, cwd=folder, **{**pipes, **options})
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def cli(start_cli):
+    """`cli(*arguments)`: what `python -m crossdistil` prints, after it ended with `code`."""
+
+    def run(*arguments, code=0):
+        process = start_cli(*arguments)
+        output, errors = process.communicate(timeout=600)
+        assert process.returncode == code, f"exit code {process.returncode}, expected {code}\n{output}\n{errors}"
+        return output if code == 0 else errors
+
+    return run

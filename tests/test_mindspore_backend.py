@@ -1,0 +1,178 @@
+"""What only the MindSpore backend has: data sinking, and the devices and precisions that it refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from crossdistil.core.engine import EngineOptions, Step
+from crossdistil.core.errors import BackendError
+from crossdistil.core.losses.base import TermContext
+from crossdistil.core.losses.logits import LOSSES
+from crossdistil.core.models.spec import BertConfig, initial_tensor, tensor_shapes
+from crossdistil.core.objective import Objective
+from crossdistil.core.optimizers import OptimizerSpec
+
+pytestmark = pytest.mark.only_backend("mindspore")
+
+CONFIG = BertConfig(
+    vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+)  # with its dropout of 0.1
+
+
+def make_engine(**options):
+    from crossdistil.backends.mindspore.engine import MindSporeEngine
+
+    return MindSporeEngine(EngineOptions(**options))
+
+
+def initial_parameters():
+    return {name: initial_tensor(name, shape, 0.1, 3) for name, shape in tensor_shapes(CONFIG, 2).items()}
+
+
+def make_objective():
+    return Objective([LOSSES["hard_label"](loss="hard_label")], TermContext(2, False), CONFIG, None)
+
+
+def make_steps(objective, lengths, micro_batches=1):
+    """One step for each length, all different."""
+    random = np.random.default_rng(0)
+
+    def batch(length):
+        return {
+            "input_ids": random.integers(0, CONFIG.vocab_size, (4, length)).astype(np.int32),
+            "token_type_ids": np.zeros((4, length), np.int32),
+            "attention_mask": np.ones((4, length), np.float32),
+            "labels": random.integers(0, 2, 4).astype(np.int32),
+            "example_mask": np.ones(4, np.float32),
+        }
+
+    return [
+        Step(objective.prepare([batch(length) for _ in range(micro_batches)]), 1e-3 * (index % 7 + 1), index)
+        for index, length in enumerate(lengths)
+    ]
+
+
+def new_train_step(objective, **options):
+    return make_engine(**options).train_step(
+        objective.function, initial_parameters(), {}, OptimizerSpec("adamw", weight_decay=0.1)
+    )
+
+
+def test_sunk_steps_are_the_unsunk_steps():
+    # Runs longer than a sink, runs of one step, and a last sink that is not full.
+    lengths = [8] * 130 + [6, 8] * 10 + [6] * 100
+    objective = make_objective()
+    steps = make_steps(objective, lengths)
+    assert len(steps) == 250
+    unsunk, sunk = new_train_step(objective), new_train_step(objective, steps_per_call=100)
+    expected = unsunk.run(iter(steps), 250).fetch()
+    remaining = iter([*steps, steps[0]])
+    found = sunk.run(remaining, 250).fetch()
+    assert next(remaining) is steps[0], "one step too many was taken"
+    assert found.shape == (250, 2)
+    np.testing.assert_array_equal(found, expected)
+    for name, array in unsunk.parameters().items():
+        np.testing.assert_array_equal(sunk.parameters()[name], array, err_msg=name)
+    for name, array in unsunk.state().items():
+        np.testing.assert_array_equal(sunk.state()[name], array, err_msg=name)
+
+
+def test_training_with_dropout_resumes_bit_for_bit():
+    objective = make_objective()
+    steps = make_steps(objective, [8] * 6)
+    first, second = new_train_step(objective), new_train_step(objective)
+    first.run(iter(steps), 3).fetch()
+    second.restore(first.parameters(), first.state())
+    np.testing.assert_array_equal(first.run(iter(steps[3:]), 3).fetch(), second.run(iter(steps[3:]), 3).fetch())
+    for name, array in first.parameters().items():
+        np.testing.assert_array_equal(second.parameters()[name], array, err_msg=name)
+
+
+def test_steps_with_several_micro_batches_are_run_unsunk():
+    objective = make_objective()
+    steps = make_steps(objective, [8, 8, 8], micro_batches=2)
+    unsunk, sunk = new_train_step(objective), new_train_step(objective, steps_per_call=100)
+    np.testing.assert_array_equal(sunk.run(iter(steps), 3).fetch(), unsunk.run(iter(steps), 3).fetch())
+
+
+@pytest.mark.parametrize("name", ["adamw", "bert_adam"])
+def test_written_out_optimizer_is_the_fused_one(name):
+    """The CPU uses a fused kernel; Ascend the written-out update, which is held against it here."""
+    import mindspore as ms
+
+    from crossdistil.backends.mindspore.optimizer import Adam
+
+    make_engine()
+    random = np.random.default_rng(0)
+    start = {"a.weight": random.standard_normal((5, 3)), "a.bias": random.standard_normal(5)}
+    gradients = [{key: random.standard_normal(value.shape) for key, value in start.items()} for _ in range(20)]
+    ends = []
+    for fused in (True, False):
+        params = {key: ms.Parameter(ms.Tensor(value.astype(np.float32)), name=key) for key, value in start.items()}
+        adam = Adam(params, OptimizerSpec(name, weight_decay=0.1), fused)
+        update = adam.update
+
+        def apply(gradients, numbers, update=update):
+            update(gradients, numbers)
+            return numbers
+
+        compiled = ms.jit(apply)
+        for gradient in gradients:
+            arguments = ms.mutable([ms.Tensor(gradient[key].astype(np.float32)) for key in params])
+            compiled(arguments, ms.Tensor(adam.numbers(0.01)))
+        ends.append({key: parameter.asnumpy() for key, parameter in params.items()})
+    for key in start:
+        np.testing.assert_allclose(ends[0][key], ends[1][key], rtol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"device": "ascend"}, "finds no Ascend NPU"),
+        ({"device": "ascend:x"}, "expected ascend or ascend:<number>"),
+        ({"device": "cuda"}, "has cpu and ascend"),
+        ({"device": "cpu", "precision": "bf16"}, "no bf16 matrix product on cpu"),
+        ({"device": "cpu", "precision": "fp16"}, "loss scale"),
+        ({"device": "cpu", "precision": "int8"}, "fp32, bf16"),
+        ({"device": "cpu", "steps_per_call": 0}, "steps_per_call 0"),
+    ],
+)
+def test_refusals_are_one_line(options, words):
+    if options["device"] == "ascend":
+        import mindspore as ms
+
+        if ms.hal.is_available("Ascend"):
+            pytest.skip("this machine has an Ascend NPU")
+    with pytest.raises(BackendError, match=words) as caught:
+        make_engine(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_probing_and_failing_leave_no_noise_and_no_files(tmp_path):
+    program = """
+import os
+from crossdistil.core.engine import EngineOptions
+from crossdistil.backends.mindspore.engine import MindSporeEngine
+import numpy as np
+engine = MindSporeEngine(EngineOptions())
+run = engine.infer(lambda_free, {})
+try:
+    run({"x": np.zeros((2, 3), np.float32)})
+except ValueError:
+    print("refused", os.listdir("."))
+"""
+    source = "def lambda_free(ops, params, batch):\n    return [ops.reshape(batch['x'], (7, 11))]\n" + program
+    script = tmp_path / "scripts" / "program.py"
+    script.parent.mkdir()
+    script.write_text(source)
+    (tmp_path / "empty").mkdir()
+    environment = {key: value for key, value in os.environ.items() if key not in ("GLOG_v", "MS_OM_PATH")}
+    result = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path / "empty", env=environment, capture_output=True, text=True
+    )
+    assert result.stdout.strip() == "refused []", result.stderr

@@ -1,0 +1,151 @@
+"""AdamW and BertAdam, step by step, against their formulas in NumPy float64; clipping, decay, and going on from a saved
+state."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crossdistil.core.engine import Step
+from crossdistil.core.optimizers import OptimizerSpec, split_by_decay
+
+STEPS, ROWS, WIDTH, OUTPUTS = 20, 6, 8, 5
+SHAPES = {
+    "dense.weight": (OUTPUTS, WIDTH),
+    "dense.bias": (OUTPUTS,),
+    "LayerNorm.weight": (WIDTH,),
+    "LayerNorm.bias": (WIDTH,),
+}
+SLIGHT = 1e-6
+"""What `LayerNorm.bias` is multiplied with: gradients of this size are where the optimizer's epsilon matters."""
+
+
+def objective(ops, parameters, frozen, batch):
+    """Half the squared error of a linear map of scaled and shifted rows: the mean over the rows."""
+    inner = batch["x"] * parameters["LayerNorm.weight"] + parameters["LayerNorm.bias"] * SLIGHT
+    error = ops.linear(inner, parameters["dense.weight"], parameters["dense.bias"]) - batch["y"]
+    total = ops.sum(error * error) * (0.5 / ROWS)
+    return total, ops.stack([total, total])
+
+
+def exact_loss_and_gradients(p, batch):
+    """The same with its derivative by hand, in float64."""
+    x, y = (batch[name].astype(np.float64) for name in ("x", "y"))
+    inner = x * p["LayerNorm.weight"] + p["LayerNorm.bias"] * SLIGHT
+    error = inner @ p["dense.weight"].T + p["dense.bias"] - y
+    by_output, by_inner = error / ROWS, error @ p["dense.weight"] / ROWS
+    return (error**2).sum() / (2 * ROWS), {
+        "dense.weight": by_output.T @ inner,
+        "dense.bias": by_output.sum(0),
+        "LayerNorm.weight": (by_inner * x).sum(0),
+        "LayerNorm.bias": by_inner.sum(0) * SLIGHT,
+    }
+
+
+def exact_training(spec: OptimizerSpec, parameters, steps):
+    """Losses and parameters, and in which steps the gradient was clipped."""
+    p = {name: array.astype(np.float64) for name, array in parameters.items()}
+    m, v = ({name: np.zeros_like(array) for name, array in p.items()} for _ in range(2))
+    losses, clipped = [], []
+    for t, step in enumerate(steps, 1):
+        loss, gradients = exact_loss_and_gradients(p, step.micro_batches[0])
+        losses.append(loss)
+        norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
+        limit = spec.max_gradient_norm
+        clipped.append(limit is not None and norm > limit)
+        for name, g in gradients.items():
+            g = g * (min(1.0, limit / (norm + 1e-6)) if limit is not None else 1.0)
+            m[name] = spec.beta1 * m[name] + (1 - spec.beta1) * g
+            v[name] = spec.beta2 * v[name] + (1 - spec.beta2) * g**2
+            decay = spec.weight_decay if name == "dense.weight" else 0.0
+            rate = step.learning_rate
+            if spec.name == "adamw":
+                mean, square = m[name] / (1 - spec.beta1**t), v[name] / (1 - spec.beta2**t)
+                p[name] = p[name] * (1 - rate * decay) - rate * mean / (np.sqrt(square) + spec.epsilon)
+            else:
+                p[name] = p[name] - rate * (m[name] / (np.sqrt(v[name]) + spec.epsilon) + decay * p[name])
+    return np.array(losses), p, clipped
+
+
+def make_steps(seed=0):
+    generator = np.random.default_rng(seed)
+    for number in range(STEPS):
+        x, y = generator.normal(size=(ROWS, WIDTH)), generator.normal(size=(ROWS, OUTPUTS))
+        # Some batches are ten times as large, so that their gradients are clipped.
+        scale = 10.0 if number % 3 == 1 else 1.0
+        batch = {"x": x.astype(np.float32), "y": (y * scale).astype(np.float32), "denominators": np.ones(1, np.float32)}
+        yield Step([batch], 0.02 * (number + 1) / STEPS, seed=number)
+
+
+@pytest.fixture
+def parameters():
+    generator = np.random.default_rng(9)
+    return {name: generator.normal(1.0, 0.5, shape).astype(np.float32) for name, shape in SHAPES.items()}
+
+
+SPECS = {
+    "adamw": OptimizerSpec("adamw", weight_decay=0.1, max_gradient_norm=20.0),
+    "adamw, other constants": OptimizerSpec("adamw", 0.8, 0.95, 1e-4, weight_decay=0.0, max_gradient_norm=None),
+    "bert_adam": OptimizerSpec("bert_adam", weight_decay=0.1, max_gradient_norm=20.0),
+}
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=list(SPECS))
+def test_twenty_steps_follow_the_formula(engine, parameters, spec):
+    steps = list(make_steps())
+    losses, expected, clipped = exact_training(spec, parameters, steps)
+    assert {True, False} <= set(clipped) or spec.max_gradient_norm is None
+    step = engine.train_step(objective, parameters, {}, spec)
+    values = step.run(iter(steps), STEPS).fetch()
+    assert values.shape == (STEPS, 2) and values.dtype == np.float32
+    np.testing.assert_allclose(values[:, 0], losses, rtol=1e-5)
+    for name, found in step.parameters().items():
+        assert np.abs(found - parameters[name]).max() > 5e-3, f"{name} did not move"
+        np.testing.assert_allclose(found, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["adamw", "bert_adam"])
+def test_a_restored_state_goes_on_bit_for_bit(engine, parameters, name):
+    steps = list(make_steps(seed=1))
+    unbroken = engine.train_step(objective, parameters, {}, SPECS[name])
+    expected = unbroken.run(iter(steps), STEPS).fetch()
+    first = engine.train_step(objective, parameters, {}, SPECS[name])
+    taken = iter(steps)
+    before = first.run(taken, 7).fetch()
+    middle, state = first.parameters(), first.state()
+    assert next(taken) is steps[7]  # exactly as many steps were taken as asked for
+    first.run(iter(steps[7:10]), 3).fetch()  # what was returned is a copy, which training goes on without touching
+    other = {name: np.zeros_like(array) for name, array in parameters.items()}
+    second = engine.train_step(objective, other, {}, SPECS[name])
+    second.run(iter(steps[:2]), 2).fetch()
+    second.restore(middle, state)
+    after = second.run(iter(steps[7:]), STEPS - 7).fetch()
+    np.testing.assert_array_equal(np.concatenate([before, after]), expected)
+    for key, array in unbroken.parameters().items():
+        np.testing.assert_array_equal(second.parameters()[key], array, err_msg=key)
+
+
+def weighted_sum(ops, parameters, frozen, batch):
+    total = ops.sum(parameters["embeddings.weight"] * batch["gradient"])
+    return total, ops.stack([total, total])
+
+
+def test_the_norm_of_a_large_table_is_exact(engine):
+    # With an epsilon of 1 the update is proportional to the clipped gradient. A sum of millions of squares that grows in one
+    # float32 is some percent wrong; in parts, as torch adds, 2e-5.
+    generator = np.random.default_rng(2)
+    gradient = generator.normal(1.0, 0.5, (30000, 100)).astype(np.float32)
+    spec = OptimizerSpec("bert_adam", epsilon=1.0, weight_decay=0.0, max_gradient_norm=100.0)
+    table = {"embeddings.weight": np.zeros(gradient.shape, np.float32)}
+    step = engine.train_step(weighted_sum, table, {}, spec)
+    batch = {"gradient": gradient, "denominators": np.ones(1, np.float32)}
+    step.run(iter([Step([batch], 1.0, 0)]), 1).fetch()
+    g = gradient.astype(np.float64)
+    g *= 100.0 / np.sqrt((g**2).sum())
+    expected = -0.1 * g / (np.sqrt(0.001) * np.abs(g) + 1.0)
+    np.testing.assert_allclose(step.parameters()["embeddings.weight"], expected, rtol=1e-4, atol=1e-9)
+
+
+def test_what_is_decayed():
+    names = ["bert.embeddings.LayerNorm.weight", "a.LayerNorm.bias", "dense.weight", "dense.bias", "word_embeddings.weight"]
+    assert split_by_decay(names) == (["dense.weight", "word_embeddings.weight"], [names[0], names[1], "dense.bias"])

@@ -1,0 +1,222 @@
+"""A run that is killed at any moment goes on to the same end: processes are really killed, and states really broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from crossdistil.core.errors import RunFolderError, TrainingError
+from crossdistil.core.files import replace_folder
+from crossdistil.core.recipe import parse_recipe
+from crossdistil.core.runs import RunFolder, State
+from crossdistil.tests import tiny
+
+IDENTITY = {"backend": "none", "device": "cpu", "precision": "fp32"}
+# Compiling a graph costs a MindSpore process most of its time.
+KILLS = {"torch": 4, "oneflow": 3, "mindspore": 2}
+STEPS = {"torch": 120, "oneflow": 100, "mindspore": 60}
+
+
+@pytest.fixture
+def recipe_file(backend_name, tmp_path, tiny_task, tiny_model):
+    """A run with dropout that saves its state after every second step, and evaluates and logs at other steps."""
+    train = {"steps": STEPS[backend_name], "save_every": 2, "log_every": 3, "evaluate_every": 25, "keep": "best"}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(tiny.kd_recipe(tiny_task, tiny_model, **train)))
+    return path
+
+
+def saved_step(folder) -> int:
+    names = [path.name for path in folder.glob("state/step-*") if path.name[5:].isdigit()]
+    return max((int(name[5:]) for name in names), default=0)
+
+
+def kill_after_progress(process, folder, generator):
+    """Wait until the run has saved a few more states, then a random moment more, and kill it; returns the saved step."""
+    start = saved_step(folder)
+    goal = start + int(generator.integers(2, 14))
+    while saved_step(folder) < goal:
+        if process.poll() is not None:
+            output, errors = process.communicate()
+            raise AssertionError(f"the run ended by itself, with code {process.returncode}\n{output}\n{errors}")
+        time.sleep(0.005)
+    time.sleep(float(generator.uniform(0, 0.05)))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    return saved_step(folder)
+
+
+def read_metrics(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_speed(lines):
+    return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
+
+
+def test_a_killed_run_goes_on_to_the_same_end(backend_name, recipe_file, tmp_path, start_cli, cli):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    arguments = ["run", recipe_file, "--backend", backend_name, "--device", "cpu", "--out"]
+    cli(*arguments, whole)
+    generator = np.random.default_rng()
+    positions = []
+    for attempt in range(KILLS[backend_name]):
+        process = start_cli(*arguments, broken, *(["--resume"] if attempt else []))
+        positions.append(kill_after_progress(process, broken, generator))
+    assert sorted(set(positions)) == positions and positions[-1] < STEPS[backend_name]
+    assert not (broken / "result.json").exists()
+    cli(*arguments, broken, "--resume")
+
+    expected, found = load_file(whole / "student" / "model.safetensors"), load_file(broken / "student" / "model.safetensors")
+    assert expected.keys() == found.keys()
+    exact = backend_name == "torch"
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=0 if exact else 1e-6, err_msg=f"{positions}: {name}")
+    lines, unbroken = without_speed(read_metrics(broken)), without_speed(read_metrics(whole))
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == sorted({*range(3, STEPS[backend_name] + 1, 3), STEPS[backend_name]})
+    assert [line["step"] for line in lines if "evaluation" in line] == [
+        step for step in range(1, STEPS[backend_name] + 1) if step % 25 == 0 or step == STEPS[backend_name]
+    ]
+    for line, other in zip(lines, unbroken, strict=True):
+        if exact:
+            assert line == other
+        elif "loss" in line:
+            assert line["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    results = [json.loads((folder / "result.json").read_text()) for folder in (whole, broken)]
+    assert results[0]["student"]["metrics"] == pytest.approx(results[1]["student"]["metrics"])
+    assert results[0]["student"]["kept_step"] == results[1]["student"]["kept_step"]
+    assert {path.name for path in broken.iterdir()} == {path.name for path in whole.iterdir()}
+    assert not list(broken.rglob("*.tmp-*"))
+    assert "is complete" in cli(*arguments, broken, "--resume", code=2)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return parse_recipe(tiny.kd_recipe(tmp_path, tmp_path), "test")
+
+
+@pytest.fixture
+def opened(tmp_path, recipe):
+    """`opened(...)`: the run folder, which is closed at the end."""
+    folders = []
+
+    def open_folder(resume=True, identity=IDENTITY, recipe=recipe):
+        for folder in folders:
+            folder.close()
+        folders.append(RunFolder(tmp_path / "run", recipe, identity, resume))
+        return folders[-1]
+
+    yield open_folder
+    for folder in folders:
+        folder.close()
+
+
+def state_at(step):
+    array = np.full(4, step, np.float32)
+    return State(step, {"p": array}, {"m": array * 2}, {"p": array - 1}, {"tokens": step * 10, "best_step": 1})
+
+
+def test_a_half_written_state_is_ignored_and_removed(tmp_path, opened):
+    run = opened(resume=False)
+    run.save_state(state_at(5))
+    state = tmp_path / "run" / "state"
+    half = state / "step-00000010.tmp-xyz"
+    half.mkdir()
+    (half / "parameters.safetensors").write_bytes((state / "step-00000005" / "parameters.safetensors").read_bytes()[:-8])
+    (half / "state.json").write_text('{"step": 10')
+    (tmp_path / "run" / "metrics.jsonl.tmp-123").write_text("{}")
+    (tmp_path / "run" / "student.tmp-abc").mkdir()
+    run = opened()
+    loaded = run.load_state()
+    assert (loaded.step, loaded.parameters["p"][0], loaded.optimizer["m"][0], loaded.best["p"][0]) == (5, 5, 10, 4)
+    assert loaded.notes == {"tokens": 50, "best_step": 1}
+    assert [path.name for path in state.iterdir()] == ["step-00000005"]
+    assert not list((tmp_path / "run").glob("*.tmp-*"))
+
+
+def test_the_newest_whole_state_counts_and_only_one_is_kept(tmp_path, opened):
+    run = opened(resume=False)
+    for step in (2, 4):
+        run.save_state(state_at(step))
+    assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["step-00000004"]
+    # Killed between writing a state and removing the one before it.
+    copy = tmp_path / "run" / "state" / "step-00000002"
+    copy.mkdir()
+    assert opened().load_state().step == 4
+
+
+def test_a_state_is_written_whole_or_not_at_all(tmp_path, opened, monkeypatch):
+    run = opened(resume=False)
+    run.save_state(state_at(2))
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("crossdistil.core.runs.write_arrays", full)
+    with pytest.raises(RunFolderError, match="No space left on device"):
+        run.save_state(state_at(4))
+    assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["step-00000002"]
+    assert run.load_state().step == 2
+
+
+def test_a_damaged_state_is_an_error_that_names_it(tmp_path, opened):
+    run = opened(resume=False)
+    run.save_state(state_at(2))
+    path = tmp_path / "run" / "state" / "step-00000002" / "optimizer.safetensors"
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(TrainingError, match="step-00000002: the saved state is damaged"):
+        run.load_state()
+
+
+def test_lines_after_the_state_are_dropped(tmp_path, opened):
+    run = opened(resume=False)
+    for step in range(1, 8):
+        run.append({"step": step, "loss": float(step)})
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "lo')  # cut off by the kill
+    run.rewind_metrics(5)
+    run.append({"step": 6, "loss": 0.0})
+    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_may_be_resumed(tmp_path, opened, recipe):
+    opened(resume=False).save_state(state_at(2))
+    with pytest.raises(RunFolderError, match="--resume"):
+        opened(resume=False)
+    with pytest.raises(RunFolderError, match="backend 'none'"):
+        opened(identity={**IDENTITY, "backend": "other"})
+    other = recipe.model_copy(update={"seed": recipe.seed + 1})
+    with pytest.raises(RunFolderError, match="another recipe"):
+        opened(recipe=other)
+    run = opened()
+    with pytest.raises(RunFolderError, match="another process"):
+        RunFolder(tmp_path / "run", recipe, IDENTITY, resume=True)
+    assert run.load_state().step == 2
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    folder = tmp_path / "model"
+    for content in ("old", "new"):
+        with replace_folder(folder) as temporary:
+            (temporary / "file").write_text(content)
+        assert (folder / "file").read_text() == content
+    with pytest.raises(ZeroDivisionError), replace_folder(folder) as temporary:
+        (temporary / "file").write_text("half")
+        raise ZeroDivisionError
+    assert (folder / "file").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert oct(folder.stat().st_mode & 0o777) == oct(0o777 & ~_umask())
+
+
+def _umask():
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,242 @@
+"""The training loop, driven by a train step that computes nothing: which step comes when, what is logged, evaluated, kept
+and saved. No framework is needed for it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from crossdistil.core.data.batches import TrainBatches
+from crossdistil.core.data.tokenize import TokenTable
+from crossdistil.core.errors import TrainingError
+from crossdistil.core.losses.base import TermContext
+from crossdistil.core.objective import Objective
+from crossdistil.core.recipe import parse_recipe
+from crossdistil.core.runs import RunFolder
+from crossdistil.core.schedules import schedule, warmup_steps
+from crossdistil.core.training import Plan, Trainer
+from crossdistil.tests import tiny
+
+IDENTITY = {"backend": "none", "device": "cpu", "precision": "fp32"}
+LENGTHS = [3, 4, 5, 6, 7, 8, 9]  # 7 examples, 42 tokens
+
+
+class CountingStep:
+    """Its loss is ten times the step's number, its terms the loss times 2 and 3, its parameter the number of steps."""
+
+    def __init__(self, bad=None):
+        self.taken, self.calls, self.bad = [], [], bad or {}
+        self.position = 0
+
+    def run(self, steps, count):
+        self.calls.append(count)
+        rows = []
+        for _ in range(count):
+            self.taken.append(next(steps))
+            self.position += 1
+            loss = self.bad.get(self.position, 10.0 * self.position)
+            rows.append([loss, loss * 2, loss * 3])
+        self.values = np.array(rows, np.float32)
+        return self
+
+    def fetch(self):
+        return self.values
+
+    def parameters(self):
+        return {"p": np.full(3, self.position, np.float32)}
+
+    def state(self):
+        return {"moment": np.full(3, 2 * self.position, np.float32)}
+
+    def restore(self, parameters, state):
+        assert state["moment"][0] == 2 * parameters["p"][0]
+        self.position = int(parameters["p"][0])
+
+
+class Silent:
+    def __init__(self):
+        self.best = []
+
+    def step(self, done, total, loss, tokens_per_second):
+        assert 0 < done <= total
+
+    def evaluated(self, step, metrics, best):
+        self.best += [step] if best else []
+
+
+class Bench:
+    """Trainers on one run folder, each with a new train step, as after an interruption."""
+
+    def __init__(self, folder, scores=(), **train):
+        # 7 examples in batches of 4: two steps an epoch.
+        settings = {"batch_size": 4, "log_every": 100, "save_every": 100, "learning_rate": 1.0} | train
+        tree = tiny.kd_recipe(folder, folder, **settings)
+        tree["stages"][0]["train"].pop("steps" if "epochs" in train else "epochs", None)
+        self.recipe = parse_recipe(tree, "test")
+        self.folder, self.scores = folder, scores
+        self.evaluations = []
+
+    def train(self, bad=None, resume=False, step=None):
+        stage = self.recipe.stages[0]
+        offsets = np.cumsum([0, *LENGTHS])
+        table = TokenTable(np.arange(offsets[-1], dtype=np.int32), offsets, np.array(LENGTHS, np.int32))
+        batches = TrainBatches(table, np.arange(7, dtype=np.int32) % 2, 4, 1, (16,), self.recipe.seed)
+        objective = Objective(stage.objective, TermContext(2, False), tiny.CONFIG, tiny.CONFIG)
+        self.step, self.progress = step or CountingStep(bad), Silent()
+        run = RunFolder(self.folder / "run", self.recipe, IDENTITY, resume)
+
+        def evaluate(parameters):
+            self.evaluations.append(float(parameters["p"][0]))
+            scores = self.scores or [0.5]
+            return {"accuracy": scores[(len(self.evaluations) - 1) % len(scores)], "f1": 0.25}
+
+        try:
+            trainer = Trainer(stage.train, self.recipe.seed, batches, objective, self.step, evaluate, run, self.progress)
+            return trainer.run()
+        finally:
+            run.close()
+
+    def lines(self, key):
+        text = (self.folder / "run" / "metrics.jsonl").read_text()
+        return [line for line in map(json.loads, text.splitlines()) if key in line]
+
+
+def test_the_events_of_a_plan():
+    plan = Plan(total=20, steps_per_epoch=6, log_every=4, evaluate_every=6, save_every=5)
+    events, step = [], 0
+    while step < plan.total:
+        step = plan.next_event(step)
+        events.append(step)
+    assert events == [4, 5, 6, 8, 10, 12, 15, 16, 18, 20]
+
+
+@pytest.mark.parametrize(
+    ("length", "total"),
+    [({"steps": 5}, 5), ({"epochs": 3}, 21), ({"epochs": 0.5}, 4), ({"epochs": 0.01}, 1), ({"epochs": 1.5}, 11)],
+)
+def test_the_number_of_steps_of_a_plan(tmp_path, length, total):
+    train = Bench(tmp_path, **length).recipe.stages[0].train
+    plan = Plan.of(train, steps_per_epoch=7)
+    assert plan.total == total
+    assert plan.evaluate_every == 7  # once an epoch, unless the recipe says otherwise
+
+
+def test_exactly_the_planned_steps_in_chunks_between_events(tmp_path):
+    bench = Bench(tmp_path, steps=11, log_every=4, save_every=5, evaluate_every=6)
+    outcome = bench.train()
+    assert bench.step.calls == [4, 1, 1, 2, 2, 1]
+    assert outcome.steps == len(bench.step.taken) == 11
+    assert bench.evaluations == [6, 11]
+    # Five and a half epochs of 42 tokens; the last step has 3 or 4 of the 7 examples.
+    assert 5 * 42 < outcome.tokens < 6 * 42
+    whole = [batch for step in bench.step.taken[:10] for batch in step.micro_batches]
+    assert sum(batch["attention_mask"].sum() - (batch["example_mask"] == 0).sum() for batch in whole) == 5 * 42
+
+
+def test_steps_have_their_own_seeds_and_the_batches_of_their_epoch(tmp_path):
+    bench = Bench(tmp_path, steps=4)
+    bench.train()
+    seeds = [step.seed for step in bench.step.taken]
+    assert len(set(seeds)) == 4 and all(0 <= seed < 2**31 for seed in seeds)
+    ids = [step.micro_batches[0]["input_ids"] for step in bench.step.taken]
+    for epoch in (ids[:2], ids[2:]):
+        rows = np.concatenate(epoch)
+        assert np.unique(rows[rows > 0]).size == 41  # tokens 1 to 41; 0 is padding too
+    counts = [step.micro_batches[0]["denominators"].tolist() for step in bench.step.taken]
+    assert sorted(map(tuple, counts)) == [(3, 3), (3, 3), (4, 4), (4, 4)]
+
+
+SCHEDULES = {
+    # 10 steps, 4 of warm-up: 0, 1/4, 2/4, 3/4, then 1 down to 1/6.
+    ("linear", 10, 4): [0, 0.25, 0.5, 0.75, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6],
+    ("linear", 4, 0): [1, 0.75, 0.5, 0.25],
+    ("constant", 5, 2): [0, 0.5, 1, 1, 1],
+    ("cosine", 6, 2): [0, 0.5, 1, 0.5 * (1 + math.sqrt(0.5)), 0.5, 0.5 * (1 - math.sqrt(0.5))],
+    # p = 0, 1/2, 1, 2/3, 1/3 and (1 + 31 p) / 32.
+    ("slanted_triangular", 5, 2): [1 / 32, 16.5 / 32, 1, (1 + 31 * 2 / 3) / 32, (1 + 31 / 3) / 32],
+}
+
+
+@pytest.mark.parametrize(("key", "expected"), SCHEDULES.items(), ids=[f"{k[0]}-{k[1]}-{k[2]}" for k in SCHEDULES])
+def test_schedules_by_hand(tmp_path, key, expected):
+    name, total, warmup = key
+    factor = schedule(name, total, warmup)
+    assert [factor(step) for step in range(total)] == pytest.approx(expected)
+    # The loop gives each step its own factor, and logs the rate that the step had.
+    bench = Bench(tmp_path, steps=total, schedule=name, warmup=float(warmup), learning_rate=0.5, log_every=1)
+    bench.train()
+    rates = [0.5 * value for value in expected]
+    assert [step.learning_rate for step in bench.step.taken] == pytest.approx(rates)
+    assert [line["learning_rate"] for line in bench.lines("loss")] == pytest.approx(rates)
+
+
+def test_warmup_is_a_share_or_a_number():
+    assert [warmup_steps(warmup, 200) for warmup in (0, 0.1, 0.999, 1, 7.0, 300)] == [0, 20, 200, 1, 7, 300]
+    assert schedule("linear", 3, 10)(2) == pytest.approx(0.2)  # a warm-up longer than the training
+
+
+def test_log_lines_are_means_over_their_interval(tmp_path):
+    bench = Bench(tmp_path, steps=7, log_every=3, save_every=2, evaluate_every=100)
+    bench.train()
+    lines = bench.lines("loss")
+    assert [line["step"] for line in lines] == [3, 6, 7]
+    assert [line["loss"] for line in lines] == pytest.approx([20, 50, 70])
+    assert [line["terms"] for line in lines] == [{"kd_ce": 2 * x, "hard_label": 3 * x} for x in (20, 50, 70)]
+    assert [line["epoch"] for line in lines] == [1.5, 3.0, 3.5]
+    for line in lines:
+        assert list(line) == ["step", "epoch", "loss", "terms", "learning_rate", "tokens_per_second"]
+        assert line["tokens_per_second"] > 0
+    assert bench.lines("evaluation") == [
+        {"step": 7, "epoch": 3.5, "evaluation": {"dev": {"accuracy": 0.5, "f1": 0.25}}}
+    ]
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("best", 4), ("last", 7)])
+def test_the_best_evaluation_or_the_last_step_is_kept(tmp_path, keep, kept):
+    # Evaluations after steps 2, 4, 6 and 7; the second one is the first of the two best.
+    bench = Bench(tmp_path, scores=[0.4, 0.8, 0.8, 0.6], steps=7, keep=keep)
+    outcome = bench.train()
+    assert (outcome.kept_step, outcome.parameters["p"][0], outcome.last["p"][0]) == (kept, kept, 7)
+    assert bench.progress.best == [2, 4]
+
+
+def test_the_best_survives_an_interruption(tmp_path):
+    bench = Bench(tmp_path, scores=[0.4, 0.8, 0.5, 0.6], steps=7, save_every=1)
+    with pytest.raises(TrainingError):
+        bench.train(bad={6: math.nan})
+    outcome = bench.train(resume=True)
+    assert bench.step.calls == [1, 1]  # steps 6 and 7
+    assert (outcome.kept_step, outcome.parameters["p"][0]) == (4, 4)
+    assert [line["step"] for line in bench.lines("loss") + bench.lines("evaluation")] == [7, 2, 4, 6, 7]
+    assert bench.lines("loss")[0]["loss"] == pytest.approx(40)  # the mean over all seven, five of them before
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, value):
+    bench = Bench(tmp_path, steps=10, log_every=5, save_every=2, evaluate_every=4)
+    with pytest.raises(TrainingError, match=rf"step 7: the loss is {value:g} \(kd_ce {value:g}, hard_label {value:g}\)"):
+        bench.train(bad={7: value})
+    states = list((tmp_path / "run" / "state").iterdir())
+    assert [path.name for path in states] == ["step-00000006"]
+    notes = json.loads((states[0] / "state.json").read_text())
+    assert notes["step"] == 6 and notes["best_step"] == 4
+    assert not (tmp_path / "run" / "result.json").exists()
+    assert [line["step"] for line in bench.lines("loss")] == [5]
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_kept(tmp_path):
+    class Diverging(CountingStep):
+        def parameters(self):
+            return {"p": np.array([self.position, np.inf if self.position > 3 else 0])}
+
+    bench = Bench(tmp_path, steps=8, save_every=3, evaluate_every=4)
+    with pytest.raises(TrainingError, match=r"step 4: p is not finite"):
+        bench.train(step=Diverging())
+    assert bench.evaluations == []
+    bench = Bench(tmp_path / "saving", steps=8, save_every=4, evaluate_every=8)
+    with pytest.raises(TrainingError, match=r"step 4: p is not finite"):
+        bench.train(step=Diverging())
+    assert not (tmp_path / "saving" / "run" / "state").exists()

@@ -1,0 +1,473 @@
+"""Every wrong input gives one clear message per problem and exit code 2, before anything is written: no traceback, no
+output folder, no changed file."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from crossdistil.backends import registry
+from crossdistil.tests.wrong_input_files import Files, contents, crossdistil, write_files, write_model
+
+
+@pytest.fixture(scope="module")
+def right_files(tmp_path_factory) -> Files:
+    return write_files(tmp_path_factory.mktemp("right"))
+
+
+@pytest.fixture
+def files(right_files, tmp_path) -> Files:
+    """Files to spoil."""
+    shutil.copytree(right_files.root, tmp_path / "files")
+    text = right_files.recipe.read_text().replace(str(right_files.root), str(tmp_path / "files"))
+    (tmp_path / "files" / "recipe.yaml").write_text(text)
+    return Files(tmp_path / "files")
+
+
+@pytest.fixture(scope="module")
+def student(right_files, tmp_path_factory):
+    """A finished run's model: the files are right."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    answer = crossdistil("run", right_files.recipe, "--out", out)
+    assert answer.code == 0 and not answer.stderr, answer.stderr
+    return out / "student"
+
+
+def assert_refused(files: Files, answer, *messages: str) -> None:
+    """Exit code 2 and just these messages; `{root}` in them is the folder of the files."""
+    assert answer.messages == [message.replace("{root}", str(files.root)) for message in messages]
+    assert answer.code == 2
+    assert not files.out.exists()
+
+
+# --set options -> messages, without the recipe's name in front.
+RECIPES = {
+    "unknown key": (["stages.0.train.epohcs=3"], ["stages[0].train.epohcs: unknown key; did you mean 'epochs'?"]),
+    "misspelt loss": (
+        ["stages.0.objective.1.loss=hard_lable"],
+        ["stages[0].objective[1].loss: unknown loss 'hard_lable'; did you mean 'hard_label'?"],
+    ),
+    "several problems": (
+        ["stages.0.objective.1.loss=hard_lable", "taks=1", "stages.0.train.batch_size=-1", "seed=abc"],
+        [
+            "stages[0].objective[1].loss: unknown loss 'hard_lable'; did you mean 'hard_label'?",
+            "stages[0].train.batch_size: should be greater than or equal to 1, got -1",
+            "seed: should be a valid integer, unable to parse string as an integer, got 'abc'",
+            "taks: unknown key; did you mean 'task'?",
+        ],
+    ),
+    "unknown value": (["stages.0.train.schedule=liner"], ["stages[0].train.schedule: unknown value 'liner'; did you mean 'linear'?"]),
+    "missing section": (["task=null"], ["task: should be a valid dictionary or instance of TaskSection, got None"]),
+    "not a number": (["stages.0.train.learning_rate=.nan"], ["stages[0].train.learning_rate: should be a finite number, got nan"]),
+    "epochs and steps": (["stages.0.train.epochs=1"], ["stages[0].train: give either epochs or steps, not both"]),
+    "neither epochs nor steps": (["stages.0.train.steps=null"], ["stages[0].train: give either epochs or steps"]),
+    "accumulation": (
+        ["stages.0.train.gradient_accumulation=3"],
+        ["stages[0].train: batch_size 4 is not a multiple of gradient_accumulation 3"],
+    ),
+    "no weight": (
+        ["stages.0.objective.0.weight=0", "stages.0.objective.1.weight=0"],
+        ["stages[0].objective: every weight is 0: there is nothing to minimise"],
+    ),
+    "no teacher": (["teacher=null"], ["the loss kd_ce needs a teacher: give teacher.model"]),
+    "layer beyond the teacher": (
+        ["student.init.layers=[0, 4]"], ["student.init.layers: layer 4 does not exist; the source has layers 0 to 3"],
+    ),
+    "number of layers": (
+        ["student.init.layers=[0, 1, 2]"], ["student.init.layers: 3 layers for a student with num_hidden_layers 2"],
+    ),
+    "no layers": (
+        ["student.init={from: teacher}"],
+        ["student.init.layers: missing; the source has 4 layers and the student 2, so name 2 of 0 to 3"],
+    ),
+    "layers of nothing": (
+        ["student.init={from: random, layers: [0, 1]}"],
+        ["student.init: layers are given, but from is 'random': there are none to take"],
+    ),
+    "architecture": (
+        ["student.architecture={num_hidden_layers: two, hiden_size: 8}"],
+        [
+            "student.architecture.num_hidden_layers: should be a valid integer, unable to parse string as an integer, "
+            "got 'two'",
+            "student.architecture.hiden_size: unknown key; did you mean 'hidden_size'?",
+        ],
+    ),
+    "another width": (
+        ["student.architecture.intermediate_size=4"],
+        [
+            "student.architecture.intermediate_size: 4, but the weights of student.init.from ('teacher') have 16; "
+            "use `from: random` for another size"
+        ],
+    ),
+    "max_length beyond the positions": (
+        ["task.max_length=64"], ["task.max_length: 64, but teacher.model has only 32 positions"],
+    ),
+    "another vocabulary": (
+        ["student={architecture: {vocab_size: 99}}"], ["student: vocab_size is 99, but the tokenizer has 15 tokens"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sets", "messages"), RECIPES.values(), ids=RECIPES)
+def test_recipe(right_files, sets, messages):
+    before = contents(right_files.root)
+    answer = right_files.run(sets=sets)
+    assert_refused(right_files, answer, *(f"{{root}}/recipe.yaml: {message}" for message in messages))
+    assert contents(right_files.root) == before
+
+
+def test_kd_on_regression(files):
+    files.append("train.tsv", "the film\t0.5\n")
+    write_model(files.root / "regressor", labels=None)
+    sets = ["task={name: stars, text: sentence, label: label, kind: regression}", f"task.data={files.data}"]
+    answer = files.run(sets=[*sets, f"teacher.model={files.root}/regressor", "task.max_length=16"])
+    assert_refused(
+        files,
+        answer,
+        "{root}/recipe.yaml: stages[0].objective[0].loss: kd_ce needs classes, but the task is a regression; use kd_mse",
+    )
+
+
+NOT_RECIPES = {
+    "broken YAML": ("method: kd\ntask: {name: [\nseed: -\n", ":3: not valid YAML: expected the node content, but found '-'"),
+    "key twice": (
+        "method: kd\nmethod: pkd\n",
+        ':2: not valid YAML: found duplicate key "method" with value "pkd" (original value: "kd")',
+    ),
+    "list": ("- kd\n", ": expected a mapping with method, task, student and stages, got ['kd']"),
+    "empty": ("", ": expected a mapping with method, task, student and stages, got None"),
+    "binary": (b"\xff\xfe", ": not valid YAML: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), NOT_RECIPES.values(), ids=NOT_RECIPES)
+def test_recipe_file(files, content, message):
+    files.recipe.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert_refused(files, files.run(), f"{{root}}/recipe.yaml{message}")
+
+
+@pytest.mark.parametrize("name", ["{root}/recipe.yml", "{root}", "kdd"])
+def test_missing_recipe(files, name):
+    answer = crossdistil("run", name.replace("{root}", str(files.root)), "--out", files.out)
+    assert re.fullmatch(r".*: no such recipe file, and not one of the catalogue: .*\bfinetune, kd\b.*", answer.messages[0])
+    assert_refused(files, answer, answer.messages[0])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    {
+        "abc": "expected path.to.key=value, for example stages.0.train.epochs=1",
+        "=1": "expected path.to.key=value, for example stages.0.train.epochs=1",
+        "stages.5.train=1": "'5' is not an index of a list of 1",
+        "stages.first.train=1": "'first' is not an index of a list of 1",
+        "seed.x=1": "seed holds 1, not keys",
+        "seed={": "the value is not valid YAML",
+    }.items(),
+)
+def test_set(right_files, override, message):
+    assert_refused(right_files, right_files.run(sets=[override]), f"--set {override}: {message}")
+
+
+DATA = {
+    "folder": (lambda files: shutil.rmtree(files.data), "task.data: {root}/data: no such folder"),
+    "train.tsv": (
+        lambda files: (files.data / "train.tsv").unlink(),
+        "{root}/data/train.tsv: no such file; the folder holds dev.tsv, test.tsv",
+    ),
+    "too few columns": (
+        lambda files: files.append("train.tsv", "the film\n"), "{root}/data/train.tsv:14: got 1 columns, expected 2",
+    ),
+    "too many columns": (
+        lambda files: files.append("dev.tsv", "a\tb\t1\n"), "{root}/data/dev.tsv:14: got 3 columns, expected 2",
+    ),
+    "label": (
+        lambda files: files.append("train.tsv", "the film\t2\n"),
+        "{root}/data/train.tsv:14: got label '2', expected one of '0', '1'",
+    ),
+    "empty": (lambda files: (files.data / "dev.tsv").write_text(""), "{root}/data/dev.tsv: is empty"),
+    "header only": (
+        lambda files: (files.data / "train.tsv").write_text("sentence\tlabel\n"), "{root}/data/train.tsv: holds no rows",
+    ),
+    "column": (
+        lambda files: (files.data / "train.tsv").write_text("sentense\tlabel\na\t1\n"),
+        "{root}/data/train.tsv: no column 'sentence'; did you mean 'sentense'? the columns are sentense, label",
+    ),
+    "encoding": (
+        lambda files: (files.data / "train.tsv").write_bytes(b"sentence\tlabel\nfilm\xe9\t1\n"),
+        "{root}/data/train.tsv:2: not UTF-8 (byte 0xe9)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "message"), DATA.values(), ids=DATA)
+def test_data(files, spoil, message):
+    spoil(files)
+    before = contents(files.root)
+    assert_refused(files, files.run(), message)
+    assert contents(files.root) == before
+
+
+def cut(files: Files, size: int) -> None:
+    path = files.teacher / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def without(*names: str):
+    """A teacher that lacks these tensors."""
+    return lambda files: files.change_weights(lambda tensors: [tensors.pop(name) for name in names])
+
+
+def three_classes(files: Files) -> None:
+    shutil.rmtree(files.teacher)
+    write_model(files.teacher, labels=("negative", "neutral", "positive"))
+
+
+def spoil_one_value(files: Files) -> None:
+    files.change_weights(lambda tensors: tensors["bert.pooler.dense.bias"].__setitem__(3, np.nan))
+
+
+CONFIG_JSON, WEIGHTS = "teacher.model: {root}/teacher/config.json: ", "teacher.model: {root}/teacher/model.safetensors: "
+TEACHER = "{root}/recipe.yaml: teacher.model ({root}/teacher): "
+MODELS = {
+    "no folder": (lambda files: shutil.rmtree(files.teacher), ["teacher.model: {root}/teacher: no such model folder"]),
+    "no config": (
+        lambda files: (files.teacher / "config.json").unlink(),
+        [CONFIG_JSON + "no such file; expected a model folder with config.json"],
+    ),
+    "not JSON": (
+        lambda files: (files.teacher / "config.json").write_text("{"),
+        [CONFIG_JSON + "not readable as JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"],
+    ),
+    "not BERT": (
+        lambda files: files.change_config(model_type="roberta"),
+        [CONFIG_JSON + "model_type is 'roberta', expected 'bert'"],
+    ),
+    "unknown keys": (
+        lambda files: files.change_config(hiden_size=8, is_fast=True),
+        [CONFIG_JSON + "hiden_size: unknown key; did you mean 'hidden_size'?", CONFIG_JSON + "is_fast: unknown key"],
+    ),
+    "heads": (
+        lambda files: files.change_config(num_attention_heads=3),
+        [CONFIG_JSON + "hidden_size 8 is not a multiple of num_attention_heads 3"],
+    ),
+    "class names": (
+        lambda files: files.change_config(id2label={"no": "negative", "yes": "positive"}),
+        [CONFIG_JSON + 'id2label: expected {"0": name, "1": name, ...}, got {"no": "negative", "yes": "positive"}'],
+    ),
+    "more layers than weights": (
+        lambda files: files.change_config(num_hidden_layers=5),
+        [WEIGHTS + "missing tensor bert.encoder.layer.4.attention.self.query.weight and 15 more"],
+    ),
+    "another width": (
+        lambda files: files.change_config(intermediate_size=32),
+        [WEIGHTS + "bert.encoder.layer.0.intermediate.dense.bias has shape (16,), config.json says (32,)"],
+    ),
+    "no weights": (
+        lambda files: (files.teacher / "model.safetensors").unlink(),
+        [WEIGHTS + "no such file; a model folder holds its weights in model.safetensors"],
+    ),
+    "truncated": (
+        lambda files: cut(files, -100),
+        [WEIGHTS + "damaged or not a safetensors file: Error while deserializing header: incomplete metadata, file not "
+         "fully covered"],
+    ),
+    "not finite": (spoil_one_value, [WEIGHTS + "bert.pooler.dense.bias holds values that are not finite"]),
+    "half a head": (without("classifier.bias"), [WEIGHTS + "missing tensor classifier.bias"]),
+    "no head": (
+        without("classifier.weight", "classifier.bias"),
+        [TEACHER + "has no classifier.weight; fine-tune it on the task first (recipes/finetune.yaml)"],
+    ),
+    "no pooler": (
+        without("bert.pooler.dense.weight", "bert.pooler.dense.bias"),
+        [TEACHER + "has no bert.pooler.dense.weight; fine-tune it on the task first (recipes/finetune.yaml)"],
+    ),
+    "other classes": (
+        lambda files: files.change_config(id2label={"0": "bad", "1": "good"}),
+        [TEACHER + "its classes are bad, good, in this order; the task's are negative, positive"],
+    ),
+    "another order": (
+        lambda files: files.change_config(id2label={"0": "positive", "1": "negative"}),
+        [TEACHER + "its classes are positive, negative, in this order; the task's are negative, positive"],
+    ),
+    "another number": (
+        three_classes, [TEACHER + "has 3 classes (negative, neutral, positive), the task 2 (negative, positive)"],
+    ),
+    "vocabulary": (
+        lambda files: (files.teacher / "tokenizer.json").unlink()
+        or (files.teacher / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n"),
+        ["{root}/recipe.yaml: teacher.model: vocab_size is 15, but the tokenizer has 4 tokens"],
+    ),
+    "no tokenizer": (
+        lambda files: [(files.teacher / name).unlink() for name in ("tokenizer.json", "vocab.txt")],
+        ["teacher.model: {root}/teacher: no tokenizer.json and no vocab.txt; the folder holds config.json, "
+         "model.safetensors, tokenizer_config.json"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "messages"), MODELS.values(), ids=MODELS)
+def test_teacher(files, spoil, messages):
+    spoil(files)
+    before = contents(files.root)
+    assert_refused(files, files.run(), *messages)
+    assert contents(files.root) == before
+
+
+def test_everything_at_once(files):
+    """Data, teacher, tokenizer and recipe are wrong: all of it is told."""
+    files.append("train.tsv", "the film\t2\n")
+    (files.data / "dev.tsv").unlink()
+    files.change_config(model_type="roberta")
+    answer = files.run(sets=["student.tokenizer=/nowhere", "student.init.from=/no/encoder"])
+    assert_refused(
+        files,
+        answer,
+        "{root}/data/train.tsv:14: got label '2', expected one of '0', '1'",
+        "{root}/data/dev.tsv: no such file; the folder holds test.tsv, train.tsv",
+        CONFIG_JSON + "model_type is 'roberta', expected 'bert'",
+        "student.tokenizer: /nowhere: no tokenizer.json and no vocab.txt; the folder /nowhere does not exist",
+        "student.init.from: /no/encoder: no such model folder",
+    )
+
+
+def test_in_a_process_of_its_own(files):
+    """The tests above call the command line in this process; nothing but messages comes out of a real one either."""
+    command = [sys.executable, "-m", "crossdistil", "run", files.recipe, "--out", files.out]
+    done = subprocess.run([*command, "--set", "task.max_length=64"], capture_output=True, text=True, cwd=files.root)
+    assert done.returncode == 2
+    message = "task.max_length: 64, but teacher.model has only 32 positions"
+    assert done.stderr == f"crossdistil: error: {files.recipe}: {message}\n"
+    assert not files.out.exists()
+
+
+def test_unknown_backend(right_files):
+    assert_refused(right_files, right_files.run("--backend", "pytorch"), "unknown backend 'pytorch'; did you mean 'torch'?")
+
+
+def test_backend_that_is_not_installed(right_files, monkeypatch):
+    monkeypatch.setattr(registry.Backend, "here", property(lambda backend: False))
+    monkeypatch.setattr(registry, "_candidates", lambda name: [])
+    how = "make environments BACKENDS=oneflow in a checkout, or pip install 'crossdistil[oneflow]'"
+    assert_refused(right_files, right_files.run("--backend", "oneflow"), f"backend 'oneflow': not installed; {how}")
+
+
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [
+        (["--device", "tpu"], "device 'tpu': the {} backend has cpu"),
+        (["--device", "cuda:99"], "device 'cuda:99': "),
+        (["--device", "cpu", "--precision", "fp16"], "precision 'fp16': "),
+    ],
+)
+def test_device(right_files, backend_name, options, start):
+    answer = right_files.run("--backend", backend_name, *options)
+    assert len(answer.messages) == 1 and answer.messages[0].startswith(start.format(backend_name))
+    assert_refused(right_files, answer, answer.messages[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu"], r"No such command 'rnu'.*; see crossdistil --help"),
+        (["run"], r"Missing argument '?recipe'?; see crossdistil run --help"),
+        (["run", "kd", "--sett", "seed=1"], r"No such option: --sett.*; see crossdistil run --help"),
+        (["run", "kd", "--precision", "fp8"], r"Invalid value for '--precision': 'fp8' is not .*; see crossdistil run --help"),
+        (["run", "kd", "--resume"], r"--resume: name the run folder with --out"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_usage(arguments, message):
+    answer = crossdistil(*arguments)
+    assert answer.code == 2 and len(answer.messages) == 1
+    assert re.fullmatch(message, answer.messages[0], re.IGNORECASE)
+
+
+PREDICT = {
+    "nothing": ([], "predict: give either texts or --file"),
+    "both": (["a", "--file", "{root}/data/dev.tsv"], "predict: give either texts or --file, not both"),
+    "missing file": (["--file", "{root}/no.txt"], "{root}/no.txt: no such file"),
+    "folder": (["--file", "{root}"], "{root}: cannot be read: Is a directory"),
+    "empty file": (["--file", "{root}/empty.txt"], "{root}/empty.txt: is empty, expected one text a line"),
+    "column": (
+        ["--file", "{root}/data/dev.tsv", "--text-column", "sentense"],
+        "{root}/data/dev.tsv: no column 'sentense'; did you mean 'sentence'? the columns are sentence, label",
+    ),
+    "null": (["--file", "{root}/null.jsonl", "--text-column", "text"], "{root}/null.jsonl:2: 'text' is null, expected a text"),
+    "column of no file": (["a", "--text-column", "x"], "--text-column: is a column of --file, which is not given"),
+    "pair": (["a", "b", "--pair", "c"], "--pair: needs exactly one text, got 2"),
+    "length": (["a", "--max-length", "99"], "--max-length 99: {model} has only 32 positions"),
+    "out": (["a", "--out", "{root}/empty.txt/x"], "{root}/empty.txt/x: cannot be written: {root}/empty.txt is a file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), PREDICT.values(), ids=PREDICT)
+def test_predict(files, student, arguments, message):
+    (files.root / "empty.txt").touch()
+    (files.root / "null.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
+    before = contents(files.root)
+    answer = crossdistil("predict", student, *(each.replace("{root}", str(files.root)) for each in arguments))
+    assert_refused(files, answer, message.replace("{model}", str(student)))
+    assert contents(files.root) == before and not answer.stdout
+
+
+EVALUATE = {
+    "no labels": (["--split", "test"], "{root}/data: the split 'test' has no labels to evaluate with; use predict"),
+    "split": (["--split", "deev"], "{root}/data: task 'sst-2' has no file for the split 'deev'; did you mean 'dev'?"),
+    "task": (["--task", "cola"], "{model}: its classes are negative, positive, in this order; the task's are 0, 1"),
+    "unknown task": (
+        ["--task", "sst3"],
+        "--task sst3: neither a GLUE task nor the one that {model} was trained on; did you mean 'sst-2'?",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), EVALUATE.values(), ids=EVALUATE)
+def test_evaluate(right_files, student, arguments, message):
+    answer = crossdistil("evaluate", student, "--data", right_files.data, *arguments)
+    assert_refused(right_files, answer, message.replace("{model}", str(student)))
+    assert not answer.stdout
+
+
+def test_evaluate_an_encoder(files):
+    without("classifier.weight", "classifier.bias")(files)
+    answer = crossdistil("evaluate", files.teacher, "--data", files.data, "--task", "sst-2")
+    assert_refused(files, answer, "{root}/teacher: has no classifier.weight, so it cannot classify; fine-tune it first")
+
+
+CROSSCHECK = {
+    "none": ("", ["no backend is named; there are torch, oneflow, mindspore"]),
+    "one": ("HERE", ["backend 'HERE': a cross-check needs another one to compare it with"]),
+    "twice": ("HERE,HERE", ["backend 'HERE': named twice"]),
+    "unknown": (
+        "HERE,jax,mindspor",
+        [
+            "unknown backend 'jax'; there are torch, oneflow, mindspore",
+            "unknown backend 'mindspor'; did you mean 'mindspore'?",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("names", "messages"), CROSSCHECK.values(), ids=CROSSCHECK)
+def test_crosscheck_backends(right_files, names, messages):
+    here = registry.default_backend()
+    options = ["--backends", names.replace("HERE", here), "--out", right_files.out]
+    answer = crossdistil("crosscheck", right_files.recipe, *options)
+    assert_refused(right_files, answer, *(message.replace("HERE", here) for message in messages))
+
+
+def test_crosscheck_of_a_wrong_recipe(right_files, monkeypatch):
+    """What a worker process finds is told once, under the recipe's own name."""
+    here = registry.default_backend()
+    monkeypatch.setattr(registry, "interpreter", lambda name: sys.executable)
+    monkeypatch.setattr("crossdistil.core.app.worker.interpreter", lambda name: sys.executable)
+    others = [name for name in registry.BACKENDS if name != here]
+    options = ["--backends", f"{here},{others[0]}", "--out", right_files.out, "--set", "student.init.layers=[0, 4]"]
+    answer = crossdistil("crosscheck", right_files.recipe, *options)
+    message = "student.init.layers: layer 4 does not exist; the source has layers 0 to 3"
+    assert_refused(right_files, answer, f"{{root}}/recipe.yaml: {message}")
