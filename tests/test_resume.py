@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -11,22 +12,22 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from crossdistil.core.errors import RunFolderError, TrainingError
+from crossdistil.core.errors import TrainingError
 from crossdistil.core.files import replace_folder
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.runs import RunFolder, State
 from crossdistil.tests import tiny
 
 IDENTITY = {"backend": "none", "device": "cpu", "precision": "fp32"}
-# Compiling a graph costs a MindSpore process most of its time.
-KILLS = {"torch": 4, "oneflow": 3, "mindspore": 2}
-STEPS = {"torch": 120, "oneflow": 100, "mindspore": 60}
+STEPS = 60
+# A process costs seconds, most of it imports; one of MindSpore compiles graphs too.
+KILLS = {"torch": 3, "oneflow": 2, "mindspore": 2}
 
 
 @pytest.fixture
-def recipe_file(backend_name, tmp_path, tiny_task, tiny_model):
+def recipe_file(tmp_path, tiny_task, tiny_model):
     """A run with dropout that saves its state after every second step, and evaluates and logs at other steps."""
-    train = {"steps": STEPS[backend_name], "save_every": 2, "log_every": 3, "evaluate_every": 25, "keep": "best"}
+    train = {"steps": STEPS, "save_every": 2, "log_every": 3, "evaluate_every": 25, "keep": "best"}
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(tiny.kd_recipe(tiny_task, tiny_model, **train)))
     return path
@@ -40,7 +41,7 @@ def saved_step(folder) -> int:
 def kill_after_progress(process, folder, generator):
     """Wait until the run has saved a few more states, then a random moment more, and kill it; returns the saved step."""
     start = saved_step(folder)
-    goal = start + int(generator.integers(2, 14))
+    goal = start + int(generator.integers(2, 12))
     while saved_step(folder) < goal:
         if process.poll() is not None:
             output, errors = process.communicate()
@@ -70,7 +71,7 @@ def test_a_killed_run_goes_on_to_the_same_end(backend_name, recipe_file, tmp_pat
     for attempt in range(KILLS[backend_name]):
         process = start_cli(*arguments, broken, *(["--resume"] if attempt else []))
         positions.append(kill_after_progress(process, broken, generator))
-    assert sorted(set(positions)) == positions and positions[-1] < STEPS[backend_name]
+    assert sorted(set(positions)) == positions and positions[-1] < STEPS
     assert not (broken / "result.json").exists()
     cli(*arguments, broken, "--resume")
 
@@ -81,9 +82,9 @@ def test_a_killed_run_goes_on_to_the_same_end(backend_name, recipe_file, tmp_pat
         np.testing.assert_allclose(found[name], array, rtol=0, atol=0 if exact else 1e-6, err_msg=f"{positions}: {name}")
     lines, unbroken = without_speed(read_metrics(broken)), without_speed(read_metrics(whole))
     steps = [line["step"] for line in lines if "loss" in line]
-    assert steps == sorted({*range(3, STEPS[backend_name] + 1, 3), STEPS[backend_name]})
+    assert steps == sorted({*range(3, STEPS + 1, 3), STEPS})
     assert [line["step"] for line in lines if "evaluation" in line] == [
-        step for step in range(1, STEPS[backend_name] + 1) if step % 25 == 0 or step == STEPS[backend_name]
+        step for step in range(1, STEPS + 1) if step % 25 == 0 or step == STEPS
     ]
     for line, other in zip(lines, unbroken, strict=True):
         if exact:
@@ -105,13 +106,13 @@ def recipe(tmp_path):
 
 @pytest.fixture
 def opened(tmp_path, recipe):
-    """`opened(...)`: the run folder, which is closed at the end."""
+    """`opened(resume)`: the run folder, opened once more; it is closed at the end."""
     folders = []
 
-    def open_folder(resume=True, identity=IDENTITY, recipe=recipe):
+    def open_folder(resume=True):
         for folder in folders:
             folder.close()
-        folders.append(RunFolder(tmp_path / "run", recipe, identity, resume))
+        folders.append(RunFolder(tmp_path / "run", recipe, IDENTITY, resume))
         return folders[-1]
 
     yield open_folder
@@ -148,21 +149,20 @@ def test_the_newest_whole_state_counts_and_only_one_is_kept(tmp_path, opened):
         run.save_state(state_at(step))
     assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["step-00000004"]
     # Killed between writing a state and removing the one before it.
-    copy = tmp_path / "run" / "state" / "step-00000002"
-    copy.mkdir()
+    shutil.copytree(tmp_path / "run" / "state" / "step-00000004", tmp_path / "run" / "state" / "step-00000003")
     assert opened().load_state().step == 4
+    run = opened()
+    run.save_state(state_at(10))
+    assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["step-00000010"]
 
 
-def test_a_state_is_written_whole_or_not_at_all(tmp_path, opened, monkeypatch):
+def test_a_state_is_written_whole_or_not_at_all(tmp_path, opened):
     run = opened(resume=False)
     run.save_state(state_at(2))
-
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("crossdistil.core.runs.write_arrays", full)
-    with pytest.raises(RunFolderError, match="No space left on device"):
-        run.save_state(state_at(4))
+    state = state_at(4)
+    state.notes["best_step"] = {1}  # not JSON: found only when the arrays are written
+    with pytest.raises(TypeError):
+        run.save_state(state)
     assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["step-00000002"]
     assert run.load_state().step == 2
 
@@ -185,21 +185,6 @@ def test_lines_after_the_state_are_dropped(tmp_path, opened):
     run.rewind_metrics(5)
     run.append({"step": 6, "loss": 0.0})
     assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
-
-
-def test_what_may_be_resumed(tmp_path, opened, recipe):
-    opened(resume=False).save_state(state_at(2))
-    with pytest.raises(RunFolderError, match="--resume"):
-        opened(resume=False)
-    with pytest.raises(RunFolderError, match="backend 'none'"):
-        opened(identity={**IDENTITY, "backend": "other"})
-    other = recipe.model_copy(update={"seed": recipe.seed + 1})
-    with pytest.raises(RunFolderError, match="another recipe"):
-        opened(recipe=other)
-    run = opened()
-    with pytest.raises(RunFolderError, match="another process"):
-        RunFolder(tmp_path / "run", recipe, IDENTITY, resume=True)
-    assert run.load_state().step == 2
 
 
 def test_a_folder_is_replaced_whole(tmp_path):

@@ -4,15 +4,13 @@ output folder, no changed file."""
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from crossdistil.backends import registry
-from crossdistil.tests.wrong_input_files import Files, contents, crossdistil, write_files, write_model
+from crossdistil.tests.wrong_input_files import Files, assert_refused, contents, crossdistil, write_files, write_model
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +21,7 @@ def right_files(tmp_path_factory) -> Files:
 @pytest.fixture
 def files(right_files, tmp_path) -> Files:
     """Files to spoil."""
-    shutil.copytree(right_files.root, tmp_path / "files")
-    text = right_files.recipe.read_text().replace(str(right_files.root), str(tmp_path / "files"))
-    (tmp_path / "files" / "recipe.yaml").write_text(text)
-    return Files(tmp_path / "files")
+    return right_files.copy(tmp_path / "files")
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +31,6 @@ def student(right_files, tmp_path_factory):
     answer = crossdistil("run", right_files.recipe, "--out", out)
     assert answer.code == 0 and not answer.stderr, answer.stderr
     return out / "student"
-
-
-def assert_refused(files: Files, answer, *messages: str) -> None:
-    """Exit code 2 and just these messages; `{root}` in them is the folder of the files."""
-    assert answer.messages == [message.replace("{root}", str(files.root)) for message in messages]
-    assert answer.code == 2
-    assert not files.out.exists()
 
 
 # --set options -> messages, without the recipe's name in front.
@@ -61,9 +49,13 @@ RECIPES = {
             "taks: unknown key; did you mean 'task'?",
         ],
     ),
-    "unknown value": (["stages.0.train.schedule=liner"], ["stages[0].train.schedule: unknown value 'liner'; did you mean 'linear'?"]),
+    "unknown value": (
+        ["stages.0.train.schedule=liner"], ["stages[0].train.schedule: unknown value 'liner'; did you mean 'linear'?"],
+    ),
     "missing section": (["task=null"], ["task: should be a valid dictionary or instance of TaskSection, got None"]),
-    "not a number": (["stages.0.train.learning_rate=.nan"], ["stages[0].train.learning_rate: should be a finite number, got nan"]),
+    "not a number": (
+        ["stages.0.train.learning_rate=.nan"], ["stages[0].train.learning_rate: should be a finite number, got nan"],
+    ),
     "epochs and steps": (["stages.0.train.epochs=1"], ["stages[0].train: give either epochs or steps, not both"]),
     "neither epochs nor steps": (["stages.0.train.steps=null"], ["stages[0].train: give either epochs or steps"]),
     "accumulation": (
@@ -173,151 +165,6 @@ def test_set(right_files, override, message):
     assert_refused(right_files, right_files.run(sets=[override]), f"--set {override}: {message}")
 
 
-DATA = {
-    "folder": (lambda files: shutil.rmtree(files.data), "task.data: {root}/data: no such folder"),
-    "train.tsv": (
-        lambda files: (files.data / "train.tsv").unlink(),
-        "{root}/data/train.tsv: no such file; the folder holds dev.tsv, test.tsv",
-    ),
-    "too few columns": (
-        lambda files: files.append("train.tsv", "the film\n"), "{root}/data/train.tsv:14: got 1 columns, expected 2",
-    ),
-    "too many columns": (
-        lambda files: files.append("dev.tsv", "a\tb\t1\n"), "{root}/data/dev.tsv:14: got 3 columns, expected 2",
-    ),
-    "label": (
-        lambda files: files.append("train.tsv", "the film\t2\n"),
-        "{root}/data/train.tsv:14: got label '2', expected one of '0', '1'",
-    ),
-    "empty": (lambda files: (files.data / "dev.tsv").write_text(""), "{root}/data/dev.tsv: is empty"),
-    "header only": (
-        lambda files: (files.data / "train.tsv").write_text("sentence\tlabel\n"), "{root}/data/train.tsv: holds no rows",
-    ),
-    "column": (
-        lambda files: (files.data / "train.tsv").write_text("sentense\tlabel\na\t1\n"),
-        "{root}/data/train.tsv: no column 'sentence'; did you mean 'sentense'? the columns are sentense, label",
-    ),
-    "encoding": (
-        lambda files: (files.data / "train.tsv").write_bytes(b"sentence\tlabel\nfilm\xe9\t1\n"),
-        "{root}/data/train.tsv:2: not UTF-8 (byte 0xe9)",
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("spoil", "message"), DATA.values(), ids=DATA)
-def test_data(files, spoil, message):
-    spoil(files)
-    before = contents(files.root)
-    assert_refused(files, files.run(), message)
-    assert contents(files.root) == before
-
-
-def cut(files: Files, size: int) -> None:
-    path = files.teacher / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:size])
-
-
-def without(*names: str):
-    """A teacher that lacks these tensors."""
-    return lambda files: files.change_weights(lambda tensors: [tensors.pop(name) for name in names])
-
-
-def three_classes(files: Files) -> None:
-    shutil.rmtree(files.teacher)
-    write_model(files.teacher, labels=("negative", "neutral", "positive"))
-
-
-def spoil_one_value(files: Files) -> None:
-    files.change_weights(lambda tensors: tensors["bert.pooler.dense.bias"].__setitem__(3, np.nan))
-
-
-CONFIG_JSON, WEIGHTS = "teacher.model: {root}/teacher/config.json: ", "teacher.model: {root}/teacher/model.safetensors: "
-TEACHER = "{root}/recipe.yaml: teacher.model ({root}/teacher): "
-MODELS = {
-    "no folder": (lambda files: shutil.rmtree(files.teacher), ["teacher.model: {root}/teacher: no such model folder"]),
-    "no config": (
-        lambda files: (files.teacher / "config.json").unlink(),
-        [CONFIG_JSON + "no such file; expected a model folder with config.json"],
-    ),
-    "not JSON": (
-        lambda files: (files.teacher / "config.json").write_text("{"),
-        [CONFIG_JSON + "not readable as JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"],
-    ),
-    "not BERT": (
-        lambda files: files.change_config(model_type="roberta"),
-        [CONFIG_JSON + "model_type is 'roberta', expected 'bert'"],
-    ),
-    "unknown keys": (
-        lambda files: files.change_config(hiden_size=8, is_fast=True),
-        [CONFIG_JSON + "hiden_size: unknown key; did you mean 'hidden_size'?", CONFIG_JSON + "is_fast: unknown key"],
-    ),
-    "heads": (
-        lambda files: files.change_config(num_attention_heads=3),
-        [CONFIG_JSON + "hidden_size 8 is not a multiple of num_attention_heads 3"],
-    ),
-    "class names": (
-        lambda files: files.change_config(id2label={"no": "negative", "yes": "positive"}),
-        [CONFIG_JSON + 'id2label: expected {"0": name, "1": name, ...}, got {"no": "negative", "yes": "positive"}'],
-    ),
-    "more layers than weights": (
-        lambda files: files.change_config(num_hidden_layers=5),
-        [WEIGHTS + "missing tensor bert.encoder.layer.4.attention.self.query.weight and 15 more"],
-    ),
-    "another width": (
-        lambda files: files.change_config(intermediate_size=32),
-        [WEIGHTS + "bert.encoder.layer.0.intermediate.dense.bias has shape (16,), config.json says (32,)"],
-    ),
-    "no weights": (
-        lambda files: (files.teacher / "model.safetensors").unlink(),
-        [WEIGHTS + "no such file; a model folder holds its weights in model.safetensors"],
-    ),
-    "truncated": (
-        lambda files: cut(files, -100),
-        [WEIGHTS + "damaged or not a safetensors file: Error while deserializing header: incomplete metadata, file not "
-         "fully covered"],
-    ),
-    "not finite": (spoil_one_value, [WEIGHTS + "bert.pooler.dense.bias holds values that are not finite"]),
-    "half a head": (without("classifier.bias"), [WEIGHTS + "missing tensor classifier.bias"]),
-    "no head": (
-        without("classifier.weight", "classifier.bias"),
-        [TEACHER + "has no classifier.weight; fine-tune it on the task first (recipes/finetune.yaml)"],
-    ),
-    "no pooler": (
-        without("bert.pooler.dense.weight", "bert.pooler.dense.bias"),
-        [TEACHER + "has no bert.pooler.dense.weight; fine-tune it on the task first (recipes/finetune.yaml)"],
-    ),
-    "other classes": (
-        lambda files: files.change_config(id2label={"0": "bad", "1": "good"}),
-        [TEACHER + "its classes are bad, good, in this order; the task's are negative, positive"],
-    ),
-    "another order": (
-        lambda files: files.change_config(id2label={"0": "positive", "1": "negative"}),
-        [TEACHER + "its classes are positive, negative, in this order; the task's are negative, positive"],
-    ),
-    "another number": (
-        three_classes, [TEACHER + "has 3 classes (negative, neutral, positive), the task 2 (negative, positive)"],
-    ),
-    "vocabulary": (
-        lambda files: (files.teacher / "tokenizer.json").unlink()
-        or (files.teacher / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n"),
-        ["{root}/recipe.yaml: teacher.model: vocab_size is 15, but the tokenizer has 4 tokens"],
-    ),
-    "no tokenizer": (
-        lambda files: [(files.teacher / name).unlink() for name in ("tokenizer.json", "vocab.txt")],
-        ["teacher.model: {root}/teacher: no tokenizer.json and no vocab.txt; the folder holds config.json, "
-         "model.safetensors, tokenizer_config.json"],
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("spoil", "messages"), MODELS.values(), ids=MODELS)
-def test_teacher(files, spoil, messages):
-    spoil(files)
-    before = contents(files.root)
-    assert_refused(files, files.run(), *messages)
-    assert contents(files.root) == before
-
-
 def test_everything_at_once(files):
     """Data, teacher, tokenizer and recipe are wrong: all of it is told."""
     files.append("train.tsv", "the film\t2\n")
@@ -329,7 +176,7 @@ def test_everything_at_once(files):
         answer,
         "{root}/data/train.tsv:14: got label '2', expected one of '0', '1'",
         "{root}/data/dev.tsv: no such file; the folder holds test.tsv, train.tsv",
-        CONFIG_JSON + "model_type is 'roberta', expected 'bert'",
+        "teacher.model: {root}/teacher/config.json: model_type is 'roberta', expected 'bert'",
         "student.tokenizer: /nowhere: no tokenizer.json and no vocab.txt; the folder /nowhere does not exist",
         "student.init.from: /no/encoder: no such model folder",
     )
@@ -376,7 +223,7 @@ def test_device(right_files, backend_name, options, start):
         (["rnu"], r"No such command 'rnu'.*; see crossdistil --help"),
         (["run"], r"Missing argument '?recipe'?; see crossdistil run --help"),
         (["run", "kd", "--sett", "seed=1"], r"No such option: --sett.*; see crossdistil run --help"),
-        (["run", "kd", "--precision", "fp8"], r"Invalid value for '--precision': 'fp8' is not .*; see crossdistil run --help"),
+        (["run", "kd", "--precision", "fp8"], r"Invalid value for '--precision': 'fp8' .*; see crossdistil run --help"),
         (["run", "kd", "--resume"], r"--resume: name the run folder with --out"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -397,7 +244,9 @@ PREDICT = {
         ["--file", "{root}/data/dev.tsv", "--text-column", "sentense"],
         "{root}/data/dev.tsv: no column 'sentense'; did you mean 'sentence'? the columns are sentence, label",
     ),
-    "null": (["--file", "{root}/null.jsonl", "--text-column", "text"], "{root}/null.jsonl:2: 'text' is null, expected a text"),
+    "null": (
+        ["--file", "{root}/null.jsonl", "--text-column", "text"], "{root}/null.jsonl:2: 'text' is null, expected a text",
+    ),
     "column of no file": (["a", "--text-column", "x"], "--text-column: is a column of --file, which is not given"),
     "pair": (["a", "b", "--pair", "c"], "--pair: needs exactly one text, got 2"),
     "length": (["a", "--max-length", "99"], "--max-length 99: {model} has only 32 positions"),
@@ -434,7 +283,7 @@ def test_evaluate(right_files, student, arguments, message):
 
 
 def test_evaluate_an_encoder(files):
-    without("classifier.weight", "classifier.bias")(files)
+    files.change_weights(lambda tensors: [tensors.pop(name) for name in ("classifier.weight", "classifier.bias")])
     answer = crossdistil("evaluate", files.teacher, "--data", files.data, "--task", "sst-2")
     assert_refused(files, answer, "{root}/teacher: has no classifier.weight, so it cannot classify; fine-tune it first")
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -145,6 +146,13 @@ class Files:
         overrides = [part for each in sets for part in ("--set", each)]
         return crossdistil("run", self.recipe, "--out", self.out, *overrides, *arguments)
 
+    def copy(self, root: Path) -> Files:
+        """The same files in another folder, of which their recipe speaks."""
+        shutil.copytree(self.root, root)
+        copied = Files(root)
+        copied.recipe.write_text(self.recipe.read_text().replace(str(self.root), str(root)))
+        return copied
+
     def append(self, name: str, text: str) -> None:
         """Add lines to a data file."""
         with (self.data / name).open("a", encoding="utf-8") as file:
@@ -171,3 +179,10 @@ def write_files(root: Path) -> Files:
     with files.recipe.open("w", encoding="utf-8") as file:
         YAML().dump(recipe_tree(files.data, files.teacher), file)
     return files
+
+
+def assert_refused(files: Files, answer: Answer, *messages: str) -> None:
+    """Exit code 2 and just these messages; `{root}` in them is the folder of the files."""
+    assert answer.messages == [message.replace("{root}", str(files.root)) for message in messages]
+    assert answer.code == 2
+    assert not files.out.exists()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 # Before MindSpore is imported: only errors are logged, and what it writes about a graph that does not compile does not
@@ -84,6 +85,7 @@ class MindSporeEngine:
         self.steps_per_call = options.steps_per_call or STEPS_PER_CALL[self._target]
         self.fused_optimizer = self._target == "CPU"
         self.ops = MindSporeOps(PRECISIONS[options.precision])
+        self._inference: dict[Callable, Callable] = {}
 
     def versions(self):
         return {"mindspore": ms.__version__}
@@ -120,18 +122,25 @@ class MindSporeEngine:
         return values.asnumpy(), {name: g.asnumpy() for name, g in zip(params, gradients)}
 
     def infer(self, function, parameters):
-        ops, params = self.ops, self.load_frozen(parameters, "model")
-
-        def graph(batch):
-            outputs = function(ops, params, batch)
-            return tuple([ops.float32(output) for output in outputs])
-
-        compiled = ms.jit(graph)
+        # The parameters are inputs of the graph, so that another evaluation of the same function compiles nothing.
+        compiled = self._compiled_inference(function)
+        params = ms.mutable({name: ms.Tensor(p) for name, p in self.load_frozen(parameters, "model").items()})
 
         def run(batch):
-            return [output.asnumpy() for output in compiled(to_device(batch))]
+            return [output.asnumpy() for output in compiled(params, to_device(batch))]
 
         return run
+
+    def _compiled_inference(self, function):
+        if function not in self._inference:
+            ops = self.ops
+
+            def graph(params, batch):
+                outputs = function(ops, params, batch)
+                return tuple([ops.float32(output) for output in outputs])
+
+            self._inference[function] = ms.jit(graph)
+        return self._inference[function]
 
 
 def to_device(batch) -> dict[str, ms.Tensor]:

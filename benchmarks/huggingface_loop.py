@@ -1,0 +1,253 @@
+"""Tokens per second of the torch backend against a plain Hugging Face loop that does the same distillation.
+
+    python benchmarks/huggingface_loop.py --model-folder runs/sst2/teacher/student --data data/SST-2 --steps 10 --rounds 7
+
+Three systems take turns, `--steps` optimizer steps each, and in a round all three train on the same examples:
+  crossdistil   the product's path: TrainBatches, Objective, the engine's compiled or eager step
+  padded        transformers' modules, every example padded to --max-length when it is tokenized, as published scripts do
+  dynamic       the same, in shuffled batches, each padded to its longest example
+Only real tokens are counted, never padding. Tokenizing is not timed, making batches is. The Hugging Face loop is not held
+back: scaled-dot-product attention, fused AdamW, no value read from the device but the loss every 50 steps; in bf16 it uses
+torch.autocast. Both start from the same weights, which is checked by their logits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from kd_job import LEARNING_RATE, OPTIMIZER, SCHEDULED_STEPS, TEMPERATURE, WEIGHT, KdJob, kd_job
+from tables import RESULTS, machine, markdown, summary, write_json
+
+from crossdistil.backends.registry import load_engine  # before torch: the engine sets how torch takes memory
+from crossdistil.core.checkpoint import Model
+from crossdistil.core.data.batches import real_tokens
+from crossdistil.core.engine import Batch, EngineOptions
+from crossdistil.core.job import logits_function
+
+SYSTEMS = ("crossdistil", "padded", "dynamic")
+LOG_EVERY = 50
+
+
+class Crossdistil:
+    """The product."""
+
+    def __init__(self, job: KdJob, device: str, precision: str, compile: bool):
+        self._job = job
+        self._engine = load_engine("torch", EngineOptions(device, precision, compile))
+        self._step = self._engine.train_step(
+            job.objective.function, job.student.parameters, job.teacher.parameters, OPTIMIZER
+        )
+
+    def logits(self, batch: Batch) -> np.ndarray:
+        """The untrained student's logits."""
+        return self._engine.infer(logits_function(self._job.student.config), self._job.student.parameters)(batch)[0]
+
+    def run(self, epoch: int, count: int) -> None:
+        """`count` steps from the start of an epoch, to their end on the device."""
+        self._step.run(self._job.steps(epoch), count).fetch()
+
+
+class HuggingFace:
+    """A training loop as one writes it with transformers."""
+
+    def __init__(self, job: KdJob, device: str, precision: str):
+        import torch
+
+        self._torch, self._device, self._precision = torch, torch.device(device), precision
+        self._teacher = self._module(job.teacher).eval()
+        self.student = self._module(job.student).train()
+        decayed = [p for n, p in self.student.named_parameters() if not (n.endswith("bias") or "LayerNorm" in n)]
+        others = [p for n, p in self.student.named_parameters() if n.endswith("bias") or "LayerNorm" in n]
+        groups = [{"params": decayed, "weight_decay": OPTIMIZER.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self._optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, eps=OPTIMIZER.epsilon, fused=True)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lambda step: 1 - step / SCHEDULED_STEPS)
+        self._steps, self._loss = 0, float("nan")
+
+    def _module(self, model: Model):
+        from transformers import BertConfig, BertForSequenceClassification
+
+        config = BertConfig(**model.config.model_dump(), num_labels=model.outputs)
+        module = BertForSequenceClassification(config)
+        tensors = {name: self._torch.from_numpy(array.copy()) for name, array in model.parameters.items()}
+        module.load_state_dict(tensors)
+        return module.to(self._device)
+
+    def logits(self, batch: Batch) -> np.ndarray:
+        """The untrained student's logits."""
+        self.student.eval()
+        with self._torch.no_grad(), self._autocast():
+            logits = self.student(**self._inputs(batch)).logits.float().cpu().numpy()
+        self.student.train()
+        return logits
+
+    def _autocast(self):
+        enabled = self._precision == "bf16"
+        return self._torch.autocast(self._device.type, dtype=self._torch.bfloat16, enabled=enabled)
+
+    def _inputs(self, batch: Batch) -> dict:
+        names = ("input_ids", "token_type_ids", "attention_mask")
+        return {name: self._torch.from_numpy(batch[name]).to(self._device).long() for name in names}
+
+    def run(self, batches: Iterator[Batch]) -> None:
+        """One step for each batch, to its end on the device."""
+        F = self._torch.nn.functional
+        for batch in batches:
+            inputs = self._inputs(batch)
+            labels = self._torch.from_numpy(batch["labels"]).to(self._device).long()
+            with self._autocast():
+                with self._torch.no_grad():
+                    targets = self._teacher(**inputs).logits
+                logits = self.student(**inputs).logits
+            soft = F.kl_div(
+                F.log_softmax(logits.float() / TEMPERATURE, dim=-1),
+                F.softmax(targets.float() / TEMPERATURE, dim=-1),
+                reduction="batchmean",
+            )
+            loss = WEIGHT * soft * TEMPERATURE**2 + WEIGHT * F.cross_entropy(logits.float(), labels)
+            loss.backward()
+            self._torch.nn.utils.clip_grad_norm_(self.student.parameters(), OPTIMIZER.max_gradient_norm)
+            self._optimizer.step()
+            self._schedule.step()
+            self._optimizer.zero_grad(set_to_none=True)
+            self._steps += 1
+            if self._steps % LOG_EVERY == 0:
+                self._loss = loss.item()
+        if self._device.type == "cuda":
+            self._torch.cuda.synchronize()
+
+
+def rows_of(batches: list[Batch]) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    """(token ids, token types, label) of each real example."""
+    rows = []
+    for batch in batches:
+        for row in np.flatnonzero(batch["example_mask"]):
+            length = int(batch["attention_mask"][row].sum())
+            rows.append(
+                (batch["input_ids"][row, :length], batch["token_type_ids"][row, :length], int(batch["labels"][row]))
+            )
+    return rows
+
+
+def padded_rows(rows: list, length: int) -> dict[str, np.ndarray]:
+    """All rows padded to one length; [PAD] is 0 in every BERT vocabulary that transformers publishes."""
+    arrays = {name: np.zeros((len(rows), length), np.int64) for name in ("input_ids", "token_type_ids", "attention_mask")}
+    for index, (ids, types, _) in enumerate(rows):
+        arrays["input_ids"][index, : len(ids)], arrays["token_type_ids"][index, : len(ids)] = ids, types
+        arrays["attention_mask"][index, : len(ids)] = 1
+    return arrays | {"labels": np.array([label for _, _, label in rows], np.int64)}
+
+
+def shuffled(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Row numbers of each batch."""
+    order = np.random.default_rng(seed).permutation(count)
+    return (order[start : start + batch_size] for start in range(0, count, batch_size))
+
+
+def measure(options: argparse.Namespace, job: KdJob, precision: str) -> dict:
+    """All rounds of one precision: tokens per second of each system, in the order of the rounds."""
+    ours = Crossdistil(job, options.device, precision, options.compile)
+    theirs = HuggingFace(job, options.device, precision)
+    speeds: dict[str, list[float]] = {system: [] for system in SYSTEMS}
+    clock = {"wall": time.perf_counter, "cpu": time.process_time}[options.clock]
+    first = next(job.batches.epoch(0))[0]
+    difference = float(np.abs(ours.logits(first) - theirs.logits(first)).max())
+    print(f"{precision}: largest difference of the student's first logits {difference:.1e}", flush=True)
+    for number in range(-1, options.rounds):  # the round -1 warms up
+        epoch, count = number + 1, options.steps if number >= 0 else 2
+        batches = [micro[0] for micro, _ in zip(job.batches.epoch(epoch), range(count))]  # noqa: B905
+        rows, tokens = rows_of(batches), sum(map(real_tokens, batches))
+        fixed = padded_rows(rows, options.max_length)
+        places = shuffled(len(rows), options.batch_size, epoch)
+        work = {
+            "crossdistil": lambda epoch=epoch, count=count: ours.run(epoch, count),
+            "padded": lambda fixed=fixed, places=list(places): theirs.run(
+                {name: array[place] for name, array in fixed.items()} for place in places
+            ),
+            "dynamic": lambda rows=rows, epoch=epoch: theirs.run(
+                padded_rows(chosen, max(len(ids) for ids, _, _ in chosen))
+                for place in shuffled(len(rows), options.batch_size, epoch)
+                for chosen in [[rows[index] for index in place]]
+            ),
+        }
+        turn = max(number, 0) % len(SYSTEMS)
+        for system in SYSTEMS[turn:] + SYSTEMS[:turn]:
+            started = clock()
+            work[system]()
+            if number >= 0:
+                speeds[system].append(tokens / (clock() - started))
+        if number >= 0:
+            latest = ", ".join(f"{system} {values[-1]:,.0f}" for system, values in speeds.items())
+            print(f"{precision}: round {number + 1}/{options.rounds}, tokens/s: {latest}", flush=True)
+    return {
+        "first_logits_max_difference": difference,
+        "tokens_per_second": {system: summary(values) | {"rounds": values} for system, values in speeds.items()},
+        "times_faster_than": {
+            system: summary([a / b for a, b in zip(speeds["crossdistil"], speeds[system], strict=True)])
+            for system in SYSTEMS[1:]
+        },
+    }
+
+
+def table(result: dict) -> str:
+    """The result as a Markdown table; the README has the same."""
+    rows = []
+    names = {
+        "crossdistil": "crossdistil",
+        "padded": f"transformers, padded to {result['settings']['max_length']}",
+        "dynamic": "transformers, each batch padded to its longest",
+    }
+    for precision, found in result["precisions"].items():
+        for system in SYSTEMS:
+            speed, ratio = found["tokens_per_second"][system], found["times_faster_than"].get(system)
+            faster = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})" if ratio else ""
+            rows.append([names[system], precision, f"{speed['median']:,.0f}", faster])
+    return markdown(["training loop", "precision", "tokens/s", "crossdistil is faster by"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model-folder", type=Path, required=True, help="the teacher, or an encoder without a head")
+    parser.add_argument("--data", type=Path, required=True, help="folder with the task's train.tsv")
+    parser.add_argument("--task", default="sst-2")
+    parser.add_argument("--steps", type=int, default=10, help="optimizer steps of a turn")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each system")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--precisions", default="fp32,bf16")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--compile", action="store_true", help="the torch backend's --compile")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: PyTorch's")
+    parser.add_argument(
+        "--clock", choices=["wall", "cpu"], default="wall", help="cpu: of this process, for a machine that is shared"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "huggingface_loop.json")
+    options = parser.parse_args()
+    job = kd_job(options.model_folder, options.data, options.task, options.batch_size, options.max_length, options.compile)
+    load_engine("torch", EngineOptions(options.device))
+    import torch
+    import transformers
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if options.clock == "cpu" and options.device != "cpu":
+        parser.error("--clock cpu measures nothing on a device")
+    names = ("task", "steps", "rounds", "batch_size", "max_length", "device", "compile", "clock")
+    layers = [model.config.num_hidden_layers for model in (job.teacher, job.student)]
+    result = {
+        "benchmark": "huggingface_loop",
+        "machine": machine() | {"threads": torch.get_num_threads()},
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        "settings": {name: getattr(options, name) for name in names}
+        | {"teacher_layers": layers[0], "student_layers": layers[1], "hidden_size": job.teacher.config.hidden_size},
+        "precisions": {precision: measure(options, job, precision) for precision in options.precisions.split(",")},
+    }
+    write_json(options.out, result)
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The work that the speed benchmarks measure: a student of every second layer of its teacher learns from the teacher's
+softened answers and the labels, with dropout, AdamW, clipping and a linear schedule, as in `recipes/kd.yaml`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossdistil.core.checkpoint import Model, load_model
+from crossdistil.core.data.batches import TrainBatches, length_buckets
+from crossdistil.core.data.tasks import read_split, resolve_task
+from crossdistil.core.data.tokenize import load_tokenizer, tokenized
+from crossdistil.core.engine import Step
+from crossdistil.core.losses.base import TermContext
+from crossdistil.core.losses.logits import HardLabel, KnowledgeDistillationCrossEntropy
+from crossdistil.core.models.spec import initial_tensor, tensor_shapes
+from crossdistil.core.objective import Objective
+from crossdistil.core.optimizers import OptimizerSpec
+from crossdistil.core.recipe import StudentSection, TaskSection
+from crossdistil.core.schedules import schedule
+from crossdistil.core.student import build_student
+
+TEMPERATURE, WEIGHT, LEARNING_RATE, SCHEDULED_STEPS = 4.0, 0.5, 1e-4, 3159
+OPTIMIZER = OptimizerSpec("adamw")
+
+
+@dataclass
+class KdJob:
+    """Teacher, student and batches, all as host arrays."""
+
+    teacher: Model
+    student: Model
+    objective: Objective
+    batches: TrainBatches
+
+    def steps(self, epoch: int) -> Iterator[Step]:
+        """The product's way from tokens to the steps of an epoch."""
+        factor = schedule("linear", SCHEDULED_STEPS, 0)
+        for number, micro_batches in enumerate(self.batches.epoch(epoch)):
+            yield Step(self.objective.prepare(micro_batches), LEARNING_RATE * factor(number), number)
+
+
+def kd_job(
+    model_folder: Path,
+    data: Path,
+    task: str,
+    batch_size: int,
+    max_length: int,
+    static_shapes: bool = False,
+    buckets: tuple[int, ...] | None = None,
+    seed: int = 42,
+) -> KdJob:
+    """Read and tokenize; the teacher gets a random head where the folder has none, which costs the same time."""
+    section = TaskSection(name=task, data=data, max_length=max_length)
+    spec = resolve_task(section)
+    if spec.labels is None:
+        raise SystemExit(f"{task}: a regression; these benchmarks measure classification")
+    teacher = _with_head(load_model(model_folder), len(spec.labels), spec.label_names, seed)
+    layers = list(range(0, teacher.config.num_hidden_layers, 2))
+    described = {"architecture": {"num_hidden_layers": len(layers)}, "init": {"from": "teacher", "layers": layers}}
+    student, problems = build_student(
+        StudentSection.model_validate(described), teacher, len(spec.labels), spec.label_names, seed
+    )
+    if student is None or problems:
+        raise SystemExit("\n".join(problems))
+    terms = [
+        KnowledgeDistillationCrossEntropy(loss="kd_ce", weight=WEIGHT, temperature=TEMPERATURE),
+        HardLabel(loss="hard_label", weight=WEIGHT),
+    ]
+    context = TermContext(outputs=len(spec.labels), regression=False)
+    examples = read_split(spec, data, "train")
+    tokens = tokenized(examples, load_tokenizer(model_folder), max_length)
+    lengths = length_buckets(max_length, static_shapes, buckets)
+    return KdJob(
+        teacher,
+        student,
+        Objective(terms, context, student.config, teacher.config),
+        TrainBatches(tokens, examples.labels, batch_size, 1, lengths, seed),
+    )
+
+
+def _with_head(model: Model, outputs: int, labels: tuple[str, ...] | None, seed: int) -> Model:
+    if not model.new and model.outputs == outputs:
+        return model
+    parameters = {
+        name: model.parameters[name]
+        if name in model.parameters and not name.startswith("classifier.")
+        else initial_tensor(name, shape, model.config.initializer_range, seed)
+        for name, shape in tensor_shapes(model.config, outputs).items()
+    }
+    return dataclasses.replace(model, parameters=parameters, outputs=outputs, labels=labels, new=())

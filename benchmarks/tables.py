@@ -1,0 +1,48 @@
+"""What the benchmarks share: medians, Markdown tables, what machine they ran on, and the README's generated sections."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """The processor and the Python of this measurement."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
+        if line.startswith("model name")
+    ]
+    return {"cpu": names[0] if names else platform.processor(), "cores": len(names), "python": platform.python_version()}
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are aligned to the right."""
+    rule = ["---", *("---:" for _ in headings[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (headings, rule, *rows))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a benchmark's result."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def replace_section(text: str, name: str, body: str) -> str:
+    """`text` with `body` between the markers of the section `name`; raises ValueError if they are not there, once."""
+    begin, end = f"<!-- results:begin {name} -->", f"<!-- results:end {name} -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"expected the lines {begin} and {end}, each once and in this order")
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n{body.strip()}\n{end}{rest.split(end)[1]}"
