@@ -133,7 +133,7 @@ def rows_of(batches: list[Batch]) -> list[tuple[np.ndarray, np.ndarray, int]]:
 
 
 def padded_rows(rows: list, length: int) -> dict[str, np.ndarray]:
-    """All rows padded to one length; [PAD] is 0 in every BERT vocabulary that transformers publishes."""
+    """All rows padded to one length; which token pads does not matter, since it is masked."""
     arrays = {name: np.zeros((len(rows), length), np.int64) for name in ("input_ids", "token_type_ids", "attention_mask")}
     for index, (ids, types, _) in enumerate(rows):
         arrays["input_ids"][index, : len(ids)], arrays["token_type_ids"][index, : len(ids)] = ids, types

@@ -114,10 +114,23 @@ def _read_tensors(path: Path, prefix: str) -> dict[str, np.ndarray]:
             for name in file.keys():
                 canonical = f"bert.{name}" if name.startswith(_ENCODER_ROOTS) else name
                 if not canonical.startswith(_NOT_OURS):
-                    tensors[canonical] = np.asarray(file.get_tensor(name), np.float32)
+                    is_bfloat16 = file.get_slice(name).get_dtype() == "BF16"
+                    tensor = _bfloat16_tensor(path, name) if is_bfloat16 else file.get_tensor(name)
+                    tensors[canonical] = np.asarray(tensor, np.float32)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{prefix}{path}: damaged or not a safetensors file: {error}") from error
     return tensors
+
+
+def _bfloat16_tensor(path: Path, name: str) -> np.ndarray:
+    """A tensor that NumPy has no type for: its 16 bits are the upper half of a float32's."""
+    with path.open("rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(header_size))[name]
+        start, end = entry["data_offsets"]
+        file.seek(8 + header_size + start)
+        bits = np.frombuffer(file.read(end - start), "<u2")
+    return (bits.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
 
 
 def _labels(raw: dict[str, Any], where: str) -> tuple[str, ...] | None:

@@ -57,7 +57,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a safetensors file where it is, for use inside `replace_folder`."""
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    # Not ascontiguousarray: it turns a counter into an array of one element.
+    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
 
 
 @contextlib.contextmanager

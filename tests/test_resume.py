@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from crossdistil.core.errors import TrainingError
+from crossdistil.core.app.api import run
+from crossdistil.core.errors import CrossdistilError, TrainingError
 from crossdistil.core.files import replace_folder
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.runs import RunFolder, State
@@ -20,7 +21,7 @@ from crossdistil.tests import tiny
 
 IDENTITY = {"backend": "none", "device": "cpu", "precision": "fp32"}
 STEPS = 60
-# A process costs seconds, most of it imports; one of MindSpore compiles graphs too.
+# A process costs seconds, most of it imports; one of MindSpore compiles graphs too. Hence the other runs are in this one.
 KILLS = {"torch": 3, "oneflow": 2, "mindspore": 2}
 
 
@@ -62,10 +63,11 @@ def without_speed(lines):
     return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
 
 
-def test_a_killed_run_goes_on_to_the_same_end(backend_name, recipe_file, tmp_path, start_cli, cli):
+def test_a_killed_run_goes_on_to_the_same_end(backend_name, recipe_file, tmp_path, start_cli):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    settings = {"backend": backend_name, "device": "cpu", "quiet": True}
+    run(recipe_file, out=whole, **settings)
     arguments = ["run", recipe_file, "--backend", backend_name, "--device", "cpu", "--out"]
-    cli(*arguments, whole)
     generator = np.random.default_rng()
     positions = []
     for attempt in range(KILLS[backend_name]):
@@ -73,7 +75,7 @@ def test_a_killed_run_goes_on_to_the_same_end(backend_name, recipe_file, tmp_pat
         positions.append(kill_after_progress(process, broken, generator))
     assert sorted(set(positions)) == positions and positions[-1] < STEPS
     assert not (broken / "result.json").exists()
-    cli(*arguments, broken, "--resume")
+    run(recipe_file, out=broken, resume=True, **settings)
 
     expected, found = load_file(whole / "student" / "model.safetensors"), load_file(broken / "student" / "model.safetensors")
     assert expected.keys() == found.keys()
@@ -96,7 +98,8 @@ def test_a_killed_run_goes_on_to_the_same_end(backend_name, recipe_file, tmp_pat
     assert results[0]["student"]["kept_step"] == results[1]["student"]["kept_step"]
     assert {path.name for path in broken.iterdir()} == {path.name for path in whole.iterdir()}
     assert not list(broken.rglob("*.tmp-*"))
-    assert "is complete" in cli(*arguments, broken, "--resume", code=2)
+    with pytest.raises(CrossdistilError, match="is complete"):
+        run(recipe_file, out=broken, resume=True, **settings)
 
 
 @pytest.fixture
@@ -122,12 +125,13 @@ def opened(tmp_path, recipe):
 
 def state_at(step):
     array = np.full(4, step, np.float32)
-    return State(step, {"p": array}, {"m": array * 2}, {"p": array - 1}, {"tokens": step * 10, "best_step": 1})
+    optimizer = {"m": array * 2, "steps": np.array(step)}
+    return State(step, {"p": array}, optimizer, {"p": array - 1}, {"tokens": step * 10, "best_step": 1})
 
 
 def test_a_half_written_state_is_ignored_and_removed(tmp_path, opened):
-    run = opened(resume=False)
-    run.save_state(state_at(5))
+    folder = opened(resume=False)
+    folder.save_state(state_at(5))
     state = tmp_path / "run" / "state"
     half = state / "step-00000010.tmp-xyz"
     half.mkdir()
@@ -135,55 +139,56 @@ def test_a_half_written_state_is_ignored_and_removed(tmp_path, opened):
     (half / "state.json").write_text('{"step": 10')
     (tmp_path / "run" / "metrics.jsonl.tmp-123").write_text("{}")
     (tmp_path / "run" / "student.tmp-abc").mkdir()
-    run = opened()
-    loaded = run.load_state()
+    folder = opened()
+    loaded = folder.load_state()
     assert (loaded.step, loaded.parameters["p"][0], loaded.optimizer["m"][0], loaded.best["p"][0]) == (5, 5, 10, 4)
     assert loaded.notes == {"tokens": 50, "best_step": 1}
+    assert loaded.optimizer["steps"].shape == () and loaded.optimizer["steps"] == 5
     assert [path.name for path in state.iterdir()] == ["step-00000005"]
     assert not list((tmp_path / "run").glob("*.tmp-*"))
 
 
 def test_the_newest_whole_state_counts_and_only_one_is_kept(tmp_path, opened):
-    run = opened(resume=False)
+    folder = opened(resume=False)
     for step in (2, 4):
-        run.save_state(state_at(step))
+        folder.save_state(state_at(step))
     assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["step-00000004"]
     # Killed between writing a state and removing the one before it.
     shutil.copytree(tmp_path / "run" / "state" / "step-00000004", tmp_path / "run" / "state" / "step-00000003")
     assert opened().load_state().step == 4
-    run = opened()
-    run.save_state(state_at(10))
+    folder = opened()
+    folder.save_state(state_at(10))
     assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["step-00000010"]
 
 
 def test_a_state_is_written_whole_or_not_at_all(tmp_path, opened):
-    run = opened(resume=False)
-    run.save_state(state_at(2))
+    folder = opened(resume=False)
+    folder.save_state(state_at(2))
     state = state_at(4)
     state.notes["best_step"] = {1}  # not JSON: found only when the arrays are written
     with pytest.raises(TypeError):
-        run.save_state(state)
+        folder.save_state(state)
     assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["step-00000002"]
-    assert run.load_state().step == 2
+    assert folder.load_state().step == 2
 
 
 def test_a_damaged_state_is_an_error_that_names_it(tmp_path, opened):
-    run = opened(resume=False)
-    run.save_state(state_at(2))
+    folder = opened(resume=False)
+    folder.save_state(state_at(2))
     path = tmp_path / "run" / "state" / "step-00000002" / "optimizer.safetensors"
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(TrainingError, match="step-00000002: the saved state is damaged"):
-        run.load_state()
+        folder.load_state()
 
 
 def test_lines_after_the_state_are_dropped(tmp_path, opened):
-    run = opened(resume=False)
+    folder = opened(resume=False)
     for step in range(1, 8):
-        run.append({"step": step, "loss": float(step)})
+        folder.append({"step": step, "loss": float(step)})
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "lo')  # cut off by the kill
-    run.rewind_metrics(5)
-    run.append({"step": 6, "loss": 0.0})
+    folder.rewind_metrics(5)
+    folder.append({"step": 6, "loss": 0.0})
     assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
 
 

@@ -6,6 +6,7 @@ source: the parameters are captured by them, everything that changes from step t
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from mindspore import ops as P  # noqa: E402
 from ...core.engine import EngineOptions  # noqa: E402
 from ...core.errors import BackendError  # noqa: E402
 from .ops import MindSporeOps  # noqa: E402
-from .optimizer import Adam  # noqa: E402
+from .optimizer import Adam, overwrite  # noqa: E402
 from .sinking import Sink  # noqa: E402
 
 PRECISIONS = {"fp32": ms.float32, "bf16": ms.bfloat16}
@@ -48,10 +49,13 @@ def resolve_device(name: str | None) -> tuple[str, int]:
     return "Ascend", int(index or 0)
 
 
-def cpu_threads() -> int:
-    """How many threads a kernel may use: OMP_NUM_THREADS, or all cores."""
+@functools.cache  # MindSpore takes this once a process
+def set_up_cpu() -> None:
+    """Choose the CPU, with OMP_NUM_THREADS threads a kernel, or as many as there are cores."""
+    ms.set_device("CPU")
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() and int(asked) > 0 else len(os.sched_getaffinity(0))
+    threads = int(asked) if asked.isdecimal() and int(asked) > 0 else len(os.sched_getaffinity(0))
+    ms.device_context.cpu.op_tuning.threads_num(threads)
 
 
 def check_precision(precision: str, target: str) -> None:
@@ -75,9 +79,7 @@ class MindSporeEngine:
         if options.steps_per_call is not None and options.steps_per_call < 1:
             raise BackendError(f"steps_per_call {options.steps_per_call}: expected a number of steps from 1")
         if self._target == "CPU":
-            ms.set_device("CPU")
-            # Left alone, MindSpore splits each small kernel over all cores, which costs more than it gains.
-            ms.device_context.cpu.op_tuning.threads_num(cpu_threads())
+            set_up_cpu()
         else:
             ms.set_device("Ascend", index)
         self.device = "cpu" if self._target == "CPU" else f"ascend:{index}"
@@ -163,8 +165,8 @@ def make_gradient(ops, objective, params, frozen):
 
     def gradient(batch, state):
         P.assign(ops.random_state, state)
-        (_, values), gradients = differentiated(batch)
-        return values, gradients
+        result = differentiated(batch)
+        return result[0][1], result[1]
 
     return gradient
 
@@ -227,7 +229,7 @@ class MindSporeTrainStep:
 
     def restore(self, parameters, state):
         for name, parameter in self._params.items():
-            parameter.set_data(ms.Tensor(parameters[name]))
+            overwrite(parameter, parameters[name])
         self._optimizer.restore(state)
 
 

@@ -47,8 +47,13 @@ class Adam:
         """Go back to what `state` returned."""
         self._steps = int(state["steps"])
         for name, mean, square in zip(self._names, self._means, self._squares):
-            mean.set_data(ms.Tensor(state[f"exp_avg/{name}"]))
-            square.set_data(ms.Tensor(state[f"exp_avg_sq/{name}"]))
+            overwrite(mean, state[f"exp_avg/{name}"])
+            overwrite(square, state[f"exp_avg_sq/{name}"])
+
+
+def overwrite(parameter: ms.Parameter, array: np.ndarray) -> None:
+    """Change a parameter's values. A graph that has run once does not see `Parameter.set_data`, without a word."""
+    P.assign(parameter, ms.Tensor(array))
 
 
 def _zeros_like(params, kind):
