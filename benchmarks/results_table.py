@@ -6,7 +6,7 @@
         README.md --name speed
     python benchmarks/results_table.py benchmarks/results/sst2 README.md --check
 
-A source is a folder of run folders, a folder of kept results, or the JSON file of a speed benchmark. The tables go between
+A source is a folder of run folders, a folder of kept results, or the JSON file of a speed benchmark or a cross-check. The tables go between
 `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`; NAME is the name of the first source unless given. With
 `--check` nothing is written, and the exit code is 1 if the README differs.
 """
@@ -24,6 +24,7 @@ from typing import Any
 
 import backends_step_time
 import huggingface_loop
+from backend_tables import crosscheck_table, same_run_table
 from tables import markdown, replace_section
 
 SPEED_TABLES = {"huggingface_loop": huggingface_loop.table, "backends_step_time": backends_step_time.table}
@@ -113,9 +114,11 @@ def _conditions(results: Sequence[dict]) -> str:
     )
 
 
-def speed_table(path: Path) -> str:
-    """The table of a speed benchmark, and on what it was measured."""
+def file_table(path: Path) -> str:
+    """The table of a cross-check, or of a speed benchmark with what it was measured on."""
     result = json.loads(path.read_text(encoding="utf-8"))
+    if "verdict" in result:
+        return crosscheck_table(result)
     if result.get("benchmark") not in SPEED_TABLES:
         sys.exit(f"{path}: is no result of {' or '.join(SPEED_TABLES)}")
     machine, settings = result["machine"], result["settings"]
@@ -140,10 +143,11 @@ def main() -> None:
     if options.collect:
         collect(options.collect, options.sources[0])
     if all(source.is_file() for source in options.sources):
-        body = "\n\n".join(speed_table(source) for source in options.sources)
+        body = "\n\n".join(file_table(source) for source in options.sources)
     else:
         results = [result for source in options.sources for result in read_results(source).values()]
-        body = runs_table(results, not options.no_speed)
+        several = len({result["backend"] for result in results}) > 1
+        body = same_run_table(results) if several else runs_table(results, not options.no_speed)
     text = options.readme.read_text(encoding="utf-8")
     name = options.name or options.sources[0].stem
     try:
