@@ -1,12 +1,13 @@
 """Writes the README's tables from results, or checks that they are what the results give.
 
-    python benchmarks/results_table.py runs/sst2 README.md                      # straight from run folders
-    python benchmarks/results_table.py --collect runs/sst2 benchmarks/results/sst2 README.md   # keep their result.json first
+    python benchmarks/results_table.py runs/sst2 README.md
+    python benchmarks/results_table.py --collect runs/sst2 benchmarks/results/sst2 README.md
     python benchmarks/results_table.py benchmarks/results/huggingface_loop.json benchmarks/results/backends_step_time.json \\
         README.md --name speed
     python benchmarks/results_table.py benchmarks/results/sst2 README.md --check
 
-A source is a folder of run folders, a folder of kept results, or the JSON file of a speed benchmark or a cross-check. The tables go between
+The first is straight from run folders, the second keeps their result.json and uses those. A source is a folder of run
+folders, a folder of kept results, or the JSON file of a speed benchmark or a cross-check. The tables go between
 `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`; NAME is the name of the first source unless given. With
 `--check` nothing is written, and the exit code is 1 if the README differs.
 """
