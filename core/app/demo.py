@@ -19,7 +19,7 @@ from .crosscheck import CrosscheckOptions, comparable, crosscheck
 from .demo_data import find_minilm, write_demo_task
 from .tables import print_crosscheck
 
-TRAIN_SENTENCES, DEV_SENTENCES = 1600, 400
+TRAIN_SENTENCES, DEV_SENTENCES = 1200, 300
 
 
 def run_demo(backends: tuple[str, ...], out: Path, seed: int, console: Console) -> bool:
