@@ -48,7 +48,7 @@ BACKENDS = {
     for backend in (
         Backend("torch", "TorchEngine", "cpu, cuda, npu (with torch_npu)", "fp32, bf16; fp16 on cuda and npu"),
         Backend("oneflow", "OneFlowEngine", "cpu, cuda", "fp32"),
-        Backend("mindspore", "MindSporeEngine", "cpu, ascend", "fp32; fp16 and bf16 on ascend"),
+        Backend("mindspore", "MindSporeEngine", "cpu, ascend", "fp32; bf16 on ascend"),
     )
 }
 

@@ -17,9 +17,9 @@ import pytest
 # Before any framework is loaded: tiny tensors are slower on several threads, and sums then have one order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from crossdistil.backends.registry import BACKENDS, load_engine  # noqa: E402
-from crossdistil.core.engine import EngineOptions  # noqa: E402
-from crossdistil.tests import tiny  # noqa: E402
+from crossdistil.backends.registry import BACKENDS, load_engine
+from crossdistil.core.engine import EngineOptions
+from crossdistil.tests import tiny
 
 BACKEND_FIXTURES = {"backend_name", "make_engine", "engine"}
 

@@ -67,6 +67,38 @@ def test_padding_and_fill_rows_change_nothing():
     np.testing.assert_allclose(found[:4], expected, rtol=1e-12)
 
 
+class RecordingOps(ReferenceOps):
+    """Writes down where dropout is applied, and at which rate, instead of applying it."""
+
+    def __init__(self):
+        self.places = []
+
+    def dropout(self, x, rate):
+        self.places.append((x.shape, rate))
+        return x
+
+    def attention(self, query, key, value, bias, dropout):
+        self.places.append(("attention", dropout))
+        return super().attention(query, key, value, bias, 0.0)
+
+
+def test_dropout_is_where_bert_has_it():
+    # Devlin et al. 2018, appendix A.2, and their code: on the embeddings, the attention probabilities, each sublayer's
+    # output before it is added, and the pooled output.
+    rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.2, "classifier_dropout": 0.3}
+    state, pooled = (5, 12, 32), (5, 32)
+    for config, hidden, attention, head in (
+        (tiny.CONFIG.model_copy(update=rates), 0.1, 0.2, 0.3),
+        (tiny.CONFIG.model_copy(update={**rates, "classifier_dropout": None}), 0.1, 0.2, 0.1),
+        (tiny.CONFIG.model_copy(update=rates).with_dropout(0.4), 0.4, 0.4, 0.4),
+        (tiny.CONFIG.model_copy(update=rates).without_dropout(), 0, 0, 0),
+    ):
+        ops = RecordingOps()
+        make_forward(config)(ops, tiny.random_parameters(), tiny.random_batch())
+        layer = [("attention", attention), (state, hidden), (state, hidden)]
+        assert ops.places == [(state, hidden), *layer, *layer, (pooled, head)]
+
+
 def hugging_face_outputs(model, batch):
     import torch
 

@@ -1,68 +1,22 @@
-"""Every primitive of every backend: its signature is the protocol's, its values and gradients are the float64
-reference's."""
+"""Every primitive of every backend: its values and gradients are the float64 reference's."""
 
 from __future__ import annotations
 
-import ast
-import inspect
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from crossdistil.backends.registry import BACKENDS
-from crossdistil.core import ops as protocol
 from crossdistil.core.engine import Step
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.reference import ReferenceOps
 
 FORWARD, GRADIENT = 2e-6, 1e-5
-"""Largest difference from float64, as a share of the largest value (or of 1): a few float32 roundings of sums of some
-dozen terms; a backward pass adds up more of them."""
+"""Largest difference from float64, as a share of the value (or of 1): a few float32 roundings of sums of some dozen terms;
+a backward pass adds up more of them."""
 
-ROOT = Path(protocol.__file__).resolve().parents[1]
 TABLE = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
 GENERATOR = np.random.default_rng(0)
-
-
-def signatures(path: Path, suffix: str) -> dict[str, str]:
-    """Method name -> parameters with defaults of the class that ends in `suffix`, without importing the file."""
-    classes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
-    [found] = [node for node in classes if node.name.endswith(suffix)]
-    methods = {}
-    for node in found.body:
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-            for argument in [*node.args.args, *node.args.kwonlyargs]:
-                argument.annotation = None
-            methods[node.name] = ast.unparse(node.args)
-    return methods
-
-
-@pytest.mark.parametrize("name", BACKENDS)
-def test_the_signatures_are_those_of_the_protocol(name):
-    assert signatures(ROOT / "backends" / name / "ops.py", "Ops") == signatures(ROOT / "core" / "ops.py", "Ops")
-
-
-def test_the_signatures_of_the_reference_are_those_of_the_protocol():
-    assert signatures(ROOT / "core" / "reference.py", "Ops") == signatures(ROOT / "core" / "ops.py", "Ops")
-
-
-@pytest.mark.parametrize("name", BACKENDS)
-@pytest.mark.parametrize("part", ["Engine", "TrainStep"])
-def test_an_engine_has_the_methods_of_the_protocol(name, part):
-    expected = signatures(ROOT / "core" / "engine.py", part if part == "TrainStep" else "Engine")
-    found = signatures(ROOT / "backends" / name / "engine.py", part)
-    assert {method: found.get(method) for method in expected} == expected
-
-
-def test_the_running_ops_have_the_signatures_of_the_protocol(engine):
-    for name, expected in inspect.getmembers(protocol.Ops, inspect.isfunction):
-        if name.startswith("_"):
-            continue
-        found = inspect.signature(getattr(engine.ops, name))
-        expected = list(inspect.signature(expected).parameters.values())[1:]
-        assert [(p.name, p.default) for p in found.parameters.values()] == [(p.name, p.default) for p in expected]
 
 
 # One function a primitive: `parameters` take a gradient, `batch` does not. Named functions, because a graph compiler reads
@@ -228,7 +182,7 @@ def reference(case: Case, parameters) -> np.ndarray:
 
 def assert_close(found, expected, tolerance, what):
     assert found.shape == expected.shape, what
-    difference = np.abs(found - expected).max() / max(1.0, np.abs(expected).max())
+    difference = (np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max()
     assert difference <= tolerance, f"{what} differs by {difference:.1e}"
 
 

@@ -50,13 +50,12 @@ def kill_after_progress(process, folder, generator):
     goal = start + int(generator.integers(2, 12))
     while saved_step(folder) < goal:
         if process.poll() is not None:
-            output, errors = process.communicate()
-            raise AssertionError(f"the run ended by itself, with code {process.returncode}\n{output}\n{errors}")
+            break
         time.sleep(0.005)
     time.sleep(float(generator.uniform(0, 0.05)))
     process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    output, errors = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), f"{output}\n{errors}"
     return saved_step(folder)
 
 
@@ -78,9 +77,11 @@ def test_a_killed_run_goes_on_to_the_same_end(backend_name, recipe_file, tmp_pat
     for attempt in range(KILLS[backend_name]):
         process = start_cli(*arguments, broken, *(["--resume"] if attempt else []))
         positions.append(kill_after_progress(process, broken, generator))
-    assert sorted(set(positions)) == positions and positions[-1] < STEPS
-    assert not (broken / "result.json").exists()
-    run(recipe_file, out=broken, resume=True, **settings)
+        if (broken / "result.json").exists():  # it was too fast to be killed in time
+            break
+    assert sorted(set(positions)) == positions and positions[0] < STEPS
+    if not (broken / "result.json").exists():
+        run(recipe_file, out=broken, resume=True, **settings)
 
     expected, found = load_file(whole / "student" / "model.safetensors"), load_file(broken / "student" / "model.safetensors")
     assert expected.keys() == found.keys()
@@ -153,17 +154,18 @@ def test_a_half_written_state_is_ignored_and_removed(tmp_path, opened):
     assert not list((tmp_path / "run").glob("*.tmp-*"))
 
 
-def test_the_newest_whole_state_counts_and_only_one_is_kept(tmp_path, opened):
-    folder = opened(resume=False)
-    for step in (2, 4):
-        folder.save_state(state_at(step))
-    assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["step-00000004"]
+def test_the_newest_state_counts_and_only_it_is_kept(tmp_path, opened):
+    folder, state = opened(resume=False), tmp_path / "run" / "state"
+    folder.save_state(state_at(2))
+    shutil.copytree(state / "step-00000002", tmp_path / "older")
+    folder.save_state(state_at(4))
+    assert [path.name for path in state.iterdir()] == ["step-00000004"]
     # Killed between writing a state and removing the one before it.
-    shutil.copytree(tmp_path / "run" / "state" / "step-00000004", tmp_path / "run" / "state" / "step-00000003")
-    assert opened().load_state().step == 4
+    shutil.move(tmp_path / "older", state / "step-00000002")
     folder = opened()
+    assert folder.load_state().step == 4
     folder.save_state(state_at(10))
-    assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["step-00000010"]
+    assert [path.name for path in state.iterdir()] == ["step-00000010"]
 
 
 def test_a_state_is_written_whole_or_not_at_all(tmp_path, opened):

@@ -214,6 +214,23 @@ def test_the_best_survives_an_interruption(tmp_path):
     assert bench.lines("loss")[0]["loss"] == pytest.approx(40)  # the mean over all seven, five of them before
 
 
+def test_an_interrupted_run_takes_the_steps_of_an_unbroken_one(tmp_path):
+    settings = {"steps": 9, "save_every": 3, "log_every": 2, "evaluate_every": 4}
+    whole, broken = Bench(tmp_path / "whole", **settings), Bench(tmp_path / "broken", **settings)
+    whole.train()
+    with pytest.raises(TrainingError):
+        broken.train(bad={5: math.nan})  # after a log line and an evaluation that follow the last state
+    broken.train(resume=True)
+    assert len(broken.step.taken) == 6  # from the saved state on, which lies within an epoch
+    for found, expected in zip(broken.step.taken, whole.step.taken[3:], strict=True):
+        assert (found.seed, found.learning_rate) == (expected.seed, expected.learning_rate)
+        np.testing.assert_array_equal(found.micro_batches[0]["input_ids"], expected.micro_batches[0]["input_ids"])
+    for key in ("loss", "evaluation"):
+        lines, others = broken.lines(key), whole.lines(key)
+        assert [line["step"] for line in lines] == [line["step"] for line in others]
+        assert [line.get("loss") for line in lines] == [line.get("loss") for line in others]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, value):
     bench = Bench(tmp_path, steps=10, log_every=5, save_every=2, evaluate_every=4)

@@ -126,7 +126,8 @@ class MindSporeEngine:
     def infer(self, function, parameters):
         # The parameters are inputs of the graph, so that another evaluation of the same function compiles nothing.
         compiled = self._compiled_inference(function)
-        params = ms.mutable({name: ms.Tensor(p) for name, p in self.load_frozen(parameters, "model").items()})
+        loaded = {name: ms.Tensor(p) for name, p in self.load_frozen(parameters, "model").items()}
+        params = ms.mutable(loaded) if loaded else {}  # an empty dict cannot be mutable
 
         def run(batch):
             return [output.asnumpy() for output in compiled(params, to_device(batch))]

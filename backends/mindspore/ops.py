@@ -2,18 +2,27 @@
 
 MindSpore's graph compiler reads these methods' source, so they are plain statements over tensors and constants. On its
 CPU backend `layer_norm`, `embedding`, fused attention and `einsum` do not exist, `tanh` is off by 1e-4, `LogSoftmax` by
-3e-6 and `Dropout` can neither be reseeded nor resumed: what stands here instead was measured to be right and fast.
+3e-6, and `Dropout` can neither be reseeded nor resumed: what stands here instead was measured to be right and fast.
+
+Memory decides the rest: a CPU kernel that broadcasts a tensor (not a scalar), transposes, or computes on integers keeps
+buffers of two to four times its output for as long as its graph lives, and there is a graph for each batch shape.
+`BroadcastTo`, `BiasAdd`, and `Unstack` with `Stack` do the same work and keep nothing.
 """
 
 from __future__ import annotations
 
 import mindspore as ms
 import numpy as np
+from mindspore import nn
 from mindspore import ops as P
 
 # Linear congruential generator modulo 2^32 (Numerical Recipes, "quick and dirty"); it only draws the few multipliers
 # and offsets of each mask, from a state that the host has mixed well.
 LCG_MULTIPLIER, LCG_INCREMENT = 1664525, 1013904223
+
+
+# A prime just below 2^12: products of two numbers below it are exact in float32.
+PRIME = 4093
 
 
 @ms.constexpr
@@ -23,6 +32,24 @@ def random_words(count, stream):
     return ms.Tensor(words.view(np.int32))
 
 
+@ms.constexpr
+def permuted_residues(count):
+    """`count` float32 numbers from 0 to PRIME - 1 in a fixed random order, distinct as far as there are enough."""
+    residues = np.random.default_rng(count).permutation(PRIME).astype(np.float32)
+    return ms.Tensor(np.resize(residues, count))
+
+
+class RowSoftmax(nn.Cell):
+    """Softmax over the last axis; MindSpore's own gradient of it broadcasts."""
+
+    def construct(self, x):
+        return P.Softmax(-1)(x)
+
+    def bprop(self, x, output, gradient):
+        dot = P.ReduceSum(True)(output * gradient, -1)
+        return (output * (gradient - P.BroadcastTo(output.shape)(dot)),)
+
+
 @ms.jit_class
 class MindSporeOps:
     """Primitives on one device; `compute_type` is what matrix products compute in."""
@@ -30,6 +57,7 @@ class MindSporeOps:
     def __init__(self, compute_type=ms.float32):
         self.compute_type = compute_type
         self.reduced = compute_type != ms.float32
+        self.row_softmax = RowSoftmax()
         self.random_state = ms.Parameter(ms.Tensor(0, ms.int32), name="dropout.random_state", requires_grad=False)
 
     def constant(self, array):
@@ -42,6 +70,10 @@ class MindSporeOps:
         return P.Reshape()(x, shape)
 
     def transpose(self, x, axes):
+        if len(x.shape) > 2 and axes[:3] == (0, 2, 1) and axes[3:] == tuple(range(3, len(x.shape))):
+            if x.shape[1] < x.shape[2]:
+                return P.Stack(2)(P.Unstack(1)(x))
+            return P.Stack(1)(P.Unstack(2)(x))
         return P.Transpose()(x, axes)
 
     def concat(self, tensors, axis):
@@ -67,7 +99,8 @@ class MindSporeOps:
     def attention(self, query, key, value, bias, dropout):
         query, key, value = self._working(query), self._working(key), self._working(value)
         scores = P.BatchMatMul(False, True)(query * (query.shape[-1] ** -0.5), key)  # (B, A, L, L)
-        probabilities = self.dropout(P.Softmax(-1)(scores + P.Cast()(bias, scores.dtype)), dropout)
+        bias = P.BroadcastTo(scores.shape)(P.Cast()(bias, scores.dtype))  # the same node for all layers of a model
+        probabilities = self.dropout(self.row_softmax(scores + bias), dropout)
         return P.BatchMatMul()(probabilities, value)
 
     def layer_norm(self, x, weight, bias, epsilon):
@@ -76,16 +109,19 @@ class MindSporeOps:
     def dropout(self, x, rate):
         if rate == 0:
             return x
-        # The mask is a pairwise independent hash of the position: a product and a sum modulo 2^32 of random numbers for
-        # the row and the column, compared with the rate. Two passes over the data; MindSpore's own Dropout costs five
-        # times as much, and its generator is hidden in the kernel.
+        # The mask is a hash of the position: frac(m[row] k[column] / PRIME + a[row]) >= rate, pairwise independent for
+        # random m and a. One thin matrix product makes it; MindSpore's own Dropout is slower, and its generator is
+        # hidden in the kernel.
         columns = x.shape[-1]
         rows = x.size // columns
-        multipliers = random_words(rows, 0) * self._draw() * 2 + 1
-        offsets = random_words(rows, 1) * self._draw() + self._draw()
-        positions = random_words(columns, 2) * self._draw() + self._draw()
-        hashed = P.Reshape()(multipliers, (rows, 1)) * positions + P.Reshape()(offsets, (rows, 1))
-        kept = P.Cast()(P.GreaterEqual()(hashed, int(rate * 2**32) - 2**31), x.dtype) * (1.0 / (1.0 - rate))
+        order = P.Floor()(self._uniform(self._draw()) * (PRIME - 1)) + 1.0
+        column = self._fraction(permuted_residues(columns) * (order / PRIME))
+        multiplier = P.Floor()(self._uniform(random_words(rows, 0) * self._draw() + self._draw()) * (PRIME - 1)) + 1.0
+        offset = self._uniform(random_words(rows, 1) * self._draw() + self._draw())
+        left = P.Stack(1)([multiplier, offset])  # (rows, 2)
+        right = P.Stack(0)([column, P.OnesLike()(column)])  # (2, columns)
+        uniform = self._fraction(P.MatMul()(left, right))
+        kept = P.Cast()(P.GreaterEqual()(uniform, rate), x.dtype) * (1.0 / (1.0 - rate))
         return x * P.stop_gradient(P.Reshape()(kept, x.shape))
 
     def gelu(self, x, approximate):
@@ -101,7 +137,7 @@ class MindSporeOps:
         return 2.0 * P.Sigmoid()(2.0 * x) - 1.0
 
     def softmax(self, x):
-        return P.Softmax(-1)(x)
+        return self.row_softmax(x)
 
     def log_softmax(self, x):
         shifted = x - P.stop_gradient(P.ReduceMax(True)(x, -1))
@@ -124,3 +160,10 @@ class MindSporeOps:
         state = self.random_state * LCG_MULTIPLIER + LCG_INCREMENT
         P.Assign()(self.random_state, state)
         return state
+
+    def _uniform(self, words):
+        """Float32 numbers in [0, 1) from int32 numbers, by their highest 24 bits."""
+        return self._fraction(P.Floor()(P.Cast()(words, ms.float32) * 2.0**-8) * 2.0**-24)
+
+    def _fraction(self, x):
+        return x - P.Floor()(x)

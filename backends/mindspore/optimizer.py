@@ -3,8 +3,8 @@
 On CPU both are MindSpore's fused `AdamWeightDecay` kernel, which computes BertAdam's update. AdamW's is the same with
 other numbers: with c1 = 1 - b1^t and c2 = 1 - b2^t,
   lr (m / c1) / (sqrt(v / c2) + eps)  =  lr' m / (sqrt(v) + eps')   for lr' = lr sqrt(c2) / c1 and eps' = eps sqrt(c2),
-and its decay lr wd p is lr' wd' p for wd' = wd lr / lr'. Elsewhere the same update is written out. The three numbers are
-computed on the host in float64: 1 - b2^t has only four good digits in float32.
+and its decay lr wd p is lr' wd' p for wd' = wd lr / lr'. Elsewhere the same update is written out. The three numbers
+are computed on the host in float64: 1 - b2^t has only four good digits in float32.
 """
 
 from __future__ import annotations

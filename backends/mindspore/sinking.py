@@ -1,10 +1,10 @@
 """Data sinking: many optimizer steps in one call of a compiled graph.
 
-MindSpore's own sink (`Model.train(sink_size=...)`, `ms.data_sink`) needs an Ascend device, batches of one shape and its
-dataset pipeline; on CPU `Model.train` runs unsunk and, silently, `dataset_size / sink_size` times too many steps. Here a
-sink is what it means: the batches of consecutive steps are stacked and handed over once, and a compiled `while` loop with
-a tensor counter takes one after the other. The same graph serves CPU, where it is tested, and Ascend, where control flow
-of this form is documented; it was not run on Ascend hardware.
+MindSpore's own sink (`Model.train(sink_size=...)`, `ms.data_sink`) needs a device and MindSpore's dataset pipeline;
+on CPU `Model.train` runs unsunk and, silently, `dataset_size / sink_size` times too many steps, and `ms.data_sink` of
+2.10 calls its graph from a Python loop. Here a sink is what it means: the batches of consecutive steps are stacked
+and handed over once, and a compiled `while` loop with a tensor counter takes one after the other. It is tested on
+CPU; on Ascend it is the same graph, but it was never run on that hardware.
 
 A stack always has room for `capacity` steps, so that there is one graph per batch shape; how many of them are steps
 enters as a tensor. Steps keep their order, and only neighbours of one shape share a call.
@@ -22,7 +22,7 @@ from mindspore import ops as P
 def make_loop(step: Callable, capacity: int) -> Callable:
     """`loop(batches, numbers, seeds, count, values)`: `step(batch, numbers, seed)` for the first `count` entries.
 
-    All arguments but `count` have a leading axis `capacity`; returned are `values` with the rows of the steps filled in.
+    All arguments but `count` have a leading axis `capacity`; returned is `values` with the rows of the steps filled in.
     """
 
     def entry(batches, index):
