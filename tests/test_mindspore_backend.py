@@ -143,12 +143,11 @@ def test_written_out_optimizer_is_the_fused_one(name):
         ({"device": "cpu", "steps_per_call": 0}, "steps_per_call 0"),
     ],
 )
-def test_refusals_are_one_line(options, words):
-    if options["device"] == "ascend":
-        import mindspore as ms
+def test_refusals_are_one_line(options, words, monkeypatch):
+    import mindspore as ms
 
-        if ms.hal.is_available("Ascend"):
-            pytest.skip("this machine has an Ascend NPU")
+    # So that the answer is the same on a machine that has one.
+    monkeypatch.setattr(ms.hal, "is_available", lambda device: False)
     with pytest.raises(BackendError, match=words) as caught:
         make_engine(**options)
     assert "\n" not in str(caught.value)
