@@ -17,15 +17,15 @@ from pathlib import Path
 os.environ.setdefault("GLOG_v", "3")
 os.environ.setdefault("MS_OM_PATH", str(Path(tempfile.gettempdir()) / "crossdistil-mindspore"))
 
-import mindspore as ms  # noqa: E402
-import numpy as np  # noqa: E402
-from mindspore import ops as P  # noqa: E402
+import mindspore as ms
+import numpy as np
+from mindspore import ops as P
 
-from ...core.engine import EngineOptions  # noqa: E402
-from ...core.errors import BackendError  # noqa: E402
-from .ops import MindSporeOps  # noqa: E402
-from .optimizer import Adam, overwrite  # noqa: E402
-from .sinking import Sink  # noqa: E402
+from ...core.engine import EngineOptions
+from ...core.errors import BackendError
+from .ops import MindSporeOps
+from .optimizer import Adam, overwrite
+from .sinking import Sink
 
 PRECISIONS = {"fp32": ms.float32, "bf16": ms.bfloat16}
 STEPS_PER_CALL = {"CPU": 1, "Ascend": 100}
