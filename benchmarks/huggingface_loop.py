@@ -158,7 +158,7 @@ def measure(options: argparse.Namespace, job: KdJob, precision: str) -> dict:
     print(f"{precision}: largest difference of the student's first logits {difference:.1e}", flush=True)
     for number in range(-1, options.rounds):  # the round -1 warms up
         epoch, count = number + 1, options.steps if number >= 0 else 2
-        batches = [micro[0] for micro, _ in zip(job.batches.epoch(epoch), range(count))]  # noqa: B905
+        batches = [micro[0] for micro, _ in zip(job.batches.epoch(epoch), range(count))]
         rows, tokens = rows_of(batches), sum(map(real_tokens, batches))
         fixed = padded_rows(rows, options.max_length)
         places = shuffled(len(rows), options.batch_size, epoch)

@@ -14,17 +14,27 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from .errors import CheckpointError, did_you_mean
 from .files import replace_folder
-from .models.spec import BertConfig, config_keys, tensor_shapes
+from .models.architectures import CONFIGURATIONS, Config, config_from, model_type, tensor_shapes
+from .models.spec import BertConfig
 from .recipe_errors import describe
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+CONFIG, WEIGHTS, PROJECTIONS = "config.json", "model.safetensors", "projections.safetensors"
 HEAD = ("classifier.weight", "classifier.bias")
 POOLER = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
 _ENCODER_ROOTS = ("embeddings.", "encoder.", "pooler.")
+# What config.json says of an architecture beside its configuration.
+_FIRST_KEYS = {
+    "bert": {
+        "architectures": ["BertForSequenceClassification"],
+        "model_type": "bert",
+        "position_embedding_type": "absolute",
+    },
+    "bilstm": {"architectures": ["BiLstmForSequenceClassification"]},
+}
 # Tensors that a BERT checkpoint may hold and that a classifier does not have: position numbers, pre-training heads.
 _NOT_OURS = ("bert.embeddings.position_ids", "cls.")
 
@@ -33,7 +43,7 @@ _NOT_OURS = ("bert.embeddings.position_ids", "cls.")
 class Model:
     """A model in memory, by canonical names; `parameters` lacks what `new` lists."""
 
-    config: BertConfig
+    config: Config
     parameters: dict[str, np.ndarray]
     outputs: int | None
     """Number of logits; None for an encoder without a head."""
@@ -63,8 +73,8 @@ def load_model(folder: Path, where: str = "") -> Model:
         what = "is a file, expected a model folder" if folder.exists() else "no such model folder"
         raise CheckpointError(f"{prefix}{folder}: {what}")
     raw = _read_config(folder, prefix)
-    config = bert_config(raw, f"{prefix}{folder / CONFIG}")
-    tensors = _read_tensors(folder / WEIGHTS, prefix)
+    config = model_config(raw, f"{prefix}{folder / CONFIG}")
+    tensors = _read_tensors(folder / WEIGHTS, prefix, isinstance(config, BertConfig))
     labels = _labels(raw, f"{prefix}{folder / CONFIG}")
     outputs = next(iter(tensors[HEAD[0]].shape), 1) if HEAD[0] in tensors else None
     new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}")
@@ -79,17 +89,19 @@ def load_model(folder: Path, where: str = "") -> Model:
     return Model(config, tensors, outputs, labels, new, raw.get("crossdistil", {}), folder)
 
 
-def bert_config(raw: dict[str, Any], where: str) -> BertConfig:
-    """The architecture in a `config.json`; anything that our BERT does not compute is an error."""
+def model_config(raw: dict[str, Any], where: str) -> Config:
+    """The architecture in a `config.json`; anything that our models do not compute is an error."""
     kind = raw.get("model_type", "bert")
-    if kind != "bert":
-        raise CheckpointError(f"{where}: model_type is '{kind}', expected 'bert'")
+    if not isinstance(kind, str) or kind not in CONFIGURATIONS:
+        known = " or ".join(f"'{name}'" for name in CONFIGURATIONS)
+        raise CheckpointError(f"{where}: model_type is '{kind}', expected {known}")
     if raw.get("position_embedding_type", "absolute") != "absolute":
         raise CheckpointError(f"{where}: position_embedding_type is {raw['position_embedding_type']!r}, not 'absolute'")
     try:
-        return BertConfig(**config_keys(raw))
+        return config_from(raw)
     except ValidationError as error:
-        raise CheckpointError("\n".join(f"{where}: {line}" for line in describe(error, BertConfig))) from error
+        problems = describe(error, CONFIGURATIONS[kind])
+        raise CheckpointError("\n".join(f"{where}: {line}" for line in problems)) from error
 
 
 def _read_config(folder: Path, prefix: str) -> dict[str, Any]:
@@ -105,21 +117,25 @@ def _read_config(folder: Path, prefix: str) -> dict[str, Any]:
     return raw
 
 
-def _read_tensors(path: Path, prefix: str) -> dict[str, np.ndarray]:
+def _read_tensors(path: Path, prefix: str, is_bert: bool) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise CheckpointError(f"{prefix}{path}: no such file; a model folder holds its weights in {WEIGHTS}")
     tensors = {}
     try:
         with safe_open(path, framework="numpy") as file:
             for name in file.keys():
-                canonical = f"bert.{name}" if name.startswith(_ENCODER_ROOTS) else name
+                canonical = f"bert.{name}" if is_bert and name.startswith(_ENCODER_ROOTS) else name
                 if not canonical.startswith(_NOT_OURS):
-                    is_bfloat16 = file.get_slice(name).get_dtype() == "BF16"
-                    tensor = _bfloat16_tensor(path, name) if is_bfloat16 else file.get_tensor(name)
-                    tensors[canonical] = np.asarray(tensor, np.float32)
+                    tensors[canonical] = read_tensor(file, path, name)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{prefix}{path}: damaged or not a safetensors file: {error}") from error
     return tensors
+
+
+def read_tensor(file, path: Path, name: str) -> np.ndarray:
+    """A tensor of the open safetensors `file` at `path` in float32, whatever type it was stored in."""
+    is_bfloat16 = file.get_slice(name).get_dtype() == "BF16"
+    return np.asarray(_bfloat16_tensor(path, name) if is_bfloat16 else file.get_tensor(name), np.float32)
 
 
 def _bfloat16_tensor(path: Path, name: str) -> np.ndarray:
@@ -145,7 +161,7 @@ def _labels(raw: dict[str, Any], where: str) -> tuple[str, ...] | None:
     return labels
 
 
-def _check_tensors(tensors, config: BertConfig, outputs: int | None, where: str) -> tuple[str, ...]:
+def _check_tensors(tensors, config: Config, outputs: int | None, where: str) -> tuple[str, ...]:
     expected = tensor_shapes(config, outputs or 1)
     unknown = [name for name in tensors if name not in expected]
     if unknown:
@@ -164,22 +180,43 @@ def _check_tensors(tensors, config: BertConfig, outputs: int | None, where: str)
     return tuple(missing)
 
 
-def save_model(model: Model, folder: Path, tokenizer) -> None:
-    """Write a model folder whole or not at all. `tokenizer` has `save(folder)`."""
-    labels = model.labels or ("LABEL_0",)
-    config = {
-        "architectures": ["BertForSequenceClassification"],
-        "model_type": "bert",
-        **model.config.model_dump(),
-        "position_embedding_type": "absolute",
-        "id2label": {str(index): label for index, label in enumerate(labels)},
-        "label2id": {label: index for index, label in enumerate(labels)},
-        "problem_type": "regression" if model.regression else "single_label_classification",
-        "crossdistil": model.about,
-    }
+def save_model(model: Model, folder: Path, tokenizer, projections: dict[str, np.ndarray] | None = None) -> None:
+    """Write a model folder whole or not at all. `tokenizer` has `save(folder)`; `projections` are what was trained beside
+    the model and is no part of it: they go into a file of their own, for a later distillation to go on from."""
+    config = {**_FIRST_KEYS[model_type(model.config)], **_config_entries(model.config)}
+    if model.outputs is None:
+        config["architectures"] = ["BertModel"]
+    else:
+        labels = model.labels or ("LABEL_0",)
+        config["id2label"] = {str(index): label for index, label in enumerate(labels)}
+        config["label2id"] = {label: index for index, label in enumerate(labels)}
+        config["problem_type"] = "regression" if model.regression else "single_label_classification"
+    config["crossdistil"] = model.about
     with replace_folder(folder) as temporary:
         (temporary / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        ordered = {name: np.ascontiguousarray(model.parameters[name]) for name in tensor_shapes(model.config, 1)}
+        names = tensor_shapes(model.config, model.outputs)
+        ordered = {name: np.ascontiguousarray(model.parameters[name]) for name in names}
         # transformers asks for the metadata entry: it tells the layout of the tensors.
         save_file(ordered, temporary / WEIGHTS, metadata={"format": "pt"})
+        if projections:
+            save_file(projections, temporary / PROJECTIONS)
         tokenizer.save(temporary)
+
+
+def _config_entries(config: Config) -> dict[str, Any]:
+    """The configuration as Hugging Face has it: our own keys only where they are set."""
+    entries = config.model_dump()
+    if not entries.get("classifier_relu", True):
+        del entries["classifier_relu"]
+    return entries
+
+
+def load_projections(folder: Path) -> dict[str, np.ndarray]:
+    """The projections that a model folder holds, if any. Raises CheckpointError for a damaged file."""
+    path = folder / PROJECTIONS
+    if not path.is_file():
+        return {}
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file: {error}") from error

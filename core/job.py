@@ -1,4 +1,4 @@
-"""From a recipe to everything that a run needs, checked, and without any framework: data, tokens, models, objective.
+"""From a recipe to everything that a run needs, checked, and without any framework: data, tokens, models, stages.
 
 All that is wrong is found here, before the first step and before a file is written.
 """
@@ -6,59 +6,28 @@ All that is wrong is found here, before the first step and before a file is writ
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from .checkpoint import Model, load_model
-from .data.batches import TrainBatches, evaluation_batches, length_buckets
+from .checkpoint import Model, load_model, load_projections
+from .data.batches import TrainBatches, length_buckets
+from .data.corpus import read_corpus
+from .data.mixing import mixed
 from .data.tasks import Examples, TaskSpec, read_split, resolve_task
-from .data.tokenize import Tokenizer, TokenTable, load_tokenizer, tokenized
+from .data.tokenize import Tokenizer, load_tokenizer
+from .data.words import WordTokenizer, build_words
 from .errors import CheckpointError, DataError, Errors, RecipeError
+from .fit import fit_problems, same_inputs, teacher_problems
 from .losses.base import TermContext
-from .metrics import compute_metrics
-from .models.bert import make_forward
-from .models.spec import BertConfig
-from .objective import Objective
-from .recipe import Recipe, TaskSection
-from .student import build_student
-
-EVALUATION_BATCH = 64
-MISMATCHED = "dev_mismatched"
-"""MNLI's second development set, from other genres than its training texts."""
-
-
-@dataclass
-class TaskData:
-    """The splits of a task that a job uses, tokenized."""
-
-    spec: TaskSpec
-    tokenizer: Tokenizer
-    buckets: tuple[int, ...]
-    examples: dict[str, Examples]
-    tokens: dict[str, TokenTable]
-
-    def score(self, split: str, infer: Callable[[dict[str, np.ndarray]], list[np.ndarray]]) -> tuple[dict, np.ndarray]:
-        """The metrics on a split and the logits (examples, outputs) in file order; `infer` maps a batch to [logits]."""
-        examples = self.examples[split]
-        logits: np.ndarray | None = None
-        for rows, batch in evaluation_batches(self.tokens[split], examples.labels, EVALUATION_BATCH, self.buckets):
-            values = infer(batch)[0]
-            if logits is None:
-                logits = np.zeros((len(examples.texts), values.shape[1]), np.float32)
-            logits[rows] = values[: len(rows)]
-        labels = examples.labels
-        return ({} if labels is None else compute_metrics(self.spec.metrics, logits, labels)), logits
-
-    def final_metrics(self, infer: Callable) -> tuple[dict[str, float], np.ndarray]:
-        """The metrics of a finished model on dev, with MNLI's mismatched ones beside them, and the logits on dev."""
-        metrics, logits = self.score("dev", infer)
-        if MISMATCHED in self.examples:
-            mismatched, _ = self.score(MISMATCHED, infer)
-            metrics |= {f"{name}_mismatched": value for name, value in mismatched.items()}
-        return metrics, logits
+from .models.outputs import LOGITS
+from .objective import Teachers
+from .recipe import Recipe
+from .sections import TaskSection, WordsSection
+from .stages import Stage, build_objective, replacement_problems
+from .student import build_bilstm, build_student
+from .task_data import MISMATCHED, TaskData, tokenize
 
 
 @dataclass
@@ -66,13 +35,51 @@ class Job:
     """A checked recipe with its data and models, ready for any engine."""
 
     recipe: Recipe
+    context: TermContext
     data: TaskData
+    """As the student takes it."""
     student: Model
-    teacher: Model | None
-    objective: Objective
-    batches: TrainBatches
-    student_config: BertConfig
-    """The student's configuration as it is trained: with the recipe's dropout."""
+    teachers: dict[str, Model]
+    teacher_data: dict[str, TaskData]
+    """As each teacher takes it: the student's where they have the same tokenizer."""
+    projections: dict[str, np.ndarray] = field(default_factory=dict)
+    """Projections that came with the weights that the student starts from."""
+
+    def stage(self, index: int, cached: bool = False) -> Stage:
+        """A stage of the recipe; with `cached`, the teachers' outputs come with the batches."""
+        section = self.recipe.stages[index]
+        train, config = section.train, self.student.config
+        config = config if train.dropout is None else config.with_dropout(train.dropout)
+        context = dataclasses.replace(self.context, student=config)
+        examples = self.data.examples["train"]
+        return Stage(
+            section=section,
+            index=index,
+            config=config,
+            objective=build_objective(section, context, self.teacher_options(cached)),
+            batches=TrainBatches(
+                self.data.tokens["train"],
+                examples.labels,
+                train.batch_size,
+                train.gradient_accumulation,
+                self.buckets(index),
+                # The first stage's order is that of a recipe with one stage.
+                self.recipe.seed if index == 0 else (self.recipe.seed, index),
+                examples.label_mask,
+            ),
+        )
+
+    def buckets(self, index: int) -> tuple[int, ...]:
+        """The lengths that a stage pads to."""
+        chosen = self.recipe.stages[index].train.length_buckets
+        return self.data.buckets if chosen is None else length_buckets(self.data.buckets[-1], False, chosen)
+
+    def teacher_options(self, cached: bool) -> Teachers:
+        """How the recipe wants its teachers."""
+        weights = {name: section.weight for name, section in self.recipe.all_teachers.items()}
+        total = sum(weights.values())
+        shares = {name: weight / total for name, weight in weights.items()}
+        return Teachers(shares, self.recipe.teacher_dropout, cached)
 
 
 def prepare(recipe: Recipe, source: str, static_shapes: bool) -> Job:
@@ -82,114 +89,96 @@ def prepare(recipe: Recipe, source: str, static_shapes: bool) -> Job:
     """
     errors = Errors()
     spec = errors.collect(resolve_task, recipe.task)
-    folder = None if spec is None else errors.collect(_data_folder, recipe.task)
-    splits = () if folder is None else ("train", "dev", *(split for split in spec.splits if split == MISMATCHED))
-    examples = {split: errors.collect(read_split, spec, folder, split) for split in splits}
-    teacher = None if recipe.teacher is None else errors.collect(load_model, recipe.teacher.model, "teacher.model")
-    tokenizer = errors.collect(_load_tokenizer, recipe, source)
-    student = errors.collect(_build_student, recipe, source, spec, teacher)
-    errors.collect(_check_fit, recipe, source, spec, tokenizer, teacher, student)
+    examples = errors.collect(_examples, recipe, spec) if spec is not None else None
+    teachers = {
+        name: errors.collect(load_model, section.model, _teacher_key(recipe, name))
+        for name, section in recipe.all_teachers.items()
+    }
+    found = {name: teacher for name, teacher in teachers.items() if teacher is not None}
+    complete = len(found) == len(teachers)
+    tokenizer = errors.collect(_load_tokenizer, recipe, source, examples)
+    student = errors.collect(_build_student, recipe, source, spec, next(iter(teachers.values()), None), tokenizer)
+    teacher_tokenizers = {
+        name: errors.collect(load_tokenizer, section.model)
+        for name, section in recipe.all_teachers.items()
+        if name in found
+    }
+    errors.collect(_check_fit, recipe, source, spec, tokenizer, teacher_tokenizers, found if complete else {}, student)
+    projections = errors.collect(_first_projections, recipe, student) or {}
     errors.throw()
-    stage = recipe.stages[0]
-    context = _term_context(spec)
-    buckets = length_buckets(recipe.task.max_length, static_shapes, stage.train.length_buckets)
-    data = _tokenize(spec, recipe.task, tokenizer, buckets, examples)
-    train = stage.train
-    config = student.config if train.dropout is None else student.config.with_dropout(train.dropout)
-    return Job(
-        recipe=recipe,
-        data=data,
-        student=student,
-        teacher=teacher,
-        objective=Objective(stage.objective, context, config, None if teacher is None else teacher.config),
-        batches=TrainBatches(
-            data.tokens["train"], data.examples["train"].labels, train.batch_size, train.gradient_accumulation,
-            buckets, recipe.seed,
-        ),
-        student_config=config,
-    )
+    context = _term_context(spec, student, teachers)
+    length, buckets = _student_length(recipe, static_shapes)
+    data = _tokenize(spec, recipe.task, tokenizer, buckets, examples, length)
+    own = length_buckets(recipe.task.max_length, static_shapes)
+    same: dict[str, TaskData] = {tokenizer.fingerprint: data}
+    for name, other in teacher_tokenizers.items():
+        if other.fingerprint not in same:
+            same[other.fingerprint] = _tokenize(spec, recipe.task, other, own, examples, recipe.task.max_length)
+    teacher_data = {name: same[other.fingerprint] for name, other in teacher_tokenizers.items()}
+    return Job(recipe, context, data, student, teachers, teacher_data, projections)
 
 
-def load_data(
-    spec: TaskSpec, section: TaskSection, tokenizer: Tokenizer, buckets: tuple[int, ...], splits: tuple[str, ...]
-) -> TaskData:
-    """Read and tokenize splits of a task."""
-    return _tokenize(
-        spec, section, tokenizer, buckets, {split: read_split(spec, section.data, split) for split in splits}
-    )
+def with_about(model: Model, parameters: dict[str, np.ndarray], about: dict) -> Model:
+    """The same model with other weights and notes."""
+    own = {name: parameters[name] for name in model.parameters}
+    return dataclasses.replace(model, parameters=own, about=about, new=())
 
 
-def _tokenize(
-    spec: TaskSpec, section: TaskSection, tokenizer: Tokenizer, buckets: tuple[int, ...], examples: dict[str, Examples]
-) -> TaskData:
-    tokens = {split: tokenized(found, tokenizer, section.max_length) for split, found in examples.items()}
-    return TaskData(spec, tokenizer, buckets, examples, tokens)
+def _teacher_key(recipe: Recipe, name: str) -> str:
+    return "teacher.model" if recipe.teacher is not None else f"teachers.{name}.model"
 
 
-def logits_function(config: BertConfig):
-    """`f(ops, parameters, batch) -> [logits]` of a model in evaluation mode."""
-    forward = make_forward(config.without_dropout())
-
-    def logits(ops, parameters, batch):
-        return [forward(ops, parameters, batch)["logits"]]
-
-    return logits
-
-
-def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
-    """Why this model, which `where` names, cannot answer this task: another number, naming or order of the classes."""
-    if teacher.new:
-        return [f"{where}: has no {teacher.new[0]}; fine-tune it on the task first (recipes/finetune.yaml)"]
-    if (spec.labels is None) != teacher.regression:
-        kinds = ("a regression", "a classification")
-        return [f"{where}: trained for {kinds[not teacher.regression]}, but the task is {kinds[spec.labels is not None]}"]
-    if spec.labels is None:
-        return []
-    got, expected = teacher.labels or (), spec.label_names or ()
-    if len(got) != len(expected):
-        return [f"{where}: has {len(got)} classes ({', '.join(got)}), the task {len(expected)} ({', '.join(expected)})"]
-    if not same_labels(got, spec):
-        return [f"{where}: its classes are {', '.join(got)}, in this order; the task's are {', '.join(expected)}"]
-    return []
-
-
-def same_labels(names: tuple[str, ...], spec: TaskSpec) -> bool:
-    """Whether class names mean the task's classes in the task's order; generic names (LABEL_0, ...) always do."""
-    given = tuple(name.lower() for name in names)
-    generic = tuple(f"label_{index}" for index in range(len(names)))
-    known = [tuple(name.lower() for name in choice or ()) for choice in (spec.label_names, spec.labels)]
-    return given in [generic, *known]
-
-
-def fit_problems(where: str, config: BertConfig, tokenizer: Tokenizer, task: TaskSection) -> list[str]:
-    """What does not fit between a model, the tokenizer and the task's length."""
-    problems = []
-    if config.vocab_size != tokenizer.vocab_size:
-        problems.append(
-            f"{where}: vocab_size is {config.vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens"
-        )
-    if config.max_position_embeddings < task.max_length:
-        problems.append(
-            f"task.max_length: {task.max_length}, but {where} has only {config.max_position_embeddings} positions"
-        )
-    return problems
-
-
-def _data_folder(task: TaskSection) -> Path:
+def _examples(recipe: Recipe, spec: TaskSpec) -> dict[str, Examples] | None:
+    """The examples by split; for raw text, whose texts are only read with the tokenizer, without texts."""
+    task = recipe.task
+    if spec.raw:
+        return {}
     if not task.data.is_dir():
         what = "is a file, expected a folder" if task.data.exists() else "no such folder"
         raise DataError(f"task.data: {task.data}: {what}")
-    return task.data
+    errors, examples = Errors(), {}
+    for split in ("train", "dev", *(split for split in spec.splits if split == MISMATCHED)):
+        examples[split] = errors.collect(read_split, spec, task.data, split)
+    errors.throw()
+    for index, section in enumerate(recipe.aux_data):
+        examples["train"] = mixed(examples["train"], spec, section, f"aux_data[{index}]")
+    return examples
 
 
-def _load_tokenizer(recipe: Recipe, source: str) -> Tokenizer | None:
-    """The student's own tokenizer, else the teacher's, else that of the weights the student starts from. None where
-    that model's folder does not exist, which is reported by who loads the model."""
-    student = recipe.student
+def _tokenize(spec, task: TaskSection, tokenizer, buckets, examples, max_length: int) -> TaskData:
+    if not spec.raw:
+        return tokenize(spec, tokenizer, buckets, examples, max_length)
+    table = read_corpus(task.data, tokenizer, max_length)
+    rows = len(table.lengths)
+    train = Examples([], None, None, task.data, np.arange(rows), np.zeros(rows, np.float32))
+    return TaskData(spec, tokenizer, buckets, {"train": train}, {"train": table})
+
+
+def _student_length(recipe: Recipe, static_shapes: bool) -> tuple[int, tuple[int, ...]]:
+    """To how many tokens (or words) the student's texts are cut, and the lengths that they are padded to."""
+    if recipe.student.is_bilstm:
+        length = (recipe.student.words or WordsSection()).max_length
+        return length, length_buckets(length, static_shapes)
+    return recipe.task.max_length, length_buckets(recipe.task.max_length, static_shapes)
+
+
+def _load_tokenizer(
+    recipe: Recipe, source: str, examples: dict[str, Examples] | None
+) -> Tokenizer | WordTokenizer | None:
+    """The student's own tokenizer, else the first teacher's, else that of the weights the student starts from; of a
+    BiLSTM, the words of the training texts. None where that cannot be had for a reason that is reported elsewhere."""
+    student, teachers = recipe.student, recipe.all_teachers
+    if student.is_bilstm:
+        if not examples:
+            return None
+        train = examples["train"]
+        words = student.words or WordsSection()
+        return build_words([*train.texts, *(train.pairs or [])], words.vocabulary)
     if student.tokenizer is not None:
         key, folder = "student.tokenizer", student.tokenizer
-    elif recipe.teacher is not None:
-        key, folder = "teacher.model", recipe.teacher.model
+    elif teachers:
+        name, section = next(iter(teachers.items()))
+        key, folder = _teacher_key(recipe, name), section.model
     elif student.init.source != "random":
         key, folder = "student.init.from", Path(student.init.source)
     else:
@@ -202,52 +191,94 @@ def _load_tokenizer(recipe: Recipe, source: str) -> Tokenizer | None:
         raise CheckpointError(f"{key}: {error}") from error
 
 
-def _term_context(spec: TaskSpec) -> TermContext:
-    return TermContext(outputs=1 if spec.labels is None else len(spec.labels), regression=spec.labels is None)
+def _term_context(spec: TaskSpec, student: Model | None = None, teachers: dict[str, Model] | None = None) -> TermContext:
+    outputs = None if spec.raw else 1 if spec.labels is None else len(spec.labels)
+    return TermContext(
+        outputs=outputs,
+        regression=outputs == 1,
+        student=None if student is None else student.config,
+        teachers={name: teacher.config for name, teacher in (teachers or {}).items()},
+    )
 
 
-def _build_student(recipe: Recipe, source: str, spec: TaskSpec | None, teacher: Model | None) -> Model | None:
+def _build_student(
+    recipe: Recipe, source: str, spec: TaskSpec | None, teacher: Model | None, tokenizer: Tokenizer | WordTokenizer | None
+) -> Model | None:
     """The student, or None where it would start from a teacher that cannot be loaded."""
-    if recipe.teacher is not None and teacher is None and recipe.student.init.source in ("teacher", "random"):
+    if recipe.all_teachers and teacher is None and recipe.student.init.source in ("teacher", "random"):
         return None
     # Without a task the head does not matter: the student is only made to find what else is wrong with it.
     outputs, labels = (1, None) if spec is None else (_term_context(spec).outputs, spec.label_names)
-    student, problems = build_student(recipe.student, teacher, outputs, labels, recipe.seed)
+    if recipe.student.is_bilstm:
+        if tokenizer is None or spec is None:
+            return None
+        pairs = spec.text_pair is not None
+        student, problems = build_bilstm(recipe.student, tokenizer, pairs, outputs, labels, recipe.seed)
+    else:
+        student, problems = build_student(recipe.student, teacher, outputs, labels, recipe.seed)
     if problems:
         raise RecipeError(source, problems)
     return student
-
-
-def _same_inputs(teacher: Model, student: Model) -> bool:
-    """Whether a student takes just what its teacher takes: then it has the same problems, which are told once."""
-    keys = ("vocab_size", "max_position_embeddings")
-    return all(getattr(teacher.config, key) == getattr(student.config, key) for key in keys)
 
 
 def _check_fit(
     recipe: Recipe,
     source: str,
     spec: TaskSpec | None,
-    tokenizer: Tokenizer | None,
-    teacher: Model | None,
+    tokenizer: Tokenizer | WordTokenizer | None,
+    teacher_tokenizers: dict[str, Tokenizer | None],
+    teachers: dict[str, Model],
     student: Model | None,
 ) -> None:
     """Whether those parts that could be made fit each other."""
     problems = []
-    if teacher is not None and spec is not None:
-        problems += teacher_problems(teacher, spec, f"teacher.model ({teacher.source})")
-    if tokenizer is not None and teacher is not None:
-        problems += fit_problems("teacher.model", teacher.config, tokenizer, recipe.task)
-    if tokenizer is not None and student is not None and (teacher is None or not _same_inputs(teacher, student)):
-        problems += fit_problems("student", student.config, tokenizer, recipe.task)
-    if spec is not None:
-        for index, term in enumerate(recipe.stages[0].objective):
-            lines = term.problems(_term_context(spec))
-            problems += [f"stages[0].objective[{index}].{key}: {text}" for key, text in lines]
+    for name, teacher in teachers.items():
+        key = _teacher_key(recipe, name)
+        if spec is not None and not spec.raw:
+            problems += teacher_problems(teacher, spec, f"{key} ({teacher.source})")
+        if teacher_tokenizers.get(name) is not None:
+            problems += fit_problems(key, teacher.config, teacher_tokenizers[name], recipe.task)
+    first = next(iter(teachers.values()), None)
+    if tokenizer is not None and student is not None and not recipe.student.is_bilstm:
+        if first is None or not same_inputs(first, student):
+            problems += fit_problems("student", student.config, tokenizer, recipe.task)
+    if spec is not None and student is not None and (teachers or not recipe.all_teachers):
+        context = _term_context(spec, student, teachers)
+        apart = [
+            name
+            for name, other in teacher_tokenizers.items()
+            if other is not None and tokenizer is not None and other.fingerprint != tokenizer.fingerprint
+        ]
+        for index in range(len(recipe.stages)):
+            problems += _stage_problems(recipe, index, context, apart)
+    elif spec is not None and not recipe.all_teachers:
+        problems += _stage_problems(recipe, 0, _term_context(spec), [])
     if problems:
         raise RecipeError(source, problems)
 
 
-def with_about(model: Model, parameters: dict[str, np.ndarray], about: dict) -> Model:
-    """The same model with other weights and notes."""
-    return dataclasses.replace(model, parameters=parameters, about=about, new=())
+def _stage_problems(recipe: Recipe, index: int, context: TermContext, apart: list[str]) -> list[str]:
+    """What is wrong with a stage; `apart` are the teachers whose tokens are not the student's."""
+    stage, problems = recipe.stages[index], []
+    for number, term in enumerate(stage.objective):
+        place = f"stages[{index}].objective[{number}]"
+        found = [(key, text) for key, text in term.problems(context)]
+        if not found and context.outputs is None and LOGITS in term.student_outputs(context):
+            found = [("loss", f"{term.loss} needs an answer to a task, but the data is raw text")]
+        if not found and apart:
+            layered = [
+                name for name, outputs in term.teacher_outputs(context).items() if name in apart and outputs - {LOGITS}
+            ]
+            if layered:
+                reason = f"{term.loss} compares token by token, but the student has another tokenizer than '{layered[0]}'"
+                found = [("loss", reason)]
+        problems += [f"{place}.{key}: {text}" for key, text in found]
+    if not problems and stage.replacement is not None:
+        problems = [f"stages[{index}].{key}: {text}" for key, text in replacement_problems(stage, context)]
+    return problems
+
+
+def _first_projections(recipe: Recipe, student: Model | None) -> dict[str, np.ndarray]:
+    """The projections that the folder of the student's first weights holds."""
+    start = recipe.student.init.source
+    return {} if student is None or start in ("teacher", "random") else load_projections(Path(start))

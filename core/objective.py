@@ -3,53 +3,146 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from .losses.base import UNITS, LossTerm, TermContext
-from .models.bert import make_forward
-from .models.spec import BertConfig
+from .losses.base import UNITS, WEIGHT_SCHEDULES, LossTerm, ProjectionTensor, TermContext
+from .models.architectures import make_forward, used_tensors
+from .models.outputs import LOGITS
+from .models.theseus import Replacement, make_replacing_forward
+
+MEAN_LOGITS = LOGITS
+"""The key of the weighted mean of all teachers' logits among the teachers' outputs."""
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """How the teachers' outputs are made."""
+
+    weights: dict[str, float]
+    """Teacher -> its share in the mean of the logits; they sum to 1."""
+    dropout: bool = False
+    """Leave the teachers' dropout on, as TinyBERT's published code does by oversight."""
+    cached: bool = False
+    """The outputs come with each batch, from a teacher cache, and no teacher is run."""
 
 
 class Objective:
-    """The weighted sum of a stage's loss terms over student and teacher.
+    """The weighted sum of a stage's loss terms over student and teachers.
 
     `function(ops, params, frozen, batch)` returns `(total, values)`: the scalar to differentiate, and a tensor
     (1 + terms,) with the total and each unweighted term. Summed over the micro-batches of an effective batch, both are
-    the means over that whole batch.
+    the means over that whole batch. `params` are the student's tensors and the projections; `frozen` are the teachers'
+    tensors, each name preceded by the teacher's and a slash.
     """
 
     def __init__(
-        self, terms: Sequence[LossTerm], context: TermContext, student: BertConfig, teacher: BertConfig | None
+        self,
+        terms: Sequence[LossTerm],
+        context: TermContext,
+        teachers: Teachers,
+        stage: str = "",
+        replacement: Replacement | None = None,
     ):
+        self.terms, self.context = tuple(terms), context
         self.names = _unique_names([term.loss for term in terms])
+        self.replacement = replacement
+        labels = [f"{stage}.{name}" if stage else name for name in self.names]
+        self.projections: dict[str, ProjectionTensor] = {}
+        for term, label in zip(terms, labels):
+            self.projections |= term.projections(context, label)
+        self.student_outputs = frozenset().union(*(term.student_outputs(context) for term in terms))
+        self.teacher_outputs = _union([term.teacher_outputs(context) for term in terms])
+        self.needs_teacher = bool(self.teacher_outputs)
         self._units = [term.unit for term in terms]
-        weights = [float(term.weight) for term in terms]
-        functions = [term.function(context) for term in terms]
-        student_forward = make_forward(student)
-        needs_teacher = any(term.needs_teacher for term in terms)
+        self.function = self._function([term.function(context, label) for term, label in zip(terms, labels)], teachers)
+
+    def _function(self, functions, teachers: Teachers):
+        context, wanted = self.context, self.student_outputs
+        if self.replacement is None:
+            student_forward = make_forward(context.student, wanted)
+        else:
+            student_forward = make_replacing_forward(context.student, wanted, self.replacement)
+        teacher_names = list(self.teacher_outputs)
+        outputs = [sorted(self.teacher_outputs[name]) for name in teacher_names]
+        keys = [[f"{name}/{output}" for output in own] for name, own in zip(teacher_names, outputs)]
+        cached_keys = [key for own in keys for key in own]
         # A teacher never uses dropout: its targets would be noise.
-        teacher_forward = make_forward(teacher.without_dropout()) if needs_teacher else None
+        forwards = [
+            make_forward(
+                context.teachers[name] if teachers.dropout else context.teachers[name].without_dropout(),
+                self.teacher_outputs[name],
+                f"{name}/",
+            )
+            for name in teacher_names
+        ]
+        with_logits = [name for name in teacher_names if LOGITS in self.teacher_outputs[name]]
+        all_logits = len(with_logits) == len(context.teachers) and bool(with_logits)
+        logits_keys = [f"{name}/{LOGITS}" for name in with_logits]
+        shares = [teachers.weights[name] for name in with_logits]
+        cached = teachers.cached
+
+        def teach(ops, frozen, batch):
+            taught = {}
+            if cached:
+                for key in cached_keys:
+                    taught[key] = batch[key]
+            else:
+                for index in range(len(forwards)):
+                    made = forwards[index](ops, frozen, batch)
+                    for number in range(len(outputs[index])):
+                        taught[keys[index][number]] = ops.stop_gradient(made[outputs[index][number]])
+            if all_logits:
+                mean = taught[logits_keys[0]] * shares[0]
+                for index in range(1, len(logits_keys)):
+                    mean = mean + taught[logits_keys[index]] * shares[index]
+                taught[MEAN_LOGITS] = mean
+            return taught
 
         def function(ops, params, frozen, batch):
-            student_outputs = student_forward(ops, params, batch)
-            teacher_outputs = teacher_forward(ops, frozen, batch) if needs_teacher else {}
-            denominators = batch["denominators"]
+            student = student_forward(ops, params, batch)
+            teacher = teach(ops, frozen, batch)
+            denominators, weights = batch["denominators"], batch["weights"]
             total, values = 0.0, []
             for index in range(len(functions)):
-                value = functions[index](ops, student_outputs, teacher_outputs, batch) / denominators[index]
+                value = functions[index](ops, params, student, teacher, batch) / denominators[index]
                 total = total + value * weights[index]
                 values.append(value)
             return total, ops.stack([total] + values)
 
-        self.function = function
-        self.needs_teacher = needs_teacher
+        return function
 
-    def prepare(self, micro_batches: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-        """The micro-batches of one effective batch with `denominators` (terms,) added: the units of all of them."""
+    @property
+    def used_tensors(self) -> frozenset[str]:
+        """The student's tensors and the projections that the objective depends on: what can be trained by it."""
+        return used_tensors(self.context.student, self.student_outputs) | frozenset(self.projections)
+
+    def prepare(
+        self, micro_batches: list[dict[str, np.ndarray]], step: int = 0, total: int = 1, seed: int = 0
+    ) -> list[dict[str, np.ndarray]]:
+        """The micro-batches of one effective batch with what a step needs beside the data: `denominators` (terms,), the
+        units of all of them, `weights` (terms,) as scheduled, and the gates of a replacement."""
         counts = [sum(UNITS[unit](batch) for batch in micro_batches) for unit in self._units]
-        denominators = np.asarray(counts, np.float32)
-        return [{**batch, "denominators": denominators} for batch in micro_batches]
+        progress = step / max(total, 1)
+        extra = {
+            # No unit at all (a batch without one label): the sum is 0, and so is the mean.
+            "denominators": np.maximum(np.asarray(counts, np.float32), 1e-30),
+            "weights": np.asarray(
+                [term.weight * WEIGHT_SCHEDULES[term.weight_schedule](progress) for term in self.terms], np.float32
+            ),
+        }
+        if self.replacement is not None:
+            extra["gates"] = self.replacement.gates(seed, step)
+        return [{**batch, **extra} for batch in micro_batches]
+
+
+def _union(parts: Sequence[dict[str, frozenset[str]]]) -> dict[str, frozenset[str]]:
+    joined: dict[str, frozenset[str]] = {}
+    for part in parts:
+        for name, outputs in part.items():
+            joined[name] = joined.get(name, frozenset()) | outputs
+    return {name: outputs for name, outputs in joined.items() if outputs}
 
 
 def _unique_names(names: list[str]) -> list[str]:

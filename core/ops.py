@@ -12,6 +12,7 @@ Rules that keep a model runnable under every backend's compiler:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,11 +53,32 @@ class Ops(Protocol):
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Batched matrix product over the last two axes."""
 
+    def matmul_transposed(self, a: Tensor, b: Tensor) -> Tensor:
+        """`a @ b.T` over the last two axes, batched."""
+
     def attention(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float) -> Tensor:
         """softmax(query @ key.T / sqrt(head) + bias) @ value (Vaswani et al. 2017, equation 1).
 
         `query`, `key`, `value`: (batch, heads, length, head). `bias`: (batch, 1, 1, length), added to the scores.
         `dropout` is the rate on the attention probabilities; 0 switches it off.
+        """
+
+    def lstm(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        input_weight: Tensor,
+        hidden_weight: Tensor,
+        input_bias: Tensor,
+        hidden_bias: Tensor,
+    ) -> Tensor:
+        """The last states of a bidirectional LSTM of one layer (Hochreiter and Schmidhuber 1997; Gers et al. 2000).
+
+        `x` (batch, length, width) is padded on the right, `mask` (batch, length) is 1.0 for what is not padding. Weights
+        are PyTorch's with the two directions on a new first axis, forward first: (2, 4 hidden, width),
+        (2, 4 hidden, hidden) and biases (2, 4 hidden), gates in the order input, forget, cell, output. Result:
+        (batch, 2 hidden), the forward state after the last real place and the backward state after the first one. A
+        row without a real place gives zeros, and padding takes no gradient.
         """
 
     def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
@@ -74,6 +96,15 @@ class Ops(Protocol):
     def tanh(self, x: Tensor) -> Tensor:
         """Hyperbolic tangent, accurate to 1e-6."""
 
+    def exp(self, x: Tensor) -> Tensor:
+        """e to the power of `x`."""
+
+    def log(self, x: Tensor) -> Tensor:
+        """Natural logarithm."""
+
+    def sqrt(self, x: Tensor) -> Tensor:
+        """Square root."""
+
     def softmax(self, x: Tensor) -> Tensor:
         """Softmax over the last axis."""
 
@@ -82,6 +113,18 @@ class Ops(Protocol):
 
     def sum(self, x: Tensor, axis: int | None = None) -> Tensor:
         """Sum over one axis, which is dropped, or over all."""
+
+    def argmax(self, x: Tensor) -> Tensor:
+        """Index of the largest entry along the last axis of `x` (rows, columns): (rows,) integers without a gradient."""
+
+    def one_hot(self, index: Tensor, depth: int) -> Tensor:
+        """(rows, depth) float32: 1 at `index` (rows,), else 0; an index outside 0 to depth - 1 gives zeros."""
+
+    def above(self, x: Tensor, limit: float) -> Tensor:
+        """1.0 where `x` is above `limit`, else 0.0, without a gradient."""
+
+    def choose(self, gate: Tensor, one: Callable[[Tensor], Tensor], zero: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """`one(x)` where the scalar `gate` is 1, `zero(x)` where it is 0; only that side is computed."""
 
     def float32(self, x: Tensor) -> Tensor:
         """`x` in float32: losses are computed in full precision whatever the model's precision is."""

@@ -1,4 +1,4 @@
-"""Which optimizer, with which numbers; the arithmetic itself is each backend's.
+"""Which optimizer, with which numbers, over which parameters; the arithmetic itself is each backend's.
 
 With g the clipped gradient, t the step from 1, and one learning rate a step:
   adamw      m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
@@ -9,15 +9,15 @@ Gradients are clipped by their global norm: g * min(1, limit / (norm + 1e-6)).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 CLIP_EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """An optimizer and its constants; the learning rate comes with each step."""
+    """An optimizer, its constants, and what it trains; the learning rate comes with each step."""
 
     name: str
     """`adamw` or `bert_adam`."""
@@ -26,14 +26,26 @@ class OptimizerSpec:
     epsilon: float = 1e-6
     weight_decay: float = 0.01
     max_gradient_norm: float | None = 1.0
+    trainable: frozenset[str] | None = None
+    """Names of the parameters that are changed; None is all. The others get no update and no decay."""
+    clip_frozen: bool = False
+    """Count the gradients of the other parameters in the norm that is clipped (BERT-of-Theseus's published code)."""
+    rate_factors: Mapping[str, float] = field(default_factory=dict)
+    """Parameter -> its learning rate over the step's, where that is not 1."""
+
+    def is_trained(self, name: str) -> bool:
+        """Whether a parameter is changed."""
+        return self.trainable is None or name in self.trainable
+
+    def is_differentiated(self, name: str) -> bool:
+        """Whether the gradient by a parameter is needed."""
+        return self.clip_frozen or self.is_trained(name)
+
+    def rate_factor(self, name: str) -> float:
+        """A parameter's learning rate over the step's."""
+        return self.rate_factors.get(name, 1.0)
 
 
 def is_decayed(name: str) -> bool:
     """Whether weight decay applies to a parameter: not to biases and not to layer normalisation."""
     return not (name.endswith("bias") or "LayerNorm" in name)
-
-
-def split_by_decay(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Parameter names with and without weight decay, in their given order."""
-    names = list(names)
-    return [n for n in names if is_decayed(n)], [n for n in names if not is_decayed(n)]

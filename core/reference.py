@@ -7,7 +7,7 @@ that has no framework at all.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import erf, log_softmax, softmax
+from scipy.special import erf, expit, log_softmax, softmax
 
 
 class ReferenceOps:
@@ -43,10 +43,29 @@ class ReferenceOps:
     def matmul(self, a, b):
         return a @ b
 
+    def matmul_transposed(self, a, b):
+        return a @ np.swapaxes(b, -1, -2)
+
     def attention(self, query, key, value, bias, dropout):
         self._refuse_dropout(dropout)
         scores = query @ np.swapaxes(key, -1, -2) / np.sqrt(query.shape[-1]) + bias
         return softmax(scores, axis=-1) @ value
+
+    def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
+        bias = np.asarray(input_bias, np.float64) + np.asarray(hidden_bias, np.float64)
+        ends = []
+        for direction, places in enumerate((range(x.shape[1]), reversed(range(x.shape[1])))):
+            hidden = cell = np.zeros((x.shape[0], np.shape(hidden_weight)[-1]))
+            for place in places:
+                gates = self.linear(x[:, place], input_weight[direction], bias[direction])
+                gates = gates + self.linear(hidden, hidden_weight[direction], 0.0)
+                enter, forget, new, leave = np.split(gates, 4, axis=-1)
+                moved = expit(forget) * cell + expit(enter) * np.tanh(new)
+                real = mask[:, place, None] > 0
+                cell = np.where(real, moved, cell)
+                hidden = np.where(real, expit(leave) * np.tanh(moved), hidden)
+            ends.append(hidden)
+        return np.concatenate(ends, axis=-1)
 
     def layer_norm(self, x, weight, bias, epsilon):
         mean = x.mean(-1, keepdims=True)
@@ -68,6 +87,15 @@ class ReferenceOps:
     def tanh(self, x):
         return np.tanh(x)
 
+    def exp(self, x):
+        return np.exp(x)
+
+    def log(self, x):
+        return np.log(x)
+
+    def sqrt(self, x):
+        return np.sqrt(x)
+
     def softmax(self, x):
         return softmax(x, axis=-1)
 
@@ -76,6 +104,18 @@ class ReferenceOps:
 
     def sum(self, x, axis=None):
         return np.sum(x, axis=axis)
+
+    def argmax(self, x):
+        return np.argmax(x, axis=-1)
+
+    def one_hot(self, index, depth):
+        return (np.asarray(index)[:, None] == np.arange(depth)).astype(np.float64)
+
+    def above(self, x, limit):
+        return (x > limit).astype(np.float64)
+
+    def choose(self, gate, one, zero, x):
+        return one(x) if gate > 0.5 else zero(x)
 
     def float32(self, x):
         return x

@@ -9,15 +9,19 @@ import numpy as np
 from pydantic import ValidationError
 
 from .checkpoint import Model, load_model
-from .models.spec import BertConfig, initial_tensor, layer_prefix, tensor_shapes
-from .recipe import StudentSection
+from .data.words import WordTokenizer, word_vectors
+from .models.architectures import CONFIGURATIONS, Config, new_tensor, tensor_shapes
+from .models.bilstm import BiLstmConfig
+from .models.spec import BertConfig, layer_prefix
 from .recipe_errors import describe
+from .sections import StudentSection
 
 
 def build_student(
-    section: StudentSection, teacher: Model | None, outputs: int, labels: tuple[str, ...] | None, seed: int
+    section: StudentSection, teacher: Model | None, outputs: int | None, labels: tuple[str, ...] | None, seed: int
 ) -> tuple[Model | None, list[str]]:
-    """The student before training, or the problems that forbid it, each as `path: message`.
+    """The student before training, or the problems that forbid it, each as `path: message`. `outputs` None is an encoder
+    without a head.
 
     Tensors that the source does not have, or whose meaning differs (a head of another task), are drawn anew; they are
     listed in the model's `new`.
@@ -28,6 +32,8 @@ def build_student(
         return None, problems
     parameters: dict[str, np.ndarray] = {}
     if source is not None:
+        if type(source.config) is not type(config):
+            return None, ["student.architecture.model_type: the weights of student.init.from are of another architecture"]
         layers, layer_problems = _layers(section, source, config)
         problems += layer_problems
         problems += _size_problems(section, source.config, config)
@@ -37,9 +43,32 @@ def build_student(
     shapes = tensor_shapes(config, outputs)
     new = tuple(name for name in shapes if name not in parameters)
     for name in new:
-        parameters[name] = initial_tensor(name, shapes[name], config.initializer_range, seed)
+        parameters[name] = new_tensor(config, name, shapes[name], seed)
     ordered = {name: np.array(parameters[name], np.float32) for name in shapes}
     return Model(config, ordered, outputs, labels, new), problems
+
+
+def build_bilstm(
+    section: StudentSection,
+    tokenizer: WordTokenizer,
+    pairs: bool,
+    outputs: int,
+    labels: tuple[str, ...] | None,
+    seed: int,
+) -> tuple[Model | None, list[str]]:
+    """A BiLSTM over the words of `tokenizer`, or the problems that forbid it. Its embeddings start from word vectors where
+    the recipe has a file of them; `init.from` is a BiLSTM's folder, else it starts at random."""
+    given = {"vocab_size": tokenizer.vocab_size, "pairs": pairs, "pad_token_id": tokenizer.pad_id}
+    try:
+        config = BiLstmConfig(**{**section.architecture, **given})
+    except ValidationError as error:
+        return None, describe(error, BiLstmConfig, "student.architecture")
+    shapes = tensor_shapes(config, outputs)
+    parameters = {name: new_tensor(config, name, shape, seed) for name, shape in shapes.items()}
+    if section.words is not None and section.words.vectors is not None:
+        table, _ = word_vectors(section.words.vectors, tokenizer, parameters["embeddings.weight"])
+        parameters["embeddings.weight"] = table
+    return Model(config, parameters, outputs, labels, tuple(shapes)), []
 
 
 def _source(section: StudentSection, teacher: Model | None) -> Model | None:
@@ -50,15 +79,21 @@ def _source(section: StudentSection, teacher: Model | None) -> Model | None:
     return load_model(Path(section.init.source), "student.init.from")
 
 
-def _configuration(section: StudentSection, like: Model | None) -> tuple[BertConfig | None, list[str]]:
+def _configuration(section: StudentSection, like: Model | None) -> tuple[Config | None, list[str]]:
     base: dict[str, Any] = {} if like is None else like.config.model_dump()
+    kind = section.architecture.get("model_type", "bilstm" if base.get("model_type") == "bilstm" else "bert")
+    if kind not in CONFIGURATIONS:
+        known = ", ".join(CONFIGURATIONS)
+        return None, [f"student.architecture.model_type: unknown architecture {kind!r}; known: {known}"]
+    chosen = CONFIGURATIONS[kind]
+    keys = {key: value for key, value in section.architecture.items() if key != "model_type"}
     try:
-        return BertConfig(**{**base, **section.architecture}), []
+        return chosen(**{**base, **keys}), []
     except ValidationError as error:
-        return None, describe(error, BertConfig, "student.architecture")
+        return None, describe(error, chosen, "student.architecture")
 
 
-def _layers(section: StudentSection, source: Model, config: BertConfig) -> tuple[tuple[int, ...], list[str]]:
+def _layers(section: StudentSection, source: Model, config: Config) -> tuple[tuple[int, ...], list[str]]:
     available, wanted = source.config.num_hidden_layers, config.num_hidden_layers
     layers = section.init.layers
     if layers is None:
@@ -78,7 +113,9 @@ def _layers(section: StudentSection, source: Model, config: BertConfig) -> tuple
     return layers, problems
 
 
-def _size_problems(section: StudentSection, source: BertConfig, config: BertConfig) -> list[str]:
+def _size_problems(section: StudentSection, source: Config, config: Config) -> list[str]:
+    if not isinstance(config, BertConfig):
+        return []
     sizes = ("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings", "type_vocab_size")
     return [
         f"student.architecture.{key}: {getattr(config, key)}, but the weights of student.init.from "
@@ -88,7 +125,7 @@ def _size_problems(section: StudentSection, source: BertConfig, config: BertConf
     ]
 
 
-def _copied(source: Model, config: BertConfig, layers: tuple[int, ...], keep_head: bool) -> dict[str, np.ndarray]:
+def _copied(source: Model, config: Config, layers: tuple[int, ...], keep_head: bool) -> dict[str, np.ndarray]:
     """The source's tensors under the student's names: student layer i is source layer `layers[i]`."""
     own = {layer_prefix(layer): layer_prefix(taken) for layer, taken in enumerate(layers)}
     copied = {}
@@ -100,5 +137,5 @@ def _copied(source: Model, config: BertConfig, layers: tuple[int, ...], keep_hea
     return copied
 
 
-def _same_task(source: Model, outputs: int, labels: tuple[str, ...] | None) -> bool:
+def _same_task(source: Model, outputs: int | None, labels: tuple[str, ...] | None) -> bool:
     return source.outputs == outputs and source.labels == labels

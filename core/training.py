@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .data.batches import TrainBatches, real_tokens
+from .data.batches import real_tokens
 from .engine import Parameters, Step, TrainStep
 from .errors import TrainingError
-from .objective import Objective
-from .recipe import TrainSection
 from .runs import RunFolder, State
 from .schedules import schedule, warmup_steps
+from .sections import TrainSection
+from .stages import Stage
 
 
 class Progress(Protocol):
@@ -32,6 +32,9 @@ class Progress(Protocol):
 
     def evaluated(self, step: int, metrics: dict[str, float], best: bool) -> None:
         """An evaluation is done."""
+
+
+Evaluate = Callable[[Parameters], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,8 @@ class Outcome:
     """What a stage ends with."""
 
     parameters: Parameters
-    """The parameters that the recipe keeps: the best evaluation's, or the last."""
+    """The student and the projections that the recipe keeps: the best evaluation's, or the last."""
     kept_step: int
-    last: Parameters
     steps: int
     tokens: int
     seconds: float
@@ -71,31 +73,45 @@ class Outcome:
 
 
 class Trainer:
-    """Runs one stage of a recipe on an engine's train step."""
+    """Runs one stage of a recipe on an engine's train step.
+
+    Steps are counted from the start of the run in everything that is written, from the start of the stage in the plan;
+    `first` is how many steps the stages before took.
+    """
 
     def __init__(
         self,
-        train: TrainSection,
+        stage: Stage,
         seed: int,
-        batches: TrainBatches,
-        objective: Objective,
+        first: int,
+        parameters: Parameters,
         train_step: TrainStep,
-        evaluate: Callable[[Parameters], dict[str, float]],
+        evaluate: Evaluate | None,
         run: RunFolder,
         progress: Progress,
     ):
-        self._train, self._seed, self._batches, self._objective = train, seed, batches, objective
+        """`parameters` are the student and all projections so far, of which `train_step` changes some; `evaluate` is None
+        in a stage whose student cannot answer yet."""
+        self._stage, self._train, self._seed, self._first = stage, stage.section.train, seed, first
+        self._batches, self._objective = stage.batches, stage.objective
+        self._parameters = parameters
         self._train_step, self._evaluate, self._run, self._progress = train_step, evaluate, run, progress
-        self.plan = Plan.of(train, batches.steps_per_epoch)
-        self._factor = schedule(train.schedule, self.plan.total, warmup_steps(train.warmup, self.plan.total))
+        self.plan = Plan.of(self._train, self._batches.steps_per_epoch)
+        warmup = warmup_steps(self._train.warmup, self.plan.total)
+        self._factor = schedule(self._train.schedule, self.plan.total, warmup)
         self._notes: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best_metric": None, "best_step": None}
+        self._notes["stage"] = stage.index
         self._open_window(0)
         self._best: Parameters | None = None
 
-    def run(self) -> Outcome:
-        """Train to the end, from the newest saved state if there is one. Raises TrainingError when the loss is not
+    def remember(self, past: list[dict[str, Any]]) -> None:
+        """Keep what the stages before this one took, with every saved state."""
+        self._notes["past"] = past
+
+    def run(self, state: State | None = None) -> Outcome:
+        """Train to the end, from a saved state of this stage if there is one. Raises TrainingError when the loss is not
         finite."""
-        step = self._restore()
+        step = 0 if state is None else self._restore(state)
         steps = self._steps(step)
         while step < self.plan.total:
             until = self.plan.next_event(step)
@@ -108,28 +124,27 @@ class Trainer:
             last = step == self.plan.total
             if step % self.plan.log_every == 0 or last:
                 self._log(step)
-            if step % self.plan.evaluate_every == 0 or last:
+            if self._evaluate is not None and (step % self.plan.evaluate_every == 0 or last):
                 self._evaluated(step)
             if step % self.plan.save_every == 0 or last:
                 self._save(step)
         return self._outcome()
 
-    def _restore(self) -> int:
-        state = self._run.load_state()
-        if state is None:
-            self._run.rewind_metrics(0)
-            return 0
+    def _restore(self, state: State) -> int:
         self._train_step.restore(state.parameters, state.optimizer)
+        self._parameters = state.parameters
         self._notes = state.notes
         self._best = state.parameters if state.notes["best_step"] == state.step else state.best
-        self._run.rewind_metrics(state.step)
-        return state.step
+        return state.step - self._first
+
+    def _current(self) -> Parameters:
+        return {**self._parameters, **self._train_step.parameters()}
 
     def _save(self, step: int) -> None:
-        parameters = self._train_step.parameters()
+        parameters = self._current()
         self._require_finite(parameters, step)
-        best = None if self._notes["best_step"] == step else self._best
-        self._run.save_state(State(step, parameters, self._train_step.state(), best, self._notes))
+        best = None if self._notes["best_step"] == self._first + step else self._best
+        self._run.save_state(State(self._first + step, parameters, self._train_step.state(), best, self._notes))
 
     def _steps(self, start: int) -> Iterator[Step]:
         per_epoch = self.plan.steps_per_epoch
@@ -138,9 +153,9 @@ class Trainer:
             for micro_batches in self._batches.epoch(epoch, number - epoch * per_epoch):
                 self._notes["tokens"] += sum(real_tokens(batch) for batch in micro_batches)
                 yield Step(
-                    self._objective.prepare(micro_batches),
+                    self._objective.prepare(micro_batches, number, self.plan.total, self._seed),
                     self._train.learning_rate * self._factor(number),
-                    int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0]) >> 1,
+                    int(np.random.SeedSequence([self._seed, self._first + number]).generate_state(1)[0]) >> 1,
                 )
                 number += 1
 
@@ -150,14 +165,17 @@ class Trainer:
             row = values[bad[0]]
             terms = ", ".join(f"{name} {value:g}" for name, value in zip(self._objective.names, row[1:], strict=True))
             raise TrainingError(
-                f"{self._run.path}: step {step + bad[0] + 1}: the loss is {row[0]:g} ({terms}); "
+                f"{self._run.path}: step {self._first + step + bad[0] + 1}: the loss is {row[0]:g} ({terms}); "
                 "a smaller learning_rate, or precision fp32, may help. The last saved state is untouched"
             )
 
     def _require_finite(self, parameters: Parameters, step: int) -> None:
         for name, array in parameters.items():
             if not np.isfinite(array).all():
-                raise TrainingError(f"{self._run.path}: step {step}: {name} is not finite; the state is not saved")
+                raise TrainingError(f"{self._run.path}: step {self._first + step}: {name} is not finite; the state is not saved")
+
+    def _place(self, step: int) -> dict[str, Any]:
+        return {"step": self._first + step, "stage": self._stage.name, "epoch": step / self.plan.steps_per_epoch}
 
     def _open_window(self, step: int) -> None:
         """Start the interval of the next log line. It is part of the saved state, since a state may fall inside it."""
@@ -171,8 +189,7 @@ class Trainer:
         tokens_per_second = (self._notes["tokens"] - window["tokens"]) / seconds
         self._run.append(
             {
-                "step": step,
-                "epoch": step / self.plan.steps_per_epoch,
+                **self._place(step),
                 "loss": loss,
                 "terms": dict(zip(self._objective.names, terms, strict=True)),
                 "learning_rate": self._train.learning_rate * self._factor(step - 1),
@@ -183,23 +200,22 @@ class Trainer:
         self._open_window(step)
 
     def _evaluated(self, step: int) -> None:
-        parameters = self._train_step.parameters()
+        parameters = self._current()
         self._require_finite(parameters, step)
         metrics = self._evaluate(parameters)
         main = next(iter(metrics.values()))
         best = self._notes["best_metric"] is None or main > self._notes["best_metric"]
         if best:
-            self._notes["best_metric"], self._notes["best_step"], self._best = main, step, parameters
-        self._run.append({"step": step, "epoch": step / self.plan.steps_per_epoch, "evaluation": {"dev": metrics}})
+            self._notes["best_metric"], self._notes["best_step"] = main, self._first + step
+            self._best = parameters
+        self._run.append({**self._place(step), "evaluation": {"dev": metrics}})
         self._progress.evaluated(step, metrics, best)
 
     def _outcome(self) -> Outcome:
-        last = self._train_step.parameters()
         keep_best = self._train.keep == "best" and self._best is not None
         return Outcome(
-            parameters=self._best if keep_best else last,
-            kept_step=self._notes["best_step"] if keep_best else self.plan.total,
-            last=last,
+            parameters=self._best if keep_best else self._current(),
+            kept_step=self._notes["best_step"] if keep_best else self._first + self.plan.total,
             steps=self.plan.total,
             tokens=self._notes["tokens"],
             seconds=self._notes["seconds"],

@@ -119,7 +119,8 @@ class MindSporeEngine:
 
     def gradients(self, objective, parameters, frozen, batch):
         params = self.load(parameters, "student")
-        gradient = ms.jit(make_gradient(self.ops, objective, params, self.load_frozen(frozen, "teacher")))
+        teachers = self.load_frozen(frozen, "teacher")
+        gradient = ms.jit(make_gradient(self.ops, objective, params, teachers, list(params.values())))
         values, gradients = gradient(to_device(batch), ms.Tensor(0, ms.int32))
         return values.asnumpy(), {name: g.asnumpy() for name, g in zip(params, gradients)}
 
@@ -156,13 +157,13 @@ def random_state(seed: int, micro_batch: int) -> np.ndarray:
     return np.random.SeedSequence([seed, micro_batch]).generate_state(1, np.uint32).view(np.int32).reshape(())
 
 
-def make_gradient(ops, objective, params, frozen):
-    """`gradient(batch, state) -> (values, gradients)`, to be compiled."""
+def make_gradient(ops, objective, params, frozen, by):
+    """`gradient(batch, state) -> (values, gradients)` by the parameters `by`, to be compiled."""
 
     def forward(batch):
         return objective(ops, params, frozen, batch)
 
-    differentiated = ms.value_and_grad(forward, None, ms.ParameterTuple(params.values()), has_aux=True)
+    differentiated = ms.value_and_grad(forward, None, ms.ParameterTuple(by), has_aux=True)
 
     def gradient(batch, state):
         P.assign(ops.random_state, state)
@@ -186,9 +187,14 @@ class MindSporeTrainStep:
     """Parameters, optimizer and the compiled steps over them."""
 
     def __init__(self, engine, objective, parameters, frozen, optimizer):
-        self._params = engine.load(parameters, "student")
-        self._optimizer = Adam(self._params, optimizer, engine.fused_optimizer)
-        gradient = make_gradient(engine.ops, objective, self._params, engine.load_frozen(frozen, "teacher"))
+        changing = {name: array for name, array in parameters.items() if optimizer.is_differentiated(name)}
+        fixed = {name: array for name, array in parameters.items() if name not in changing}
+        differentiated = engine.load(changing, "student")
+        self._trained = {name: p for name, p in differentiated.items() if optimizer.is_trained(name)}
+        params = differentiated | engine.load_frozen(fixed, "student")
+        self._optimizer = Adam(differentiated, optimizer, engine.fused_optimizer)
+        frozen = engine.load_frozen(frozen, "teacher")
+        gradient = make_gradient(engine.ops, objective, params, frozen, list(differentiated.values()))
         update = self._optimizer.update
 
         def step(batch, numbers, state):
@@ -198,7 +204,7 @@ class MindSporeTrainStep:
 
         self._step = ms.jit(step)
         self._sink = Sink(step, engine.steps_per_call)
-        self._accumulate = Accumulation(self._params, gradient, update)
+        self._accumulate = Accumulation(differentiated, gradient, update)
 
     def run(self, steps, count):
         values, group = [], []
@@ -223,13 +229,13 @@ class MindSporeTrainStep:
         return self._sink(batches, numbers, states)
 
     def parameters(self):
-        return {name: parameter.asnumpy().copy() for name, parameter in self._params.items()}
+        return {name: parameter.asnumpy().copy() for name, parameter in self._trained.items()}
 
     def state(self):
         return self._optimizer.state()
 
     def restore(self, parameters, state):
-        for name, parameter in self._params.items():
+        for name, parameter in self._trained.items():
             overwrite(parameter, parameters[name])
         self._optimizer.restore(state)
 

@@ -16,6 +16,8 @@ import numpy as np
 from mindspore import nn
 from mindspore import ops as P
 
+from .recurrent import fused_lstm, unrolled_lstm
+
 # Linear congruential generator modulo 2^32 (Numerical Recipes, "quick and dirty"); it only draws the few multipliers
 # and offsets of each mask, from a state that the host has mixed well.
 LCG_MULTIPLIER, LCG_INCREMENT = 1664525, 1013904223
@@ -57,6 +59,7 @@ class MindSporeOps:
     def __init__(self, compute_type=ms.float32):
         self.compute_type = compute_type
         self.reduced = compute_type != ms.float32
+        self.on_cpu = ms.get_context("device_target") == "CPU"
         self.row_softmax = RowSoftmax()
         self.random_state = ms.Parameter(ms.Tensor(0, ms.int32), name="dropout.random_state", requires_grad=False)
 
@@ -96,12 +99,21 @@ class MindSporeOps:
     def matmul(self, a, b):
         return P.matmul(self._working(a), self._working(b))
 
+    def matmul_transposed(self, a, b):
+        return P.BatchMatMul(False, True)(self._working(a), self._working(b))
+
     def attention(self, query, key, value, bias, dropout):
         query, key, value = self._working(query), self._working(key), self._working(value)
         scores = P.BatchMatMul(False, True)(query * (query.shape[-1] ** -0.5), key)  # (B, A, L, L)
         bias = P.BroadcastTo(scores.shape)(P.Cast()(bias, scores.dtype))  # the same node for all layers of a model
         probabilities = self.dropout(self.row_softmax(scores + bias), dropout)
         return P.BatchMatMul()(probabilities, value)
+
+    def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
+        bias = input_bias + hidden_bias
+        if self.on_cpu:
+            return fused_lstm(x, mask, input_weight, hidden_weight, bias)
+        return unrolled_lstm(self._working(x), mask, self._working(input_weight), self._working(hidden_weight), bias)
 
     def layer_norm(self, x, weight, bias, epsilon):
         return P.LayerNorm(-1, -1, epsilon)(self.float32(x), weight, bias)[0]
@@ -136,6 +148,15 @@ class MindSporeOps:
     def tanh(self, x):
         return 2.0 * P.Sigmoid()(2.0 * x) - 1.0
 
+    def exp(self, x):
+        return P.Exp()(x)
+
+    def log(self, x):
+        return P.Log()(x)
+
+    def sqrt(self, x):
+        return P.Sqrt()(x)
+
     def softmax(self, x):
         return self.row_softmax(x)
 
@@ -145,6 +166,20 @@ class MindSporeOps:
 
     def sum(self, x, axis=None):
         return P.ReduceSum()(x) if axis is None else P.ReduceSum()(x, axis)
+
+    def argmax(self, x):
+        return P.Argmax(-1)(x)
+
+    def one_hot(self, index, depth):
+        return P.OneHot()(index, depth, ms.Tensor(1.0, ms.float32), ms.Tensor(0.0, ms.float32))
+
+    def above(self, x, limit):
+        return P.Cast()(P.Greater()(x, limit), ms.float32)
+
+    def choose(self, gate, one, zero, x):
+        if gate > 0.5:
+            return one(x)
+        return zero(x)
 
     def float32(self, x):
         return P.Cast()(x, ms.float32)

@@ -19,11 +19,13 @@ from ...core.optimizers import CLIP_EPSILON, OptimizerSpec, is_decayed
 
 
 class Adam:
-    """The state of an optimizer over named parameters; `update` is built into the compiled step."""
+    """The state of an optimizer over the named parameters that it trains; `update` is built into the compiled step, and
+    takes the gradients by all of `params`."""
 
     def __init__(self, params: dict[str, ms.Parameter], spec: OptimizerSpec, fused: bool):
-        self._names, self._spec = list(params), spec
-        self._means, self._squares = _zeros_like(params, "exp_avg"), _zeros_like(params, "exp_avg_sq")
+        trained = {name: p for name, p in params.items() if spec.is_trained(name)}
+        self._names, self._spec = list(trained), spec
+        self._means, self._squares = _zeros_like(trained, "exp_avg"), _zeros_like(trained, "exp_avg_sq")
         self._steps = 0
         self.update = make_update(params, self._means, self._squares, spec, fused)
 
@@ -85,8 +87,11 @@ def make_clip(limit: float | None):
 
 def make_update(params, means, squares, spec: OptimizerSpec, fused: bool):
     """`update(gradients, numbers)`, which changes parameters and moments in place."""
-    decays = [spec.weight_decay if is_decayed(name) else 0.0 for name in params]
-    params = list(params.values())
+    names = [name for name in params if spec.is_trained(name)]
+    places = [place for place, name in enumerate(params) if spec.is_trained(name)]
+    decays = [spec.weight_decay if is_decayed(name) else 0.0 for name in names]
+    factors = [spec.rate_factor(name) for name in names]
+    params = [params[name] for name in names]
     beta1, beta2 = spec.beta1, spec.beta2
     clip = make_clip(spec.max_gradient_norm)
     kernel = P.AdamWeightDecay()
@@ -101,11 +106,11 @@ def make_update(params, means, squares, spec: OptimizerSpec, fused: bool):
         gradients = clip(gradients)
         rate, epsilon, decay_scale = numbers[0], numbers[1], numbers[2]
         for index in range(len(params)):
-            p, m, v, g = params[index], means[index], squares[index], gradients[index]
-            decay = decay_scale * decays[index]
+            p, m, v, g = params[index], means[index], squares[index], gradients[places[index]]
+            decay, own_rate = decay_scale * decays[index], rate * factors[index]
             if fused:
-                kernel(p, m, v, rate, beta1, beta2, epsilon, decay, g)
+                kernel(p, m, v, own_rate, beta1, beta2, epsilon, decay, g)
             else:
-                written_out(p, m, v, rate, epsilon, decay, g)
+                written_out(p, m, v, own_rate, epsilon, decay, g)
 
     return update

@@ -57,8 +57,11 @@ class OneFlowEngine:
         return None  # OneFlow 0.9 does not count it on CUDA either
 
     def to_device(self, batch):
-        """Copies of host arrays as tensors."""
-        return {name: flow.tensor(array, device=self._device) for name, array in batch.items()}
+        """Copies of host arrays as tensors. Gates decide what is computed, so they stay on the host."""
+        return {
+            name: flow.tensor(array, device=flow.device("cpu") if name == "gates" else self._device)
+            for name, array in batch.items()
+        }
 
     def load(self, parameters, trainable: bool):
         """Float32 tensors on the device, copied from host arrays."""
@@ -106,9 +109,13 @@ class OneFlowTrainStep:
 
     def __init__(self, engine, objective, parameters, frozen, optimizer):
         self._engine, self._objective = engine, objective
-        self._params = engine.load(parameters, trainable=True)
+        changing = {name: array for name, array in parameters.items() if optimizer.is_differentiated(name)}
+        fixed = {name: array for name, array in parameters.items() if name not in changing}
+        differentiated = engine.load(changing, trainable=True)
+        self._params = differentiated | engine.load(fixed, trainable=False)
+        self._trained = {name: tensor for name, tensor in differentiated.items() if optimizer.is_trained(name)}
         self._frozen = engine.load(frozen, trainable=False)
-        self._optimizer = Adam(self._params, optimizer)
+        self._optimizer = Adam(differentiated, optimizer)
 
     def run(self, steps, count):
         return OneFlowStepMetrics([self._step(next(steps)) for _ in range(count)])
@@ -125,13 +132,13 @@ class OneFlowTrainStep:
         return summed
 
     def parameters(self):
-        return {name: tensor.detach().numpy().copy() for name, tensor in self._params.items()}
+        return {name: tensor.detach().numpy().copy() for name, tensor in self._trained.items()}
 
     def state(self):
         return self._optimizer.state()
 
     def restore(self, parameters, state):
         with flow.no_grad():
-            for name, tensor in self._params.items():
+            for name, tensor in self._trained.items():
                 tensor.copy_(flow.tensor(np.asarray(parameters[name], np.float32), device=tensor.device))
             self._optimizer.restore(state)

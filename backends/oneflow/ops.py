@@ -16,6 +16,7 @@ import oneflow as flow  # noqa: E402
 import oneflow.nn.functional as F  # noqa: E402
 
 from .activations import gelu  # noqa: E402
+from .recurrent import device_lstm, numpy_lstm  # noqa: E402
 from .rows import layer_norm, log_softmax  # noqa: E402
 
 
@@ -83,10 +84,17 @@ class OneFlowOps:
     def matmul(self, a, b):
         return flow.matmul(a, b)
 
+    def matmul_transposed(self, a, b):
+        return flow._C.matmul(a, b, False, True)
+
     def attention(self, query, key, value, bias, dropout):
         # The transposition belongs into the product: a transposed key is five times slower.
         scores = flow._C.matmul(query, key, False, True, query.shape[-1] ** -0.5) + bias  # (B, A, L, L)
         return flow.matmul(self.dropout(F.softmax(scores, dim=-1), dropout), value)
+
+    def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
+        lstm = numpy_lstm if self._on_cpu else device_lstm
+        return lstm(x, mask, input_weight, hidden_weight, input_bias + hidden_bias)
 
     def layer_norm(self, x, weight, bias, epsilon):
         if self._on_cpu:
@@ -108,6 +116,15 @@ class OneFlowOps:
     def tanh(self, x):
         return 2.0 * flow.sigmoid(2.0 * x) - 1.0
 
+    def exp(self, x):
+        return flow.exp(x)
+
+    def log(self, x):
+        return flow.log(x)
+
+    def sqrt(self, x):
+        return flow.sqrt(x)
+
     def softmax(self, x):
         return F.softmax(x, dim=-1)
 
@@ -116,6 +133,19 @@ class OneFlowOps:
 
     def sum(self, x, axis=None):
         return x.sum() if axis is None else x.sum(dim=axis)
+
+    def argmax(self, x):
+        return flow.argmax(x, dim=-1)
+
+    def one_hot(self, index, depth):
+        return (index.unsqueeze(1) == flow.arange(depth, device=index.device)).float()
+
+    def above(self, x, limit):
+        return (x > limit).float()
+
+    def choose(self, gate, one, zero, x):
+        # The engine keeps gates on the host: to read one does not wait for the device.
+        return one(x) if gate.item() > 0.5 else zero(x)
 
     def float32(self, x):
         return x.float()

@@ -17,7 +17,9 @@ class Adam:
     """Both optimizers: BertAdam is the same update without the bias corrections."""
 
     def __init__(self, params: dict[str, flow.Tensor], spec: OptimizerSpec):
-        self._params, self._spec = params, spec
+        self._differentiated = {name: tensor for name, tensor in params.items() if spec.is_differentiated(name)}
+        self._params = params = {name: tensor for name, tensor in params.items() if spec.is_trained(name)}
+        self._spec = spec
         self._bias_correction = {"adamw": True, "bert_adam": False}[spec.name]
         self._steps = 0
         self._means = {name: flow.zeros_like(tensor) for name, tensor in params.items()}
@@ -28,11 +30,10 @@ class Adam:
         self._operation = builder.Build()
 
     def step(self, learning_rate: float) -> None:
-        """Update the parameters by their gradients, and drop these; a parameter without one is left as it is."""
+        """Update the parameters by their gradients, and drop these; a missing one is 0."""
         spec = self._spec
         self._steps += 1
         constants = {
-            "learning_rate": learning_rate,
             "beta1": spec.beta1,
             "beta2": spec.beta2,
             "epsilon": spec.epsilon,
@@ -45,19 +46,21 @@ class Adam:
         with flow.no_grad():
             scale = self._clip_scale()
             for name, tensor in self._params.items():
-                if tensor.grad is None:
-                    continue
+                if tensor.grad is None:  # a part that this step did not run
+                    tensor.grad = flow.zeros_like(tensor)
                 flow._C.dispatch_adam_update(
                     self._operation,
                     (tensor, tensor.grad, scale, self._means[name], self._squares[name]),
+                    learning_rate=learning_rate * spec.rate_factor(name),
                     weight_decay=spec.weight_decay if is_decayed(name) else 0.0,
                     **constants,
                 )
+            for tensor in self._differentiated.values():
                 tensor.grad = None
 
     def _clip_scale(self):
         """min(1, limit / (norm + epsilon)) as a tensor (1,), so that nobody waits for the norm."""
-        gradients = [tensor.grad for tensor in self._params.values() if tensor.grad is not None]
+        gradients = [tensor.grad for tensor in self._differentiated.values() if tensor.grad is not None]
         limit = self._spec.max_gradient_norm
         if limit is None or not gradients:
             # Times 1.0: after a matrix product OneFlow's scalar CPU loops, `adam_update` among them, run five times slower

@@ -71,12 +71,13 @@ class TorchEngine:
         return torch.cuda.max_memory_allocated(self._device) / 2**20
 
     def to_device(self, batch):
-        """Host arrays as tensors; the copy does not wait on a GPU."""
+        """Host arrays as tensors; the copy does not wait on a GPU. Gates decide what is computed, so they stay."""
         if self._device.type == "cpu":
             return {name: torch.from_numpy(array) for name, array in batch.items()}
+        tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
         return {
-            name: torch.from_numpy(array).pin_memory().to(self._device, non_blocking=True)
-            for name, array in batch.items()
+            name: tensor if name == "gates" else tensor.pin_memory().to(self._device, non_blocking=True)
+            for name, tensor in tensors.items()
         }
 
     def load(self, parameters, trainable: bool):
@@ -136,7 +137,11 @@ class TorchTrainStep:
 
     def __init__(self, engine, objective, parameters, frozen, optimizer):
         self._engine = engine
-        self._params = engine.load(parameters, trainable=True)
+        changing = {name: array for name, array in parameters.items() if optimizer.is_differentiated(name)}
+        fixed = {name: array for name, array in parameters.items() if name not in changing}
+        self._params = engine.load(changing, trainable=True)
+        self._all_params = self._params | engine.load_frozen(fixed)
+        self._trained = {name: tensor for name, tensor in self._params.items() if optimizer.is_trained(name)}
         self._frozen = engine.load_frozen(frozen)
         self._objective = engine.compiled(objective)
         self._optimizer = make_optimizer(self._params, optimizer)
@@ -150,7 +155,7 @@ class TorchTrainStep:
         engine, summed = self._engine, None
         torch.manual_seed(step.seed)
         for micro_batch in step.micro_batches:
-            total, values = self._objective(engine.ops, self._params, self._frozen, engine.to_device(micro_batch))
+            total, values = self._objective(engine.ops, self._all_params, self._frozen, engine.to_device(micro_batch))
             (total if self._scaler is None else self._scaler.scale(total)).backward()
             values = values.detach()
             summed = values if summed is None else summed + values
@@ -158,7 +163,7 @@ class TorchTrainStep:
         return summed
 
     def parameters(self):
-        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._params.items()}
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._trained.items()}
 
     def state(self):
         state = self._optimizer.state()
@@ -168,7 +173,7 @@ class TorchTrainStep:
 
     def restore(self, parameters, state):
         with torch.no_grad():
-            for name, tensor in self._params.items():
+            for name, tensor in self._trained.items():
                 tensor.copy_(torch.from_numpy(parameters[name]))
         if self._scaler is not None:
             self._scaler.load_state_dict({**self._scaler.state_dict(), "scale": float(state["loss_scale"])})

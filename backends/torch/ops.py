@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+# Added to a gate before its sigmoid, which is then 0, in float16 as well.
+CLOSED = -10000.0
+
 
 class TorchOps:
     """Primitives on one device, in `dtype`.
@@ -47,8 +50,31 @@ class TorchOps:
     def matmul(self, a, b):
         return torch.matmul(a, b)
 
+    def matmul_transposed(self, a, b):
+        return torch.matmul(a, b.transpose(-1, -2))
+
     def attention(self, query, key, value, bias, dropout):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype), dropout_p=dropout)
+
+    def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
+        # The lengths never leave the device, and nothing is packed, which halves the speed on a CPU: a column of x that
+        # is 1 at padding shuts the input gate there, so that the backward direction, which meets the padding first,
+        # comes out of it with a state of exactly zero. The forward direction is read off at the last real place.
+        hidden, rows = hidden_weight.shape[-1], x.shape[0]
+        steps = torch.cat([x.transpose(0, 1), 1.0 - mask.t().unsqueeze(2)], dim=2).to(self.dtype)  # (L, B, D + 1)
+        shut = input_weight.new_zeros(4 * hidden, 1)
+        shut[:hidden] = CLOSED
+        weights = []
+        for direction in range(2):
+            weights += [torch.cat([input_weight[direction], shut], dim=1), hidden_weight[direction]]
+            weights += [input_bias[direction], hidden_bias[direction]]
+        state = steps.new_zeros(2, rows, hidden)
+        weights = [weight.to(self.dtype) for weight in weights]
+        training = torch.is_grad_enabled()
+        states, ends, _ = torch._VF.lstm(steps, (state, state), weights, True, 1, 0.0, training, True, False)
+        last = (mask.sum(dim=1).long() - 1).clamp(min=0)  # a row of padding only is zero at place 0 as well
+        forward = states[:, :, :hidden].gather(0, last[None, :, None].expand(1, rows, hidden))[0]
+        return torch.cat([forward, ends[1]], dim=1)
 
     def layer_norm(self, x, weight, bias, epsilon):
         x = x.to(self.dtype)
@@ -69,6 +95,15 @@ class TorchOps:
     def tanh(self, x):
         return torch.tanh(x)
 
+    def exp(self, x):
+        return torch.exp(x)
+
+    def log(self, x):
+        return torch.log(x)
+
+    def sqrt(self, x):
+        return torch.sqrt(x)
+
     def softmax(self, x):
         return F.softmax(x, dim=-1)
 
@@ -77,6 +112,19 @@ class TorchOps:
 
     def sum(self, x, axis=None):
         return x.sum() if axis is None else x.sum(dim=axis)
+
+    def argmax(self, x):
+        return x.argmax(dim=-1)
+
+    def one_hot(self, index, depth):
+        return (index.unsqueeze(1) == torch.arange(depth, device=index.device)).float()
+
+    def above(self, x, limit):
+        return (x > limit).float()
+
+    def choose(self, gate, one, zero, x):
+        # The engine keeps gates on the host: to read one does not wait for the device.
+        return one(x) if gate.item() > 0.5 else zero(x)
 
     def float32(self, x):
         return x.float()

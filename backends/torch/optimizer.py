@@ -16,29 +16,37 @@ class _ClippedOptimizer:
     """Clips, steps and saves; a subclass gives the torch optimizer."""
 
     def __init__(self, params, spec):
-        self._params, self._spec = params, spec
-        groups = [
-            {"params": [p for n, p in params.items() if is_decayed(n)], "weight_decay": spec.weight_decay},
-            {"params": [p for n, p in params.items() if not is_decayed(n)], "weight_decay": 0.0},
-        ]
-        self._inner = self._make(groups)
+        self._differentiated = [p for name, p in params.items() if spec.is_differentiated(name)]
+        self._params = {name: p for name, p in params.items() if spec.is_trained(name)}
+        self._spec = spec
+        groups: dict[tuple[float, float], list] = {}
+        for name, p in self._params.items():
+            decay = spec.weight_decay if is_decayed(name) else 0.0
+            groups.setdefault((decay, spec.rate_factor(name)), []).append(p)
+        self._inner = self._make(
+            [{"params": p, "weight_decay": decay, "rate_factor": factor} for (decay, factor), p in groups.items()]
+        )
 
     def step(self, learning_rate, scaler):
         if scaler is not None:
             scaler.unscale_(self._inner)
+        for p in self._params.values():
+            if p.grad is None:  # a part that this step did not run: its moments still decay, as on every backend
+                p.grad = torch.zeros_like(p)
         if self._spec.max_gradient_norm is not None:
             self._clip(self._spec.max_gradient_norm)
         for group in self._inner.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["rate_factor"]
         if scaler is None:
             self._inner.step()
         else:
             scaler.step(self._inner)
             scaler.update()
-        self._inner.zero_grad(set_to_none=True)
+        for p in self._differentiated:
+            p.grad = None
 
     def _clip(self, limit):
-        gradients = [p.grad for p in self._params.values() if p.grad is not None]
+        gradients = [p.grad for p in self._differentiated if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         torch._foreach_mul_(gradients, torch.clamp(limit / (norm + CLIP_EPSILON), max=1.0))
 
@@ -83,9 +91,7 @@ class _BertAdam(torch.optim.Optimizer):
     def step(self):
         spec = self._spec
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if not params:
-                continue
+            params = group["params"]
             gradients = [p.grad for p in params]
             for p in params:
                 if not self.state[p]:

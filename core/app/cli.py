@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from datetime import datetime
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +17,9 @@ from ...backends.registry import BACKENDS, default_backend, interpreter
 from ..engine import EngineOptions
 from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..recipe import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe
+from .data_commands import data_app
+from .options import BackendOption, DeviceOption, Precision, PrecisionOption
+from .options import hand_over as _hand_over
 from .progress import make_console
 from .worker import STANDARD_INPUT
 
@@ -30,21 +31,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = make_console()
+app.add_typer(data_app, name="data")
 _UsageError = typer.BadParameter.__base__
 """Base of what the parsing of arguments raises; typer exports only this one of them."""
 
-
-class Precision(str, Enum):
-    """What the model computes in."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-BackendOption = Annotated[str | None, typer.Option("--backend", help=f"{', '.join(BACKENDS)}; default: the first here.")]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, npu, ascend; default: the backend's best.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="What the model computes in.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 LengthOption = Annotated[int | None, typer.Option(min=4, help="Cut texts to this many tokens; default: as trained.")]
 
@@ -273,12 +263,3 @@ def _recipe(name: str, text: str | None, overrides: list[str]) -> Recipe:
         return parse_recipe(json.loads(text), STANDARD_INPUT, overrides)
     except ValueError as error:
         raise CrossdistilError(f"{STANDARD_INPUT}: not a recipe in JSON: {error}") from error
-
-
-def _hand_over(backend: str, text: str | None = None) -> None:
-    """If another interpreter has the backend, run this very command there and end with its exit code."""
-    python = interpreter(backend)
-    if python == Path(sys.executable):
-        return
-    worker = subprocess.run([str(python), "-m", "crossdistil", *sys.argv[1:]], input=text, text=True)
-    raise typer.Exit(worker.returncode)

@@ -19,8 +19,9 @@ from ..data.tasks import GLUE_TASKS, check_texts, glue_task, resolve_task
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..engine import EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
-from ..job import EVALUATION_BATCH, fit_problems, load_data, logits_function, teacher_problems
-from ..recipe import TaskSection
+from ..fit import fit_problems, teacher_problems
+from ..sections import TaskSection
+from ..task_data import EVALUATION_BATCH, load_data, logits_function
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def evaluate(
 def _length(model: Model, given: int | None) -> int:
     """To how many tokens texts are cut: as told, else as in training, else 128."""
     trained = int(model.about.get("task", {}).get("max_length", 128))
-    return given or min(trained, model.config.max_position_embeddings)
+    return given or min(trained, getattr(model.config, "max_position_embeddings", trained))
 
 
 def predict(

@@ -13,17 +13,21 @@ import numpy as np
 from rich.console import Console
 
 from ...backends.registry import load_engine
-from ..checkpoint import Model, save_model
-from ..engine import Engine, EngineOptions
-from ..errors import CrossdistilError
+from ..checkpoint import save_model
+from ..engine import Engine, EngineOptions, Parameters
+from ..errors import CrossdistilError, TrainingError
 from ..files import write_arrays
-from ..job import Job, logits_function, prepare, with_about
-from ..models.bert import make_forward
-from ..optimizers import OptimizerSpec
+from ..job import Job, prepare, with_about
+from ..models.theseus import predecessor_tensors
 from ..recipe import Recipe
-from ..runs import PROBE, RunFolder
-from ..training import Outcome, Trainer
+from ..runs import RunFolder, State
+from ..stages import Stage
+from ..task_data import logits_function
+from ..training import Outcome, Plan, Trainer
+from .announce import announce, metrics_text
+from .probe import write_probe
 from .progress import TrainingProgress
+from .teaching import Teaching
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,13 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
     recipe, the data, a model, the backend or the folder is not in order."""
     engine = load_engine(options.backend, options.engine)
     job = prepare(recipe, source, engine.static_shapes)
-    _announce(job, engine, console)
+    announce(job, engine, console)
     identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}
     run = RunFolder(options.out, recipe, identity, options.resume)
     try:
         if run.complete:
             raise CrossdistilError(f"{options.out}: the run is complete; there is nothing to resume")
-        return _train(job, engine, run, options, console)
+        return _Run(job, engine, run, options, console).train()
     except BaseException:
         run.discard_if_new()
         raise
@@ -57,118 +61,142 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
         run.close()
 
 
-def _train(job: Job, engine: Engine, run: RunFolder, options: RunOptions, console: Console) -> dict[str, Any]:
-    stage, started = job.recipe.stages[0], time.perf_counter()
-    frozen = job.teacher.parameters if job.teacher is not None and job.objective.needs_teacher else {}
-    if options.probe:
-        _write_probe(job, engine, frozen, run.path)
-    teacher = _teacher_result(job, engine, console)
-    student_logits = logits_function(job.student_config)
-    train = stage.train
-    step = engine.train_step(
-        job.objective.function,
-        job.student.parameters,
-        frozen,
-        OptimizerSpec(
-            train.optimizer, train.beta1, train.beta2, train.epsilon, train.weight_decay, train.max_gradient_norm
-        ),
-    )
+class _Run:
+    """The stages of a job, one after the other."""
 
-    def evaluate(parameters: dict[str, np.ndarray]) -> dict[str, float]:
-        return job.data.score("dev", engine.infer(student_logits, parameters))[0]
+    def __init__(self, job: Job, engine: Engine, run: RunFolder, options: RunOptions, console: Console):
+        self._job, self._engine, self._run, self._console = job, engine, run, console
+        self._probe = options.probe
+        self._teaching = Teaching(job, engine, console)
 
-    with TrainingProgress(f"{engine.name} {stage.name}", console) as progress:
-        outcome = Trainer(train, job.recipe.seed, job.batches, job.objective, step, evaluate, run, progress).run()
-    metrics, logits = job.data.final_metrics(engine.infer(student_logits, outcome.parameters))
-    student = with_about(job.student, outcome.parameters, _about(job, engine, metrics, outcome))
-    save_model(student, run.path / "student", job.data.tokenizer)
-    if options.probe:
-        write_arrays(run.path / "predictions.safetensors", {"logits": logits})
-    result = {
-        **{"backend": engine.name, "device": engine.device, "precision": engine.precision},
-        "versions": {"python": sys.version.split()[0], "numpy": np.__version__, **engine.versions()},
-        "seed": job.recipe.seed,
-        "steps": outcome.steps,
-        "epochs": outcome.steps / job.batches.steps_per_epoch,
-        "wall_seconds": round(time.perf_counter() - started, 3),
-        "training_seconds": round(outcome.seconds, 3),
-        "tokens_per_second": round(outcome.tokens / max(outcome.seconds, 1e-9), 1),
-        "peak_memory_mb": round(engine.peak_memory_mb() or _peak_process_memory_mb(), 1),
-        "method": job.recipe.method,
-        "task": job.data.spec.name,
-        "recipe_digest": job.recipe.digest(),
-        "student": {"metrics": metrics, "parameters": student.parameter_count, "kept_step": outcome.kept_step},
-    }
-    if teacher is not None:
-        result["teacher"] = teacher
-    run.write_result(result)
-    return result
+    def train(self) -> dict[str, Any]:
+        job, started = self._job, time.perf_counter()
+        teachers = self._teacher_results()
+        state = self._run.load_state()
+        self._run.rewind_metrics(0 if state is None else state.step)
+        parameters: Parameters = {**job.student.parameters, **job.projections}
+        outcomes: list[Outcome] = []
+        stages = []
+        for index in range(len(job.recipe.stages)):
+            first = sum(outcome.steps for outcome in outcomes)
+            done = state is not None and state.notes["stage"] > index
+            stage = self._teaching.stage(index, done)
+            stages.append(stage)
+            if done:
+                outcomes.append(_past(stage, state))
+                continue
+            here = state if state is not None and state.notes["stage"] == index else None
+            outcomes.append(self._stage(stage, first, parameters, here, _past_notes(outcomes)))
+            parameters = outcomes[-1].parameters
+        return self._finish(stages, outcomes, teachers, started)
+
+    def _stage(
+        self, stage: Stage, first: int, parameters: Parameters, state: State | None, past: list[dict[str, Any]]
+    ) -> Outcome:
+        job, engine = self._job, self._engine
+        try:
+            parameters = {**parameters, **stage.new_projections(parameters, job.recipe.seed)}
+        except ValueError as error:
+            raise CrossdistilError(f"student.init.from: stage '{stage.name}': {error}") from error
+        frozen = self._teaching.frozen(stage)
+        held = dict(parameters)
+        if stage.objective.replacement is not None:
+            predecessor = job.teachers[job.context.teacher(None)]
+            held |= predecessor_tensors(predecessor.parameters)
+        if self._probe and stage.index == 0 and state is None:
+            write_probe(stage, engine, held, frozen, self._run.path)
+        step = engine.train_step(stage.objective.function, held, frozen, stage.optimizer(held))
+        student_logits = logits_function(stage.config)
+
+        def evaluate(trained: Parameters) -> dict[str, float]:
+            own = {name: trained[name] for name in job.student.parameters}
+            return job.data.score("dev", engine.infer(student_logits, own))[0]
+
+        can_evaluate = stage.evaluated and "dev" in job.data.examples
+        with TrainingProgress(f"{engine.name} {stage.name}", self._console) as progress:
+            trainer = Trainer(
+                stage, job.recipe.seed, first, parameters, step, evaluate if can_evaluate else None, self._run, progress
+            )
+            trainer.remember(past)
+            return trainer.run(state)
+
+    def _finish(
+        self, stages: list[Stage], outcomes: list[Outcome], teachers: dict[str, dict[str, Any]], started: float
+    ) -> dict[str, Any]:
+        job, engine, last = self._job, self._engine, outcomes[-1]
+        infer = engine.infer(logits_function(stages[-1].config), self._student_of(last.parameters))
+        metrics, logits = job.data.final_metrics(infer)
+        student = with_about(job.student, last.parameters, self._about(metrics, last))
+        projections = {name: array for name, array in last.parameters.items() if name not in job.student.parameters}
+        save_model(student, self._run.path / "student", job.data.tokenizer, projections)
+        if self._probe and logits is not None:
+            write_arrays(self._run.path / "predictions.safetensors", {"logits": logits})
+        seconds, tokens = (sum(getattr(outcome, key) for outcome in outcomes) for key in ("seconds", "tokens"))
+        epochs = [outcome.steps / stage.batches.steps_per_epoch for stage, outcome in zip(stages, outcomes)]
+        result = {
+            **{"backend": engine.name, "device": engine.device, "precision": engine.precision},
+            "versions": {"python": sys.version.split()[0], "numpy": np.__version__, **engine.versions()},
+            "seed": job.recipe.seed,
+            "steps": sum(outcome.steps for outcome in outcomes),
+            "epochs": sum(epochs),
+            "wall_seconds": round(time.perf_counter() - started, 3),
+            "training_seconds": round(seconds, 3),
+            "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
+            "peak_memory_mb": round(engine.peak_memory_mb() or _peak_process_memory_mb(), 1),
+            "method": job.recipe.method,
+            "task": job.data.spec.name,
+            "recipe_digest": job.recipe.digest(),
+            "stages": [
+                {"name": stage.name, "steps": outcome.steps, "epochs": count, "seconds": round(outcome.seconds, 3)}
+                for stage, outcome, count in zip(stages, outcomes, epochs)
+            ],
+            "student": {"metrics": metrics, "parameters": student.parameter_count, "kept_step": last.kept_step},
+        }
+        if len(teachers) == 1:
+            result["teacher"] = next(iter(teachers.values()))
+        elif teachers:
+            result["teachers"] = teachers
+        self._run.write_result(result)
+        return result
+
+    def _student_of(self, parameters: Parameters) -> Parameters:
+        return {name: parameters[name] for name in self._job.student.parameters}
+
+    def _teacher_results(self) -> dict[str, dict[str, Any]]:
+        """The teachers' own scores, measured before the first step: a wrong teacher is seen at once."""
+        results = {}
+        for name, teacher in self._job.teachers.items():
+            infer = self._engine.infer(logits_function(teacher.config), teacher.parameters)
+            metrics, _ = self._job.teacher_data[name].final_metrics(infer)
+            if metrics:
+                self._console.print(f"{self._engine.name} {name}: dev {metrics_text(metrics)}")
+            results[name] = {"metrics": metrics, "parameters": teacher.parameter_count}
+        return results
+
+    def _about(self, metrics: dict[str, float], outcome: Outcome) -> dict[str, Any]:
+        recipe = self._job.recipe
+        return {
+            # Without the folder of the data: the model travels, the data does not.
+            "task": recipe.task.model_dump(mode="json", exclude={"data"}, exclude_none=True),
+            "method": recipe.method,
+            "recipe_digest": recipe.digest(),
+            "backend": self._engine.name,
+            "step": outcome.kept_step,
+            "dev": metrics,
+        }
 
 
-def _teacher_result(job: Job, engine: Engine, console: Console) -> dict[str, Any] | None:
-    """The teacher's own score, measured before the first step: a wrong teacher is seen at once."""
-    if job.teacher is None:
-        return None
-    metrics, _ = job.data.final_metrics(engine.infer(logits_function(job.teacher.config), job.teacher.parameters))
-    console.print(f"{engine.name} teacher: dev {_metrics_text(metrics)}")
-    return {"metrics": metrics, "parameters": job.teacher.parameter_count}
+def _past_notes(outcomes: list[Outcome]) -> list[dict[str, Any]]:
+    return [{"steps": outcome.steps, "tokens": outcome.tokens, "seconds": outcome.seconds} for outcome in outcomes]
 
 
-def _about(job: Job, engine: Engine, metrics: dict[str, float], outcome: Outcome) -> dict[str, Any]:
-    return {
-        # Without the folder of the data: the model travels, the data does not.
-        "task": job.recipe.task.model_dump(mode="json", exclude={"data"}, exclude_none=True),
-        "method": job.recipe.method,
-        "recipe_digest": job.recipe.digest(),
-        "backend": engine.name,
-        "step": outcome.kept_step,
-        "dev": metrics,
-    }
-
-
-def _write_probe(job: Job, engine: Engine, frozen: dict[str, np.ndarray], folder: Path) -> None:
-    """The first batch through the untrained student: hidden states and logits, then values and gradients of the loss."""
-    batch = job.objective.prepare(next(job.batches.epoch(0)))[0]
-    forward = make_forward(job.student_config.without_dropout())
-
-    def states(ops, parameters, inputs):
-        outputs = forward(ops, parameters, inputs)
-        return [outputs["logits"], *outputs["hidden"]]
-
-    logits, *hidden = engine.infer(states, job.student.parameters)(batch)
-    values, gradients = engine.gradients(job.objective.function, job.student.parameters, frozen, batch)
-    arrays = {"logits": logits, "mask": batch["attention_mask"], "values": values}
-    arrays |= {f"hidden/{index}": state for index, state in enumerate(hidden)}
-    arrays |= {f"gradient/{name}": gradient for name, gradient in gradients.items()}
-    write_arrays(folder / PROBE, arrays)
-
-
-def _announce(job: Job, engine: Engine, console: Console) -> None:
-    train, plan_steps = job.recipe.stages[0].train, job.batches.steps_per_epoch
-    length = f"{train.steps} steps" if train.steps else f"{train.epochs:g} epochs of {plan_steps} steps"
-    lines = [
-        f"{job.recipe.method} on {job.data.spec.name}: {len(job.data.examples['train'].texts):,} train and "
-        f"{len(job.data.examples['dev'].texts):,} dev examples, {length}, batch {train.batch_size}",
-        f"student: {_model_text(job.student)}",
-    ]
-    if job.teacher is not None:
-        lines.append(f"teacher: {_model_text(job.teacher)} from {job.teacher.source}")
-    if job.recipe.student.init.layers is not None:
-        lines.append(f"student layers start as source layers {list(job.recipe.student.init.layers)}")
-    if job.student.new:
-        lines.append(f"drawn anew: {', '.join(job.student.new) if len(job.student.new) <= 4 else 'all weights'}")
-    lines.append(f"backend: {engine.name} on {engine.device}, {engine.precision}")
-    for line in lines:
-        console.print(line)
-
-
-def _model_text(model: Model) -> str:
-    config = model.config
-    return f"{config.num_hidden_layers} layers x {config.hidden_size}, {model.parameter_count / 1e6:.1f}M parameters"
-
-
-def _metrics_text(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+def _past(stage: Stage, state: State) -> Outcome:
+    """A stage that a resumed run finished before; its weights are in the state of the stage that follows it."""
+    notes = state.notes["past"][stage.index]
+    steps = Plan.of(stage.section.train, stage.batches.steps_per_epoch).total
+    if notes["steps"] != steps:
+        raise TrainingError(f"stage '{stage.name}': the saved state is of a run of {notes['steps']} steps, not {steps}")
+    return Outcome({}, state.step, steps, notes["tokens"], notes["seconds"])
 
 
 def _peak_process_memory_mb() -> float:

@@ -6,16 +6,20 @@ graph mode compiles once per bucket. Rows of similar length are batched together
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from ..errors import DataError
-from .tokenize import TokenTable
+from .token_table import TokenTable
 
 Batch = dict[str, np.ndarray]
 """input_ids, token_type_ids (batch, length) int32; attention_mask (batch, length) float32, 1 = token; labels (batch,)
-int32 or float32; example_mask (batch,) float32, 0 = a row that only fills the batch up."""
+int32 or float32; example_mask (batch,) float32, 0 = a row that only fills the batch up; label_mask (batch,) float32, 1 = has a label. Of a table that keeps pairs
+apart: second_ids and second_mask, like input_ids and attention_mask, in place of token_type_ids."""
+
+MoreArrays = Callable[[np.ndarray, int], Batch]
+"""`f(rows, length)`: arrays of the rows (batch,) of a table, padded to `length`; the row -1 only fills."""
 
 DEFAULT_BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _POOL = 50  # batches sorted by length together: most of the saving of a full sort, and still a random order
@@ -35,7 +39,8 @@ def length_buckets(max_length: int, static_shapes: bool, chosen: Sequence[int] |
 
 def real_tokens(batch: Batch) -> int:
     """Tokens of real examples, padding and fill rows not counted."""
-    return int(batch["example_mask"] @ batch["attention_mask"].sum(axis=1))
+    masks = [batch[name] for name in ("attention_mask", "second_mask") if name in batch]
+    return int(batch["example_mask"] @ sum(mask.sum(axis=1) for mask in masks))
 
 
 class TrainBatches:
@@ -52,20 +57,33 @@ class TrainBatches:
         batch_size: int,
         accumulation: int,
         buckets: Sequence[int],
-        seed: int,
+        seed: int | Sequence[int],
+        label_mask: np.ndarray | None = None,
     ):
         if batch_size < 1 or accumulation < 1 or batch_size % accumulation:
             raise DataError(f"batch_size {batch_size} cannot be cut into {accumulation} equal micro-batches")
-        self._rows = _Rows(tokens, labels, buckets)
+        self._rows = _Rows(tokens, labels, buckets, label_mask)
         self._lengths = np.asarray(tokens.lengths)
-        self._batch_size, self._micro_size, self._seed = batch_size, batch_size // accumulation, seed
+        self._batch_size, self._micro_size = batch_size, batch_size // accumulation
+        self._seed = [seed] if isinstance(seed, int) else list(seed)
+        self._more: MoreArrays | None = None
         self.steps_per_epoch = -(-len(self._lengths) // batch_size)
+
+    def attach(self, more: MoreArrays) -> None:
+        """Add what `more(rows, length)` gives to every batch."""
+        self._more = more
+
+    def _batch(self, rows: np.ndarray) -> Batch:
+        batch = self._rows.batch(rows)
+        if self._more is not None:
+            batch |= self._more(rows, batch["input_ids"].shape[1])
+        return batch
 
     def epoch(self, number: int, start_step: int = 0) -> Iterator[list[Batch]]:
         """The micro-batches of each optimizer step of epoch `number`, from `start_step` on (to resume)."""
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(f"start_step {start_step} is not in 0 to {self.steps_per_epoch}")
-        generator = np.random.default_rng([self._seed, number])
+        generator = np.random.default_rng([*self._seed, number])
         shuffled = generator.permutation(len(self._lengths))
         pool = np.arange(len(shuffled)) // (_POOL * self._batch_size)
         # The incomplete step is a pool of its own: sorted with others, it would get the longest examples each time.
@@ -73,7 +91,7 @@ class TrainBatches:
         rows = np.full(self.steps_per_epoch * self._batch_size, _FILL, dtype=np.int64)
         rows[: len(shuffled)] = shuffled[np.lexsort((self._lengths[shuffled], pool))]
         steps = generator.permutation(rows.reshape(self.steps_per_epoch, -1, self._micro_size))
-        return ([self._rows.batch(micro) for micro in step] for step in steps[start_step:])
+        return ([self._batch(micro) for micro in step] for step in steps[start_step:])
 
 
 def evaluation_batches(
@@ -95,7 +113,9 @@ def evaluation_batches(
 class _Rows:
     """Makes a batch of any rows of a table; the row `_FILL` is one that only fills."""
 
-    def __init__(self, tokens: TokenTable, labels: np.ndarray | None, buckets: Sequence[int]):
+    def __init__(
+        self, tokens: TokenTable, labels: np.ndarray | None, buckets: Sequence[int], label_mask: np.ndarray | None = None
+    ):
         lengths = np.asarray(tokens.lengths)
         self._buckets = np.array(sorted(set(buckets)))
         if not len(lengths):
@@ -107,26 +127,52 @@ class _Rows:
         # Plain arrays: indexing a np.memmap costs several times as much. The appended row, whose index is -1, is the
         # fill row: the table's first token, a [CLS], so that attention over it is not a softmax over nothing.
         self._ids = np.asarray(tokens.ids)
+        fill = min(1, len(self._ids))  # a table of words may have none at all
         self._starts = np.append(np.asarray(tokens.offsets[:-1]), 0)
-        self._lengths = np.append(lengths, 1)
-        self._first_lengths = np.append(np.asarray(tokens.first_lengths), 1)
+        self._row_lengths = np.append(np.diff(tokens.offsets), fill)
+        self._first_lengths = np.append(np.asarray(tokens.first_lengths), fill)
+        self._apart = tokens.apart
         labels = np.zeros(len(lengths), dtype=np.int32) if labels is None else np.asarray(labels)
-        self._labels = np.append(labels, labels.dtype.type(0))
+        fill_label = np.zeros((1, *labels.shape[1:]), labels.dtype)
+        self._labels = np.concatenate([labels, fill_label])
+        known = np.ones(len(lengths)) if label_mask is None else np.asarray(label_mask)
+        self._label_mask = np.append(known, 0).astype(np.float32)
         self._pad_id = tokens.pad_id
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The batch of these `rows` (batch,) of the table."""
-        lengths = self._lengths[rows][:, None]  # (batch, 1)
-        length = self._buckets[np.searchsorted(self._buckets, lengths.max())]
-        positions = np.arange(length)  # (length,)
-        is_token = positions < lengths  # (batch, length)
-        input_ids = np.full(is_token.shape, self._pad_id, dtype=np.int32)
-        input_ids[is_token] = self._ids[(self._starts[rows][:, None] + positions)[is_token]]
-        is_second = is_token & (positions >= self._first_lengths[rows][:, None])
+        starts, lengths, first_lengths = self._starts[rows], self._row_lengths[rows], self._first_lengths[rows]
+        example_mask = (rows != _FILL).astype(np.float32)
+        common = {"labels": self._labels[rows], "example_mask": example_mask}
+        common["label_mask"] = example_mask * self._label_mask[rows]
+        if self._apart:
+            second_lengths = lengths - first_lengths
+            length = self._bucket(max(first_lengths.max(), second_lengths.max()))
+            input_ids, is_first = self._padded(starts, first_lengths, length)
+            second_ids, is_second = self._padded(starts + first_lengths, second_lengths, length)
+            return {
+                "input_ids": input_ids,
+                "attention_mask": is_first.astype(np.float32),
+                "second_ids": second_ids,
+                "second_mask": is_second.astype(np.float32),
+                **common,
+            }
+        input_ids, is_token = self._padded(starts, lengths, self._bucket(lengths.max()))
+        is_second = is_token & (np.arange(is_token.shape[1]) >= first_lengths[:, None])
         return {
             "input_ids": input_ids,
             "token_type_ids": is_second.astype(np.int32),
             "attention_mask": is_token.astype(np.float32),
-            "labels": self._labels[rows],
-            "example_mask": (rows != _FILL).astype(np.float32),
+            **common,
         }
+
+    def _bucket(self, length: int) -> int:
+        return self._buckets[np.searchsorted(self._buckets, length)]
+
+    def _padded(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids (batch, length) of sequences, padded, and which of them are tokens."""
+        positions = np.arange(length)  # (length,)
+        is_token = positions < lengths[:, None]  # (batch, length)
+        ids = np.full(is_token.shape, self._pad_id, dtype=np.int32)
+        ids[is_token] = self._ids[(starts[:, None] + positions)[is_token]]
+        return ids, is_token

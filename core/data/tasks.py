@@ -43,6 +43,7 @@ class TaskSpec:
     splits: dict[str, str] = field(default_factory=lambda: dict(_SPLITS))  # split -> file name
     header: tuple[str, ...] | None = None  # column names where files have no header line (all but the test splits)
     names: tuple[str, ...] | None = None  # what the classes mean, where the file only has numbers
+    raw: bool = False  # raw text: nothing to predict
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -83,6 +84,7 @@ class Examples:
     labels: np.ndarray | None  # (examples,) int32 class index or float32 score; None: the file has no labels
     source: Path
     line_numbers: np.ndarray  # (examples,) int64
+    label_mask: np.ndarray | None = None  # (examples,) float32, 0 where the label means nothing; None: all are labels
 
 
 class TaskSection(Protocol):
@@ -110,6 +112,8 @@ def resolve_task(section: TaskSection) -> TaskSpec:
 
     Names of GLUE tasks are matched without case and hyphen. Raises DataError, which names the recipe key.
     """
+    if section.kind == "text":
+        return TaskSpec(section.name, "", None, "", None, (), {}, raw=True)
     official = glue_task(section.name)
     if official is None:
         spec = _plain_task(section)

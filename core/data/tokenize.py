@@ -1,7 +1,7 @@
 """Texts to token ids, once: BERT WordPiece by the `tokenizers` library, kept in a memory-mapped cache.
 
 Every row is `[CLS] text [SEP]` or `[CLS] text [SEP] pair [SEP]`, cut longest first to `max_length`: what
-`transformers.BertTokenizerFast` gives, without needing transformers.
+`transformers.BertTokenizerFast` gives, without needing transformers. A folder's tokenizer may also be one of whole words.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,29 +24,18 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from ..errors import CheckpointError, DataError
 from .tables import folder_contents
 from .tasks import Examples
+from .token_table import TokenTable
+from .words import WordTokenizer
 
 _REQUIRED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _CHUNK = 4096  # texts encoded at once: enough for the library's threads, small enough for memory
 _ARRAYS = ("ids", "offsets", "first_lengths")
 
 
-@dataclass(frozen=True)
-class TokenTable:
-    """The tokens of row i are `ids[offsets[i]:offsets[i + 1]]`; the first `first_lengths[i]` of them have type 0."""
-
-    ids: np.ndarray  # (tokens,) int32
-    offsets: np.ndarray  # (rows + 1,) int64
-    first_lengths: np.ndarray  # (rows,) int32
-    pad_id: int = 0
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each row, special tokens included: (rows,) int64."""
-        return np.diff(self.offsets)
-
-
 class Tokenizer:
     """A WordPiece tokenizer that always adds [CLS] and [SEP] and never pads. `library` is the object it wraps."""
+
+    is_words = False
 
     def __init__(self, library: tokenizers.Tokenizer, source: Path, model_max_length: int | None = None):
         vocabulary = library.get_vocab(with_added_tokens=True)
@@ -121,10 +109,10 @@ class Tokenizer:
         _write(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: Path) -> Tokenizer | WordTokenizer:
     """Load tokenizer.json, or else vocab.txt with tokenizer_config.json's casing (lower case where nothing is said).
 
-    Raises CheckpointError for files that are missing, damaged or not WordPiece.
+    Raises CheckpointError for files that are missing, damaged or neither WordPiece nor whole words (WordLevel).
     """
     folder = Path(folder)
     config_path, json_path, vocab_path = (
@@ -139,8 +127,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             library = tokenizers.Tokenizer.from_file(str(json_path))
         except Exception as error:  # the library raises nothing narrower
             raise CheckpointError(f"{json_path}: not a tokenizer file: {error}") from None
+        if isinstance(library.model, models.WordLevel):
+            return WordTokenizer(library, json_path)
         if not isinstance(library.model, models.WordPiece):
-            raise CheckpointError(f"{json_path}: a {type(library.model).__name__} tokenizer, expected WordPiece")
+            raise CheckpointError(
+                f"{json_path}: a {type(library.model).__name__} tokenizer, expected WordPiece or WordLevel"
+            )
         return Tokenizer(library, json_path, model_max_length)
     if vocab_path.is_file():
         return Tokenizer(_from_vocabulary(vocab_path, config), vocab_path, model_max_length)
@@ -201,7 +193,7 @@ def default_cache_folder() -> Path:
 
 
 def tokenized(
-    examples: Examples, tokenizer: Tokenizer, max_length: int, cache_folder: Path | None = None
+    examples: Examples, tokenizer: Tokenizer | WordTokenizer, max_length: int, cache_folder: Path | None = None
 ) -> TokenTable:
     """The token table of `examples`, from the cache (`default_cache_folder()` unless given) or encoded and put there.
 
@@ -209,7 +201,8 @@ def tokenized(
     """
     root = Path(cache_folder or default_cache_folder()) / "tokens"
     folder = root / _cache_key(examples, tokenizer, max_length)
-    table = _load_table(folder, tokenizer.pad_id)
+    apart = isinstance(tokenizer, WordTokenizer) and examples.pairs is not None
+    table = _load_table(folder, tokenizer.pad_id, apart)
     if table is not None:
         return table
     table = tokenizer.encode_pairs(examples.texts, examples.pairs, max_length)
@@ -218,14 +211,14 @@ def tokenized(
         _store_table(folder, table)
     except OSError as error:  # no reason to stop, and none to complain where another process was faster
         problem = error
-    stored = _load_table(folder, tokenizer.pad_id)
+    stored = _load_table(folder, tokenizer.pad_id, apart)
     if stored is None:
         logging.getLogger(__name__).warning("%s: the tokens could not be cached: %s", folder, problem)
         return table
     return stored
 
 
-def _cache_key(examples: Examples, tokenizer: Tokenizer, max_length: int) -> str:
+def _cache_key(examples: Examples, tokenizer: Tokenizer | WordTokenizer, max_length: int) -> str:
     described = f"1 {tokenizers.__version__} {tokenizer.fingerprint} {max_length}"  # 1: the layout of an entry
     key = hashlib.sha256(described.encode())
     for texts in (examples.texts, examples.pairs or []):
@@ -239,12 +232,12 @@ def _checksum(folder: Path) -> str:
     return "\n".join(hashlib.sha256((folder / f"{name}.npy").read_bytes()).hexdigest() for name in _ARRAYS)
 
 
-def _load_table(folder: Path, pad_id: int) -> TokenTable | None:
+def _load_table(folder: Path, pad_id: int, apart: bool) -> TokenTable | None:
     """The entry, memory-mapped, or None where there is none or not the one that was written."""
     try:
         if (folder / "sha256").read_text(encoding="ascii") != _checksum(folder):
             return None
-        return TokenTable(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS), pad_id)
+        return TokenTable(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS), pad_id, apart)
     except (OSError, ValueError):
         return None
 

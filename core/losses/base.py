@@ -1,4 +1,4 @@
-"""What a loss term is: validated options, what it needs, and a function over `Ops`.
+"""What a loss term is: validated options, which outputs it needs, and a function over `Ops`.
 
 A term returns a *sum* over the examples of a micro-batch, and says in which unit it is counted. The training loop counts
 the units of the whole effective batch on the host and hands the number in as a tensor, so that the value and the
@@ -8,19 +8,43 @@ gradient do not depend on how a batch is cut into micro-batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..models.outputs import LOGITS
 from ..ops import Ops, Tensor
 
-LossFunction = Callable[[Ops, Mapping, Mapping, Mapping[str, Tensor]], Tensor]
+LossFunction = Callable[
+    [Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], Tensor
+]
+"""`f(ops, params, student, teacher, batch) -> scalar`, the sum over the micro-batch. `params` holds the projections;
+`student` the student's outputs by name (`hidden/3`), `teacher` those of each teacher by teacher and name
+(`teacher/hidden/6`), and as `logits` the weighted mean of all teachers' logits."""
 
-# Unit -> how many of it a batch of host arrays holds. Padding and fill rows never count.
+
+def _real_lengths(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    return batch["attention_mask"].sum(axis=1, dtype=np.float64) * batch["example_mask"]
+
+
+# Unit -> how many of it a batch of host arrays holds. Fill rows never count; padding counts in `positions` only, for the
+# published codes that average over it.
 UNITS: dict[str, Callable[[Mapping[str, np.ndarray]], float]] = {
     "examples": lambda batch: float(batch["example_mask"].sum()),
+    "labelled": lambda batch: float((batch["example_mask"] * batch.get("label_mask", 1.0)).sum()),
+    "tokens": lambda batch: float(_real_lengths(batch).sum()),
+    "token_pairs": lambda batch: float((_real_lengths(batch) ** 2).sum()),
+    "positions": lambda batch: float(batch["example_mask"].sum()) * batch["attention_mask"].shape[1],
+    "position_pairs": lambda batch: float(batch["example_mask"].sum()) * batch["attention_mask"].shape[1] ** 2,
+}
+
+# Weight schedule -> factor by progress (0 at the first step, 1 at the end of the stage).
+WEIGHT_SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "linear_decay": lambda progress: 1.0 - progress,
+    "linear_growth": lambda progress: progress,
 }
 
 
@@ -28,10 +52,28 @@ UNITS: dict[str, Callable[[Mapping[str, np.ndarray]], float]] = {
 class TermContext:
     """What a term may ask about the job it is used in."""
 
-    outputs: int
-    """Number of logits."""
+    outputs: int | None
+    """Number of logits; None where there are none (raw text)."""
     regression: bool
     """Whether the labels are real numbers (then there is one logit)."""
+    student: Any = None
+    """The student's configuration."""
+    teachers: Mapping[str, Any] = field(default_factory=dict)
+    """The teachers' configurations by name, the first one being the default of terms that need one teacher."""
+    multi_label: bool = False
+    """Whether the labels of an example are a row of independent zeros and ones."""
+
+    def teacher(self, name: str | None) -> str:
+        """The name of the teacher that a term means."""
+        return name or next(iter(self.teachers), "teacher")
+
+
+@dataclass(frozen=True)
+class ProjectionTensor:
+    """A trained tensor that belongs to no model: its shape, and its own learning rate if it has one."""
+
+    shape: tuple[int, ...]
+    learning_rate: float | None
 
 
 class LossTerm(BaseModel):
@@ -41,20 +83,51 @@ class LossTerm(BaseModel):
 
     loss: str
     weight: float = Field(1.0, ge=0, allow_inf_nan=False)
+    weight_schedule: Literal[tuple(WEIGHT_SCHEDULES)] = "constant"  # type: ignore[valid-type]
 
     needs_teacher: ClassVar[bool] = False
-    unit: ClassVar[str] = "examples"
+    formula: ClassVar[str] = ""
+    """One line for people: the formula and its source."""
+
+    @property
+    def unit(self) -> str:
+        """What the sum is divided by: a key of `UNITS`."""
+        return "examples"
 
     def problems(self, context: TermContext) -> list[tuple[str, str]]:
         """What makes this term impossible in this job, as (key, message)."""
         return []
 
-    def function(self, context: TermContext) -> LossFunction:
-        """`f(ops, student, teacher, batch) -> scalar`: the sum over the micro-batch, where `student` and `teacher` are
-        the outputs of a forward pass."""
+    def student_outputs(self, context: TermContext) -> frozenset[str]:
+        """Which outputs of the student the term needs."""
+        return frozenset({LOGITS})
+
+    def teacher_outputs(self, context: TermContext) -> dict[str, frozenset[str]]:
+        """Which outputs of which teacher the term needs."""
+        return {name: frozenset({LOGITS}) for name in context.teachers} if self.needs_teacher else {}
+
+    def projections(self, context: TermContext, label: str) -> dict[str, ProjectionTensor]:
+        """The tensors that the term trains besides the student; `label` names the term in the recipe."""
+        return {}
+
+    def function(self, context: TermContext, label: str) -> LossFunction:
+        """The term over `Ops`."""
         raise NotImplementedError
 
 
 def sum_rows(ops: Ops, values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Sum of one value per example (B,) over the real examples."""
     return ops.sum(values * batch["example_mask"])
+
+
+def token_mask(ops: Ops, batch: Mapping[str, Tensor]) -> Tensor:
+    """(B, L): 1 at the tokens of real examples, 0 at padding and in fill rows."""
+    return batch["attention_mask"] * ops.reshape(batch["example_mask"], (-1, 1))
+
+
+def pair_mask(ops: Ops, batch: Mapping[str, Tensor]) -> Tensor:
+    """(B, L, L): 1 where both places are tokens of a real example. A product of matrices, since several CPU kernels are
+    slow, or keep memory, when they broadcast."""
+    mask = token_mask(ops, batch)
+    batch_size, length = ops.shape(mask)
+    return ops.float32(ops.matmul(ops.reshape(mask, (batch_size, length, 1)), ops.reshape(mask, (batch_size, 1, length))))

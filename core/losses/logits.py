@@ -1,9 +1,13 @@
 """Losses on the logits: the task's own loss, and soft-target distillation.
 
-Formulas, with z the logits (B, C), y the labels, T the temperature, and the mean over the B examples of a batch:
-  hard_label   classification: -log softmax(z_S)[y];  regression: (z_S - y)^2
-  kd_ce        -sum_c softmax(z_T / T)_c log softmax(z_S / T)_c, times T^2   (Hinton et al. 2015, section 2)
-  kd_mse       mean_c ((z_S - z_T) / T)^2                                    (Ba and Caruana 2014; Tang et al. 2019)
+Formulas, with z the logits (B, C), y the labels, T the temperature, s the sigmoid:
+  hard_label      mean over the labelled examples of: -log softmax(z_S)[y];  regression: (z_S - y)^2;
+                  several labels at once: mean_c -(y_c log s(z_Sc) + (1 - y_c) log s(-z_Sc))
+  kd_ce           mean over the examples of -sum_c softmax(z_T / T)_c log softmax(z_S / T)_c, times T^2
+                  (Hinton et al. 2015, section 2)
+  kd_mse          mean over the examples of mean_c ((z_S - z_T) / T)^2       (Ba and Caruana 2014; Tang et al. 2019)
+  kd_multi_label  mean over the examples of mean_c -(p log s(z_Sc / T) + (1 - p) log s(-z_Sc / T)), p = s(z_Tc / T),
+                  times T^2
 """
 
 from __future__ import annotations
@@ -12,82 +16,230 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from ..models.outputs import LOGITS
 from .base import LossTerm, TermContext, sum_rows
+from .temperature import TemperatureSchedule, make_soften
+
+
+def pairs_of(ops, x):
+    """(B, C) to (B C, 2): each entry beside a 0, so that a softmax of two is (s(x), s(-x)), and its logarithm is exact
+    however large x is."""
+    column = ops.reshape(x, (-1, 1))
+    return ops.concat([column, column * 0.0], 1)
+
+
+def summed_classes(ops, values, x):
+    """(B C, 2) to (B,): the sum over both sides and all classes of `x` (B, C)."""
+    return ops.sum(ops.reshape(ops.sum(values, axis=1), ops.shape(x)), axis=1)
 
 
 class HardLabel(LossTerm):
-    """Cross-entropy with the labels, or their squared error in a regression task."""
+    """Cross-entropy with the labels, their squared error in a regression task, or the mean over the classes of the binary
+    cross-entropy where an example has several labels. Examples without a label do not count."""
 
     loss: Literal["hard_label"]
 
-    def function(self, context: TermContext):
+    formula: ClassVar[str] = "cross-entropy with the label; regression: squared error; multi-label: binary cross-entropy"
+
+    @property
+    def unit(self):
+        return "labelled"
+
+    def problems(self, context: TermContext):
+        if context.outputs is None:
+            return [("loss", "hard_label needs labels, but the task is raw text")]
+        return []
+
+    def function(self, context: TermContext, label: str):
+        classes = context.outputs
+
+        def sum_labelled(ops, values, batch):
+            return sum_rows(ops, values * batch["label_mask"], batch)
+
         if context.regression:
 
-            def squared_error(ops, student, teacher, batch):
+            def squared_error(ops, params, student, teacher, batch):
                 difference = ops.reshape(student["logits"], (-1,)) - batch["labels"]
-                return sum_rows(ops, difference * difference, batch)
+                return sum_labelled(ops, difference * difference, batch)
 
             return squared_error
 
-        def cross_entropy(ops, student, teacher, batch):
-            return -sum_rows(ops, ops.pick(ops.log_softmax(student["logits"]), batch["labels"]), batch)
+        if context.multi_label:
+
+            def binary_cross_entropy(ops, params, student, teacher, batch):
+                targets = ops.reshape(batch["labels"], (-1, 1))
+                products = ops.concat([targets, 1.0 - targets], 1) * ops.log_softmax(pairs_of(ops, student["logits"]))
+                return sum_labelled(ops, summed_classes(ops, products, student["logits"]), batch) * (-1.0 / classes)
+
+            return binary_cross_entropy
+
+        def cross_entropy(ops, params, student, teacher, batch):
+            return -sum_labelled(ops, ops.pick(ops.log_softmax(student["logits"]), batch["labels"]), batch)
 
         return cross_entropy
 
 
-class KnowledgeDistillationCrossEntropy(LossTerm):
-    """Cross-entropy of the softened distributions.
+class LogitsMatch(LossTerm):
+    """Base of the terms that compare the student's logits with a teacher's: `teacher`, or where it is not given the mean
+    of all teachers' logits, weighted as the recipe says."""
 
-    `reduction: mean` divides by the number of classes too, as several published codes do (`KLDivLoss` with its default
-    reduction); `batchmean` is the formula of the paper.
-    """
-
-    loss: Literal["kd_ce"]
+    teacher: str | None = None
     temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
-    temperature_squared: bool = True
-    reduction: Literal["batchmean", "mean"] = "batchmean"
 
     needs_teacher: ClassVar[bool] = True
 
     def problems(self, context: TermContext):
-        if context.regression:
-            return [("loss", "kd_ce needs classes, but the task is a regression; use kd_mse")]
+        if context.outputs is None:
+            return [("loss", f"{self.loss} needs logits, but the task is raw text")]
+        if self.teacher is not None and self.teacher not in context.teachers:
+            known = ", ".join(context.teachers)
+            return [("teacher", f"'{self.teacher}' is not one of the teachers: {known}")]
         return []
 
-    def function(self, context: TermContext):
-        inverse_temperature = 1.0 / self.temperature
-        scale = self.temperature**2 if self.temperature_squared else 1.0
+    def teacher_outputs(self, context):
+        return super().teacher_outputs(context) if self.teacher is None else {self.teacher: frozenset({LOGITS})}
+
+    @property
+    def teacher_key(self) -> str:
+        """Where the teacher's logits are among the teachers' outputs."""
+        return LOGITS if self.teacher is None else f"{self.teacher}/{LOGITS}"
+
+
+class ClassLogitsMatch(LogitsMatch):
+    """Base of the terms whose teacher or temperature may depend on the example.
+
+    `temperature_schedule` gives each example a temperature of its own (`core.losses.temperature`); `temperature` is then
+    their mean. `probability_shift: true` corrects the teacher where it is wrong: its largest logit and that of the true
+    label change places. Examples without a label stay as they are.
+    """
+
+    temperature_schedule: TemperatureSchedule = TemperatureSchedule()
+    probability_shift: bool = False
+
+    def problems(self, context: TermContext):
+        found = super().problems(context)
+        if found:
+            return found
+        if context.regression or context.multi_label:
+            task = "a regression" if context.regression else "one with several labels an example"
+            if self.probability_shift:
+                found.append(("probability_shift", f"needs one class an example, but the task is {task}"))
+            if self.temperature_schedule.kind != "constant":
+                found.append(("temperature_schedule", f"needs one class an example, but the task is {task}"))
+            return found
+        lowest = self.temperature_schedule.lowest(self.temperature, context.outputs)
+        if lowest <= 0:
+            found.append(
+                (
+                    "temperature_schedule",
+                    f"could make an example's temperature {lowest:.3g}, which must be above 0; "
+                    "use a smaller beta or gamma, or a higher temperature",
+                )
+            )
+        return found
+
+    def make_targets(self, context: TermContext):
+        """`f(ops, teacher, batch) -> (B, C)`: the teacher's logits."""
+        key, classes = self.teacher_key, context.outputs
+        if not self.probability_shift:
+
+            def targets(ops, teacher, batch):
+                return teacher[key]
+
+            return targets
+
+        def shifted(ops, teacher, batch):
+            logits = teacher[key]
+            largest = ops.one_hot(ops.argmax(logits), classes)
+            true = ops.one_hot(batch["labels"], classes)
+            # The sum over a row of one-hot products is one entry; where both are the same the difference is 0.
+            difference = ops.sum(logits * (largest - true), axis=1) * batch["label_mask"]
+            return logits + (true - largest) * ops.reshape(difference, (-1, 1))
+
+        return shifted
+
+
+class KnowledgeDistillationCrossEntropy(ClassLogitsMatch):
+    """Cross-entropy of the softened distributions.
+
+    `reduction: mean` divides by the number of classes too, as several published codes do (`KLDivLoss` with its default
+    reduction); `batchmean` is the formula of the paper. With a temperature schedule, `temperature_squared` multiplies each
+    example by the square of its own temperature; TextBrewer, which has the schedules, never multiplies.
+    """
+
+    loss: Literal["kd_ce"]
+    temperature_squared: bool = True
+    reduction: Literal["batchmean", "mean"] = "batchmean"
+
+    formula: ClassVar[str] = "T^2 times -sum over classes of softmax(z_T/T) log softmax(z_S/T)   (Hinton et al. 2015)"
+
+    def problems(self, context: TermContext):
+        if context.regression:
+            return [("loss", "kd_ce needs classes, but the task is a regression; use kd_mse")]
+        if context.multi_label:
+            return [("loss", "kd_ce needs one class an example, but here are several labels; use kd_multi_label")]
+        return super().problems(context)
+
+    def function(self, context: TermContext, label: str):
+        targets, soften = self.make_targets(context), make_soften(self.temperature_schedule, self.temperature)
+        squared, scale = self.temperature_squared, -1.0
         if self.reduction == "mean":
             scale = scale / context.outputs
 
-        def soft_cross_entropy(ops, student, teacher, batch):
-            targets = ops.softmax(ops.stop_gradient(teacher["logits"]) * inverse_temperature)  # (B, C)
-            log_probabilities = ops.log_softmax(student["logits"] * inverse_temperature)
-            return sum_rows(ops, ops.sum(targets * log_probabilities, axis=1), batch) * -scale
+        def soft_cross_entropy(ops, params, student, teacher, batch):
+            own, taught, square = soften(ops, student["logits"], targets(ops, teacher, batch), batch)  # (B, C)
+            per_example = ops.sum(ops.softmax(taught) * ops.log_softmax(own), axis=1)
+            if squared:
+                per_example = per_example * square
+            return sum_rows(ops, per_example, batch) * scale
 
         return soft_cross_entropy
 
 
-class KnowledgeDistillationMeanSquaredError(LossTerm):
-    """Squared difference of the logits, averaged over the classes."""
+class KnowledgeDistillationMeanSquaredError(ClassLogitsMatch):
+    """Squared difference of the logits over the temperature, averaged over the classes."""
 
     loss: Literal["kd_mse"]
-    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
 
-    needs_teacher: ClassVar[bool] = True
+    formula: ClassVar[str] = "mean over classes of ((z_S - z_T) / T)^2   (Ba and Caruana 2014; Tang et al. 2019)"
 
-    def function(self, context: TermContext):
-        scale = 1.0 / (context.outputs * self.temperature**2)
+    def function(self, context: TermContext, label: str):
+        targets, soften = self.make_targets(context), make_soften(self.temperature_schedule, self.temperature)
+        scale = 1.0 / context.outputs
 
-        def squared_difference(ops, student, teacher, batch):
-            difference = student["logits"] - ops.stop_gradient(teacher["logits"])  # (B, C)
+        def squared_difference(ops, params, student, teacher, batch):
+            own, taught, _ = soften(ops, student["logits"], targets(ops, teacher, batch), batch)
+            difference = own - taught  # (B, C)
             return sum_rows(ops, ops.sum(difference * difference, axis=1), batch) * scale
 
         return squared_difference
 
 
-LOSSES: dict[str, type[LossTerm]] = {
-    "hard_label": HardLabel,
-    "kd_ce": KnowledgeDistillationCrossEntropy,
-    "kd_mse": KnowledgeDistillationMeanSquaredError,
-}
+class KnowledgeDistillationMultiLabel(LogitsMatch):
+    """Binary cross-entropy of the softened sigmoids, averaged over the classes, for tasks where an example may have several
+    labels. (A softmax over them, which toolkits use there, makes independent labels compete.)"""
+
+    loss: Literal["kd_multi_label"]
+    temperature_squared: bool = True
+
+    formula: ClassVar[str] = (
+        "T^2 times mean over classes of the binary cross-entropy of sigmoid(z_S/T) with sigmoid(z_T/T)   (as Hinton et al. 2015)"
+    )
+
+    def problems(self, context: TermContext):
+        if context.outputs is not None and not context.multi_label:
+            use = "kd_mse" if context.regression else "kd_ce"
+            return [("loss", f"kd_multi_label needs several labels an example; for this task use {use}")]
+        return super().problems(context)
+
+    def function(self, context: TermContext, label: str):
+        key, inverse_temperature = self.teacher_key, 1.0 / self.temperature
+        scale = -(self.temperature**2 if self.temperature_squared else 1.0) / context.outputs
+
+        def soft_binary_cross_entropy(ops, params, student, teacher, batch):
+            targets = ops.softmax(pairs_of(ops, teacher[key] * inverse_temperature))
+            log_probabilities = ops.log_softmax(pairs_of(ops, student["logits"] * inverse_temperature))
+            per_example = summed_classes(ops, targets * log_probabilities, student["logits"])
+            return sum_rows(ops, per_example, batch) * scale
+
+        return soft_binary_cross_entropy

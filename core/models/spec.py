@@ -34,6 +34,8 @@ class BertConfig(BaseModel):
     initializer_range: float = Field(0.02, gt=0)
     layer_norm_eps: float = Field(1e-12, gt=0)
     pad_token_id: int = Field(0, ge=0)
+    classifier_relu: bool = False
+    """TinyBERT's published code puts a ReLU between pooler and classifier. No key of Hugging Face, whose model differs."""
 
     @model_validator(mode="after")
     def _heads_divide_hidden(self) -> BertConfig:
@@ -94,8 +96,9 @@ def layer_prefix(layer: int) -> str:
     return f"bert.encoder.layer.{layer}."
 
 
-def tensor_shapes(config: BertConfig, outputs: int) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of a classifier with `outputs` logits (1 for regression), in Hugging Face's order."""
+def tensor_shapes(config: BertConfig, outputs: int | None) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor of a classifier with `outputs` logits (1 for regression), in Hugging Face's order;
+    None is an encoder without a classifier."""
     sizes = {"hidden": config.hidden_size, "intermediate": config.intermediate_size}
     hidden = config.hidden_size
     shapes: dict[str, tuple[int, ...]] = {
@@ -115,7 +118,8 @@ def tensor_shapes(config: BertConfig, outputs: int) -> dict[str, tuple[int, ...]
             if name in ("attention.output.dense", "output.dense"):
                 norm(f"{layer_prefix(layer)}{name.removesuffix('dense')}LayerNorm")
     shapes["bert.pooler.dense.weight"], shapes["bert.pooler.dense.bias"] = (hidden, hidden), (hidden,)
-    shapes["classifier.weight"], shapes["classifier.bias"] = (outputs, hidden), (outputs,)
+    if outputs is not None:
+        shapes["classifier.weight"], shapes["classifier.bias"] = (outputs, hidden), (outputs,)
     return shapes
 
 

@@ -1,0 +1,54 @@
+"""What a run says before its first step: the data, the models, and what each stage will do, all of it resolved."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from ..checkpoint import Model
+from ..engine import Engine
+from ..job import Job
+from ..losses.matching import MatchTerm
+
+
+def announce(job: Job, engine: Engine, console: Console) -> None:
+    """Print the job."""
+    for line in job_lines(job):
+        console.print(line)
+    console.print(f"backend: {engine.name} on {engine.device}, {engine.precision}")
+
+
+def job_lines(job: Job) -> list[str]:
+    """One line a fact."""
+    train = len(job.data.tokens["train"].lengths)
+    counts = f"{train:,} train"
+    if "dev" in job.data.examples:
+        counts += f" and {len(job.data.examples['dev'].texts):,} dev"
+    lines = [f"{job.recipe.method} on {job.data.spec.name}: {counts} examples", f"student: {_model_text(job.student)}"]
+    for name, teacher in job.teachers.items():
+        lines.append(f"{name}: {_model_text(teacher)} from {teacher.source}")
+    if job.recipe.student.init.layers is not None:
+        lines.append(f"student layers start as source layers {list(job.recipe.student.init.layers)}")
+    if job.student.new:
+        lines.append(f"drawn anew: {', '.join(job.student.new) if len(job.student.new) <= 4 else 'all weights'}")
+    for index, section in enumerate(job.recipe.stages):
+        settings, stage = section.train, job.stage(index)
+        per_epoch = stage.batches.steps_per_epoch
+        length = f"{settings.steps} steps" if settings.steps else f"{settings.epochs:g} epochs of {per_epoch} steps"
+        lines.append(f"stage {section.name}: {length}, batch {settings.batch_size}")
+        for term in section.objective:
+            layers = f", layers {term.describe(job.context)}" if isinstance(term, MatchTerm) else ""
+            lines.append(f"  {term.weight:g} x {term.loss}{layers}")
+    return lines
+
+
+def _model_text(model: Model) -> str:
+    config = model.config
+    size = f"{model.parameter_count / 1e6:.1f}M parameters"
+    if hasattr(config, "embedding_size"):
+        return f"BiLSTM {config.hidden_size} over {config.vocab_size} words, {size}"
+    return f"{config.num_hidden_layers} layers x {config.hidden_size}, {size}"
+
+
+def metrics_text(metrics: dict[str, float]) -> str:
+    """`accuracy 0.9000, f1 0.8500`."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())

@@ -1,0 +1,53 @@
+"""Putting an augmentation together from what the command line names: its tagger, or its language model and engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...backends.registry import load_engine
+from ..augmentation.copies import Copy, Report
+from ..augmentation.language_model import GapFiller, load_language_model
+from ..augmentation.masked_lm import CandidateFinder, MaskedSettings, augment_by_masked_lm
+from ..augmentation.tagging import EnglishTagger, LexiconTagger
+from ..augmentation.task_folder import TrainingTexts
+from ..augmentation.vectors import load_vectors
+from ..augmentation.words import WordAugmentation, WordSettings
+from ..engine import EngineOptions
+
+Made = tuple[dict[str, Any], Iterator[Copy]]
+"""What the note of the new folder says about it, and the copies."""
+
+
+def by_words(train: TrainingTexts, settings: WordSettings, lexicon: Path | None, seed: int, report: Report) -> Made:
+    """Masking, replacement by part of speech and n-grams."""
+    tagger = EnglishTagger() if lexicon is None else LexiconTagger(lexicon)
+    copies = WordAugmentation(train.texts, train.pairs, tagger, settings).copies(seed, report)
+    return {"settings": settings.model_dump(), "tagger": tagger.name}, copies
+
+
+def by_masked_lm(
+    train: TrainingTexts,
+    settings: MaskedSettings,
+    model: Path,
+    vectors: Path | None,
+    backend: str,
+    options: EngineOptions,
+    batch_size: int,
+    seed: int,
+    report: Report,
+) -> Made:
+    """Replacement by a language model and word vectors."""
+    language_model = load_language_model(model)
+    near = None if vectors is None else load_vectors(vectors)
+    engine = load_engine(backend, options)
+    filler = GapFiller(language_model, engine, batch_size)
+    finder = CandidateFinder(language_model, filler, settings.candidates, near)
+    about = {
+        "settings": settings.model_dump(),
+        "model_sha256": language_model.digest,
+        "vectors": None if near is None else {"file": vectors.name, "words": len(near.words)},
+        "backend": {"name": engine.name, "device": engine.device, "precision": engine.precision},
+    }
+    return about, augment_by_masked_lm(train.texts, train.pairs, finder, settings, seed, report)

@@ -1,0 +1,40 @@
+"""Tells how many of many things are done: a live bar in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_SECONDS = 10  # between two lines of a log
+
+
+class CountProgress:
+    """Use it as a context manager, and call `count(done, total)`."""
+
+    def __init__(self, title: str, things: str, console: Console):
+        self._title, self._things, self._console = title, things, console
+        self._bar: Progress | None = None
+        self._task = None
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> CountProgress:
+        if self._console.is_terminal:
+            columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self._console)
+            self._task = self._bar.add_task(self._title, total=None)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def count(self, done: int, total: int) -> None:
+        """`done` of `total` are finished."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total)
+        elif time.monotonic() - self._printed >= _SECONDS:
+            self._printed = time.monotonic()
+            self._console.print(f"{self._title}: {done:,} of {total:,} {self._things}")

@@ -1,0 +1,36 @@
+"""What commands have in common: their options, and the hand-over to the Python that has the backend."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...backends.registry import BACKENDS, interpreter
+
+
+class Precision(str, Enum):
+    """What the model computes in."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+BackendOption = Annotated[str | None, typer.Option("--backend", help=f"{', '.join(BACKENDS)}; default: the first here.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, npu, ascend; default: the backend's best.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="What the model computes in.")]
+
+
+def hand_over(backend: str, text: str | None = None) -> None:
+    """If another interpreter has the backend, run this very command there and end with its exit code; `text` is its
+    standard input."""
+    python = interpreter(backend)
+    if python == Path(sys.executable):
+        return
+    worker = subprocess.run([str(python), "-m", "crossdistil", *sys.argv[1:]], input=text, text=True)
+    raise typer.Exit(worker.returncode)

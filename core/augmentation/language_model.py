@@ -1,0 +1,132 @@
+"""A masked language model on an engine: loads its folder, and fills gaps of many texts in batches of a few shapes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from ..checkpoint import WEIGHTS, load_model, read_tensor
+from ..data.batches import evaluation_batches, length_buckets
+from ..data.tokenize import Tokenizer, TokenTable, load_tokenizer
+from ..engine import Engine
+from ..errors import CheckpointError
+from ..models.masked_lm import BIAS, DECODER, DECODER_BIAS, EMBEDDINGS, MASKED, head_shapes, make_masked_lm
+from ..models.spec import BertConfig
+
+MASK = "[MASK]"
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A BertForMaskedLM in memory, by Hugging Face's names."""
+
+    config: BertConfig
+    parameters: dict[str, np.ndarray]
+    tied: bool
+    """Whether the word embeddings are the weights of the output layer too."""
+    tokenizer: Tokenizer
+    digest: str
+    """SHA-256 of its weights' file."""
+
+
+def load_language_model(folder: Path) -> LanguageModel:
+    """The masked language model in a Hugging Face folder; raises CheckpointError where it has no such head."""
+    encoder = load_model(folder)
+    path = folder / WEIGHTS
+    shapes = head_shapes(encoder.config) | {DECODER: (encoder.config.vocab_size, encoder.config.hidden_size)}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = [name for name in file.keys() if name in shapes or name == DECODER_BIAS]
+            head = {name: read_tensor(file, path, name) for name in names}
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{path}: damaged or not a safetensors file: {error}") from error
+    if DECODER_BIAS in head:
+        head[BIAS] = head.pop(DECODER_BIAS)
+    missing = [name for name in shapes if name not in head and name != DECODER]
+    if missing:
+        raise CheckpointError(
+            f"{path}: has no {missing[0]}, so it is no masked language model; expected a BertForMaskedLM folder"
+        )
+    for name, tensor in head.items():
+        if tensor.shape != shapes[name]:
+            raise CheckpointError(f"{path}: {name} has shape {tensor.shape}, expected {shapes[name]}")
+        if not np.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite")
+    tied = DECODER not in head or np.array_equal(head[DECODER], encoder.parameters[EMBEDDINGS])
+    if tied:
+        head.pop(DECODER, None)
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.vocab_size != encoder.config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: vocab_size is {encoder.config.vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens"
+        )
+    if tokenizer.library.token_to_id(MASK) is None:
+        raise CheckpointError(f"{folder}: the vocabulary lacks {MASK}, so it is no masked language model's")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return LanguageModel(encoder.config, encoder.parameters | head, tied, tokenizer, digest)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Pieces `start` to before `end` of a text, as one gap."""
+
+    text: int
+    start: int
+    end: int
+
+
+class GapFiller:
+    """Finds the most probable tokens of gaps."""
+
+    def __init__(self, model: LanguageModel, engine: Engine, batch_size: int):
+        self._model, self._batch_size = model, batch_size
+        self._infer = engine.infer(make_masked_lm(model.config, model.tied), model.parameters)
+        self._buckets = length_buckets(model.config.max_position_embeddings, engine.static_shapes)
+        library = model.tokenizer.library
+        self._mask, self._first, self._separator = (library.token_to_id(token) for token in (MASK, "[CLS]", "[SEP]"))
+        vocabulary = library.get_vocab(with_added_tokens=True)
+        self._tokens = sorted(vocabulary, key=vocabulary.get)
+        self.room = (model.config.max_position_embeddings - 3) // 2
+        """How many pieces of a text fit, twice and with three special tokens; a gap must end within them."""
+
+    def fill(self, texts: Sequence[Sequence[int]], gaps: Sequence[Gap], count: int) -> list[list[str]]:
+        """The whole words among the `count` most probable tokens of each gap, in `[CLS] text with gap [SEP] text [SEP]`.
+
+        `texts` are token ids without special tokens. Pieces of words (`##`) and special tokens are left out.
+        """
+        if not gaps:
+            return []
+        rows, places = [], np.zeros(len(gaps) + 1, np.int64)  # the last one is the fill row's
+        for index, gap in enumerate(gaps):
+            whole = list(texts[gap.text][: self.room])
+            masked = whole[: gap.start] + [self._mask] + whole[gap.end :]
+            rows.append([self._first, *masked, self._separator, *whole, self._separator])
+            places[index] = 1 + gap.start
+        lengths = np.array([len(row) for row in rows])
+        firsts = np.array([len(row) - 1 - min(len(texts[gap.text]), self.room) for row, gap in zip(rows, gaps)])
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        ids = np.fromiter((token for row in rows for token in row), np.int32, offsets[-1])
+        table = TokenTable(ids, offsets, firsts.astype(np.int32), self._model.tokenizer.pad_id)
+        found: list[list[str]] = [[] for _ in gaps]
+        for indices, batch in evaluation_batches(table, None, self._batch_size, self._buckets):
+            size, length = batch["input_ids"].shape
+            position = np.zeros(size, np.int64)
+            position[: len(indices)] = places[indices]
+            batch[MASKED] = (np.arange(size) * length + position).astype(np.int32)
+            logits = self._infer(batch)[0][: len(indices)]
+            best = np.argpartition(-logits, min(count, logits.shape[1]) - 1, axis=1)[:, :count]
+            for index, row, chosen in zip(indices, logits, best):
+                ordered = chosen[np.argsort(-row[chosen], kind="stable")]
+                found[index] = [token for token in (self._tokens[place] for place in ordered) if _is_word(token)]
+        return found
+
+
+def _is_word(token: str) -> bool:
+    # [MASK], [unused42]; a bracket alone is punctuation, which is no word's piece.
+    is_special = token.startswith("[") and token.endswith("]") and len(token) > 2
+    return not is_special and not token.startswith("##")

@@ -1,0 +1,38 @@
+"""A second task's training texts among those of a task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import DataError
+from .tasks import Examples, TaskSection, TaskSpec, read_split, resolve_task
+
+
+def mixed(train: Examples, spec: TaskSpec, section: TaskSection, where: str) -> Examples:
+    """`train` with the training examples of another task after them.
+
+    Where the other task has the same classes, its labels are labels here too; else its examples have none, and only the
+    terms that need no labels learn from them. Raises DataError, which starts with `where`, if one task is about pairs of
+    texts and the other is not.
+    """
+    other_spec = resolve_task(section)
+    other = read_split(other_spec, section.data, "train")
+    if (train.pairs is None) != (other.pairs is None):
+        kinds = ("pairs of texts", "single texts")
+        raise DataError(f"{where}: has {kinds[other.pairs is None]}, the task {kinds[train.pairs is None]}")
+    same = spec.labels == other_spec.labels and train.labels is not None
+    count = len(other.texts)
+    labels = None
+    if train.labels is not None:
+        labels = np.concatenate([train.labels, other.labels if same else np.zeros(count, train.labels.dtype)])
+    known = np.ones(len(train.texts), np.float32) if train.label_mask is None else train.label_mask
+    return replace(
+        train,
+        texts=train.texts + other.texts,
+        pairs=None if train.pairs is None else train.pairs + other.pairs,
+        labels=labels,
+        line_numbers=np.concatenate([train.line_numbers, other.line_numbers]),
+        label_mask=np.concatenate([known, np.full(count, float(same), np.float32)]),
+    )

@@ -1,0 +1,54 @@
+"""Whether a model fits a task and a tokenizer: classes, vocabulary, length."""
+
+from __future__ import annotations
+
+from .checkpoint import Model
+from .data.tasks import TaskSpec
+from .data.tokenize import Tokenizer
+from .models.architectures import Config
+from .sections import TaskSection
+
+
+def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
+    """Why this model, which `where` names, cannot answer this task: another number, naming or order of the classes."""
+    if teacher.new:
+        return [f"{where}: has no {teacher.new[0]}; fine-tune it on the task first (recipes/finetune.yaml)"]
+    if (spec.labels is None) != teacher.regression:
+        kinds = ("a regression", "a classification")
+        return [f"{where}: trained for {kinds[not teacher.regression]}, but the task is {kinds[spec.labels is not None]}"]
+    if spec.labels is None:
+        return []
+    got, expected = teacher.labels or (), spec.label_names or ()
+    if len(got) != len(expected):
+        return [f"{where}: has {len(got)} classes ({', '.join(got)}), the task {len(expected)} ({', '.join(expected)})"]
+    if not same_labels(got, spec):
+        return [f"{where}: its classes are {', '.join(got)}, in this order; the task's are {', '.join(expected)}"]
+    return []
+
+
+def same_labels(names: tuple[str, ...], spec: TaskSpec) -> bool:
+    """Whether class names mean the task's classes in the task's order; generic names (LABEL_0, ...) always do."""
+    given = tuple(name.lower() for name in names)
+    generic = tuple(f"label_{index}" for index in range(len(names)))
+    known = [tuple(name.lower() for name in choice or ()) for choice in (spec.label_names, spec.labels)]
+    return given in [generic, *known]
+
+
+def fit_problems(where: str, config: Config, tokenizer: Tokenizer, task: TaskSection) -> list[str]:
+    """What does not fit between a model, the tokenizer and the task's length."""
+    problems = []
+    if config.vocab_size != tokenizer.vocab_size:
+        problems.append(
+            f"{where}: vocab_size is {config.vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens"
+        )
+    if getattr(config, "max_position_embeddings", task.max_length) < task.max_length:
+        problems.append(
+            f"task.max_length: {task.max_length}, but {where} has only {config.max_position_embeddings} positions"
+        )
+    return problems
+
+
+def same_inputs(teacher: Model, student: Model) -> bool:
+    """Whether a student takes just what its teacher takes: then it has the same problems, which are told once."""
+    keys = ("vocab_size", "max_position_embeddings")
+    return all(getattr(teacher.config, key, None) == getattr(student.config, key, None) for key in keys)

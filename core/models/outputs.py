@@ -1,0 +1,42 @@
+"""The names of what a forward pass can return. Losses ask for outputs by name, forward passes compute what was asked for,
+and the teacher cache stores arrays under the same names.
+
+    logits       (batch, outputs)              the head's
+    pooled       (batch, hidden)               the first token's, after the pooler
+    hidden/l     (batch, length, hidden)       after layer l, counted from 1; 0 is the embedding output
+    scores/l     (batch, heads, length, length) attention scores of layer l: Q K^T / sqrt(head), before mask and softmax
+    queries/l, keys/l, values/l  (batch, heads, length, head)  of layer l
+"""
+
+from __future__ import annotations
+
+LOGITS, POOLED = "logits", "pooled"
+# Kind of output -> the linear maps of self-attention that it needs.
+ATTENTION_KINDS = {"scores": ("query", "key"), "queries": ("query",), "keys": ("key",), "values": ("value",)}
+
+
+def output_name(kind: str, layer: int) -> str:
+    """The name of an output of a layer."""
+    return f"{kind}/{layer}"
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """(kind, layer) of a name; the layer is None for `logits` and `pooled`."""
+    kind, _, layer = name.partition("/")
+    return kind, int(layer) if layer else None
+
+
+def attention_kinds(wanted: frozenset[str], layer: int) -> frozenset[str]:
+    """What is wanted of the attention of a layer."""
+    return frozenset(kind for kind in ATTENTION_KINDS if output_name(kind, layer) in wanted)
+
+
+def depth(wanted: frozenset[str], layers: int) -> int:
+    """How many encoder layers must be run in full for the wanted outputs; one more may be needed up to its attention."""
+    if wanted & {LOGITS, POOLED}:
+        return layers
+    needed = 0
+    for name in wanted:
+        kind, layer = split_name(name)
+        needed = max(needed, layer if kind == "hidden" else layer - 1)
+    return needed

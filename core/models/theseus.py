@@ -1,0 +1,92 @@
+"""BERT-of-Theseus (Xu et al. 2020): modules of the predecessor are replaced at random by their successors.
+
+A predecessor of N layers is cut into n modules of N / n layers, and the successor has one layer for each. In a training
+step module i runs as the successor's layer where its gate is 1, as the predecessor's layers where it is 0; the gates are
+drawn once per step, for the whole batch, from the recipe's seed (section 3.1 of the paper), so that they are the same
+on every backend. With all gates 1 this is the successor alone, which is what is evaluated and exported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .bert import attention_bias, make_embed, make_head, make_layer
+from .outputs import output_name
+from .spec import BertConfig, layer_prefix
+
+PREDECESSOR = "predecessor."
+"""What the names of the predecessor's layers start with among the parameters."""
+SCHEDULES = ("constant", "linear")
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """When modules are replaced: the probability of a gate being 1 at a step, and who the predecessor is."""
+
+    predecessor: BertConfig
+    blocks: int
+    schedule: str
+    """`constant`: `rate` for the first `steps` steps, then 1. `linear`: min(1, rate + slope * step) (section 3.3)."""
+    rate: float
+    slope: float = 0.0
+    steps: int | None = None
+
+    def probability(self, step: int) -> float:
+        """The replacing rate at `step`, counted from 0."""
+        if self.schedule == "linear":
+            return min(1.0, self.rate + self.slope * step)
+        return self.rate if self.steps is None or step < self.steps else 1.0
+
+    def gates(self, seed: int, step: int) -> np.ndarray:
+        """(blocks,) float32 of zeros and ones, the same for the same seed and step wherever it is computed."""
+        draws = np.random.default_rng([seed, 0x7E5E, step]).random(self.blocks)
+        return (draws < self.probability(step)).astype(np.float32)
+
+
+def predecessor_tensors(parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The encoder layers of a predecessor under the names that `make_replacing_forward` reads."""
+    return {PREDECESSOR + name: array for name, array in parameters.items() if name.startswith("bert.encoder.")}
+
+
+def make_replacing_forward(config: BertConfig, wanted: frozenset[str], replacement: Replacement):
+    """As `core.models.bert.make_forward`, with `batch["gates"]` (blocks,) choosing each module. Embeddings, pooler and
+    classifier are the student's own. Hidden states are wanted of modules, attention is not to be had."""
+    per_block = replacement.predecessor.num_hidden_layers // config.num_hidden_layers
+    embed, head = make_embed(config, ""), make_head(config, wanted, "")
+    successors = [make_layer(config, layer_prefix(block), block + 1) for block in range(replacement.blocks)]
+    predecessors = [
+        make_layer(replacement.predecessor, PREDECESSOR + layer_prefix(layer), layer + 1)
+        for layer in range(replacement.predecessor.num_hidden_layers)
+    ]
+    hidden_names = [output_name("hidden", number) for number in range(config.num_hidden_layers + 1)]
+
+    def replace(ops, params, gate, block, x, bias):
+        def successor(y):
+            return successors[block](ops, params, y, bias)[0]
+
+        def predecessor(y):
+            for layer in range(block * per_block, (block + 1) * per_block):
+                y = predecessors[layer](ops, params, y, bias)[0]
+            return y
+
+        return ops.choose(gate, successor, predecessor, x)
+
+    def forward(ops, params, batch):
+        bias = attention_bias(ops, batch["attention_mask"])
+        gates = batch["gates"]
+        x = embed(ops, params, batch)
+        outputs = {}
+        if hidden_names[0] in wanted:
+            outputs[hidden_names[0]] = ops.float32(x)
+        for block in range(len(successors)):
+            x = replace(ops, params, gates[block], block, x, bias)
+            if hidden_names[block + 1] in wanted:
+                outputs[hidden_names[block + 1]] = ops.float32(x)
+        ends = head(ops, params, x)
+        for name in ends:
+            outputs[name] = ends[name]
+        return outputs
+
+    return forward

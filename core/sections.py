@@ -1,0 +1,233 @@
+"""The sections of a recipe as pydantic models: every key, its type, its default and what must hold between keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from .losses.catalogue import Term
+from .losses.presets import expand
+from .models.theseus import SCHEDULES as REPLACEMENT_SCHEDULES
+from .schedules import SCHEDULES
+
+
+class Section(BaseModel):
+    """Part of a recipe: unknown keys are errors, and nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _absolute(path: Path) -> Path:
+    # Relative paths mean the folder the command was started in; the recipe in a run folder must work from anywhere.
+    return path.expanduser().absolute()
+
+
+class TaskSection(Section):
+    """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. `kind: text` is raw
+    text without labels: `data` is a .txt or .tfrecord file, or a folder of them."""
+
+    name: str
+    data: Path
+    max_length: int = Field(128, ge=4)
+    kind: Literal["classification", "regression", "text"] | None = None
+    text: str | None = None
+    text_pair: str | None = None
+    label: str | None = None
+    labels: tuple[str, ...] | None = None
+    files: dict[str, str] = {}
+    metrics: tuple[str, ...] | None = None
+
+    _absolute_data = field_validator("data")(_absolute)
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_are_text(cls, value: Any) -> Any:
+        # YAML reads `labels: [0, 1]` as numbers; in the data file they are text.
+        return [str(item) for item in value] if isinstance(value, list) else value
+
+
+class TeacherSection(Section):
+    """A fine-tuned model folder, and its share in the mean of several teachers' logits."""
+
+    model: Path
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+
+    _absolute_model = field_validator("model")(_absolute)
+
+
+class CacheSection(Section):
+    """Whether the teachers' outputs are kept on disk, so that they are computed once and not in every epoch. `auto` does
+    it where it pays: more than one epoch, and room on the disk."""
+
+    use: Literal["auto", "always", "never"] = "auto"
+    precision: Literal["fp32", "fp16"] = "fp32"
+    folder: Path | None = None
+    """Where; the user's cache folder unless given."""
+
+    @field_validator("folder")
+    @classmethod
+    def _absolute_folder(cls, value: Path | None) -> Path | None:
+        return None if value is None else _absolute(value)
+
+
+class InitSection(Section):
+    """Where the student's weights start: `teacher`, `random`, or a model folder; `layers` lists the source's layers that
+    become the student's, counted from 0."""
+
+    source: str = Field("random", alias="from")
+    layers: tuple[int, ...] | None = None
+
+    @field_validator("source")
+    @classmethod
+    def _absolute_source(cls, value: str) -> str:
+        return value if value in ("teacher", "random") else str(_absolute(Path(value)))
+
+    @model_validator(mode="after")
+    def _layers_have_a_source(self) -> InitSection:
+        if self.layers is not None and self.source == "random":
+            raise ValueError("layers are given, but from is 'random': there are none to take")
+        return self
+
+
+class WordsSection(Section):
+    """The words of a BiLSTM student, which are taken from the training texts."""
+
+    vocabulary: int = Field(10000, ge=4)
+    max_length: int = Field(32, ge=1)
+    """In words, of each text."""
+    vectors: Path | None = None
+    """A file of word vectors (GloVe, word2vec as text) that the embeddings start from."""
+
+    @field_validator("vectors")
+    @classmethod
+    def _absolute_vectors(cls, value: Path | None) -> Path | None:
+        return None if value is None else _absolute(value)
+
+
+class StudentSection(Section):
+    """The model that is trained. `architecture` overrides single keys of the configuration of the weights it starts from,
+    or of the teacher's where they are random, or of BERT-base where there is no teacher. With `model_type: bilstm` it is
+    a BiLSTM over `words`."""
+
+    architecture: dict[str, Any] = {}
+    init: InitSection = InitSection()
+    tokenizer: Path | None = None
+    words: WordsSection | None = None
+
+    @property
+    def is_bilstm(self) -> bool:
+        """Whether the student is a BiLSTM."""
+        return self.architecture.get("model_type") == "bilstm"
+
+    @model_validator(mode="after")
+    def _words_of_a_bilstm(self) -> StudentSection:
+        if self.words is not None and not self.is_bilstm:
+            raise ValueError("words is for a student with architecture.model_type 'bilstm'")
+        if self.is_bilstm and (self.tokenizer is not None or self.init.source == "teacher"):
+            raise ValueError("a BiLSTM has words of its own: neither tokenizer nor init.from: teacher fits it")
+        return self
+
+    @field_validator("tokenizer")
+    @classmethod
+    def _absolute_tokenizer(cls, value: Path | None) -> Path | None:
+        return None if value is None else _absolute(value)
+
+
+class TrainSection(Section):
+    """One stage's training. Give `epochs` or `steps`."""
+
+    epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
+    steps: int | None = Field(None, ge=1)
+    batch_size: int = Field(32, ge=1)
+    gradient_accumulation: int = Field(1, ge=1)
+    optimizer: Literal["adamw", "bert_adam"] = "adamw"
+    learning_rate: float = Field(5e-5, gt=0, allow_inf_nan=False)
+    schedule: Literal[SCHEDULES] = "linear"  # type: ignore[valid-type]
+    warmup: float = Field(0.1, ge=0, allow_inf_nan=False)
+    weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    epsilon: float = Field(1e-6, gt=0)
+    max_gradient_norm: float | None = Field(1.0, gt=0)
+    dropout: float | None = Field(None, ge=0, lt=1)
+    length_buckets: tuple[int, ...] | None = None
+    log_every: int = Field(50, ge=1)
+    evaluate_every: int | None = Field(None, ge=1)
+    save_every: int = Field(500, ge=1)
+    keep: Literal["best", "last"] = "best"
+    clip_scope: Literal["trained", "all"] = "trained"
+    """Whose gradients count in the norm: of what is trained, or also of what is frozen (BERT-of-Theseus's code)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainSection:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps" + (", not both" if self.steps else ""))
+        if self.batch_size % self.gradient_accumulation:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of gradient_accumulation {self.gradient_accumulation}"
+            )
+        if self.length_buckets is not None and min(self.length_buckets, default=0) < 1:
+            raise ValueError("length_buckets needs at least one length, all of them positive")
+        return self
+
+
+class ReplacementSection(Section):
+    """BERT-of-Theseus: encoder layers of the student stand in for modules of the teacher at random. `constant`: at `rate`
+    for the first `steps` steps, then always. `linear`: at min(1, rate + slope * step)."""
+
+    schedule: Literal[REPLACEMENT_SCHEDULES] = "linear"  # type: ignore[valid-type]
+    rate: float = Field(0.3, ge=0, le=1)
+    slope: float = Field(0.0, ge=0, allow_inf_nan=False)
+    steps: int | None = Field(None, ge=0)
+
+    @model_validator(mode="after")
+    def _fits_its_schedule(self) -> ReplacementSection:
+        if self.schedule == "linear" and self.steps is not None:
+            raise ValueError("steps is for the schedule 'constant'; 'linear' has slope")
+        if self.schedule == "constant" and self.slope:
+            raise ValueError("slope is for the schedule 'linear'; 'constant' has steps")
+        return self
+
+
+PARTS = ("embeddings", "encoder", "pooler", "classifier")
+
+
+class StageSection(Section):
+    """A weighted sum of loss terms and a training schedule."""
+
+    name: str = Field(min_length=1, pattern=r"^[\w-]+$")
+    objective: tuple[Term, ...] = Field(min_length=1)
+    freeze: tuple[Literal[PARTS], ...] = ()  # type: ignore[valid-type]
+    """Parts of the student that this stage leaves as they are."""
+    replacement: ReplacementSection | None = None
+    train: TrainSection
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _expand_presets(cls, value: Any) -> Any:
+        """`- L4t_hidden_mse` stands for the terms of TextBrewer's preset of that name."""
+        if not isinstance(value, list):
+            return value
+        terms: list[Any] = []
+        for item in value:
+            terms += expand(item) if isinstance(item, str) else [item]
+        return terms
+
+    @field_validator("objective")
+    @classmethod
+    def _something_to_minimise(cls, value: tuple[Term, ...]) -> tuple[Term, ...]:
+        if not any(term.weight for term in value):
+            raise ValueError("every weight is 0: there is nothing to minimise")
+        return value
+
+
+class NotesSection(Section):
+    """What is known about a method, for people; it changes nothing in a run."""
+
+    paper: str = ""
+    published: str = ""
+    """The paper's number and its conditions."""
+    measured: str = ""
+    """Ours."""

@@ -1,0 +1,118 @@
+"""One stage of a job, ready for any engine: what is minimised, over which batches, and which parameters change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .data.batches import TrainBatches
+from .losses.base import TermContext
+from .models.architectures import Config
+from .models.outputs import LOGITS
+from .models.spec import initial_tensor
+from .models.theseus import Replacement
+from .objective import Objective, Teachers
+from .optimizers import OptimizerSpec
+from .sections import StageSection
+
+PROJECTION_DEVIATION = 0.02
+_PARTS = {
+    "embeddings": ("bert.embeddings.", "embeddings."),
+    "encoder": ("bert.encoder.", "lstm."),
+    "pooler": ("bert.pooler.", "fully_connected."),
+    "classifier": ("classifier.",),
+}
+
+
+@dataclass
+class Stage:
+    """A checked stage of a recipe."""
+
+    section: StageSection
+    index: int
+    config: Config
+    """The student's configuration as it is trained: with the stage's dropout."""
+    objective: Objective
+    batches: TrainBatches
+
+    @property
+    def name(self) -> str:
+        """As in the recipe."""
+        return self.section.name
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the student's answers mean something in this stage, so that the best ones can be kept."""
+        return LOGITS in self.objective.student_outputs
+
+    def new_projections(self, present: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+        """First values of the projections that are not `present` already: weights N(0, 0.02) cut at two deviations,
+        biases 0. Raises ValueError for one that is present in another shape."""
+        made = {}
+        for name, tensor in self.objective.projections.items():
+            if name not in present:
+                made[name] = initial_tensor(name, tensor.shape, PROJECTION_DEVIATION, seed)
+            elif present[name].shape != tensor.shape:
+                raise ValueError(f"{name} has shape {present[name].shape}, this stage needs {tensor.shape}")
+        return made
+
+    def optimizer(self, parameters: dict[str, np.ndarray]) -> OptimizerSpec:
+        """The stage's optimizer over those of `parameters` that the objective uses and the recipe does not freeze."""
+        train, used = self.section.train, self.objective.used_tensors
+        frozen = tuple(prefix for part in self.section.freeze for prefix in _PARTS[part])
+        rates = self.objective.projections
+        return OptimizerSpec(
+            train.optimizer,
+            train.beta1,
+            train.beta2,
+            train.epsilon,
+            train.weight_decay,
+            train.max_gradient_norm,
+            trainable=frozenset(name for name in parameters if name in used and not name.startswith(frozen)),
+            clip_frozen=train.clip_scope == "all",
+            rate_factors={
+                name: tensor.learning_rate / train.learning_rate
+                for name, tensor in rates.items()
+                if tensor.learning_rate is not None
+            },
+        )
+
+
+def build_objective(
+    section: StageSection, context: TermContext, teachers: Teachers, replaces: bool = True
+) -> Objective:
+    """The objective of a stage; `context.student` has the dropout that it is trained with."""
+    replacement = None
+    if section.replacement is not None and replaces:
+        chosen = section.replacement
+        replacement = Replacement(
+            predecessor=context.teachers[context.teacher(None)],
+            blocks=context.student.num_hidden_layers,
+            schedule=chosen.schedule,
+            rate=chosen.rate,
+            slope=chosen.slope,
+            steps=chosen.steps,
+        )
+    return Objective(section.objective, context, teachers, section.name, replacement)
+
+
+def replacement_problems(section: StageSection, context: TermContext) -> list[tuple[str, str]]:
+    """What makes a replacement impossible, as (key, message)."""
+    student, predecessor = context.student, context.teachers[context.teacher(None)]
+    if not (hasattr(student, "num_attention_heads") and hasattr(predecessor, "num_attention_heads")):
+        return [("replacement", "both models must be BERT models")]
+    problems = []
+    layers, own = predecessor.num_hidden_layers, student.num_hidden_layers
+    if layers % own:
+        problems.append(
+            ("replacement", f"the predecessor's {layers} layers cannot be cut into {own} equal modules, one a student layer")
+        )
+    if student.hidden_size != predecessor.hidden_size:
+        sizes = f"student {student.hidden_size}, predecessor {predecessor.hidden_size}"
+        problems.append(("replacement", f"the hidden sizes differ ({sizes}): modules could not stand in for each other"))
+    for index, term in enumerate(section.objective):
+        kinds = {name.split("/")[0] for name in term.student_outputs(context)}
+        if kinds - {"logits", "pooled", "hidden"}:
+            problems.append((f"objective[{index}].loss", f"{term.loss} needs attention, which replaced modules do not show"))
+    return problems
