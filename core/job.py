@@ -99,7 +99,7 @@ def prepare(recipe: Recipe, source: str, static_shapes: bool) -> Job:
     tokenizer = errors.collect(_load_tokenizer, recipe, source, examples)
     student = errors.collect(_build_student, recipe, source, spec, next(iter(teachers.values()), None), tokenizer)
     teacher_tokenizers = {
-        name: errors.collect(load_tokenizer, section.model)
+        name: errors.collect(_load_keyed_tokenizer, _teacher_key(recipe, name), section.model)
         for name, section in recipe.all_teachers.items()
         if name in found
     }
@@ -185,6 +185,11 @@ def _load_tokenizer(
         raise RecipeError(source, ["student.tokenizer: missing; a student from random weights needs a tokenizer folder"])
     if student.tokenizer is None and not folder.is_dir():
         return None
+    return _load_keyed_tokenizer(key, folder)
+
+
+def _load_keyed_tokenizer(key: str, folder: Path) -> Tokenizer:
+    """The tokenizer in a folder that the recipe's `key` names, as its errors do."""
     try:
         return load_tokenizer(folder)
     except CheckpointError as error:

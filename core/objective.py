@@ -55,6 +55,7 @@ class Objective:
         self.student_outputs = frozenset().union(*(term.student_outputs(context) for term in terms))
         self.teacher_outputs = _union([term.teacher_outputs(context) for term in terms])
         self.needs_teacher = bool(self.teacher_outputs)
+        self.cached = teachers.cached
         self._units = [term.unit for term in terms]
         self.function = self._function([term.function(context, label) for term, label in zip(terms, labels)], teachers)
 

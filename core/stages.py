@@ -79,15 +79,16 @@ class Stage:
         )
 
 
-def build_objective(
-    section: StageSection, context: TermContext, teachers: Teachers, replaces: bool = True
-) -> Objective:
-    """The objective of a stage; `context.student` has the dropout that it is trained with."""
+def build_objective(section: StageSection, context: TermContext, teachers: Teachers) -> Objective:
+    """The objective of a stage; `context.student` has the dropout that it is trained with. A predecessor has its own
+    dropout, as in the published code, unless the stage sets it."""
     replacement = None
-    if section.replacement is not None and replaces:
-        chosen = section.replacement
+    if section.replacement is not None:
+        chosen, predecessor = section.replacement, context.teachers[context.teacher(None)]
+        if section.train.dropout is not None:
+            predecessor = predecessor.with_dropout(section.train.dropout)
         replacement = Replacement(
-            predecessor=context.teachers[context.teacher(None)],
+            predecessor=predecessor,
             blocks=context.student.num_hidden_layers,
             schedule=chosen.schedule,
             rate=chosen.rate,

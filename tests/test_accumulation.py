@@ -9,8 +9,8 @@ from crossdistil.core.data.batches import TrainBatches
 from crossdistil.core.data.tokenize import TokenTable
 from crossdistil.core.engine import Step
 from crossdistil.core.losses.base import TermContext
-from crossdistil.core.losses.logits import LOSSES
-from crossdistil.core.objective import Objective
+from crossdistil.core.losses.catalogue import LOSSES
+from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.tests import tiny
 
@@ -36,7 +36,8 @@ def make_batches(accumulation: int) -> TrainBatches:
 @pytest.fixture(scope="module")
 def train(engine):
     """Two epochs with this accumulation: the values of each step and the weights after them."""
-    objective = Objective([LOSSES["hard_label"](loss="hard_label", weight=0.5)], TermContext(2, False), STUDENT, None)
+    term = LOSSES["hard_label"](loss="hard_label", weight=0.5)
+    objective = Objective([term], TermContext(2, False, STUDENT), Teachers({}))
     student = tiny.random_parameters(STUDENT, seed=1)
 
     def run(accumulation):

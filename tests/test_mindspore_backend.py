@@ -12,9 +12,9 @@ import pytest
 from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import BackendError
 from crossdistil.core.losses.base import TermContext
-from crossdistil.core.losses.logits import LOSSES
+from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.models.spec import BertConfig, initial_tensor, tensor_shapes
-from crossdistil.core.objective import Objective
+from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
 
 pytestmark = pytest.mark.only_backend("mindspore")
@@ -35,7 +35,7 @@ def initial_parameters():
 
 
 def make_objective():
-    return Objective([LOSSES["hard_label"](loss="hard_label")], TermContext(2, False), CONFIG, None)
+    return Objective([LOSSES["hard_label"](loss="hard_label")], TermContext(2, False, CONFIG), Teachers({}))
 
 
 def make_steps(objective, lengths, micro_batches=1):
@@ -49,6 +49,7 @@ def make_steps(objective, lengths, micro_batches=1):
             "attention_mask": np.ones((4, length), np.float32),
             "labels": random.integers(0, 2, 4).astype(np.int32),
             "example_mask": np.ones(4, np.float32),
+            "label_mask": np.ones(4, np.float32),
         }
 
     return [

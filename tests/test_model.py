@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from crossdistil.core.checkpoint import load_model
-from crossdistil.core.models.bert import make_forward
+from crossdistil.core.models.bert import attention_bias, make_forward, used_tensors
+from crossdistil.core.models.outputs import ATTENTION_KINDS, LOGITS, POOLED, output_name
 from crossdistil.core.models.spec import tensor_shapes
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
@@ -23,8 +24,15 @@ def variant(activation: str):
     return tiny.STILL.model_copy(update={"hidden_act": activation})
 
 
+def everything(config) -> frozenset[str]:
+    """Every output that a model of this configuration has."""
+    layers = range(1, config.num_hidden_layers + 1)
+    names = {output_name(kind, layer) for kind in ("hidden", *ATTENTION_KINDS) for layer in layers}
+    return frozenset(names | {LOGITS, POOLED, output_name("hidden", 0)})
+
+
 def reference_outputs(config, parameters, batch):
-    return make_forward(config)(ReferenceOps(), parameters, batch)
+    return make_forward(config, everything(config))(ReferenceOps(), parameters, batch)
 
 
 def assert_close(found, expected, what):
@@ -37,20 +45,113 @@ def test_every_output_is_the_reference_s(engine, activation, outputs):
     config = variant(activation)
     parameters = tiny.random_parameters(config, outputs, seed=outputs)
     batch = tiny.random_batch(fill=1, outputs=outputs, seed=3)
-    forward = make_forward(config)
+    names = sorted(everything(config))
+    forward = make_forward(config, frozenset(names))
 
-    def everything(ops, parameters, batch):
-        found = forward(ops, parameters, batch)
-        return [found["logits"], found["pooled"], *found["hidden"]]
+    def listed(ops, parameters, batch):
+        made = forward(ops, parameters, batch)
+        return [made[name] for name in names]
 
     expected = reference_outputs(config, parameters, batch)
-    logits, pooled, *hidden = engine.infer(everything, parameters)(batch)
-    assert logits.shape == (5, outputs)
-    assert_close(logits, expected["logits"], "logits")
-    assert_close(pooled, expected["pooled"], "pooled")
-    assert len(hidden) == config.num_hidden_layers + 1
-    for layer, (found, state) in enumerate(zip(hidden, expected["hidden"], strict=True)):
-        assert_close(found, state, f"hidden state {layer}")
+    assert set(expected) == set(names)
+    made = dict(zip(names, engine.infer(listed, parameters)(batch), strict=True))
+    assert made["logits"].shape == (5, outputs) and made["scores/2"].shape == (5, 4, 12, 12)
+    assert made["pooled"].shape == (5, 32) and made["hidden/0"].shape == (5, 12, 32)
+    assert {made[f"{kind}/1"].shape for kind in ("queries", "keys", "values")} == {(5, 4, 12, 8)}
+    for name in names:
+        assert_close(made[name], expected[name], name)
+
+
+DEEP = tiny.STILL.model_copy(update={"num_hidden_layers": 3})
+# What is asked for, and how many encoder layers are run in full for it.
+PARTS = {
+    "embeddings": ({"hidden/0"}, 0),
+    "a state in the middle": ({"hidden/2"}, 2),
+    "attention of the first layer": ({"scores/1"}, 0),
+    "attention after a whole layer": ({"scores/2", "values/2"}, 1),
+    "attention of several layers": ({"queries/1", "keys/3"}, 2),
+    "values and a later state": ({"values/1", "hidden/3"}, 3),
+    "logits": ({"logits"}, 3),
+    "pooled and a score": ({"pooled", "scores/2"}, 3),
+}
+
+
+class CountingOps(ReferenceOps):
+    """Counts the layers that run in full: each has two normalisations, beside the embeddings' one."""
+
+    def __init__(self):
+        self.norms = 0
+
+    def layer_norm(self, x, weight, bias, epsilon):
+        self.norms += 1
+        return super().layer_norm(x, weight, bias, epsilon)
+
+
+def test_only_what_is_asked_for_is_computed():
+    parameters, batch = tiny.random_parameters(DEEP), tiny.random_batch(seed=5)
+    expected = reference_outputs(DEEP, parameters, batch)
+    for what, (wanted, layers) in PARTS.items():
+        ops = CountingOps()
+        made = make_forward(DEEP, frozenset(wanted))(ops, parameters, batch)
+        assert set(made) == wanted, what
+        assert ops.norms == 1 + 2 * layers, what
+        for name in wanted:
+            np.testing.assert_array_equal(made[name], expected[name], err_msg=f"{what}: {name}")
+
+
+def test_a_part_is_the_same_as_in_the_whole(engine):
+    parameters, batch = tiny.random_parameters(DEEP), tiny.random_batch(seed=5)
+    forwards = [make_forward(DEEP, frozenset(wanted)) for wanted, _ in PARTS.values()]
+    names = [sorted(wanted) for wanted, _ in PARTS.values()]
+
+    def parts(ops, parameters, batch):
+        made = []
+        for index in range(len(forwards)):
+            own = forwards[index](ops, parameters, batch)
+            for name in names[index]:
+                made.append(own[name])
+        return made
+
+    expected = reference_outputs(DEEP, parameters, batch)
+    flat = [(what, name) for what, own in zip(PARTS, names) for name in own]
+    for (what, name), array in zip(flat, engine.infer(parts, parameters)(batch), strict=True):
+        assert_close(array, expected[name], f"{what}: {name}")
+
+
+def squares_of(config, wanted):
+    """An objective that each wanted output changes: the sum of its squares times fixed numbers."""
+    forward, names = make_forward(config, frozenset(wanted)), sorted(wanted)
+
+    def objective(ops, params, frozen, batch):
+        made = forward(ops, params, batch)
+        total = 0.0
+        for name in names:
+            total = total + ops.sum(made[name] * made[name] * batch[name])
+        return total, ops.stack([total])
+
+    return objective
+
+
+@pytest.mark.parametrize("what", PARTS)
+def test_the_used_tensors_are_those_with_a_gradient(engine, what):
+    wanted, _ = PARTS[what]
+    parameters, batch = tiny.random_parameters(DEEP, seed=2), tiny.random_batch(fill=0, seed=7)
+    generator = np.random.default_rng(1)
+    expected = reference_outputs(DEEP, parameters, batch)
+    factors = {name: generator.uniform(0.5, 1.5, expected[name].shape).astype(np.float32) for name in wanted}
+    _, gradients = engine.gradients(squares_of(DEEP, wanted), parameters, {}, batch | factors)
+    assert set(gradients) == set(parameters)
+    used, largest = used_tensors(DEEP, frozenset(wanted)), max(np.abs(array).max() for array in gradients.values())
+    for name, gradient in gradients.items():
+        layer = int(name.split(".")[3]) + 1 if ".layer." in name else 0
+        if name not in used:
+            assert not gradient.any(), name
+        elif name.endswith("attention.self.key.bias") and not wanted & {f"scores/{layer}", f"keys/{layer}"}:
+            # It adds the same number to all scores of a row, which softmax ignores: zero but for rounding. It counts as
+            # used all the same, since that is a property of softmax and not of what is wired to what.
+            assert np.abs(gradient).max() < 1e-5 * largest, name
+        else:
+            assert np.abs(gradient).max() > 1e-4 * largest, name
 
 
 def test_padding_and_fill_rows_change_nothing():
@@ -97,23 +198,46 @@ def test_dropout_is_where_bert_has_it():
         make_forward(config)(ops, tiny.random_parameters(), tiny.random_batch())
         layer = [("attention", attention), (state, hidden), (state, hidden)]
         assert ops.places == [(state, hidden), *layer, *layer, (pooled, head)]
+        # A layer whose scores are wanted computes its attention step by step, with the same dropout.
+        ops = RecordingOps()
+        make_forward(config, frozenset({"logits", "scores/1"}))(ops, tiny.random_parameters(), tiny.random_batch())
+        first = [((5, 4, 12, 12), attention), (state, hidden), (state, hidden)]
+        assert ops.places == [(state, hidden), *first, *layer, (pooled, head)]
 
 
 def hugging_face_outputs(model, batch):
     import torch
 
     inputs = {name: torch.from_numpy(batch[name]).long() for name in ("input_ids", "token_type_ids", "attention_mask")}
+    model.set_attn_implementation("eager")  # the only one that shows its probabilities
+    projected = {}
+    for layer, part in enumerate(model.bert.encoder.layer):
+        for kind, linear in zip(("queries", "keys", "values"), ("query", "key", "value")):
+            module = getattr(part.attention.self, linear)
+            name = f"{kind}/{layer + 1}"
+            module.register_forward_hook(lambda _, __, output, name=name: projected.update({name: output.numpy()}))
     with torch.no_grad():
-        return model.eval()(**inputs, output_hidden_states=True)
+        return model.eval()(**inputs, output_hidden_states=True, output_attentions=True), projected
 
 
 def assert_as_hugging_face(model, config, parameters, batch):
-    theirs = hugging_face_outputs(model, batch)
+    theirs, projected = hugging_face_outputs(model, batch)
     ours = reference_outputs(config, parameters, batch)
     assert_close(theirs.logits.numpy(), ours["logits"], "logits")
     real = batch["attention_mask"] > 0
-    for layer, (found, state) in enumerate(zip(theirs.hidden_states, ours["hidden"], strict=True)):
-        assert_close(found.numpy()[real], state[real], f"hidden state {layer}")
+    assert len(theirs.hidden_states) == config.num_hidden_layers + 1
+    for layer, found in enumerate(theirs.hidden_states):
+        assert_close(found.numpy()[real], ours[f"hidden/{layer}"][real], f"hidden state {layer}")
+    bias = attention_bias(ReferenceOps(), batch["attention_mask"].astype(np.float64))
+    assert len(theirs.attentions) == config.num_hidden_layers
+    for layer, found in enumerate(theirs.attentions, 1):
+        probabilities = ReferenceOps().softmax(ours[f"scores/{layer}"] + bias)
+        rows = np.broadcast_to(real[:, None, :], found.shape[:3])
+        assert_close(found.numpy()[rows], probabilities[rows], f"attention {layer}")
+        for kind in ("queries", "keys", "values"):
+            heads = ours[f"{kind}/{layer}"]  # (B, A, L, D)
+            merged = heads.transpose(0, 2, 1, 3).reshape(*real.shape, -1)
+            assert_close(projected[f"{kind}/{layer}"][real], merged[real], f"{kind} {layer}")
 
 
 @pytest.mark.only_backend("torch")

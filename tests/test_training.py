@@ -13,10 +13,11 @@ from crossdistil.core.data.batches import TrainBatches
 from crossdistil.core.data.tokenize import TokenTable
 from crossdistil.core.errors import TrainingError
 from crossdistil.core.losses.base import TermContext
-from crossdistil.core.objective import Objective
+from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.runs import RunFolder
 from crossdistil.core.schedules import schedule, warmup_steps
+from crossdistil.core.stages import Stage
 from crossdistil.core.training import Plan, Trainer
 from crossdistil.tests import tiny
 
@@ -79,23 +80,31 @@ class Bench:
         self.folder, self.scores = folder, scores
         self.evaluations = []
 
-    def train(self, bad=None, resume=False, step=None):
-        stage = self.recipe.stages[0]
+    def train(self, bad=None, resume=False, step=None, first=0, evaluated=True):
+        section = self.recipe.stages[0]
         offsets = np.cumsum([0, *LENGTHS])
         table = TokenTable(np.arange(offsets[-1], dtype=np.int32), offsets, np.array(LENGTHS, np.int32))
         batches = TrainBatches(table, np.arange(7, dtype=np.int32) % 2, 4, 1, (16,), self.recipe.seed)
-        objective = Objective(stage.objective, TermContext(2, False), tiny.CONFIG, tiny.CONFIG)
+        context = TermContext(2, False, tiny.CONFIG, {"teacher": tiny.CONFIG})
+        objective = Objective(section.objective, context, Teachers({"teacher": 1.0}))
+        stage = Stage(section, 0, tiny.CONFIG, objective, batches)
         self.step, self.progress = step or CountingStep(bad), Silent()
         run = RunFolder(self.folder / "run", self.recipe, IDENTITY, resume)
 
         def evaluate(parameters):
+            assert parameters["untrained"][0] == 3
             self.evaluations.append(float(parameters["p"][0]))
             scores = self.scores or [0.5]
             return {"accuracy": scores[(len(self.evaluations) - 1) % len(scores)], "f1": 0.25}
 
         try:
-            trainer = Trainer(stage.train, self.recipe.seed, batches, objective, self.step, evaluate, run, self.progress)
-            return trainer.run()
+            held = {"p": np.zeros(3, np.float32), "untrained": np.full(2, 3, np.float32)}
+            trainer = Trainer(
+                stage, self.recipe.seed, first, held, self.step, evaluate if evaluated else None, run, self.progress
+            )
+            state = run.load_state()
+            run.rewind_metrics(0 if state is None else state.step)
+            return trainer.run(state)
         finally:
             run.close()
 
@@ -187,10 +196,11 @@ def test_log_lines_are_means_over_their_interval(tmp_path):
     assert [line["terms"] for line in lines] == [{"kd_ce": 2 * x, "hard_label": 3 * x} for x in (20, 50, 70)]
     assert [line["epoch"] for line in lines] == [1.5, 3.0, 3.5]
     for line in lines:
-        assert list(line) == ["step", "epoch", "loss", "terms", "learning_rate", "tokens_per_second"]
+        assert list(line) == ["step", "stage", "epoch", "loss", "terms", "learning_rate", "tokens_per_second"]
+        assert line["stage"] == "distil"
         assert line["tokens_per_second"] > 0
     assert bench.lines("evaluation") == [
-        {"step": 7, "epoch": 3.5, "evaluation": {"dev": {"accuracy": 0.5, "f1": 0.25}}}
+        {"step": 7, "stage": "distil", "epoch": 3.5, "evaluation": {"dev": {"accuracy": 0.5, "f1": 0.25}}}
     ]
 
 
@@ -199,7 +209,8 @@ def test_the_best_evaluation_or_the_last_step_is_kept(tmp_path, keep, kept):
     # Evaluations after steps 2, 4, 6 and 7; the second one is the first of the two best.
     bench = Bench(tmp_path, scores=[0.4, 0.8, 0.8, 0.6], steps=7, keep=keep)
     outcome = bench.train()
-    assert (outcome.kept_step, outcome.parameters["p"][0], outcome.last["p"][0]) == (kept, kept, 7)
+    assert (outcome.kept_step, outcome.parameters["p"][0]) == (kept, kept)
+    assert set(outcome.parameters) == {"p", "untrained"}  # what is not trained is kept all the same
     assert bench.progress.best == [2, 4]
 
 
@@ -229,6 +240,29 @@ def test_an_interrupted_run_takes_the_steps_of_an_unbroken_one(tmp_path):
         lines, others = broken.lines(key), whole.lines(key)
         assert [line["step"] for line in lines] == [line["step"] for line in others]
         assert [line.get("loss") for line in lines] == [line.get("loss") for line in others]
+
+
+def test_a_stage_counts_on_from_those_before_it(tmp_path):
+    settings = {"steps": 7, "log_every": 3, "save_every": 5, "evaluate_every": 4}
+    alone, later = Bench(tmp_path / "alone", **settings), Bench(tmp_path / "later", **settings)
+    alone.train()
+    outcome = later.train(first=100)
+    assert [line["step"] for line in later.lines("loss")] == [103, 106, 107]
+    assert [line["step"] for line in later.lines("evaluation")] == [104, 107]
+    assert [path.name for path in (tmp_path / "later" / "run" / "state").iterdir()] == ["step-00000107"]
+    assert (outcome.steps, outcome.kept_step) == (7, 104)
+    # Everything else is counted within the stage; only dropout goes on, so that no two steps of a run share a mask.
+    for key in ("epoch", "learning_rate", "loss"):
+        assert [line[key] for line in later.lines("loss")] == [line[key] for line in alone.lines("loss")]
+    seeds = [{step.seed for step in bench.step.taken} for bench in (alone, later)]
+    assert len(seeds[0] | seeds[1]) == 14
+
+
+def test_a_stage_without_answers_is_not_evaluated_and_its_end_is_kept(tmp_path):
+    bench = Bench(tmp_path, steps=7, evaluate_every=2, keep="best")
+    outcome = bench.train(evaluated=False)
+    assert bench.evaluations == [] and bench.lines("evaluation") == []
+    assert (outcome.kept_step, outcome.parameters["p"][0]) == (7, 7)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

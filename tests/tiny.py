@@ -54,12 +54,14 @@ def random_batch(
     ids = np.where(is_token, generator.integers(5, vocabulary, (rows, length)), 0)
     second = positions >= generator.integers(1, length, rows)[:, None]
     labels = generator.normal(2.5, 1.0, rows) if outputs == 1 else generator.integers(0, outputs, rows)
+    example_mask = (np.arange(rows) < rows - fill).astype(np.float32)
     return {
         "input_ids": ids.astype(np.int32),
         "token_type_ids": (second & is_token).astype(np.int32),
         "attention_mask": is_token.astype(np.float32),
         "labels": labels.astype(np.float32 if outputs == 1 else np.int32),
-        "example_mask": (np.arange(rows) < rows - fill).astype(np.float32),
+        "example_mask": example_mask,
+        "label_mask": example_mask.copy(),
     }
 
 

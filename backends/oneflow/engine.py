@@ -125,7 +125,8 @@ class OneFlowTrainStep:
         engine.masks.reseed(step.seed)
         for micro_batch in step.micro_batches:
             total, values = self._objective(engine.ops, self._params, self._frozen, engine.to_device(micro_batch))
-            total.backward()
+            if total.requires_grad:  # not where the gates leave out all that is trained
+                total.backward()
             values = values.detach()
             summed = values if summed is None else summed + values
         self._optimizer.step(step.learning_rate)

@@ -156,7 +156,8 @@ class TorchTrainStep:
         torch.manual_seed(step.seed)
         for micro_batch in step.micro_batches:
             total, values = self._objective(engine.ops, self._all_params, self._frozen, engine.to_device(micro_batch))
-            (total if self._scaler is None else self._scaler.scale(total)).backward()
+            if total.requires_grad:  # not where the gates leave out all that is trained
+                (total if self._scaler is None else self._scaler.scale(total)).backward()
             values = values.detach()
             summed = values if summed is None else summed + values
         self._optimizer.step(step.learning_rate, self._scaler)

@@ -44,7 +44,9 @@ def comparable(recipe: Recipe, steps: int | None) -> Recipe:
         if steps is not None:
             train |= {"steps": steps, "epochs": None}
         stages.append(stage.model_copy(update={"train": type(stage.train)(**train)}))
-    return recipe.model_copy(update={"stages": tuple(stages)})
+    # Each backend runs the teachers itself: one that reads what another wrote would agree with it too easily.
+    cache = recipe.teacher_cache.model_copy(update={"use": "never"})
+    return recipe.model_copy(update={"stages": tuple(stages), "teacher_cache": cache})
 
 
 def crosscheck(recipe: Recipe, options: CrosscheckOptions, console: Console) -> dict[str, Any]:

@@ -94,6 +94,8 @@ class _Run:
         self, stage: Stage, first: int, parameters: Parameters, state: State | None, past: list[dict[str, Any]]
     ) -> Outcome:
         job, engine = self._job, self._engine
+        if state is not None:  # what earlier stages trained and this one only reads comes from there too
+            parameters = state.parameters
         try:
             parameters = {**parameters, **stage.new_projections(parameters, job.recipe.seed)}
         except ValueError as error:

@@ -1,12 +1,33 @@
-"""How the teachers take part in each stage of a run: computed in every step, or once and read from a cache."""
+"""How the teachers take part in each stage of a run: computed in every step, or once and read from a cache.
+
+A cache pays where the training passes over the data more than once. It must be where a student has another tokenizer than
+its teacher, whose tokens are then not in the student's batches.
+"""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
 from rich.console import Console
 
+from ..data.batches import evaluation_batches
+from ..data.tokenize import default_cache_folder
 from ..engine import Engine, Parameters
+from ..errors import CrossdistilError
 from ..job import Job
+from ..models.architectures import make_forward
 from ..stages import Stage
+from ..task_data import EVALUATION_BATCH
+from ..teacher_cache import CacheKey, TeacherCache, TeacherMemory, model_digest, tokens_digest
+from ..training import Plan
+
+LARGEST = 64 << 30
+"""Bytes above which `auto` does not make a cache, whatever the room."""
+WORTHWHILE_PASSES = 1.5
 
 
 class Teaching:
@@ -14,16 +35,131 @@ class Teaching:
 
     def __init__(self, job: Job, engine: Engine, console: Console):
         self._job, self._engine, self._console = job, engine, console
+        self._model_digests: dict[str, str] = {}
+        self._memories: dict[tuple, TeacherMemory] = {}
 
     def stage(self, index: int, done: bool) -> Stage:
         """Stage `index`, with the teachers' outputs attached to its batches where they are cached. A stage that is `done`
         needs none."""
-        return self._job.stage(index)
+        plain = self._job.stage(index)
+        if done or not plain.objective.needs_teacher:
+            return plain
+        sources = self._sources(plain)
+        if sources is None:
+            return plain
+        stage = self._job.stage(index, cached=True)
+
+        def outputs(rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
+            return {
+                f"{name}/{output}": array
+                for name, source in sources.items()
+                for output, array in source.batch(rows, length).items()
+            }
+
+        stage.batches.attach(outputs)
+        return stage
 
     def frozen(self, stage: Stage) -> Parameters:
         """The tensors of the teachers that the stage runs, each name preceded by the teacher's."""
+        if stage.objective.cached:
+            return {}
         return {
             f"{name}/{tensor}": array
             for name in stage.objective.teacher_outputs
             for tensor, array in self._job.teachers[name].parameters.items()
         }
+
+    def _sources(self, stage: Stage) -> dict[str, TeacherCache | TeacherMemory] | None:
+        """Where each teacher's outputs come from, or None if the teachers are run in every step."""
+        asked, wanted = self._job.recipe.teacher_cache, stage.objective.teacher_outputs
+        apart = [name for name in wanted if self._job.teacher_data[name] is not self._job.data]
+        obstacle = self._obstacle(stage)
+        if asked.use == "always" and obstacle:
+            raise CrossdistilError(f"teacher_cache.use: 'always', but {obstacle}")
+        if apart and obstacle:
+            raise CrossdistilError(f"teacher: '{apart[0]}' has another tokenizer than the student, but {obstacle}")
+        if asked.use == "never" or obstacle:
+            return {name: self._in_memory(name, tuple(sorted(wanted[name]))) for name in wanted} if apart else None
+        caches = {name: self._cache(name, tuple(sorted(wanted[name]))) for name in wanted}
+        if asked.use == "auto" and not apart and not self._pays(stage, caches):
+            return None
+        for name, cache in caches.items():
+            self._fill(name, cache)
+        return caches
+
+    def _obstacle(self, stage: Stage) -> str | None:
+        """Why outputs cannot be cached."""
+        if self._job.recipe.teacher_dropout:
+            return "teacher_dropout makes its outputs different in every step"
+        padded = [term.loss for term in stage.objective.terms if term.unit in ("positions", "position_pairs")]
+        return f"{padded[0]} with mask_padding: false compares padding, which is not cached" if padded else None
+
+    def _pays(self, stage: Stage, caches: dict[str, TeacherCache]) -> bool:
+        train, per_epoch = stage.section.train, stage.batches.steps_per_epoch
+        passes = Plan.of(train, per_epoch).total / per_epoch
+        size = sum(cache.size for cache in caches.values() if not cache.complete)
+        folder = next(iter(caches.values())).folder
+        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
+        pays = passes >= WORTHWHILE_PASSES and size <= min(LARGEST, free / 2)
+        if not pays and passes >= WORTHWHILE_PASSES:
+            room = f"{size / 1e9:.1f} GB, with {free / 1e9:.1f} GB free"
+            self._console.print(f"stage {stage.name}: the teachers run in every step; a cache would take {room}")
+        return pays
+
+    def _cache(self, name: str, outputs: tuple[str, ...]) -> TeacherCache:
+        job, asked = self._job, self._job.recipe.teacher_cache
+        if name not in self._model_digests:
+            self._model_digests[name] = model_digest(job.teachers[name])
+        table = job.teacher_data[name].tokens["train"]
+        key = CacheKey(
+            self._model_digests[name], tokens_digest(table), outputs, asked.precision, self._engine.precision
+        )
+        if asked.folder is None:
+            folder = default_cache_folder() / "teacher" / key.digest
+        else:
+            folder = Path(asked.folder) / name / "+".join(output.replace("/", "-") for output in outputs)
+        cache = TeacherCache(folder, key, job.teachers[name], table.lengths)
+        cache.check_identity()
+        return cache
+
+    def _fill(self, name: str, cache: TeacherCache) -> None:
+        outputs = ", ".join(cache.key.outputs)
+        if not cache.complete:
+            size = f"{cache.size / 1e6:,.1f} MB in {cache.key.precision}"
+            self._console.print(f"{name}: {outputs} for {self._rows(name):,} rows, {size}, go to {cache.folder}")
+
+            def tell(done: int, total: int) -> None:
+                self._console.print(f"{name}: {done:,} of {total:,} rows are cached")
+
+            cache.write(lambda first: self._outputs(name, cache.key.outputs, first), tell)
+        else:
+            self._console.print(f"{name}: {outputs} from {cache.folder}")
+        cache.open()
+
+    def _in_memory(self, name: str, outputs: tuple[str, ...]) -> TeacherMemory:
+        key = (name, outputs)
+        if key not in self._memories:
+            table = self._job.teacher_data[name].tokens["train"]
+            memory = TeacherMemory(outputs, self._job.teachers[name], table.lengths)
+            self._console.print(f"{name}: {', '.join(outputs)} for {self._rows(name):,} rows, kept in memory")
+            memory.fill(self._outputs(name, outputs, 0))
+            self._memories[key] = memory
+        return self._memories[key]
+
+    def _rows(self, name: str) -> int:
+        return len(self._job.teacher_data[name].tokens["train"].lengths)
+
+    def _outputs(self, name: str, outputs: tuple[str, ...], first: int) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """The teacher's outputs for every training row, from batch `first` on."""
+        teacher, data = self._job.teachers[name], self._job.teacher_data[name]
+        forward = make_forward(teacher.config.without_dropout(), frozenset(outputs))
+
+        def function(ops, params, batch):
+            made = forward(ops, params, batch)
+            return [made[output] for output in outputs]
+
+        infer = self._engine.infer(function, teacher.parameters)
+        batches = evaluation_batches(data.tokens["train"], None, EVALUATION_BATCH, data.buckets)
+        for rows, batch in islice(batches, first, None):
+            yield rows, infer(batch)
+

@@ -5,7 +5,7 @@ tokens (B, L), and the sums over a batch divided by the unit named:
   hidden_mse     sum_bl m_bl mean_d (S - T)^2, over tokens           (TinyBERT, Jiao et al. 2020, equation 8)
   embedding_mse  the same for the embedding outputs                  (TinyBERT, equation 9)
   hidden_cosine  sum_bl m_bl (1 - cos(S_bl, T_bl)), over tokens      (DistilBERT, Sanh et al. 2019)
-  pkd            sum_bd (S_b0 / |S_b0| - T_b0 / |T_b0|)^2, over examples    (PKD, Sun et al. 2019, equation 7)
+  pkd            sum_bd (S_b0 / |S_b0| - T_b0 / |T_b0|)^2, over examples    (PKD, Sun et al. 2019, section 3.2)
   mmd            sum_bij m_bi m_bj (S0 S1^T / D_S - T0 T1^T / D_T)^2_bij, over token pairs    (NST, Huang and Wang 2017)
   fsp            sum_b mean_dd (S0^T S1 / len_b - T0^T T1 / len_b)^2, over examples           (FSP, Yim et al. 2017)
 """
@@ -102,7 +102,7 @@ class PatientKnowledgeDistillation(HiddenMatch):
     reduction: Literal["sum", "mean"] = "sum"
 
     formula: ClassVar[str] = (
-        "mean over examples of sum over layers of |h_S/|h_S| - h_T/|h_T||^2, h the first token's   (PKD, equation 7)"
+        "mean over examples of sum over layers of |h_S/|h_S| - h_T/|h_T||^2, h the first token's   (PKD, section 3.2)"
     )
 
     @model_validator(mode="after")
@@ -172,7 +172,7 @@ class FlowOfSolutionProcedure(HiddenMatch):
 
     two_layers: ClassVar[bool] = True
     formula: ClassVar[str] = (
-        "mean over examples and entries of (S0^T S1 / length - T0^T T1 / length)^2   (FSP, Yim et al. 2017, equation 1)"
+        "mean over examples and entries of (S0^T S1 / length - T0^T T1 / length)^2   (FSP, Yim et al. 2017; TextBrewer's fsp)"
     )
 
     def compare(self, context):

@@ -2,10 +2,10 @@
 divergence from the teacher's, averaged over heads and real queries; keys that are padding take no part.
 
 With R (B, A, L, L) the relations of A heads (the student's or the teacher's):
-  attention_kl       R = Q K^T / sqrt(head)                 (MiniLM, Wang et al. 2020, equation 5)
-  value_relation_kl  R = V V^T / sqrt(head)                 (MiniLM, equations 6 to 8)
+  attention_kl       R = Q K^T / sqrt(head)                 (MiniLM, Wang et al. 2020, section 3.1)
+  value_relation_kl  R = V V^T / sqrt(head)                 (MiniLM, section 3.2)
   self_relation_kl   R = X X^T / sqrt(relation head), X the queries, keys or values of all heads, cut anew into
-                     `relation_heads` parts                 (MiniLMv2, Wang et al. 2021, equations 3 to 5)
+                     `relation_heads` parts                 (MiniLMv2, Wang et al. 2021, section 3)
 and the loss sum_bi m_bi mean_a KL(softmax(R_T)_bai || softmax(R_S)_bai), over tokens. The papers match one pair of layers,
 such as `layers: [[12, 6]]`.
 """
@@ -43,7 +43,7 @@ class AttentionDivergence(AttentionMatch):
 
     loss: Literal["attention_kl"]
 
-    formula: ClassVar[str] = "mean over tokens and heads of KL(softmax(A_T) || softmax(A_S))   (MiniLM, equation 5)"
+    formula: ClassVar[str] = "mean over tokens and heads of KL(softmax(A_T) || softmax(A_S))   (MiniLM, section 3.1)"
 
     @property
     def unit(self):
@@ -60,7 +60,7 @@ class ValueRelationDivergence(AttentionMatch):
 
     kind: ClassVar[str] = "values"
     formula: ClassVar[str] = (
-        "mean over tokens and heads of KL(softmax(V_T V_T^T / sqrt d) || softmax(V_S V_S^T / sqrt d))   (MiniLM, equation 8)"
+        "mean over tokens and heads of KL(softmax(V_T V_T^T / sqrt d) || softmax(V_S V_S^T / sqrt d))   (MiniLM, section 3.2)"
     )
 
     @property
@@ -87,7 +87,7 @@ class SelfRelationDivergence(AttentionMatch):
     kind: ClassVar[str] = "values"
     formula: ClassVar[str] = (
         "mean over tokens and relation heads of KL(softmax(X_T X_T^T / sqrt d) || softmax(X_S X_S^T / sqrt d)), X = Q, K or V"
-        "   (MiniLMv2, equation 5)"
+        "   (MiniLMv2, section 3)"
     )
 
     @property

@@ -1,0 +1,228 @@
+"""Teacher outputs on disk: computed once, by any backend, and read in every epoch by any other.
+
+A cache is a folder with a flat file for each output, `identity.json` that says of which teacher, tokens and outputs it is,
+`progress.json` while it is being written, and `complete.json` with sizes and checksums at the end. It is written in
+place so that an interrupted writer goes on where it stopped; nothing reads it before it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .checkpoint import Model
+from .data.token_table import TokenTable
+from .errors import CrossdistilError
+from .files import clear_disk_errors, write_text
+from .teacher_outputs import Layout, load, make_layout, store
+
+_FORMAT = 1
+_CHUNK = 1 << 24  # bytes checked at once
+_SAVE_SECONDS = 20.0
+DTYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
+
+Outputs = Iterator[tuple[np.ndarray, list[np.ndarray]]]
+"""(rows, values of each output padded as the model gave them), every row once, in an order that is always the same."""
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """What a cache is of."""
+
+    teacher: str
+    """Digest of the teacher's configuration and weights."""
+    tokens: str
+    """Digest of the rows as the teacher takes them: data, tokenizer and length."""
+    outputs: tuple[str, ...]
+    precision: str
+    """What the numbers are stored in."""
+    computed_in: str
+    """What the teacher computed in."""
+
+    def as_json(self) -> dict:
+        """The content of identity.json."""
+        return {
+            "format": _FORMAT,
+            "teacher": self.teacher,
+            "tokens": self.tokens,
+            "outputs": list(self.outputs),
+            "precision": self.precision,
+            "computed_in": self.computed_in,
+        }
+
+    @property
+    def digest(self) -> str:
+        """A name for the folder."""
+        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def model_digest(model: Model) -> str:
+    """SHA-256 of a model's configuration and weights."""
+    digest = hashlib.sha256(model.config.model_dump_json().encode())
+    for name in sorted(model.parameters):
+        array = np.ascontiguousarray(model.parameters[name])
+        digest.update(f"{name} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def tokens_digest(table: TokenTable) -> str:
+    """SHA-256 of the rows of a token table."""
+    digest = hashlib.sha256(f"{table.pad_id} {table.apart}".encode())
+    for array in (table.ids, table.offsets, table.first_lengths):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+class TeacherCache:
+    """One teacher's outputs for the rows of a token table."""
+
+    def __init__(self, folder: Path, key: CacheKey, model: Model, lengths: np.ndarray):
+        self.folder, self.key = folder, key
+        self._lengths = np.asarray(lengths)
+        self.layouts = [make_layout(name, model.config, model.outputs, self._lengths) for name in key.outputs]
+        self._dtype = DTYPES[key.precision]
+        self._flat: list[np.ndarray] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(layout.size for layout in self.layouts) * self._dtype.itemsize
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was written to the end."""
+        return (self.folder / "complete.json").is_file()
+
+    def path(self, layout: Layout) -> Path:
+        """The file of an output."""
+        return self.folder / f"{layout.name.replace('/', '-')}.bin"
+
+    def check_identity(self) -> None:
+        """Raise CrossdistilError if the folder holds a cache of something else."""
+        path = self.folder / "identity.json"
+        if not path.is_file():
+            return
+        try:
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise CrossdistilError(f"{path}: damaged: {error}; delete the folder to make the cache again") from error
+        words = {"teacher": "another teacher", "tokens": "other data or another tokenizer", "outputs": "other outputs"}
+        for name, expected in self.key.as_json().items():
+            if found.get(name) != expected:
+                what = words.get(name, f"{name} {found.get(name)!r} instead of {expected!r}")
+                raise CrossdistilError(
+                    f"{self.folder}: is a teacher cache of {what}; choose another teacher_cache.folder or delete it"
+                )
+
+    def write(self, outputs: Callable[[int], Outputs], tell: Callable[[int, int], None]) -> None:
+        """Fill the cache. `outputs(n)` gives the teacher's outputs from batch n on; `tell(rows, all)` is called at times."""
+        with clear_disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                self.check_identity()
+                if self.complete:  # another process was faster
+                    return
+                write_text(self.folder / "identity.json", json.dumps(self.key.as_json(), indent=2) + "\n")
+                flats = [self._writable(layout) for layout in self.layouts]
+                done = self._progress()
+                rows_done, saved = done["rows"], time.monotonic()
+                for rows, values in outputs(done["batches"]):
+                    for layout, flat, value in zip(self.layouts, flats, values):
+                        store(layout, flat, rows, self._lengths[rows], value)
+                    rows_done, done["batches"] = rows_done + len(rows), done["batches"] + 1
+                    if time.monotonic() - saved > _SAVE_SECONDS:
+                        self._save(flats, {"batches": done["batches"], "rows": rows_done})
+                        tell(rows_done, len(self._lengths))
+                        saved = time.monotonic()
+                for flat in flats:
+                    flat.flush()
+                sums = {layout.name: _checksum(self.path(layout)) for layout in self.layouts}
+                write_text(self.folder / "complete.json", json.dumps(sums, indent=2) + "\n")
+                (self.folder / "progress.json").unlink(missing_ok=True)
+
+    def open(self) -> None:
+        """Map the files, after a look at every byte. Raises CrossdistilError for anything that is not as it was written."""
+        self.check_identity()
+        try:
+            sums = dict(json.loads((self.folder / "complete.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise CrossdistilError(f"{self.folder / 'complete.json'}: damaged: {error}") from error
+        again = "delete the folder to make the cache again"
+        self._flat = []
+        for layout in self.layouts:
+            path, expected = self.path(layout), layout.size * self._dtype.itemsize
+            found = path.stat().st_size if path.is_file() else None
+            if found is None:
+                raise CrossdistilError(f"{path}: missing; {again}")
+            if found != expected:
+                raise CrossdistilError(f"{path}: has {found:,} bytes, expected {expected:,}; {again}")
+            if _checksum(path) != sums.get(layout.name):
+                raise CrossdistilError(f"{path}: damaged (its checksum is wrong); {again}")
+            self._flat.append(np.memmap(path, self._dtype, "r"))
+
+    def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        """The outputs of a batch of rows by name, padded to `length`, in float32."""
+        return {layout.name: load(layout, flat, rows, length) for layout, flat in zip(self.layouts, self._flat)}
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.folder / ".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # waits for another process that is writing
+            yield
+
+    def _writable(self, layout: Layout) -> np.memmap:
+        path, size = self.path(layout), layout.size * self._dtype.itemsize
+        with path.open("ab") as file:
+            # Reserved now: a full disk is an error here, and a killed process where a mapped file finds it out.
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(path, self._dtype, "r+", shape=(layout.size,))
+
+    def _progress(self) -> dict[str, int]:
+        try:
+            found = json.loads((self.folder / "progress.json").read_text(encoding="utf-8"))
+            return {"batches": int(found["batches"]), "rows": int(found["rows"])}
+        except (OSError, ValueError, TypeError, KeyError):
+            return {"batches": 0, "rows": 0}
+
+    def _save(self, flats: list[np.memmap], progress: dict[str, int]) -> None:
+        for flat in flats:
+            flat.flush()
+        write_text(self.folder / "progress.json", json.dumps(progress) + "\n")
+
+
+def _checksum(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            value = zlib.crc32(chunk, value)
+    return value
+
+
+class TeacherMemory:
+    """The same without a disk, for outputs that are small."""
+
+    def __init__(self, outputs: tuple[str, ...], model: Model, lengths: np.ndarray):
+        self._lengths = np.asarray(lengths)
+        self.layouts = [make_layout(name, model.config, model.outputs, self._lengths) for name in outputs]
+        self._flat = [np.zeros(layout.size, np.float32) for layout in self.layouts]
+
+    def fill(self, outputs: Outputs) -> None:
+        """Take every row's outputs."""
+        for rows, values in outputs:
+            for layout, flat, value in zip(self.layouts, self._flat, values):
+                store(layout, flat, rows, self._lengths[rows], value)
+
+    def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        """As `TeacherCache.batch`."""
+        return {layout.name: load(layout, flat, rows, length) for layout, flat in zip(self.layouts, self._flat)}
