@@ -21,10 +21,10 @@ from crossdistil.core.models.spec import BertConfig
 VALUE, GRADIENT = 1e-6, 1e-4
 """Largest relative difference from the formula; a gradient's is relative to the largest of its tensor."""
 
-LENGTHS, REAL = [4, 2, 3, 1], 3
-"""Tokens of each row of a batch, the last one a fill row."""
+LENGTHS, REAL = [4, 2, 3, 3], 3
+"""Tokens of each row of a batch, the last one a fill row: real ones have one token, whose attention says nothing."""
 PADDING, FILL = 40.0, 100.0
-"""Added to what should not count."""
+"""Added to what should not count; the teacher's fill rows get it with the other sign."""
 
 
 @dataclass
@@ -58,7 +58,9 @@ class Case:
         for who, names in self.term.teacher_outputs(self.context).items():
             for name in sorted(names):
                 config = self.context.teachers[who]
-                teacher[f"{who}/{name}"] = random_output(name, config, self.context.outputs, generator)
+                output = random_output(name, config, self.context.outputs, generator)
+                output[REAL:] -= 2 * FILL
+                teacher[f"{who}/{name}"] = output
         if any(key.endswith("/logits") for key in teacher):
             teacher["logits"] = np.mean([x for key, x in teacher.items() if key.endswith("/logits")], axis=0)
         params = {
@@ -87,6 +89,7 @@ def random_batch(context: TermContext, generator) -> dict[str, np.ndarray]:
         labels = generator.normal(2, 1, rows).astype(np.float32)
     elif context.multi_label:
         labels = generator.integers(0, 2, (rows, context.outputs)).astype(np.float32)
+        labels[REAL:] = 0
     else:
         labels = generator.integers(0, context.outputs, rows).astype(np.int32)
     label_mask = np.ones(rows, np.float32)

@@ -196,7 +196,7 @@ def test_the_folder_is_read_back(folder):
     raw = json.loads((folder / "config.json").read_text())
     assert raw["model_type"] == "bilstm" and raw["problem_type"] == "single_label_classification"
     assert isinstance(words, WordTokenizer) and words.fingerprint == build_words(TEXTS).fingerprint
-    assert words.encode_pairs(TEXTS, None, 9).lengths.tolist() == [5, 4, 5, 3]
+    assert words.encode_pairs(TEXTS, None, 9).lengths.tolist() == [6, 4, 5, 3]
     assert not (folder / "vocab.txt").exists()
 
 

@@ -96,7 +96,7 @@ def test_only_what_is_asked_for_is_computed():
         assert set(made) == wanted, what
         assert ops.norms == 1 + 2 * layers, what
         for name in wanted:
-            np.testing.assert_array_equal(made[name], expected[name], err_msg=f"{what}: {name}")
+            np.testing.assert_allclose(made[name], expected[name], rtol=1e-9, atol=1e-12, err_msg=f"{what}: {name}")
 
 
 def test_a_part_is_the_same_as_in_the_whole(engine):
@@ -132,13 +132,21 @@ def squares_of(config, wanted):
     return objective
 
 
-@pytest.mark.parametrize("what", PARTS)
+# MindSpore compiles a quarter of a minute for each.
+EVERYWHERE = ("attention after a whole layer", "pooled and a score")
+EAGER = pytest.mark.only_backend("torch", "oneflow")
+
+
+@pytest.mark.parametrize("what", [pytest.param(what, marks=[] if what in EVERYWHERE else [EAGER]) for what in PARTS])
 def test_the_used_tensors_are_those_with_a_gradient(engine, what):
     wanted, _ = PARTS[what]
     parameters, batch = tiny.random_parameters(DEEP, seed=2), tiny.random_batch(fill=0, seed=7)
     generator = np.random.default_rng(1)
     expected = reference_outputs(DEEP, parameters, batch)
-    factors = {name: generator.uniform(0.5, 1.5, expected[name].shape).astype(np.float32) for name in wanted}
+    factors = {}
+    for name in wanted:  # so that each output has as much to say
+        numbers = generator.uniform(0.5, 1.5, expected[name].shape)
+        factors[name] = (numbers / np.square(expected[name]).sum()).astype(np.float32)
     _, gradients = engine.gradients(squares_of(DEEP, wanted), parameters, {}, batch | factors)
     assert set(gradients) == set(parameters)
     used, largest = used_tensors(DEEP, frozenset(wanted)), max(np.abs(array).max() for array in gradients.values())

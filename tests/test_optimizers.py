@@ -1,7 +1,9 @@
-"""AdamW and BertAdam, step by step, against their formulas in NumPy float64; clipping, decay, and going on from a saved
-state."""
+"""AdamW and BertAdam, step by step, against their formulas in NumPy float64; clipping, decay, which parameters are trained
+and how fast, and going on from a saved state."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -42,23 +44,25 @@ def exact_loss_and_gradients(p, batch):
     }
 
 
-def exact_training(spec: OptimizerSpec, parameters, steps):
+def exact_training(spec: OptimizerSpec, parameters, steps, differentiate=exact_loss_and_gradients):
     """Losses and parameters, and in which steps the gradient was clipped."""
     p = {name: array.astype(np.float64) for name, array in parameters.items()}
     m, v = ({name: np.zeros_like(array) for name, array in p.items()} for _ in range(2))
     losses, clipped = [], []
     for t, step in enumerate(steps, 1):
-        loss, gradients = exact_loss_and_gradients(p, step.micro_batches[0])
+        loss, gradients = differentiate(p, step.micro_batches[0])
         losses.append(loss)
-        norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
+        trained = set(p) if spec.trainable is None else spec.trainable
+        norm = np.sqrt(sum((g**2).sum() for name, g in gradients.items() if spec.clip_frozen or name in trained))
         limit = spec.max_gradient_norm
         clipped.append(limit is not None and norm > limit)
-        for name, g in gradients.items():
+        for name in trained:
+            g = gradients[name]
             g = g * (min(1.0, limit / (norm + 1e-6)) if limit is not None else 1.0)
             m[name] = spec.beta1 * m[name] + (1 - spec.beta1) * g
             v[name] = spec.beta2 * v[name] + (1 - spec.beta2) * g**2
-            decay = spec.weight_decay if name == "dense.weight" else 0.0
-            rate = step.learning_rate
+            decay = spec.weight_decay if name in ("dense.weight", "gated.weight") else 0.0
+            rate = step.learning_rate * spec.rate_factors.get(name, 1.0)
             if spec.name == "adamw":
                 mean, square = m[name] / (1 - spec.beta1**t), v[name] / (1 - spec.beta2**t)
                 p[name] = p[name] * (1 - rate * decay) - rate * mean / (np.sqrt(square) + spec.epsilon)
@@ -102,6 +106,108 @@ def test_twenty_steps_follow_the_formula(engine, parameters, spec):
     for name, found in step.parameters().items():
         assert np.abs(found - parameters[name]).max() > 5e-3, f"{name} did not move"
         np.testing.assert_allclose(found, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def follow(engine, spec, parameters, steps, function=objective, differentiate=exact_loss_and_gradients):
+    """Train, and compare every loss and every trained parameter with the formula; returns in which steps the gradient was
+    clipped."""
+    losses, expected, clipped = exact_training(spec, parameters, steps, differentiate)
+    before = {name: array.copy() for name, array in parameters.items()}
+    step = engine.train_step(function, parameters, {}, spec)
+    values = step.run(iter(steps), len(steps)).fetch()
+    np.testing.assert_allclose(values[:, 0], losses, rtol=1e-5)
+    found = step.parameters()
+    assert set(found) == (set(parameters) if spec.trainable is None else spec.trainable)
+    for name, array in found.items():
+        assert np.abs(array - parameters[name]).max() > 5e-3, f"{name} did not move"
+        np.testing.assert_allclose(array, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    for name, array in before.items():
+        np.testing.assert_array_equal(parameters[name], array, err_msg=f"{name}: the caller's array was changed")
+    return clipped
+
+
+CHOSEN = frozenset({"dense.bias", "LayerNorm.weight"})
+
+
+@pytest.mark.parametrize("name", ["adamw", "bert_adam"])
+@pytest.mark.parametrize("clip_frozen", [False, True])
+def test_only_what_is_trainable_is_trained(engine, parameters, name, clip_frozen):
+    """`dense.weight`, which would be decayed, enters every loss: they are the formula's only if it keeps its bits."""
+    spec = OptimizerSpec(name, weight_decay=0.1, max_gradient_norm=8.0, trainable=CHOSEN, clip_frozen=clip_frozen)
+    steps = list(make_steps(seed=3))
+    clipped = follow(engine, spec, parameters, steps)
+    assert {True, False} <= set(clipped)
+    others = exact_training(dataclasses.replace(spec, clip_frozen=not clip_frozen), parameters, steps)[2]
+    assert clipped != others  # whose gradients count shows
+
+
+@pytest.mark.parametrize("clip_frozen", [False, True])
+def test_what_is_not_trained_has_no_state_and_stays_when_one_goes_on(engine, parameters, clip_frozen):
+    spec = OptimizerSpec("adamw", weight_decay=0.1, trainable=CHOSEN, clip_frozen=clip_frozen)
+    steps = list(make_steps(seed=4))
+    whole, first, second = (engine.train_step(objective, parameters, {}, spec) for _ in range(3))
+    expected = whole.run(iter(steps), STEPS).fetch()
+    first.run(iter(steps), 9).fetch()
+    assert {key.partition("/")[2] for key in first.state() if "/" in key} == CHOSEN
+    # As it is saved: with what was not trained beside it.
+    second.restore({**parameters, **first.parameters()}, first.state())
+    np.testing.assert_array_equal(second.run(iter(steps[9:]), STEPS - 9).fetch(), expected[9:])
+
+
+@pytest.mark.parametrize("name", ["adamw", "bert_adam"])
+def test_a_parameter_may_have_a_rate_of_its_own(engine, parameters, name):
+    factors = {"dense.weight": 3.0, "LayerNorm.bias": 0.25}
+    spec = OptimizerSpec(name, weight_decay=0.1, max_gradient_norm=20.0, rate_factors=factors)
+    steps = list(make_steps(seed=5))
+    follow(engine, spec, parameters, steps)
+    _, plain, _ = exact_training(SPECS[name], parameters, steps)
+    _, own, _ = exact_training(spec, parameters, steps)
+    assert np.abs(own["dense.weight"] - plain["dense.weight"]).max() > 1e-2  # the factors matter
+
+
+def gated(ops, parameters, frozen, batch):
+    """Half the squared error of a linear map, of whose rows another map is made first where the gate is 1."""
+
+    def mapped(x):
+        return ops.linear(x, parameters["gated.weight"], parameters["gated.bias"])
+
+    def same(x):
+        return x
+
+    inner = ops.choose(batch["gates"][0], mapped, same, batch["x"])
+    error = ops.linear(inner, parameters["dense.weight"], parameters["dense.bias"]) - batch["y"]
+    total = ops.sum(error * error) * (0.5 / ROWS)
+    return total, ops.stack([total, total])
+
+
+def exact_gated(p, batch):
+    """The same with its derivative by hand, in float64; what a step does not use has the gradient 0."""
+    x, y = (batch[name].astype(np.float64) for name in ("x", "y"))
+    gate = batch["gates"][0]
+    inner = x @ p["gated.weight"].T + p["gated.bias"] if gate else x
+    error = inner @ p["dense.weight"].T + p["dense.bias"] - y
+    by_inner = error @ p["dense.weight"] / ROWS * gate
+    return (error**2).sum() / (2 * ROWS), {
+        "dense.weight": error.T @ inner / ROWS,
+        "dense.bias": error.sum(0) / ROWS,
+        "gated.weight": by_inner.T @ x,
+        "gated.bias": by_inner.sum(0),
+    }
+
+
+@pytest.mark.parametrize("name", ["adamw", "bert_adam"])
+@pytest.mark.parametrize("trainable", [None, frozenset({"gated.weight", "gated.bias"})], ids=["all", "gated"])
+def test_a_parameter_that_a_step_does_not_use_has_the_gradient_0(engine, name, trainable):
+    """Its moments shrink and its decay goes on; where nothing at all that is trained is used, too."""
+    generator = np.random.default_rng(6)
+    shapes = {"gated.weight": (WIDTH, WIDTH), "gated.bias": (WIDTH,), "dense.weight": (OUTPUTS, WIDTH), "dense.bias": (OUTPUTS,)}
+    start = {key: generator.normal(0.0, 0.5, shape).astype(np.float32) for key, shape in shapes.items()}
+    steps = list(make_steps(seed=7))
+    # The first step is one without a gradient, before there are any moments.
+    for number, step in enumerate(steps):
+        step.micro_batches[0]["gates"] = np.array([number % 5 in (1, 2)], np.float32)
+    spec = OptimizerSpec(name, epsilon=1e-4, weight_decay=0.1, max_gradient_norm=20.0, trainable=trainable)
+    follow(engine, spec, start, steps, gated, exact_gated)
 
 
 @pytest.mark.parametrize("name", ["adamw", "bert_adam"])
