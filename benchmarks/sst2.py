@@ -1,10 +1,11 @@
-"""The runs behind the README's table of results: a teacher, and for each seed a distilled and a fine-tuned student.
+"""The runs behind the README's table of results: a teacher, and for each seed a student by every method.
 
     python benchmarks/sst2.py --data data/SST-2 --encoder models/encoder --out runs/sst2
 
-The students have three layers and start from the teacher's layers 0, 2 and 4, so that only the loss differs. Every command
-is printed before it runs (`--dry-run`: instead). Started again, it skips the runs that are complete and resumes the one that
-was interrupted. On two CPU cores in bf16 the teacher takes about 20 minutes and each student about 10.
+The students have three layers and start from the teacher's layers 0, 2 and 4, so that only the method differs; Theseus
+starts from the first three, the BiLSTM and the T4-tiny-like student from random weights. `tinybert_td+aug` trains on the
+folder of augmented texts that `--augmented` names. Every command is printed before it runs (`--dry-run`: instead).
+Started again, it skips the runs that are complete and resumes the one that was interrupted.
 """
 
 from __future__ import annotations
@@ -15,50 +16,95 @@ import subprocess
 import sys
 from pathlib import Path
 
+from crossdistil.core.recipe import load_recipe
+
 TEACHER_LEARNING_RATE, STUDENT_LEARNING_RATE = "7e-5", "1e-4"
 EVALUATE_EVERY = "527"  # twice an epoch at batch 64
+
+# Method -> recipe, preset, overrides. What is not here is the recipe's.
+METHODS = {
+    "finetune": ("finetune", None, {}),
+    "kd": ("kd", None, {}),
+    "pkd": ("pkd", None, {}),
+    "theseus": ("theseus", None, {}),
+    "minilm": ("minilm", None, {}),
+    "tinybert_td": ("tinybert_td", None, {}),
+    "tinybert_td+aug": ("tinybert_td", None, {}),
+    "t4tiny": (
+        "t4tiny",
+        "small_teacher",
+        {
+            "stages.0.train.epochs": 5,
+            "stages.0.train.batch_size": 64,
+            "stages.0.train.learning_rate": "5e-4",
+            "stages.0.train.optimizer": "adamw",
+        },
+    ),
+    "bilstm": ("bilstm", None, {}),
+    "bilstm-alone": ("bilstm", "alone", {}),
+}
 
 
 def commands(options: argparse.Namespace) -> dict[Path, list[str]]:
     """Run folder -> arguments of `crossdistil`, in the order in which they can run."""
     teacher = options.out / "teacher"
-    start = {
-        "student.init.from": teacher / "student",
-        "student.init.layers": "[0, 2, 4]",
-        "student.architecture.num_hidden_layers": 3,
-        "stages.0.train.learning_rate": STUDENT_LEARNING_RATE,
-    }
     planned = {
         teacher: (
-            "finetune", {"student.init.from": options.encoder, "stages.0.train.learning_rate": TEACHER_LEARNING_RATE}
+            ("finetune", None),
+            {"student.init.from": options.encoder, "stages.0.train.learning_rate": TEACHER_LEARNING_RATE},
         )
-    }  # fmt: skip
-    for seed in options.seeds:
-        planned[options.out / f"kd-{seed}"] = ("kd", {"teacher.model": teacher / "student", "seed": seed})
-        planned[options.out / f"finetune-{seed}"] = ("finetune", start | {"seed": seed})
-    common = {"task.data": options.data, "stages.0.train.evaluate_every": EVALUATE_EVERY}
-    return {
-        folder: [
-            *("run", recipe, "--out", str(folder), "--resume"),
-            *("--backend", options.backend, "--precision", options.precision),
-            *(part for key, value in (common | chosen).items() for part in ("--set", f"{key}={value}")),
-            *(part for override in options.overrides for part in ("--set", override)),
-        ]
-        for folder, (recipe, chosen) in planned.items()
     }
+    for seed in options.seeds:
+        for method in options.methods:
+            recipe, preset, overrides = METHODS[method]
+            chosen = {"seed": seed, **overrides}
+            if method == "finetune":
+                chosen |= {
+                    "student.init.from": teacher / "student",
+                    "student.init.layers": "[0, 2, 4]",
+                    "student.architecture.num_hidden_layers": 3,
+                    "stages.0.train.learning_rate": STUDENT_LEARNING_RATE,
+                }
+            elif method != "bilstm-alone":
+                chosen["teacher.model"] = teacher / "student"
+            if method.endswith("+aug"):
+                chosen["task.data"] = options.augmented
+            planned[options.out / f"{method}-{seed}"] = ((recipe, preset), chosen)
+    return {folder: _command(folder, *plan, options) for folder, plan in planned.items()}
+
+
+def _command(folder: Path, recipe: tuple[str, str | None], chosen: dict, options: argparse.Namespace) -> list[str]:
+    name, preset = recipe
+    settings = {"task.data": options.data}
+    stages = len(load_recipe(name).stages)
+    settings |= {f"stages.{index}.train.evaluate_every": EVALUATE_EVERY for index in range(stages)}
+    return [
+        *("run", name, "--out", str(folder), "--resume"),
+        *("--backend", options.backend, "--precision", options.precision),
+        *(() if preset is None else ("--preset", preset)),
+        *(part for key, value in (settings | chosen).items() for part in ("--set", f"{key}={value}")),
+        *(part for override in options.overrides for part in ("--set", override)),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with SST-2's train.tsv and dev.tsv")
+    parser.add_argument("--augmented", type=Path, help="the same, augmented by `crossdistil data augment`")
     parser.add_argument("--encoder", type=Path, required=True, help="pretrained model folder that the teacher starts from")
     parser.add_argument("--out", type=Path, default=Path("runs/sst2"))
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[42, 43, 44])
+    parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS))
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="for every run, as crossdistil's")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     options = parser.parse_args()
+    unknown = [method for method in options.methods if method not in METHODS]
+    if unknown:
+        parser.error(f"--methods: unknown {unknown[0]}; known: {', '.join(METHODS)}")
+    if options.augmented is None and any(method.endswith("+aug") for method in options.methods):
+        parser.error("--augmented: needed for tinybert_td+aug, or leave it out of --methods")
     for folder, arguments in commands(options).items():
         if (folder / "result.json").is_file():
             print(f"# complete: {folder}", flush=True)

@@ -35,6 +35,7 @@ app.add_typer(data_app, name="data")
 _UsageError = typer.BadParameter.__base__
 """Base of what the parsing of arguments raises; typer exports only this one of them."""
 
+PresetOption = Annotated[str | None, typer.Option(help="A variant that the recipe names, applied before --set.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 LengthOption = Annotated[int | None, typer.Option(min=4, help="Cut texts to this many tokens; default: as trained.")]
 
@@ -78,6 +79,7 @@ def run(
     backend: BackendOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.fp32,
+    preset: PresetOption = None,
     overrides: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/METHOD-BACKEND-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
@@ -88,7 +90,7 @@ def run(
     """Train what a recipe describes, into a run folder."""
     name = backend or default_backend()
     text = sys.stdin.read() if recipe == "-" else None
-    loaded = _recipe(recipe, text, overrides or [])
+    loaded = _recipe(recipe, text, overrides or [], preset)
     _hand_over(name, text)
     from .run import RunOptions, execute
 
@@ -168,6 +170,7 @@ def crosscheck(
     backends: Annotated[str, typer.Option(help="Backends, with commas between them.")] = ",".join(BACKENDS),
     steps: Annotated[int | None, typer.Option(min=1, help="Only this many optimizer steps.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default: runs/crosscheck-METHOD-TIME.")] = None,
+    preset: PresetOption = None,
     overrides: SetOption = None,
     device: DeviceOption = None,
     steps_per_call: Annotated[int | None, typer.Option(min=1, help="Steps the device runs per call (sinking).")] = None,
@@ -176,7 +179,7 @@ def crosscheck(
     from .crosscheck import CrosscheckOptions, comparable, crosscheck
     from .tables import print_crosscheck
 
-    loaded = comparable(load_recipe(recipe, overrides or []), steps)
+    loaded = comparable(load_recipe(recipe, overrides or [], preset), steps)
     folder = out or Path("runs") / f"crosscheck-{loaded.method}-{datetime.now():%Y%m%d-%H%M%S}"
     options = CrosscheckOptions(_names(backends), folder.absolute(), device, steps_per_call, recipe)
     result = crosscheck(loaded, options, console)
@@ -256,10 +259,10 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _recipe(name: str, text: str | None, overrides: list[str]) -> Recipe:
+def _recipe(name: str, text: str | None, overrides: list[str], preset: str | None) -> Recipe:
     if text is None:
-        return load_recipe(name, overrides)
+        return load_recipe(name, overrides, preset)
     try:
-        return parse_recipe(json.loads(text), STANDARD_INPUT, overrides)
+        return parse_recipe(json.loads(text), STANDARD_INPUT, overrides, preset)
     except ValueError as error:
         raise CrossdistilError(f"{STANDARD_INPUT}: not a recipe in JSON: {error}") from error
