@@ -40,7 +40,7 @@ def work(backend: str, settings: dict) -> None:
         buckets=(settings["length"],),
     )
     engine = load_engine(backend, EngineOptions(settings["device"], steps_per_call=settings["steps_per_call"]))
-    step = engine.train_step(job.objective.function, job.student.parameters, job.teacher.parameters, OPTIMIZER)
+    step = engine.train_step(job.objective.function, job.student.parameters, job.frozen, OPTIMIZER)
     clock = {"wall": time.perf_counter, "cpu": time.process_time}[settings["clock"]]
     answer({"versions": engine.versions(), "device": engine.device})
     for epoch, _ in enumerate(sys.stdin):

@@ -26,7 +26,7 @@ from crossdistil.backends.registry import load_engine  # before torch: the engin
 from crossdistil.core.checkpoint import Model
 from crossdistil.core.data.batches import real_tokens
 from crossdistil.core.engine import Batch, EngineOptions
-from crossdistil.core.job import logits_function
+from crossdistil.core.task_data import logits_function
 
 SYSTEMS = ("crossdistil", "padded", "dynamic")
 LOG_EVERY = 50
@@ -39,7 +39,7 @@ class Crossdistil:
         self._job = job
         self._engine = load_engine("torch", EngineOptions(device, precision, compile))
         self._step = self._engine.train_step(
-            job.objective.function, job.student.parameters, job.teacher.parameters, OPTIMIZER
+            job.objective.function, job.student.parameters, job.frozen, OPTIMIZER
         )
 
     def logits(self, batch: Batch) -> np.ndarray:
@@ -70,7 +70,7 @@ class HuggingFace:
     def _module(self, model: Model):
         from transformers import BertConfig, BertForSequenceClassification
 
-        config = BertConfig(**model.config.model_dump(), num_labels=model.outputs)
+        config = BertConfig(**model.config.model_dump(exclude={"classifier_relu"}), num_labels=model.outputs)
         module = BertForSequenceClassification(config)
         tensors = {name: self._torch.from_numpy(array.copy()) for name, array in model.parameters.items()}
         module.load_state_dict(tensors)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from crossdistil.core.checkpoint import Model, load_model
 from crossdistil.core.data.batches import TrainBatches, length_buckets
 from crossdistil.core.data.tasks import read_split, resolve_task
@@ -16,12 +18,13 @@ from crossdistil.core.engine import Step
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.logits import HardLabel, KnowledgeDistillationCrossEntropy
 from crossdistil.core.models.spec import initial_tensor, tensor_shapes
-from crossdistil.core.objective import Objective
+from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
-from crossdistil.core.recipe import StudentSection, TaskSection
 from crossdistil.core.schedules import schedule
+from crossdistil.core.sections import StudentSection, TaskSection
 from crossdistil.core.student import build_student
 
+TEACHER = "teacher"
 TEMPERATURE, WEIGHT, LEARNING_RATE, SCHEDULED_STEPS = 4.0, 0.5, 1e-4, 3159
 OPTIMIZER = OptimizerSpec("adamw")
 
@@ -35,11 +38,16 @@ class KdJob:
     objective: Objective
     batches: TrainBatches
 
+    @property
+    def frozen(self) -> dict[str, np.ndarray]:
+        """The teacher's tensors under the names that the objective reads."""
+        return {f"{TEACHER}/{name}": array for name, array in self.teacher.parameters.items()}
+
     def steps(self, epoch: int) -> Iterator[Step]:
         """The product's way from tokens to the steps of an epoch."""
         factor = schedule("linear", SCHEDULED_STEPS, 0)
         for number, micro_batches in enumerate(self.batches.epoch(epoch)):
-            yield Step(self.objective.prepare(micro_batches), LEARNING_RATE * factor(number), number)
+            yield Step(self.objective.prepare(micro_batches, number, SCHEDULED_STEPS), LEARNING_RATE * factor(number), number)
 
 
 def kd_job(
@@ -69,14 +77,14 @@ def kd_job(
         KnowledgeDistillationCrossEntropy(loss="kd_ce", weight=WEIGHT, temperature=TEMPERATURE),
         HardLabel(loss="hard_label", weight=WEIGHT),
     ]
-    context = TermContext(outputs=len(spec.labels), regression=False)
+    context = TermContext(len(spec.labels), False, student.config, {TEACHER: teacher.config})
     examples = read_split(spec, data, "train")
     tokens = tokenized(examples, load_tokenizer(model_folder), max_length)
     lengths = length_buckets(max_length, static_shapes, buckets)
     return KdJob(
         teacher,
         student,
-        Objective(terms, context, student.config, teacher.config),
+        Objective(terms, context, Teachers({TEACHER: 1.0})),
         TrainBatches(tokens, examples.labels, batch_size, 1, lengths, seed),
     )
 

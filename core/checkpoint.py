@@ -38,6 +38,13 @@ _FIRST_KEYS = {
 # Tensors that a BERT checkpoint may hold and that a classifier does not have: position numbers, pre-training heads.
 _NOT_OURS = ("bert.embeddings.position_ids", "cls.")
 
+# Kind of a model -> what transformers calls it.
+_PROBLEM_TYPES = {
+    "regression": "regression",
+    "classification": "single_label_classification",
+    "multi-label classification": "multi_label_classification",
+}
+
 
 @dataclass
 class Model:
@@ -54,6 +61,13 @@ class Model:
     about: dict[str, Any] = field(default_factory=dict)
     """What travels with the weights: task, recipe digest, metric."""
     source: Path | None = None
+    multi_label: bool = False
+    """Whether each logit decides about one label alone, instead of all of them about one class."""
+
+    @property
+    def kind(self) -> str:
+        """What the head predicts, in words."""
+        return "regression" if self.regression else "multi-label classification" if self.multi_label else "classification"
 
     @property
     def regression(self) -> bool:
@@ -86,7 +100,14 @@ def load_model(folder: Path, where: str = "") -> Model:
         labels = None
     elif labels is None:
         labels = tuple(f"LABEL_{index}" for index in range(outputs))
-    return Model(config, tensors, outputs, labels, new, raw.get("crossdistil", {}), folder)
+    multi_label = labels is not None and raw.get("problem_type") == _PROBLEM_TYPES["multi-label classification"]
+    return Model(config, tensors, outputs, labels, new, raw.get("crossdistil", {}), folder, multi_label)
+
+
+def load_config(folder: Path, where: str = "") -> Config:
+    """The architecture of the model in a folder, as `load_model`, without its weights."""
+    prefix = f"{where}: " if where else ""
+    return model_config(_read_config(folder, prefix), f"{prefix}{folder / CONFIG}")
 
 
 def model_config(raw: dict[str, Any], where: str) -> Config:
@@ -190,7 +211,7 @@ def save_model(model: Model, folder: Path, tokenizer, projections: dict[str, np.
         labels = model.labels or ("LABEL_0",)
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
-        config["problem_type"] = "regression" if model.regression else "single_label_classification"
+        config["problem_type"] = _PROBLEM_TYPES[model.kind]
     config["crossdistil"] = model.about
     with replace_folder(folder) as temporary:
         (temporary / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

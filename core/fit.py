@@ -13,9 +13,8 @@ def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
     """Why this model, which `where` names, cannot answer this task: another number, naming or order of the classes."""
     if teacher.new:
         return [f"{where}: has no {teacher.new[0]}; fine-tune it on the task first (recipes/finetune.yaml)"]
-    if (spec.labels is None) != teacher.regression:
-        kinds = ("a regression", "a classification")
-        return [f"{where}: trained for {kinds[not teacher.regression]}, but the task is {kinds[spec.labels is not None]}"]
+    if spec.kind != teacher.kind:
+        return [f"{where}: trained for a {teacher.kind}, but the task is a {spec.kind}"]
     if spec.labels is None:
         return []
     got, expected = teacher.labels or (), spec.label_names or ()

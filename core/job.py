@@ -25,7 +25,7 @@ from .models.outputs import LOGITS
 from .objective import Teachers
 from .recipe import Recipe
 from .sections import TaskSection, WordsSection
-from .stages import Stage, build_objective, replacement_problems
+from .stages import Stage, build_objective, freeze_problems, projection_problems, replacement_problems
 from .student import build_bilstm, build_student
 from .task_data import MISMATCHED, TaskData, tokenize
 
@@ -107,6 +107,9 @@ def prepare(recipe: Recipe, source: str, static_shapes: bool) -> Job:
     projections = errors.collect(_first_projections, recipe, student) or {}
     errors.throw()
     context = _term_context(spec, student, teachers)
+    conflicts = projection_problems(recipe.stages, context, projections)
+    if conflicts:
+        raise RecipeError(source, conflicts)
     length, buckets = _student_length(recipe, static_shapes)
     data = _tokenize(spec, recipe.task, tokenizer, buckets, examples, length)
     own = length_buckets(recipe.task.max_length, static_shapes)
@@ -203,6 +206,7 @@ def _term_context(spec: TaskSpec, student: Model | None = None, teachers: dict[s
         regression=outputs == 1,
         student=None if student is None else student.config,
         teachers={name: teacher.config for name, teacher in (teachers or {}).items()},
+        multi_label=spec.multi_label,
     )
 
 
@@ -214,13 +218,14 @@ def _build_student(
         return None
     # Without a task the head does not matter: the student is only made to find what else is wrong with it.
     outputs, labels = (1, None) if spec is None else (_term_context(spec).outputs, spec.label_names)
+    several = spec is not None and spec.multi_label
     if recipe.student.is_bilstm:
         if tokenizer is None or spec is None:
             return None
         pairs = spec.text_pair is not None
-        student, problems = build_bilstm(recipe.student, tokenizer, pairs, outputs, labels, recipe.seed)
+        student, problems = build_bilstm(recipe.student, tokenizer, pairs, outputs, labels, recipe.seed, several)
     else:
-        student, problems = build_student(recipe.student, teacher, outputs, labels, recipe.seed)
+        student, problems = build_student(recipe.student, teacher, outputs, labels, recipe.seed, several)
     if problems:
         raise RecipeError(source, problems)
     return student
@@ -280,6 +285,8 @@ def _stage_problems(recipe: Recipe, index: int, context: TermContext, apart: lis
         problems += [f"{place}.{key}: {text}" for key, text in found]
     if not problems and stage.replacement is not None:
         problems = [f"stages[{index}].{key}: {text}" for key, text in replacement_problems(stage, context)]
+    if not problems and context.student is not None:
+        problems = [f"stages[{index}].{key}: {text}" for key, text in freeze_problems(stage, context)]
     return problems
 
 

@@ -46,9 +46,8 @@ class Objective:
         replacement: Replacement | None = None,
     ):
         self.terms, self.context = tuple(terms), context
-        self.names = _unique_names([term.loss for term in terms])
+        self.names, labels = unique_names([term.loss for term in terms]), term_labels(terms, stage)
         self.replacement = replacement
-        labels = [f"{stage}.{name}" if stage else name for name in self.names]
         self.projections: dict[str, ProjectionTensor] = {}
         for term, label in zip(terms, labels):
             self.projections |= term.projections(context, label)
@@ -146,7 +145,12 @@ def _union(parts: Sequence[dict[str, frozenset[str]]]) -> dict[str, frozenset[st
     return {name: outputs for name, outputs in joined.items() if outputs}
 
 
-def _unique_names(names: list[str]) -> list[str]:
+def term_labels(terms: Sequence[LossTerm], stage: str) -> list[str]:
+    """What the terms of a stage are called in the whole run."""
+    return [f"{stage}.{name}" if stage else name for name in unique_names([term.loss for term in terms])]
+
+
+def unique_names(names: list[str]) -> list[str]:
     """A term that is used twice is reported as `name`, `name_2`."""
     return [
         name if names[:index].count(name) == 0 else f"{name}_{names[:index].count(name) + 1}"

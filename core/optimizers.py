@@ -4,6 +4,9 @@ With g the clipped gradient, t the step from 1, and one learning rate a step:
   adamw      m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
              p = p (1 - lr wd) - lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)       (Loshchilov and Hutter 2019)
   bert_adam  the same m and v;  p = p - lr (m / (sqrt(v) + eps) + wd p)               (Devlin et al. 2018, their code)
+  adadelta   g = g + wd p;  v = b2 v + (1-b2) g^2;  d = sqrt(u + eps) / sqrt(v + eps) g
+             u = b2 u + (1-b2) d^2;  p = p - lr d                     (Zeiler 2012, who calls b2 rho; his lr is 1)
+Adadelta's decay is part of the gradient, as in torch.optim.Adadelta: apart from it, a learning rate of 1 would make it huge.
 Gradients are clipped by their global norm: g * min(1, limit / (norm + 1e-6)).
 """
 
@@ -20,9 +23,9 @@ class OptimizerSpec:
     """An optimizer, its constants, and what it trains; the learning rate comes with each step."""
 
     name: str
-    """`adamw` or `bert_adam`."""
+    """`adamw`, `bert_adam` or `adadelta`."""
     beta1: float = 0.9
-    beta2: float = 0.999
+    beta2: float = 0.999  # adadelta's rho
     epsilon: float = 1e-6
     weight_decay: float = 0.01
     max_gradient_norm: float | None = 1.0

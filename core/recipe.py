@@ -96,15 +96,19 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), preset: str | N
 
     Raises RecipeError with every problem that the recipe has by itself.
     """
+    return parse_recipe(recipe_tree(name), str(name), overrides, preset)
+
+
+def recipe_tree(name: str | Path) -> Any:
+    """The plain data in a recipe's file, presets and all."""
     path = find_recipe(name)
     try:
-        tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
         raise RecipeError(f"{name}{line}", [f"not valid YAML: {error.problem}"]) from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(str(name), [f"not valid YAML: {' '.join(str(error).split())}"]) from error
-    return parse_recipe(tree, str(name), overrides, preset)
 
 
 def overridden(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
@@ -142,8 +146,9 @@ def find_recipe(name: str | Path) -> Path:
     catalogued = RECIPES_FOLDER / f"{path.name.removesuffix('.yaml')}.yaml"
     if catalogued.is_file() and path.parent in (Path("."), Path("recipes")):
         return catalogued
-    known = ", ".join(sorted(file.stem for file in RECIPES_FOLDER.glob("*.yaml")))
-    raise CrossdistilError(f"{name}: no such recipe file, and not one of the catalogue: {known}")
+    names = sorted(file.stem for file in RECIPES_FOLDER.glob("*.yaml"))
+    near = did_you_mean(path.name.removesuffix(".yaml"), names)
+    raise CrossdistilError(f"{name}: no such recipe file, and not one of the catalogue: {', '.join(names)}{near}")
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:

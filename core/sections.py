@@ -25,13 +25,14 @@ def _absolute(path: Path) -> Path:
 
 
 class TaskSection(Section):
-    """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. `kind: text` is raw
-    text without labels: `data` is a .txt or .tfrecord file, or a folder of them."""
+    """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. With `kind:
+    multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. `kind: text` is raw text
+    without labels: `data` is a .txt or .tfrecord file, or a folder of them."""
 
     name: str
     data: Path
     max_length: int = Field(128, ge=4)
-    kind: Literal["classification", "regression", "text"] | None = None
+    kind: Literal["classification", "regression", "multi_label", "text"] | None = None
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
@@ -142,7 +143,8 @@ class TrainSection(Section):
     steps: int | None = Field(None, ge=1)
     batch_size: int = Field(32, ge=1)
     gradient_accumulation: int = Field(1, ge=1)
-    optimizer: Literal["adamw", "bert_adam"] = "adamw"
+    optimizer: Literal["adamw", "bert_adam", "adadelta"] = "adamw"
+    """`core.optimizers` has the formulas. Adadelta's rho is `beta2` (published: 0.95), its learning rate near 1."""
     learning_rate: float = Field(5e-5, gt=0, allow_inf_nan=False)
     schedule: Literal[SCHEDULES] = "linear"  # type: ignore[valid-type]
     warmup: float = Field(0.1, ge=0, allow_inf_nan=False)

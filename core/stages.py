@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .data.batches import TrainBatches
 from .losses.base import TermContext
-from .models.architectures import Config
+from .models.architectures import Config, used_tensors
 from .models.outputs import LOGITS
 from .models.spec import initial_tensor
 from .models.theseus import Replacement
-from .objective import Objective, Teachers
+from .objective import Objective, Teachers, term_labels
 from .optimizers import OptimizerSpec
 from .sections import StageSection
 
@@ -60,7 +61,7 @@ class Stage:
     def optimizer(self, parameters: dict[str, np.ndarray]) -> OptimizerSpec:
         """The stage's optimizer over those of `parameters` that the objective uses and the recipe does not freeze."""
         train, used = self.section.train, self.objective.used_tensors
-        frozen = tuple(prefix for part in self.section.freeze for prefix in _PARTS[part])
+        frozen = _frozen(self.section)
         rates = self.objective.projections
         return OptimizerSpec(
             train.optimizer,
@@ -77,6 +78,38 @@ class Stage:
                 if tensor.learning_rate is not None
             },
         )
+
+
+def _frozen(section: StageSection) -> tuple[str, ...]:
+    """What the names of the tensors start with that a stage leaves as they are."""
+    return tuple(prefix for part in section.freeze for prefix in _PARTS[part])
+
+
+def freeze_problems(section: StageSection, context: TermContext) -> list[tuple[str, str]]:
+    """Whether anything is left to train, as (key, message)."""
+    if any(term.projections(context, "") for term in section.objective):
+        return []
+    wanted = frozenset().union(*(term.student_outputs(context) for term in section.objective))
+    if all(name.startswith(_frozen(section)) for name in used_tensors(context.student, wanted)):
+        return [("freeze", "nothing is left to train: the objective's tensors are all frozen")]
+    return []
+
+
+def projection_problems(
+    sections: Sequence[StageSection], context: TermContext, present: dict[str, np.ndarray]
+) -> list[str]:
+    """Projections of one name and different shapes, be it that of a term or one that is `present` beside the student's
+    first weights."""
+    problems = []
+    shapes = {name: (array.shape, "the weights of student.init.from") for name, array in present.items()}
+    for index, section in enumerate(sections):
+        for number, (term, label) in enumerate(zip(section.objective, term_labels(section.objective, section.name))):
+            place = f"stages[{index}].objective[{number}].projection"
+            for name, tensor in term.projections(context, label).items():
+                shape, owner = shapes.setdefault(name, (tensor.shape, place))
+                if shape != tensor.shape:
+                    problems.append(f"{place}: {name} has shape {tensor.shape} here, and {shape} in {owner}")
+    return problems
 
 
 def build_objective(section: StageSection, context: TermContext, teachers: Teachers) -> Objective:

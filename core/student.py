@@ -18,7 +18,12 @@ from .sections import StudentSection
 
 
 def build_student(
-    section: StudentSection, teacher: Model | None, outputs: int | None, labels: tuple[str, ...] | None, seed: int
+    section: StudentSection,
+    teacher: Model | None,
+    outputs: int | None,
+    labels: tuple[str, ...] | None,
+    seed: int,
+    multi_label: bool = False,
 ) -> tuple[Model | None, list[str]]:
     """The student before training, or the problems that forbid it, each as `path: message`. `outputs` None is an encoder
     without a head.
@@ -27,7 +32,8 @@ def build_student(
     listed in the model's `new`.
     """
     source = _source(section, teacher)
-    config, problems = _configuration(section, source or teacher)
+    like = source or teacher
+    config, problems = student_config(section, None if like is None else like.config)
     if config is None:
         return None, problems
     parameters: dict[str, np.ndarray] = {}
@@ -39,13 +45,13 @@ def build_student(
         problems += _size_problems(section, source.config, config)
         if problems:
             return None, problems
-        parameters = _copied(source, config, layers, keep_head=_same_task(source, outputs, labels))
+        parameters = _copied(source, config, layers, keep_head=_same_task(source, outputs, labels, multi_label))
     shapes = tensor_shapes(config, outputs)
     new = tuple(name for name in shapes if name not in parameters)
     for name in new:
         parameters[name] = new_tensor(config, name, shapes[name], seed)
     ordered = {name: np.array(parameters[name], np.float32) for name in shapes}
-    return Model(config, ordered, outputs, labels, new), problems
+    return Model(config, ordered, outputs, labels, new, multi_label=multi_label), problems
 
 
 def build_bilstm(
@@ -55,6 +61,7 @@ def build_bilstm(
     outputs: int,
     labels: tuple[str, ...] | None,
     seed: int,
+    multi_label: bool = False,
 ) -> tuple[Model | None, list[str]]:
     """A BiLSTM over the words of `tokenizer`, or the problems that forbid it. Its embeddings start from word vectors where
     the recipe has a file of them; `init.from` is a BiLSTM's folder, else it starts at random."""
@@ -68,7 +75,7 @@ def build_bilstm(
     if section.words is not None and section.words.vectors is not None:
         table, _ = word_vectors(section.words.vectors, tokenizer, parameters["embeddings.weight"])
         parameters["embeddings.weight"] = table
-    return Model(config, parameters, outputs, labels, tuple(shapes)), []
+    return Model(config, parameters, outputs, labels, tuple(shapes), multi_label=multi_label), []
 
 
 def _source(section: StudentSection, teacher: Model | None) -> Model | None:
@@ -79,8 +86,9 @@ def _source(section: StudentSection, teacher: Model | None) -> Model | None:
     return load_model(Path(section.init.source), "student.init.from")
 
 
-def _configuration(section: StudentSection, like: Model | None) -> tuple[Config | None, list[str]]:
-    base: dict[str, Any] = {} if like is None else like.config.model_dump()
+def student_config(section: StudentSection, like: Config | None) -> tuple[Config | None, list[str]]:
+    """The student's configuration, that of `like` with the recipe's own keys, or the problems that forbid it."""
+    base: dict[str, Any] = {} if like is None else like.model_dump()
     kind = section.architecture.get("model_type", "bilstm" if base.get("model_type") == "bilstm" else "bert")
     if kind not in CONFIGURATIONS:
         known = ", ".join(CONFIGURATIONS)
@@ -137,5 +145,5 @@ def _copied(source: Model, config: Config, layers: tuple[int, ...], keep_head: b
     return copied
 
 
-def _same_task(source: Model, outputs: int | None, labels: tuple[str, ...] | None) -> bool:
-    return source.outputs == outputs and source.labels == labels
+def _same_task(source: Model, outputs: int | None, labels: tuple[str, ...] | None, multi_label: bool) -> bool:
+    return (source.outputs, source.labels, source.multi_label) == (outputs, labels, multi_label)

@@ -8,6 +8,7 @@ place so that an interrupted writer goes on where it stopped; nothing reads it b
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -30,6 +31,13 @@ _FORMAT = 1
 _CHUNK = 1 << 24  # bytes checked at once
 _SAVE_SECONDS = 20.0
 DTYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
+
+_AGAIN = "delete the folder to make the cache again"
+
+
+class DamagedCache(CrossdistilError):
+    """A cache that is not as it was written; a new one can take its place."""
+
 
 Outputs = Iterator[tuple[np.ndarray, list[np.ndarray]]]
 """(rows, values of each output padded as the model gave them), every row once, in an order that is always the same."""
@@ -100,6 +108,12 @@ class TeacherCache:
         return sum(layout.size for layout in self.layouts) * self._dtype.itemsize
 
     @property
+    def missing(self) -> int:
+        """Bytes that writing it will still take from the disk."""
+        paths = [path for path in map(self.path, self.layouts) if path.is_file()]
+        return 0 if self.complete else max(0, self.size - sum(path.stat().st_blocks * 512 for path in paths))
+
+    @property
     def complete(self) -> bool:
         """Whether it was written to the end."""
         return (self.folder / "complete.json").is_file()
@@ -111,12 +125,15 @@ class TeacherCache:
     def check_identity(self) -> None:
         """Raise CrossdistilError if the folder holds a cache of something else."""
         path = self.folder / "identity.json"
-        if not path.is_file():
-            return
         try:
             found = dict(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            # It is written first: where there is anything else, someone removed it.
+            if self.complete or (self.folder / "progress.json").is_file():
+                raise DamagedCache(f"{path}: missing; {_AGAIN}") from None
+            return
         except (OSError, ValueError, TypeError) as error:
-            raise CrossdistilError(f"{path}: damaged: {error}; delete the folder to make the cache again") from error
+            raise DamagedCache(f"{path}: damaged: {error}; {_AGAIN}") from error
         words = {"teacher": "another teacher", "tokens": "other data or another tokenizer", "outputs": "other outputs"}
         for name, expected in self.key.as_json().items():
             if found.get(name) != expected:
@@ -134,17 +151,19 @@ class TeacherCache:
                 if self.complete:  # another process was faster
                     return
                 write_text(self.folder / "identity.json", json.dumps(self.key.as_json(), indent=2) + "\n")
-                flats = [self._writable(layout) for layout in self.layouts]
-                done = self._progress()
+                flats, whole = self._writable()
+                done = self._progress() if whole else {"batches": 0, "rows": 0}
                 rows_done, saved = done["rows"], time.monotonic()
                 for rows, values in outputs(done["batches"]):
                     for layout, flat, value in zip(self.layouts, flats, values):
-                        store(layout, flat, rows, self._lengths[rows], value)
+                        self._store(layout, flat, rows, value)
                     rows_done, done["batches"] = rows_done + len(rows), done["batches"] + 1
-                    if time.monotonic() - saved > _SAVE_SECONDS:
+                    if time.monotonic() - saved >= _SAVE_SECONDS:
                         self._save(flats, {"batches": done["batches"], "rows": rows_done})
                         tell(rows_done, len(self._lengths))
                         saved = time.monotonic()
+                if rows_done != len(self._lengths):
+                    raise DamagedCache(f"{self.folder / 'progress.json'}: damaged; {_AGAIN}")
                 for flat in flats:
                     flat.flush()
                 sums = {layout.name: _checksum(self.path(layout)) for layout in self.layouts}
@@ -157,19 +176,26 @@ class TeacherCache:
         try:
             sums = dict(json.loads((self.folder / "complete.json").read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise CrossdistilError(f"{self.folder / 'complete.json'}: damaged: {error}") from error
-        again = "delete the folder to make the cache again"
+            raise DamagedCache(f"{self.folder / 'complete.json'}: damaged: {error}; {_AGAIN}") from error
         self._flat = []
         for layout in self.layouts:
             path, expected = self.path(layout), layout.size * self._dtype.itemsize
             found = path.stat().st_size if path.is_file() else None
             if found is None:
-                raise CrossdistilError(f"{path}: missing; {again}")
+                raise DamagedCache(f"{path}: missing; {_AGAIN}")
             if found != expected:
-                raise CrossdistilError(f"{path}: has {found:,} bytes, expected {expected:,}; {again}")
+                raise DamagedCache(f"{path}: has {found:,} bytes, expected {expected:,}; {_AGAIN}")
             if _checksum(path) != sums.get(layout.name):
-                raise CrossdistilError(f"{path}: damaged (its checksum is wrong); {again}")
-            self._flat.append(np.memmap(path, self._dtype, "r"))
+                raise DamagedCache(f"{path}: damaged (its checksum is wrong); {_AGAIN}")
+            self._flat.append(np.asarray(np.memmap(path, self._dtype, "r")))
+
+    def discard(self) -> None:
+        """Remove what is there, so that it is made again. A process that has it open keeps what it has."""
+        with clear_disk_errors(self.folder), self._locked():
+            for name in ("complete.json", "progress.json", "identity.json"):
+                (self.folder / name).unlink(missing_ok=True)
+            for layout in self.layouts:
+                self.path(layout).unlink(missing_ok=True)
 
     def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
         """The outputs of a batch of rows by name, padded to `length`, in float32."""
@@ -181,17 +207,34 @@ class TeacherCache:
             fcntl.flock(file, fcntl.LOCK_EX)  # waits for another process that is writing
             yield
 
-    def _writable(self, layout: Layout) -> np.memmap:
-        path, size = self.path(layout), layout.size * self._dtype.itemsize
-        with path.open("ab") as file:
-            # Reserved now: a full disk is an error here, and a killed process where a mapped file finds it out.
-            os.posix_fallocate(file.fileno(), 0, size)
-        return np.memmap(path, self._dtype, "r+", shape=(layout.size,))
+    def _writable(self) -> tuple[list[np.memmap], bool]:
+        """The files in their full size, and whether all of them were there before."""
+        paths, whole, made = [self.path(layout) for layout in self.layouts], True, []
+        try:
+            for path, layout in zip(paths, self.layouts):
+                if not path.exists():
+                    made.append(path)
+                whole &= _reserve(path, layout.size * self._dtype.itemsize)
+        except OSError:
+            for path in made:  # a disk that is full should not stay so
+                path.unlink(missing_ok=True)
+            raise
+        return [np.memmap(path, self._dtype, "r+") for path in paths], whole
+
+    def _store(self, layout: Layout, flat: np.ndarray, rows: np.ndarray, value: np.ndarray) -> None:
+        try:
+            with np.errstate(over="raise"):
+                store(layout, flat, rows, self._lengths[rows], value)
+        except FloatingPointError:
+            largest = np.abs(value).max()
+            raise CrossdistilError(
+                f"teacher_cache.precision: {self.key.precision} cannot hold {layout.name}, up to {largest:.3g}; use fp32"
+            ) from None
 
     def _progress(self) -> dict[str, int]:
         try:
             found = json.loads((self.folder / "progress.json").read_text(encoding="utf-8"))
-            return {"batches": int(found["batches"]), "rows": int(found["rows"])}
+            return {"batches": max(0, int(found["batches"])), "rows": int(found["rows"])}
         except (OSError, ValueError, TypeError, KeyError):
             return {"batches": 0, "rows": 0}
 
@@ -199,6 +242,22 @@ class TeacherCache:
         for flat in flats:
             flat.flush()
         write_text(self.folder / "progress.json", json.dumps(progress) + "\n")
+
+
+def _reserve(path: Path, size: int) -> bool:
+    """Make a file of that size; returns whether it was one before."""
+    with path.open("ab") as file:
+        before = file.tell()
+        if before > size:
+            file.truncate(size)
+        try:
+            # Reserved now: a full disk is an error here, and a killed process where a mapped file finds it out.
+            os.posix_fallocate(file.fileno(), 0, size)
+        except (AttributeError, OSError) as error:  # macOS lacks it, and some file systems do
+            if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            file.truncate(size)
+    return before == size
 
 
 def _checksum(path: Path) -> int:
@@ -215,10 +274,16 @@ class TeacherMemory:
     def __init__(self, outputs: tuple[str, ...], model: Model, lengths: np.ndarray):
         self._lengths = np.asarray(lengths)
         self.layouts = [make_layout(name, model.config, model.outputs, self._lengths) for name in outputs]
-        self._flat = [np.zeros(layout.size, np.float32) for layout in self.layouts]
+        self._flat: list[np.ndarray] = []
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return sum(layout.size for layout in self.layouts) * 4
 
     def fill(self, outputs: Outputs) -> None:
         """Take every row's outputs."""
+        self._flat = [np.empty(layout.size, np.float32) for layout in self.layouts]
         for rows, values in outputs:
             for layout, flat, value in zip(self.layouts, self._flat, values):
                 store(layout, flat, rows, self._lengths[rows], value)

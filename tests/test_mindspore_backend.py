@@ -102,12 +102,12 @@ def test_steps_with_several_micro_batches_are_run_unsunk():
     np.testing.assert_array_equal(sunk.run(iter(steps), 3).fetch(), unsunk.run(iter(steps), 3).fetch())
 
 
-@pytest.mark.parametrize("name", ["adamw", "bert_adam"])
+@pytest.mark.parametrize("name", ["adamw", "bert_adam", "adadelta"])
 def test_written_out_optimizer_is_the_fused_one(name):
     """The CPU uses a fused kernel; Ascend the written-out update, which is held against it here."""
     import mindspore as ms
 
-    from crossdistil.backends.mindspore.optimizer import Adam
+    from crossdistil.backends.mindspore.optimizer import Optimizer
 
     make_engine()
     random = np.random.default_rng(0)
@@ -116,8 +116,8 @@ def test_written_out_optimizer_is_the_fused_one(name):
     ends = []
     for fused in (True, False):
         params = {key: ms.Parameter(ms.Tensor(value.astype(np.float32)), name=key) for key, value in start.items()}
-        adam = Adam(params, OptimizerSpec(name, weight_decay=0.1), fused)
-        update = adam.update
+        optimizer = Optimizer(params, OptimizerSpec(name, weight_decay=0.1), fused)
+        update = optimizer.update
 
         def apply(gradients, numbers, update=update):
             update(gradients, numbers)
@@ -126,7 +126,7 @@ def test_written_out_optimizer_is_the_fused_one(name):
         compiled = ms.jit(apply)
         for gradient in gradients:
             arguments = ms.mutable([ms.Tensor(gradient[key].astype(np.float32)) for key in params])
-            compiled(arguments, ms.Tensor(adam.numbers(0.01)))
+            compiled(arguments, ms.Tensor(optimizer.numbers(0.01)))
         ends.append({key: parameter.asnumpy() for key, parameter in params.items()})
     for key in start:
         np.testing.assert_allclose(ends[0][key], ends[1][key], rtol=1e-5, err_msg=key)

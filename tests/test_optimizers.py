@@ -1,4 +1,4 @@
-"""AdamW and BertAdam, step by step, against their formulas in NumPy float64; clipping, decay, which parameters are trained
+"""AdamW, BertAdam and Adadelta, step by step, against their formulas in NumPy float64; clipping, decay, which parameters are trained
 and how fast, and going on from a saved state."""
 
 from __future__ import annotations
@@ -59,10 +59,17 @@ def exact_training(spec: OptimizerSpec, parameters, steps, differentiate=exact_l
         for name in trained:
             g = gradients[name]
             g = g * (min(1.0, limit / (norm + 1e-6)) if limit is not None else 1.0)
-            m[name] = spec.beta1 * m[name] + (1 - spec.beta1) * g
-            v[name] = spec.beta2 * v[name] + (1 - spec.beta2) * g**2
             decay = spec.weight_decay if name in ("dense.weight", "gated.weight") else 0.0
             rate = step.learning_rate * spec.rate_factors.get(name, 1.0)
+            if spec.name == "adadelta":
+                g = g + decay * p[name]
+                v[name] = spec.beta2 * v[name] + (1 - spec.beta2) * g**2
+                change = np.sqrt(m[name] + spec.epsilon) / np.sqrt(v[name] + spec.epsilon) * g
+                m[name] = spec.beta2 * m[name] + (1 - spec.beta2) * change**2
+                p[name] = p[name] - rate * change
+                continue
+            m[name] = spec.beta1 * m[name] + (1 - spec.beta1) * g
+            v[name] = spec.beta2 * v[name] + (1 - spec.beta2) * g**2
             if spec.name == "adamw":
                 mean, square = m[name] / (1 - spec.beta1**t), v[name] / (1 - spec.beta2**t)
                 p[name] = p[name] * (1 - rate * decay) - rate * mean / (np.sqrt(square) + spec.epsilon)
@@ -91,7 +98,19 @@ SPECS = {
     "adamw": OptimizerSpec("adamw", weight_decay=0.1, max_gradient_norm=20.0),
     "adamw, other constants": OptimizerSpec("adamw", 0.8, 0.95, 1e-4, weight_decay=0.0, max_gradient_norm=None),
     "bert_adam": OptimizerSpec("bert_adam", weight_decay=0.1, max_gradient_norm=20.0),
+    # Its steps grow with its epsilon, and do not make up for a slight gradient as Adam's do.
+    "adadelta": OptimizerSpec(
+        "adadelta", beta2=0.95, epsilon=1e-3, weight_decay=0.1, max_gradient_norm=20.0, rate_factors={"LayerNorm.bias": 1e4}
+    ),
+    "adadelta, as published": OptimizerSpec(
+        "adadelta",
+        beta2=0.95,
+        weight_decay=0.0,
+        max_gradient_norm=None,
+        rate_factors={name: 50.0 if name != "LayerNorm.bias" else 1e5 for name in SHAPES},
+    ),
 }
+NAMES = ["adamw", "bert_adam", "adadelta"]
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=list(SPECS))
@@ -129,11 +148,11 @@ def follow(engine, spec, parameters, steps, function=objective, differentiate=ex
 CHOSEN = frozenset({"dense.bias", "LayerNorm.weight"})
 
 
-@pytest.mark.parametrize("name", ["adamw", "bert_adam"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("clip_frozen", [False, True])
 def test_only_what_is_trainable_is_trained(engine, parameters, name, clip_frozen):
     """`dense.weight`, which would be decayed, enters every loss: they are the formula's only if it keeps its bits."""
-    spec = OptimizerSpec(name, weight_decay=0.1, max_gradient_norm=20.0, trainable=CHOSEN, clip_frozen=clip_frozen)
+    spec = dataclasses.replace(SPECS[name], trainable=CHOSEN, clip_frozen=clip_frozen)
     steps = list(make_steps(seed=3))
     clipped = follow(engine, spec, parameters, steps)
     assert {True, False} <= set(clipped)
@@ -195,7 +214,7 @@ def exact_gated(p, batch):
     }
 
 
-@pytest.mark.parametrize("name", ["adamw", "bert_adam"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("trainable", [None, frozenset({"gated.weight", "gated.bias"})], ids=["all", "gated"])
 def test_a_parameter_that_a_step_does_not_use_has_the_gradient_0(engine, name, trainable):
     """Its moments shrink and its decay goes on; where nothing at all that is trained is used, too."""
@@ -206,11 +225,12 @@ def test_a_parameter_that_a_step_does_not_use_has_the_gradient_0(engine, name, t
     # The first step is one without a gradient, before there are any moments.
     for number, step in enumerate(steps):
         step.micro_batches[0]["gates"] = np.array([number % 5 in (1, 2)], np.float32)
-    spec = OptimizerSpec(name, epsilon=1e-4, weight_decay=0.1, max_gradient_norm=20.0, trainable=trainable)
+    epsilon = 1e-2 if name == "adadelta" else 1e-4
+    spec = dataclasses.replace(SPECS[name], epsilon=epsilon, trainable=trainable)
     follow(engine, spec, start, steps, gated, exact_gated)
 
 
-@pytest.mark.parametrize("name", ["adamw", "bert_adam"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_restored_state_goes_on_bit_for_bit(engine, parameters, name):
     steps = list(make_steps(seed=1))
     unbroken = engine.train_step(objective, parameters, {}, SPECS[name])

@@ -24,7 +24,7 @@ from mindspore import ops as P
 from ...core.engine import EngineOptions
 from ...core.errors import BackendError
 from .ops import MindSporeOps
-from .optimizer import Adam, overwrite
+from .optimizer import Optimizer, overwrite
 from .sinking import Sink
 
 PRECISIONS = {"fp32": ms.float32, "bf16": ms.bfloat16}
@@ -192,7 +192,7 @@ class MindSporeTrainStep:
         differentiated = engine.load(changing, "student")
         self._trained = {name: p for name, p in differentiated.items() if optimizer.is_trained(name)}
         params = differentiated | engine.load_frozen(fixed, "student")
-        self._optimizer = Adam(differentiated, optimizer, engine.fused_optimizer)
+        self._optimizer = Optimizer(differentiated, optimizer, engine.fused_optimizer)
         frozen = engine.load_frozen(frozen, "teacher")
         gradient = make_gradient(engine.ops, objective, params, frozen, list(differentiated.values()))
         update = self._optimizer.update

@@ -1,6 +1,6 @@
-"""AdamW and BertAdam inside the compiled step; `core.optimizers` has the formulas.
+"""AdamW, BertAdam and Adadelta inside the compiled step; `core.optimizers` has the formulas.
 
-On CPU both are MindSpore's fused `AdamWeightDecay` kernel, which computes BertAdam's update. AdamW's is the same with
+On CPU the first two are MindSpore's fused `AdamWeightDecay` kernel, which computes BertAdam's update. AdamW's is the same with
 other numbers: with c1 = 1 - b1^t and c2 = 1 - b2^t,
   lr (m / c1) / (sqrt(v / c2) + eps)  =  lr' m / (sqrt(v) + eps')   for lr' = lr sqrt(c2) / c1 and eps' = eps sqrt(c2),
 and its decay lr wd p is lr' wd' p for wd' = wd lr / lr'. Elsewhere the same update is written out. The three numbers
@@ -18,21 +18,24 @@ from mindspore import ops as P
 from ...core.optimizers import CLIP_EPSILON, OptimizerSpec, is_decayed
 
 
-class Adam:
+class Optimizer:
     """The state of an optimizer over the named parameters that it trains; `update` is built into the compiled step, and
     takes the gradients by all of `params`."""
 
     def __init__(self, params: dict[str, ms.Parameter], spec: OptimizerSpec, fused: bool):
         trained = {name: p for name, p in params.items() if spec.is_trained(name)}
         self._names, self._spec = list(trained), spec
-        self._means, self._squares = _zeros_like(trained, "exp_avg"), _zeros_like(trained, "exp_avg_sq")
+        is_adadelta = spec.name == "adadelta"
+        kinds = ("square_avg", "acc_delta") if is_adadelta else ("exp_avg", "exp_avg_sq")
+        self._moments = {kind: _zeros_like(trained, kind) for kind in kinds}
         self._steps = 0
-        self.update = make_update(params, self._means, self._squares, spec, fused)
+        make = make_adadelta if is_adadelta else make_adam
+        self.update = make(params, *self._moments.values(), spec, fused)
 
     def numbers(self, learning_rate: float) -> np.ndarray:
         """What changes in the next step: (lr', eps', wd' / wd) as float32. Counts the step."""
         self._steps += 1
-        if self._spec.name == "bert_adam":
+        if self._spec.name != "adamw":
             return np.array([learning_rate, self._spec.epsilon, 1.0], np.float32)
         correction = 1.0 - self._spec.beta1**self._steps
         root = math.sqrt(1.0 - self._spec.beta2**self._steps)
@@ -41,16 +44,17 @@ class Adam:
     def state(self) -> dict[str, np.ndarray]:
         """Everything that is needed to go on, as host arrays."""
         arrays = {"steps": np.array(self._steps)}
-        for name, mean, square in zip(self._names, self._means, self._squares):
-            arrays[f"exp_avg/{name}"], arrays[f"exp_avg_sq/{name}"] = mean.asnumpy().copy(), square.asnumpy().copy()
+        for kind, moments in self._moments.items():
+            for name, moment in zip(self._names, moments):
+                arrays[f"{kind}/{name}"] = moment.asnumpy().copy()
         return arrays
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Go back to what `state` returned."""
         self._steps = int(state["steps"])
-        for name, mean, square in zip(self._names, self._means, self._squares):
-            overwrite(mean, state[f"exp_avg/{name}"])
-            overwrite(square, state[f"exp_avg_sq/{name}"])
+        for kind, moments in self._moments.items():
+            for name, moment in zip(self._names, moments):
+                overwrite(moment, state[f"{kind}/{name}"])
 
 
 def overwrite(parameter: ms.Parameter, array: np.ndarray) -> None:
@@ -85,13 +89,17 @@ def make_clip(limit: float | None):
     return clip
 
 
-def make_update(params, means, squares, spec: OptimizerSpec, fused: bool):
-    """`update(gradients, numbers)`, which changes parameters and moments in place."""
+def _trained(params, spec: OptimizerSpec):
+    """Of each parameter that is trained: itself, its place among all, its decay, and its rate factor, as four lists."""
     names = [name for name in params if spec.is_trained(name)]
     places = [place for place, name in enumerate(params) if spec.is_trained(name)]
     decays = [spec.weight_decay if is_decayed(name) else 0.0 for name in names]
-    factors = [spec.rate_factor(name) for name in names]
-    params = [params[name] for name in names]
+    return [params[name] for name in names], places, decays, [spec.rate_factor(name) for name in names]
+
+
+def make_adam(params, means, squares, spec: OptimizerSpec, fused: bool):
+    """`update(gradients, numbers)`, which changes parameters and moments in place."""
+    params, places, decays, factors = _trained(params, spec)
     beta1, beta2 = spec.beta1, spec.beta2
     clip = make_clip(spec.max_gradient_norm)
     kernel = P.AdamWeightDecay()
@@ -112,5 +120,34 @@ def make_update(params, means, squares, spec: OptimizerSpec, fused: bool):
                 kernel(p, m, v, own_rate, beta1, beta2, epsilon, decay, g)
             else:
                 written_out(p, m, v, own_rate, epsilon, decay, g)
+
+    return update
+
+
+def make_adadelta(params, squares, deltas, spec: OptimizerSpec, fused: bool):
+    """The same for Adadelta: on CPU MindSpore's kernel, elsewhere written out."""
+    params, places, decays, factors = _trained(params, spec)
+    rho, epsilon = spec.beta2, spec.epsilon
+    clip = make_clip(spec.max_gradient_norm)
+    kernel = P.ApplyAdadelta()
+
+    def written_out(p, v, u, rate, g):
+        square = v * rho + g * g * (1.0 - rho)
+        change = P.sqrt(u + epsilon) / P.sqrt(square + epsilon) * g
+        P.assign(v, square)
+        P.assign(u, u * rho + change * change * (1.0 - rho))
+        P.assign(p, p - rate * change)
+
+    def update(gradients, numbers):
+        gradients = clip(gradients)
+        for index in range(len(params)):
+            p, v, u = params[index], squares[index], deltas[index]
+            g, own_rate = gradients[places[index]], numbers[0] * factors[index]
+            if decays[index]:
+                g = g + decays[index] * p
+            if fused:
+                kernel(p, v, u, own_rate, rho, epsilon, g)
+            else:
+                written_out(p, v, u, own_rate, g)
 
     return update

@@ -12,7 +12,7 @@ import oneflow as flow  # noqa: E402
 from ...core.engine import EngineOptions  # noqa: E402
 from ...core.errors import BackendError  # noqa: E402
 from .ops import DropoutMasks, OneFlowOps  # noqa: E402
-from .optimizer import Adam  # noqa: E402
+from .optimizer import make_optimizer  # noqa: E402
 
 
 def resolve_device(name: str | None) -> flow.device:
@@ -115,7 +115,7 @@ class OneFlowTrainStep:
         self._params = differentiated | engine.load(fixed, trainable=False)
         self._trained = {name: tensor for name, tensor in differentiated.items() if optimizer.is_trained(name)}
         self._frozen = engine.load(frozen, trainable=False)
-        self._optimizer = Adam(differentiated, optimizer)
+        self._optimizer = make_optimizer(differentiated, optimizer)
 
     def run(self, steps, count):
         return OneFlowStepMetrics([self._step(next(steps)) for _ in range(count)])

@@ -1,4 +1,4 @@
-"""AdamW and BertAdam by OneFlow's `adam_update` kernel, with clipping by the global norm; `core.optimizers` has the
+"""AdamW and BertAdam by OneFlow's `adam_update` kernel, Adadelta by `adadelta_update`, with clipping by the global norm; `core.optimizers` has the
 formulas.
 
 OneFlow's own `clip_grad_norm_` is not used: its norm adds up in one float32 accumulator, which is 1% off for a
@@ -13,48 +13,36 @@ import oneflow as flow
 from ...core.optimizers import CLIP_EPSILON, OptimizerSpec, is_decayed
 
 
-class Adam:
-    """Both optimizers: BertAdam is the same update without the bias corrections."""
+def make_optimizer(params: dict[str, flow.Tensor], spec: OptimizerSpec):
+    """The optimizer of that specification over named parameters."""
+    return (Adadelta if spec.name == "adadelta" else Adam)(params, spec)
+
+
+class _ClippedOptimizer:
+    """Clips, steps and saves; a subclass names its two moments of each parameter and the kernel that updates them."""
+
+    kinds: tuple[str, str]
 
     def __init__(self, params: dict[str, flow.Tensor], spec: OptimizerSpec):
         self._differentiated = {name: tensor for name, tensor in params.items() if spec.is_differentiated(name)}
         self._params = params = {name: tensor for name, tensor in params.items() if spec.is_trained(name)}
         self._spec = spec
-        self._bias_correction = {"adamw": True, "bert_adam": False}[spec.name]
         self._steps = 0
-        self._means = {name: flow.zeros_like(tensor) for name, tensor in params.items()}
-        self._squares = {name: flow.zeros_like(tensor) for name, tensor in params.items()}
-        builder = flow.stateful_op("adam_update")
-        for operand in ("model", "model_diff", "scale_by_tensor", "m", "v"):
-            builder = builder.Input(operand)
-        self._operation = builder.Build()
+        self._moments = {kind: {name: flow.zeros_like(tensor) for name, tensor in params.items()} for kind in self.kinds}
+        self._operation = self._kernel()
 
     def step(self, learning_rate: float) -> None:
         """Update the parameters by their gradients, and drop these; a missing one is 0."""
         spec = self._spec
         self._steps += 1
-        constants = {
-            "beta1": spec.beta1,
-            "beta2": spec.beta2,
-            "epsilon": spec.epsilon,
-            # The kernel divides by these two whatever `do_bias_correction` says.
-            "bias_correction1": 1.0 - spec.beta1**self._steps if self._bias_correction else 1.0,
-            "bias_correction2": 1.0 - spec.beta2**self._steps if self._bias_correction else 1.0,
-            "do_bias_correction": self._bias_correction,
-            "amsgrad": False,
-        }
         with flow.no_grad():
             scale = self._clip_scale()
             for name, tensor in self._params.items():
                 if tensor.grad is None:  # a part that this step did not run
                     tensor.grad = flow.zeros_like(tensor)
-                flow._C.dispatch_adam_update(
-                    self._operation,
-                    (tensor, tensor.grad, scale, self._means[name], self._squares[name]),
-                    learning_rate=learning_rate * spec.rate_factor(name),
-                    weight_decay=spec.weight_decay if is_decayed(name) else 0.0,
-                    **constants,
-                )
+                moments = [self._moments[kind][name] for kind in self.kinds]
+                decay = spec.weight_decay if is_decayed(name) else 0.0
+                self._update(tensor, scale, moments, learning_rate * spec.rate_factor(name), decay)
             for tensor in self._differentiated.values():
                 tensor.grad = None
 
@@ -75,7 +63,7 @@ class Adam:
     def state(self) -> dict[str, np.ndarray]:
         """Moments by parameter, and the number of steps."""
         arrays = {"steps": np.asarray(self._steps, np.int64)}
-        for kind, tensors in (("exp_avg", self._means), ("exp_avg_sq", self._squares)):
+        for kind, tensors in self._moments.items():
             for name, tensor in tensors.items():
                 arrays[f"{kind}/{name}"] = tensor.numpy().copy()
         return arrays
@@ -83,6 +71,59 @@ class Adam:
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Go back to what `state` returned."""
         self._steps = int(state["steps"])
-        for kind, tensors in (("exp_avg", self._means), ("exp_avg_sq", self._squares)):
+        for kind, tensors in self._moments.items():
             for name, tensor in tensors.items():
                 tensor.copy_(flow.tensor(state[f"{kind}/{name}"], device=tensor.device))
+
+
+def _built(kernel: str, *operands: str):
+    builder = flow.stateful_op(kernel)
+    for operand in operands:
+        builder = builder.Input(operand)
+    return builder.Build()
+
+
+class Adam(_ClippedOptimizer):
+    """AdamW and BertAdam, which is the same update without the bias corrections."""
+
+    kinds = ("exp_avg", "exp_avg_sq")
+
+    def _kernel(self):
+        return _built("adam_update", "model", "model_diff", "scale_by_tensor", "m", "v")
+
+    def _update(self, tensor, scale, moments, rate, decay):
+        spec, correct = self._spec, self._spec.name == "adamw"
+        flow._C.dispatch_adam_update(
+            self._operation,
+            (tensor, tensor.grad, scale, *moments),
+            learning_rate=rate,
+            weight_decay=decay,
+            beta1=spec.beta1,
+            beta2=spec.beta2,
+            epsilon=spec.epsilon,
+            # The kernel divides by these two whatever `do_bias_correction` says.
+            bias_correction1=1.0 - spec.beta1**self._steps if correct else 1.0,
+            bias_correction2=1.0 - spec.beta2**self._steps if correct else 1.0,
+            do_bias_correction=correct,
+            amsgrad=False,
+        )
+
+
+class Adadelta(_ClippedOptimizer):
+    """Adadelta; its kernel takes no scale that is a tensor."""
+
+    kinds = ("square_avg", "acc_delta")
+
+    def _kernel(self):
+        return _built("adadelta_update", "model", "model_diff", "square_avgs", "acc_deltas")
+
+    def _update(self, tensor, scale, moments, rate, decay):
+        flow._C.dispatch_adadelta_update(
+            self._operation,
+            (tensor, tensor.grad * scale, *moments),
+            learning_rate=rate,
+            l2=decay,
+            rho=self._spec.beta2,
+            epsilon=self._spec.epsilon,
+            maximize=False,
+        )

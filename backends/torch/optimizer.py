@@ -1,4 +1,4 @@
-"""AdamW (PyTorch's fused kernel) and BertAdam, with clipping by the global norm; `core.optimizers` has the formulas."""
+"""AdamW (PyTorch's fused kernel), Adadelta (PyTorch's) and BertAdam, with clipping by the global norm; `core.optimizers` has the formulas."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...core.optimizers import CLIP_EPSILON, OptimizerSpec, is_decayed
 
 def make_optimizer(params: dict[str, torch.Tensor], spec: OptimizerSpec):
     """The optimizer of that specification over named parameters."""
-    return {"adamw": AdamW, "bert_adam": BertAdam}[spec.name](params, spec)
+    return {"adamw": AdamW, "bert_adam": BertAdam, "adadelta": Adadelta}[spec.name](params, spec)
 
 
 class _ClippedOptimizer:
@@ -73,6 +73,14 @@ class AdamW(_ClippedOptimizer):
     def _make(self, groups):
         spec = self._spec
         return torch.optim.AdamW(groups, lr=0.0, betas=(spec.beta1, spec.beta2), eps=spec.epsilon, fused=True)
+
+
+class Adadelta(_ClippedOptimizer):
+    """torch.optim.Adadelta over all tensors at once."""
+
+    def _make(self, groups):
+        spec = self._spec
+        return torch.optim.Adadelta(groups, lr=0.0, rho=spec.beta2, eps=spec.epsilon, foreach=True)
 
 
 class BertAdam(_ClippedOptimizer):

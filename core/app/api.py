@@ -28,17 +28,20 @@ def run(
     backend: str | None = None,
     device: str | None = None,
     precision: str = "fp32",
+    preset: str | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run a recipe into the folder `out`; returns the content of its `result.json`.
 
-    `recipe` is a file, a name of the catalogue, or a recipe that was read before; `overrides` are `path.to.key=value`,
-    as `--set` on the command line. Raises CrossdistilError.
+    `recipe` is a file, a name of the catalogue, or a recipe that was read before; `preset` is one of a file's variants,
+    `overrides` are `path.to.key=value`, as `--set` on the command line. Raises CrossdistilError.
     """
     backend = backend or default_backend()
-    loaded = overridden(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
+    if isinstance(recipe, Recipe) and preset is not None:
+        raise CrossdistilError(f"preset '{preset}': a recipe that was read before has none left; give its file or name")
+    loaded = overridden(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides, preset)
     source = loaded.method if isinstance(recipe, Recipe) else str(recipe)
     python = interpreter(backend)
     if python == Path(sys.executable):
@@ -90,12 +93,13 @@ def crosscheck(
     *,
     out: str | Path,
     steps: int | None = None,
+    preset: str | None = None,
     overrides: Sequence[str] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run a recipe on several backends and compare them; returns the content of `crosscheck.json`."""
     options = _crosscheck.CrosscheckOptions(tuple(backends), Path(out).absolute(), source=str(recipe))
-    loaded = _crosscheck.comparable(load_recipe(recipe, overrides), steps)
+    loaded = _crosscheck.comparable(load_recipe(recipe, overrides, preset), steps)
     return _crosscheck.crosscheck(loaded, options, make_console(quiet, stderr=True))
 
 

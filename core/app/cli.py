@@ -101,7 +101,8 @@ def run(
     source = recipe if text is None else STANDARD_INPUT
     result = execute(loaded, source, RunOptions(name, options, folder, resume, probe), console)
     metrics = ", ".join(f"{key} {value:.4f}" for key, value in result["student"]["metrics"].items())
-    console.print(f"{name}: dev {metrics}; {result['wall_seconds']:.0f} s; written to {folder}")
+    scores = f"dev {metrics}; " if metrics else ""
+    console.print(f"{name}: {scores}{result['wall_seconds']:.0f} s; written to {folder}")
 
 
 @app.command()

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import CrossdistilError
 from ..tolerances import GRADIENT_FLOOR, LOSS_FLOOR, REGRESSION_PREDICTION_DIFFERENCE, TOLERANCES
-from .crosscheck_files import BackendRun, read_run
+from .crosscheck_files import BackendRun, has_layers, is_multi_label, is_raw_text, read_run
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Pair:
     b: str
     reasons: list[str] = field(default_factory=list)
     figures: dict[str, float | None] = field(default_factory=dict)
+    not_applicable: set[str] = field(default_factory=set)  # figures that this kind of recipe does not have
     loss_steps: np.ndarray = field(default_factory=lambda: np.zeros(0, int))  # (steps,) finite in both
     loss_differences: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (steps,) relative
     hidden: dict[int, float] = field(default_factory=dict)  # hidden state -> relative difference; 0 = embeddings
@@ -49,6 +50,7 @@ class Pair:
             "agree": not self.reasons,
             "reasons": self.reasons,
             **self.figures,
+            "not_applicable": sorted(self.not_applicable),
             "loss_max_relative_difference_step": self.worst_loss_step,
             "steps_compared": len(self.loss_steps),
             "gradient_max_relative_difference_name": max(self.gradients, key=self.gradients.get, default=None),
@@ -126,15 +128,21 @@ def _compare_conditions(pair: Pair, a: BackendRun, b: BackendRun) -> None:
 
 
 def _compare_forward(pair: Pair, a: BackendRun, b: BackendRun) -> None:
-    logits = _arrays(pair, a, b, "logits", "logits before training")
-    difference = None if logits is None else float(np.abs(logits[0] - logits[1]).max())
-    pair.figures["initial_logits_max_difference"] = difference
+    pair.figures["initial_logits_max_difference"] = None
+    if is_raw_text(a.recipe):
+        pair.not_applicable |= {"initial_logits_max_difference", "prediction_agreement"}
+    else:
+        logits = _arrays(pair, a, b, "logits", "logits before training")
+        if logits is not None:
+            pair.figures["initial_logits_max_difference"] = float(np.abs(logits[0] - logits[1]).max())
 
     masks = _arrays(pair, a, b, "mask", "the first batch's mask")
     if masks is None or (masks[0] != masks[1]).any():
         pair.reasons.append(f"{a.backend} and {b.backend} did not see the same first batch: mask differs")
         pair.figures["hidden_max_relative_difference"] = None
         return
+    if not has_layers(a.recipe):
+        pair.not_applicable.add("hidden_max_relative_difference")
     real = masks[0] > 0  # (batch, length)
     names, complete = _common(pair, a, b, "hidden/", "hidden state")
     for name in names:
@@ -191,9 +199,13 @@ def relative_difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _compare_predictions(pair: Pair, a: BackendRun, b: BackendRun) -> None:
     pair.figures["prediction_agreement"] = None
+    if a.predictions is None or b.predictions is None:
+        return
     if _same_shape_and_finite(pair, a, b, a.predictions, b.predictions, "predictions on dev"):
         if a.predictions.shape[1] == 1:
             different = np.abs(a.predictions - b.predictions)[:, 0] > REGRESSION_PREDICTION_DIFFERENCE
+        elif is_multi_label(a.recipe):
+            different = ((a.predictions > 0.0) != (b.predictions > 0.0)).any(axis=1)
         else:
             different = a.predictions.argmax(axis=1) != b.predictions.argmax(axis=1)
         pair.examples, pair.disagreements = len(different), np.flatnonzero(different)
@@ -215,7 +227,7 @@ def _apply_limits(pair: Pair) -> None:
             if row.name == "loss_max_relative_difference":
                 sentence += f" (first above it at step {pair.loss_steps[(pair.loss_differences > row.limit).argmax()]})"
             pair.reasons.append(sentence)
-        elif value is None and not pair.reasons:
+        elif value is None and not pair.reasons and row.name not in pair.not_applicable:
             pair.reasons.append(f"{pair.a} and {pair.b}: {row.name} could not be computed, nothing to compare")
 
 

@@ -56,7 +56,8 @@ class BackendRun:
     result: dict[str, Any]
     losses: dict[int, float]
     probe: Arrays
-    predictions: np.ndarray
+    predictions: np.ndarray | None
+    """Logits on dev (examples, outputs); None where the student has no task."""
     recipe_text: str | None
     recipe: dict[str, Any] | None
 
@@ -75,8 +76,11 @@ def read_run(folder: Path, backend: str) -> BackendRun:
         raise CrossdistilError(f"{folder}: no such folder, expected the run of backend '{backend}'")
     recipe_file = folder / "recipe.yaml"
     recipe_text = recipe_file.read_text(encoding="utf-8") if recipe_file.is_file() else None
-    predictions = Arrays(folder / "predictions.safetensors").get("logits")
-    if predictions.ndim != 2 or not len(predictions):
+    recipe = _parse_recipe(recipe_file, recipe_text)
+    predictions = None
+    if not is_raw_text(recipe):
+        predictions = Arrays(folder / "predictions.safetensors").get("logits")
+    if predictions is not None and (predictions.ndim != 2 or not len(predictions)):
         raise CrossdistilError(
             f"{folder / 'predictions.safetensors'}: logits have shape {predictions.shape}, expected (examples, classes)"
         )
@@ -88,8 +92,23 @@ def read_run(folder: Path, backend: str) -> BackendRun:
         probe=Arrays(folder / "probe.safetensors"),
         predictions=predictions,
         recipe_text=recipe_text,
-        recipe=_parse_recipe(recipe_file, recipe_text),
+        recipe=recipe,
     )
+
+
+def is_raw_text(recipe: dict[str, Any] | None) -> bool:
+    """Whether a resolved recipe learns from raw text, so that its student has nothing to predict."""
+    return ((recipe or {}).get("task") or {}).get("kind") == "text"
+
+
+def is_multi_label(recipe: dict[str, Any] | None) -> bool:
+    """Whether an example may have several labels in the task of a resolved recipe."""
+    return ((recipe or {}).get("task") or {}).get("kind") == "multi_label"
+
+
+def has_layers(recipe: dict[str, Any] | None) -> bool:
+    """Whether the student of a resolved recipe has hidden states to compare."""
+    return (((recipe or {}).get("student") or {}).get("architecture") or {}).get("model_type") != "bilstm"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from ...backends.registry import load_engine
 from ..checkpoint import Model, load_model
@@ -31,16 +31,19 @@ class Prediction:
     text: str
     pair: str | None
     label: str | None
-    """The most probable class; None for a regression."""
+    """The most probable class; None for a regression, and where a text may have several labels."""
     probabilities: dict[str, float]
-    """Class name -> probability; empty for a regression."""
+    """Class name -> probability; empty for a regression. Where a text may have several labels, each is independent."""
     score: float | None
     """The predicted number of a regression."""
+    labels: tuple[str, ...] | None = None
+    """The labels of a text that may have several: those more probable than not."""
 
     def as_json(self) -> dict[str, Any]:
         """The fields that are set."""
         values = {"text": self.text, "pair": self.pair, "label": self.label}
         values |= {"probabilities": self.probabilities or None, "score": self.score}
+        values["labels"] = None if self.labels is None else list(self.labels)
         return {key: value for key, value in values.items() if value is not None}
 
 
@@ -85,7 +88,8 @@ def evaluate(
 
 def _length(model: Model, given: int | None) -> int:
     """To how many tokens texts are cut: as told, else as in training, else 128."""
-    trained = int(model.about.get("task", {}).get("max_length", 128))
+    about = model.about
+    trained = int(about.get("max_length") or about.get("task", {}).get("max_length", 128))
     return given or min(trained, getattr(model.config, "max_position_embeddings", trained))
 
 
@@ -119,13 +123,17 @@ def predict(
 def _predictions(
     model: Model, texts: list[str], pairs: list[str] | None, logits: np.ndarray
 ) -> Iterator[Prediction]:
-    probabilities = softmax(logits.astype(np.float64), axis=1)
+    logits = logits.astype(np.float64)
+    probabilities = expit(logits) if model.multi_label else softmax(logits, axis=1)
     for index, text in enumerate(texts):
         pair = None if pairs is None else pairs[index]
         if model.labels is None:
             yield Prediction(text, pair, None, {}, float(logits[index, 0]))
             continue
         by_label = dict(zip(model.labels, map(float, probabilities[index]), strict=True))
+        if model.multi_label:
+            yield Prediction(text, pair, None, by_label, None, tuple(label for label in by_label if by_label[label] > 0.5))
+            continue
         yield Prediction(text, pair, max(by_label, key=by_label.get), by_label, None)
 
 

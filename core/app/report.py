@@ -72,8 +72,8 @@ def _content(result: dict[str, Any], runs: Sequence[BackendRun], pairs: Sequence
         "digest": runs[0].recipe_digest,
         "steps": max(len(run.losses) for run in runs),
         "seed": runs[0].result.get("seed"),
-        "tolerances": TOLERANCES,
-        "worst": [_worst(row.name, pairs) for row in TOLERANCES],
+        "tolerances": _applicable(pairs),
+        "worst": [_worst(row.name, pairs) for row in _applicable(pairs)],
         "runs": [
             {
                 "name": name,
@@ -115,6 +115,11 @@ def _content(result: dict[str, Any], runs: Sequence[BackendRun], pairs: Sequence
         "fastest": max((run.result.get("tokens_per_second") or 0 for run in runs), default=0),
         "command": _command(runs),
     }
+
+
+def _applicable(pairs: Sequence[Pair]) -> list[Tolerance]:
+    """The figures that this kind of recipe has."""
+    return [row for row in TOLERANCES if not all(row.name in pair.not_applicable for pair in pairs)]
 
 
 def percent(value: float | None, decimals: int = 1) -> str:

@@ -100,6 +100,9 @@ class _Run:
             parameters = {**parameters, **stage.new_projections(parameters, job.recipe.seed)}
         except ValueError as error:
             raise CrossdistilError(f"student.init.from: stage '{stage.name}': {error}") from error
+        # In one order, wherever they come from: the norm of all gradients is a sum in that order.
+        others = sorted(name for name in parameters if name not in job.student.parameters)
+        parameters = {name: parameters[name] for name in (*job.student.parameters, *others)}
         frozen = self._teaching.frozen(stage)
         held = dict(parameters)
         if stage.objective.replacement is not None:
@@ -180,6 +183,7 @@ class _Run:
         return {
             # Without the folder of the data: the model travels, the data does not.
             "task": recipe.task.model_dump(mode="json", exclude={"data"}, exclude_none=True),
+            "max_length": self._job.data.buckets[-1],
             "method": recipe.method,
             "recipe_digest": recipe.digest(),
             "backend": self._engine.name,

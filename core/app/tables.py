@@ -34,6 +34,8 @@ def _pairs_table(pairs: list[dict[str, Any]]) -> Table:
     for pair in pairs:
         table.add_column(f"{display_name(pair['a'])}\n{display_name(pair['b'])}", justify="right")
     for row in TOLERANCES:
+        if all(row.name in pair.get("not_applicable", ()) for pair in pairs):
+            continue
         limit = f"{'<=' if row.bound == 'at most' else '>='} {_shown(row, row.limit)}"
         table.add_row(row.title, limit, *(_figure(row, pair.get(row.name)) for pair in pairs))
     return table

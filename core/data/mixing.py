@@ -7,26 +7,33 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import DataError
-from .tasks import Examples, TaskSection, TaskSpec, read_split, resolve_task
+from .tasks import Examples, TaskSection, TaskSpec, glue_task, read_split, resolve_task
 
 
 def mixed(train: Examples, spec: TaskSpec, section: TaskSection, where: str) -> Examples:
     """`train` with the training examples of another task after them.
 
     Where the other task has the same classes, its labels are labels here too; else its examples have none, and only the
-    terms that need no labels learn from them. Raises DataError, which starts with `where`, if one task is about pairs of
+    terms that need no labels learn from them. The 0 and 1 of two GLUE tasks are the same only where they mean the same;
+    those of a task with a name of its own are the recipe's word that they do. Raises DataError, which starts with `where`, if one task is about pairs of
     texts and the other is not.
     """
-    other_spec = resolve_task(section)
+    try:
+        other_spec = resolve_task(section)
+    except DataError as error:
+        raise DataError(str(error).replace("task.", f"{where}.", 1)) from error
     other = read_split(other_spec, section.data, "train")
     if (train.pairs is None) != (other.pairs is None):
         kinds = ("pairs of texts", "single texts")
         raise DataError(f"{where}: has {kinds[other.pairs is None]}, the task {kinds[train.pairs is None]}")
-    same = spec.labels == other_spec.labels and train.labels is not None
+    same = train.labels is not None and (spec.labels, spec.multi_label) == (other_spec.labels, other_spec.multi_label)
+    if glue_task(section.name) is not None:
+        same = same and spec.label_names == other_spec.label_names
     count = len(other.texts)
     labels = None
     if train.labels is not None:
-        labels = np.concatenate([train.labels, other.labels if same else np.zeros(count, train.labels.dtype)])
+        unknown = np.zeros((count, *train.labels.shape[1:]), train.labels.dtype)
+        labels = np.concatenate([train.labels, other.labels if same else unknown])
     known = np.ones(len(train.texts), np.float32) if train.label_mask is None else train.label_mask
     return replace(
         train,

@@ -7,7 +7,6 @@ plain task, whose columns the recipe gives.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import DataError, did_you_mean
-from ..metrics import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from ..metrics import CLASSIFICATION_METRICS, MULTI_LABEL_METRICS, REGRESSION_METRICS
+from .labels import class_indices, found_labels, label_rows, listed, scores
 from .tables import EXTENSIONS, folder_contents, read_columns
 
 _SPLITS = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
@@ -44,11 +44,17 @@ class TaskSpec:
     header: tuple[str, ...] | None = None  # column names where files have no header line (all but the test splits)
     names: tuple[str, ...] | None = None  # what the classes mean, where the file only has numbers
     raw: bool = False  # raw text: nothing to predict
+    multi_label: bool = False  # an example has any number of the labels, none included
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
         """The names that a model of this task gives its classes; None for a regression."""
         return self.names if self.names is not None and self.labels is not None else self.labels
+
+    @property
+    def kind(self) -> str:
+        """What is predicted, in words."""
+        return "regression" if self.labels is None else "multi-label classification" if self.multi_label else "classification"
 
 
 GLUE_TASKS = {
@@ -81,7 +87,9 @@ GLUE_TASKS = {
 class Examples:
     texts: list[str]
     pairs: list[str] | None
-    labels: np.ndarray | None  # (examples,) int32 class index or float32 score; None: the file has no labels
+    labels: np.ndarray | None
+    """(examples,) int32 class index or float32 score, (examples, labels) float32 0 or 1 where an example may have several;
+    None: the file has no labels."""
     source: Path
     line_numbers: np.ndarray  # (examples,) int64
     label_mask: np.ndarray | None = None  # (examples,) float32, 0 where the label means nothing; None: all are labels
@@ -96,7 +104,7 @@ class TaskSection(Protocol):
     text_pair: str | None
     label: str | None
     labels: list[str] | None
-    kind: str | None  # "classification" or "regression"
+    kind: str | None  # "classification", "regression", "multi_label" or "text"
     files: dict[str, str]
     metrics: list[str] | None
 
@@ -133,9 +141,9 @@ def resolve_task(section: TaskSection) -> TaskSpec:
         if kind == "regression" and section.labels is not None:
             raise DataError(f"task.labels: '{official.name}' is a regression task and has no label names")
     if spec.labels is not None and (len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels)):
-        raise DataError(f"task.labels: expected two or more different labels, got {_listed(spec.labels)}")
+        raise DataError(f"task.labels: expected two or more different labels, got {listed(spec.labels)}")
     if section.metrics is not None:
-        spec = replace(spec, metrics=_checked_metrics(section.metrics, spec.labels))
+        spec = replace(spec, metrics=_checked_metrics(section.metrics, spec))
     return spec
 
 
@@ -161,8 +169,11 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
         check_texts(path, name, columns.cells[name], columns.line_numbers)
     labels = None
     if spec.label in columns.cells:
-        convert = _scores if spec.labels is None else _class_indices
-        labels = convert(path, spec, columns.cells[spec.label], columns.line_numbers)
+        cells, lines = columns.cells[spec.label], columns.line_numbers
+        if spec.labels is None:
+            labels = scores(path, spec.label, cells, lines)
+        else:
+            labels = (label_rows if spec.multi_label else class_indices)(path, spec.labels, cells, lines)
     pairs = None if spec.text_pair is None else columns.cells[spec.text_pair]
     return Examples(columns.cells[spec.text], pairs, labels, path, columns.line_numbers)
 
@@ -179,7 +190,7 @@ def _plain_task(section: TaskSection) -> TaskSpec:
             if len(found) > 1:
                 raise DataError(f"task.files.{split}: needed, because {section.data} holds {' and '.join(found)}")
             splits.update({split: name for name in found})
-    is_regression = section.kind == "regression"
+    is_regression, multi_label = section.kind == "regression", section.kind == "multi_label"
     if is_regression and section.labels is not None:
         raise DataError("task.labels: a regression task has no label names")
     if is_regression:
@@ -194,30 +205,26 @@ def _plain_task(section: TaskSection) -> TaskSpec:
         text_pair=section.text_pair,
         label=section.label,
         labels=labels,
-        metrics=REGRESSION_METRICS if is_regression else ("accuracy", "macro_f1"),
+        metrics=REGRESSION_METRICS if is_regression else MULTI_LABEL_METRICS if multi_label else ("accuracy", "macro_f1"),
         splits=splits,
+        multi_label=multi_label,
     )
 
 
 def _labels_of_train(section: TaskSection, splits: dict[str, str]) -> tuple[str, ...]:
-    """The distinct labels of the train file, in numerical order when all are integers."""
+    """The distinct labels of the train file."""
     if "train" not in splits:
         raise DataError(f"task.labels: needed, because there is no train file; {folder_contents(Path(section.data))}")
     path = Path(section.data) / splits["train"]
     columns = read_columns(path, [section.label])
-    found = {_label(path, cell, line) for cell, line in zip(columns.cells[section.label], columns.line_numbers)}
-    if len(found) < 2:
-        raise DataError(f"{path}: every row has the label {_listed(found)}, expected two or more different ones")
-    labels = sorted(found)
-    try:
-        return tuple(sorted(labels, key=int))
-    except ValueError:
-        return tuple(labels)
+    return found_labels(path, columns.cells[section.label], columns.line_numbers, section.kind == "multi_label")
 
 
-def _checked_metrics(metrics: Sequence[str], labels: tuple[str, ...] | None) -> tuple[str, ...]:
-    fitting = REGRESSION_METRICS if labels is None else CLASSIFICATION_METRICS
-    if labels is not None and len(labels) != 2:
+def _checked_metrics(metrics: Sequence[str], spec: TaskSpec) -> tuple[str, ...]:
+    fitting = REGRESSION_METRICS if spec.labels is None else CLASSIFICATION_METRICS
+    if spec.multi_label:
+        fitting = MULTI_LABEL_METRICS
+    elif spec.labels is not None and len(spec.labels) != 2:
         fitting = tuple(name for name in fitting if name != "f1")
     for name in metrics:
         if name not in fitting:
@@ -238,41 +245,3 @@ def check_texts(path: Path, name: str, cells: list, line_numbers: np.ndarray) ->
                 cell.encode("utf-8")
             except UnicodeEncodeError:  # half a surrogate pair, which JSON's \ud800 can spell and no tokenizer can take
                 raise DataError(f"{path}:{line}: '{name}' holds half a surrogate pair") from None
-
-
-def _label(path: Path, cell: object, line: int) -> str:
-    """A label is compared as text: JSON's 1 and true are '1' and 'true'."""
-    label = cell if isinstance(cell, str) else json.dumps(cell)
-    if not label or not isinstance(cell, (str, int, float)):
-        raise DataError(f"{path}:{line}: label {json.dumps(cell)} is no text or number")
-    return label
-
-
-def _class_indices(path: Path, spec: TaskSpec, cells: list, line_numbers: np.ndarray) -> np.ndarray:
-    index_of = {label: index for index, label in enumerate(spec.labels)}
-    indices = np.empty(len(cells), dtype=np.int32)
-    for row, cell in enumerate(cells):
-        label = _label(path, cell, line_numbers[row])
-        if label not in index_of:
-            raise DataError(f"{path}:{line_numbers[row]}: got label '{label}', expected one of {_listed(spec.labels)}")
-        indices[row] = index_of[label]
-    return indices
-
-
-def _scores(path: Path, spec: TaskSpec, cells: list, line_numbers: np.ndarray) -> np.ndarray:
-    scores = np.empty(len(cells), dtype=np.float32)
-    for row, cell in enumerate(cells):
-        try:
-            score = float(cell)
-        except (TypeError, ValueError):
-            score = math.nan
-        if not math.isfinite(score):
-            place = f"{path}:{line_numbers[row]}"
-            raise DataError(f"{place}: got score {cell!r} in '{spec.label}', expected a finite number")
-        scores[row] = score
-    return scores
-
-
-def _listed(labels: Sequence[str] | set[str]) -> str:
-    shown = [f"'{label}'" for label in labels]
-    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")

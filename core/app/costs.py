@@ -1,0 +1,102 @@
+"""What a recipe costs, from architectures alone: it can be known before any data, teacher or machine is at hand.
+
+Counted are the multiplications of matrices, in multiply-adds per token of texts of `TEXT_LENGTH` tokens:
+  BERT     of each layer 4 D^2 (query, key, value, output) + 2 D I (feed-forward) + 2 n D (scores and their weighted sum),
+           with D the width, I the inner width, n the tokens of a text; pooler D^2 and classifier D C, once a text
+  BiLSTM   2 directions x 4 gates x H (E + H), with E and H the widths of words and states; classifier once a text
+  losses   the projections only
+A backward pass takes two of the forward pass's products, one for the gradient of its input and one for that of its weights;
+of weights that are frozen only the first. Only the layers that the outputs asked for need are counted, as they are run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..models.architectures import Config, tensor_shapes
+from ..models.bilstm import BiLstmConfig
+from ..models.outputs import LOGITS, POOLED, attention_kinds, depth
+from ..models.spec import BertConfig
+from ..teacher_outputs import make_layout
+
+TEXT_LENGTH = 32
+_BYTES = {"fp32": 4, "fp16": 2}
+
+
+def parameter_count(config: Config, outputs: int | None) -> int:
+    """Number of weights of a model with that many logits."""
+    return sum(int(np.prod(shape)) for shape in tensor_shapes(config, outputs).values())
+
+
+def layer_cost(config: BertConfig, length: int) -> int:
+    """Multiply-adds per token of one encoder layer."""
+    width = config.hidden_size
+    return 4 * width**2 + 2 * width * config.intermediate_size + 2 * length * width
+
+
+def forward_cost(config: Config, wanted: frozenset[str], outputs: int | None, length: int = TEXT_LENGTH) -> float:
+    """Multiply-adds per token of a forward pass for the `wanted` outputs."""
+    if isinstance(config, BiLstmConfig):
+        states = 2 * 4 * config.hidden_size * (config.embedding_size + config.hidden_size)
+        head = config.fully_connected_size * (config.features_size + (outputs or 0))
+        return states + head / (length * (2 if config.pairs else 1))
+    width, last = config.hidden_size, depth(wanted, config.num_hidden_layers)
+    cost = last * layer_cost(config, length)
+    for number in range(last + 1, config.num_hidden_layers + 1):
+        kinds = attention_kinds(wanted, number)
+        needed = {"query": "queries", "key": "keys", "value": "values"}
+        maps = [name for name, kind in needed.items() if kind in kinds or ("scores" in kinds and name != "value")]
+        cost += len(maps) * width**2 + (length * width if "scores" in kinds else 0)
+    return cost + head_cost(config, wanted, outputs) / length
+
+
+def head_cost(config: BertConfig, wanted: frozenset[str], outputs: int | None) -> int:
+    """Multiply-adds per text of what follows the encoder."""
+    width = config.hidden_size
+    if LOGITS in wanted:
+        return width**2 + width * (outputs or 0)
+    return width**2 if POOLED in wanted else 0
+
+
+def projection_cost(shapes: Iterable[tuple[int, ...]]) -> int:
+    """Multiply-adds per token, forward and backward, of the projections of these shapes, one for each use."""
+    return 3 * sum(shape[0] * shape[1] for shape in shapes if len(shape) == 2)
+
+
+def replacing_cost(
+    student: BertConfig, predecessor: BertConfig, rate: float, outputs: int | None, length: int = TEXT_LENGTH
+) -> float:
+    """Multiply-adds per token of a training step in which each module is the student's with probability `rate`: it takes
+    three passes, and the predecessor's layers, which are frozen, two. Pooler and classifier are counted as trained."""
+    modules = rate * 3 * student.num_hidden_layers * layer_cost(student, length)
+    modules += (1 - rate) * 2 * predecessor.num_hidden_layers * layer_cost(predecessor, length)
+    return modules + 3 * head_cost(student, frozenset({LOGITS}), outputs) / length
+
+
+def cache_bytes(
+    teachers: Mapping[str, Config], wanted: Mapping[str, frozenset[str]], outputs: int | None, precision: str,
+    length: int = TEXT_LENGTH,
+) -> float:  # fmt: skip
+    """Bytes that a teacher cache takes for 1,000 tokens, in texts of `length` tokens."""
+    numbers = sum(
+        make_layout(name, teachers[teacher], outputs, np.array([length])).size
+        for teacher, names in wanted.items()
+        for name in names
+    )
+    return numbers * _BYTES[precision] * 1000 / length
+
+
+def summary(student: float, teacher: float, epochs: float | None) -> dict[str, Any]:
+    """The share of the teacher in a step, and what a cache saves: of `epochs` passes over the data one is left."""
+    share = teacher / (teacher + student) if teacher else 0.0
+    saved = None if epochs is None else max(0.0, 1 - 1 / epochs)
+    return {
+        "student_forward_backward": student,
+        "teacher_forward": teacher,
+        "teacher_share": share,
+        "cache_saves_of_teacher": saved,
+        "cache_saves_of_all": None if saved is None else saved * share,
+    }
