@@ -193,18 +193,10 @@ def table(result: dict) -> str:
             epochs, base = wall["epochs"][1:], result["seconds"]["textbrewer"]["wall"]
             pairs = summary([slow / fast for slow, fast in zip(base["epochs"][1:], epochs, strict=True)])
             ratio = {"job": base["total"] / wall["total"], "epoch": pairs}
-        epoch = wall["epoch_from_the_second"]
-        rows.append(
-            [
-                NAMES[system],
-                "bf16" if system == "bf16" else "fp32",
-                f"{wall['total']:.0f}",
-                before,
-                f"{epoch['median']:.1f} ({epoch['min']:.1f} to {epoch['max']:.1f})",
-                f"{ratio['job']:.1f}" if ratio else "",
-                f"{ratio['epoch']['median']:.1f} ({ratio['epoch']['min']:.1f} to {ratio['epoch']['max']:.1f})" if ratio else "",
-            ]
-        )
+        precision = "bf16" if system == "bf16" else "fp32"
+        faster = [f"{ratio['job']:.1f}", _spread(ratio["epoch"])] if ratio else ["", ""]
+        later = _spread(wall["epoch_from_the_second"])
+        rows.append([NAMES[system], precision, f"{wall['total']:.0f}", before, later, *faster])
     settings, same = result["settings"], result["equality"]
     headings = ["training", "precision", f"{settings['epochs']} epochs, s", "of it teacher cache, s", "a later epoch, s"]
     headings += ["TextBrewer takes longer by", "in a later epoch by"]
@@ -217,16 +209,18 @@ def table(result: dict) -> str:
         "(smallest to largest).",
         f"With the same batches and no dropout the losses of {same['steps']} steps differ by "
         f"{same['largest_relative_difference']['total']:.0e} at most, relatively.",
+        f"By processor time, which other work on the machine changes less, TextBrewer takes "
+        f"{result['ratios']['cpu']['textbrewer/cached']['job']:.1f} times as long.",
         f"{result['machine']['cpu']}, threads: {result['machine']['threads']}.",
     ]
     if cached:
-        later = cached["epoch"]
-        sentences.insert(
-            2,
-            f"The teacher cache makes a later epoch {later['median']:.1f} ({later['min']:.1f} to {later['max']:.1f}) "
-            "times as fast.",
-        )
+        times = _spread(cached["epoch"])
+        sentences.insert(2, f"For crossdistil the teacher cache makes a later epoch {times} times as fast.")
     return f"{markdown(headings, rows)}\n\n{' '.join(sentences)}"
+
+
+def _spread(values: dict[str, float]) -> str:
+    return f"{values['median']:.1f} ({values['min']:.1f} to {values['max']:.1f})"
 
 
 def main() -> None:

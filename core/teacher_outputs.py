@@ -89,30 +89,15 @@ def load(layout: Layout, flat: np.ndarray, rows: np.ndarray, length: int) -> np.
             out[:] = 0
         elif layout.kind in ("row", "token"):
             out = out.reshape(-1)
-            _decode(flat[start:end], out[: end - start])
+            out[: end - start] = flat[start:end]
             out[end - start :] = 0
         elif layout.kind == "heads":
-            piece = _decoded(flat[start:end]).reshape(-1, heads, width // heads).swapaxes(0, 1)  # (A, n, D)
+            piece = flat[start:end].reshape(-1, heads, width // heads).swapaxes(0, 1)  # (A, n, D)
             out[:, : piece.shape[1]] = piece
             out[:, piece.shape[1] :] = 0
         else:
             tokens = math.isqrt((end - start) // heads)
-            out[:, :tokens, :tokens] = _decoded(flat[start:end]).reshape(heads, tokens, tokens)
+            out[:, :tokens, :tokens] = flat[start:end].reshape(heads, tokens, tokens)
             out[:, tokens:] = 0
             out[:, :tokens, tokens:] = 0
     return values
-
-
-# Every float16 as float32: looked up, they take half the time that NumPy takes to compute them.
-_FLOAT16 = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
-
-
-def _decode(piece: np.ndarray, out: np.ndarray) -> None:
-    if piece.dtype == np.float16:
-        np.take(_FLOAT16, piece.view(np.uint16), out=out, mode="clip")  # its other modes make a copy
-    else:
-        out[:] = piece
-
-
-def _decoded(piece: np.ndarray) -> np.ndarray:
-    return _FLOAT16[piece.view(np.uint16)] if piece.dtype == np.float16 else piece

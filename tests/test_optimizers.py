@@ -1,5 +1,5 @@
-"""AdamW, BertAdam and Adadelta, step by step, against their formulas in NumPy float64; clipping, decay, which parameters are trained
-and how fast, and going on from a saved state."""
+"""AdamW, BertAdam and Adadelta, step by step, against their formulas in NumPy float64; clipping, decay, which parameters are
+trained and how fast, and going on from a saved state."""
 
 from __future__ import annotations
 

@@ -31,6 +31,8 @@ ENCODER = frozenset(name for name in STUDENT_WEIGHTS if name.startswith("bert.en
 WANTED = frozenset({"logits", "pooled", "hidden/0", "hidden/1", "hidden/2"})
 MIXED = {"first": (1.0, 0.0), "second": (0.0, 1.0)}
 SEED = 11
+FOR_GOOD = "1230231003130120"
+"""The first gates of two modules at rate 0.5 with this seed, as numbers: a recipe's results are reproduced from it alone."""
 
 
 def replacement(schedule="constant", rate=0.5, **options):
@@ -51,11 +53,9 @@ def test_the_share_of_replaced_modules_follows_the_schedule(schedule, options):
     gates = np.array([plan.gates(SEED, step) for step in steps])
     assert gates.shape == (1000, blocks) and gates.dtype == np.float32 and set(np.unique(gates)) == {0.0, 1.0}
     # Four deviations of a sum of independent draws, over all steps, in each tenth of them, and of each module alone.
-    sums = [(gates, blocks), *((gates[start : start + 100], blocks) for start in range(0, 1000, 100))]
-    starts = [slice(None), *(slice(start, start + 100) for start in range(0, 1000, 100))]
-    for (part, count), place in zip(sums, starts):
+    for place in (slice(None), *(slice(start, start + 100) for start in range(0, 1000, 100))):
         p = expected[place]
-        assert abs(part.sum() - count * p.sum()) <= 4 * np.sqrt(count * (p * (1 - p)).sum())
+        assert abs(gates[place].sum() - blocks * p.sum()) <= 4 * np.sqrt(blocks * (p * (1 - p)).sum())
     for block in range(blocks):
         assert abs(gates[:, block].sum() - expected.sum()) <= 4 * np.sqrt((expected * (1 - expected)).sum())
     # Modules are drawn independently of each other, and a step of the one before it.
@@ -71,16 +71,12 @@ def test_gates_depend_on_seed_and_step_only():
     assert gates == [plan.gates(SEED, step).tolist() for step in range(40)]
     assert gates != [plan.gates(SEED + 1, step).tolist() for step in range(40)]
     assert len({tuple(each) for each in gates}) == 4
-    # A recipe's results are reproduced from it alone: these never change.
     assert "".join(str(int(each[0] * 2 + each[1])) for each in gates[:16]) == FOR_GOOD
     objective = make_objective(plan)
     one, other = tiny.random_batch(seed=1), tiny.random_batch(rows=3, length=7, seed=2)
     for step in range(5):
         made = [*objective.prepare([one, other], step, 40, SEED), *objective.prepare([other], step, 4000, SEED)]
         assert [batch["gates"].tolist() for batch in made] == [gates[step]] * 3
-
-
-FOR_GOOD = "1230231003130120"
 
 
 def make_objective(plan):

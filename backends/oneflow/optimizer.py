@@ -1,5 +1,5 @@
-"""AdamW and BertAdam by OneFlow's `adam_update` kernel, Adadelta by `adadelta_update`, with clipping by the global norm; `core.optimizers` has the
-formulas.
+"""AdamW and BertAdam by OneFlow's `adam_update` kernel, Adadelta by `adadelta_update`, with clipping by the global norm;
+`core.optimizers` has the formulas.
 
 OneFlow's own `clip_grad_norm_` is not used: its norm adds up in one float32 accumulator, which is 1% off for a
 vocabulary's embedding table.

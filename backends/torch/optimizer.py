@@ -1,4 +1,5 @@
-"""AdamW (PyTorch's fused kernel), Adadelta (PyTorch's) and BertAdam, with clipping by the global norm; `core.optimizers` has the formulas."""
+"""AdamW (PyTorch's fused kernel), Adadelta (PyTorch's) and BertAdam, with clipping by the global norm; `core.optimizers`
+has the formulas."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import Any
 from ...backends.registry import default_backend, interpreter
 from ..checkpoint import load_model
 from ..engine import EngineOptions
+from ..errors import CrossdistilError
 from ..recipe import Recipe, load_recipe, overridden
 from . import crosscheck as _crosscheck
 from . import inference

@@ -16,7 +16,7 @@ from rich.table import Table
 from ...backends.registry import BACKENDS, default_backend, interpreter
 from ..engine import EngineOptions
 from ..errors import MESSAGE_PREFIX, CrossdistilError
-from ..recipe import RECIPES_FOLDER, Recipe, load_recipe, parse_recipe
+from ..recipe import Recipe, load_recipe, parse_recipe
 from .data_commands import data_app
 from .options import BackendOption, DeviceOption, Precision, PrecisionOption
 from .options import hand_over as _hand_over
@@ -217,16 +217,23 @@ def inspect(
 
 
 @app.command()
-def recipes() -> None:
-    """List the catalogue."""
-    table = Table(box=None)
-    for heading in ("recipe", "loss terms", "what it does"):
-        table.add_column(heading, overflow="fold")
-    for path in sorted(RECIPES_FOLDER.glob("*.yaml")):
-        recipe = load_recipe(path)
-        terms = ", ".join(term.loss for stage in recipe.stages for term in stage.objective)
-        table.add_row(path.stem, terms, recipe.description)
-    console.print(table)
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="A recipe to explain: a name of the list, or a YAML file.")] = None,
+    preset: PresetOption = None,
+    overrides: SetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List the catalogue, or explain one recipe: what it does, what it needs and what it costs."""
+    from .explain import catalogue, explain
+    from .explain_view import print_catalogue, print_explanation
+
+    if name is None and (preset or overrides):
+        raise CrossdistilError(f"{'--preset' if preset else '--set'}: needs the name of a recipe to explain")
+    found = catalogue() if name is None else explain(name, overrides or [], preset)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        (print_catalogue if name is None else print_explanation)(found, console)
 
 
 @app.command()

@@ -104,10 +104,9 @@ def predict(
     """The model's predictions, in the order of the texts."""
     model, tokenizer = load_classifier(folder)
     length = _length(model, max_length)
-    if length > model.config.max_position_embeddings:
-        raise CrossdistilError(
-            f"--max-length {length}: {folder} has only {model.config.max_position_embeddings} positions"
-        )
+    positions = getattr(model.config, "max_position_embeddings", length)  # a BiLSTM has no limit
+    if length > positions:
+        raise CrossdistilError(f"--max-length {length}: {folder} has only {positions} positions")
     if not texts:
         raise DataError("no text to predict")
     engine = load_engine(backend, options)

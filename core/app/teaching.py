@@ -6,6 +6,7 @@ its teacher, whose tokens are then not in the student's batches.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from itertools import islice
@@ -15,28 +16,32 @@ import numpy as np
 from rich.console import Console
 
 from ..data.batches import evaluation_batches
-from ..data.tokenize import default_cache_folder
+from ..data.token_cache import default_cache_folder
 from ..engine import Engine, Parameters
 from ..errors import CrossdistilError
 from ..job import Job
 from ..models.architectures import make_forward
 from ..stages import Stage
 from ..task_data import EVALUATION_BATCH
-from ..teacher_cache import CacheKey, TeacherCache, TeacherMemory, model_digest, tokens_digest
+from ..teacher_cache import CacheKey, DamagedCache, TeacherCache, TeacherMemory, model_digest, tokens_digest
 from ..training import Plan
 
 LARGEST = 64 << 30
 """Bytes above which `auto` does not make a cache, whatever the room."""
+LARGEST_IN_MEMORY = 8 << 30
 WORTHWHILE_PASSES = 1.5
+_LONGEST_NAME = 120
 
 
 class Teaching:
-    """The teachers of a run."""
+    """The teachers of a run. Raises CrossdistilError where a stage's teachers cannot be used as the recipe wants."""
 
     def __init__(self, job: Job, engine: Engine, console: Console):
         self._job, self._engine, self._console = job, engine, console
         self._model_digests: dict[str, str] = {}
         self._memories: dict[tuple, TeacherMemory] = {}
+        for index in range(len(job.recipe.stages)):  # now, and not when the stages before it are done
+            self._check(job.stage(index))
 
     def stage(self, index: int, done: bool) -> Stage:
         """Stage `index`, with the teachers' outputs attached to its batches where they are cached. A stage that is `done`
@@ -69,22 +74,40 @@ class Teaching:
             for tensor, array in self._job.teachers[name].parameters.items()
         }
 
-    def _sources(self, stage: Stage) -> dict[str, TeacherCache | TeacherMemory] | None:
-        """Where each teacher's outputs come from, or None if the teachers are run in every step."""
-        asked, wanted = self._job.recipe.teacher_cache, stage.objective.teacher_outputs
-        apart = [name for name in wanted if self._job.teacher_data[name] is not self._job.data]
-        obstacle = self._obstacle(stage)
+    def _check(self, stage: Stage) -> None:
+        asked, obstacle, apart = self._job.recipe.teacher_cache, self._obstacle(stage), self._apart(stage)
+        if not stage.objective.needs_teacher:
+            return
         if asked.use == "always" and obstacle:
             raise CrossdistilError(f"teacher_cache.use: 'always', but {obstacle}")
         if apart and obstacle:
             raise CrossdistilError(f"teacher: '{apart[0]}' has another tokenizer than the student, but {obstacle}")
-        if asked.use == "never" or obstacle:
+        if asked.folder is not None and asked.use != "never" and not obstacle:
+            for cache in self._caches(stage).values():
+                cache.check_identity()
+
+    def _apart(self, stage: Stage) -> list[str]:
+        """The teachers with another tokenizer than the student's, whose tokens are not in its batches."""
+        return [name for name in stage.objective.teacher_outputs if self._job.teacher_data[name] is not self._job.data]
+
+    def _sources(self, stage: Stage) -> dict[str, TeacherCache | TeacherMemory] | None:
+        """Where each teacher's outputs come from, or None if the teachers are run in every step."""
+        asked, wanted = self._job.recipe.teacher_cache, stage.objective.teacher_outputs
+        apart = self._apart(stage)
+        if asked.use == "never" or self._obstacle(stage):
             return {name: self._in_memory(name, tuple(sorted(wanted[name]))) for name in wanted} if apart else None
-        caches = {name: self._cache(name, tuple(sorted(wanted[name]))) for name in wanted}
+        caches = self._caches(stage)
         if asked.use == "auto" and not apart and not self._pays(stage, caches):
             return None
         for name, cache in caches.items():
-            self._fill(name, cache)
+            try:
+                self._fill(name, cache)
+            except DamagedCache:
+                if asked.folder is not None:  # the user's; in our own folder nothing is lost
+                    raise
+                self._console.print(f"{name}: {cache.folder} is damaged, and is made again")
+                cache.discard()
+                self._fill(name, cache)
         return caches
 
     def _obstacle(self, stage: Stage) -> str | None:
@@ -97,7 +120,7 @@ class Teaching:
     def _pays(self, stage: Stage, caches: dict[str, TeacherCache]) -> bool:
         train, per_epoch = stage.section.train, stage.batches.steps_per_epoch
         passes = Plan.of(train, per_epoch).total / per_epoch
-        size = sum(cache.size for cache in caches.values() if not cache.complete)
+        size = sum(cache.missing for cache in caches.values())
         folder = next(iter(caches.values())).folder
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
         pays = passes >= WORTHWHILE_PASSES and size <= min(LARGEST, free / 2)
@@ -105,6 +128,10 @@ class Teaching:
             room = f"{size / 1e9:.1f} GB, with {free / 1e9:.1f} GB free"
             self._console.print(f"stage {stage.name}: the teachers run in every step; a cache would take {room}")
         return pays
+
+    def _caches(self, stage: Stage) -> dict[str, TeacherCache]:
+        wanted = stage.objective.teacher_outputs
+        return {name: self._cache(name, tuple(sorted(wanted[name]))) for name in wanted}
 
     def _cache(self, name: str, outputs: tuple[str, ...]) -> TeacherCache:
         job, asked = self._job, self._job.recipe.teacher_cache
@@ -117,10 +144,8 @@ class Teaching:
         if asked.folder is None:
             folder = default_cache_folder() / "teacher" / key.digest
         else:
-            folder = Path(asked.folder) / name / "+".join(output.replace("/", "-") for output in outputs)
-        cache = TeacherCache(folder, key, job.teachers[name], table.lengths)
-        cache.check_identity()
-        return cache
+            folder = Path(asked.folder) / name / _folder_name(outputs)
+        return TeacherCache(folder, key, job.teachers[name], table.lengths)
 
     def _fill(self, name: str, cache: TeacherCache) -> None:
         outputs = ", ".join(cache.key.outputs)
@@ -141,6 +166,11 @@ class Teaching:
         if key not in self._memories:
             table = self._job.teacher_data[name].tokens["train"]
             memory = TeacherMemory(outputs, self._job.teachers[name], table.lengths)
+            if memory.size > LARGEST_IN_MEMORY:
+                raise CrossdistilError(
+                    f"teacher_cache.use: 'never', but a teacher has another tokenizer than the student, and {name}'s outputs "
+                    f"would take {memory.size / 1e9:.1f} GB of memory; 'auto' keeps them on the disk"
+                )
             self._console.print(f"{name}: {', '.join(outputs)} for {self._rows(name):,} rows, kept in memory")
             memory.fill(self._outputs(name, outputs, 0))
             self._memories[key] = memory
@@ -163,3 +193,11 @@ class Teaching:
         for rows, batch in islice(batches, first, None):
             yield rows, infer(batch)
 
+
+
+def _folder_name(outputs: tuple[str, ...]) -> str:
+    """For people to read, and never longer than a file's name may be."""
+    name = "+".join(output.replace("/", "-") for output in outputs)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}+{hashlib.sha256(name.encode()).hexdigest()[:16]}"

@@ -15,9 +15,9 @@ from .token_table import TokenTable
 
 Batch = dict[str, np.ndarray]
 """input_ids, token_type_ids (batch, length) int32; attention_mask (batch, length) float32, 1 = token; labels (batch,)
-int32 or float32, or (batch, classes) float32; example_mask (batch,) float32, 0 = a row that only fills the batch up; label_mask (batch,) float32, 1 = has
-a label. Of a table that keeps pairs apart: second_ids and second_mask, like input_ids and attention_mask, in place of
-token_type_ids."""
+int32 or float32, or (batch, classes) float32; example_mask (batch,) float32, 0 = a row that only fills the batch up;
+label_mask (batch,) float32, 1 = has a label. Of a table that keeps pairs apart: second_ids and second_mask, like input_ids
+and attention_mask, in place of token_type_ids."""
 
 MoreArrays = Callable[[np.ndarray, int], Batch]
 """`f(rows, length)`: arrays of the rows (batch,) of a table, padded to `length`; the row -1 only fills."""

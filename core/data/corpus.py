@@ -1,41 +1,57 @@
-"""Raw text to token rows, for distillation without a task: one row a piece of text, `[CLS] ... [SEP]`."""
+"""Raw text to token rows, for distillation without a task: one row a piece of text, `[CLS] ... [SEP]`.
+
+Text files have one text a line. TFRecord files have texts, or rows that are tokens already (`core.data.record_rows`). The
+rows are cached like a task's tokens; a corpus may be larger than the memory, of which a few megabytes are used.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 
 from ..errors import DataError
+from .record_rows import read_rows
 from .tables import folder_contents
+from .token_cache import Rows, cached_table, update_with_file
 from .token_table import TokenTable
+from .tokenize import Tokenizer
 
 SHORTEST = 4
 """Tokens, [CLS] and [SEP] among them, below which the rest of a line is dropped."""
-_LINES = 2000  # encoded at once
+
+_FORMAT = 1  # of the rows that a cache entry holds: one more whenever the same files give others
+_BATCH_BYTES = 1 << 21  # of text, encoded at once
+_LONGEST_LINE = 1 << 16  # bytes; longer ones are cut at a space
+_MARK = b"\xef\xbb\xbf"
+_RECORDS = re.compile(r"\.tfrec(ord)?s?\b", re.IGNORECASE)  # also train.tfrecord-00000-of-00010
+_NOT_TRAINING = re.compile(r"(dev|test)(?![a-z])", re.IGNORECASE)
 
 
-def read_corpus(path: Path, tokenizer, max_length: int) -> TokenTable:
-    """The rows of a .txt file, or of all that a folder holds. Lines longer than `max_length` tokens are cut into several
-    rows. Raises DataError for what is missing, empty or not UTF-8."""
-    ids, lengths = [], []
-    for file in _files(path):
-        for chunk in _chunks(file):
-            table = tokenizer.encode_pairs(chunk, None, 1 << 20)
-            for start, end in zip(table.offsets[:-1], table.offsets[1:]):
-                row = table.ids[start:end]
-                body, room = row[1:-1], max_length - 2
-                for cut in range(0, len(body), room):
-                    piece = body[cut : cut + room]
-                    if len(piece) + 2 >= SHORTEST:
-                        ids.append(np.concatenate([row[:1], piece, row[-1:]]))
-                        lengths.append(len(piece) + 2)
-    if not ids:
-        raise DataError(f"{path}: holds no text")
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return TokenTable(np.concatenate(ids).astype(np.int32), offsets, np.array(lengths, np.int32), tokenizer.pad_id)
+def read_corpus(path: Path, tokenizer: Tokenizer, max_length: int, cache_folder: Path | None = None) -> TokenTable:
+    """The rows of a text or TFRecord file, or of all that a folder holds but those whose names begin with `dev` or `test`.
+    Lines longer than `max_length` tokens are cut into several rows. Raises DataError for what is missing, empty, not UTF-8
+    or damaged."""
+    if tokenizer.is_words:
+        raise DataError(f"task.data: {path}: raw text needs a tokenizer of word pieces, this model has one of whole words")
+    if max_length < SHORTEST:
+        raise DataError(f"max_length {max_length} leaves no room for the text, expected {SHORTEST} or more")
+    files = _files(path)
+
+    def rows() -> Iterator[Rows]:
+        found = False
+        for file in files:
+            for part in _file_rows(file, tokenizer, max_length):
+                found = found or len(part[1]) > 0
+                yield part
+        if not found:
+            raise DataError(f"task.data: {path}: holds no text")
+
+    return cached_table(_cache_key(files, tokenizer, max_length), cache_folder, rows, tokenizer.pad_id)
 
 
 def _files(path: Path) -> list[Path]:
@@ -43,23 +59,91 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"task.data: {path}: no such file or folder")
-    files = sorted(file for file in path.iterdir() if file.suffix == ".txt")
+    found = sorted(
+        file for file in path.iterdir() if file.is_file() and (file.suffix == ".txt" or _RECORDS.search(file.name))
+    )
+    files = [file for file in found if not _NOT_TRAINING.match(file.name)]
     if not files:
-        raise DataError(f"task.data: {path}: holds no .txt file; {folder_contents(path)}")
+        what = "only files that are not for training" if found else "no .txt or .tfrecord file"
+        raise DataError(f"task.data: {path}: holds {what}; {folder_contents(path)}")
     return files
 
 
-def _chunks(path: Path) -> Iterator[list[str]]:
-    chunk: list[str] = []
-    try:
-        with path.open(encoding="utf-8", newline="\n") as file:
-            for line in file:
-                if line.strip():
-                    chunk.append(line.strip())
-                if len(chunk) == _LINES:
-                    yield chunk
-                    chunk = []
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8: {error}") from None
-    if chunk:
-        yield chunk
+def _cache_key(files: list[Path], tokenizer: Tokenizer, max_length: int) -> str:
+    described = f"corpus {_FORMAT} {SHORTEST} {tokenizers.__version__} {tokenizer.fingerprint} {max_length}"
+    key = hashlib.sha256(described.encode())
+    for file in files:
+        content = hashlib.sha256(b"records" if _RECORDS.search(file.name) else b"text")
+        try:
+            update_with_file(content, file)
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+        key.update(content.digest())
+    return key.hexdigest()
+
+
+def _file_rows(path: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[Rows]:
+    if _RECORDS.search(path.name):
+        for part in read_rows(path, tokenizer.vocab_size, max_length):
+            yield text_rows(part, tokenizer, max_length) if isinstance(part, list) else part
+    else:
+        for lines in read_lines(path):
+            yield text_rows(lines, tokenizer, max_length)
+
+
+def text_rows(texts: list[str], tokenizer: Tokenizer, max_length: int) -> Rows:
+    """Texts as rows of at most `max_length` tokens."""
+    ids, lengths = tokenizer.encode_pieces(texts)
+    room = max_length - 2
+    counts = -(-lengths // room)  # rows of each text
+    first_rows = np.repeat(np.cumsum(counts) - counts, counts)
+    place = np.arange(len(first_rows)) - first_rows  # of each row within its text
+    sizes = np.minimum(room, np.repeat(lengths, counts) - place * room)
+    kept = sizes + 2 >= SHORTEST
+    ids, sizes = ids[np.repeat(kept, sizes)], sizes[kept] + 2
+    ends = np.cumsum(sizes)
+    tokens = np.empty(int(sizes.sum()), np.int32)
+    is_text = np.ones(len(tokens), bool)
+    is_text[ends - sizes] = is_text[ends - 1] = False
+    tokens[ends - sizes], tokens[ends - 1] = tokenizer.ends
+    tokens[is_text] = ids
+    return tokens, sizes, sizes
+
+
+def read_lines(path: Path) -> Iterator[list[str]]:
+    """The lines of a text file that hold anything, some megabytes at a time; a very long line becomes several."""
+    batch: list[str] = []
+    size, number = 0, 1
+    with path.open("rb", buffering=1 << 20) as file:
+        if file.read(len(_MARK)) != _MARK:
+            file.seek(0)
+        rest = b""
+        while piece := rest + file.readline(_LONGEST_LINE - len(rest)):
+            rest = b""
+            if len(piece) >= _LONGEST_LINE and not piece.endswith(b"\n"):
+                cut = _place_to_cut(piece)
+                piece, rest = piece[:cut], piece[cut:]
+            try:
+                text = piece.decode("utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise DataError(f"{path}:{number}: not UTF-8 (byte 0x{piece[error.start]:02x})") from None
+            number += piece.endswith(b"\n")
+            if text:
+                batch.append(text)
+                size += len(piece)
+            if size >= _BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _place_to_cut(piece: bytes) -> int:
+    """Behind the last space, else between two characters."""
+    space = piece.rfind(b" ") + 1
+    if space:
+        return space
+    place = len(piece) - 1
+    while place > len(piece) - 4 and piece[place] & 0xC0 == 0x80:  # not the first byte of a character
+        place -= 1
+    return place

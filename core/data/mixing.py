@@ -15,8 +15,8 @@ def mixed(train: Examples, spec: TaskSpec, section: TaskSection, where: str) -> 
 
     Where the other task has the same classes, its labels are labels here too; else its examples have none, and only the
     terms that need no labels learn from them. The 0 and 1 of two GLUE tasks are the same only where they mean the same;
-    those of a task with a name of its own are the recipe's word that they do. Raises DataError, which starts with `where`, if one task is about pairs of
-    texts and the other is not.
+    those of a task with a name of its own are the recipe's word that they do. Raises DataError, which starts with `where`,
+    if one task is about pairs of texts and the other is not.
     """
     try:
         other_spec = resolve_task(section)

@@ -9,27 +9,23 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from ..errors import CheckpointError, DataError
 from .tables import folder_contents
 from .tasks import Examples
+from .token_cache import Rows, cached_table
 from .token_table import TokenTable
 from .words import WordTokenizer
 
 _REQUIRED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _CHUNK = 4096  # texts encoded at once: enough for the library's threads, small enough for memory
-_ARRAYS = ("ids", "offsets", "first_lengths")
 
 
 class Tokenizer:
@@ -65,8 +61,7 @@ class Tokenizer:
             raise DataError(f"max_length {max_length} leaves no room for the text, expected {smallest} or more")
         if pairs is not None and len(pairs) != len(texts):
             raise ValueError(f"{len(texts)} texts and {len(pairs)} pairs")
-        # Left unset, the library prints a warning whenever this process forks after using its threads.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        _allow_threads()
         inputs = list(texts) if pairs is None else list(zip(texts, pairs))
         ids, lengths, first_lengths = [], [], []
         self.library.enable_truncation(max_length, strategy="longest_first")
@@ -83,6 +78,18 @@ class Tokenizer:
         np.cumsum(lengths, out=offsets[1:])
         flat = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32)
         return TokenTable(flat, offsets, np.array(first_lengths, dtype=np.int32), self.pad_id)
+
+    def encode_pieces(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The word pieces of texts, all of them and without [CLS] and [SEP]: ids (pieces,) int32 and lengths (texts,)."""
+        _allow_threads()
+        rows = [encoding.ids for encoding in self.library.encode_batch_fast(list(texts), add_special_tokens=False)]
+        ids = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32)
+        return ids, np.array([len(row) for row in rows], dtype=np.int64)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The ids of [CLS] and [SEP]."""
+        return self.library.token_to_id("[CLS]"), self.library.token_to_id("[SEP]")
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json, vocab.txt and tokenizer_config.json, as transformers reads them."""
@@ -107,6 +114,11 @@ class Tokenizer:
         _write(folder / "tokenizer.json", self._definition)
         _write(folder / "vocab.txt", lines)
         _write(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
+
+
+def _allow_threads() -> None:
+    # Left unset, the library prints a warning whenever this process forks after using its threads.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
 def load_tokenizer(folder: Path) -> Tokenizer | WordTokenizer:
@@ -187,35 +199,19 @@ def _write(path: Path, text: str) -> None:
     path.write_bytes(text.encode("utf-8"))  # bytes: no platform may turn \n into \r\n
 
 
-def default_cache_folder() -> Path:
-    """CROSSDISTIL_CACHE, or the platform's cache folder of the user."""
-    return Path(os.environ.get("CROSSDISTIL_CACHE") or platformdirs.user_cache_dir("crossdistil"))
-
-
 def tokenized(
     examples: Examples, tokenizer: Tokenizer | WordTokenizer, max_length: int, cache_folder: Path | None = None
 ) -> TokenTable:
-    """The token table of `examples`, from the cache (`default_cache_folder()` unless given) or encoded and put there.
-
-    Processes may share the cache; a damaged entry is made again, and a cache that cannot be written is done without.
-    """
-    root = Path(cache_folder or default_cache_folder()) / "tokens"
-    folder = root / _cache_key(examples, tokenizer, max_length)
+    """The token table of `examples`, from the cache (the default one unless given) or encoded and put there."""
     apart = isinstance(tokenizer, WordTokenizer) and examples.pairs is not None
-    table = _load_table(folder, tokenizer.pad_id, apart)
-    if table is not None:
-        return table
-    table = tokenizer.encode_pairs(examples.texts, examples.pairs, max_length)
-    problem: Exception | str = "what was written cannot be read back"
-    try:
-        _store_table(folder, table)
-    except OSError as error:  # no reason to stop, and none to complain where another process was faster
-        problem = error
-    stored = _load_table(folder, tokenizer.pad_id, apart)
-    if stored is None:
-        logging.getLogger(__name__).warning("%s: the tokens could not be cached: %s", folder, problem)
-        return table
-    return stored
+    made: list[TokenTable] = []  # once, even if it turns out that it cannot be stored
+
+    def rows() -> Iterator[Rows]:
+        if not made:
+            made.append(tokenizer.encode_pairs(examples.texts, examples.pairs, max_length))
+        yield made[0].ids, np.diff(made[0].offsets), made[0].first_lengths
+
+    return cached_table(_cache_key(examples, tokenizer, max_length), cache_folder, rows, tokenizer.pad_id, apart)
 
 
 def _cache_key(examples: Examples, tokenizer: Tokenizer | WordTokenizer, max_length: int) -> str:
@@ -226,33 +222,3 @@ def _cache_key(examples: Examples, tokenizer: Tokenizer | WordTokenizer, max_len
         key.update(np.array([len(texts), *map(len, texts)], dtype="<i8").tobytes())
         key.update("".join(texts).encode("utf-8"))
     return key.hexdigest()
-
-
-def _checksum(folder: Path) -> str:
-    return "\n".join(hashlib.sha256((folder / f"{name}.npy").read_bytes()).hexdigest() for name in _ARRAYS)
-
-
-def _load_table(folder: Path, pad_id: int, apart: bool) -> TokenTable | None:
-    """The entry, memory-mapped, or None where there is none or not the one that was written."""
-    try:
-        if (folder / "sha256").read_text(encoding="ascii") != _checksum(folder):
-            return None
-        return TokenTable(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS), pad_id, apart)
-    except (OSError, ValueError):
-        return None
-
-
-def _store_table(folder: Path, table: TokenTable) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
-    try:
-        entry, damaged = working / "entry", working / "damaged"
-        entry.mkdir()
-        for name in _ARRAYS:
-            np.save(entry / f"{name}.npy", getattr(table, name))
-        (entry / "sha256").write_text(_checksum(entry), encoding="ascii")
-        if folder.exists():
-            os.rename(folder, damaged)
-        os.rename(entry, folder)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)

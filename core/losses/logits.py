@@ -39,7 +39,9 @@ class HardLabel(LossTerm):
 
     loss: Literal["hard_label"]
 
-    formula: ClassVar[str] = "cross-entropy with the label; regression: squared error; multi-label: binary cross-entropy"
+    formula: ClassVar[str] = (
+        "-log softmax(z_S)[y]; regression: (z_S - y)^2; multi-label: binary cross-entropy   (BERT, Devlin et al. 2018)"
+    )
 
     @property
     def unit(self):

@@ -1,0 +1,251 @@
+"""What a recipe does, said without its data or its teacher: what it is from, what it needs, each stage resolved, its
+presets, and what it costs. All as plain data; `explain_view` prints it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel
+
+from ..losses.base import LossTerm, TermContext
+from ..losses.matching import HiddenMatch, MatchTerm
+from ..models.architectures import model_type
+from ..models.theseus import Replacement
+from ..objective import term_labels
+from ..recipe import RECIPES_FOLDER, Recipe, find_recipe, load_recipe, recipe_tree
+from ..sections import ReplacementSection, StageSection, WordsSection
+from . import costs
+from .architectures import Architectures, architectures
+
+_SHOWN_APART = {"loss", "weight", "weight_schedule", "layers", "projection"}
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """The recipes that come with the product, each in a line."""
+    found = []
+    for path in sorted(RECIPES_FOLDER.glob("*.yaml")):
+        recipe = load_recipe(path)
+        terms = [term.loss for stage in recipe.stages for term in stage.objective]
+        found.append({"recipe": path.stem, "description": recipe.description, "terms": list(dict.fromkeys(terms))})
+    return found
+
+
+def explain(name: str, overrides: Iterable[str] = (), preset: str | None = None) -> dict[str, Any]:
+    """Everything that is known about a recipe by itself. Raises CrossdistilError."""
+    recipe, path = load_recipe(name, overrides, preset), find_recipe(name)
+    models = architectures(recipe, name)
+    text = path.read_text(encoding="utf-8")
+    return {
+        "recipe": path.stem,
+        "preset": preset,
+        "method": recipe.method,
+        "description": recipe.description,
+        **recipe.notes.model_dump(),
+        "needs": _needs(recipe, models, text),
+        "student": _model(models, models.context.student) | _start(recipe),
+        "teachers": {
+            name: _model(models, config) | {"folder": str(recipe.all_teachers[name].model), "assumed": name in models.assumed}
+            for name, config in models.context.teachers.items()
+        },
+        "problems": list(models.problems),
+        "stages": [_stage(recipe, index, models) for index in range(len(recipe.stages))],
+        "presets": _presets(recipe_tree(name), load_recipe(name), text),
+    }
+
+
+def _model(models: Architectures, config) -> dict[str, Any]:
+    keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+    if model_type(config) == "bilstm":
+        keys = ("vocab_size", "embedding_size", "hidden_size", "fully_connected_size")
+    sizes = {key: getattr(config, key) for key in keys}
+    parameters = costs.parameter_count(config, models.context.outputs)
+    return {"model_type": model_type(config), **sizes, "parameters": parameters}
+
+
+def _start(recipe: Recipe) -> dict[str, Any]:
+    init = recipe.student.init
+    return {"from": init.source, "from_layers": None if init.layers is None else list(init.layers)}
+
+
+def _needs(recipe: Recipe, models: Architectures, text: str) -> dict[str, Any]:
+    raw = recipe.task.kind == "text"
+    terms = [term for stage in recipe.stages for term in stage.objective]
+    users = [t.loss for t in terms if t.weight and (t.unit == "labelled" or getattr(t, "probability_shift", False))]
+    spec, data = models.spec, "raw text"
+    if not raw:
+        pairs = "" if spec is None else ", pairs of texts" if spec.text_pair else ", single texts"
+        data = f"a task with train and dev files ({recipe.task.name}{pairs})"
+    teacher = "none"
+    if recipe.all_teachers:
+        teacher = "pretrained encoder" if raw else "fine-tuned on the task"
+    return {
+        "teacher": teacher,
+        "data": data,
+        "labels": sorted(set(users)),
+        "start": None if "student.init.from" not in models.assumed else recipe.student.init.source,
+        "augmentation": _augmentation(text),
+    }
+
+
+def _augmentation(text: str) -> str:
+    """What the comment at the head of a recipe's file says of augmented texts."""
+    header = re.match(r"(?:#.*\n)*", text).group()
+    # Commands are indented further than prose.
+    prose = " ".join(line[1:] for line in header.splitlines() if not line.startswith("#   "))
+    sentences = re.split(r"(?<=[.:])\s+(?=[A-Z])", " ".join(prose.split()))
+    return " ".join(sentence for sentence in sentences if "augment" in sentence.lower())
+
+
+def _stage(recipe: Recipe, index: int, models: Architectures) -> dict[str, Any]:
+    section, context = recipe.stages[index], models.context
+    labels = term_labels(section.objective, section.name)
+    wrong = any(problem.startswith((f"stages[{index}]", "student.")) for problem in models.problems)
+    return {
+        "name": section.name,
+        "terms": [_term(term, label, context) for term, label in zip(section.objective, labels)],
+        "freeze": list(section.freeze),
+        "replacement": None if section.replacement is None else _replacement(section.replacement),
+        "train": section.train.model_dump(mode="json"),
+        "costs": None if wrong else _costs(recipe, section, labels, context),
+    }
+
+
+def _term(term: LossTerm, label: str, context: TermContext) -> dict[str, Any]:
+    fits = not term.problems(context)
+    found = {
+        "loss": term.loss,
+        "weight": term.weight,
+        "weight_schedule": term.weight_schedule,
+        "formula": term.formula,
+        "unit": term.unit,
+        "options": _options(term),
+    }
+    if isinstance(term, MatchTerm):
+        found["layers"] = {
+            "rule": term.layers if isinstance(term.layers, str) else "a list",
+            "resolved": term.describe(context) if fits else None,
+        }
+    if fits and isinstance(term, HiddenMatch) and term.projection is not None:
+        tensors, names = term.projections(context, label), term.projection_names(context, label)
+        found["projections"] = [
+            {
+                "name": name,
+                "kind": term.projection.kind,
+                "shape": list(tensors[f"{name}.weight"].shape),
+                "uses": names.count(name),
+                "learning_rate": term.projection.learning_rate,
+            }
+            for name in dict.fromkeys(names)
+        ]
+    return found
+
+
+def _options(section: BaseModel) -> dict[str, Any]:
+    """The options that are not at their default."""
+    content = section.model_dump(mode="json")
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in type(section).model_fields.items()}
+    return {
+        name: content[name]
+        for name in content
+        if name not in _SHOWN_APART and getattr(section, name) != defaults[name]
+    }
+
+
+def _replacement(section: ReplacementSection) -> dict[str, Any]:
+    return section.model_dump(mode="json") | {"all_from_step": all_replaced_from(section)}
+
+
+def all_replaced_from(section: ReplacementSection) -> int | None:
+    """The first step, from 0, at which every module is the student's; None if there is none."""
+    rule = Replacement(None, 1, section.schedule, section.rate, section.slope, section.steps)
+    if rule.probability(0) >= 1:
+        return 0
+    if section.schedule == "constant":
+        return section.steps
+    if section.slope == 0:
+        return None
+    step = max(0, math.ceil((1 - section.rate) / section.slope) - 1)
+    while rule.probability(step) < 1:  # what rounding leaves of the quotient
+        step += 1
+    return step
+
+
+def _costs(recipe: Recipe, section: StageSection, labels: list[str], context: TermContext) -> dict[str, Any]:
+    student_outputs = frozenset().union(*(term.student_outputs(context) for term in section.objective))
+    wanted: dict[str, frozenset[str]] = {}
+    for term in section.objective:
+        for name, outputs in term.teacher_outputs(context).items():
+            wanted[name] = wanted.get(name, frozenset()) | outputs
+    longest = recipe.task.max_length
+    if recipe.student.is_bilstm:
+        longest = min(longest, (recipe.student.words or WordsSection()).max_length)
+    length = min(costs.TEXT_LENGTH, longest)
+    uses = [
+        tensors[f"{name}.weight"].shape
+        for term, label in zip(section.objective, labels)
+        if (tensors := term.projections(context, label))
+        for name in term.projection_names(context, label)
+    ]
+    student = 3 * costs.forward_cost(context.student, student_outputs, context.outputs, length)
+    student += costs.projection_cost(uses)
+    teacher = sum(
+        costs.forward_cost(context.teachers[name], outputs, context.outputs, length) for name, outputs in wanted.items()
+    )
+    found = costs.summary(student, teacher, section.train.epochs)
+    found |= {"text_length": length, "at_first": None, "teacher_outputs": {n: sorted(o) for n, o in wanted.items()}}
+    if section.replacement is not None:
+        predecessor = context.teachers[context.teacher(None)]
+        found["at_first"] = costs.replacing_cost(
+            context.student, predecessor, section.replacement.rate, context.outputs, length
+        )
+    asked, obstacle = recipe.teacher_cache, _cache_obstacle(recipe, section)
+    found["cache"] = None
+    if wanted:
+        size = costs.cache_bytes(context.teachers, wanted, context.outputs, asked.precision, length)
+        found["cache"] = {"obstacle": obstacle, "precision": asked.precision, "bytes_per_1000_tokens": size}
+    return found
+
+
+def _cache_obstacle(recipe: Recipe, section: StageSection) -> str | None:
+    """Why there will be no cache of the teachers' outputs."""
+    if recipe.teacher_cache.use == "never":
+        return "teacher_cache.use is never"
+    if recipe.teacher_dropout:
+        return "teacher_dropout makes the teacher's outputs different in every step"
+    padded = [term.loss for term in section.objective if term.unit in ("positions", "position_pairs")]
+    return f"{padded[0]} with mask_padding: false compares padding, which is not cached" if padded else None
+
+
+def _presets(tree: dict[str, Any], base: Recipe, text: str) -> list[dict[str, Any]]:
+    resolved = base.resolved()
+    return [
+        {
+            "name": name,
+            "comment": _comment(text, name),
+            "changes": [
+                {"key": key, "from": _value(tree, resolved, key), "to": value} for key, value in (settings or {}).items()
+            ],
+        }
+        for name, settings in (tree.get("presets") or {}).items()
+    ]
+
+
+def _comment(text: str, preset: str) -> str:
+    found = re.search(rf"^presets:\n(?:[ #].*\n|\n)*?  {re.escape(preset)}: *# *(.*)$", text, re.MULTILINE)
+    return found.group(1).strip() if found else ""
+
+
+def _value(tree: dict[str, Any], resolved: dict[str, Any], key: str) -> Any:
+    """What a recipe has at `path.to.key`: as written, else its default; None where that is not a single value."""
+    for node in (tree, resolved):
+        for part in key.split("."):
+            if isinstance(node, dict):
+                node = node.get(part)
+            else:
+                node = node[int(part)] if isinstance(node, list) and part.isdigit() and int(part) < len(node) else None
+        if node is not None:
+            return None if isinstance(node, dict | list) else node
+    return None

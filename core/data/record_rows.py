@@ -1,0 +1,141 @@
+"""What TFRecord files for pre-training mean: texts, or rows of tokens as Google's `create_pretraining_data.py` writes them.
+
+Of a record that has `input_ids`, these features are read:
+  input_ids     the tokens, `[CLS] a [SEP] b [SEP]`, padded
+  input_mask    1 at tokens, 0 at padding
+  segment_ids   optional: 0 at the first text, 1 at the second
+  masked_lm_positions, masked_lm_ids, masked_lm_weights   optional: the original tokens of the places where input_ids has
+                [MASK] or another token. They are put back, so that teacher and student see the real text; what is left
+                of a masked language model's task (next_sentence_labels too) is ignored.
+Any other record has a `text` or a `sentence`, in UTF-8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import DataError
+from .tfrecord import Feature, parse_example, read_records
+from .token_cache import Rows
+
+_MASKED = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
+_TEXTS = ("text", "sentence")
+_WANTED = ("input_ids", "input_mask", "segment_ids", *_MASKED, *_TEXTS)
+_AT_ONCE = 4096  # records
+_TEXT_BYTES = 1 << 21
+
+
+def read_rows(path: Path, vocabulary: int, max_length: int) -> Iterator[Rows | list[str]]:
+    """What the records of a file hold, in its order: some rows of tokens, or some texts. Raises DataError that names the
+    file and the record, counted from 1."""
+    rows: list[tuple[np.ndarray, int]] = []
+    texts: list[str] = []
+    size = 0
+    for number, (_, data) in enumerate(read_records(path), 1):
+        place = f"{path}: record {number}"
+        try:
+            features = parse_example(data, _WANTED)
+        except ValueError as error:
+            raise DataError(f"{place}: is no tf.train.Example: {error}") from None
+        if "input_ids" in features:
+            if texts:
+                yield texts
+                texts, size = [], 0
+            rows.append(_row(place, features, vocabulary, max_length))
+        else:
+            if rows:
+                yield _gathered(rows)
+                rows = []
+            found = _texts(place, features)
+            texts += found
+            size += sum(map(len, found))
+        if len(rows) >= _AT_ONCE:
+            yield _gathered(rows)
+            rows = []
+        if size >= _TEXT_BYTES or len(texts) >= _AT_ONCE:
+            yield texts
+            texts, size = [], 0
+    if rows:
+        yield _gathered(rows)
+    if texts:
+        yield texts
+
+
+def _gathered(rows: list[tuple[np.ndarray, int]]) -> Rows:
+    lengths, firsts = (np.array(numbers, np.int64) for numbers in ([len(ids) for ids, _ in rows], [first for _, first in rows]))
+    return np.concatenate([ids for ids, _ in rows]), lengths, firsts
+
+
+def _row(place: str, features: dict[str, Feature | None], vocabulary: int, max_length: int) -> tuple[np.ndarray, int]:
+    """The tokens of a record and how many of them are the first text's."""
+    ids, mask = _integers(place, features, "input_ids"), _integers(place, features, "input_mask")
+    if len(mask) != len(ids):
+        raise DataError(f"{place}: input_mask has {len(mask)} numbers, input_ids {len(ids)}")
+    length = _prefix(place, "input_mask", mask == 1, mask == 0)
+    if not length:
+        raise DataError(f"{place}: input_mask has no token")
+    if length > max_length:
+        raise DataError(f"{place}: has {length} tokens, but task.max_length is {max_length}; set it to {length} or more")
+    ids = _unmasked(place, features, ids[:length])
+    wrong = ids[(ids < 0) | (ids >= vocabulary)]
+    if len(wrong):
+        raise DataError(f"{place}: has the token {wrong[0]}, but the tokenizer's are 0 to {vocabulary - 1}")
+    first = length
+    if "segment_ids" in features:
+        segments = _integers(place, features, "segment_ids")
+        if len(segments) < length:
+            raise DataError(f"{place}: segment_ids has {len(segments)} numbers, but there are {length} tokens")
+        first = _prefix(place, "segment_ids", segments[:length] == 0, segments[:length] == 1)
+    return ids, first
+
+
+def _prefix(place: str, name: str, before: np.ndarray, after: np.ndarray) -> int:
+    """How many numbers come before the others."""
+    count = int(before.sum())
+    if not (before[:count].all() and after[count:].all()):
+        order = "ones and then zeros" if name == "input_mask" else "zeros and then ones"
+        raise DataError(f"{place}: {name} is not {order}")
+    return count
+
+
+def _unmasked(place: str, features: dict[str, Feature | None], ids: np.ndarray) -> np.ndarray:
+    if "masked_lm_positions" not in features:
+        return ids
+    positions, originals = (_integers(place, features, name) for name in _MASKED[:2])
+    if len(positions) != len(originals):
+        raise DataError(f"{place}: masked_lm_positions has {len(positions)} numbers, masked_lm_ids {len(originals)}")
+    used = positions > 0  # without weights: the padding is 0, where [CLS] is, which is never masked
+    if isinstance(weights := features.get("masked_lm_weights"), np.ndarray) and len(weights) == len(positions):
+        used = weights > 0
+    positions, originals = positions[used], originals[used]
+    if len(positions) and not (0 <= positions.min() and positions.max() < len(ids)):
+        raise DataError(f"{place}: masked_lm_positions has {positions.max()}, but there are {len(ids)} tokens")
+    ids = ids.copy()
+    ids[positions] = originals
+    return ids
+
+
+def _integers(place: str, features: dict[str, Feature | None], name: str) -> np.ndarray:
+    if name not in features:
+        raise DataError(f"{place}: has no {name}; its features are {', '.join(sorted(features))}")
+    values = features[name]
+    if not isinstance(values, np.ndarray) or values.dtype != np.int64:
+        raise DataError(f"{place}: {name} is not a list of integers")
+    return values
+
+
+def _texts(place: str, features: dict[str, Feature | None]) -> list[str]:
+    name = next((name for name in _TEXTS if name in features), None)
+    if name is None:
+        there = ", ".join(sorted(features)) or "none"
+        raise DataError(f"{place}: has neither input_ids nor text nor sentence; its features are {there}")
+    values = features[name]
+    if not isinstance(values, list):
+        raise DataError(f"{place}: {name} is no text")
+    try:
+        return [value.decode("utf-8") for value in values]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: {name} is not UTF-8 (byte 0x{error.object[error.start]:02x})") from None

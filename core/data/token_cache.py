@@ -1,0 +1,136 @@
+"""Token tables on disk, memory-mapped: made once from data that need not fit in memory, and never trusted unread.
+
+An entry is a folder with an .npy file for each array of a table and `sha256`, their checksums. Processes may share the
+cache; a damaged entry is made again, and a cache that cannot be written is done without.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from .token_table import TokenTable
+
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Some rows of a table: their tokens in one array, and of each row its length and its first length."""
+
+_ARRAYS = {"ids": np.dtype("<i4"), "offsets": np.dtype("<i8"), "first_lengths": np.dtype("<i4")}
+_HEADER = 128  # bytes before the numbers in the .npy files that are written here
+_BLOCK = 1 << 22
+
+
+def default_cache_folder() -> Path:
+    """CROSSDISTIL_CACHE, or the platform's cache folder of the user."""
+    return Path(os.environ.get("CROSSDISTIL_CACHE") or platformdirs.user_cache_dir("crossdistil"))
+
+
+def cached_table(
+    key: str, cache_folder: Path | None, make: Callable[[], Iterator[Rows]], pad_id: int, apart: bool = False
+) -> TokenTable:
+    """The table of that key (a digest of all it depends on), from the cache (`default_cache_folder()` unless given) or put
+    there as `make()` yields it."""
+    folder = Path(cache_folder or default_cache_folder()) / "tokens" / key
+    table = _load(folder, pad_id, apart)
+    if table is not None:
+        return table
+    problem: Exception | str = "what was written cannot be read back"
+    try:
+        _store(folder, make())
+    except OSError as error:  # no reason to stop, and none to complain where another process was faster
+        problem = error
+    stored = _load(folder, pad_id, apart)
+    if stored is None:
+        logging.getLogger(__name__).warning("%s: the tokens could not be cached: %s", folder, problem)
+        return _gathered(make(), pad_id, apart)
+    return stored
+
+
+def update_with_file(digest, path: Path) -> None:
+    """Add a file's content to a `hashlib` digest."""
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+
+
+def _checksums(folder: Path) -> str:
+    sums = []
+    for name in _ARRAYS:
+        digest = hashlib.sha256()
+        update_with_file(digest, folder / f"{name}.npy")
+        sums.append(digest.hexdigest())
+    return "\n".join(sums)
+
+
+def _load(folder: Path, pad_id: int, apart: bool) -> TokenTable | None:
+    """The entry, memory-mapped, or None where there is none or not the one that was written."""
+    try:
+        if (folder / "sha256").read_text(encoding="ascii") != _checksums(folder):
+            return None
+        return TokenTable(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS), pad_id, apart)
+    except (OSError, ValueError):
+        return None
+
+
+def _store(folder: Path, rows: Iterator[Rows]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    working = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+    try:
+        entry, damaged = working / "entry", working / "damaged"
+        entry.mkdir()
+        ids, offsets, first_lengths = (_GrowingArray(entry / f"{name}.npy", dtype) for name, dtype in _ARRAYS.items())
+        with ids, offsets, first_lengths:
+            offsets.append(np.zeros(1))
+            for tokens, lengths, firsts in rows:
+                offsets.append(ids.count + np.cumsum(lengths))
+                ids.append(tokens)
+                first_lengths.append(firsts)
+        (entry / "sha256").write_text(_checksums(entry), encoding="ascii")
+        if folder.exists():
+            os.rename(folder, damaged)
+        os.rename(entry, folder)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+class _GrowingArray:
+    """An .npy file of one axis whose length is not known before the end; its header is written last, in the room left."""
+
+    def __init__(self, path: Path, dtype: np.dtype):
+        self._path, self._dtype, self.count = path, dtype, 0
+
+    def __enter__(self):
+        self._file = self._path.open("wb")
+        self._file.write(bytes(_HEADER))
+        return self
+
+    def append(self, values: np.ndarray) -> None:
+        """Write some more."""
+        self._file.write(np.ascontiguousarray(values, self._dtype).data)
+        self.count += len(values)
+
+    def __exit__(self, *_):
+        text = f"{{'descr': '{self._dtype.str}', 'fortran_order': False, 'shape': ({self.count},), }}"
+        magic = b"\x93NUMPY\x01\x00" + struct.pack("<H", _HEADER - 10)
+        with self._file as file:
+            file.seek(0)
+            file.write(magic + text.ljust(_HEADER - 11).encode("ascii") + b"\n")
+
+
+def _gathered(rows: Iterator[Rows], pad_id: int, apart: bool) -> TokenTable:
+    parts = list(rows)
+    lengths = np.concatenate([part[1] for part in parts]) if parts else np.zeros(0, np.int64)
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    ids, firsts = (
+        np.concatenate([part[place] for part in parts]) if parts else np.zeros(0) for place in (0, 2)
+    )
+    return TokenTable(ids.astype(np.int32), offsets, firsts.astype(np.int32), pad_id, apart)

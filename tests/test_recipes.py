@@ -1,0 +1,67 @@
+"""The catalogue: every recipe and every preset of it parses, its keys are commented, and what it names exists."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from crossdistil.core.losses.catalogue import LOSSES
+from crossdistil.core.losses.presets import PRESETS
+from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe, recipe_tree
+
+PATHS = sorted(RECIPES_FOLDER.glob("*.yaml"))
+NAMES = [path.stem for path in PATHS]
+PAIRS = [(name, preset) for name in NAMES for preset in recipe_tree(name).get("presets") or {}]
+# Sections, and keys that say by themselves what they hold.
+NEED_NO_COMMENT = {"method", "description", "notes", "presets", "task", "teacher", "student", "architecture", "init", "words",
+                   "stages", "train"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_is_described_and_has_its_source(name):
+    recipe = load_recipe(name)
+    assert recipe.method == name
+    assert recipe.description.endswith(".") and "\n" not in recipe.description
+    assert re.search(r"\b(19|20)\d\d\b", recipe.notes.paper), "the paper, with its year"
+    assert recipe.notes.published
+
+
+@pytest.mark.parametrize(("name", "preset"), PAIRS)
+def test_a_preset_parses_and_changes_something(name, preset):
+    changed = load_recipe(name, preset=preset)
+    assert changed.digest() != load_recipe(name).digest()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_terms_exist(name):
+    for stage in recipe_tree(name)["stages"]:
+        for term in stage["objective"]:
+            assert term in PRESETS or term in LOSSES if isinstance(term, str) else term["loss"] in LOSSES
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_has_a_formula_with_its_source(loss):
+    formula = LOSSES[loss].formula
+    assert re.search(r"\S {3}\(.*[A-Z].*\)$", formula), f"expected `formula   (source)`, got {formula!r}"
+    assert "\n" not in formula
+
+
+@pytest.mark.parametrize("path", PATHS, ids=NAMES)
+def test_every_key_is_commented_where_it_first_stands(path):
+    """On its line or on the one above. Of the presets, each name; of the terms, `objective`."""
+    lines, section, known, bare = path.read_text(encoding="utf-8").splitlines(), "", set(NEED_NO_COMMENT), []
+    assert lines[0].startswith("# ") and any(line.startswith("#   crossdistil run ") for line in lines)
+    for above, line in zip(["", *lines], lines):
+        found = re.match(r"( *)(?:- )?(\w+):", line)
+        if not found:
+            continue
+        indent, key = len(found.group(1)), found.group(2)
+        section = key if indent == 0 else section
+        commented = " # " in line or above.lstrip().startswith("#")
+        if section == "presets" and indent == 2 and not commented:
+            bare.append(f"presets.{key}")
+        elif section not in ("notes", "presets") and key not in known and not (section == "stages" and key == "name"):
+            known.add(key)
+            bare += [] if commented else [key]
+    assert not bare, f"keys without a comment: {', '.join(bare)}"

@@ -1,0 +1,167 @@
+"""The README's table of methods, from kept results to Markdown, and the latencies that go into it. The scripts in
+`benchmarks/` are no package: they are run as people run them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import crossdistil
+from crossdistil.tests.tiny import CONFIG, write_model, write_task
+
+BENCHMARKS = Path(crossdistil.__file__).resolve().parent / "benchmarks"
+README = "before\n<!-- results:begin sst2 -->\nold\n<!-- results:end sst2 -->\nafter\n"
+
+
+def script(name: str, *arguments, code: int = 0) -> str:
+    command = [sys.executable, str(BENCHMARKS / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+def result(method: str, seed: int, parameters: int, epochs: float = 3.0, teacher: bool = True, **metrics: float) -> dict:
+    about = {"backend": "torch", "device": "cpu", "precision": "bf16", "versions": {"torch": "2.13.0"}, "task": "sst-2"}
+    own = {"metrics": metrics, "parameters": parameters}
+    found = {**about, "seed": seed, "epochs": epochs, "method": method, "student": own}
+    return found | ({"teacher": {"metrics": {"accuracy": 0.9}, "parameters": 20_000_000}} if teacher else {})
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    """A folder of runs, one of which is not complete."""
+    found = {
+        "teacher": result("finetune", 42, 20_000_000, teacher=False, accuracy=0.9),
+        "finetune-42": result("finetune", 42, 10_000_000, teacher=False, accuracy=0.80),
+        "finetune-43": result("finetune", 43, 10_000_000, teacher=False, accuracy=0.82),
+        "kd-42": result("kd", 42, 10_000_000, accuracy=0.84),
+        "kd-43": result("kd", 43, 10_000_000, accuracy=0.86),
+        "minilm-42": result("minilm", 42, 10_000_000, epochs=6.0, accuracy=0.79),
+        "tinybert_td+aug-42": result("tinybert_td", 42, 10_000_000, epochs=6.0, accuracy=0.88),
+        "bilstm-alone-42": result("bilstm", 42, 3_000_000, epochs=10.0, teacher=False, accuracy=0.70),
+        "bilstm-42": result("bilstm", 42, 3_000_000, epochs=10.0, accuracy=0.755),
+        "t4tiny-42": result("t4tiny", 42, 4_000_000, epochs=5.0, accuracy=0.65),
+        "novel-42": result("novel", 42, 5_000_000, epochs=5.0, accuracy=0.60),
+    }
+    for name, content in found.items():
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "result.json").write_text(json.dumps(content))
+    (tmp_path / "runs" / "pkd-42").mkdir()
+    (tmp_path / "README.md").write_text(README)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def latency(tmp_path) -> Path:
+    def timed(milliseconds: float, speed_up: float) -> dict:
+        return {"milliseconds": {"median": milliseconds}, "speed_up": {"median": speed_up}}
+
+    models = {
+        "teacher": {"batch_1": timed(10, 1), "batch_32": timed(8, 1)},
+        "kd-42": {"batch_1": timed(5, 2), "batch_32": timed(3.2, 2.5)},
+    }
+    content = {
+        "task": "sst-2", "machine": {"cpu": "A CPU"}, "versions": {"torch": "2.13.0"}, "models": models,
+        "settings": {"sentences": 256, "rounds": 9, "clock": "wall", "precision": "fp32"},
+    }  # fmt: skip
+    path = tmp_path / "latency.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """First cell -> the others, of a Markdown table."""
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {first: rest for first, *rest in cells}
+
+
+def test_the_table_of_methods(runs, latency):
+    kept, readme = runs.parent / "sst2", runs.parent / "README.md"
+    script("results_table.py", "--runs", runs, kept, readme, "--latency", latency)
+    text = readme.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert rows(text) == {
+        "model": ["parameters", "size, MB", "accuracy, %", "runs", "gain", "ms, batch 1", "ms, batch 32", "epochs"],
+        "---": ["---:"] * 8,
+        "teacher": ["20.0M", "80", "90.0", "1", "", "10.00 (1.0x)", "8.00 (1.0x)", "3"],
+        "fine-tuned (labels only)": ["10.0M", "40", "81.0 ± 1.4", "2", "", "", "", "3"],
+        "`kd`": ["10.0M", "40", "85.0 ± 1.4", "2", "+4.0", "5.00 (2.0x)", "3.20 (2.5x)", "3"],
+        "`minilm`": ["10.0M", "40", "79.0", "1", "-2.0", "", "", "6"],
+        "`tinybert_td`, augmented texts": ["10.0M", "40", "88.0", "1", "+7.0", "", "", "6"],
+        "`t4tiny`, 4 narrow layers from random weights": ["4.0M", "16", "65.0", "1", "", "", "", "5"],
+        "`bilstm`": ["3.0M", "12", "75.5", "1", "+5.5", "", "", "10"],
+        "BiLSTM alone (labels only)": ["3.0M", "12", "70.0", "1", "", "", "", "10"],
+        "`novel`": ["5.0M", "20", "60.0", "1", "", "", "", "5"],
+    }
+    assert list(rows(text))[2:5] == ["teacher", "fine-tuned (labels only)", "`kd`"]
+    assert "over the seeds (42, 43)" in text and "9 turns over 256 sentences of dev, A CPU, 1 thread" in text
+    # The kept results give the same as the runs, and a README that differs is told.
+    script("results_table.py", kept, readme, "--latency", latency, "--check")
+    readme.write_text(readme.read_text().replace("85.0", "86.0"))
+    assert "is not what the results give" in script("results_table.py", kept, readme, "--latency", latency, "--check", code=1)
+
+
+def test_two_metrics_and_no_latency(runs):
+    for path in runs.glob("*/result.json"):
+        content = json.loads(path.read_text())
+        content["student"]["metrics"]["macro_f1"] = content["student"]["metrics"]["accuracy"] - 0.1
+        path.write_text(json.dumps(content))
+    readme = runs.parent / "README.md"
+    script("results_table.py", runs, readme, "--name", "sst2", "--latency", runs / "none.json")
+    found = rows(readme.read_text())
+    assert found["model"] == ["parameters", "size, MB", "accuracy, %", "macro f1, %", "runs", "gain", "epochs"]
+    assert found["`kd`"] == ["10.0M", "40", "85.0 ± 1.4", "75.0 ± 1.4", "2", "+4.0", "3"]
+
+
+def test_the_latency_of_another_task_is_left_out(runs, latency):
+    latency.write_text(latency.read_text().replace("sst-2", "cosmetics"))
+    readme = runs.parent / "README.md"
+    script("results_table.py", runs, readme, "--name", "sst2", "--latency", latency)
+    assert "batch 32" not in readme.read_text()
+
+
+def test_a_teacher_without_a_run_of_its_own_is_taken_from_its_students(runs):
+    shutil.rmtree(runs / "teacher")
+    readme = runs.parent / "README.md"
+    script("results_table.py", runs, readme, "--name", "sst2", "--latency", runs / "none.json")
+    assert rows(readme.read_text())["teacher"] == ["20.0M", "80", "90.0", "1", "", ""]
+
+
+def test_students_of_different_teachers_are_refused(runs):
+    path = runs / "kd-42" / "result.json"
+    path.write_text(path.read_text().replace("20000000", "20000001"))
+    assert "2 different teachers" in script("results_table.py", runs, runs.parent / "README.md", code=1)
+
+
+def test_every_method_of_the_benchmark_has_a_row():
+    program = "import run_names, sst2; assert set(sst2.METHODS) <= set(run_names.TITLES)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=BENCHMARKS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.only_backend("torch")
+def test_latencies_of_runs(tmp_path):
+    task = write_task(tmp_path / "task")
+    for name in ("teacher", "kd-43", "kd-42"):
+        run = tmp_path / "runs" / name
+        run.mkdir(parents=True)
+        write_model(run / "student", CONFIG.model_copy(update={"num_hidden_layers": 1 if "kd" in name else 2}))
+        config = json.loads((run / "student" / "config.json").read_text())
+        config["crossdistil"] = {"task": {"name": "sst-2", "max_length": 16}, "max_length": 16}
+        (run / "student" / "config.json").write_text(json.dumps(config))
+        (run / "result.json").write_text("{}")
+    out = tmp_path / "latency.json"
+    script("latency.py", "--runs", tmp_path / "runs", "--data", task, "--sentences", 8, "--rounds", 3, "--out", out)
+    found = json.loads(out.read_text())
+    assert list(found["models"]) == ["teacher", "kd-42"], "one run of a method is enough"
+    assert found["task"] == "sst-2" and found["settings"]["sentences"] == 8 and found["machine"]["threads"] == 1
+    for size in ("batch_1", "batch_32"):
+        assert found["models"]["teacher"][size]["speed_up"] == {"median": 1, "min": 1, "max": 1}
+        kd = found["models"]["kd-42"][size]["milliseconds"]
+        assert 0 < kd["min"] <= kd["median"] <= kd["max"] and len(kd["rounds"]) == 3

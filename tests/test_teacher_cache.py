@@ -1,0 +1,282 @@
+"""Teacher outputs on disk: what is read is what was computed, whatever happens while it is written or to the files."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from crossdistil.core import teacher_cache
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.data.batches import evaluation_batches
+from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.models.outputs import split_name
+from crossdistil.core.teacher_cache import DamagedCache, TeacherCache, TeacherMemory
+from crossdistil.tests import tiny
+from crossdistil.tests.cached_teacher import (
+    BATCH,
+    BATCHES,
+    LENGTH,
+    NAMES,
+    ROWS,
+    cache_at,
+    content,
+    key_of,
+    outputs_of,
+    rows_of,
+    write,
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_model):
+    """A cache that was written without an interruption."""
+    cache = cache_at(tmp_path_factory.mktemp("whole") / "cache", tiny_model)
+    assert write(cache, tiny_model) == list(range(BATCHES))
+    return cache
+
+
+@pytest.fixture
+def copy(tmp_path, whole, tiny_model):
+    """Its files once more, to be damaged."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for name, data in content(whole.folder).items():
+        (folder / name).write_bytes(data)
+    return cache_at(folder, tiny_model)
+
+
+def start(folder, model, kill_at=-1, **options):
+    program = [sys.executable, "-m", "crossdistil.tests.cached_teacher", folder, model, kill_at]
+    return subprocess.Popen([*map(str, program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def places(name, lengths, length):
+    """Which numbers of an output padded to `length` belong to tokens, in a shape that spreads over it."""
+    is_token = np.arange(length) < np.asarray(lengths)[:, None]  # (B, L)
+    kind, _ = split_name(name)
+    if kind in ("logits", "pooled"):
+        return np.ones((len(lengths), 1), bool)
+    if kind == "hidden":
+        return is_token[:, :, None]
+    return is_token[:, None, :, None] & (is_token[:, None, None, :] if kind == "scores" else True)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_what_is_read_is_what_the_teacher_computed(engine, tmp_path, tiny_model, precision):
+    model, table = load_model(tiny_model), rows_of(tiny_model)
+    outputs = outputs_of(model, table, NAMES, engine)
+    cache = TeacherCache(tmp_path / "cache", key_of(model, table, NAMES, precision), model, table.lengths)
+    cache.write(outputs, lambda done, total: None)
+    cache.open()
+    memory = TeacherMemory(NAMES, model, table.lengths)
+    memory.fill(outputs(0))
+    stored = {"fp32": np.float32, "fp16": np.float16}[precision]
+    seen = 0
+    for rows, made in outputs(0):
+        filled = np.append(rows[::-1], -1)  # in any order, with a row that only fills
+        read, kept = cache.batch(filled, LENGTH + 3), memory.batch(filled, LENGTH + 3)
+        lengths = np.append(table.lengths[rows[::-1]], 0)
+        for name, values in zip(NAMES, made, strict=True):
+            values = values[: len(rows)][::-1]
+            real = places(name, table.lengths[rows[::-1]], LENGTH)
+            expected = np.zeros(read[name].shape, np.float32)
+            inside = (slice(0, len(rows)), *(slice(0, size) for size in values.shape[1:]))
+            expected[inside] = np.where(real, values.astype(stored), 0)
+            assert read[name].dtype == kept[name].dtype == np.float32
+            np.testing.assert_array_equal(read[name], expected, err_msg=name)
+            expected[inside] = np.where(real, values, 0)
+            np.testing.assert_array_equal(kept[name], expected, err_msg=name)
+            if precision == "fp16":
+                np.testing.assert_allclose(read[name], expected, rtol=2**-11, atol=2**-25)
+            seen += int(expected.any())
+        assert lengths[-1] == 0 and not any(array[-1].any() for array in read.values())
+    assert seen == BATCHES * len(NAMES)
+
+
+def test_the_reference_and_every_backend_write_the_same(engine, tmp_path, whole, tiny_model):
+    model, table = load_model(tiny_model), rows_of(tiny_model)
+    cache = cache_at(tmp_path / "cache", tiny_model)
+    cache.write(outputs_of(model, table, NAMES, engine), lambda done, total: None)
+    for layout in cache.layouts:
+        here, there = (np.fromfile(one.path(layout), "<f4") for one in (cache, whole))
+        np.testing.assert_allclose(here, there, rtol=1e-4, atol=2e-5, err_msg=layout.name)
+    assert (cache.folder / "identity.json").read_bytes() == (whole.folder / "identity.json").read_bytes()
+
+
+def test_the_sizes_are_told_before_and_there_is_no_padding(whole, tiny_model):
+    lengths, config = rows_of(tiny_model).lengths.astype(int), tiny.CONFIG
+    per_token = 5 * config.hidden_size * lengths.sum()  # two hidden states, queries, keys and values
+    scores = 2 * config.num_attention_heads * (lengths**2).sum()
+    expected = 4 * (per_token + scores + ROWS * (2 + config.hidden_size))
+    assert whole.size == expected == sum(path.stat().st_size for path in whole.folder.glob("*.bin"))
+    assert whole.missing == 0
+    assert {path.name for path in whole.folder.glob("*")} - {".lock"} == {
+        "identity.json", "complete.json", *(f"{name.replace('/', '-')}.bin" for name in NAMES)
+    }  # fmt: skip
+
+
+def test_a_killed_writer_goes_on_where_it_stopped(tmp_path, whole, tiny_model):
+    folder = tmp_path / "cache"
+    cache = cache_at(folder, tiny_model)
+    positions = []
+    for kill_at in (0, 2, 4):
+        process = start(folder, tiny_model, kill_at)
+        _, errors = process.communicate()
+        assert process.returncode == -signal.SIGKILL, errors
+        assert not cache.complete
+        with pytest.raises(CrossdistilError, match="complete.json"):
+            cache.open()
+        progress = folder / "progress.json"
+        positions.append(json.loads(progress.read_text())["batches"] if progress.exists() else 0)
+    assert positions == [0, 2, 4]
+    assert cache.missing < whole.size / 10  # the room is taken already
+    assert write(cache, tiny_model) == [4, 5]
+    assert content(folder) == content(whole.folder)
+    cache.open()
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(number, last):
+    if number == last:
+        raise Stop
+
+
+@pytest.fixture
+def half(tmp_path, tiny_model, monkeypatch):
+    """A cache of which three batches are there."""
+    monkeypatch.setattr(teacher_cache, "_SAVE_SECONDS", 0.0)
+    cache = cache_at(tmp_path / "half", tiny_model)
+    with pytest.raises(Stop):
+        write(cache, tiny_model, lambda number: stop_at(number, 3))
+    return cache
+
+
+@pytest.mark.parametrize("harm", ["none", "removed", "truncated", "longer", "no progress", "garbled progress"])
+def test_only_what_is_really_there_is_not_computed_again(half, whole, tiny_model, harm):
+    path, progress = half.folder / "hidden-2.bin", half.folder / "progress.json"
+    if harm == "removed":
+        path.unlink()
+    elif harm == "truncated":
+        os.truncate(path, 100)
+    elif harm == "longer":
+        path.write_bytes(path.read_bytes() + b"more")
+    elif harm == "no progress":
+        progress.unlink()
+    elif harm == "garbled progress":
+        progress.write_text('{"batches": "three"}')
+    assert write(half, tiny_model) == list(range(3 if harm == "none" else 0, BATCHES))
+    half.open()
+    assert content(half.folder) == content(whole.folder)
+
+
+def test_a_progress_that_cannot_be_is_no_complete_cache(half, tiny_model):
+    (half.folder / "progress.json").write_text('{"batches": 99, "rows": 3}')
+    with pytest.raises(DamagedCache, match="progress.json: damaged"):
+        write(half, tiny_model)
+    assert not half.complete
+
+
+def test_two_processes_write_one_cache(tmp_path, whole, tiny_model):
+    folder = tmp_path / "cache"
+    processes = [start(folder, tiny_model) for _ in range(2)]
+    ends = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], ends
+    # One did all the work, the other waited for it and computed nothing.
+    assert sorted(output.split() for output, _ in ends) == [[], [str(number) for number in range(BATCHES)]]
+    assert content(folder) == content(whole.folder)
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path, whole, tiny_model):
+    folder = tmp_path / "cache"
+    # No file may be longer than this: the small ones fit, some outputs do not.
+    limit = max(path.stat().st_size for path in whole.folder.glob("*.bin")) - 1
+    process = start(folder, tiny_model, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    output, errors = process.communicate()
+    assert (process.returncode, output) == (1, "")
+    assert errors == f"error: {folder}: cannot be written: File too large\n"
+    cache = cache_at(folder, tiny_model)
+    assert not cache.complete and not list(folder.glob("*.bin")) and cache.missing == cache.size
+    assert write(cache, tiny_model) == list(range(BATCHES))
+    cache.open()
+
+
+def flip(path, place=0.5, bit=0x10):
+    data = bytearray(path.read_bytes())
+    data[int(place * (len(data) - 1))] ^= bit
+    path.write_bytes(bytes(data))
+
+
+DAMAGE = {
+    "truncated": (lambda folder: os.truncate(folder / "scores-1.bin", 4000), r"scores-1.bin: has 4,000 bytes, expected"),
+    "longer": (lambda folder: (folder / "logits.bin").open("ab").write(b"0000"), "logits.bin: has 356 bytes, expected 352"),
+    "flipped": (lambda folder: flip(folder / "hidden-0.bin"), "hidden-0.bin: damaged"),
+    "flipped first": (lambda folder: flip(folder / "keys-1.bin", 0.0, 0x01), "keys-1.bin: damaged"),
+    "flipped last": (lambda folder: flip(folder / "values-2.bin", 1.0, 0x80), "values-2.bin: damaged"),
+    "missing": (lambda folder: (folder / "pooled.bin").unlink(), "pooled.bin: missing"),
+    "garbled complete": (lambda folder: (folder / "complete.json").write_text('{"logits"'), "complete.json: damaged"),
+    "other complete": (lambda folder: (folder / "complete.json").write_text("3"), "complete.json: damaged"),
+    "empty complete": (lambda folder: (folder / "complete.json").write_text("{}"), "hidden-0.bin: damaged"),
+    "no identity": (lambda folder: (folder / "identity.json").unlink(), "identity.json: missing"),
+    "garbled identity": (lambda folder: (folder / "identity.json").write_bytes(b"\xff{"), "identity.json: damaged"),
+    "other identity": (lambda folder: (folder / "identity.json").write_text("[]"), "is a teacher cache of format None"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_cache_is_refused(copy, name):
+    damage, message = DAMAGE[name]
+    copy.open()
+    damage(copy.folder)
+    with pytest.raises(CrossdistilError, match=message) as caught:
+        copy.open()
+    assert "\n" not in str(caught.value) and str(copy.folder) in str(caught.value)
+    assert "delete" in str(caught.value)
+
+
+def test_a_discarded_cache_is_made_again_and_readers_keep_theirs(copy, whole, tiny_model):
+    copy.open()
+    before = copy.batch(np.array([3]), LENGTH)
+    copy.discard()
+    assert not content(copy.folder)
+    np.testing.assert_equal(copy.batch(np.array([3]), LENGTH), before)
+    write(copy, tiny_model)
+    assert content(copy.folder) == content(whole.folder)
+
+
+def test_a_cache_of_something_else_is_refused(copy, whole, tmp_path, tiny_model):
+    tiny.write_model(tmp_path / "other", seed=5)
+    model, table = load_model(tiny_model), rows_of(tiny_model)
+    fewer = rows_of(tiny_model).__class__(table.ids[:-1], table.offsets, table.first_lengths)
+    others = {
+        "another teacher": key_of(load_model(tmp_path / "other"), table),
+        "other data or another tokenizer": key_of(model, fewer),
+        "other outputs": key_of(model, table, NAMES[:-1]),
+        "precision 'fp32' instead of 'fp16'": key_of(model, table, precision="fp16"),
+        "computed_in 'fp32' instead of 'bf16'": key_of(model, table).__class__(*[*whole.key.__dict__.values()][:-1], "bf16"),
+    }
+    assert len({key.digest for key in [whole.key, *others.values()]}) == 6
+    for what, key in others.items():
+        other = TeacherCache(copy.folder, key, model, table.lengths)
+        for use in (other.check_identity, other.open, lambda other=other: other.write(None, None)):
+            with pytest.raises(CrossdistilError, match=f"^{copy.folder}: is a teacher cache of {what}; choose another"):
+                use()
+
+
+def test_numbers_that_fp16_cannot_hold_are_refused(tmp_path, tiny_model):
+    model, table = load_model(tiny_model), rows_of(tiny_model)
+    cache = cache_at(tmp_path / "cache", tiny_model, ("hidden/1",), "fp16")
+    batches = evaluation_batches(table, None, BATCH, (LENGTH,))
+    outputs = ((rows, [np.full((len(rows), LENGTH, model.config.hidden_size), 7e4, np.float32)]) for rows, _ in batches)
+    with pytest.raises(CrossdistilError, match=r"precision: fp16 cannot hold hidden/1, up to 7e\+04; use fp32"):
+        cache.write(lambda first: outputs, lambda done, total: None)
+    assert not cache.complete

@@ -1,0 +1,301 @@
+"""Teachers from a cache teach as teachers that run, a cache is made where the recipe's `teacher_cache` says so, and one
+that does not fit stops the run before its first step."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from crossdistil.core.app import cli as command_line
+from crossdistil.core.app import teaching
+from crossdistil.core.app.run import RunOptions, execute
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.data.tokenize import load_tokenizer
+from crossdistil.core.engine import EngineOptions
+from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.job import prepare
+from crossdistil.core.models.bert import make_forward
+from crossdistil.core.recipe import parse_recipe
+from crossdistil.core.reference import ReferenceOps
+from crossdistil.core.teacher_cache import CacheKey, TeacherCache, model_digest, tokens_digest
+from crossdistil.tests import tiny
+from crossdistil.tests.cached_teacher import content, outputs_of, teach
+
+LAYERS = [
+    {"loss": "hidden_mse", "layers": [[0, 0], [2, 1]], "projection": {"kind": "linear"}},
+    {"loss": "attention_score_mse", "layers": [[1, 1]], "weight": 0.2},
+    {"loss": "value_relation_kl", "layers": [[2, 1]]},
+    {"loss": "self_relation_kl", "layers": [[2, 1]], "relation": "key", "relation_heads": 8},
+]
+ANSWERS = [{"loss": "kd_ce", "temperature": 2}, {"loss": "hard_label", "weight": 0.3}]
+
+
+@pytest.fixture
+def tree(tiny_task, tiny_model):
+    """A recipe of two stages, each of two epochs of six steps, the last batch of an epoch with fill rows."""
+    tree = tiny.kd_recipe(tiny_task, tiny_model, log_every=1, keep="last", evaluate_every=100)
+    train = tree["stages"][0]["train"]
+    tree["stages"] = [
+        {"name": "layers", "objective": LAYERS, "train": dict(train)},
+        {"name": "answers", "objective": ANSWERS, "train": dict(train)},
+    ]
+    return tree
+
+
+def run(tree, backend, out, **options):
+    """(the losses and terms of each step, what was printed)"""
+    text = io.StringIO()
+    engine = EngineOptions("cpu", options.pop("precision", "fp32"))
+    settings = RunOptions(backend, engine, out, **options)
+    execute(parse_recipe(tree, "test"), "test", settings, Console(file=text, width=1000))
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [[line["loss"], *line["terms"].values()] for line in lines if "loss" in line], text.getvalue()
+
+
+def flat(rows):
+    return [value for row in rows for value in row]
+
+
+def caches_of(tree, folder):
+    """The caches in a folder that a recipe names, by stage, as they are known without an engine."""
+    job = prepare(parse_recipe(tree, "test"), "test", False)
+    model, table = job.teachers["teacher"], job.data.tokens["train"]
+    caches = []
+    for index in range(len(tree["stages"])):
+        names = tuple(sorted(job.stage(index).objective.teacher_outputs["teacher"]))
+        key = CacheKey(model_digest(model), tokens_digest(table), names, "fp32", "fp32")
+        place = folder / "teacher" / "+".join(name.replace("/", "-") for name in names)
+        caches.append(TeacherCache(place, key, model, table.lengths))
+    return caches, model, table
+
+
+def test_a_run_is_the_same_with_and_without_a_cache(backend_name, tmp_path, tree):
+    expected, printed = run(tree | {"teacher_cache": {"use": "never"}}, backend_name, tmp_path / "never")
+    assert "rows, " not in printed and len(expected) == 24
+    tree["teacher_cache"] = {"use": "always", "folder": str(tmp_path / "cache")}
+    # The first stage's outputs are from the NumPy reference, the second's from the backend: a cache is anyone's.
+    (first, second), model, table = caches_of(tree, tmp_path / "cache")
+    first.write(outputs_of(model, table, first.key.outputs), lambda done, total: None)
+    made = content(first.folder)
+    losses, printed = run(tree, backend_name, tmp_path / "always")
+    assert flat(losses) == pytest.approx(flat(expected), rel=2e-5, abs=2e-6)
+    assert content(first.folder) == made and f"{', '.join(first.key.outputs)} from {first.folder}" in printed
+    size = sum(path.stat().st_size for path in second.folder.glob("*.bin"))
+    assert f"teacher: logits for 44 rows, {size / 1e6:.1f} MB in fp32, go to {second.folder}\n" in printed
+    second.open()
+
+
+@pytest.mark.only_backend("torch")
+def test_every_kind_of_cache_of_the_backend_itself(backend_name, tmp_path, tree):
+    expected, _ = run(tree | {"teacher_cache": {"use": "never"}}, backend_name, tmp_path / "never")
+    own, _ = run(tree | {"teacher_cache": {"use": "auto"}}, backend_name, tmp_path / "auto")
+    assert flat(own) == pytest.approx(flat(expected), rel=2e-5, abs=2e-6)
+    half = {"use": "always", "precision": "fp16", "folder": str(tmp_path / "half")}
+    losses, printed = run(tree | {"teacher_cache": half}, backend_name, tmp_path / "fp16")
+    assert "MB in fp16" in printed
+    assert flat(losses) == pytest.approx(flat(expected), rel=5e-3, abs=5e-4) and losses != own
+    # Seldom read as a whole: bf16 teachers have caches of their own.
+    with pytest.raises(CrossdistilError, match="computed_in 'fp32' instead of 'bf16'"):
+        run(tree | {"teacher_cache": half}, backend_name, tmp_path / "bf16", precision="bf16")
+
+
+@pytest.mark.only_backend("torch")
+def test_a_damaged_cache_of_ours_is_made_again(backend_name, tmp_path, tree, monkeypatch):
+    monkeypatch.setenv("CROSSDISTIL_CACHE", str(tmp_path / "cache"))
+    tree["stages"] = tree["stages"][1:]
+    expected, printed = run(tree, backend_name, tmp_path / "first")
+    [folder] = (tmp_path / "cache" / "teacher").iterdir()
+    assert f"go to {folder}" in printed
+    (folder / "logits.bin").write_bytes(b"0" * 352)
+    losses, printed = run(tree, backend_name, tmp_path / "second")
+    assert losses == expected and f"teacher: {folder} is damaged, and is made again" in printed
+    (folder / "identity.json").write_text("{")
+    losses, printed = run(tree, backend_name, tmp_path / "third")
+    assert losses == expected and "made again" in printed
+    assert "made again" not in run(tree, backend_name, tmp_path / "fourth")[1]
+
+
+@pytest.mark.only_backend("torch")
+def test_the_command_line_refuses_a_cache_that_does_not_fit(backend_name, tmp_path, tree, capsys, monkeypatch):
+    folder = tmp_path / "cache"
+    tree["teacher_cache"] = {"use": "always", "folder": str(folder)}
+    run(tree, backend_name, tmp_path / "run")
+    hidden, logits = caches_of(tree, folder)[0]
+    shutil.copytree(folder, tmp_path / "kept")
+    tiny.write_model(tmp_path / "other", seed=3)
+    (tmp_path / "task").mkdir()
+    for split in ("train", "dev"):
+        lines = (tmp_path.__class__(tree["task"]["data"]) / f"{split}.tsv").read_text().splitlines(keepends=True)
+        (tmp_path / "task" / f"{split}.tsv").write_text("".join(lines[:-1]))
+
+    def refused(message, tree=tree):
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(json.dumps(tree))
+        arguments = ["run", recipe, "--backend", backend_name, "--device", "cpu", "--out", tmp_path / "refused"]
+        monkeypatch.setattr("sys.argv", ["crossdistil", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        lines = capsys.readouterr().err.splitlines()
+        assert ended.value.code == 2 and len(lines) == 1, lines
+        assert lines[0].startswith(f"crossdistil: error: {folder}") and message in lines[0]
+        assert not (tmp_path / "refused").exists()
+
+    refused("is a teacher cache of another teacher", tree | {"teacher": {"model": str(tmp_path / "other")}})
+    refused("is a teacher cache of other data", tree | {"task": tree["task"] | {"data": str(tmp_path / "task")}})
+    refused("precision 'fp32' instead of 'fp16'", tree | {"teacher_cache": tree["teacher_cache"] | {"precision": "fp16"}})
+    # Of the second stage: found before the first one is trained.
+    (logits.folder / "identity.json").unlink()
+    refused("identity.json: missing; delete the folder")
+    shutil.copytree(tmp_path / "kept", folder, dirs_exist_ok=True)
+    (hidden.folder / "complete.json").write_text("{")
+    refused("complete.json: damaged")
+    shutil.copytree(tmp_path / "kept", folder, dirs_exist_ok=True)
+    path = hidden.folder / "hidden-2.bin"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    refused("hidden-2.bin: damaged (its checksum is wrong); delete the folder")
+
+
+def decided(tree):
+    """Whether the first stage has a cache, and what was printed."""
+    stage, printed = teach(tree)
+    return stage.objective.cached, printed
+
+
+def test_auto_caches_what_is_passed_over_more_than_once(tree, tmp_path):
+    tree["teacher_cache"] = {"folder": str(tmp_path / "cache")}
+    train = tree["stages"][0]["train"]
+    for steps, cached in ((6, False), (8, False), (9, True)):  # an epoch has six
+        train["steps"] = steps
+        assert decided(tree)[0] is cached
+        assert (tmp_path / "cache").exists() is cached
+    tree["teacher_cache"]["use"] = "never"
+    assert decided(tree) == (False, "")
+    train["steps"] = 1
+    tree["teacher_cache"]["use"] = "always"
+    assert decided(tree)[0] is True
+
+
+def test_auto_leaves_room_on_the_disk(tmp_path):
+    """Attention of 32 heads over texts of 512 tokens: 34 MB a layer and text. Nothing is computed to find that out."""
+    config = tiny.CONFIG.model_copy(update={"num_attention_heads": 32, "max_position_embeddings": 512})
+    tiny.write_model(tmp_path / "teacher", config)
+    free = shutil.disk_usage(tmp_path).free
+    per_text = 2 * 32 * 512**2 * 4
+    count = int(min(teaching.LARGEST, free / 2) * 1.05 / per_text) + 1
+    (tmp_path / "task").mkdir()
+    for split, lines in (("train", count), ("dev", 2)):
+        text = "sentence\tlabel\n" + ("film " * 600 + "\t1\n") * lines
+        (tmp_path / "task" / f"{split}.tsv").write_text(text)
+    tree = tiny.kd_recipe(tmp_path / "task", tmp_path / "teacher", steps=5 * count, length_buckets=[512])
+    tree["task"]["max_length"] = 512
+    tree["stages"][0]["objective"] = [{"loss": "attention_mse", "layers": [[1, 1], [2, 1]]}]
+    tree["teacher_cache"] = {"folder": str(tmp_path / "cache")}
+    cached, printed = decided(tree)
+    assert cached is False and not (tmp_path / "cache").exists()
+    assert f"a cache would take {count * per_text / 1e9:.1f} GB, with {free / 1e9:.1f}"[:-2] in printed
+
+
+@pytest.mark.parametrize("use", ["auto", "always", "never"])
+@pytest.mark.parametrize("obstacle", ["teacher_dropout", "mask_padding: false"])
+def test_what_changes_in_every_step_is_not_cached(tree, tmp_path, use, obstacle):
+    if obstacle == "teacher_dropout":
+        tree["teacher_dropout"] = True
+    else:  # of the second stage: told before the first one
+        tree["stages"][1]["objective"] = [{"loss": "hidden_mse", "layers": [[1, 1]], "mask_padding": False}]
+        tree["stages"][0]["train"]["steps"] = 1
+    tree["teacher_cache"] = {"use": use, "folder": str(tmp_path / "cache")}
+    if use == "always":
+        with pytest.raises(CrossdistilError, match=f"^teacher_cache.use: 'always', but .*{obstacle}"):
+            teach(tree)
+    else:
+        assert decided(tree)[0] is False and not (tmp_path / "cache").exists()
+
+
+def test_a_long_list_of_outputs_fits_in_a_file_name(tmp_path, tiny_task):
+    tiny.write_model(tmp_path / "deep", tiny.CONFIG.model_copy(update={"num_hidden_layers": 40}))
+    tree = tiny.kd_recipe(tiny_task, tmp_path / "deep", steps=20)
+    names = {}
+    for last in (39, 40):
+        pairs = [[layer, 1] for layer in range(1, last + 1)]
+        tree["stages"][0]["objective"] = [{"loss": "hidden_mse", "layers": pairs}]
+        tree["teacher_cache"] = {"folder": str(tmp_path / "cache")}
+        assert decided(tree)[0] is True
+        names[last] = {path.name for path in (tmp_path / "cache" / "teacher").iterdir()}
+    assert len(names[40]) == 2 and all(len(name) < 150 for name in names[40])
+
+
+def write_other_vocabulary(folder):
+    """A tokenizer that cuts the same texts otherwise: it knows no whole words."""
+    folder.mkdir()
+    tokens = [*tiny.SPECIAL, *tiny.LETTERS]
+    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens))
+    return folder, len(tokens)
+
+
+def apart(tree, tmp_path, kind):
+    tree["stages"] = tree["stages"][1:]
+    tree["stages"][0]["train"] |= {"steps": 1, "length_buckets": [40]}
+    if kind == "bilstm":
+        sizes = {"embedding_size": 8, "hidden_size": 6, "fully_connected_size": 5}
+        tree["student"] = {"architecture": {"model_type": "bilstm", **sizes}, "words": {"max_length": 9}}
+    else:
+        folder, size = write_other_vocabulary(tmp_path / "vocabulary")
+        tree["student"] = {"architecture": {"num_hidden_layers": 1, "vocab_size": size}, "tokenizer": str(folder)}
+    return tree
+
+
+@pytest.mark.parametrize("use", ["auto", "always", "never"])
+@pytest.mark.parametrize("kind", ["bilstm", "bert"])
+def test_a_student_with_another_tokenizer_gets_its_teachers_logits(tree, tmp_path, tiny_model, kind, use):
+    tree = apart(tree, tmp_path, kind)
+    tree["teacher_cache"] = {"use": use, "folder": str(tmp_path / "cache")}
+    stage, printed = teach(tree)  # of one step: with one tokenizer, `auto` would not cache
+    assert stage.objective.cached and (tmp_path / "cache").exists() is (use != "never")
+    assert ("kept in memory" in printed) is (use == "never")
+    texts = tiny.sentences(44, 0)[0]
+    [batch] = next(stage.batches.epoch(0))
+    table = load_tokenizer(tiny_model).encode_pairs(texts, None, 16)
+    model = load_model(tiny_model)
+    rows = dict(zip(map(tuple, _student_rows(tree, texts)), range(44)))
+    for ids, mask, real, logits in zip(*(batch[n] for n in ("input_ids", "attention_mask", "example_mask", "teacher/logits"))):
+        if not real:
+            assert not logits.any()
+            continue
+        row = rows[tuple(ids[mask > 0].tolist())]
+        own = table.ids[table.offsets[row] : table.offsets[row + 1]][None]
+        alone = {"input_ids": own, "attention_mask": np.ones(own.shape), "token_type_ids": np.zeros(own.shape, int)}
+        expected = make_forward(model.config.without_dropout())(ReferenceOps(), model.parameters, alone)["logits"]
+        np.testing.assert_allclose(logits, expected[0], rtol=1e-5, atol=1e-6)
+
+
+def _student_rows(tree, texts):
+    job = prepare(parse_recipe(tree, "test"), "test", False)
+    table = job.data.tokens["train"]
+    return [table.ids[start:end].tolist() for start, end in zip(table.offsets[:-1], table.offsets[1:])]
+
+
+@pytest.mark.parametrize("use", ["auto", "never"])
+def test_a_student_with_another_tokenizer_gets_no_hidden_states(tree, tmp_path, use):
+    tree = apart(tree, tmp_path, "bert") | {"teacher_cache": {"use": use}}
+    tree["stages"][0]["objective"] = [{"loss": "hidden_mse", "layers": [[2, 1]]}]
+    with pytest.raises(CrossdistilError, match=r"objective\[0\].loss: hidden_mse compares token by token, but the student has"):
+        teach(tree)
+    tree["stages"][0]["objective"] = ANSWERS
+    with pytest.raises(CrossdistilError, match="'teacher' has another tokenizer than the student, but teacher_dropout"):
+        teach(tree | {"teacher_dropout": True})
+
+
+def test_memory_is_not_filled_with_a_teachers_layers(tree, tmp_path, tiny_model, monkeypatch):
+    """`never` and a teacher with another tokenizer: the other teacher's outputs have to be kept as well."""
+    monkeypatch.setattr(teaching, "LARGEST_IN_MEMORY", 1000)
+    tree = apart(tree, tmp_path, "bert") | {"teacher_cache": {"use": "never"}}
+    with pytest.raises(CrossdistilError, match="'never', but a teacher has another tokenizer .* 'auto' keeps them on"):
+        tree["task"] = tree["task"] | {"data": str(tiny.write_task(tmp_path / "larger", train=200))}
+        teach(tree)
