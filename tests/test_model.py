@@ -295,3 +295,20 @@ def test_the_tensors_are_those_of_transformers():
     theirs = BertForSequenceClassification(BertConfig(**keys, num_labels=3))
     shapes = {name: tuple(tensor.shape) for name, tensor in theirs.named_parameters()}
     assert tensor_shapes(tiny.CONFIG, 3) == shapes
+
+
+@pytest.mark.only_backend("torch")
+def test_scores_can_be_taken_from_a_bf16_model(make_engine):
+    # The mask is float32 and the values are bf16: they meet in the product.
+    engine, batch = make_engine(precision="bf16"), tiny.random_batch()
+    names = ["logits", "scores/1", "values/2"]
+    forward = make_forward(tiny.STILL, frozenset(names))
+
+    def outputs(ops, params, batch):
+        made = forward(ops, params, batch)
+        return [made[name] for name in names]
+
+    expected = forward(ReferenceOps(), tiny.random_parameters(), batch)
+    for name, found in zip(names, engine.infer(outputs, tiny.random_parameters())(batch)):
+        real = np.asarray(expected[name])
+        assert np.abs(found - real).max() < 0.05 * np.abs(real).max(), name

@@ -57,6 +57,12 @@ def start(folder, model, kill_at=-1, **options):
     return subprocess.Popen([*map(str, program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
+@pytest.fixture(scope="module")
+def computed(engine, tiny_model):
+    """(rows, outputs) of each batch by the backend under test."""
+    return list(outputs_of(load_model(tiny_model), rows_of(tiny_model), NAMES, engine)(0))
+
+
 def places(name, lengths, length):
     """Which numbers of an output padded to `length` belong to tokens, in a shape that spreads over it."""
     is_token = np.arange(length) < np.asarray(lengths)[:, None]  # (B, L)
@@ -69,17 +75,16 @@ def places(name, lengths, length):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_what_is_read_is_what_the_teacher_computed(engine, tmp_path, tiny_model, precision):
+def test_what_is_read_is_what_the_teacher_computed(computed, tmp_path, tiny_model, precision):
     model, table = load_model(tiny_model), rows_of(tiny_model)
-    outputs = outputs_of(model, table, NAMES, engine)
     cache = TeacherCache(tmp_path / "cache", key_of(model, table, NAMES, precision), model, table.lengths)
-    cache.write(outputs, lambda done, total: None)
+    cache.write(lambda first: iter(computed), lambda done, total: None)
     cache.open()
     memory = TeacherMemory(NAMES, model, table.lengths)
-    memory.fill(outputs(0))
+    memory.fill(iter(computed))
     stored = {"fp32": np.float32, "fp16": np.float16}[precision]
     seen = 0
-    for rows, made in outputs(0):
+    for rows, made in computed:
         filled = np.append(rows[::-1], -1)  # in any order, with a row that only fills
         read, kept = cache.batch(filled, LENGTH + 3), memory.batch(filled, LENGTH + 3)
         lengths = np.append(table.lengths[rows[::-1]], 0)
@@ -100,10 +105,9 @@ def test_what_is_read_is_what_the_teacher_computed(engine, tmp_path, tiny_model,
     assert seen == BATCHES * len(NAMES)
 
 
-def test_the_reference_and_every_backend_write_the_same(engine, tmp_path, whole, tiny_model):
-    model, table = load_model(tiny_model), rows_of(tiny_model)
+def test_the_reference_and_every_backend_write_the_same(computed, tmp_path, whole, tiny_model):
     cache = cache_at(tmp_path / "cache", tiny_model)
-    cache.write(outputs_of(model, table, NAMES, engine), lambda done, total: None)
+    cache.write(lambda first: iter(computed), lambda done, total: None)
     for layout in cache.layouts:
         here, there = (np.fromfile(one.path(layout), "<f4") for one in (cache, whole))
         np.testing.assert_allclose(here, there, rtol=1e-4, atol=2e-5, err_msg=layout.name)

@@ -48,6 +48,8 @@ class TorchOps:
         return F.linear(x.to(self.dtype), weight.to(self.dtype), bias.to(self.dtype))
 
     def matmul(self, a, b):
+        if a.dtype != b.dtype:  # softmax of scores with a float32 mask, and values in the working precision
+            a, b = a.to(self.dtype), b.to(self.dtype)
         return torch.matmul(a, b)
 
     def matmul_transposed(self, a, b):
