@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import backends_step_time
+import bert_base_shapes
 import huggingface_loop
 import textbrewer_job
 from backend_tables import crosscheck_table, same_run_table
@@ -65,6 +66,8 @@ def file_table(path: Path) -> str:
         return crosscheck_table(result)
     if result.get("benchmark") == "textbrewer_job":
         return textbrewer_job.table(result)
+    if result.get("benchmark") == "bert_base_shapes":
+        return bert_base_shapes.table(result)
     if result.get("benchmark") not in SPEED_TABLES:
         sys.exit(f"{path}: is no result of {', '.join(SPEED_TABLES)} or textbrewer_job")
     machine, settings = result["machine"], result["settings"]

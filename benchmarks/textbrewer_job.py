@@ -1,7 +1,7 @@
 """The whole T4-tiny distillation of TextBrewer against crossdistil: same teacher, data, matches and precision, five epochs.
 
     pip install textbrewer tensorboard     # for this file only; no part of crossdistil needs them
-    OMP_NUM_THREADS=1 python benchmarks/textbrewer_job.py --data data/reviews --vocabulary vocab.txt --rows 480
+    OMP_NUM_THREADS=1 python benchmarks/textbrewer_job.py --data data/reviews --vocabulary vocab.txt --rows 384
 
 The teacher is a BERT of 12 layers x 768 with random weights, the student T4-tiny (4 x 312), the data a folder with
 train.tsv and dev.tsv: a text, a second text (the aspect), one of three labels. Both sides minimise soft targets at
@@ -13,9 +13,9 @@ time in turns, from models and tokens in memory to the trained student on disk; 
   textbrewer   its documented loop: GeneralDistiller inside `with`, transformers' models, batches padded to --max-length
   cached       crossdistil as it comes: the teacher's outputs computed once, batches of similar length
   uncached     the same with the teacher run in every step (teacher_cache.use: never)
-  bf16         `cached` in bf16 (with --bf16), which TextBrewer has no way to do on a CPU
-`--rows` takes fewer training rows, for all of them: the steps, the cache and the epochs shrink alike, so the ratios are
-those of the whole job.
+  bf16         `cached` in bf16 (with --bf16); TextBrewer's own half precision needs a GPU and Apex
+`--rows` takes fewer training rows, for all of them: steps, cache and epochs shrink alike, so the ratios are those of the
+whole job but for what is paid once (the first step, the teacher's digest), which weighs more here. Take a multiple of 64.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ def main() -> None:
         for pair, ratio in found.items():
             print(f"{pair}, {clock} time: {ratio['job']:.2f} for the job, {ratio['epoch']['median']:.2f} for a later epoch")
     if {"textbrewer", "cached"} <= set(systems):
-        print(f"{rows:,} rows on every side: the ratios are those of the whole job.\n\n{table(result)}")
+        print(f"{rows:,} rows on every side, all epochs: the ratios stand for the job on all rows.\n\n{table(result)}")
 
 
 if __name__ == "__main__":

@@ -299,6 +299,19 @@ def test_regression_scores_are_compared_by_distance(folder):
     assert [pair["prediction_agreement"] for pair in result["pairs"]] == [1.0, 0.0, 0.0]
 
 
+def test_labels_of_an_example_are_compared_one_by_one(folder):
+    """Where it may have several, the largest logit says nothing."""
+    for index, backend in enumerate(BACKENDS):
+        recipe = folder / backend / "recipe.yaml"
+        recipe.write_text(recipe.read_text().replace("{name: sst-2,", "{name: topics, kind: multi_label,"))
+        logits = np.tile(np.array([[1.0, 2.0, -1.0]], np.float32), (100, 1))
+        logits[:, :2] += np.float32(2.0 * (index == 1)) * np.array([1.0, -0.5], np.float32)  # another largest, the same signs
+        logits[:25, 2] += np.float32(1.5 * (index == 2))
+        save_file({"logits": logits}, folder / backend / "predictions.safetensors")
+    result = compare(folder, BACKENDS)
+    assert [pair["prediction_agreement"] for pair in result["pairs"]] == [1.0, 0.75, 0.75]
+
+
 def test_report_is_one_offline_file(folder):
     page = report(folder)
     assert "http://" not in page and "https://" not in page

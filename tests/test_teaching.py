@@ -110,7 +110,7 @@ def test_a_run_is_the_same_with_and_without_a_cache(backend_name, tmp_path, tree
         assert told in printed
         cache.open()
     again, printed = run(tree, backend_name, tmp_path / "again")
-    assert "go to" not in printed and printed.count(" from ") == 2 + printed.count("parameters from")
+    assert "go to" not in printed and f" from {tmp_path / 'cache'}" in printed
     assert flat(again) == pytest.approx(flat(losses), rel=1e-6)
 
 
@@ -210,7 +210,7 @@ def test_auto_leaves_room_on_the_disk(tmp_path):
     tiny.write_model(tmp_path / "teacher", config)
     free = shutil.disk_usage(tmp_path).free
     per_text = 2 * 32 * 512**2 * 4
-    count = int(min(teaching.LARGEST, free / 2) * 1.05 / per_text) + 1
+    count = int(min(teaching.LARGEST, free / 2) * 1.3 / per_text) + 1
     (tmp_path / "task").mkdir()
     for split, lines in (("train", count), ("dev", 2)):
         text = "sentence\tlabel\n" + ("film " * 600 + "\t1\n") * lines
@@ -221,7 +221,7 @@ def test_auto_leaves_room_on_the_disk(tmp_path):
     tree["teacher_cache"] = {"folder": str(tmp_path / "cache")}
     cached, printed = decided(tree)
     assert cached is False and not (tmp_path / "cache").exists()
-    assert f"a cache would take {count * per_text / 1e9:.1f} GB, with {free / 1e9:.1f}"[:-2] in printed
+    assert f"the teachers run in every step; a cache would take {count * per_text / 1e9:.1f} GB, with " in printed
 
 
 @pytest.mark.parametrize("use", ["auto", "always", "never"])

@@ -189,7 +189,8 @@ def _plain_task(section: TaskSection) -> TaskSpec:
             found = [f"{split}{end}" for end in EXTENSIONS if (Path(section.data) / f"{split}{end}").is_file()]
             if len(found) > 1:
                 raise DataError(f"task.files.{split}: needed, because {section.data} holds {' and '.join(found)}")
-            splits.update({split: name for name in found})
+            if found:
+                splits[split] = found[0]
     is_regression, multi_label = section.kind == "regression", section.kind == "multi_label"
     if is_regression and section.labels is not None:
         raise DataError("task.labels: a regression task has no label names")
