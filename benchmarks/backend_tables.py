@@ -34,6 +34,29 @@ def crosscheck_table(result: dict[str, Any]) -> str:
     )
 
 
+def crosschecks_table(results: Sequence[dict[str, Any]]) -> str:
+    """A row per recipe: its worst figures over all pairs of backends, from several `crosscheck.json`."""
+    rows = []
+    for result in sorted(results, key=lambda result: result["recipe"]["method"]):
+        run = next(iter(result["backends"].values()))
+
+        def worst(name: str, result=result) -> str:
+            values = [pair[name] for pair in result["pairs"] if pair[name] is not None]
+            return f"{max(values):.1e}" if values else "–"
+
+        agreement = [pair["prediction_agreement"] for pair in result["pairs"] if pair["prediction_agreement"] is not None]
+        same = f"{min(agreement):.2%}" if agreement else "–"
+        figures = [worst(name) for name in list(FIGURES)[:4]]
+        rows.append([f"`{result['recipe']['method']}`", run["task"], str(run["steps"]), *figures, same, result["verdict"]])
+    first = results[0]
+    backends = ", ".join(first["backends"])
+    titles = ["first logits", "first hidden states", "first gradients", "loss, worst step", "same predictions"]
+    return (
+        f"{markdown(['recipe', 'data', 'steps', *titles, 'verdict'], rows)}\n\n"
+        f"The worst of all pairs of {backends}; fp32, dropout 0, on cpu. All but the first figure are relative."
+    )
+
+
 def same_run_table(results: Sequence[dict[str, Any]]) -> str:
     """A row per backend: the dev scores that the same recipe reached there."""
     metrics = list(results[0]["student"]["metrics"])

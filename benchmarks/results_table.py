@@ -9,7 +9,7 @@ A source is a folder of kept results, or the JSON file of a speed benchmark or a
 too. `--runs` first keeps the result.json of complete runs in the source. Runs named METHOD-SEED make the table of methods, a
 row each, with the latencies of `latency.py`'s file if they are of the same task; runs of one recipe on several backends make
 a row for each backend. The tables go between `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`; NAME is the name
-of the first source unless given. With `--check` nothing is written, and the exit code is 1 if the README differs.
+of the first source unless given; a folder of `crosscheck.json` files makes one table with a row for each recipe. With `--check` nothing is written, and the exit code is 1 if the README differs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import backends_step_time
 import bert_base_shapes
 import huggingface_loop
 import textbrewer_job
-from backend_tables import crosscheck_table, same_run_table
+from backend_tables import crosscheck_table, crosschecks_table, same_run_table
 from methods_table import methods_table, read_latency
 from tables import RESULTS, replace_section
 
@@ -97,8 +97,9 @@ def main() -> None:
         body = "\n\n".join(file_table(source) for source in options.sources)
     else:
         results = {name: result for source in options.sources for name, result in read_results(source).items()}
-        several = len({result["backend"] for result in results.values()}) > 1
-        if several:
+        if all("verdict" in result for result in results.values()):
+            body = crosschecks_table(list(results.values()))
+        elif len({result["backend"] for result in results.values()}) > 1:
             body = same_run_table(list(results.values()))
         else:
             body = methods_table(results, read_latency(options.latency))

@@ -114,7 +114,7 @@ def prepare(recipe: Recipe, source: str, static_shapes: bool) -> Job:
     data = _tokenize(spec, recipe.task, tokenizer, buckets, examples, length)
     own = length_buckets(recipe.task.max_length, static_shapes)
     same: dict[str, TaskData] = {tokenizer.fingerprint: data}
-    for name, other in teacher_tokenizers.items():
+    for other in teacher_tokenizers.values():
         if other.fingerprint not in same:
             same[other.fingerprint] = _tokenize(spec, recipe.task, other, own, examples, recipe.task.max_length)
     teacher_data = {name: same[other.fingerprint] for name, other in teacher_tokenizers.items()}

@@ -45,6 +45,7 @@ def test_a_batch_row_by_row():
             assert batch["token_type_ids"][place].tolist() == [0] * first + [1] * (len(row) - first) + [0] * fill
             assert batch["labels"][place] == labels[i]
         assert batch["example_mask"].tolist() == [1.0] * len(indices) + [0.0] * (4 - len(indices))
+        assert batch["label_mask"].tolist() == batch["example_mask"].tolist()
         for place in range(len(indices), 4):
             assert batch["input_ids"][place].tolist() == [101] + [7] * (length - 1)
             assert batch["attention_mask"][place].tolist() == [1.0] + [0.0] * (length - 1)
@@ -54,6 +55,7 @@ def test_a_batch_row_by_row():
             "token_type_ids": "int32",
             "attention_mask": "float32",
             "labels": "float32",
+            "label_mask": "float32",
             "example_mask": "float32",
         }
 

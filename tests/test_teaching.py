@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import resource
 import shutil
 
 import numpy as np
@@ -204,7 +205,16 @@ def test_auto_caches_what_is_passed_over_more_than_once(tree, tmp_path):
     assert decided(tree)[0] is True
 
 
-def test_auto_leaves_room_on_the_disk(tmp_path):
+@pytest.fixture
+def small_files():
+    """No file can be longer than 16 MiB: a decision that is wrong does not fill the disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 24, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_auto_leaves_room_on_the_disk(tmp_path, small_files):
     """Attention of 32 heads over texts of 512 tokens: 34 MB a layer and text. Nothing is computed to find that out."""
     config = tiny.CONFIG.model_copy(update={"num_attention_heads": 32, "max_position_embeddings": 512})
     tiny.write_model(tmp_path / "teacher", config)
