@@ -98,11 +98,11 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".bin", ".json")}
 
 
-def teach(tree: dict, stage: int = 0):
+def teach(tree: dict, stage: int = 0, engine=None):
     """(the stage as a run gets it, what was printed) for a recipe as plain data."""
     job = prepare(parse_recipe(tree, "test"), "test", False)
     text = io.StringIO()
-    teaching = Teaching(job, ReferenceEngine(), Console(file=text, width=1000))
+    teaching = Teaching(job, engine or ReferenceEngine(), Console(file=text, width=1000))
     return teaching.stage(stage, False), text.getvalue()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from crossdistil.core import teacher_cache
 from crossdistil.core.app import cli as command_line
 from crossdistil.core.app import teaching
 from crossdistil.core.app.run import RunOptions, execute
@@ -22,7 +23,7 @@ from crossdistil.core.job import prepare
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.teacher_cache import CacheKey, TeacherCache, model_digest, tokens_digest
 from crossdistil.tests import tiny
-from crossdistil.tests.cached_teacher import content, outputs_of, teach
+from crossdistil.tests.cached_teacher import ReferenceEngine, content, outputs_of, teach
 
 LAYERS = [
     {"loss": "hidden_mse", "layers": [[0, 0], [2, 1]], "projection": {"kind": "linear"}},
@@ -203,6 +204,38 @@ def test_auto_caches_what_is_passed_over_more_than_once(tree, tmp_path):
     train["steps"] = 1
     tree["teacher_cache"]["use"] = "always"
     assert decided(tree)[0] is True
+
+
+class TiredEngine(ReferenceEngine):
+    """The reference, which stops after some batches."""
+
+    def __init__(self, batches):
+        self.left = batches
+
+    def infer(self, function, parameters):
+        run = super().infer(function, parameters)
+
+        def tired(batch):
+            if not self.left:
+                raise RuntimeError("tired")
+            self.left -= 1
+            return run(batch)
+
+        return tired
+
+
+def test_an_interrupted_run_goes_on_with_its_cache(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(teacher_cache, "_SAVE_SECONDS", 0.0)
+    tree["task"] = tree["task"] | {"data": str(tiny.write_task(tmp_path / "larger", train=300))}  # five batches
+    folders = {name: tmp_path / name for name in ("broken", "whole")}
+    trees = {name: tree | {"teacher_cache": {"use": "always", "folder": str(path)}} for name, path in folders.items()}
+    with pytest.raises(RuntimeError, match="tired"):
+        teach(trees["broken"], engine=TiredEngine(3))
+    _, printed = teach(trees["broken"], engine=TiredEngine(2))
+    assert "teacher: 300 of 300 rows are cached" in printed and "256 of" in printed and "192 of" not in printed
+    teach(trees["whole"])
+    [broken], [whole] = ([*(path / "teacher").iterdir()] for path in folders.values())
+    assert content(broken) == content(whole)
 
 
 @pytest.fixture

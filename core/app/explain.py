@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from ..losses.base import LossTerm, TermContext
 from ..losses.matching import HiddenMatch, MatchTerm
 from ..models.architectures import model_type
+from ..models.outputs import LOGITS
 from ..models.theseus import Replacement
 from ..objective import term_labels
 from ..recipe import RECIPES_FOLDER, Recipe, find_recipe, load_recipe, recipe_tree
@@ -103,12 +104,16 @@ def _stage(recipe: Recipe, index: int, models: Architectures) -> dict[str, Any]:
     section, context = recipe.stages[index], models.context
     labels = term_labels(section.objective, section.name)
     wrong = any(problem.startswith((f"stages[{index}]", "student.")) for problem in models.problems)
+    train = section.train.model_dump(mode="json")
+    answers = any(LOGITS in term.student_outputs(context) for term in section.objective if not term.problems(context))
+    if not answers:  # there is no best where nothing can be scored
+        train["keep"] = "last"
     return {
         "name": section.name,
         "terms": [_term(term, label, context) for term, label in zip(section.objective, labels)],
         "freeze": list(section.freeze),
         "replacement": None if section.replacement is None else _replacement(section.replacement),
-        "train": section.train.model_dump(mode="json"),
+        "train": train,
         "costs": None if wrong else _costs(recipe, section, labels, context),
     }
 
