@@ -269,25 +269,34 @@ def _checksum(path: Path) -> int:
 
 
 class TeacherMemory:
-    """The same without a disk, for outputs that are small."""
+    """The same without a disk, for outputs that are small: a row's are computed when it is first asked for."""
 
-    def __init__(self, outputs: tuple[str, ...], model: Model, lengths: np.ndarray):
-        self._lengths = np.asarray(lengths)
+    def __init__(
+        self,
+        outputs: tuple[str, ...],
+        model: Model,
+        lengths: np.ndarray,
+        compute: Callable[[np.ndarray], list[np.ndarray]],
+    ):
+        """`compute(rows)` gives the outputs of some rows, padded as the model gave them."""
+        self._lengths, self._compute = np.asarray(lengths), compute
         self.layouts = [make_layout(name, model.config, model.outputs, self._lengths) for name in outputs]
+        self._known = np.zeros(len(self._lengths), bool)
         self._flat: list[np.ndarray] = []
 
     @property
     def size(self) -> int:
-        """Bytes in memory."""
+        """Bytes in memory, at most."""
         return sum(layout.size for layout in self.layouts) * 4
-
-    def fill(self, outputs: Outputs) -> None:
-        """Take every row's outputs."""
-        self._flat = [np.empty(layout.size, np.float32) for layout in self.layouts]
-        for rows, values in outputs:
-            for layout, flat, value in zip(self.layouts, self._flat, values):
-                store(layout, flat, rows, self._lengths[rows], value)
 
     def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
         """As `TeacherCache.batch`."""
+        real = rows[rows >= 0]
+        new = real[~self._known[real]]
+        if not self._flat:
+            self._flat = [np.empty(layout.size, np.float32) for layout in self.layouts]
+        if len(new):
+            for layout, flat, value in zip(self.layouts, self._flat, self._compute(new)):
+                store(layout, flat, new, self._lengths[new], value)
+            self._known[new] = True
         return {layout.name: load(layout, flat, rows, length) for layout, flat in zip(self.layouts, self._flat)}

@@ -81,8 +81,14 @@ def test_what_is_read_is_what_the_teacher_computed(computed, tmp_path, tiny_mode
     cache = TeacherCache(tmp_path / "cache", key_of(model, table, NAMES, precision), model, table.lengths)
     cache.write(lambda first: iter(computed), lambda done, total: None)
     cache.open()
-    memory = TeacherMemory(NAMES, model, table.lengths)
-    memory.fill(iter(computed))
+    by_row = {row: [values[place] for values in made] for rows, made in computed for place, row in enumerate(rows)}
+    asked = []
+
+    def compute(rows):
+        asked.extend(rows.tolist())
+        return [np.stack(values) for values in zip(*(by_row[row] for row in rows))]
+
+    memory = TeacherMemory(NAMES, model, table.lengths, compute)
     stored = {"fp32": np.float32, "fp16": np.float16}[precision]
     seen = 0
     for rows, made in computed:

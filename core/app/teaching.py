@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from ..data.batches import evaluation_batches
+from ..data.batches import RowBatches, evaluation_batches
 from ..data.token_cache import default_cache_folder
 from ..engine import Engine, Parameters
 from ..errors import CrossdistilError
@@ -165,34 +165,46 @@ class Teaching:
         key = (name, outputs)
         if key not in self._memories:
             table = self._job.teacher_data[name].tokens["train"]
-            memory = TeacherMemory(outputs, self._job.teachers[name], table.lengths)
+            memory = TeacherMemory(outputs, self._job.teachers[name], table.lengths, self._row_outputs(name, outputs))
             if memory.size > LARGEST_IN_MEMORY:
                 raise CrossdistilError(
                     f"teacher_cache.use: 'never', but a teacher has another tokenizer than the student, and {name}'s outputs "
                     f"would take {memory.size / 1e9:.1f} GB of memory; 'auto' keeps them on the disk"
                 )
-            self._console.print(f"{name}: {', '.join(outputs)} for {self._rows(name):,} rows, kept in memory")
-            memory.fill(self._outputs(name, outputs, 0))
+            self._console.print(f"{name}: {', '.join(outputs)} are kept in memory")
             self._memories[key] = memory
         return self._memories[key]
 
     def _rows(self, name: str) -> int:
         return len(self._job.teacher_data[name].tokens["train"].lengths)
 
-    def _outputs(self, name: str, outputs: tuple[str, ...], first: int) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-        """The teacher's outputs for every training row, from batch `first` on."""
-        teacher, data = self._job.teachers[name], self._job.teacher_data[name]
+    def _infer(self, name: str, outputs: tuple[str, ...]) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
+        teacher = self._job.teachers[name]
         forward = make_forward(teacher.config.without_dropout(), frozenset(outputs))
 
         def function(ops, params, batch):
             made = forward(ops, params, batch)
             return [made[output] for output in outputs]
 
-        infer = self._engine.infer(function, teacher.parameters)
+        return self._engine.infer(function, teacher.parameters)
+
+    def _outputs(self, name: str, outputs: tuple[str, ...], first: int) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """The teacher's outputs for every training row, from batch `first` on."""
+        data, infer = self._job.teacher_data[name], self._infer(name, outputs)
         batches = evaluation_batches(data.tokens["train"], None, EVALUATION_BATCH, data.buckets)
         for rows, batch in islice(batches, first, None):
             yield rows, infer(batch)
 
+    def _row_outputs(self, name: str, outputs: tuple[str, ...]) -> Callable[[np.ndarray], list[np.ndarray]]:
+        """`f(rows)`: the teacher's outputs for some training rows, in one batch whose size is a multiple of 8."""
+        data, infer = self._job.teacher_data[name], self._infer(name, outputs)
+        batches = RowBatches(data.tokens["train"], None, data.buckets)
+
+        def compute(rows: np.ndarray) -> list[np.ndarray]:
+            filled = np.append(rows, np.full(-len(rows) % 8, -1, rows.dtype))
+            return infer(batches.batch(filled))
+
+        return compute
 
 
 def _folder_name(outputs: tuple[str, ...]) -> str:

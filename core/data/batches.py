@@ -63,7 +63,7 @@ class TrainBatches:
     ):
         if batch_size < 1 or accumulation < 1 or batch_size % accumulation:
             raise DataError(f"batch_size {batch_size} cannot be cut into {accumulation} equal micro-batches")
-        self._rows = _Rows(tokens, labels, buckets, label_mask)
+        self._rows = RowBatches(tokens, labels, buckets, label_mask)
         self._lengths = np.asarray(tokens.lengths)
         self._batch_size, self._micro_size = batch_size, batch_size // accumulation
         self._seed = [seed] if isinstance(seed, int) else list(seed)
@@ -104,14 +104,14 @@ def evaluation_batches(
     """
     if batch_size < 1:
         raise DataError(f"batch_size {batch_size}: expected 1 or more")
-    rows = _Rows(tokens, labels, buckets)
+    rows = RowBatches(tokens, labels, buckets)
     order = np.argsort(-np.asarray(tokens.lengths), kind="stable")
     fill = np.full(-len(order) % batch_size, _FILL, dtype=np.int64)
     chunks = np.concatenate([order, fill]).reshape(-1, batch_size)
     return ((chunk[chunk != _FILL], rows.batch(chunk)) for chunk in chunks)
 
 
-class _Rows:
+class RowBatches:
     """Makes a batch of any rows of a table; the row `_FILL` is one that only fills."""
 
     def __init__(
