@@ -8,8 +8,9 @@
 A source is a folder of kept results, or the JSON file of a speed benchmark or a cross-check; a folder of run folders will do
 too. `--runs` first keeps the result.json of complete runs in the source. Runs named METHOD-SEED make the table of methods, a
 row each, with the latencies of `latency.py`'s file if they are of the same task; runs of one recipe on several backends make
-a row for each backend. The tables go between `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`; NAME is the name
-of the first source unless given; a folder of `crosscheck.json` files makes one table with a row for each recipe. With `--check` nothing is written, and the exit code is 1 if the README differs.
+a row for each backend; a folder of `crosscheck.json` files makes a row for each recipe. The tables go between
+`<!-- results:begin NAME -->` and `<!-- results:end NAME -->`; NAME is the name of the first source unless given. With
+`--check` nothing is written, and the exit code is 1 if the README differs.
 """
 
 from __future__ import annotations
