@@ -53,7 +53,8 @@ class _Linear(torch.autograd.Function):
 def linear(x, weight, bias):
     """`F.linear` of float32 tensors on a CPU: x (..., in), weight (out, in), bias (out,)."""
     rows = x.reshape(-1, x.shape[-1])
-    if _OPERATOR is None or rows.shape[0] < _SMALL:
+    # PyTorch's own compiler chooses for itself, and cannot look into this choice.
+    if torch.compiler.is_compiling() or _OPERATOR is None or rows.shape[0] < _SMALL:
         return F.linear(x, weight, bias)
     rows = rows.contiguous()  # a strided input costs a hundred times as much
     if torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad or bias.requires_grad):
