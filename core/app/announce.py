@@ -30,6 +30,9 @@ def job_lines(job: Job) -> list[str]:
         lines.append(f"student layers start as source layers {list(job.recipe.student.init.layers)}")
     if job.student.new:
         lines.append(f"drawn anew: {', '.join(job.student.new) if len(job.student.new) <= 4 else 'all weights'}")
+    if job.projections:
+        names = sorted({name.removeprefix("projection.").rpartition(".")[0] for name in job.projections})
+        lines.append(f"projections that came with the student's weights: {', '.join(names)}")
     for index, section in enumerate(job.recipe.stages):
         settings, stage = section.train, job.stage(index)
         per_epoch = stage.batches.steps_per_epoch
@@ -38,6 +41,12 @@ def job_lines(job: Job) -> list[str]:
         for term in section.objective:
             layers = f", layers {term.describe(job.context)}" if isinstance(term, MatchTerm) else ""
             lines.append(f"  {term.weight:g} x {term.loss}{layers}")
+        if section.freeze:
+            lines.append(f"  frozen: {', '.join(section.freeze)}")
+        if section.replacement is not None:
+            chosen = section.replacement
+            end = f"+ {chosen.slope:g} a step" if chosen.schedule == "linear" else f"for {chosen.steps or 'all'} steps"
+            lines.append(f"  modules replaced with probability {chosen.rate:g} {end}")
     return lines
 
 

@@ -27,12 +27,18 @@ def make_forward(config: BertConfig, wanted: frozenset[str] = frozenset({LOGITS}
     applied at the configuration's rates: give `config.without_dropout()` to evaluate.
     """
     last = depth(wanted, config.num_hidden_layers)
-    embed, head = make_embed(config, root), make_head(config, wanted, root)
     layers = [
         make_layer(config, root + layer_prefix(number - 1), number, wanted, partial=number > last)
         for number in range(1, config.num_hidden_layers + 1)
         if number <= last or attention_kinds(wanted, number)
     ]
+    return assemble(config, wanted, root, layers)
+
+
+def assemble(config: BertConfig, wanted: frozenset[str], root: str, layers: list) -> Forward:
+    """Embeddings, `layers` and head as one forward pass. A layer is `layer(ops, params, x, bias, batch) -> (x, taken)`, with
+    `taken` what is wanted of its attention by name."""
+    embed, head = make_embed(config, root), make_head(config, wanted, root)
     hidden_names = [output_name("hidden", number) for number in range(config.num_hidden_layers + 1)]
 
     def forward(ops, params, batch):
@@ -42,7 +48,7 @@ def make_forward(config: BertConfig, wanted: frozenset[str] = frozenset({LOGITS}
         if hidden_names[0] in wanted:
             outputs[hidden_names[0]] = ops.float32(x)
         for index in range(len(layers)):
-            x, taken = layers[index](ops, params, x, bias)
+            x, taken = layers[index](ops, params, x, bias, batch)
             for name in taken:
                 outputs[name] = taken[name]
             if hidden_names[index + 1] in wanted:
@@ -101,7 +107,7 @@ def make_embed(config: BertConfig, root: str):
 def make_layer(
     config: BertConfig, prefix: str, number: int, wanted: frozenset[str] = frozenset(), partial: bool = False
 ):
-    """`layer(ops, params, x, bias) -> (x, taken)`: encoder layer `number` (from 1), whose tensors' names start with
+    """`layer(ops, params, x, bias, batch) -> (x, taken)`: encoder layer `number` (from 1), whose tensors' names start with
     `prefix`, and what is wanted of its attention by name. A `partial` layer ends there and returns its input."""
     heads, head_size, epsilon = config.num_attention_heads, config.head_size, config.layer_norm_eps
     hidden_dropout, attention_dropout = config.hidden_dropout_prob, config.attention_probs_dropout_prob
@@ -134,7 +140,7 @@ def make_layer(
             x + output, params[name + "LayerNorm.weight"], params[name + "LayerNorm.bias"], epsilon
         )
 
-    def whole(ops, params, x, bias):
+    def whole(ops, params, x, bias, batch):
         query, key = project(ops, params, "query", x), project(ops, params, "key", x)
         value = project(ops, params, "value", x)
         taken = {}
@@ -149,7 +155,7 @@ def make_layer(
             taken[part_names[index]] = ops.float32(tensors[parts[index]])
         return finish(ops, params, x, context), taken
 
-    def only_attention(ops, params, x, bias):
+    def only_attention(ops, params, x, bias, batch):
         taken, tensors = {}, {}
         if wants_scores or "queries" in parts:
             tensors["queries"] = project(ops, params, "query", x)

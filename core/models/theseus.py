@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .bert import attention_bias, make_embed, make_head, make_layer
-from .outputs import output_name
+from .bert import assemble, make_layer
 from .spec import BertConfig, layer_prefix
 
 PREDECESSOR = "predecessor."
@@ -54,39 +53,24 @@ def make_replacing_forward(config: BertConfig, wanted: frozenset[str], replaceme
     """As `core.models.bert.make_forward`, with `batch["gates"]` (blocks,) choosing each module. Embeddings, pooler and
     classifier are the student's own. Hidden states are wanted of modules, attention is not to be had."""
     per_block = replacement.predecessor.num_hidden_layers // config.num_hidden_layers
-    embed, head = make_embed(config, ""), make_head(config, wanted, "")
     successors = [make_layer(config, layer_prefix(block), block + 1) for block in range(replacement.blocks)]
     predecessors = [
         make_layer(replacement.predecessor, PREDECESSOR + layer_prefix(layer), layer + 1)
         for layer in range(replacement.predecessor.num_hidden_layers)
     ]
-    hidden_names = [output_name("hidden", number) for number in range(config.num_hidden_layers + 1)]
 
-    def replace(ops, params, gate, block, x, bias):
-        def successor(y):
-            return successors[block](ops, params, y, bias)[0]
+    def make_module(block: int):
+        def module(ops, params, x, bias, batch):
+            def successor(y):
+                return successors[block](ops, params, y, bias, batch)[0]
 
-        def predecessor(y):
-            for layer in range(block * per_block, (block + 1) * per_block):
-                y = predecessors[layer](ops, params, y, bias)[0]
-            return y
+            def predecessor(y):
+                for layer in range(block * per_block, (block + 1) * per_block):
+                    y = predecessors[layer](ops, params, y, bias, batch)[0]
+                return y
 
-        return ops.choose(gate, successor, predecessor, x)
+            return ops.choose(batch["gates"][block], successor, predecessor, x), {}
 
-    def forward(ops, params, batch):
-        bias = attention_bias(ops, batch["attention_mask"])
-        gates = batch["gates"]
-        x = embed(ops, params, batch)
-        outputs = {}
-        if hidden_names[0] in wanted:
-            outputs[hidden_names[0]] = ops.float32(x)
-        for block in range(len(successors)):
-            x = replace(ops, params, gates[block], block, x, bias)
-            if hidden_names[block + 1] in wanted:
-                outputs[hidden_names[block + 1]] = ops.float32(x)
-        ends = head(ops, params, x)
-        for name in ends:
-            outputs[name] = ends[name]
-        return outputs
+        return module
 
-    return forward
+    return assemble(config, wanted, "", [make_module(block) for block in range(replacement.blocks)])
