@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 CLIP_EPSILON = 1e-6
 
@@ -43,6 +44,11 @@ class OptimizerSpec:
     def is_differentiated(self, name: str) -> bool:
         """Whether the gradient by a parameter is needed."""
         return self.clip_frozen or self.is_trained(name)
+
+    def split(self, parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Those of `parameters` that a gradient is needed by, and the others."""
+        changing = {name: value for name, value in parameters.items() if self.is_differentiated(name)}
+        return changing, {name: value for name, value in parameters.items() if name not in changing}
 
     def rate_factor(self, name: str) -> float:
         """A parameter's learning rate over the step's."""

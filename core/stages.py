@@ -49,14 +49,12 @@ class Stage:
 
     def new_projections(self, present: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
         """First values of the projections that are not `present` already: weights N(0, 0.02) cut at two deviations,
-        biases 0. Raises ValueError for one that is present in another shape."""
-        made = {}
-        for name, tensor in self.objective.projections.items():
-            if name not in present:
-                made[name] = initial_tensor(name, tensor.shape, PROJECTION_DEVIATION, seed)
-            elif present[name].shape != tensor.shape:
-                raise ValueError(f"{name} has shape {present[name].shape}, this stage needs {tensor.shape}")
-        return made
+        biases 0. That those present fit was checked before (`projection_problems`)."""
+        return {
+            name: initial_tensor(name, tensor.shape, PROJECTION_DEVIATION, seed)
+            for name, tensor in self.objective.projections.items()
+            if name not in present
+        }
 
     def optimizer(self, parameters: dict[str, np.ndarray]) -> OptimizerSpec:
         """The stage's optimizer over those of `parameters` that the objective uses and the recipe does not freeze."""

@@ -187,8 +187,7 @@ class MindSporeTrainStep:
     """Parameters, optimizer and the compiled steps over them."""
 
     def __init__(self, engine, objective, parameters, frozen, optimizer):
-        changing = {name: array for name, array in parameters.items() if optimizer.is_differentiated(name)}
-        fixed = {name: array for name, array in parameters.items() if name not in changing}
+        changing, fixed = optimizer.split(parameters)
         differentiated = engine.load(changing, "student")
         self._trained = {name: p for name, p in differentiated.items() if optimizer.is_trained(name)}
         params = differentiated | engine.load_frozen(fixed, "student")

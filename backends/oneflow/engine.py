@@ -109,8 +109,7 @@ class OneFlowTrainStep:
 
     def __init__(self, engine, objective, parameters, frozen, optimizer):
         self._engine, self._objective = engine, objective
-        changing = {name: array for name, array in parameters.items() if optimizer.is_differentiated(name)}
-        fixed = {name: array for name, array in parameters.items() if name not in changing}
+        changing, fixed = optimizer.split(parameters)
         differentiated = engine.load(changing, trainable=True)
         self._params = differentiated | engine.load(fixed, trainable=False)
         self._trained = {name: tensor for name, tensor in differentiated.items() if optimizer.is_trained(name)}

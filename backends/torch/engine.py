@@ -137,8 +137,7 @@ class TorchTrainStep:
 
     def __init__(self, engine, objective, parameters, frozen, optimizer):
         self._engine = engine
-        changing = {name: array for name, array in parameters.items() if optimizer.is_differentiated(name)}
-        fixed = {name: array for name, array in parameters.items() if name not in changing}
+        changing, fixed = optimizer.split(parameters)
         self._params = engine.load(changing, trainable=True)
         self._all_params = self._params | engine.load_frozen(fixed)
         self._trained = {name: tensor for name, tensor in self._params.items() if optimizer.is_trained(name)}

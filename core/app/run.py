@@ -96,10 +96,7 @@ class _Run:
         job, engine = self._job, self._engine
         if state is not None:  # what earlier stages trained and this one only reads comes from there too
             parameters = state.parameters
-        try:
-            parameters = {**parameters, **stage.new_projections(parameters, job.recipe.seed)}
-        except ValueError as error:
-            raise CrossdistilError(f"student.init.from: stage '{stage.name}': {error}") from error
+        parameters = {**parameters, **stage.new_projections(parameters, job.recipe.seed)}
         # In one order, wherever they come from: the norm of all gradients is a sum in that order.
         others = sorted(name for name in parameters if name not in job.student.parameters)
         parameters = {name: parameters[name] for name in (*job.student.parameters, *others)}
@@ -114,8 +111,7 @@ class _Run:
         student_logits = logits_function(stage.config)
 
         def evaluate(trained: Parameters) -> dict[str, float]:
-            own = {name: trained[name] for name in job.student.parameters}
-            return job.data.score("dev", engine.infer(student_logits, own))[0]
+            return job.data.score("dev", engine.infer(student_logits, self._student_of(trained)))[0]
 
         can_evaluate = stage.evaluated and "dev" in job.data.examples
         with TrainingProgress(f"{engine.name} {stage.name}", self._console) as progress:
