@@ -2,9 +2,9 @@
 
     python benchmarks/sst2.py --data data/SST-2 --encoder models/encoder --out runs/sst2
 
-The students have three layers and start from the teacher's layers 0, 2 and 4, so that only the method differs; Theseus
-starts from the first three, the BiLSTM and the T4-tiny-like student from random weights. `tinybert_td+aug` trains on the
-folder of augmented texts that `--augmented` names. Every command is printed before it runs (`--dry-run`: instead).
+The students have three layers and start from the teacher's layers 0, 2 and 4 (those that match layer by layer: from 1, 3
+and 5, which they are compared with; Theseus: from the first three), the BiLSTM and the T4-tiny-like student from random
+weights. `tinybert_td+aug` trains on the folder of augmented texts that `--augmented` names, for as many steps as without. Every command is printed before it runs (`--dry-run`: instead).
 Started again, it skips the runs that are complete and resumes the one that was interrupted.
 """
 
@@ -29,7 +29,8 @@ METHODS = {
     "theseus": ("theseus", None, {}),
     "minilm": ("minilm", None, {}),
     "tinybert_td": ("tinybert_td", None, {}),
-    "tinybert_td+aug": ("tinybert_td", None, {}),
+    # With two copies of each text, an epoch has the steps of three.
+    "tinybert_td+aug": ("tinybert_td", None, {"stages.0.train.epochs": 1, "stages.1.train.epochs": 1}),
     "t4tiny": (
         "t4tiny",
         "small_teacher",
