@@ -13,28 +13,17 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 
 from ..errors import DataError
+from ..wire import BYTES, FIXED32, VARINT, Malformed, delimited, fields, masked_crc, messages, varint
 
 Feature = list[bytes] | np.ndarray
 """Texts, or numbers as float32 or int64."""
 
 _HEADER, _FOOTER = struct.Struct("<QI"), struct.Struct("<I")
 _GZIP = b"\x1f\x8b"
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf's wire types
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
-
-
-class _Malformed(ValueError):
-    """Bytes that are no protobuf message."""
-
-
-def masked_crc(data: bytes) -> int:
-    """The checksum as the files hold it: masked, since a checksum of bytes that hold checksums is a weak one."""
-    value = google_crc32c.value(data)
-    return ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -76,10 +65,10 @@ def parse_example(data: bytes, wanted: Sequence[str] | None = None) -> dict[str,
     """The features of an Example by name; of those that are not `wanted`, only the name. Raises ValueError for bytes that
     are none."""
     found: dict[str, Feature | None] = {}
-    for features in _messages(data, 1):
-        for entry in _messages(features, 1):
+    for features in messages(data, 1):
+        for entry in messages(features, 1):
             name, feature = b"", b""
-            for field, _, value in _fields(entry):
+            for field, _, value in fields(entry):
                 if field == 1:
                     name = value
                 elif field == 2:
@@ -94,90 +83,35 @@ def make_example(features: Mapping[str, Sequence[int] | Sequence[float] | Sequen
     entries = b""
     for name, values in features.items():
         if len(values) and isinstance(values[0], bytes):
-            kind, content = _BYTES_LIST, b"".join(_delimited(1, value) for value in values)
+            kind, content = _BYTES_LIST, b"".join(delimited(1, value) for value in values)
         elif np.asarray(values).dtype.kind == "f":
-            kind, content = _FLOAT_LIST, _delimited(1, np.asarray(values, "<f4").tobytes())
+            kind, content = _FLOAT_LIST, delimited(1, np.asarray(values, "<f4").tobytes())
         else:
-            kind, content = _INT64_LIST, _delimited(1, b"".join(_varint(int(value) & (1 << 64) - 1) for value in values))
-        entries += _delimited(1, _delimited(1, name.encode()) + _delimited(2, _delimited(kind, content)))
-    return _delimited(1, entries)
-
-
-def _delimited(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | _BYTES) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _read_varint(data: memoryview | bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if position >= len(data) or shift > 63:
-            raise _Malformed("a number is cut off or too long")
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-
-
-def _fields(data: memoryview | bytes) -> Iterator[tuple[int, int, memoryview | int]]:
-    """(field number, wire type, value) of a message: a number of a varint, bytes of everything else."""
-    data, position = memoryview(data), 0
-    while position < len(data):
-        tag, position = _read_varint(data, position)
-        field, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            value, position = _read_varint(data, position)
-            yield field, kind, value
-            continue
-        if kind == _BYTES:
-            length, position = _read_varint(data, position)
-        elif kind in (_FIXED64, _FIXED32):
-            length = 8 if kind == _FIXED64 else 4
-        else:
-            raise _Malformed(f"wire type {kind} is unknown")
-        if length > len(data) - position:
-            raise _Malformed("a field is longer than its message")
-        yield field, kind, data[position : position + length]
-        position += length
-
-
-def _messages(data: memoryview | bytes, wanted: int) -> Iterator[memoryview]:
-    for field, kind, value in _fields(data):
-        if field == wanted:
-            if kind != _BYTES:
-                raise _Malformed(f"field {field} is no message")
-            yield value
+            kind, content = _INT64_LIST, delimited(1, b"".join(varint(int(value) & (1 << 64) - 1) for value in values))
+        entries += delimited(1, delimited(1, name.encode()) + delimited(2, delimited(kind, content)))
+    return delimited(1, entries)
 
 
 def _feature(data: memoryview | bytes) -> Feature:
     """The value of a Feature; an empty one has no kind, and is read as no numbers."""
-    for field, kind, value in _fields(data):
-        if kind != _BYTES:
-            raise _Malformed("a feature is no list")
+    for field, kind, value in fields(data):
+        if kind != BYTES:
+            raise Malformed("a feature is no list")
         if field == _BYTES_LIST:
-            return [bytes(item) for item in _messages(value, 1)]
+            return [bytes(item) for item in messages(value, 1)]
         if field == _FLOAT_LIST:
-            return np.frombuffer(b"".join(bytes(part) for part in _values(value, _FIXED32)), "<f4")
+            return np.frombuffer(b"".join(bytes(part) for part in _values(value, FIXED32)), "<f4")
         if field == _INT64_LIST:
-            parts = [np.array([part], np.uint64) if isinstance(part, int) else _varints(part) for part in _values(value, _VARINT)]
+            parts = [np.array([part], np.uint64) if isinstance(part, int) else _varints(part) for part in _values(value, VARINT)]
             return np.concatenate(parts or [np.zeros(0, np.uint64)]).view(np.int64)
     return np.zeros(0, np.int64)
 
 
 def _values(data: memoryview, single: int) -> Iterator[memoryview | int]:
-    for field, kind, value in _fields(data):
+    for field, kind, value in fields(data):
         if field == 1:
-            if kind not in (_BYTES, single) or (single == _FIXED32 and len(value) % 4):
-                raise _Malformed("a list of numbers is not one")
+            if kind not in (BYTES, single) or (single == FIXED32 and len(value) % 4):
+                raise Malformed("a list of numbers is not one")
             yield value
 
 
@@ -188,10 +122,10 @@ def _varints(packed: memoryview) -> np.ndarray:
         return data.astype(np.uint64)
     ends = np.flatnonzero(data < 0x80)
     if not len(ends) or ends[-1] != len(data) - 1:
-        raise _Malformed("a packed list is cut off")
+        raise Malformed("a packed list is cut off")
     sizes = np.diff(ends, prepend=-1)
     starts = ends - sizes + 1
     if sizes.max() > 10:
-        raise _Malformed("a number is too long")
+        raise Malformed("a number is too long")
     places = (np.arange(len(data)) - np.repeat(starts, sizes)).astype(np.uint64)
     return np.add.reduceat((data & 0x7F).astype(np.uint64) << places * np.uint64(7), starts)
