@@ -39,11 +39,12 @@ class Environment(NamedTuple):
     folder: str
     backends: Tuple[str, ...]
     pythons: Tuple[str, ...]  # accepted versions, best first
+    gigabytes: int  # what it takes on the disk, installed
 
 
 ENVIRONMENTS = (
-    Environment(".venv", ("torch", "mindspore"), ("3.11", "3.12")),
-    Environment(".venv-oneflow", ("oneflow",), ("3.10",)),
+    Environment(".venv", ("torch", "mindspore"), ("3.11", "3.12"), 6),
+    Environment(".venv-oneflow", ("oneflow",), ("3.10",), 5),
 )
 
 
@@ -219,6 +220,9 @@ def make_folder(environment: Environment, folder: Path) -> str:
         if pip.returncode == 0:
             return version
     python, version = find_python(environment)
+    free = shutil.disk_usage(str(folder.parent)).free / 1e9
+    if not folder.exists() and free < environment.gigabytes:
+        raise Problem(f"{environment.folder}: takes about {environment.gigabytes} GB of disk, {free:.1f} GB are free there")
     what = "does not fit or does not start, making it again" if folder.exists() else "making it"
     say(f"{environment.folder}: {what} with Python {version} ({python})")
     done = subprocess.run([python, "-m", "venv", "--clear", str(folder)], stdin=subprocess.DEVNULL,

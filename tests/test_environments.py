@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -196,3 +197,11 @@ def test_stamp_is_written_whole(tmp_path):
     environments.write_stamp(tmp_path, "hash", ["torch"], "3.11")
     assert json.loads((tmp_path / environments.STAMP).read_text())["backends"] == ["torch"]
     assert [path.name for path in tmp_path.iterdir()] == [environments.STAMP]
+
+
+def test_a_disk_that_is_too_full_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(environments, "find_python", lambda environment: (sys.executable, "3.11"))
+    monkeypatch.setattr(environments.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=2.5e9))
+    with pytest.raises(environments.Problem, match=r"\.venv: takes about 6 GB of disk, 2\.5 GB are free there"):
+        environments.make_folder(environments.ENVIRONMENTS[0], tmp_path / ".venv")
+    assert not (tmp_path / ".venv").exists()

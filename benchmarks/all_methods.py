@@ -1,6 +1,8 @@
-"""The runs behind the README's table of results: a teacher, and for each seed a student by every method.
+"""The runs behind the README's tables of results: a teacher, and for each seed a student by every method.
 
-    python benchmarks/sst2.py --data data/SST-2 --encoder models/encoder --out runs/sst2
+    python benchmarks/all_methods.py --data data/SST-2 --encoder models/encoder --out runs/sst2
+    python benchmarks/all_methods.py --data data/reviews --encoder models/zh --out runs/reviews --epochs 10 --evaluate-every 42 \
+        --set task.name=reviews --set task.text=text_a --set task.text_pair=category --set task.label=polarity
 
 The students have three layers and start from the teacher's layers 0, 2 and 4 (those that match layer by layer: from 1, 3
 and 5, which they are compared with; Theseus: from the first three), the BiLSTM and the T4-tiny-like student from random
@@ -19,7 +21,6 @@ from pathlib import Path
 from crossdistil.core.recipe import load_recipe
 
 TEACHER_LEARNING_RATE, STUDENT_LEARNING_RATE = "7e-5", "1e-4"
-EVALUATE_EVERY = "527"  # twice an epoch at batch 64
 
 # Method -> recipe, preset, overrides. What is not here is the recipe's.
 METHODS = {
@@ -77,8 +78,10 @@ def commands(options: argparse.Namespace) -> dict[Path, list[str]]:
 def _command(folder: Path, recipe: tuple[str, str | None], chosen: dict, options: argparse.Namespace) -> list[str]:
     name, preset = recipe
     settings = {"task.data": options.data}
-    stages = len(load_recipe(name).stages)
-    settings |= {f"stages.{index}.train.evaluate_every": EVALUATE_EVERY for index in range(stages)}
+    for index in range(len(load_recipe(name).stages)):
+        settings[f"stages.{index}.train.evaluate_every"] = options.evaluate_every
+        if options.epochs is not None:
+            chosen[f"stages.{index}.train.epochs"] = options.epochs
     return [
         *("run", name, "--out", str(folder), "--resume"),
         *("--backend", options.backend, "--precision", options.precision),
@@ -96,6 +99,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/sst2"))
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[42, 43, 44])
     parser.add_argument("--methods", type=lambda text: text.split(","), default=list(METHODS))
+    parser.add_argument("--epochs", type=int, help="of every stage; default: the recipe's")
+    parser.add_argument("--evaluate-every", type=int, default=527, help="steps; by default half an epoch of SST-2")
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="for every run, as crossdistil's")
