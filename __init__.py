@@ -6,7 +6,7 @@ The functions here are the command line's verbs. Importing this package imports 
 from .core.errors import CrossdistilError
 
 __version__ = "0.1.0"
-__all__ = ["CrossdistilError", "crosscheck", "evaluate", "inspect", "predict", "run"]
+__all__ = ["CrossdistilError", "convert", "crosscheck", "evaluate", "inspect", "predict", "run"]
 
 
 def __getattr__(name: str):

@@ -95,12 +95,17 @@ def load_engine(name: str, options: EngineOptions) -> Engine:
 def interpreter(name: str) -> Path:
     """The Python that has a backend: this one if it can, else another; raises BackendError when there is none."""
     backend = backend_named(name)
-    if backend.here:
+    found = python_with(name)
+    if found is None:
+        raise BackendError(f"backend '{name}': not installed; {backend.install}")
+    return found
+
+
+def python_with(module: str) -> Path | None:
+    """The Python that has a framework, which need not be a backend: this one if it can, else another, else None."""
+    if importlib.util.find_spec(module) is not None:
         return Path(sys.executable)
-    for candidate in _candidates(name):
-        if _has(candidate, name):
-            return candidate
-    raise BackendError(f"backend '{name}': not installed; {backend.install}")
+    return next((candidate for candidate in _candidates(module) if _has(candidate, module)), None)
 
 
 def _candidates(name: str) -> list[Path]:

@@ -25,12 +25,21 @@ from typing import Any
 
 import backends_step_time
 import bert_base_shapes
+import conversion_matrix
+import conversion_speed
 import huggingface_loop
 import textbrewer_job
 from backend_tables import crosscheck_table, crosschecks_table, same_run_table
 from methods_table import methods_table, read_latency
 from tables import RESULTS, replace_section
 
+# Benchmark -> its table with all that is to be said of it.
+WHOLE_TABLES = {
+    "textbrewer_job": textbrewer_job.table,
+    "bert_base_shapes": bert_base_shapes.table,
+    "conversion_matrix": conversion_matrix.table,
+    "conversion_speed": conversion_speed.table,
+}
 SPEED_TABLES = {"huggingface_loop": huggingface_loop.table, "backends_step_time": backends_step_time.table}
 
 
@@ -65,12 +74,10 @@ def file_table(path: Path) -> str:
     result = json.loads(path.read_text(encoding="utf-8"))
     if "verdict" in result:
         return crosscheck_table(result)
-    if result.get("benchmark") == "textbrewer_job":
-        return textbrewer_job.table(result)
-    if result.get("benchmark") == "bert_base_shapes":
-        return bert_base_shapes.table(result)
+    if result.get("benchmark") in WHOLE_TABLES:
+        return WHOLE_TABLES[result["benchmark"]](result)
     if result.get("benchmark") not in SPEED_TABLES:
-        sys.exit(f"{path}: is no result of {', '.join(SPEED_TABLES)} or textbrewer_job")
+        sys.exit(f"{path}: is no result of {', '.join([*SPEED_TABLES, *WHOLE_TABLES])}")
     machine, settings = result["machine"], result["settings"]
     threads = "all threads" if machine["threads"] is None else f"threads: {machine['threads']}"
     device = f"{machine['cpu']}, {threads}" if settings["device"] == "cpu" else settings["device"]

@@ -87,3 +87,5 @@ class Checkpoint:
     """What its user should know: that there are no checksums in it, say."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Name -> reason, of entries that are no tensors of numbers (a saved object graph, a text)."""
+    framework: str = ""
+    """Who reads it, as `formats.LAYOUTS` calls it; set by `formats.open_checkpoint`."""

@@ -18,25 +18,19 @@ from safetensors.numpy import load_file, save_file
 
 from .errors import CheckpointError, did_you_mean
 from .files import replace_folder
-from .models.architectures import CONFIGURATIONS, Config, config_from, model_type, tensor_shapes
-from .models.spec import BertConfig
+from .models.architectures import (
+    CONFIGURATIONS,
+    Config,
+    canonical_names,
+    config_from,
+    first_keys,
+    head_names,
+    pooler_names,
+    tensor_shapes,
+)
 from .recipe_errors import describe
 
 CONFIG, WEIGHTS, PROJECTIONS = "config.json", "model.safetensors", "projections.safetensors"
-HEAD = ("classifier.weight", "classifier.bias")
-POOLER = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
-_ENCODER_ROOTS = ("embeddings.", "encoder.", "pooler.")
-# What config.json says of an architecture beside its configuration.
-_FIRST_KEYS = {
-    "bert": {
-        "architectures": ["BertForSequenceClassification"],
-        "model_type": "bert",
-        "position_embedding_type": "absolute",
-    },
-    "bilstm": {"architectures": ["BiLstmForSequenceClassification"]},
-}
-# Tensors that a BERT checkpoint may hold and that a classifier does not have: position numbers, pre-training heads.
-_NOT_OURS = ("bert.embeddings.position_ids", "cls.")
 
 # Kind of a model -> what transformers calls it.
 _PROBLEM_TYPES = {
@@ -88,13 +82,14 @@ def load_model(folder: Path, where: str = "") -> Model:
         raise CheckpointError(f"{prefix}{folder}: {what}")
     raw = _read_config(folder, prefix)
     config = model_config(raw, f"{prefix}{folder / CONFIG}")
-    tensors = _read_tensors(folder / WEIGHTS, prefix, isinstance(config, BertConfig))
+    tensors = _read_tensors(folder / WEIGHTS, prefix, config)
     labels = _labels(raw, f"{prefix}{folder / CONFIG}")
-    outputs = next(iter(tensors[HEAD[0]].shape), 1) if HEAD[0] in tensors else None
+    head = head_names(config)[0]
+    outputs = next(iter(tensors[head].shape), 1) if head in tensors else None
     new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}")
     if outputs is not None and outputs > 1 and labels is not None and len(labels) != outputs:
         raise CheckpointError(
-            f"{prefix}{folder / CONFIG}: id2label names {len(labels)} classes, but classifier.weight has {outputs} rows"
+            f"{prefix}{folder / CONFIG}: id2label names {len(labels)} classes, but {head} has {outputs} rows"
         )
     if outputs in (None, 1):
         labels = None
@@ -114,8 +109,8 @@ def model_config(raw: dict[str, Any], where: str) -> Config:
     """The architecture in a `config.json`; anything that our models do not compute is an error."""
     kind = raw.get("model_type", "bert")
     if not isinstance(kind, str) or kind not in CONFIGURATIONS:
-        known = " or ".join(f"'{name}'" for name in CONFIGURATIONS)
-        raise CheckpointError(f"{where}: model_type is '{kind}', expected {known}")
+        *others, last = (f"'{name}'" for name in CONFIGURATIONS)
+        raise CheckpointError(f"{where}: model_type is '{kind}', expected {', '.join(others)} or {last}")
     if raw.get("position_embedding_type", "absolute") != "absolute":
         raise CheckpointError(f"{where}: position_embedding_type is {raw['position_embedding_type']!r}, not 'absolute'")
     try:
@@ -138,16 +133,14 @@ def _read_config(folder: Path, prefix: str) -> dict[str, Any]:
     return raw
 
 
-def _read_tensors(path: Path, prefix: str, is_bert: bool) -> dict[str, np.ndarray]:
+def _read_tensors(path: Path, prefix: str, config: Config) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise CheckpointError(f"{prefix}{path}: no such file; a model folder holds its weights in {WEIGHTS}")
     tensors = {}
     try:
         with safe_open(path, framework="numpy") as file:
-            for name in file.keys():
-                canonical = f"bert.{name}" if is_bert and name.startswith(_ENCODER_ROOTS) else name
-                if not canonical.startswith(_NOT_OURS):
-                    tensors[canonical] = read_tensor(file, path, name)
+            for name, canonical in canonical_names(config, file.keys()).items():
+                tensors[canonical] = read_tensor(file, path, name)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{prefix}{path}: damaged or not a safetensors file: {error}") from error
     return tensors
@@ -188,7 +181,8 @@ def _check_tensors(tensors, config: Config, outputs: int | None, where: str) -> 
     if unknown:
         raise CheckpointError(f"{where}: unexpected tensor {unknown[0]}{did_you_mean(unknown[0], expected)}")
     missing = [name for name in expected if name not in tensors]
-    absent = {name for pair in (HEAD, POOLER) if not any(name in tensors for name in pair) for name in pair}
+    pairs = (head_names(config), pooler_names(config))
+    absent = {name for pair in pairs if not any(name in tensors for name in pair) for name in pair}
     needed = [name for name in missing if name not in absent]
     if needed:
         more = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
@@ -204,10 +198,8 @@ def _check_tensors(tensors, config: Config, outputs: int | None, where: str) -> 
 def save_model(model: Model, folder: Path, tokenizer, projections: dict[str, np.ndarray] | None = None) -> None:
     """Write a model folder whole or not at all. `tokenizer` has `save(folder)`; `projections` are what was trained beside
     the model and is no part of it: they go into a file of their own, for a later distillation to go on from."""
-    config = {**_FIRST_KEYS[model_type(model.config)], **_config_entries(model.config)}
-    if model.outputs is None:
-        config["architectures"] = ["BertModel"]
-    else:
+    config = first_keys(model.config, model.outputs) | _config_entries(model.config)
+    if model.outputs is not None:
         labels = model.labels or ("LABEL_0",)
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .models.spec import is_norm
+
 CLIP_EPSILON = 1e-6
 
 
@@ -57,4 +59,4 @@ class OptimizerSpec:
 
 def is_decayed(name: str) -> bool:
     """Whether weight decay applies to a parameter: not to biases and not to layer normalisation."""
-    return not (name.endswith("bias") or "LayerNorm" in name)
+    return not (name.endswith("bias") or is_norm(name))

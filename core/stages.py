@@ -9,7 +9,7 @@ import numpy as np
 
 from .data.batches import TrainBatches
 from .losses.base import TermContext
-from .models.architectures import Config, used_tensors
+from .models.architectures import Config, model_type, part_of, used_tensors
 from .models.outputs import LOGITS
 from .models.spec import initial_tensor
 from .models.theseus import Replacement
@@ -18,12 +18,6 @@ from .optimizers import OptimizerSpec
 from .sections import StageSection
 
 PROJECTION_DEVIATION = 0.02
-_PARTS = {
-    "embeddings": ("bert.embeddings.", "embeddings."),
-    "encoder": ("bert.encoder.", "lstm."),
-    "pooler": ("bert.pooler.", "fully_connected."),
-    "classifier": ("classifier.",),
-}
 
 
 @dataclass
@@ -59,8 +53,7 @@ class Stage:
     def optimizer(self, parameters: dict[str, np.ndarray]) -> OptimizerSpec:
         """The stage's optimizer over those of `parameters` that the objective uses and the recipe does not freeze."""
         train, used = self.section.train, self.objective.used_tensors
-        frozen = _frozen(self.section)
-        rates = self.objective.projections
+        rates, frozen = self.objective.projections, self.section.freeze
         return OptimizerSpec(
             train.optimizer,
             train.beta1,
@@ -68,7 +61,11 @@ class Stage:
             train.epsilon,
             train.weight_decay,
             train.max_gradient_norm,
-            trainable=frozenset(name for name in parameters if name in used and not name.startswith(frozen)),
+            trainable=frozenset(
+                name
+                for name in parameters
+                if name in used and (name in rates or part_of(self.config, name) not in frozen)
+            ),
             clip_frozen=train.clip_scope == "all",
             rate_factors={
                 name: tensor.learning_rate / train.learning_rate
@@ -78,17 +75,12 @@ class Stage:
         )
 
 
-def _frozen(section: StageSection) -> tuple[str, ...]:
-    """What the names of the tensors start with that a stage leaves as they are."""
-    return tuple(prefix for part in section.freeze for prefix in _PARTS[part])
-
-
 def freeze_problems(section: StageSection, context: TermContext) -> list[tuple[str, str]]:
     """Whether anything is left to train, as (key, message)."""
     if any(term.projections(context, "") for term in section.objective):
         return []
     wanted = frozenset().union(*(term.student_outputs(context) for term in section.objective))
-    if all(name.startswith(_frozen(section)) for name in used_tensors(context.student, wanted)):
+    if all(part_of(context.student, name) in section.freeze for name in used_tensors(context.student, wanted)):
         return [("freeze", "nothing is left to train: the objective's tensors are all frozen")]
     return []
 
@@ -132,7 +124,7 @@ def build_objective(section: StageSection, context: TermContext, teachers: Teach
 def replacement_problems(section: StageSection, context: TermContext) -> list[tuple[str, str]]:
     """What makes a replacement impossible, as (key, message)."""
     student, predecessor = context.student, context.teachers[context.teacher(None)]
-    if not (hasattr(student, "num_attention_heads") and hasattr(predecessor, "num_attention_heads")):
+    if {model_type(student), model_type(predecessor)} != {"bert"}:
         return [("replacement", "both models must be BERT models")]
     problems = []
     layers, own = predecessor.num_hidden_layers, student.num_hidden_layers

@@ -10,9 +10,20 @@ from pydantic import ValidationError
 
 from .checkpoint import Model, load_model
 from .data.words import WordTokenizer, word_vectors
-from .models.architectures import CONFIGURATIONS, Config, new_tensor, tensor_shapes
+from .models.architectures import (
+    CONFIGURATIONS,
+    Config,
+    head_names,
+    is_encoder,
+    layer_sources,
+    like_config,
+    model_type,
+    new_tensor,
+    own_key,
+    shares_layers,
+    tensor_shapes,
+)
 from .models.bilstm import BiLstmConfig
-from .models.spec import BertConfig, layer_prefix
 from .recipe_errors import describe
 from .sections import StudentSection
 
@@ -39,7 +50,7 @@ def build_student(
     parameters: dict[str, np.ndarray] = {}
     if source is not None:
         if type(source.config) is not type(config):
-            return None, ["student.architecture.model_type: the weights of student.init.from are of another architecture"]
+            return None, [other_architecture(source.config, config)]
         layers, layer_problems = _layers(section, source, config)
         problems += layer_problems
         problems += _size_problems(section, source.config, config)
@@ -88,13 +99,13 @@ def _source(section: StudentSection, teacher: Model | None) -> Model | None:
 
 def student_config(section: StudentSection, like: Config | None) -> tuple[Config | None, list[str]]:
     """The student's configuration, that of `like` with the recipe's own keys, or the problems that forbid it."""
-    base: dict[str, Any] = {} if like is None else like.model_dump()
-    kind = section.architecture.get("model_type", "bilstm" if base.get("model_type") == "bilstm" else "bert")
+    kind = section.architecture.get("model_type", "bert" if like is None else model_type(like))
     if kind not in CONFIGURATIONS:
         known = ", ".join(CONFIGURATIONS)
         return None, [f"student.architecture.model_type: unknown architecture {kind!r}; known: {known}"]
     chosen = CONFIGURATIONS[kind]
-    keys = {key: value for key, value in section.architecture.items() if key != "model_type"}
+    base: dict[str, Any] = {} if like is None else like_config(chosen, like)
+    keys = {own_key(chosen, key): value for key, value in section.architecture.items() if key != "model_type"}
     try:
         return chosen(**{**base, **keys}), []
     except ValidationError as error:
@@ -104,6 +115,8 @@ def student_config(section: StudentSection, like: Config | None) -> tuple[Config
 def _layers(section: StudentSection, source: Model, config: Config) -> tuple[tuple[int, ...], list[str]]:
     available, wanted = source.config.num_hidden_layers, config.num_hidden_layers
     layers = section.init.layers
+    if shares_layers(config):
+        return (), shared_layers_problems(layers)
     if layers is None:
         if wanted == available:
             return tuple(range(available)), []
@@ -121,10 +134,27 @@ def _layers(section: StudentSection, source: Model, config: Config) -> tuple[tup
     return layers, problems
 
 
-def _size_problems(section: StudentSection, source: Config, config: Config) -> list[str]:
-    if not isinstance(config, BertConfig):
+def other_architecture(source: Config, student: Config) -> str:
+    """The problem of a student that should start from the weights of another kind of model."""
+    return (
+        f"student.architecture.model_type: {model_type(student)}, but the weights of student.init.from are of another "
+        f"architecture, {model_type(source)}; use `from: random`"
+    )
+
+
+def shared_layers_problems(layers: tuple[int, ...] | None) -> list[str]:
+    """Why layers cannot be chosen where all of them are the same one; their number may differ."""
+    if layers is None:
         return []
-    sizes = ("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings", "type_vocab_size")
+    return ["student.init.layers: the layers of an ALBERT are shared, so there is none to choose; leave out layers"]
+
+
+def _size_problems(section: StudentSection, source: Config, config: Config) -> list[str]:
+    if not is_encoder(config):
+        return []
+    keys = ("vocab_size", "hidden_size", "embedding_size", "intermediate_size", "max_position_embeddings", "type_vocab_size")
+    own = [config.own_key(key) for key in keys]
+    sizes = [key for key in (*own, "num_hidden_groups", "inner_group_num") if key in type(config).model_fields]
     return [
         f"student.architecture.{key}: {getattr(config, key)}, but the weights of student.init.from "
         f"('{section.init.source}') have {getattr(source, key)}; use `from: random` for another size"
@@ -135,12 +165,12 @@ def _size_problems(section: StudentSection, source: Config, config: Config) -> l
 
 def _copied(source: Model, config: Config, layers: tuple[int, ...], keep_head: bool) -> dict[str, np.ndarray]:
     """The source's tensors under the student's names: student layer i is source layer `layers[i]`."""
-    own = {layer_prefix(layer): layer_prefix(taken) for layer, taken in enumerate(layers)}
-    copied = {}
+    own = layer_sources(config, source.config, layers)
+    head, copied = head_names(config), {}
     for name in tensor_shapes(config, 1):
         prefix = next((p for p in own if name.startswith(p)), None)
         taken = name if prefix is None else own[prefix] + name.removeprefix(prefix)
-        if taken in source.parameters and (keep_head or not name.startswith("classifier.")):
+        if taken in source.parameters and (keep_head or name not in head):
             copied[name] = source.parameters[taken]
     return copied
 

@@ -10,9 +10,9 @@ import pytest
 
 from crossdistil.core.data.corpus import read_corpus
 from crossdistil.core.data.tfrecord import make_example, parse_example, read_records, write_records
-from crossdistil.core.wire import masked_crc
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import DataError
+from crossdistil.core.wire import masked_crc
 from crossdistil.tests import tiny
 from crossdistil.tests.test_corpus import expected_rows, rows_of
 

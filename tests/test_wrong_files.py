@@ -93,7 +93,7 @@ MODELS = {
     ),
     "not BERT": (
         lambda files: files.change_config(model_type="roberta"),
-        [CONFIG_JSON + "model_type is 'roberta', expected 'bert' or 'bilstm'"],
+        [CONFIG_JSON + "model_type is 'roberta', expected 'bert', 'distilbert', 'albert', 'electra' or 'bilstm'"],
     ),
     "unknown keys": (
         lambda files: files.change_config(hiden_size=8, is_fast=True),

@@ -176,7 +176,8 @@ def test_everything_at_once(files):
         answer,
         "{root}/data/train.tsv:14: got label '2', expected one of '0', '1'",
         "{root}/data/dev.tsv: no such file; the folder holds test.tsv, train.tsv",
-        "teacher.model: {root}/teacher/config.json: model_type is 'roberta', expected 'bert' or 'bilstm'",
+        "teacher.model: {root}/teacher/config.json: model_type is 'roberta', expected "
+        "'bert', 'distilbert', 'albert', 'electra' or 'bilstm'",
         "student.tokenizer: /nowhere: no tokenizer.json and no vocab.txt; the folder /nowhere does not exist",
         "student.init.from: /no/encoder: no such model folder",
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from crossdistil.core.checkpoint import Model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.models.spec import BertConfig, tensor_shapes
+from crossdistil.core.models.spec import BertConfig, EncoderConfig, is_norm, tensor_shapes
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 GOOD, BAD = ["good", "great", "fine", "warm", "lovely"], ["bad", "dull", "poor", "cold", "awful"]
@@ -30,13 +30,13 @@ STILL = CONFIG.without_dropout()
 """The same without dropout."""
 
 
-def random_parameters(config: BertConfig = CONFIG, outputs: int = 2, seed: int = 0) -> dict[str, np.ndarray]:
+def random_parameters(config: EncoderConfig = CONFIG, outputs: int = 2, seed: int = 0) -> dict[str, np.ndarray]:
     """Weights far from a fresh model's: every bias and normalisation matters, and attention is not uniform."""
     generator = np.random.default_rng(seed)
     parameters = {}
     for name, shape in tensor_shapes(config, outputs).items():
         values = generator.normal(0.0, 0.2, shape)
-        parameters[name] = (values + (1.0 if name.endswith("LayerNorm.weight") else 0.0)).astype(np.float32)
+        parameters[name] = (values + (1.0 if is_norm(name) and name.endswith("weight") else 0.0)).astype(np.float32)
     return parameters
 
 
@@ -74,7 +74,7 @@ def write_vocabulary(folder: Path) -> Path:
 
 def write_model(
     folder: Path,
-    config: BertConfig = CONFIG,
+    config: EncoderConfig = CONFIG,
     labels: tuple[str, ...] | None = ("negative", "positive"),
     seed: int = 0,
 ) -> Model:

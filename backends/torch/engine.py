@@ -14,6 +14,7 @@ import torch
 
 from ...core.engine import EngineOptions
 from ...core.errors import BackendError
+from ...core.models.spec import is_norm
 from .ops import TorchOps
 from .optimizer import make_optimizer
 
@@ -91,7 +92,7 @@ class TorchEngine:
         """Parameters that are never trained: the matrices are cast to the working precision once instead of each step."""
         tensors = self.load(parameters, trainable=False)
         return {
-            name: tensor if "embeddings" in name or "LayerNorm" in name else tensor.to(self._dtype)
+            name: tensor if "embeddings." in name or is_norm(name) else tensor.to(self._dtype)
             for name, tensor in tensors.items()
         }
 

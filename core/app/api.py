@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ...backends.registry import default_backend, interpreter
-from ..checkpoint import load_model
+from ...converters.canonical import ReadOptions
+from ...converters.convert import ConvertOptions
 from ..engine import EngineOptions
 from ..errors import CrossdistilError
 from ..recipe import Recipe, load_recipe, overridden
+from . import conversion, inference, inspection
 from . import crosscheck as _crosscheck
-from . import inference
 from .progress import make_console
 from .run import RunOptions, execute
 from .worker import run_worker
@@ -104,24 +105,26 @@ def crosscheck(
     return _crosscheck.crosscheck(loaded, options, make_console(quiet, stderr=True))
 
 
-def inspect(model: str | Path) -> dict[str, Any]:
-    """What a model folder holds: architecture, labels, parameters, sizes and where it comes from."""
-    folder = Path(model)
-    loaded = load_model(folder)
-    groups: dict[str, int] = {}
-    for name, array in loaded.parameters.items():
-        group = "encoder" if ".encoder." in name else name.removeprefix("bert.").split(".")[0]
-        groups[group] = groups.get(group, 0) + array.size
-    return {
-        "folder": str(folder),
-        "format": "canonical (Hugging Face layout)",
-        "architecture": loaded.config.model_dump(),
-        "outputs": loaded.outputs,
-        "labels": None if loaded.labels is None else list(loaded.labels),
-        "parameters": loaded.parameter_count,
-        "parameters_by_part": groups,
-        "tensors": {name: list(array.shape) for name, array in loaded.parameters.items()},
-        "file_mb": round((folder / "model.safetensors").stat().st_size / 2**20, 2),
-        "missing": list(loaded.new),
-        "about": loaded.about,
-    }
+def inspect(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint of any framework holds: format, architecture, labels, tensors, what a conversion would drop."""
+    return inspection.inspect(Path(path))
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    to: str,
+    layout: str | None = None,
+    dtype: str | None = None,
+    verify: bool = False,
+    config: str | Path | None = None,
+    allow_missing: Sequence[str] = (),
+    allow_extra: Sequence[str] = (),
+    fix_config: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Bring a checkpoint to another framework, as `crossdistil convert`; returns what was done. Raises CrossdistilError."""
+    read = ReadOptions(None if config is None else Path(config), tuple(allow_missing), tuple(allow_extra), fix_config)
+    options = ConvertOptions(to, layout, dtype, overwrite=overwrite, read=read)
+    return conversion.as_json(conversion.run_conversion(Path(source), Path(destination), options, verify))

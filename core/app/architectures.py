@@ -12,14 +12,14 @@ from ..checkpoint import CONFIG, load_config
 from ..data.tasks import TaskSpec, resolve_task
 from ..errors import DataError, RecipeError
 from ..losses.base import TermContext
-from ..models.architectures import Config
+from ..models.architectures import Config, is_encoder, model_type, shares_layers
 from ..models.bilstm import BiLstmConfig
 from ..models.spec import BertConfig
 from ..recipe import Recipe
 from ..recipe_errors import describe
 from ..sections import WordsSection
 from ..stages import freeze_problems, replacement_problems
-from ..student import student_config
+from ..student import other_architecture, shared_layers_problems, student_config
 
 ASSUMED = (
     BertConfig(num_hidden_layers=6, hidden_size=384, num_attention_heads=12, intermediate_size=1536),
@@ -104,9 +104,13 @@ def _student(recipe: Recipe, source: str, spec: TaskSpec | None, like: Config | 
 
 def _start_problems(recipe: Recipe, start: Config | None, student: Config, assumed: bool) -> list[str]:
     """Whether the layers that the student starts from are there."""
-    if start is None or not isinstance(student, BertConfig):
+    if start is None or not is_encoder(student):
         return []
     own, available, layers = student.num_hidden_layers, start.num_hidden_layers, recipe.student.init.layers
+    if model_type(start) != model_type(student) and not any(start is model for model in ASSUMED):
+        return [other_architecture(start, student)]
+    if shares_layers(student):
+        return shared_layers_problems(layers)
     if layers is None:
         # A folder that is not there yet may be a student of this very size.
         fits = assumed or own == available

@@ -15,6 +15,7 @@ from ..augmentation.task_folder import TrainingTexts
 from ..augmentation.vectors import load_vectors
 from ..augmentation.words import WordAugmentation, WordSettings
 from ..engine import EngineOptions
+from .models import model_folder
 
 Made = tuple[dict[str, Any], Iterator[Copy]]
 """What the note of the new folder says about it, and the copies."""
@@ -39,7 +40,7 @@ def by_masked_lm(
     report: Report,
 ) -> Made:
     """Replacement by a language model and word vectors."""
-    language_model = load_language_model(model)
+    language_model = load_language_model(model_folder(model, "--model"))
     near = None if vectors is None else load_vectors(vectors)
     engine = load_engine(backend, options)
     filler = GapFiller(language_model, engine, batch_size)

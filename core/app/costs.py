@@ -2,7 +2,8 @@
 
 Counted are the multiplications of matrices, in multiply-adds per token of texts of `TEXT_LENGTH` tokens:
   BERT     of each layer 4 D^2 (query, key, value, output) + 2 D I (feed-forward) + 2 n D (scores and their weighted sum),
-           with D the width, I the inner width, n the tokens of a text; pooler D^2 and classifier D C, once a text
+           with D the width, I the inner width, n the tokens of a text; pooler D^2 and classifier D C, once a text;
+           likewise DistilBERT, ALBERT and ELECTRA, with E D for the map from narrower embeddings
   BiLSTM   2 directions x 4 gates x H (E + H), with E and H the widths of words and states; classifier once a text
   losses   the projections only
 A backward pass takes two of the forward pass's products, one for the gradient of its input and one for that of its weights;
@@ -19,7 +20,7 @@ import numpy as np
 from ..models.architectures import Config, tensor_shapes
 from ..models.bilstm import BiLstmConfig
 from ..models.outputs import LOGITS, POOLED, attention_kinds, depth
-from ..models.spec import BertConfig
+from ..models.spec import EncoderConfig, has_projection
 from ..teacher_outputs import make_layout
 
 TEXT_LENGTH = 32
@@ -31,10 +32,10 @@ def parameter_count(config: Config, outputs: int | None) -> int:
     return sum(int(np.prod(shape)) for shape in tensor_shapes(config, outputs).values())
 
 
-def layer_cost(config: BertConfig, length: int) -> int:
+def layer_cost(config: EncoderConfig, length: int) -> int:
     """Multiply-adds per token of one encoder layer."""
-    width = config.hidden_size
-    return 4 * width**2 + 2 * width * config.intermediate_size + 2 * length * width
+    width, inner_layers = config.hidden_size, len(config.layer_prefixes(0))
+    return inner_layers * (4 * width**2 + 2 * width * config.intermediate_size + 2 * length * width)
 
 
 def forward_cost(config: Config, wanted: frozenset[str], outputs: int | None, length: int = TEXT_LENGTH) -> float:
@@ -44,7 +45,7 @@ def forward_cost(config: Config, wanted: frozenset[str], outputs: int | None, le
         head = config.fully_connected_size * (config.features_size + (outputs or 0))
         return states + head / (length * (2 if config.pairs else 1))
     width, last = config.hidden_size, depth(wanted, config.num_hidden_layers)
-    cost = last * layer_cost(config, length)
+    cost = last * layer_cost(config, length) + (config.embedding_size * width if has_projection(config) else 0)
     for number in range(last + 1, config.num_hidden_layers + 1):
         kinds = attention_kinds(wanted, number)
         needed = {"query": "queries", "key": "keys", "value": "values"}
@@ -53,7 +54,7 @@ def forward_cost(config: Config, wanted: frozenset[str], outputs: int | None, le
     return cost + head_cost(config, wanted, outputs) / length
 
 
-def head_cost(config: BertConfig, wanted: frozenset[str], outputs: int | None) -> int:
+def head_cost(config: EncoderConfig, wanted: frozenset[str], outputs: int | None) -> int:
     """Multiply-adds per text of what follows the encoder."""
     width = config.hidden_size
     if LOGITS in wanted:
@@ -67,7 +68,7 @@ def projection_cost(shapes: Iterable[tuple[int, ...]]) -> int:
 
 
 def replacing_cost(
-    student: BertConfig, predecessor: BertConfig, rate: float, outputs: int | None, length: int = TEXT_LENGTH
+    student: EncoderConfig, predecessor: EncoderConfig, rate: float, outputs: int | None, length: int = TEXT_LENGTH
 ) -> float:
     """Multiply-adds per token of a training step in which each module is the student's with probability `rate`: it takes
     three passes, and the predecessor's layers, which are frozen, two. Pooler and classifier are counted as trained."""

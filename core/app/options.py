@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ...backends.registry import BACKENDS, interpreter
+from ...converters.formats import LAYOUTS
 
 
 class Precision(str, Enum):
@@ -20,6 +21,17 @@ class Precision(str, Enum):
     bf16 = "bf16"
     fp16 = "fp16"
 
+
+class Framework(str, Enum):
+    """Who shall read a converted checkpoint."""
+
+    pytorch = "pytorch"
+    tf = "tf"
+    mindspore = "mindspore"
+    oneflow = "oneflow"
+
+
+LAYOUT_NAMES = "; ".join(f"{framework}: {', '.join(layouts)}" for framework, layouts in LAYOUTS.items())
 
 BackendOption = Annotated[str | None, typer.Option("--backend", help=f"{', '.join(BACKENDS)}; default: the first here.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, npu, ascend; default: the backend's best.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import sys
 import time
@@ -25,6 +26,7 @@ from ..stages import Stage
 from ..task_data import logits_function
 from ..training import Outcome, Plan, Trainer
 from .announce import announce, metrics_text
+from .models import with_model_folders
 from .probe import write_probe
 from .progress import TrainingProgress
 from .teaching import Teaching
@@ -46,7 +48,8 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
     """Run a recipe and return the content of result.json. Raises CrossdistilError before anything is written if the
     recipe, the data, a model, the backend or the folder is not in order."""
     engine = load_engine(options.backend, options.engine)
-    job = prepare(recipe, source, engine.static_shapes)
+    # The run folder and its resumption know the recipe as it was given.
+    job = dataclasses.replace(prepare(with_model_folders(recipe), source, engine.static_shapes), recipe=recipe)
     announce(job, engine, console)
     identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}
     run = RunFolder(options.out, recipe, identity, options.resume)

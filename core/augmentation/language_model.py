@@ -38,6 +38,8 @@ def load_language_model(folder: Path) -> LanguageModel:
     """The masked language model in a Hugging Face folder; raises CheckpointError where it has no such head."""
     encoder = load_model(folder)
     path = folder / WEIGHTS
+    if not isinstance(encoder.config, BertConfig):
+        raise CheckpointError(f"{folder}: the model is of another kind than bert; expected a BertForMaskedLM folder")
     shapes = head_shapes(encoder.config) | {DECODER: (encoder.config.vocab_size, encoder.config.hidden_size)}
     try:
         with safe_open(path, framework="numpy") as file:

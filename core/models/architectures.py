@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from . import bert, bilstm, spec
+from . import bert, bilstm, pretraining, spec
 from .bert import Forward
 from .bilstm import BiLstmConfig
+from .families import AlbertConfig, DistilBertConfig, ElectraConfig, sinusoids
 from .outputs import LOGITS
-from .spec import BertConfig
+from .spec import BertConfig, EncoderConfig
 
-Config = BertConfig | BiLstmConfig
+Config = EncoderConfig | BiLstmConfig
 
-CONFIGURATIONS: dict[str, type[BertConfig] | type[BiLstmConfig]] = {"bert": BertConfig, "bilstm": BiLstmConfig}
+CONFIGURATIONS: dict[str, type[EncoderConfig] | type[BiLstmConfig]] = {
+    "bert": BertConfig,
+    "distilbert": DistilBertConfig,
+    "albert": AlbertConfig,
+    "electra": ElectraConfig,
+    "bilstm": BiLstmConfig,
+}
 """`model_type` of a config.json -> its configuration."""
 
 
 def model_type(config: Config) -> str:
-    """`bert` or `bilstm`."""
-    return "bilstm" if isinstance(config, BiLstmConfig) else "bert"
+    """The key of `CONFIGURATIONS`."""
+    return config.model_type if isinstance(config, BiLstmConfig) else config.names.model_type
+
+
+def is_encoder(config: Config) -> bool:
+    """Whether it is a Transformer, with layers and hidden states that can be matched."""
+    return isinstance(config, EncoderConfig)
 
 
 def config_from(raw: Mapping[str, Any]) -> Config:
     """The configuration in a `config.json`, BERT's where no `model_type` is given. KeyError with an unknown one, pydantic's
     ValidationError with a wrong entry."""
-    return CONFIGURATIONS[raw.get("model_type", "bert")](**spec.config_keys(dict(raw)))
+    chosen = CONFIGURATIONS[raw.get("model_type", "bert")]
+    ignored = chosen.ignored_keys if issubclass(chosen, EncoderConfig) else frozenset()
+    return chosen(**{key: value for key, value in spec.config_keys(dict(raw)).items() if key not in ignored})
 
 
 def tensor_shapes(config: Config, outputs: int | None) -> dict[str, tuple[int, ...]]:
@@ -37,10 +51,82 @@ def tensor_shapes(config: Config, outputs: int | None) -> dict[str, tuple[int, .
     return spec.tensor_shapes(config, outputs)
 
 
+def like_config(chosen: type[EncoderConfig] | type[BiLstmConfig], other: Config) -> dict[str, Any]:
+    """The keys of a model of the `chosen` kind that is like another, as far as the two have the same things."""
+    if issubclass(chosen, EncoderConfig) and isinstance(other, EncoderConfig) and not isinstance(other, chosen):
+        return chosen.keys_like(other)
+    return other.model_dump() if isinstance(other, chosen) else {}
+
+
+def own_key(chosen: type[EncoderConfig] | type[BiLstmConfig], key: str) -> str:
+    """The key of a kind of model for what BERT calls `key`."""
+    return chosen.own_key(key) if issubclass(chosen, EncoderConfig) else key
+
+
+def shares_layers(config: Config) -> bool:
+    """Whether several layers are the same tensors."""
+    return isinstance(config, AlbertConfig)
+
+
+def layer_sources(config: Config, source: Config, layers: tuple[int, ...]) -> dict[str, str]:
+    """Prefix of each layer of `config` -> that of the layer of `source`, of the same kind, that is layer `layers[i]` there."""
+    pairs = [(config.layer_prefixes(own), source.layer_prefixes(taken)) for own, taken in enumerate(layers)]
+    return {own: taken for owns, takens in pairs for own, taken in zip(owns, takens, strict=True)}
+
+
+def head_names(config: Config) -> tuple[str, str]:
+    """Names of the classifier's last weight and bias: what another task has other sizes of."""
+    names = bilstm.HEAD if isinstance(config, BiLstmConfig) else config.names.classifier
+    return names + ".weight", names + ".bias"
+
+
+def pooler_names(config: Config) -> tuple[str, ...]:
+    """Names of the tensors before those, which a pretrained checkpoint may lack too."""
+    return () if isinstance(config, BiLstmConfig) else (config.names.pooler + ".weight", config.names.pooler + ".bias")
+
+
+def part_of(config: Config, name: str) -> str:
+    """The part of the model that a tensor belongs to: embeddings, encoder, pooler or classifier."""
+    if isinstance(config, BiLstmConfig):
+        return bilstm.PARTS[name.split(".")[0]]
+    names = config.names
+    # The most special first: ELECTRA's pooler and classifier share a prefix, ALBERT's projection is in its encoder.
+    places = {names.pooler: "pooler", names.classifier: "classifier", names.projection: "embeddings"}
+    found = next((part for place, part in places.items() if place is not None and name.startswith(place + ".")), None)
+    return found or ("embeddings" if name.startswith(names.embeddings) else "encoder")
+
+
+def canonical_names(config: Config, names: Iterable[str]) -> dict[str, str]:
+    """Name in a file -> our name, for those of `names` that may belong to a classifier. Encoders are written without their
+    first part in their own classes' files; position numbers and the heads of pre-training are left out."""
+    if isinstance(config, BiLstmConfig):
+        return {name: name for name in names}
+    root, heads = config.names.root, pretraining.head_shapes(config)
+    parts = {own.removeprefix(root).split(".")[0] for own in spec.tensor_shapes(config, None) if own.startswith(root)}
+    foreign = {own.split(".")[0] + "." for shapes in heads.values() for own in shapes}
+    not_ours = (config.names.embeddings + "position_ids", *foreign)
+    canonical = {name: root + name if name.split(".")[0] in parts else name for name in names}
+    return {name: own for name, own in canonical.items() if not own.startswith(not_ours)}
+
+
+def first_keys(config: Config, outputs: int | None) -> dict[str, Any]:
+    """What config.json says of an architecture beside its configuration."""
+    if isinstance(config, BiLstmConfig):
+        return {"architectures": ["BiLstmForSequenceClassification"]}
+    names = config.names
+    keys: dict[str, Any] = {
+        "architectures": [names.title + ("Model" if outputs is None else "ForSequenceClassification")],
+        "model_type": names.model_type,
+    }
+    return keys | ({"position_embedding_type": "absolute"} if isinstance(config, BertConfig) else {})
+
+
 def new_tensor(config: Config, name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """A tensor of a new model."""
     if isinstance(config, BiLstmConfig):
         return bilstm.new_tensor(config, name, shape, seed)
+    if getattr(config, "sinusoidal_pos_embds", False) and name.endswith(".position_embeddings.weight"):
+        return sinusoids(*shape)
     return spec.initial_tensor(name, shape, config.initializer_range, seed)
 
 

@@ -1,4 +1,5 @@
-"""BERT (Devlin et al. 2018) written once over `Ops`: the encoder, the pooler and a classification or regression head.
+"""BERT (Devlin et al. 2018) and the families of its kind written once over `Ops`: the encoder, the pooler and a
+classification or regression head. In what they differ and what their parts are called is in `core.models.names`.
 
 The forward pass takes parameters as a dict of canonical names, so that the same function serves teacher and student,
 training and inference, and every backend. What it returns is asked for by name (`core.models.outputs`), and nothing that
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from ..ops import Ops, Tensor
 from .outputs import ATTENTION_KINDS, LOGITS, POOLED, attention_kinds, depth, output_name
-from .spec import ACTIVATIONS, BertConfig, layer_prefix, tensor_shapes
+from .spec import ACTIVATIONS, EncoderConfig, has_projection, tensor_shapes
 
 # Added to the scores of padding. exp() of it is exactly 0 in float32 and float16; -inf would give NaN on rows without
 # any real token.
@@ -20,22 +21,36 @@ MASKED_SCORE = -10000.0
 Forward = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor]], dict]
 
 
-def make_forward(config: BertConfig, wanted: frozenset[str] = frozenset({LOGITS}), root: str = "") -> Forward:
+def make_forward(config: EncoderConfig, wanted: frozenset[str] = frozenset({LOGITS}), root: str = "") -> Forward:
     """The forward pass of a model: `forward(ops, params, batch) -> {name: float32 tensor}` for the `wanted` names.
 
     The names and shapes are those of `core.models.outputs`. Parameters are read as `params[root + name]`. Dropout is
     applied at the configuration's rates: give `config.without_dropout()` to evaluate.
     """
     last = depth(wanted, config.num_hidden_layers)
-    layers = [
-        make_layer(config, root + layer_prefix(number - 1), number, wanted, partial=number > last)
-        for number in range(1, config.num_hidden_layers + 1)
-        if number <= last or attention_kinds(wanted, number)
-    ]
+    layers = []
+    for number in range(1, config.num_hidden_layers + 1):
+        if number <= last or attention_kinds(wanted, number):
+            prefixes = [root + prefix for prefix in config.layer_prefixes(number - 1)]
+            layers.append(make_layer(config, prefixes[0], number, wanted, partial=number > last))
+            if number <= last and len(prefixes) > 1:
+                layers[-1] = _chain(layers[-1], [make_layer(config, prefix, number) for prefix in prefixes[1:]])
     return assemble(config, wanted, root, layers)
 
 
-def assemble(config: BertConfig, wanted: frozenset[str], root: str, layers: list) -> Forward:
+def _chain(first, others: list):
+    """Layers that count as one, whose attention is that of the first."""
+
+    def layer(ops, params, x, bias, batch):
+        x, taken = first(ops, params, x, bias, batch)
+        for index in range(len(others)):
+            x = others[index](ops, params, x, bias, batch)[0]
+        return x, taken
+
+    return layer
+
+
+def assemble(config: EncoderConfig, wanted: frozenset[str], root: str, layers: list) -> Forward:
     """Embeddings, `layers` and head as one forward pass. A layer is `layer(ops, params, x, bias, batch) -> (x, taken)`, with
     `taken` what is wanted of its attention by name."""
     embed, head = make_embed(config, root), make_head(config, wanted, root)
@@ -61,22 +76,28 @@ def assemble(config: BertConfig, wanted: frozenset[str], root: str, layers: list
     return forward
 
 
-def used_tensors(config: BertConfig, wanted: frozenset[str]) -> frozenset[str]:
+def used_tensors(config: EncoderConfig, wanted: frozenset[str]) -> frozenset[str]:
     """Names of the tensors that the `wanted` outputs depend on; the others get no gradient and are not trained."""
-    last, used = depth(wanted, config.num_hidden_layers), set()
-    for name in tensor_shapes(config, 1):
-        if name.startswith("bert.encoder."):
-            number = int(name.split(".")[3]) + 1
-            kinds = attention_kinds(wanted, number)
-            projections = {f"attention.self.{part}." for kind in kinds for part in ATTENTION_KINDS[kind]}
-            needed = number <= last or any(part in name for part in projections)
-        elif name.startswith("bert.pooler."):
-            needed = bool({LOGITS, POOLED} & wanted)
-        else:
-            needed = LOGITS in wanted if name.startswith("classifier.") else True
-        if needed:
-            used.add(name)
-    return frozenset(used)
+    names, last = config.names, depth(wanted, config.num_hidden_layers)
+    maps = {"query": names.query, "key": names.key, "value": names.value}
+    # What the names of tensors start with that only some outputs need; what no such name starts with all of them need.
+    optional = {names.pooler + ".": bool({LOGITS, POOLED} & wanted), names.classifier + ".": LOGITS in wanted}
+    layers, needed = set(), set()
+    for number in range(1, config.num_hidden_layers + 1):
+        prefixes = config.layer_prefixes(number - 1)
+        layers.update(prefixes)
+        if number <= last:
+            needed.update(prefixes)
+        for kind in attention_kinds(wanted, number):
+            needed.update(f"{prefixes[0]}{maps[part]}." for part in ATTENTION_KINDS[kind])
+    optional |= {prefix: False for prefix in layers} | {prefix: True for prefix in needed}
+
+    def is_used(name: str) -> bool:
+        # An attention map of a layer that is not run in full has the longer prefix.
+        longest = max((prefix for prefix in optional if name.startswith(prefix)), key=len, default=None)
+        return longest is None or optional[longest]
+
+    return frozenset(name for name in tensor_shapes(config, 1) if is_used(name))
 
 
 def attention_bias(ops: Ops, mask: Tensor) -> Tensor:
@@ -85,33 +106,51 @@ def attention_bias(ops: Ops, mask: Tensor) -> Tensor:
     return ops.reshape((1.0 - mask) * MASKED_SCORE, (batch_size, 1, 1, length))
 
 
-def _dense(ops, params, name, x):
+def dense(ops, params, name, x):
+    """The linear map `name`."""
     return ops.linear(x, params[name + ".weight"], params[name + ".bias"])
 
 
-def make_embed(config: BertConfig, root: str):
-    """`embed(ops, params, batch) -> (batch, length, hidden)`: the embedding output, layer 0 of the hidden states."""
-    prefix, epsilon, dropout = root + "bert.embeddings.", config.layer_norm_eps, config.hidden_dropout_prob
+def normalise(ops, params, name, x, epsilon):
+    """The layer normalisation `name`."""
+    return ops.layer_norm(x, params[name + ".weight"], params[name + ".bias"], epsilon)
+
+
+def activate(ops, x, activation):
+    """One of the `ACTIVATIONS`."""
+    return ops.relu(x) if activation == "relu" else ops.gelu(x, activation == "tanh")
+
+
+def make_embed(config: EncoderConfig, root: str):
+    """`embed(ops, params, batch) -> (batch, length, hidden)`: what the first layer sees, layer 0 of the hidden states."""
+    prefix, epsilon, dropout = root + config.names.embeddings, config.layer_norm_eps, config.hidden_dropout_prob
+    has_types, projects = config.type_vocab_size > 0, has_projection(config)
+    projection = f"{root}{config.names.projection}"
 
     def embed(ops, params, batch):
         length = ops.shape(batch["input_ids"])[1]
-        x = ops.embedding(params[prefix + "word_embeddings.weight"], batch["input_ids"])  # (B, L, H)
-        x = x + ops.embedding(params[prefix + "token_type_embeddings.weight"], batch["token_type_ids"])
-        x = x + params[prefix + "position_embeddings.weight"][:length]  # (L, H) over (B, L, H)
-        x = ops.layer_norm(x, params[prefix + "LayerNorm.weight"], params[prefix + "LayerNorm.bias"], epsilon)
-        return ops.dropout(x, dropout)
+        x = ops.embedding(params[prefix + "word_embeddings.weight"], batch["input_ids"])  # (B, L, E)
+        if has_types:
+            x = x + ops.embedding(params[prefix + "token_type_embeddings.weight"], batch["token_type_ids"])
+        x = x + params[prefix + "position_embeddings.weight"][:length]  # (L, E) over (B, L, E)
+        x = ops.dropout(normalise(ops, params, prefix + "LayerNorm", x, epsilon), dropout)
+        return dense(ops, params, projection, x) if projects else x  # (B, L, H)
 
     return embed
 
 
 def make_layer(
-    config: BertConfig, prefix: str, number: int, wanted: frozenset[str] = frozenset(), partial: bool = False
+    config: EncoderConfig, prefix: str, number: int, wanted: frozenset[str] = frozenset(), partial: bool = False
 ):
     """`layer(ops, params, x, bias, batch) -> (x, taken)`: encoder layer `number` (from 1), whose tensors' names start with
     `prefix`, and what is wanted of its attention by name. A `partial` layer ends there and returns its input."""
     heads, head_size, epsilon = config.num_attention_heads, config.head_size, config.layer_norm_eps
     hidden_dropout, attention_dropout = config.hidden_dropout_prob, config.attention_probs_dropout_prob
-    activation = ACTIVATIONS[config.hidden_act]
+    activation, names = ACTIVATIONS[config.hidden_act], config.names
+    output_dropout = hidden_dropout if names.output_dropout else 0.0
+    query_map, key_map, value_map = prefix + names.query, prefix + names.key, prefix + names.value
+    attention_output, attention_norm = prefix + names.attention_output, prefix + names.attention_norm
+    intermediate, output, output_norm = prefix + names.intermediate, prefix + names.output, prefix + names.output_norm
     kinds = attention_kinds(wanted, number)
     scores_name, wants_scores = output_name("scores", number), "scores" in kinds
     parts = [kind for kind in ("queries", "keys", "values") if kind in kinds]
@@ -121,28 +160,23 @@ def make_layer(
         batch_size, length, _ = ops.shape(x)
         return ops.transpose(ops.reshape(x, (batch_size, length, heads, head_size)), (0, 2, 1, 3))  # (B, A, L, D)
 
-    def project(ops, params, part, x):
-        return split_heads(ops, _dense(ops, params, prefix + "attention.self." + part, x))
+    def project(ops, params, name, x):
+        return split_heads(ops, dense(ops, params, name, x))
 
     def scaled_scores(ops, query, key):
         return ops.matmul_transposed(query * (head_size**-0.5), key)  # (B, A, L, L)
 
     def finish(ops, params, x, context):
         merged = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), ops.shape(x))  # (B, L, H)
-        x = _add_and_norm(ops, params, prefix + "attention.output.", x, merged)
-        inner = _dense(ops, params, prefix + "intermediate.dense", x)  # (B, L, I)
-        inner = ops.relu(inner) if activation == "relu" else ops.gelu(inner, activation == "tanh")
-        return _add_and_norm(ops, params, prefix + "output.", x, inner)
-
-    def _add_and_norm(ops, params, name, x, inner):
-        output = ops.dropout(_dense(ops, params, name + "dense", inner), hidden_dropout)
-        return ops.layer_norm(
-            x + output, params[name + "LayerNorm.weight"], params[name + "LayerNorm.bias"], epsilon
-        )
+        attended = ops.dropout(dense(ops, params, attention_output, merged), hidden_dropout)
+        x = normalise(ops, params, attention_norm, x + attended, epsilon)
+        inner = activate(ops, dense(ops, params, intermediate, x), activation)  # (B, L, I)
+        outer = ops.dropout(dense(ops, params, output, inner), output_dropout)
+        return normalise(ops, params, output_norm, x + outer, epsilon)
 
     def whole(ops, params, x, bias, batch):
-        query, key = project(ops, params, "query", x), project(ops, params, "key", x)
-        value = project(ops, params, "value", x)
+        query, key = project(ops, params, query_map, x), project(ops, params, key_map, x)
+        value = project(ops, params, value_map, x)
         taken = {}
         if wants_scores:
             scores = scaled_scores(ops, query, key)
@@ -158,11 +192,11 @@ def make_layer(
     def only_attention(ops, params, x, bias, batch):
         taken, tensors = {}, {}
         if wants_scores or "queries" in parts:
-            tensors["queries"] = project(ops, params, "query", x)
+            tensors["queries"] = project(ops, params, query_map, x)
         if wants_scores or "keys" in parts:
-            tensors["keys"] = project(ops, params, "key", x)
+            tensors["keys"] = project(ops, params, key_map, x)
         if "values" in parts:
-            tensors["values"] = project(ops, params, "value", x)
+            tensors["values"] = project(ops, params, value_map, x)
         if wants_scores:
             taken[scores_name] = ops.float32(scaled_scores(ops, tensors["queries"], tensors["keys"]))
         for index in range(len(parts)):
@@ -172,20 +206,27 @@ def make_layer(
     return only_attention if partial else whole
 
 
-def make_head(config: BertConfig, wanted: frozenset[str], root: str):
+def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
     """`head(ops, params, x) -> {name: tensor}`: `pooled` and `logits` where they are wanted."""
-    pooler, classifier, dropout = root + "bert.pooler.dense", root + "classifier", config.head_dropout
-    wants_pooled, wants_logits, relu = POOLED in wanted, LOGITS in wanted, config.classifier_relu
+    names, dropout = config.names, config.head_dropout
+    pooler, classifier = root + names.pooler, root + names.classifier
+    activation, pooler_dropout = names.pooler_activation, names.pooler_dropout
+    wants_pooled, wants_logits, relu = POOLED in wanted, LOGITS in wanted, config.relu_before_classifier
 
     def head(ops, params, x):
         ends = {}
         if wants_pooled or wants_logits:
-            pooled = ops.tanh(_dense(ops, params, pooler, x[:, 0]))  # (B, H)
+            first = ops.dropout(x[:, 0], dropout) if pooler_dropout else x[:, 0]
+            pooled = dense(ops, params, pooler, first)  # (B, H)
+            if activation == "tanh":
+                pooled = ops.tanh(pooled)
+            else:
+                pooled = ops.relu(pooled) if activation == "relu" else ops.gelu(pooled, False)
             if wants_pooled:
                 ends[POOLED] = ops.float32(pooled)
             if wants_logits:
                 inner = ops.relu(pooled) if relu else pooled
-                ends[LOGITS] = ops.float32(_dense(ops, params, classifier, ops.dropout(inner, dropout)))
+                ends[LOGITS] = ops.float32(dense(ops, params, classifier, ops.dropout(inner, dropout)))
         return ends
 
     return head

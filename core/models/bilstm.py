@@ -14,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from .outputs import LOGITS
 from .spec import initial_tensor
 
+HEAD = "classifier"
+PARTS = {"embeddings": "embeddings", "lstm": "encoder", "fully_connected": "pooler", HEAD: "classifier"}
+"""What its tensors' names start with -> the part of a BERT that stands at the same place."""
+
 
 class BiLstmConfig(BaseModel):
     """A BiLSTM classifier or regression over words."""

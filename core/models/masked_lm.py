@@ -6,7 +6,8 @@ projection to the vocabulary is as expensive as several encoder layers.
 
 from __future__ import annotations
 
-from .bert import make_forward
+from . import pretraining
+from .bert import activate, dense, make_forward, normalise
 from .outputs import output_name
 from .spec import ACTIVATIONS, BertConfig
 
@@ -23,14 +24,7 @@ MASKED = "masked"
 
 def head_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor of the head but the decoder's weight."""
-    size = config.hidden_size
-    return {
-        _TRANSFORM + "dense.weight": (size, size),
-        _TRANSFORM + "dense.bias": (size,),
-        _TRANSFORM + "LayerNorm.weight": (size,),
-        _TRANSFORM + "LayerNorm.bias": (size,),
-        BIAS: (config.vocab_size,),
-    }
+    return pretraining.head_shapes(config)["mlm"]
 
 
 def make_masked_lm(config: BertConfig, tied: bool = True):
@@ -43,9 +37,8 @@ def make_masked_lm(config: BertConfig, tied: bool = True):
     def forward(ops, params, batch):
         states = ops.reshape(encode(ops, params, batch)[last], (-1, size))  # (B * L, H)
         x = ops.embedding(states, batch[MASKED])  # (B, H)
-        x = ops.linear(x, params[_TRANSFORM + "dense.weight"], params[_TRANSFORM + "dense.bias"])
-        x = ops.relu(x) if activation == "relu" else ops.gelu(x, activation == "tanh")
-        x = ops.layer_norm(x, params[_TRANSFORM + "LayerNorm.weight"], params[_TRANSFORM + "LayerNorm.bias"], epsilon)
+        x = activate(ops, dense(ops, params, _TRANSFORM + "dense", x), activation)
+        x = normalise(ops, params, _TRANSFORM + "LayerNorm", x, epsilon)
         return [ops.float32(ops.linear(x, params[decoder], params[BIAS]))]
 
     return forward

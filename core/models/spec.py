@@ -1,4 +1,5 @@
-"""What a BERT-family model is: its configuration, the name and shape of each tensor, and how a new one is drawn.
+"""What a model of BERT's family is: its configuration, the name and shape of each tensor, and how a new one is drawn.
+The configurations of DistilBERT, ALBERT and ELECTRA are in `families`.
 
 The canonical form is Hugging Face's: its configuration keys, tensor names and layouts (`Linear.weight` is (out, in)).
 """
@@ -6,26 +7,87 @@ The canonical form is Hugging Face's: its configuration keys, tensor names and l
 from __future__ import annotations
 
 import zlib
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .names import BERT, Names
 
 # `gelu_new` and `gelu_pytorch_tanh` are Hugging Face's two names of the tanh approximation that Google's TF code uses.
 ACTIVATIONS = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "relu": "relu"}
 
 
-class BertConfig(BaseModel):
-    """A BERT encoder with a classification or regression head; the keys are those of a Hugging Face `config.json`."""
+Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
+
+
+class EncoderConfig(BaseModel):
+    """What the configurations of all families have in common. The fields of each are the keys of its `config.json`; whoever
+    works with any family uses BERT's names for them, which each has, as field or as property, and the properties here."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    names: ClassVar[Names]
+    common: ClassVar[dict[str, str]] = {}
+    """Own key -> BERT's name of the same, where they differ."""
+    ignored_keys: ClassVar[frozenset[str]] = frozenset()
+    """Keys of this family's config.json that do not change what our model computes, beside those of all families."""
+
+    @model_validator(mode="after")
+    def _heads_divide_hidden(self) -> EncoderConfig:
+        if self.hidden_size % self.num_attention_heads:
+            hidden, heads = self.own_key("hidden_size"), self.own_key("num_attention_heads")
+            raise ValueError(f"{hidden} {self.hidden_size} is not a multiple of {heads} {self.num_attention_heads}")
+        return self
+
+    @classmethod
+    def own_key(cls, name: str) -> str:
+        """This family's key for what BERT calls `name`."""
+        return next((own for own, common in cls.common.items() if common == name), name)
+
+    @classmethod
+    def keys_like(cls, other: EncoderConfig) -> dict[str, Any]:
+        """The keys of a model of this family that is like one of another, as far as the two have the same things."""
+        pairs = {own: cls.common.get(own, own) for own in cls.model_fields}
+        keys = {own: getattr(other, name) for own, name in pairs.items() if hasattr(other, name)}
+        return {key: value for key, value in keys.items() if key != "type_vocab_size" or value}
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def relu_before_classifier(self) -> bool:
+        """Whether there is a ReLU between pooler and classifier."""
+        return False
+
+    def without_dropout(self) -> EncoderConfig:
+        """The same model with every dropout rate 0."""
+        return self.with_dropout(0.0)
+
+    def with_dropout(self, rate: float) -> EncoderConfig:
+        """The same model with every dropout rate set to `rate`."""
+        return self.model_copy(
+            update={"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate, "classifier_dropout": None}
+        )
+
+    def layer_prefixes(self, layer: int) -> tuple[str, ...]:
+        """Where the tensors of encoder layer `layer` (from 0) live: one place, or several that follow one another."""
+        return (self.names.layer.format(layer=layer),)
+
+
+class BertConfig(EncoderConfig):
+    """A BERT encoder with a classification or regression head."""
+
+    names = BERT
 
     vocab_size: int = Field(30522, ge=1)
     hidden_size: int = Field(768, ge=1)
     num_hidden_layers: int = Field(12, ge=1)
     num_attention_heads: int = Field(12, ge=1)
     intermediate_size: int = Field(3072, ge=1)
-    hidden_act: Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"] = "gelu"
+    hidden_act: Activation = "gelu"
     hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
     attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
     classifier_dropout: float | None = Field(None, ge=0, lt=1)
@@ -37,33 +99,20 @@ class BertConfig(BaseModel):
     classifier_relu: bool = False
     """TinyBERT's published code puts a ReLU between pooler and classifier. No key of Hugging Face, whose model differs."""
 
-    @model_validator(mode="after")
-    def _heads_divide_hidden(self) -> BertConfig:
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not a multiple of num_attention_heads {self.num_attention_heads}"
-            )
-        return self
-
     @property
-    def head_size(self) -> int:
-        """Width of one attention head."""
-        return self.hidden_size // self.num_attention_heads
+    def embedding_size(self) -> int:
+        """Width of the embeddings."""
+        return self.hidden_size
 
     @property
     def head_dropout(self) -> float:
         """Dropout rate before the classifier (Hugging Face: `classifier_dropout`, else the hidden rate)."""
         return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
 
-    def without_dropout(self) -> BertConfig:
-        """The same model with every dropout rate 0."""
-        return self.with_dropout(0.0)
-
-    def with_dropout(self, rate: float) -> BertConfig:
-        """The same model with every dropout rate set to `rate`."""
-        return self.model_copy(
-            update={"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate, "classifier_dropout": None}
-        )
+    @property
+    def relu_before_classifier(self) -> bool:
+        """Whether there is a ReLU between pooler and classifier."""
+        return self.classifier_relu
 
 
 # Keys of a Hugging Face config.json that do not change what our model computes.
@@ -77,50 +126,57 @@ IGNORED_CONFIG_KEYS = frozenset(
 
 
 def config_keys(raw: dict[str, Any]) -> dict[str, Any]:
-    """The entries of a `config.json` that make a `BertConfig`; what is left over is refused by the model itself."""
+    """The entries of a `config.json` that make a configuration; what is left over is refused by the model itself."""
     return {key: value for key, value in raw.items() if key not in IGNORED_CONFIG_KEYS}
 
 
-_LAYER_TENSORS = {
-    "attention.self.query": ("hidden", "hidden"),
-    "attention.self.key": ("hidden", "hidden"),
-    "attention.self.value": ("hidden", "hidden"),
-    "attention.output.dense": ("hidden", "hidden"),
-    "intermediate.dense": ("intermediate", "hidden"),
-    "output.dense": ("hidden", "intermediate"),
-}
-
-
 def layer_prefix(layer: int) -> str:
-    """Where the tensors of encoder layer `layer` (from 0) live."""
-    return f"bert.encoder.layer.{layer}."
+    """Where the tensors of BERT's encoder layer `layer` (from 0) live."""
+    return BERT.layer.format(layer=layer)
 
 
-def tensor_shapes(config: BertConfig, outputs: int | None) -> dict[str, tuple[int, ...]]:
+def has_projection(config: EncoderConfig) -> bool:
+    """Whether a linear map leads from the embeddings to the hidden states."""
+    names = config.names
+    return names.projection is not None and (names.always_projects or config.embedding_size != config.hidden_size)
+
+
+def tensor_shapes(config: EncoderConfig, outputs: int | None) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor of a classifier with `outputs` logits (1 for regression), in Hugging Face's order;
     None is an encoder without a classifier."""
-    sizes = {"hidden": config.hidden_size, "intermediate": config.intermediate_size}
-    hidden = config.hidden_size
+    names, hidden, width, inner = config.names, config.hidden_size, config.embedding_size, config.intermediate_size
+    tables = {"word": config.vocab_size, "position": config.max_position_embeddings, "token_type": config.type_vocab_size}
     shapes: dict[str, tuple[int, ...]] = {
-        "bert.embeddings.word_embeddings.weight": (config.vocab_size, hidden),
-        "bert.embeddings.position_embeddings.weight": (config.max_position_embeddings, hidden),
-        "bert.embeddings.token_type_embeddings.weight": (config.type_vocab_size, hidden),
+        f"{names.embeddings}{kind}_embeddings.weight": (rows, width) for kind, rows in tables.items() if rows
     }
 
-    def norm(name: str) -> None:
-        shapes[name + ".weight"] = shapes[name + ".bias"] = (hidden,)
+    def dense(name: str, rows: int, columns: int) -> None:
+        shapes[name + ".weight"], shapes[name + ".bias"] = (rows, columns), (rows,)
 
-    norm("bert.embeddings.LayerNorm")
+    def norm(name: str, size: int) -> None:
+        shapes[name + ".weight"] = shapes[name + ".bias"] = (size,)
+
+    norm(names.embeddings + "LayerNorm", width)
+    if has_projection(config):
+        dense(names.projection, hidden, width)
     for layer in range(config.num_hidden_layers):
-        for name, (rows, columns) in _LAYER_TENSORS.items():
-            shapes[f"{layer_prefix(layer)}{name}.weight"] = (sizes[rows], sizes[columns])
-            shapes[f"{layer_prefix(layer)}{name}.bias"] = (sizes[rows],)
-            if name in ("attention.output.dense", "output.dense"):
-                norm(f"{layer_prefix(layer)}{name.removesuffix('dense')}LayerNorm")
-    shapes["bert.pooler.dense.weight"], shapes["bert.pooler.dense.bias"] = (hidden, hidden), (hidden,)
+        for prefix in config.layer_prefixes(layer):  # of shared layers the first to come makes the entries
+            for part in (names.query, names.key, names.value, names.attention_output):
+                dense(prefix + part, hidden, hidden)
+            norm(prefix + names.attention_norm, hidden)
+            dense(prefix + names.intermediate, inner, hidden)
+            dense(prefix + names.output, hidden, inner)
+            norm(prefix + names.output_norm, hidden)
+    if outputs is not None or names.pooler_in_encoder:
+        dense(names.pooler, hidden, hidden)
     if outputs is not None:
-        shapes["classifier.weight"], shapes["classifier.bias"] = (outputs, hidden), (outputs,)
+        dense(names.classifier, outputs, hidden)
     return shapes
+
+
+def is_norm(name: str) -> bool:
+    """Whether a tensor is the weight or bias of a layer normalisation."""
+    return "LayerNorm" in name or "layer_norm" in name
 
 
 def initial_tensor(name: str, shape: tuple[int, ...], standard_deviation: float, seed: int) -> np.ndarray:
@@ -129,7 +185,7 @@ def initial_tensor(name: str, shape: tuple[int, ...], standard_deviation: float,
     Each tensor has its own random stream, made from `seed` and its name: the same name gets the same values on every
     backend, and a layer more or less does not change the others.
     """
-    if "LayerNorm" in name:
+    if is_norm(name):
         return np.full(shape, 1.0 if name.endswith("weight") else 0.0, np.float32)
     if name.endswith("bias"):
         return np.zeros(shape, np.float32)

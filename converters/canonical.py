@@ -1,0 +1,277 @@
+"""A checkpoint of any format in the canonical form: Hugging Face's names and layouts, complete, and checked against its
+configuration. Tensors stay where they are until they are asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.checkpoint import model_config
+from ..core.errors import CheckpointError, did_you_mean
+from ..core.models.architectures import Config, tensor_shapes
+from ..core.models.pretraining import head_shapes
+from .configuration import activation_note, check_sizes, find_config, find_tokenizer, without_config
+from .formats import open_checkpoint
+from .recognise import Match, Recognised, recognise
+from .repair import flipped_word_embeddings, repair_message
+from .tensors import Checkpoint, Tensor, TensorInfo
+
+PROJECTION = "fit_dense."
+"""TinyBERT's map from the student's to the teacher's width, kept beside the model."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user decided about a checkpoint that does not quite fit."""
+
+    config: Path | None = None
+    """The configuration, where none lies beside the checkpoint."""
+    allow_missing: tuple[str, ...] = ()
+    """Patterns of canonical names that may be missing, as in a shell: `cls.*`."""
+    allow_extra: tuple[str, ...] = ()
+    """Patterns of the checkpoint's own names that are left out."""
+    fix_config: bool = False
+    """Take the tensors' sizes where the configuration has others."""
+
+
+@dataclass
+class CanonicalCheckpoint:
+    """A checkpoint in the canonical form, with what was found, dropped, repaired and left out on the way."""
+
+    source: Checkpoint
+    dialect: str
+    family: str
+    config: Config
+    raw: dict[str, Any]
+    """As a `config.json` has it."""
+    tensors: dict[str, Tensor]
+    """By canonical name, in the order of the architecture."""
+    outputs: int | None
+    """Number of logits of its classifier; None without one."""
+    heads: tuple[str, ...]
+    """Pre-training heads: `mlm`, `nsp`, ..."""
+    tokenizer: dict[str, Path]
+    dropped: dict[str, str]
+    """Name in the source -> why it has no place in the result."""
+    missing: tuple[str, ...] = ()
+    """Canonical names that are missing by the user's decision."""
+    notes: list[str] = field(default_factory=list)
+    repairs: list[str] = field(default_factory=list)
+    """What was wrong in the source and is right here."""
+
+    @property
+    def projections(self) -> dict[str, Tensor]:
+        """The tensors that are no part of the model but were trained with it."""
+        return {name: tensor for name, tensor in self.tensors.items() if name.startswith(PROJECTION)}
+
+    @property
+    def dropped_by_reason(self) -> Counter[str]:
+        """How many tensors were dropped for which reason."""
+        return Counter(self.dropped.values())
+
+
+def read_canonical(
+    path: Path, options: ReadOptions = ReadOptions(), checkpoint: Checkpoint | None = None
+) -> CanonicalCheckpoint:
+    """Open a checkpoint of any format, or take `checkpoint`, which was read from there. Raises CheckpointError with all that
+    does not fit."""
+    checkpoint = open_checkpoint(path) if checkpoint is None else checkpoint
+    raw, config_path = find_config(path, options.config)
+    shapes = {name: tensor.info.shape for name, tensor in checkpoint.tensors.items()}
+    with _errors_named(path):
+        found = recognise(shapes, raw)
+    dropped = dict(checkpoint.skipped) | found.dropped
+    dropped |= dict.fromkeys(_allowed(found.unknown, options.allow_extra), "left out by --allow-extra")
+    _refuse_unknown(path, {name: near for name, near in found.unknown.items() if name not in dropped})
+    notes = [*checkpoint.notes, *found.notes]
+    canonical_shapes = {name: _target_shape(shapes[match.source], match) for name, match in found.matches.items()}
+    if raw is None:
+        raise without_config(path, found.family, canonical_shapes)
+    notes += activation_note(raw, config_path)
+    raw, fold_notes = _as_family(raw, found.family)
+    with _errors_named(path):
+        repairs = _flip_word_embeddings(found, canonical_shapes, raw)
+    raw, size_notes = check_sizes(raw, str(config_path), found.family, canonical_shapes, options.fix_config)
+    config = model_config(raw, str(config_path))
+    outputs = _outputs(found.family, canonical_shapes)
+    expected, heads = _expected(config, outputs, canonical_shapes)
+    missing = _check_complete(path, expected, canonical_shapes, found, options.allow_missing)
+    tensors = {
+        name: _mapped(checkpoint.tensors[found.matches[name].source], found.matches[name], name, shape, path)
+        for name, shape in _ordered(expected, canonical_shapes).items()
+    }
+    return CanonicalCheckpoint(
+        source=checkpoint,
+        dialect=found.dialect,
+        family=found.family,
+        config=config,
+        raw=_with_heads(raw, found.family, heads, outputs, str(config_path)),
+        tensors=tensors,
+        outputs=outputs,
+        heads=heads,
+        tokenizer=find_tokenizer(path),
+        dropped=dropped,
+        missing=missing,
+        notes=[*notes, *fold_notes, *size_notes],
+        repairs=repairs,
+    )
+
+
+@contextlib.contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    """Puts the file in front of what the rules of names, which do not know it, complain about."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+
+
+def _allowed(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _refuse_unknown(path: Path, unknown: Mapping[str, str]) -> None:
+    if unknown:
+        lines = [f"{path}: unknown tensor {name}" + (f"; did you mean {near}?" if near else "") for name, near in unknown.items()]
+        more = f"\nand {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        raise CheckpointError("\n".join(lines[:_SHOWN]) + more + "\n(--allow-extra PATTERN leaves them out)")
+
+
+def _as_family(raw: dict[str, Any], family: str) -> tuple[dict[str, Any], list[str]]:
+    """The configuration of the family that the tensors were read as: RoBERTa's is a BERT whose positions start later."""
+    if raw.get("model_type") != "roberta" or family != "bert":
+        return {**raw, "model_type": family}, []
+    offset = raw.get("pad_token_id", 1) + 1
+    positions = raw.get("max_position_embeddings", 514) - offset
+    folded = {**raw, "model_type": "bert", "max_position_embeddings": positions}
+    return folded, [f"RoBERTa's layout as BERT's: its first {offset} position rows, which it never uses, are cut off"]
+
+
+def _target_shape(shape: tuple[int, ...], match: Match) -> tuple[int, ...]:
+    shape = shape if match.shape is None else match.shape
+    if match.first_row:
+        shape = (shape[0] - match.first_row, *shape[1:])
+    return shape[::-1] if match.transpose else shape
+
+
+def _flip_word_embeddings(found: Recognised, shapes: dict[str, tuple[int, ...]], raw: Mapping[str, Any]) -> list[str]:
+    """Turn a word embedding that was written the wrong way round; what was done, for the report."""
+    repairs = []
+    for name in [name for name in shapes if name.endswith("word_embeddings.weight") and len(shapes[name]) == 2]:
+        if flipped_word_embeddings(shapes[name], name, raw, shapes):
+            match = found.matches[name]
+            found.matches[name] = replace(match, transpose=not match.transpose)
+            repairs.append(f"{match.source}: {repair_message(shapes[name])}")
+            shapes[name] = shapes[name][::-1]
+    return repairs
+
+
+def _outputs(family: str, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
+    """Number of logits of the classifier, if there is one."""
+    shape = shapes.get("classifier.out_proj.bias" if family == "electra" else "classifier.bias")
+    return shape[0] if shape else None
+
+
+def _expected(
+    config: Config, outputs: int | None, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    """(name -> shape of all that belongs to the parts which the checkpoint has, names of the heads among them)."""
+    expected = dict(tensor_shapes(config, outputs))
+    pooler = [name for name in expected if ".pooler." in name]
+    if not any(name in shapes for name in pooler):
+        for name in pooler:
+            del expected[name]
+    heads = []
+    for head, tensors in head_shapes(config).items():
+        if any(name in shapes for name in tensors):
+            expected |= tensors
+            heads.append(head)
+    return expected, tuple(heads)
+
+
+def _check_complete(
+    path: Path,
+    expected: Mapping[str, tuple[int, ...]],
+    shapes: dict[str, tuple[int, ...]],
+    found: Recognised,
+    patterns: Sequence[str],
+) -> tuple[str, ...]:
+    """The names that are missing by permission. Tensors without a shape of their own get the expected one."""
+    missing = [name for name in expected if name not in shapes]
+    allowed = _allowed(missing, patterns)
+    problems = [f"missing tensor {name}{did_you_mean(name, found.unknown)}" for name in missing if name not in allowed]
+    for name, shape in expected.items():
+        there = shapes.get(name, shape)
+        if len(there) == 1 != len(shape) and there[0] == np.prod(shape):
+            match = found.matches[name]
+            found.matches[name] = replace(match, shape=shape[::-1] if match.transpose else shape)
+            shapes[name] = shape
+        elif there != shape:
+            source = found.matches[name].source
+            problems.append(f"{source}: as {name} its shape is {there}, the configuration says {shape}")
+    if problems:
+        more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        hint = "\n(--allow-missing PATTERN goes on without them)" if len(allowed) < len(missing) else ""
+        raise CheckpointError("\n".join(f"{path}: {line}" for line in problems[:_SHOWN]) + more + hint)
+    return tuple(allowed)
+
+
+def _ordered(expected: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes of what is there, in the architecture's order, what it does not have (projections) last."""
+    names = [name for name in expected if name in shapes] + [name for name in shapes if name not in expected]
+    return {name: shapes[name] for name in names}
+
+
+def _mapped(tensor: Tensor, match: Match, name: str, shape: tuple[int, ...], path: Path) -> Tensor:
+    """The tensor under its canonical name, in the canonical layout."""
+
+    def load() -> np.ndarray:
+        array = tensor.load()
+        if match.shape is not None:
+            array = array.reshape(match.shape)
+        if match.first_row:
+            array = array[match.first_row :]
+        if match.transpose:
+            array = array.T
+        if array.dtype.kind != "b" and not np.isfinite(array).all():
+            raise CheckpointError(f"{path}: {match.source} holds values that are not finite")
+        return np.ascontiguousarray(array).reshape(shape)
+
+    return Tensor(TensorInfo(name, shape, tensor.info.dtype), load)
+
+
+_MODEL_NAMES = {
+    "bert": ("Bert", {("mlm", "nsp"): "ForPreTraining", ("mlm",): "ForMaskedLM", ("nsp",): "ForNextSentencePrediction"}),
+    "distilbert": ("DistilBert", {("mlm",): "ForMaskedLM"}),
+    "albert": ("Albert", {("mlm", "sop"): "ForPreTraining", ("mlm",): "ForMaskedLM"}),
+    "electra": ("Electra", {("discriminator",): "ForPreTraining", ("generator",): "ForMaskedLM"}),
+}
+
+
+def _with_heads(
+    raw: Mapping[str, Any], family: str, heads: tuple[str, ...], outputs: int | None, where: str
+) -> dict[str, Any]:
+    """The configuration with the class of transformers that has these heads, and with the labels of its classifier."""
+    stem, classes = _MODEL_NAMES[family]
+    kind = "ForSequenceClassification" if outputs is not None else classes.get(heads, "Model")
+    filled = {**raw, "architectures": [stem + kind]}
+    if outputs is None:
+        return filled
+    labels = raw.get("id2label")
+    if labels is None:
+        labels = {str(index): f"LABEL_{index}" for index in range(outputs)}
+    elif not isinstance(labels, dict) or len(labels) != outputs:
+        raise CheckpointError(f"{where}: id2label names {len(labels)} classes, the classifier has {outputs} outputs")
+    filled |= {"id2label": labels, "label2id": {str(label): int(index) for index, label in labels.items()}}
+    if outputs == 1:
+        filled["problem_type"] = "regression"
+    return filled

@@ -1,0 +1,192 @@
+"""The configuration and the tokenizer files that belong to a checkpoint: found beside it, completed, written back.
+
+Names of keys are Hugging Face's, whichever file they come from; Google's `bert_config.json` has the same for BERT. Sizes that
+the tensors prove are compared with what the file says.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.checkpoint import CONFIG
+from ..core.errors import CheckpointError
+from ..core.models.spec import ACTIVATIONS
+
+GOOGLE_CONFIG = "bert_config.json"
+_CONFIG_NAMES = (CONFIG, GOOGLE_CONFIG, "albert_config.json", "electra_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json", "added_tokens.json")
+
+# Key of the configuration, by family -> (canonical tensor, axis of its shape that has this size).
+_SIZES: dict[str, dict[str, tuple[str, int]]] = {
+    "bert": {
+        "vocab_size": ("bert.embeddings.word_embeddings.weight", 0),
+        "hidden_size": ("bert.embeddings.LayerNorm.weight", 0),
+        "max_position_embeddings": ("bert.embeddings.position_embeddings.weight", 0),
+        "type_vocab_size": ("bert.embeddings.token_type_embeddings.weight", 0),
+        "intermediate_size": ("bert.encoder.layer.0.intermediate.dense.bias", 0),
+    },
+    "distilbert": {
+        "vocab_size": ("distilbert.embeddings.word_embeddings.weight", 0),
+        "dim": ("distilbert.embeddings.LayerNorm.weight", 0),
+        "max_position_embeddings": ("distilbert.embeddings.position_embeddings.weight", 0),
+        "hidden_dim": ("distilbert.transformer.layer.0.ffn.lin1.bias", 0),
+    },
+    "albert": {
+        "vocab_size": ("albert.embeddings.word_embeddings.weight", 0),
+        "embedding_size": ("albert.embeddings.LayerNorm.weight", 0),
+        "hidden_size": ("albert.encoder.embedding_hidden_mapping_in.bias", 0),
+        "max_position_embeddings": ("albert.embeddings.position_embeddings.weight", 0),
+        "type_vocab_size": ("albert.embeddings.token_type_embeddings.weight", 0),
+        "intermediate_size": ("albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.bias", 0),
+    },
+    "electra": {
+        "vocab_size": ("electra.embeddings.word_embeddings.weight", 0),
+        "embedding_size": ("electra.embeddings.LayerNorm.weight", 0),
+        "hidden_size": ("electra.encoder.layer.0.output.LayerNorm.weight", 0),
+        "max_position_embeddings": ("electra.embeddings.position_embeddings.weight", 0),
+        "type_vocab_size": ("electra.embeddings.token_type_embeddings.weight", 0),
+        "intermediate_size": ("electra.encoder.layer.0.intermediate.dense.bias", 0),
+    },
+}
+# Key of the configuration -> what the names of the encoder's layers start with.
+_LAYERS = {
+    "bert": ("num_hidden_layers", "bert.encoder.layer."),
+    "distilbert": ("n_layers", "distilbert.transformer.layer."),
+    "electra": ("num_hidden_layers", "electra.encoder.layer."),
+}
+# What Google's BertConfig has, and which of DistilBERT's keys says the same.
+_GOOGLE_KEYS = {
+    "attention_probs_dropout_prob": "attention_dropout",
+    "hidden_act": "activation",
+    "hidden_dropout_prob": "dropout",
+    "hidden_size": "dim",
+    "initializer_range": "initializer_range",
+    "intermediate_size": "hidden_dim",
+    "max_position_embeddings": "max_position_embeddings",
+    "num_attention_heads": "n_heads",
+    "num_hidden_layers": "n_layers",
+    "type_vocab_size": "type_vocab_size",
+    "vocab_size": "vocab_size",
+}
+
+
+def find_config(path: Path, given: Path | None) -> tuple[dict[str, Any] | None, Path | None]:
+    """(configuration, its file): `given`, or the one beside the checkpoint; (None, None) where there is none."""
+    if given is not None:
+        return _read(given), given
+    for folder in _nearby(path):
+        for name in _CONFIG_NAMES:
+            if (folder / name).is_file():
+                return _read(folder / name), folder / name
+    return None, None
+
+
+def find_tokenizer(path: Path) -> dict[str, Path]:
+    """Name -> file of what belongs to the tokenizer, beside the checkpoint."""
+    for folder in _nearby(path):
+        files = {name: folder / name for name in TOKENIZER_FILES if (folder / name).is_file()}
+        if files:
+            return files
+    return {}
+
+
+def _nearby(path: Path) -> list[Path]:
+    """Where the files of a checkpoint are: in its folder, or in the one above a folder of weights alone."""
+    return [path, path.parent] if path.is_dir() else [path.parent]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file; expected a config.json or bert_config.json") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(raw).__name__}")
+    return raw
+
+
+def sizes(family: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """What the tensors say of the configuration. Flat tensors, whose shape is not in their file, say nothing."""
+    found = {}
+    for key, (name, axis) in _SIZES[family].items():
+        shape = shapes.get(name, ())
+        flat = name.endswith("embeddings.weight") and len(shape) != 2
+        if len(shape) > axis and not flat:
+            found[key] = shape[axis]
+    if family in _LAYERS:
+        key, prefix = _LAYERS[family]
+        numbers = {int(name[len(prefix) :].split(".")[0]) for name in shapes if name.startswith(prefix)}
+        if numbers:
+            found[key] = max(numbers) + 1
+    return found
+
+
+def without_config(path: Path, family: str, shapes: Mapping[str, tuple[int, ...]]) -> CheckpointError:
+    """What to say where no configuration was found: all that could be read off the tensors, and what could not."""
+    heads = "n_heads" if family == "distilbert" else "num_attention_heads"
+    known = json.dumps({"model_type": family, **sizes(family, shapes), heads: None})
+    return CheckpointError(
+        f"{path}: no {CONFIG} or {GOOGLE_CONFIG} beside it, and the number of attention heads is in no tensor; "
+        f"give --config FILE, for example with {known.replace('null', '<number>')}"
+    )
+
+
+def check_sizes(
+    raw: dict[str, Any], where: str, family: str, shapes: Mapping[str, tuple[int, ...]], trust_tensors: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """(configuration, notes) with the tensors' sizes. Where the two differ, an error with all differences, or, where
+    `trust_tensors`, a note."""
+    found = sizes(family, shapes)
+    wrong = {key: (raw[key], size) for key, size in found.items() if raw.get(key, size) != size}
+    if wrong and not trust_tensors:
+        lines = [f"{where}: {key} is {told!r}, the tensors say {size}" for key, (told, size) in wrong.items()]
+        raise CheckpointError("\n".join(lines) + "\n(--fix-config takes the tensors' sizes)")
+    notes = [f"{key} is {size}; the configuration said {told!r}" for key, (told, size) in wrong.items()]
+    return {**raw, **found}, notes
+
+
+def activation_note(raw: Mapping[str, Any], path: Path) -> list[str]:
+    """What to know where the configuration is Google's: whose `gelu` is not the one of Hugging Face."""
+    if path.name == CONFIG or raw.get("hidden_act") != "gelu":
+        return []
+    return [
+        f"{path.name}: Google's code computes gelu by the tanh approximation, Hugging Face's gelu (kept here, as is usual) "
+        "by erf; up to 5e-4 apart in an activation. hidden_act gelu_new is Google's"
+    ]
+
+
+def google_config(raw: Mapping[str, Any], type_vocabulary: int | None) -> dict[str, Any]:
+    """The `bert_config.json` of a configuration, as Google's code reads it."""
+    known = {}
+    for key, distilbert_key in _GOOGLE_KEYS.items():
+        value = raw.get(distilbert_key) if raw.get("model_type") == "distilbert" else raw.get(key)
+        if value is not None:
+            known[key] = value
+    # Google's code has one GELU, the tanh approximation, and calls it gelu.
+    if known.get("hidden_act") in ("gelu_new", "gelu_pytorch_tanh"):
+        known["hidden_act"] = "gelu"
+    for key in ("embedding_size", "num_hidden_groups", "inner_group_num"):
+        if key in raw:
+            known[key] = raw[key]
+    if type_vocabulary is not None:
+        known["type_vocab_size"] = type_vocabulary
+    if ACTIVATIONS.get(known.get("hidden_act")) == "tanh":
+        known["hidden_act"] = "gelu"  # is the tanh approximation there, which has no other name
+    return dict(sorted(known.items()))
+
+
+def write_files(
+    folder: Path, raw: Mapping[str, Any], tokenizer: Mapping[str, Path], google: Mapping[str, Any] | None
+) -> None:
+    """Write the configuration and copy the tokenizer's files into the folder of a result."""
+    (folder / CONFIG).write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if google is not None:
+        (folder / GOOGLE_CONFIG).write_text(json.dumps(google, indent=2) + "\n", encoding="utf-8")
+    for name, path in tokenizer.items():
+        shutil.copyfile(path, folder / name)

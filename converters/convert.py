@@ -1,0 +1,191 @@
+"""From a checkpoint of any format to one of any other, through the canonical form, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.checkpoint import PROJECTIONS
+from ..core.errors import CheckpointError, RunFolderError
+from ..core.files import replace_folder
+from . import safetensors_files
+from .canonical import CanonicalCheckpoint, ReadOptions, read_canonical
+from .configuration import google_config, write_files
+from .formats import LAYOUTS, WEIGHTS_FOLDER, Layout
+from .recognise import foreign_names
+from .resize import resize_vocabulary
+from .tensors import DTYPES, Tensor, TensorInfo
+
+_FLOATS = {"F64", "F32", "F16", "BF16"}
+TYPES = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
+"""What the command line calls a type -> its name."""
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What is made of a checkpoint."""
+
+    to: str
+    """A key of `LAYOUTS`."""
+    layout: str | None = None
+    """A key of `LAYOUTS[to]`; None is the first."""
+    dtype: str | None = None
+    """A key of `TYPES`; None keeps each tensor's."""
+    vocabulary: int | None = None
+    """Rows of the result's vocabulary; None keeps them."""
+    type_vocabulary: int = 2
+    """Rows of the token types that a DistilBERT gets for Google's graph."""
+    overwrite: bool = False
+    """Replace a destination that exists."""
+    read: ReadOptions = field(default_factory=ReadOptions)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was done."""
+
+    source: CanonicalCheckpoint
+    layout: Layout
+    written: int
+    """Number of tensors."""
+    size: int
+    """Their bytes."""
+    added: tuple[str, ...]
+    """Names of tensors that the target needs and the source does not have."""
+
+
+def convert(
+    source: Path,
+    destination: Path,
+    options: ConvertOptions,
+    check: Callable[[CanonicalCheckpoint, Path], None] | None = None,
+) -> Conversion:
+    """Convert; `check(source, folder)` is called before the result takes its place, and prevents that by raising.
+
+    The destination is a folder. Raises CheckpointError or RunFolderError, and then it is as it was before.
+    """
+    layout = _layout(options)
+    _check_destination(source, destination, options.overwrite)
+    checkpoint = read_canonical(source, options.read)
+    if options.vocabulary is not None:
+        checkpoint = resize_vocabulary(checkpoint, options.vocabulary)
+    tensors, added = _planned(checkpoint, layout, options)
+    with replace_folder(destination) as temporary:
+        write_checkpoint(temporary, checkpoint, layout, tensors, options)
+        if check is not None:
+            try:
+                check(checkpoint, temporary)
+            except CheckpointError as error:
+                raise CheckpointError(str(error).replace(str(temporary), str(destination))) from error
+    size = sum(tensor.info.size for tensor in tensors)
+    return Conversion(checkpoint, layout, len(tensors), size, added)
+
+
+def write_checkpoint(
+    folder: Path, checkpoint: CanonicalCheckpoint, layout: Layout, tensors: list[Tensor], options: ConvertOptions
+) -> None:
+    """Write tensors, configuration and tokenizer into a folder that exists."""
+    if layout.dialect == "canonical":
+        # transformers and our own reader take a model's tensors and nothing else from the file of its weights.
+        projections = [tensor for tensor in tensors if tensor.info.name in checkpoint.projections]
+        tensors = [tensor for tensor in tensors if tensor.info.name not in checkpoint.projections]
+        if projections:
+            safetensors_files.write(folder, projections, file_name=PROJECTIONS)
+    inner = folder
+    if options.to == "oneflow":
+        inner = folder / WEIGHTS_FOLDER
+        inner.mkdir()
+    layout.write(inner, tensors)
+    google = None
+    if options.to == "tf":
+        types = options.type_vocabulary if checkpoint.family == "distilbert" else None
+        google = google_config(checkpoint.raw, types)
+    write_files(folder, checkpoint.raw, checkpoint.tokenizer, google)
+
+
+def _layout(options: ConvertOptions) -> Layout:
+    if options.to not in LAYOUTS:
+        raise CheckpointError(f"to {options.to}: unknown framework; there are {', '.join(LAYOUTS)}")
+    if options.dtype is not None and options.dtype not in TYPES:
+        raise CheckpointError(f"dtype {options.dtype}: unknown; there are {', '.join(TYPES)}")
+    layouts = LAYOUTS[options.to]
+    name = options.layout or next(iter(layouts))
+    if name not in layouts:
+        raise CheckpointError(f"--layout {name}: unknown for {options.to}; there are {', '.join(layouts)}")
+    return layouts[name]
+
+
+def _check_destination(source: Path, destination: Path, overwrite: bool) -> None:
+    if destination.is_file():
+        raise RunFolderError(f"{destination}: is a file; the result is a folder")
+    if destination.is_dir() and any(destination.iterdir()) and not overwrite:
+        raise RunFolderError(f"{destination}: exists and is not empty; --overwrite replaces it")
+    inside = os.path.commonpath([source.resolve(), destination.resolve()]) == str(destination.resolve())
+    if source.exists() and inside:
+        raise RunFolderError(f"{destination}: holds the source {source}; choose another destination")
+
+
+def _planned(
+    checkpoint: CanonicalCheckpoint, layout: Layout, options: ConvertOptions
+) -> tuple[list[Tensor], tuple[str, ...]]:
+    """(tensors by their names in the target, names of those that the source does not have)."""
+    names = foreign_names(checkpoint.tensors, checkpoint.family, layout.dialect)
+    dtype = None if options.dtype is None else TYPES[options.dtype]
+    stored = {tensor.info.dtype for tensor in checkpoint.tensors.values()}
+    if options.to == "oneflow" and "BF16" in (stored if dtype is None else {dtype}):
+        raise CheckpointError("--to oneflow: OneFlow 0.9 does not read bfloat16; give --dtype fp32 or fp16")
+    planned = [_target(tensor, *names[name], dtype) for name, tensor in checkpoint.tensors.items()]
+    if layout.dialect == "oneflow-legacy":
+        planned = [_as_declared(tensor) for tensor in planned]
+    extra = []
+    if options.to == "tf" and checkpoint.family == "distilbert":
+        extra = _for_googles_graph(checkpoint, options.type_vocabulary, dtype or "F32")
+    return planned + extra, tuple(tensor.info.name for tensor in extra)
+
+
+def _target(tensor: Tensor, name: str, transpose: bool, dtype: str | None) -> Tensor:
+    info = tensor.info
+    kind = dtype if dtype is not None and info.dtype in _FLOATS else info.dtype
+    shape = info.shape[::-1] if transpose else info.shape
+
+    def load() -> np.ndarray:
+        array = tensor.load()
+        if transpose:
+            array = np.ascontiguousarray(array.T)
+        if kind == info.dtype:
+            return array
+        with np.errstate(over="ignore"):
+            changed = array.astype(DTYPES[kind])
+        if not np.isfinite(changed).all():
+            raise CheckpointError(f"{info.name}: holds values that {kind} cannot hold")
+        return changed
+
+    return Tensor(replace(info, name=name, shape=shape, dtype=kind), load)
+
+
+def _as_declared(tensor: Tensor) -> Tensor:
+    """Programs of OneFlow up to 0.4 declare the positions as (1, positions, width), and refuse a file of another shape."""
+    if not tensor.info.name.endswith("position_embeddings"):
+        return tensor
+    shape = (1, *tensor.info.shape)
+    return Tensor(replace(tensor.info, shape=shape), lambda: tensor.load().reshape(shape))
+
+
+def _for_googles_graph(checkpoint: CanonicalCheckpoint, types: int, dtype: str) -> list[Tensor]:
+    """What Google's BERT has and a DistilBERT does not: token types, all zero, and a pooler that lets the first token's
+    state pass (before its tanh). Without them that graph would start with random ones, and say nothing."""
+    size = checkpoint.config.hidden_size
+    arrays: dict[str, tuple[tuple[int, ...], Callable[..., Any]]] = {
+        "bert/embeddings/token_type_embeddings": ((types, size), np.zeros),
+        "bert/pooler/dense/bias": ((size,), np.zeros),
+        "bert/pooler/dense/kernel": ((size, size), lambda shape, kind: np.eye(shape[0], dtype=kind)),
+    }
+    return [
+        Tensor(TensorInfo(name, shape, dtype), lambda shape=shape, make=make: make(shape, DTYPES[dtype]))
+        for name, (shape, make) in arrays.items()
+    ]

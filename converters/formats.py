@@ -1,0 +1,105 @@
+"""Which format a checkpoint has, decided from its content, and the ways in which each framework's is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..core.errors import CheckpointError
+from . import mindspore_checkpoint, oneflow_folder, oneflow_legacy, safetensors_files, tensorflow_checkpoint, torch_pickle
+from .tensors import Checkpoint, Tensor
+
+WEIGHTS_FOLDER = "weights"
+"""Where a OneFlow checkpoint, itself a folder of folders, lies in a folder that also has a configuration."""
+
+# In the order in which they are looked for: a folder may hold the same weights in several formats.
+_READERS = {
+    safetensors_files: "pytorch",
+    torch_pickle: "pytorch",
+    tensorflow_checkpoint: "tf",
+    mindspore_checkpoint: "mindspore",
+    oneflow_folder: "oneflow",
+}
+_SIGNATURES = {
+    b"\x89HDF": "a Keras HDF5 file, which is not supported; save a TensorFlow checkpoint with tf.train.Checkpoint",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to write a checkpoint: names of a dialect in files of a format."""
+
+    description: str
+    dialect: str
+    write: Callable[[Path, Sequence[Tensor]], None]
+
+
+LAYOUTS: dict[str, dict[str, Layout]] = {
+    "pytorch": {
+        "safetensors": Layout("model.safetensors", "canonical", safetensors_files.write),
+        "bin": Layout("pytorch_model.bin", "canonical", torch_pickle.write),
+    },
+    "tf": {"google": Layout("bert_model.ckpt of Google's code", "tensorflow", tensorflow_checkpoint.write)},
+    "mindspore": {
+        "ckpt": Layout("model.ckpt of the model zoo", "mindspore", mindspore_checkpoint.write),
+        # MindSpore of that time does not know the checksum at the end of the file.
+        "ckpt-old": Layout(
+            "model.ckpt of the model zoo before r1.2", "mindspore-old", partial(mindspore_checkpoint.write, crc=False)
+        ),
+        "safetensors": Layout(
+            "MindSpore's safetensors", "mindspore", partial(safetensors_files.write, metadata={"format": "ms"})
+        ),
+    },
+    "oneflow": {
+        "state-dict": Layout("folder of OneFlow 0.9's flow.save", "oneflow", oneflow_folder.write),
+        "legacy": Layout("folder of variables with their shapes (0.2 to 0.4)", "oneflow-legacy", oneflow_legacy.write),
+        "legacy-raw": Layout(
+            "folder of variables without shapes (0.1)", "oneflow-legacy", partial(oneflow_legacy.write, meta=False)
+        ),
+    },
+}
+"""Framework -> name of a layout -> the layout; the first is the default."""
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether there is a checkpoint of a known format in a file, in a folder, or under a TensorFlow prefix."""
+    nested = path / WEIGHTS_FOLDER
+    return any(reader.is_checkpoint(path) for reader in _READERS) or (
+        nested.is_dir() and oneflow_folder.is_checkpoint(nested)
+    )
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in a file, in a folder, or under a TensorFlow prefix. Raises CheckpointError."""
+    nested = path / WEIGHTS_FOLDER
+    found = [reader for reader in _READERS if reader.is_checkpoint(path)]
+    if not found and nested.is_dir() and oneflow_folder.is_checkpoint(nested):
+        path, found = nested, [oneflow_folder]
+    if not found:
+        raise CheckpointError(f"{path}: {_what_is_there(path)}")
+    checkpoint = found[0].open_checkpoint(path)
+    checkpoint.framework = "mindspore" if "MindSpore" in checkpoint.format else _READERS[found[0]]
+    if len(found) > 1:
+        others = ", ".join(reader.__name__.rsplit(".", 1)[1].replace("_", " ") for reader in found[1:])
+        checkpoint.notes.append(f"the folder holds other formats as well, which were not read: {others}")
+    return checkpoint
+
+
+def _what_is_there(path: Path) -> str:
+    expected = "expected a checkpoint of PyTorch, safetensors, TensorFlow, MindSpore or OneFlow"
+    if path.is_dir():
+        names = sorted(entry.name for entry in path.iterdir())
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        return f"no checkpoint in this folder ({shown or 'it is empty'}); {expected}"
+    if not path.exists():
+        beside = sorted(path.parent.glob(f"{path.name}*")) if path.parent.is_dir() else []
+        return f"no such file; {expected}" if not beside else f"incomplete: there is only {beside[0].name}; {expected}"
+    with path.open("rb") as file:
+        start = file.read(8)
+    for signature, what in _SIGNATURES.items():
+        if start.startswith(signature):
+            return f"is {what}"
+    return f"not recognised (it starts with {start!r}, {path.stat().st_size:,} bytes); {expected}"

@@ -1,0 +1,183 @@
+"""The canonical names: those of Hugging Face transformers 5, for each family, and how PyTorch files deviate from them.
+
+Templates with `{}` for the number of a layer (ALBERT: of a group and of a layer in it). `Linear` weights are (out, in).
+Older PyTorch files call the parts of a LayerNorm gamma and beta, encoders are saved without their root, and RoBERTa is a
+BERT under other names whose first positions, up to that of the padding token, are never used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from ..core.errors import CheckpointError
+from .rules import Rule, Spelling, Table, without_wrappers
+
+
+def _pairs(prefix: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}{name}.{part}" for name in names for part in ("weight", "bias"))
+
+
+def _embeddings(root: str, *tables: str) -> tuple[str, ...]:
+    prefix = f"{root}.embeddings."
+    return (*(f"{prefix}{table}_embeddings.weight" for table in tables), *_pairs(prefix, "LayerNorm"))
+
+
+_TABLES = ("word", "position", "token_type")
+_BERT_LAYER = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "attention.output.LayerNorm",
+    "intermediate.dense",
+    "output.dense",
+    "output.LayerNorm",
+)
+_DISTILBERT_LAYER = (
+    "attention.q_lin",
+    "attention.k_lin",
+    "attention.v_lin",
+    "attention.out_lin",
+    "sa_layer_norm",
+    "ffn.lin1",
+    "ffn.lin2",
+    "output_layer_norm",
+)
+_ALBERT_LAYER = (
+    "full_layer_layer_norm",
+    "attention.query",
+    "attention.key",
+    "attention.value",
+    "attention.dense",
+    "attention.LayerNorm",
+    "ffn",
+    "ffn_output",
+)
+_PROJECTION = _pairs("", "fit_dense")
+
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "bert": (
+        *_embeddings("bert", *_TABLES),
+        *_pairs("bert.encoder.layer.{}.", *_BERT_LAYER),
+        *_pairs("bert.pooler.", "dense"),
+        "cls.predictions.bias",
+        *_pairs("cls.", "predictions.transform.dense", "predictions.transform.LayerNorm", "seq_relationship"),
+        *_pairs("", "classifier"),
+        *_PROJECTION,
+    ),
+    "distilbert": (
+        *_embeddings("distilbert", "word", "position"),
+        *_pairs("distilbert.transformer.layer.{}.", *_DISTILBERT_LAYER),
+        *_pairs("", "vocab_transform", "vocab_layer_norm"),
+        "vocab_projector.bias",
+        *_pairs("", "pre_classifier", "classifier"),
+        *_PROJECTION,
+    ),
+    "albert": (
+        *_embeddings("albert", *_TABLES),
+        *_pairs("albert.encoder.", "embedding_hidden_mapping_in"),
+        *_pairs("albert.encoder.albert_layer_groups.{}.albert_layers.{}.", *_ALBERT_LAYER),
+        *_pairs("albert.", "pooler"),
+        "predictions.bias",
+        *_pairs("", "predictions.LayerNorm", "predictions.dense", "sop_classifier.classifier", "classifier"),
+        *_PROJECTION,
+    ),
+    "electra": (
+        *_embeddings("electra", *_TABLES),
+        *_pairs("electra.", "embeddings_project"),
+        *_pairs("electra.encoder.layer.{}.", *_BERT_LAYER),
+        *_pairs("discriminator_predictions.", "dense", "dense_prediction"),
+        *_pairs("generator_predictions.", "LayerNorm", "dense"),
+        "generator_lm_head.bias",
+        *_pairs("classifier.", "dense", "out_proj"),
+        *_PROJECTION,
+    ),
+}
+"""Family -> every kind of tensor that a model of it has of its own."""
+
+FAMILIES = tuple(TEMPLATES)
+
+TIED: dict[str, dict[str, str]] = {
+    "bert": {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
+    "distilbert": {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
+    "albert": {
+        "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+        "predictions.decoder.bias": "predictions.bias",
+    },
+    "electra": {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
+}
+"""Family -> name -> the tensor that it is a copy of, unless the configuration says `tie_word_embeddings: false`."""
+
+ROBERTA = "roberta"
+_ROBERTA_NAMES = (
+    (re.compile(r"^roberta\."), "bert."),
+    (re.compile(r"^lm_head\.dense\."), "cls.predictions.transform.dense."),
+    (re.compile(r"^lm_head\.layer_norm\."), "cls.predictions.transform.LayerNorm."),
+    (re.compile(r"^lm_head\.(bias$|decoder\.)"), r"cls.predictions.\1"),
+    (re.compile(r"^classifier\.dense\."), "bert.pooler.dense."),
+    (re.compile(r"^classifier\.out_proj\."), "classifier."),
+)
+_NORM = re.compile(r"(LayerNorm(_1)?|layer_norm)\.(weight|bias)$")
+_NORM_PARTS = (
+    (re.compile(r"(LayerNorm|layer_norm)\.gamma$"), r"\1.weight"),
+    (re.compile(r"(LayerNorm|layer_norm)\.beta$"), r"\1.bias"),
+)
+_PARTS = re.compile(r"^(embeddings|embeddings_project|encoder|transformer|pooler)\.")
+"""What an encoder without its root starts with."""
+
+
+def is_norm(name: str) -> bool:
+    """Whether a canonical name is a part of a LayerNorm."""
+    return bool(_NORM.search(name))
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a canonical name is a table that rows are looked up in."""
+    return name.endswith("_embeddings.weight")
+
+
+@cache
+def table(family: str) -> Table:
+    """The rules of the canonical form itself: every name stands for itself."""
+    return Table(Rule(name, name) for name in (*TEMPLATES[family], *TIED[family]))
+
+
+def spell(names: Iterable[str], family: str, config: Mapping[str, Any]) -> Spelling:
+    """The names of a PyTorch file as the rules have them."""
+    return respell({name: name for name in names}, family, config)
+
+
+def respell(names: Mapping[str, str], family: str, config: Mapping[str, Any]) -> Spelling:
+    """As `spell`, of names that are not quite those of the file: name in the file -> name."""
+    spelling = without_wrappers(names, ".")
+    for old, new in _NORM_PARTS:
+        spelling.names = {source: old.sub(new, name) for source, name in spelling.names.items()}
+    if family == "bert" and _is_roberta(spelling.names.values(), config):
+        _fold_roberta(spelling, config)
+    spelling.names = {source: _PARTS.sub(rf"{family}.\g<0>", name) for source, name in spelling.names.items()}
+    return spelling
+
+
+def _is_roberta(names: Iterable[str], config: Mapping[str, Any]) -> bool:
+    roots = {name.partition(".")[0] for name in names}
+    return ROBERTA in roots or (config.get("model_type") == ROBERTA and "bert" not in roots)
+
+
+def _fold_roberta(spelling: Spelling, config: Mapping[str, Any]) -> None:
+    padding = config.get("pad_token_id", 1)
+    if not isinstance(padding, int) or padding < 0:
+        raise CheckpointError(f"pad_token_id is {padding!r}, expected a number: RoBERTa's positions start behind it")
+    spelling.first_position = padding + 1
+    if any(name.startswith("classifier.dense.") for name in spelling.names.values()):
+        unused = [source for source, name in spelling.names.items() if re.match(r"(roberta\.)?pooler\.", name)]
+        for source in unused:
+            del spelling.names[source]
+            spelling.dropped[source] = "pooler of RoBERTa that its classifier does not use"
+    for old, new in _ROBERTA_NAMES:
+        spelling.names = {source: old.sub(new, name) for source, name in spelling.names.items()}

@@ -1,0 +1,106 @@
+"""The names of MindSpore checkpoints: BERT as the model zoo has it, other families as Hugging Face has them.
+
+The zoo's `BertPreTraining` holds the encoder as `bert.bert`, the masked language model as `bert.cls1`, next sentence as
+`bert.cls2`; a classifier is `bert.dense_1`, and a pooler `bert.bert.dense`. Until r1.1 of the zoo the token types and the
+positions were bare parameters with other names. TinyBERT's students say `tinybert_` for `bert_`, and saved without their
+head they have one `bert.` less. `nn.Dense` holds (out, in), so nothing is transposed. Networks written after Hugging Face's
+differ only in what MindSpore calls the parts: gamma, beta, embedding_table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from . import names_canonical
+from .names_canonical import TEMPLATES, TIED, is_embedding, is_norm
+from .rules import Rule, Spelling, Table
+
+_ENCODER = (
+    ("bert.embeddings.word_embeddings.weight", "bert.bert.bert_embedding_lookup.embedding_table"),
+    ("bert.embeddings.LayerNorm.", "bert.bert.bert_embedding_postprocessor.layernorm."),
+    ("bert.encoder.layer.", "bert.bert.bert_encoder.layers."),
+    ("attention.self.query.", "attention.attention.query_layer."),
+    ("attention.self.key.", "attention.attention.key_layer."),
+    ("attention.self.value.", "attention.attention.value_layer."),
+    ("intermediate.dense.", "intermediate."),
+    ("bert.pooler.dense.", "bert.bert.dense."),
+    ("cls.predictions.transform.LayerNorm.", "bert.cls1.layernorm."),
+    ("cls.predictions.transform.dense.", "bert.cls1.dense."),
+    ("cls.predictions.bias", "bert.cls1.output_bias"),
+    ("cls.seq_relationship.", "bert.cls2.dense."),
+    ("classifier.", "bert.dense_1."),
+    (".LayerNorm.", ".layernorm."),
+    ("layernorm.weight", "layernorm.gamma"),
+    ("layernorm.bias", "layernorm.beta"),
+)
+_TABLES = {
+    "mindspore": (
+        ("token_type_embeddings.weight", "token_type_embedding.embedding_table"),
+        ("position_embeddings.weight", "full_position_embedding.embedding_table"),
+    ),
+    "mindspore-old": (
+        ("token_type_embeddings.weight", "embedding_table"),
+        ("position_embeddings.weight", "full_position_embeddings"),
+    ),
+}
+"""Dialect -> names of the two tables whose names changed, in the encoder's `bert_embedding_postprocessor`."""
+
+_ENCODER_PREFIX = re.compile(r"^(.*?)(?:tiny)?bert_(?:embedding_lookup|embedding_postprocessor|encoder)\.")
+_IN_ENCODER = re.compile(r"^(?:tiny)?(bert_(?:embedding_lookup|embedding_postprocessor|encoder)\.|dense\.)")
+_HEADS = ("dense_1.", "cls1.", "cls2.")
+
+
+@cache
+def table(family: str, dialect: str) -> Table:
+    """The rules of a family in one of the two dialects; for reading, the canonical names that `spell` makes of others too."""
+    own = [Rule(name, name) for name in (*TEMPLATES[family], *TIED[family])]
+    if family != "bert":
+        return Table([Rule(rule.canonical, _parameter(rule.canonical)) for rule in own], own)
+    return Table([Rule(name, _in_zoo(name, dialect)) for name in TEMPLATES[family]], own)
+
+
+def spell(names: Iterable[str], family: str, config: Mapping[str, Any]) -> Spelling:
+    """The names of a MindSpore file as the rules have them."""
+    names = list(names)
+    prefixes = {found[1] for name in names if (found := _ENCODER_PREFIX.match(name))}
+    if family == "bert" and len(prefixes) == 1:
+        return _spell_zoo(names, prefixes.pop())
+    plain = {name: re.sub(r"\.embedding_table$", ".weight", name) for name in names}
+    return names_canonical.respell(plain, family, config)
+
+
+def _spell_zoo(names: list[str], prefix: str) -> Spelling:
+    """With the prefixes of the whole pre-training network. `prefix` is what the file has before the encoder's parts."""
+    outer = prefix.removesuffix("bert.")
+    spelled = {}
+    for name in names:
+        spelled[name] = name
+        inner = name.removeprefix(prefix)
+        head = inner if inner.startswith(_HEADS) else name.removeprefix(outer)
+        if name.startswith(prefix) and _IN_ENCODER.match(inner):
+            spelled[name] = "bert.bert." + _IN_ENCODER.sub(r"\1", inner)
+        elif head.startswith(_HEADS):
+            spelled[name] = "bert." + head
+        elif head.startswith("fit_dense."):
+            spelled[name] = head
+    return Spelling(spelled)
+
+
+def _in_zoo(canonical: str, dialect: str) -> str:
+    name = canonical
+    for old, new in _TABLES[dialect]:
+        name = name.replace(f"bert.embeddings.{old}", f"bert.bert.bert_embedding_postprocessor.{new}")
+    for old, new in _ENCODER:
+        name = name.replace(old, new)
+    return name
+
+
+def _parameter(canonical: str) -> str:
+    """What MindSpore calls the parts of a layer."""
+    place, _, part = canonical.rpartition(".")
+    if is_norm(canonical):
+        return f"{place}.{'gamma' if part == 'weight' else 'beta'}"
+    return f"{place}.embedding_table" if is_embedding(canonical) else canonical

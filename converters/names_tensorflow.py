@@ -1,0 +1,186 @@
+"""The names of Google's TensorFlow code for BERT, ALBERT and ELECTRA, and of other TensorFlow code when reading.
+
+Google's variables are paths (`bert/encoder/layer_0/attention/self/query/kernel`); a kernel is (in, out) and so transposed,
+embeddings and the `output_weights` of heads are not. DistilBERT gets BERT's names, which Google's graph then finds. Read,
+not written: names of graphs ported to TensorFlow 2 (`layer_normalization_7`), of Hugging Face's TF classes
+(`tf_bert_model/bert/encoder/layer_._0/...:0`) and of Keras BERT in the TensorFlow model garden (`transformer/layer_0/...`).
+Hugging Face's TF classes call a head's weight a kernel too, and transpose it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+from .names_canonical import TEMPLATES, is_embedding, is_norm
+from .rules import Rule, Spelling, Table, without_wrappers
+
+_HEADS = {
+    "cls.predictions.bias": "cls/predictions/output_bias",
+    "cls.seq_relationship.weight": "cls/seq_relationship/output_weights",
+    "cls.seq_relationship.bias": "cls/seq_relationship/output_bias",
+    "classifier.weight": "output_weights",
+    "classifier.bias": "output_bias",
+}
+"""BERT's names that are no plain paths in Google's code, and are not transposed."""
+
+# Canonical name of another family -> what it would be called if it were one of BERT's.
+_LIKE_BERT: dict[str, tuple[tuple[str, str], ...]] = {
+    "bert": (),
+    "distilbert": (
+        ("distilbert.transformer.", "bert.encoder."),
+        ("distilbert.", "bert."),
+        ("attention.q_lin.", "attention.self.query."),
+        ("attention.k_lin.", "attention.self.key."),
+        ("attention.v_lin.", "attention.self.value."),
+        ("attention.out_lin.", "attention.output.dense."),
+        ("sa_layer_norm.", "attention.output.LayerNorm."),
+        ("ffn.lin1.", "intermediate.dense."),
+        ("ffn.lin2.", "output.dense."),
+        ("output_layer_norm.", "output.LayerNorm."),
+        ("vocab_transform.", "cls.predictions.transform.dense."),
+        ("vocab_layer_norm.", "cls.predictions.transform.LayerNorm."),
+        ("vocab_projector.", "cls.predictions."),
+    ),
+    "albert": (
+        ("albert.encoder.albert_layer_groups.{}.albert_layers.", "bert.encoder.transformer.group.{}.inner_group."),
+        (".attention.LayerNorm.", ".LayerNorm."),
+        (".full_layer_layer_norm.", ".LayerNorm_1."),
+        (".attention.dense.", ".attention_1.output.dense."),
+        (".attention.", ".attention_1.self."),
+        (".ffn.", ".ffn_1.intermediate.dense."),
+        (".ffn_output.", ".ffn_1.intermediate.output.dense."),
+        ("albert.pooler.", "bert.pooler.dense."),
+        ("albert.", "bert."),
+        ("predictions.bias", "cls.predictions.bias"),
+        ("predictions.dense.", "cls.predictions.transform.dense."),
+        ("predictions.LayerNorm.", "cls.predictions.transform.LayerNorm."),
+        ("sop_classifier.classifier.", "cls.seq_relationship."),
+    ),
+    "electra": (
+        ("discriminator_predictions.dense_prediction.", "discriminator_predictions.dense_1."),
+        ("generator_lm_head.", "generator_predictions.output_"),
+    ),
+}
+_ROOTS = {"bert": "bert", "distilbert": "bert", "albert": "bert", "electra": "electra"}
+FOR_GOOGLES_GRAPH = "added for Google's graph, no part of a DistilBERT"
+_ADDED = re.compile(r"^bert[/-](embeddings[/-]token_type_embeddings|pooler[/-]dense[/-](kernel|weight|bias))$")
+
+_SUFFIX = re.compile(r":[0-9]+$|/\.ATTRIBUTES/VARIABLE_VALUE$")
+_COMMON = (
+    (re.compile(r"^tf_[a-z0-9_]+/"), ""),
+    (re.compile(r"^[a-z]+___"), ""),
+    (re.compile(r"_\._([0-9]+)/"), r"_\1/"),
+    (re.compile(r"_embeddings/(weight|embeddings)$"), "_embeddings"),
+    (re.compile(r"(^|/)embeddings/weight$"), r"\1embeddings/word_embeddings"),
+)
+# ALBERT's layers have two in one place, whose numbers do not tell which is which.
+_NUMBERED_NORM = re.compile(r"^(?!.*/inner_group_).*\blayer_normalization(_[0-9]+)?/(?=gamma$|beta$)")
+_LAYER = r"^(?:.*/)?(?:transformer|encoder)/layer_([0-9]+)/"
+_MODEL_GARDEN = (
+    (re.compile(_LAYER + r"self_attention/(query|key|value)/"), r"bert/encoder/layer_\1/attention/self/\2/"),
+    (
+        re.compile(_LAYER + r"(?:self_attention/attention_output|self_attention_output)/"),
+        r"bert/encoder/layer_\1/attention/output/dense/",
+    ),
+    (re.compile(_LAYER + r"self_attention_layer_norm/"), r"bert/encoder/layer_\1/attention/output/LayerNorm/"),
+    (re.compile(_LAYER + r"(intermediate|output)/(kernel|bias)$"), r"bert/encoder/layer_\1/\2/dense/\3"),
+    (re.compile(_LAYER + r"output_layer_norm/"), r"bert/encoder/layer_\1/output/LayerNorm/"),
+    (re.compile(r"^(?:(?!bert/).*/)?word_embeddings$"), "bert/embeddings/word_embeddings"),
+    (
+        re.compile(r"^(?:(?!bert/).*/)?position_embedding(?:/embeddings|s)$"),
+        "bert/embeddings/position_embeddings",
+    ),
+    (re.compile(r"^(?:.*/)?type_embeddings$"), "bert/embeddings/token_type_embeddings"),
+    (re.compile(r"^(?:.*/)?embedding(?:s|_postprocessor)/layer_norm/"), "bert/embeddings/LayerNorm/"),
+    (re.compile(r"^(?:.*/)?pooler_transform/"), "bert/pooler/dense/"),
+    (re.compile(r"^cls/predictions/output_bias/bias$"), "cls/predictions/output_bias"),
+)
+_PARTS = re.compile(r"^(embeddings|embeddings_project|encoder|pooler)/")
+
+
+def google_rules(family: str) -> list[Rule]:
+    """The rules of Google's names."""
+    return [_google(name, family) for name in TEMPLATES[family]]
+
+
+@cache
+def table(family: str) -> Table:
+    """Google's names; for reading, plain paths of the canonical names too."""
+    plain = [_plain(name, name) for name in TEMPLATES[family]]
+    return Table(google_rules(family), plain)
+
+
+def spell(names: Iterable[str], family: str, config: Mapping[str, Any]) -> Spelling:
+    """The names of a TensorFlow file as the rules have them."""
+    spelling = without_wrappers({name: name for name in names}, "/")
+    spelling.names = {source: _spelled(name, family) for source, name in spelling.names.items()}
+    if family == "electra":
+        _one_of_two_encoders(spelling, config)
+    if family == "distilbert":
+        drop_added(spelling)
+    return spelling
+
+
+def drop_added(spelling: Spelling) -> None:
+    """Leave out what a DistilBERT was given so that Google's BERT loads it."""
+    for source in [source for source, name in spelling.names.items() if _ADDED.match(name)]:
+        del spelling.names[source]
+        spelling.dropped[source] = FOR_GOOGLES_GRAPH
+
+
+def _google(canonical: str, family: str) -> Rule:
+    name = canonical
+    for old, new in _LIKE_BERT[family]:
+        name = name.replace(old, new)
+    if name in _HEADS:
+        return Rule(canonical, _HEADS[name])
+    return _plain(canonical, name)
+
+
+def _plain(canonical: str, name: str) -> Rule:
+    """The path that TensorFlow code makes of a name."""
+    path = name.replace(".{}", "_{}").replace(".", "/")
+    place, _, part = path.rpartition("/")
+    if is_norm(name):
+        return Rule(canonical, f"{place}/{'gamma' if part == 'weight' else 'beta'}")
+    if is_embedding(name):
+        return Rule(canonical, place)
+    if part == "weight":
+        return Rule(canonical, f"{place}/kernel", transpose=True)
+    return Rule(canonical, path)
+
+
+def _spelled(name: str, family: str) -> str:
+    name = _SUFFIX.sub("", name)
+    for old, new in _COMMON:
+        name = old.sub(new, name)
+    if _NUMBERED_NORM.match(name):
+        name = re.sub(r"layer_normalization(_[0-9]+)?/", "LayerNorm/", name)
+    if family == "bert":
+        for old, new in _MODEL_GARDEN:
+            name = old.sub(new, name)
+    return _PARTS.sub(rf"{_ROOTS[family]}/\g<0>", name)
+
+
+def _one_of_two_encoders(spelling: Spelling, config: Mapping[str, Any]) -> None:
+    """ELECTRA's pre-training saves generator and discriminator in one file, with embeddings in common; the canonical form
+    holds one model, as a rule the discriminator."""
+    if not any(name.startswith("generator/") for name in spelling.names.values()):
+        return
+    architectures = config.get("architectures")
+    wants_generator = isinstance(architectures, list) and "ElectraForMaskedLM" in architectures
+    read, other = ("generator", "discriminator") if wants_generator else ("discriminator", "generator")
+    left = ("electra/",) if wants_generator else ("generator/", "generator_lm_head/")
+    left += (f"{other}_predictions/",)
+    own_embeddings = any(name.startswith("generator/embeddings/") for name in spelling.names.values())
+    for source, name in list(spelling.names.items()):
+        shared = wants_generator and not own_embeddings and name.startswith("electra/embeddings/")
+        if name.startswith(left) and not shared:
+            del spelling.names[source]
+            spelling.dropped[source] = f"of the {other}, which shares the file"
+        elif wants_generator:
+            spelling.names[source] = re.sub("^generator/", "electra/", name)
+    spelling.notes.append(f"generator and discriminator are in one file, and the {read} is read")

@@ -1,0 +1,115 @@
+"""What the name rules of a dialect are, and how they are applied in both directions.
+
+A checkpoint's tensors are known by names, and each framework has its own. A rule says what one kind of tensor is called in
+the canonical form and in a dialect, and whether its two axes change places. The same table is read from left to right for
+writing and from right to left for reading, so that one is the inverse of the other. Whether a tensor is transposed follows
+from its name and never from its shape: a 768 x 768 kernel looks the same both ways.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+_NUMBER = "(0|[1-9][0-9]{0,4})"
+_DIGITS = re.compile(r"[0-9]+|\{\}")
+_LONGEST_NAME = 200
+"""Longer names get no suggestion: the comparison takes time that grows with the square of the length."""
+
+WRAPPERS = frozenset("module model student teacher network net backbone _orig_mod".split())
+"""What data parallelism, compilation and training code put before every name."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The two names of a kind of tensor; `{}` stands for the number of a layer, and there are as many in both."""
+
+    canonical: str
+    foreign: str
+    transpose: bool = False
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where a canonical tensor comes from: the source is reshaped, cut and transposed, in this order."""
+
+    source: str
+    transpose: bool = False
+    shape: tuple[int, ...] | None = None
+    """What the source is reshaped to."""
+    first_row: int = 0
+    """Rows before this one are cut off."""
+
+
+@dataclass
+class Spelling:
+    """How the rules of a dialect spell the names of a file."""
+
+    names: dict[str, str]
+    """Name in the file -> name as the rules have it."""
+    dropped: dict[str, str] = field(default_factory=dict)
+    """Name in the file -> why it is left out."""
+    notes: list[str] = field(default_factory=list)
+    first_position: int = 0
+    """Rows of the position embeddings before this one are never used."""
+
+
+class Table:
+    """The rules of one family in one dialect; those of `also` are for reading only, other names of the same tensors."""
+
+    def __init__(self, rules: Iterable[Rule], also: Iterable[Rule] = ()):
+        self.rules = tuple(rules)
+        self._to_foreign: dict[str, list[tuple[re.Pattern[str], Rule]]] = defaultdict(list)
+        self._to_canonical: dict[str, list[tuple[re.Pattern[str], Rule]]] = defaultdict(list)
+        for rule in self.rules:
+            self._to_foreign[_skeleton(rule.canonical)].append((_pattern(rule.canonical), rule))
+        for rule in (*self.rules, *also):
+            self._to_canonical[_skeleton(rule.foreign)].append((_pattern(rule.foreign), rule))
+
+    def foreign(self, canonical: str) -> tuple[str, bool] | None:
+        """(name in the dialect, whether it is transposed there) of a canonical name."""
+        for pattern, rule in self._to_foreign.get(_skeleton(canonical), ()):
+            if found := pattern.fullmatch(canonical):
+                return rule.foreign.format(*found.groups()), rule.transpose
+        return None
+
+    def canonical(self, foreign: str) -> tuple[str, bool] | None:
+        """(canonical name, whether it is transposed in the dialect) of a name in the dialect."""
+        for pattern, rule in self._to_canonical.get(_skeleton(foreign), ()):
+            if found := pattern.fullmatch(foreign):
+                return rule.canonical.format(*found.groups()), rule.transpose
+        return None
+
+    def nearest(self, name: str) -> str:
+        """The name of the dialect that is most like an unknown one, with the unknown one's numbers; empty if none is."""
+        if len(name) > _LONGEST_NAME:
+            return ""
+        numbers = [*_DIGITS.findall(name), "0", "0"]
+        expected = [rule.foreign.format(*numbers) for rule in self.rules]
+        return next(iter(difflib.get_close_matches(name, expected, n=1, cutoff=0.6)), "")
+
+
+def without_wrappers(names: Mapping[str, str], separator: str) -> Spelling:
+    """Without what every one of the names starts with, as long as that is one of `WRAPPERS`."""
+    short, removed = dict(names), ""
+    while prefix := _wrapper(short.values(), separator):
+        removed += prefix
+        short = {source: name.removeprefix(prefix) for source, name in short.items()}
+    return Spelling(short, notes=[f"every name starts with '{removed}', which is left out"] if removed else [])
+
+
+def _wrapper(names: Collection[str], separator: str) -> str:
+    prefix = next(iter(names), "").partition(separator)[0]
+    starts = prefix in WRAPPERS and all(name.startswith(prefix + separator) for name in names)
+    return prefix + separator if starts else ""
+
+
+def _skeleton(name: str) -> str:
+    return _DIGITS.sub("#", name)
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(_NUMBER.join(map(re.escape, template.split("{}"))))

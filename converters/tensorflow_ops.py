@@ -1,0 +1,74 @@
+"""`Ops` in TensorFlow, forward only and in float32: with it TensorFlow itself computes what it loaded.
+
+Linear maps come as (out, in), as everywhere; a result is only right if what TensorFlow read was turned the right way.
+TensorFlow is no backend: it does not train here.
+"""
+
+from __future__ import annotations
+
+
+def load_ops() -> TensorFlowOps:
+    """The primitives of the TensorFlow that is installed."""
+    import tensorflow
+
+    return TensorFlowOps(tensorflow)
+
+
+class TensorFlowOps:
+    """The primitives that an encoder and its heads need; `tf` is the module."""
+
+    def __init__(self, tf):
+        self._tf = tf
+
+    def constant(self, array):
+        return self._tf.constant(array)
+
+    def shape(self, x):
+        return tuple(x.shape)
+
+    def reshape(self, x, shape):
+        return self._tf.reshape(x, shape)
+
+    def transpose(self, x, axes):
+        return self._tf.transpose(x, axes)
+
+    def concat(self, tensors, axis):
+        return self._tf.concat(tensors, axis)
+
+    def embedding(self, table, ids):
+        return self._tf.gather(table, ids)
+
+    def linear(self, x, weight, bias):
+        return self._tf.matmul(x, weight, transpose_b=True) + bias
+
+    def matmul(self, a, b):
+        return self._tf.matmul(a, b)
+
+    def matmul_transposed(self, a, b):
+        return self._tf.matmul(a, b, transpose_b=True)
+
+    def attention(self, query, key, value, bias, dropout):
+        scores = self.matmul_transposed(query * query.shape[-1] ** -0.5, key) + bias
+        return self._tf.matmul(self._tf.nn.softmax(scores), value)
+
+    def layer_norm(self, x, weight, bias, epsilon):
+        mean, variance = self._tf.nn.moments(x, [-1], keepdims=True)
+        return self._tf.nn.batch_normalization(x, mean, variance, bias, weight, epsilon)
+
+    def dropout(self, x, rate):
+        return x
+
+    def gelu(self, x, approximate):
+        return self._tf.nn.gelu(x, approximate=approximate)
+
+    def relu(self, x):
+        return self._tf.nn.relu(x)
+
+    def tanh(self, x):
+        return self._tf.tanh(x)
+
+    def softmax(self, x):
+        return self._tf.nn.softmax(x)
+
+    def float32(self, x):
+        return self._tf.cast(x, "float32")

@@ -1,0 +1,73 @@
+"""Any checkpoint as a model folder that core can load: what is in another format is converted once, into the cache."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from ...converters.configuration import find_config, find_tokenizer
+from ...converters.convert import ConvertOptions, convert
+from ...converters.formats import is_checkpoint
+from ..checkpoint import WEIGHTS
+from ..data.token_cache import default_cache_folder
+from ..errors import CheckpointError, CrossdistilError
+from ..recipe import Recipe
+
+
+def model_folder(path: Path, where: str = "") -> Path:
+    """The canonical folder of the checkpoint at `path`: the path itself if it is one, or if nothing there is a checkpoint,
+    about which core has its own errors. `where` names the recipe key that asked for it. Raises CheckpointError."""
+    if _is_canonical(path) or not is_checkpoint(path):
+        return path
+    folder = default_cache_folder() / "converted" / _identity(path)
+    if not folder.is_dir():
+        try:
+            convert(path, folder, ConvertOptions("pytorch"))
+        except CrossdistilError as error:
+            prefix = f"{where}: " if where else ""
+            raise CheckpointError("\n".join(prefix + line for line in str(error).splitlines())) from error
+    return folder
+
+
+def with_model_folders(recipe: Recipe) -> Recipe:
+    """The recipe with the canonical folders of its models in place of checkpoints of other formats."""
+    changes = {}
+    if recipe.teacher is not None:
+        folder = model_folder(recipe.teacher.model, "teacher.model")
+        changes["teacher"] = recipe.teacher.model_copy(update={"model": folder})
+    if recipe.teachers:
+        changes["teachers"] = {
+            name: section.model_copy(update={"model": model_folder(section.model, f"teachers.{name}.model")})
+            for name, section in recipe.teachers.items()
+        }
+    init = recipe.student.init
+    if init.source not in ("teacher", "random"):
+        folder = model_folder(Path(init.source), "student.init.from")
+        changes["student"] = recipe.student.model_copy(update={"init": init.model_copy(update={"source": str(folder)})})
+    return recipe.model_copy(update=changes)
+
+
+def _is_canonical(path: Path) -> bool:
+    weights = path / WEIGHTS
+    if not weights.is_file():
+        return False
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            return (file.metadata() or {}).get("format", "pt") == "pt"
+    except (SafetensorError, OSError):
+        return True  # damaged: core says so
+
+
+def _identity(path: Path) -> str:
+    """Changes when the checkpoint, its configuration or its tokenizer does: their names, sizes and times."""
+    folder, stem = (path, "") if path.is_dir() else (path.parent, path.name)
+    files = {file for file in folder.rglob("*") if file.is_file() and file.relative_to(folder).as_posix().startswith(stem)}
+    _, config = find_config(path, None)
+    files |= {*find_tokenizer(path).values(), *([] if config is None else [config])}
+    digest = hashlib.sha256(str(path.resolve()).encode())
+    for file in sorted(files):
+        state = file.stat()
+        digest.update(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:32]

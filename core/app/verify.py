@@ -1,0 +1,111 @@
+"""The proof of a conversion, in numbers: equal weights, and equal outputs of NumPy and of every framework at hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ...backends.registry import python_with
+from ...converters.canonical import CanonicalCheckpoint, ReadOptions, read_canonical
+from ...converters.frameworks import MODULES
+from ...converters.verify import (
+    Difference,
+    compare_tensors,
+    differences,
+    limit,
+    reference_outputs,
+    sample_batch,
+)
+from ..errors import MESSAGE_PREFIX, CheckpointError
+
+
+@dataclass
+class Verification:
+    """What was compared with the source's outputs in NumPy float64."""
+
+    weights: str
+    """How the tensors compare."""
+    limit: float
+    columns: dict[str, list[Difference]] = field(default_factory=dict)
+    """Who computed -> difference of each output."""
+    not_run: list[str] = field(default_factory=list)
+    """Which frameworks are not installed or cannot read the layout, and so said nothing."""
+
+    @property
+    def worst(self) -> float:
+        """The largest relative difference of all."""
+        return max(row.relative for rows in self.columns.values() for row in rows)
+
+
+def verify(
+    source: CanonicalCheckpoint,
+    source_options: ReadOptions,
+    result: Path,
+    framework: str,
+) -> Verification:
+    """Compare the result in folder `result` with its source. Raises CheckpointError where they are not the same model."""
+    converted = read_canonical(result)
+    expected = reference_outputs(source)
+    batch = sample_batch(source)
+    found = Verification(compare_tensors(source, converted), limit(converted))
+    found.columns["NumPy, result"] = differences(expected, reference_outputs(converted), batch)
+    sides = [
+        (framework, result, ReadOptions(), "result", converted),
+        (source.source.framework, source.source.path, source_options, "source", source),
+    ]
+    for name, path, options, side, checkpoint in sides:
+        python = python_with(MODULES[name])
+        if python is None:
+            found.not_run.append(f"{name} is not installed: {side} not run there")
+        elif not _readable(checkpoint):
+            found.not_run.append(f"{name} cannot read this layout itself: {side} not run there")
+        else:
+            outputs = _framework_outputs(python, name, path, options)
+            found.columns[f"{name}, {side}"] = differences(expected, outputs, batch)
+    if not found.worst <= found.limit:
+        column, row = max(
+            ((column, row) for column, rows in found.columns.items() for row in rows), key=lambda pair: pair[1].relative
+        )
+        raise CheckpointError(
+            f"verification failed: {row.output} of {column} differs from the source by {row.relative:.1e} "
+            f"(relative to its largest value), the limit is {found.limit:.0e}"
+        )
+    return found
+
+
+def _readable(checkpoint: CanonicalCheckpoint) -> bool:
+    """Whether the framework of the format has a reader of its own: OneFlow has none for variables without shapes."""
+    flat = [tensor.info for tensor in checkpoint.source.tensors.values() if "embeddings" in tensor.info.name]
+    return checkpoint.dialect != "oneflow-legacy" or any(len(info.shape) > 1 for info in flat)
+
+
+def _framework_outputs(python: Path, framework: str, path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "outputs.npz"
+        request = {
+            "framework": framework,
+            "path": str(path.absolute()),
+            "out": str(out),
+            "options": {
+                "config": None if options.config is None else str(options.config.absolute()),
+                "allow_missing": options.allow_missing,
+                "allow_extra": options.allow_extra,
+                "fix_config": options.fix_config,
+            },
+        }
+        done = subprocess.run(
+            [str(python), "-m", "crossdistil.core.app.framework_forward"],
+            input=json.dumps(request),
+            text=True,
+            capture_output=True,
+        )
+        if done.returncode:
+            lines = [line.removeprefix(MESSAGE_PREFIX) for line in done.stderr.splitlines() if line.startswith(MESSAGE_PREFIX)]
+            raise CheckpointError("\n".join(lines) or f"{framework} failed on {path}:\n{done.stderr[-2000:]}")
+        with np.load(out) as arrays:
+            return {name.replace("|", "/"): arrays[name] for name in arrays.files}

@@ -1,0 +1,401 @@
+"""DistilBERT, ALBERT and ELECTRA: transformers is the referee for their meaning, the float64 reference for each backend, and
+each of them teaches and learns."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+from safetensors.numpy import load_file, save_file
+
+from crossdistil.core.app.run import RunOptions, execute
+from crossdistil.core.checkpoint import Model, load_model
+from crossdistil.core.engine import EngineOptions
+from crossdistil.core.errors import CheckpointError, RecipeError
+from crossdistil.core.models.architectures import part_of
+from crossdistil.core.models.bert import attention_bias, make_forward, used_tensors
+from crossdistil.core.models.families import sinusoids
+from crossdistil.core.models.pretraining import decoders, head_shapes
+from crossdistil.core.models.spec import is_norm, tensor_shapes
+from crossdistil.core.optimizers import is_decayed
+from crossdistil.core.recipe import StudentSection, parse_recipe
+from crossdistil.core.reference import ReferenceOps
+from crossdistil.core.student import build_student
+from crossdistil.tests import tiny
+from crossdistil.tests.tiny_families import (
+    ALBERT,
+    DISTILBERT,
+    ELECTRA,
+    FAMILIES,
+    VARIANTS,
+    assert_close,
+    everything,
+    hugging_face_config,
+    hugging_face_outputs,
+    randomise,
+)
+
+LABELS = ("negative", "neutral", "positive")
+each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
+each_family = pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
+
+
+def reference_outputs(config, parameters, batch):
+    return make_forward(config.without_dropout(), everything(config))(ReferenceOps(), parameters, batch)
+
+
+def random_batch(**options):
+    batch = tiny.random_batch(rows=6, length=14, fill=0, **options)
+    assert batch["token_type_ids"].any() and not batch["attention_mask"].all()
+    return batch
+
+
+def assert_as_hugging_face(model, config, parameters, batch):
+    theirs, ours = hugging_face_outputs(model, config, batch), reference_outputs(config, parameters, batch)
+    assert_close(theirs.logits, ours["logits"], "logits")
+    real, inner = batch["attention_mask"] > 0, len(config.layer_prefixes(0))
+    assert len(theirs.hidden_states) == inner * config.num_hidden_layers + 1
+    for layer, found in enumerate(theirs.hidden_states[::inner]):
+        assert_close(found.numpy()[real], ours[f"hidden/{layer}"][real], f"hidden state {layer}")
+    bias = attention_bias(ReferenceOps(), batch["attention_mask"].astype(np.float64))
+    assert len(theirs.attentions) == inner * config.num_hidden_layers
+    for layer, found in enumerate(theirs.attentions[::inner], 1):
+        probabilities = ReferenceOps().softmax(ours[f"scores/{layer}"] + bias)
+        rows = np.broadcast_to(real[:, None, :], found.shape[:3])
+        assert_close(found.numpy()[rows], probabilities[rows], f"attention {layer}")
+
+
+@pytest.mark.only_backend("torch")
+@pytest.mark.parametrize("outputs", [1, 3])
+@each_variant
+def test_a_folder_of_ours_means_the_same_to_transformers(config, outputs, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    model = tiny.write_model(tmp_path / "model", config, LABELS if outputs == 3 else None, seed=4)
+    theirs, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert type(theirs).__name__ == f"{config.names.title}ForSequenceClassification"
+    shapes = {name: tuple(tensor.shape) for name, tensor in theirs.named_parameters()}
+    assert tensor_shapes(config, outputs) == shapes
+    assert_as_hugging_face(theirs, config, model.parameters, random_batch(seed=6))
+
+
+@pytest.mark.only_backend("torch")
+@each_variant
+def test_a_folder_of_transformers_means_the_same_to_us(config, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    theirs = AutoModelForSequenceClassification.from_config(hugging_face_config(config, num_labels=3))
+    randomise(theirs)
+    theirs.save_pretrained(tmp_path)
+    ours = load_model(tmp_path)
+    assert ours.config == config and ours.outputs == 3 and not ours.new
+    assert_as_hugging_face(theirs, config, ours.parameters, random_batch(seed=7))
+
+
+@pytest.mark.only_backend("torch")
+@each_family
+def test_the_defaults_are_those_of_transformers(config):
+    from transformers import AutoConfig
+
+    theirs = AutoConfig.for_model(config.names.model_type)
+    for key, value in type(config)().model_dump().items():
+        assert value == getattr(theirs, key, None), key
+
+
+@pytest.mark.only_backend("torch")
+@each_variant
+def test_encoders_without_their_prefix_and_with_heads_of_pretraining(config, tmp_path):
+    """As transformers writes AutoModel and AutoModelForPreTraining."""
+    from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining
+
+    pooled = config.names.pooler_in_encoder
+    for number, kind in enumerate((AutoModel, AutoModelForPreTraining, AutoModelForMaskedLM)):
+        theirs = kind.from_config(hugging_face_config(config))
+        randomise(theirs)
+        theirs.save_pretrained(tmp_path / str(number))
+        tensors = load_file(tmp_path / str(number) / "model.safetensors")
+        buffer = ("" if kind is AutoModel else config.names.root) + "embeddings.position_ids"  # of transformers 4
+        tensors[buffer] = np.arange(40)[None]
+        save_file(tensors, tmp_path / str(number) / "model.safetensors")
+        ours = load_model(tmp_path / str(number))
+        expected = set(tensor_shapes(config, None))
+        has_pooler = pooled and any("pooler" in name for name in tensors)
+        if not has_pooler:
+            expected -= {config.names.pooler + ".weight", config.names.pooler + ".bias"}
+        assert set(ours.parameters) == expected and ours.outputs is None
+        assert set(ours.new) == set(tensor_shapes(config, 1)) - expected
+        encoder = getattr(theirs, config.names.model_type, theirs)
+        own = {name.removeprefix(config.names.root): array for name, array in ours.parameters.items()}
+        for name, tensor in encoder.named_parameters():
+            np.testing.assert_array_equal(own[name], tensor.detach().numpy(), err_msg=name)
+
+
+@each_variant
+def test_every_output_is_the_reference_s(engine, config):
+    parameters, batch = tiny.random_parameters(config, 3, seed=1), tiny.random_batch(fill=1, outputs=3, seed=3)
+    names = sorted(everything(config))
+    forward = make_forward(config.without_dropout(), frozenset(names))
+
+    def listed(ops, parameters, batch):
+        made = forward(ops, parameters, batch)
+        return [made[name] for name in names]
+
+    expected = reference_outputs(config, parameters, batch)
+    assert set(expected) == set(names)
+    for name, found in zip(names, engine.infer(listed, parameters)(batch), strict=True):
+        assert found.shape == expected[name].shape
+        assert_close(found, expected[name], name)
+
+
+@pytest.mark.only_backend("torch")
+@each_variant
+def test_half_precision(make_engine, config):
+    engine, batch, parameters = make_engine(precision="bf16"), tiny.random_batch(), tiny.random_parameters(config)
+    names = ["logits", "hidden/0", "scores/1"]
+    forward = make_forward(config.without_dropout(), frozenset(names))
+
+    def outputs(ops, params, batch):
+        made = forward(ops, params, batch)
+        return [made[name] for name in names]
+
+    expected = forward(ReferenceOps(), parameters, batch)
+    frozen = engine.load_frozen(parameters)
+    # Tables and normalisations stay in full precision.
+    full = {name for name, tensor in frozen.items() if str(tensor.dtype) == "torch.float32"}
+    assert full == {name for name in parameters if is_norm(name) or "_embeddings." in name}
+    for name, found in zip(names, engine.infer(outputs, parameters)(batch), strict=True):
+        real = np.asarray(expected[name])
+        assert np.abs(found - real).max() < 0.06 * np.abs(real).max(), name
+
+
+def test_what_decays():
+    for config in VARIANTS.values():
+        kept = {name for name, shape in tensor_shapes(config, 2).items() if not is_decayed(name)}
+        assert kept == {name for name, shape in tensor_shapes(config, 2).items() if len(shape) == 1}
+
+
+class ReadingParameters(dict):
+    """Remembers which parameters are asked for."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.read = set()
+
+    def __getitem__(self, name):
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
+WANTED = [{"hidden/0"}, {"scores/1"}, {"hidden/1"}, {"hidden/1", "keys/2", "values/2"}, {"pooled"}, {"logits", "queries/2"}]
+
+
+@pytest.mark.parametrize("wanted", WANTED, ids=[" ".join(sorted(wanted)) for wanted in WANTED])
+@each_variant
+def test_the_used_tensors_are_those_that_are_read(config, wanted):
+    parameters = ReadingParameters(tiny.random_parameters(config))
+    made = make_forward(config.without_dropout(), frozenset(wanted))(ReferenceOps(), parameters, tiny.random_batch())
+    assert set(made) == wanted
+    assert used_tensors(config, frozenset(wanted)) == parameters.read
+
+
+class RecordingOps(ReferenceOps):
+    """Writes down at which rates dropout is applied, instead of applying it."""
+
+    def __init__(self):
+        self.rates = []
+
+    def dropout(self, x, rate):
+        self.rates.append(rate)
+        return x
+
+    def attention(self, query, key, value, bias, dropout):
+        self.rates.append(dropout)
+        return super().attention(query, key, value, bias, 0.0)
+
+
+def test_dropout_is_where_transformers_has_it():
+    common = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.2}
+    distilbert = {"dropout": 0.1, "attention_dropout": 0.2, "seq_classif_dropout": 0.3}
+    for config, update, layer, head in (
+        (DISTILBERT, distilbert, [0.2, 0.1, 0.1], [0.3]),
+        (ALBERT, {**common, "classifier_dropout_prob": 0.3}, [0.2, 0.1, 0.0], [0.3]),
+        (ELECTRA, {**common, "classifier_dropout": 0.3}, [0.2, 0.1, 0.1], [0.3, 0.3]),
+        (ELECTRA, common, [0.2, 0.1, 0.1], [0.1, 0.1]),
+    ):
+        dropping, parameters = config.model_copy(update=update), tiny.random_parameters(config)
+        for rated, factor in ((dropping, None), (dropping.with_dropout(0.4), 0.4), (dropping.without_dropout(), 0.0)):
+            ops = RecordingOps()
+            make_forward(rated)(ops, parameters, tiny.random_batch())
+            places = [0.1, *layer, *layer, *head]
+            expected = places if factor is None else [factor if rate else 0.0 for rate in places]
+            assert ops.rates == expected, (config.names.model_type, rated)
+
+
+def test_every_tensor_is_in_one_part():
+    for config in VARIANTS.values():
+        found = {name: part_of(config, name) for name in tensor_shapes(config, 2)}
+        assert set(found.values()) == {"embeddings", "encoder", "pooler", "classifier"}
+        names = config.names
+        assert {name for name, part in found.items() if part == "classifier"} == {
+            names.classifier + ".weight", names.classifier + ".bias",
+        }
+        assert {name for name, part in found.items() if part == "pooler"} == {names.pooler + ".weight", names.pooler + ".bias"}
+        layers = tuple(prefix for layer in range(config.num_hidden_layers) for prefix in config.layer_prefixes(layer))
+        assert all((part == "encoder") == name.startswith(layers) for name, part in found.items())
+
+
+@pytest.mark.parametrize(
+    ("config", "keys", "message"),
+    [
+        (DISTILBERT, {"hidden_size": 32}, "hidden_size: unknown key"),
+        (DISTILBERT, {"n_heads": 5}, "dim 32 is not a multiple of n_heads 5"),
+        (ALBERT, {"num_hidden_groups": 3}, "num_hidden_groups 3 is more than num_hidden_layers 2"),
+        (ALBERT, {"embedding_size": 8}, r"has shape \(16,\), config.json says \(8,\)"),
+        (ELECTRA, {"hidden_act": "swish"}, "hidden_act"),
+        (ELECTRA, {"position_embedding_type": "relative_key"}, "position_embedding_type"),
+        (ELECTRA, {"id2label": {"0": "a"}}, "id2label names 1 classes, but classifier.out_proj.weight has 2 rows"),
+    ],
+)
+def test_what_these_models_do_not_compute_is_refused(tmp_path, config, keys, message):
+    tiny.write_model(tmp_path / "model", config)
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+    with pytest.raises(CheckpointError, match=message):
+        load_model(tmp_path / "model")
+
+
+def test_heads_are_told_from_what_does_not_belong(tmp_path):
+    for config in VARIANTS.values():
+        tiny.write_model(tmp_path / "model", config)
+        path = tmp_path / "model" / "model.safetensors"
+        tensors = load_file(path)
+        heads = {name: np.zeros(shape, np.float32) for own in head_shapes(config).values() for name, shape in own.items()}
+        save_file(tensors | heads | {name: np.zeros((2, 2), np.float32) for name in decoders(config).values()}, path)
+        assert load_model(tmp_path / "model").parameters.keys() == tensors.keys()
+        save_file(tensors | {config.names.root + "strange": np.zeros(2, np.float32)}, path)
+        with pytest.raises(CheckpointError, match=f"unexpected tensor {config.names.root}strange"):
+            load_model(tmp_path / "model")
+        removed = next(iter(tensor_shapes(config, 2)))
+        save_file({name: array for name, array in tensors.items() if name != removed}, path)
+        with pytest.raises(CheckpointError, match=f"missing tensor {removed}"):
+            load_model(tmp_path / "model")
+
+
+def build(teacher, init=None, **architecture):
+    section = StudentSection(architecture=architecture, init=init or {"from": "teacher"})
+    return build_student(section, teacher, 2, LABELS[:2], 3)
+
+
+def teacher_of(config):
+    return Model(config, tiny.random_parameters(config), 2, LABELS[:2])
+
+
+@pytest.mark.parametrize("config", [DISTILBERT, ELECTRA], ids=["distilbert", "electra"])
+def test_student_layer_i_is_teacher_layer_layers_i(config):
+    deep = config.model_copy(update={config.own_key("num_hidden_layers"): 4})
+    teacher = teacher_of(deep)
+    # BERT's names of sizes are understood too.
+    for key in {config.own_key("num_hidden_layers"), "num_hidden_layers"}:
+        student, problems = build(teacher, {"from": "teacher", "layers": [3, 1]}, **{key: 2})
+        assert problems == [] and not student.new and student.config == config
+        for name, array in student.parameters.items():
+            source = name
+            for own, taken in enumerate((3, 1)):
+                if f".layer.{own}." in name:
+                    source = name.replace(f".layer.{own}.", f".layer.{taken}.")
+            np.testing.assert_array_equal(array, teacher.parameters[source], err_msg=name)
+    student, problems = build(teacher, **{key: 2})
+    assert student is None and problems[0].startswith("student.init.layers: missing")
+
+
+def test_an_albert_shares_its_layers_whatever_their_number():
+    teacher = teacher_of(ALBERT)
+    student, problems = build(teacher, num_hidden_layers=7)
+    assert problems == [] and not student.new and student.config.num_hidden_layers == 7
+    for name, array in teacher.parameters.items():
+        np.testing.assert_array_equal(student.parameters[name], array)
+    student, problems = build(teacher, {"from": "teacher", "layers": [0]}, num_hidden_layers=1)
+    assert student is None and problems[0].startswith("student.init.layers: the layers of an ALBERT are shared")
+    student, problems = build(teacher, num_hidden_groups=2)
+    assert student is None and problems[0].startswith("student.architecture.num_hidden_groups: 2, but the weights")
+
+
+def test_a_student_of_another_family():
+    for config in VARIANTS.values():
+        for kind, own in FAMILIES.items():
+            teacher = teacher_of(config)
+            if isinstance(config, type(own)):
+                continue
+            student, problems = build(teacher, model_type=kind)
+            assert student is None and "are of another architecture" in problems[0], problems
+            student, problems = build(teacher, {"from": "random"}, model_type=kind, num_hidden_layers=1)
+            assert problems == [] and student.config.names.model_type == kind
+            for name in ("vocab_size", "hidden_size", "embedding_size", "num_attention_heads", "intermediate_size"):
+                assert getattr(student.config, name) == getattr(config, name) or kind == "distilbert", name
+            assert {name: array.shape for name, array in student.parameters.items()} == tensor_shapes(student.config, 2)
+
+
+def test_a_new_model_has_plain_normalisations():
+    for config in VARIANTS.values():
+        student, _ = build(None, {"from": "random"}, model_type=config.names.model_type, **config.model_dump())
+        norms = {name: array for name, array in student.parameters.items() if "norm" in name.lower()}
+        assert all((array == (1 if name.endswith("weight") else 0)).all() for name, array in norms.items())
+        # Embeddings' norm, and two a layer.
+        layers = {prefix for layer in range(config.num_hidden_layers) for prefix in config.layer_prefixes(layer)}
+        assert len(norms) == 2 * (1 + 2 * len(layers))
+
+
+@pytest.mark.only_backend("torch")
+def test_sinusoidal_positions_are_transformers_s():
+    from transformers.models.distilbert.modeling_distilbert import DistilBertModel
+
+    config = DISTILBERT.model_copy(update={"sinusoidal_pos_embds": True})
+    theirs = DistilBertModel(hugging_face_config(config)).embeddings.position_embeddings.weight.detach().numpy()
+    np.testing.assert_allclose(sinusoids(40, 32), theirs, atol=1e-6)
+    student, _ = build(None, {"from": "random"}, model_type="distilbert", **config.model_dump())
+    np.testing.assert_array_equal(
+        student.parameters["distilbert.embeddings.position_embeddings.weight"], sinusoids(40, 32)
+    )
+
+
+@pytest.fixture(scope="module")
+def task_folder(tmp_path_factory):
+    return tiny.write_task(tmp_path_factory.mktemp("families") / "task", train=40, dev=12)
+
+
+def run(tree, backend, out):
+    options = RunOptions(backend, EngineOptions("cpu", "fp32"), out)
+    execute(parse_recipe(tree, "test"), "test", options, Console(file=io.StringIO()))
+
+
+@each_family
+def test_each_teaches_and_learns(backend_name, config, tmp_path, task_folder):
+    key = config.own_key("num_hidden_layers")
+    teacher = tiny.write_model(tmp_path / "teacher", config)
+    tree = tiny.kd_recipe(task_folder, tmp_path / "teacher", steps=4, log_every=1)
+    tree["student"] = {"architecture": {key: 1}, "init": {"from": "teacher", "layers": [1]}}
+    if config is ALBERT:
+        del tree["student"]["init"]["layers"]
+    tree["stages"][0]["freeze"] = ["embeddings"]
+    tree["stages"][0]["objective"].append({"loss": "hidden_mse", "layers": [[2, 1], [0, 0]]})
+    run(tree, backend_name, tmp_path / "run")
+    student = load_model(tmp_path / "run" / "student")
+    assert type(student.config) is type(config) and student.config.num_hidden_layers == 1 and student.outputs == 2
+    changed = {name for name, array in student.parameters.items() if not any_equal(array, teacher.parameters)}
+    assert changed == {name for name in student.parameters if part_of(student.config, name) != "embeddings"}
+
+
+def any_equal(array, tensors):
+    return any(array.shape == other.shape and np.array_equal(array, other) for other in tensors.values())
+
+
+def test_theseus_is_for_bert(backend_name, tmp_path, task_folder):
+    tiny.write_model(tmp_path / "teacher", ELECTRA)
+    tree = tiny.kd_recipe(task_folder, tmp_path / "teacher", steps=4)
+    tree["stages"][0] |= {"objective": [{"loss": "hard_label"}], "replacement": {"rate": 0.5}}
+    with pytest.raises(RecipeError, match="both models must be BERT models"):
+        run(tree, backend_name, tmp_path / "run")

@@ -1,0 +1,76 @@
+"""Tiny models of every family, and transformers' counterpart of one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from crossdistil.core.models.families import AlbertConfig, DistilBertConfig, ElectraConfig
+from crossdistil.core.models.outputs import ATTENTION_KINDS, LOGITS, POOLED, output_name
+from crossdistil.tests import tiny
+
+_SIZES = {
+    "vocab_size": tiny.CONFIG.vocab_size,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 40,
+}
+DISTILBERT = DistilBertConfig(**{DistilBertConfig.own_key(key): value for key, value in _SIZES.items()})
+ALBERT = AlbertConfig(**_SIZES, embedding_size=16)
+ELECTRA = ElectraConfig(**_SIZES, embedding_size=16)
+FAMILIES = {"distilbert": DISTILBERT, "albert": ALBERT, "electra": ELECTRA}
+
+VARIANTS = {
+    "bert": tiny.CONFIG,
+    **FAMILIES,
+    "distilbert with a ReLU": DISTILBERT.model_copy(update={"activation": "relu"}),
+    "albert with groups": ALBERT.model_copy(
+        update={"num_hidden_layers": 5, "num_hidden_groups": 3, "inner_group_num": 2, "hidden_act": "gelu"}
+    ),
+    "albert of one width": ALBERT.model_copy(update={"embedding_size": 32}),
+    "electra of one width": ELECTRA.model_copy(update={"embedding_size": 32, "hidden_act": "gelu_new"}),
+}
+"""Every way in which the families compute differently."""
+
+
+def everything(config) -> frozenset[str]:
+    """Every output that a model of this configuration has."""
+    layers = range(1, config.num_hidden_layers + 1)
+    names = {output_name(kind, layer) for kind in ("hidden", *ATTENTION_KINDS) for layer in layers}
+    return frozenset(names | {LOGITS, POOLED, output_name("hidden", 0)})
+
+
+def hugging_face_config(config, **keys):
+    """transformers' configuration of the same model."""
+    from transformers import AutoConfig
+
+    own = config.model_dump(exclude={"classifier_relu", "classifier_dropout"})
+    return AutoConfig.for_model(config.names.model_type, **own, **keys)
+
+
+def randomise(model) -> None:
+    """Weights of a transformers model far from a fresh model's, those of normalisations too."""
+    import torch
+
+    torch.manual_seed(11)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+
+
+def hugging_face_outputs(model, config, batch):
+    """What transformers computes of a batch, with all states and attention probabilities."""
+    import torch
+
+    names = ("input_ids", "attention_mask", *(("token_type_ids",) if config.type_vocab_size else ()))
+    model.set_attn_implementation("eager")  # the only one that shows its probabilities
+    with torch.no_grad():
+        inputs = {name: torch.from_numpy(batch[name]).long() for name in names}
+        return model.eval()(**inputs, output_hidden_states=True, output_attentions=True)
+
+
+def assert_close(found, expected, what, tolerance=1e-5):
+    """Equal but for rounding: of float32 in `found`, on states of size 1 to 5."""
+    difference = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64)).max()
+    assert difference <= tolerance, f"{what} differs by {difference:.1e}"
