@@ -6,7 +6,8 @@
 
 The students have three layers and start from the teacher's layers 0, 2 and 4 (tinybert_td and minilm: from 1, 3 and 5,
 which they are compared with; Theseus: from the first three), the BiLSTM and the T4-tiny-like student from random weights.
-`tinybert_td+aug` trains on the folder of augmented texts that `--augmented` names, for as many steps as without. Every command is printed before it runs (`--dry-run`: instead).
+`tinybert_td+aug` trains on the folder of augmented texts that `--augmented` names, for as many steps as without.
+Every command is printed before it runs (`--dry-run`: instead).
 Started again, it skips the runs that are complete and resumes the one that was interrupted.
 """
 

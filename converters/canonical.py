@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,15 +19,16 @@ from ..core.checkpoint import model_config
 from ..core.errors import CheckpointError, did_you_mean
 from ..core.models.architectures import Config, tensor_shapes
 from ..core.models.pretraining import head_shapes
-from .configuration import activation_note, check_sizes, find_config, find_tokenizer, without_config
+from .configuration import activation_note, check_sizes, find_config, find_tokenizer, with_heads, without_config
 from .formats import open_checkpoint
+from .names_tensorflow import FOR_GOOGLES_GRAPH
+from .projections import PROJECTION, read_projections
 from .recognise import Match, Recognised, recognise
 from .repair import flipped_word_embeddings, repair_message
 from .tensors import Checkpoint, Tensor, TensorInfo
 
-PROJECTION = "fit_dense."
-"""TinyBERT's map from the student's to the teacher's width, kept beside the model."""
 _SHOWN = 5
+_LEFT_OUT = "left out by --allow-extra"
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,13 @@ class CanonicalCheckpoint:
     notes: list[str] = field(default_factory=list)
     repairs: list[str] = field(default_factory=list)
     """What was wrong in the source and is right here."""
+    resized: bool = False
+    """Whether its vocabulary is no longer that of the source."""
+
+    @property
+    def left_out(self) -> list[str]:
+        """Names in the source that have no place in the result by the user's decision."""
+        return [name for name, reason in self.dropped.items() if reason == _LEFT_OUT]
 
     @property
     def projections(self) -> dict[str, Tensor]:
@@ -90,14 +99,21 @@ def read_canonical(
     with _errors_named(path):
         found = recognise(shapes, raw)
     dropped = dict(checkpoint.skipped) | found.dropped
-    dropped |= dict.fromkeys(_allowed(found.unknown, options.allow_extra), "left out by --allow-extra")
+    dropped |= dict.fromkeys(_allowed([*found.unknown, *found.dropped], options.allow_extra), _LEFT_OUT)
     _refuse_unknown(path, {name: near for name, near in found.unknown.items() if name not in dropped})
+    _refuse_trained(path, [checkpoint.tensors[name] for name, reason in dropped.items() if reason == FOR_GOOGLES_GRAPH])
+    beside, unplaced = read_projections(path)
+    dropped |= unplaced
+    for name, tensor in beside.items():
+        found.matches.setdefault(name, Match(tensor.info.name))
+        shapes[tensor.info.name] = tensor.info.shape
+    sources = checkpoint.tensors | {tensor.info.name: tensor for tensor in beside.values()}
     notes = [*checkpoint.notes, *found.notes]
     canonical_shapes = {name: _target_shape(shapes[match.source], match) for name, match in found.matches.items()}
     if raw is None:
         raise without_config(path, found.family, canonical_shapes)
-    notes += activation_note(raw, config_path)
-    raw, fold_notes = _as_family(raw, found.family)
+    notes += activation_note(raw, config_path, found.family)
+    raw, fold_notes = _as_family(raw, found.family, str(config_path))
     with _errors_named(path):
         repairs = _flip_word_embeddings(found, canonical_shapes, raw)
     raw, size_notes = check_sizes(raw, str(config_path), found.family, canonical_shapes, options.fix_config)
@@ -106,7 +122,7 @@ def read_canonical(
     expected, heads = _expected(config, outputs, canonical_shapes)
     missing = _check_complete(path, expected, canonical_shapes, found, options.allow_missing)
     tensors = {
-        name: _mapped(checkpoint.tensors[found.matches[name].source], found.matches[name], name, shape, path)
+        name: _mapped(sources[found.matches[name].source], found.matches[name], name, shape, path)
         for name, shape in _ordered(expected, canonical_shapes).items()
     }
     return CanonicalCheckpoint(
@@ -114,7 +130,7 @@ def read_canonical(
         dialect=found.dialect,
         family=found.family,
         config=config,
-        raw=_with_heads(raw, found.family, heads, outputs, str(config_path)),
+        raw=with_heads(raw, found.family, heads, outputs, str(config_path)),
         tensors=tensors,
         outputs=outputs,
         heads=heads,
@@ -146,12 +162,37 @@ def _refuse_unknown(path: Path, unknown: Mapping[str, str]) -> None:
         raise CheckpointError("\n".join(lines[:_SHOWN]) + more + "\n(--allow-extra PATTERN leaves them out)")
 
 
-def _as_family(raw: dict[str, Any], family: str) -> tuple[dict[str, Any], list[str]]:
+def _refuse_trained(path: Path, added: Iterable[Tensor]) -> None:
+    """What a DistilBERT gets for Google's graph is left out again only as long as it says nothing: a graph that was trained
+    further has weights there."""
+    problems = []
+    for tensor in added:
+        name, array = tensor.info.name, tensor.load()
+        size = math.isqrt(array.size)
+        is_kernel = name.endswith(("kernel", "weight"))
+        if is_kernel:
+            trained = size * size != array.size or not np.array_equal(array.reshape(size, size), np.eye(size))
+        else:
+            trained = array.any()
+        if trained:
+            what = "an identity matrix" if is_kernel else "zeros"
+            problems.append(
+                f"{path}: {name} holds weights that a DistilBERT has no place for, expected {what}, as a conversion adds for "
+                f"Google's graph; --allow-extra {name} leaves it out"
+            )
+    if problems:
+        raise CheckpointError("\n".join(problems))
+
+
+def _as_family(raw: dict[str, Any], family: str, where: str) -> tuple[dict[str, Any], list[str]]:
     """The configuration of the family that the tensors were read as: RoBERTa's is a BERT whose positions start later."""
     if raw.get("model_type") != "roberta" or family != "bert":
         return {**raw, "model_type": family}, []
     offset = raw.get("pad_token_id", 1) + 1
-    positions = raw.get("max_position_embeddings", 514) - offset
+    positions = raw.get("max_position_embeddings", 514)
+    if not isinstance(positions, int):
+        raise CheckpointError(f"{where}: max_position_embeddings is {positions!r}, expected a number")
+    positions -= offset
     folded = {**raw, "model_type": "bert", "max_position_embeddings": positions}
     return folded, [f"RoBERTa's layout as BERT's: its first {offset} position rows, which it never uses, are cut off"]
 
@@ -247,31 +288,3 @@ def _mapped(tensor: Tensor, match: Match, name: str, shape: tuple[int, ...], pat
         return np.ascontiguousarray(array).reshape(shape)
 
     return Tensor(TensorInfo(name, shape, tensor.info.dtype), load)
-
-
-_MODEL_NAMES = {
-    "bert": ("Bert", {("mlm", "nsp"): "ForPreTraining", ("mlm",): "ForMaskedLM", ("nsp",): "ForNextSentencePrediction"}),
-    "distilbert": ("DistilBert", {("mlm",): "ForMaskedLM"}),
-    "albert": ("Albert", {("mlm", "sop"): "ForPreTraining", ("mlm",): "ForMaskedLM"}),
-    "electra": ("Electra", {("discriminator",): "ForPreTraining", ("generator",): "ForMaskedLM"}),
-}
-
-
-def _with_heads(
-    raw: Mapping[str, Any], family: str, heads: tuple[str, ...], outputs: int | None, where: str
-) -> dict[str, Any]:
-    """The configuration with the class of transformers that has these heads, and with the labels of its classifier."""
-    stem, classes = _MODEL_NAMES[family]
-    kind = "ForSequenceClassification" if outputs is not None else classes.get(heads, "Model")
-    filled = {**raw, "architectures": [stem + kind]}
-    if outputs is None:
-        return filled
-    labels = raw.get("id2label")
-    if labels is None:
-        labels = {str(index): f"LABEL_{index}" for index in range(outputs)}
-    elif not isinstance(labels, dict) or len(labels) != outputs:
-        raise CheckpointError(f"{where}: id2label names {len(labels)} classes, the classifier has {outputs} outputs")
-    filled |= {"id2label": labels, "label2id": {str(label): int(index) for index, label in labels.items()}}
-    if outputs == 1:
-        filled["problem_type"] = "regression"
-    return filled

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..core.checkpoint import CONFIG
 from ..core.errors import CheckpointError
+from ..core.models.architectures import Config
+from ..core.models.families import ElectraConfig
 from ..core.models.spec import ACTIVATIONS
 
 GOOGLE_CONFIG = "bert_config.json"
@@ -71,6 +73,14 @@ _GOOGLE_KEYS = {
     "num_hidden_layers": "n_layers",
     "type_vocab_size": "type_vocab_size",
     "vocab_size": "vocab_size",
+}
+
+# Family -> (how transformers' classes begin, pre-training heads -> how the class that has them ends).
+_MODEL_NAMES = {
+    "bert": ("Bert", {("mlm", "nsp"): "ForPreTraining", ("mlm",): "ForMaskedLM", ("nsp",): "ForNextSentencePrediction"}),
+    "distilbert": ("DistilBert", {("mlm",): "ForMaskedLM"}),
+    "albert": ("Albert", {("mlm", "sop"): "ForPreTraining", ("mlm",): "ForMaskedLM"}),
+    "electra": ("Electra", {("discriminator",): "ForPreTraining", ("generator",): "ForMaskedLM"}),
 }
 
 
@@ -151,14 +161,56 @@ def check_sizes(
     return {**raw, **found}, notes
 
 
-def activation_note(raw: Mapping[str, Any], path: Path) -> list[str]:
-    """What to know where the configuration is Google's: whose `gelu` is not the one of Hugging Face."""
-    if path.name == CONFIG or raw.get("hidden_act") != "gelu":
+def activation_note(raw: Mapping[str, Any], path: Path, family: str) -> list[str]:
+    """What to know where the configuration is Google's: whose `gelu` is not the one of Hugging Face, but for ELECTRA's."""
+    if path.name == CONFIG or raw.get("hidden_act") != "gelu" or family == "electra":
         return []
     return [
         f"{path.name}: Google's code computes gelu by the tanh approximation, Hugging Face's gelu (kept here, as is usual) "
         "by erf; up to 5e-4 apart in an activation. hidden_act gelu_new is Google's"
     ]
+
+
+def with_heads(
+    raw: Mapping[str, Any], family: str, heads: tuple[str, ...], outputs: int | None, where: str
+) -> dict[str, Any]:
+    """The configuration with the class of transformers that has these heads, and with the labels of its classifier."""
+    stem, classes = _MODEL_NAMES[family]
+    kind = "ForSequenceClassification" if outputs is not None else classes.get(heads, "Model")
+    filled = {**raw, "architectures": [stem + kind]}
+    if outputs is None:
+        return filled
+    labels = raw.get("id2label")
+    if labels is None:
+        labels = {str(index): f"LABEL_{index}" for index in range(outputs)}
+    elif not isinstance(labels, dict) or set(labels) != {str(index) for index in range(len(labels))}:
+        raise CheckpointError(f'{where}: id2label: expected {{"0": name, "1": name, ...}}, got {json.dumps(labels)}')
+    elif len(labels) != outputs:
+        raise CheckpointError(f"{where}: id2label names {len(labels)} classes, the classifier has {outputs} outputs")
+    filled |= {"id2label": labels, "label2id": {str(label): int(index) for index, label in labels.items()}}
+    if outputs == 1:
+        filled["problem_type"] = "regression"
+    return filled
+
+
+def google_notes(config: Config, types: Iterable[str]) -> list[str]:
+    """What Google's code makes of a checkpoint that differs from what it is. `types` are those of its tensors."""
+    notes = []
+    activation, is_electra = ACTIVATIONS[config.hidden_act], isinstance(config, ElectraConfig)
+    if activation == "erf" and not is_electra:
+        notes.append(
+            f"hidden_act is {config.hidden_act} (by erf): Google's graph computes its tanh approximation, up to 5e-4 apart in an "
+            "activation"
+        )
+    elif activation == "tanh" and is_electra:
+        notes.append(
+            f"hidden_act is {config.hidden_act} (the tanh approximation): Google's ELECTRA computes gelu by erf, up to 5e-4 "
+            "apart in an activation"
+        )
+    half = sorted({"F16": "fp16", "BF16": "bf16"}[kind] for kind in types if kind in ("F16", "BF16"))
+    if half:
+        notes.append(f"tensors are {' and '.join(half)}: Google's graph restores float32 only (--dtype fp32)")
+    return notes
 
 
 def google_config(raw: Mapping[str, Any], type_vocabulary: int | None) -> dict[str, Any]:

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checkpoint import PROJECTIONS
 from ..core.errors import CheckpointError, RunFolderError
 from ..core.files import replace_folder
-from . import safetensors_files
 from .canonical import CanonicalCheckpoint, ReadOptions, read_canonical
-from .configuration import google_config, write_files
-from .formats import LAYOUTS, WEIGHTS_FOLDER, Layout
+from .configuration import google_config, google_notes, write_files
+from .formats import LAYOUTS, WEIGHTS_FOLDER, Layout, is_checkpoint
+from .projections import write_projections
 from .recognise import foreign_names
 from .resize import resize_vocabulary
 from .tensors import DTYPES, Tensor, TensorInfo
@@ -57,6 +56,8 @@ class Conversion:
     """Their bytes."""
     added: tuple[str, ...]
     """Names of tensors that the target needs and the source does not have."""
+    notes: tuple[str, ...] = ()
+    """What the target's framework will make of the result that its user may not expect."""
 
 
 def convert(
@@ -83,7 +84,8 @@ def convert(
             except CheckpointError as error:
                 raise CheckpointError(str(error).replace(str(temporary), str(destination))) from error
     size = sum(tensor.info.size for tensor in tensors)
-    return Conversion(checkpoint, layout, len(tensors), size, added)
+    notes = google_notes(checkpoint.config, {tensor.info.dtype for tensor in tensors}) if options.to == "tf" else []
+    return Conversion(checkpoint, layout, len(tensors), size, added, tuple(notes))
 
 
 def write_checkpoint(
@@ -94,8 +96,7 @@ def write_checkpoint(
         # transformers and our own reader take a model's tensors and nothing else from the file of its weights.
         projections = [tensor for tensor in tensors if tensor.info.name in checkpoint.projections]
         tensors = [tensor for tensor in tensors if tensor.info.name not in checkpoint.projections]
-        if projections:
-            safetensors_files.write(folder, projections, file_name=PROJECTIONS)
+        write_projections(folder, projections)
     inner = folder
     if options.to == "oneflow":
         inner = folder / WEIGHTS_FOLDER
@@ -105,7 +106,15 @@ def write_checkpoint(
     if options.to == "tf":
         types = options.type_vocabulary if checkpoint.family == "distilbert" else None
         google = google_config(checkpoint.raw, types)
-    write_files(folder, checkpoint.raw, checkpoint.tokenizer, google)
+    write_files(folder, _with_dtype(checkpoint.raw, options.dtype), checkpoint.tokenizer, google)
+
+
+def _with_dtype(raw: dict[str, Any], dtype: str | None) -> dict[str, Any]:
+    """transformers loads the weights as the type that the configuration names, which must not be the source's."""
+    if dtype is None:
+        return raw
+    names = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+    return {key: names[dtype] if key in ("dtype", "torch_dtype") else value for key, value in raw.items()}
 
 
 def _layout(options: ConvertOptions) -> Layout:
@@ -125,9 +134,14 @@ def _check_destination(source: Path, destination: Path, overwrite: bool) -> None
         raise RunFolderError(f"{destination}: is a file; the result is a folder")
     if destination.is_dir() and any(destination.iterdir()) and not overwrite:
         raise RunFolderError(f"{destination}: exists and is not empty; --overwrite replaces it")
-    inside = os.path.commonpath([source.resolve(), destination.resolve()]) == str(destination.resolve())
-    if source.exists() and inside:
+    # Not `source.exists()`: a TensorFlow prefix is no file.
+    if not is_checkpoint(source):
+        return
+    common = os.path.commonpath([source.resolve(), destination.resolve()])
+    if common == str(destination.resolve()):
         raise RunFolderError(f"{destination}: holds the source {source}; choose another destination")
+    if common == str(source.resolve()):
+        raise RunFolderError(f"{destination}: lies in the source {source}; choose another destination")
 
 
 def _planned(
@@ -162,7 +176,9 @@ def _target(tensor: Tensor, name: str, transpose: bool, dtype: str | None) -> Te
         with np.errstate(over="ignore"):
             changed = array.astype(DTYPES[kind])
         if not np.isfinite(changed).all():
-            raise CheckpointError(f"{info.name}: holds values that {kind} cannot hold")
+            largest = float(np.abs(array).max())
+            name = next(name for name, own in TYPES.items() if own == kind)
+            raise CheckpointError(f"--dtype {name}: {info.name} holds {largest:.3g}, which {name} cannot hold; bf16 and fp32 can")
         return changed
 
     return Tensor(replace(info, name=name, shape=shape, dtype=kind), load)

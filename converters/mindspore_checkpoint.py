@@ -18,9 +18,9 @@ from typing import BinaryIO
 import numpy as np
 
 from ..core.errors import CheckpointError
+from ..core.safe_pickle import shown
 from ..core.wire import BYTES, VARINT, Malformed, delimited, number, read_varint, varint
 from .mindspore_values import CONTENT, DIMS, MAP_TENSOR, MAX_TAG, TAG, TENSOR, TYPE, VALUE, Entry, read_entries
-from .safe_pickle import shown
 from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo
 
 SLICE_SIZE = 512 << 20

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ..core.errors import CheckpointError
+from ..core.safe_pickle import shown
 from ..core.wire import BYTES, VARINT, Malformed, read_varint
-from .safe_pickle import shown
 
 VALUE = 1
 TAG, TENSOR, MAP_TENSOR = 1, 2, 3

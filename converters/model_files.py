@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..core.errors import CheckpointError
-from .safe_pickle import shown
+from ..core.safe_pickle import shown
 from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo
 
 MAX_DIMENSIONS = 32

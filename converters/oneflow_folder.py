@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..core import safe_pickle
 from ..core.errors import CheckpointError
-from . import safe_pickle
+from ..core.safe_pickle import shown
 from .oneflow_legacy import NO_CHECKSUM, is_variables, open_variable, open_variables, write_variable
-from .safe_pickle import shown
 from .tensors import Checkpoint, Tensor
 
 _PICKLE = "pickled_data"

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import CheckpointError
-from .safe_pickle import shown
+from ..core.safe_pickle import shown
 from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo
 
 NO_CHECKSUM = "has no checksums: a change of its numbers would not be seen"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -21,9 +23,11 @@ def resize_vocabulary(checkpoint: CanonicalCheckpoint, rows: int) -> CanonicalCh
     Raises CheckpointError where words of the vocabulary file would be cut off.
     """
     old = checkpoint.config.vocab_size
-    words = _vocabulary_size(checkpoint)
-    if rows < 1 or (words is not None and rows < words):
-        raise CheckpointError(f"--resize-vocabulary {rows}: {checkpoint.tokenizer['vocab.txt']} has {words} words")
+    path, words = _vocabulary(checkpoint)
+    if rows < 1:
+        raise CheckpointError(f"--resize-vocabulary {rows}: expected at least 1")
+    if rows < words:
+        raise CheckpointError(f"--resize-vocabulary {rows}: {path} has {words} words")
     raw = {**checkpoint.raw, "vocab_size": rows}
     tensors = dict(checkpoint.tensors)
     for name, tensor in tensors.items():
@@ -35,6 +39,7 @@ def resize_vocabulary(checkpoint: CanonicalCheckpoint, rows: int) -> CanonicalCh
         raw=raw,
         config=model_config(raw, "--resize-vocabulary"),
         tensors=tensors,
+        resized=True,
         notes=[*checkpoint.notes, note],
     )
 
@@ -42,7 +47,8 @@ def resize_vocabulary(checkpoint: CanonicalCheckpoint, rows: int) -> CanonicalCh
 def _is_by_word(name: str) -> bool:
     """Whether the rows of a tensor are words: the embeddings, and what maps back to them."""
     biases = ("predictions.bias", "decoder.bias", "vocab_projector.bias", "generator_lm_head.bias")
-    return name.endswith(("word_embeddings.weight", "decoder.weight", "vocab_projector.weight", *biases))
+    weights = ("word_embeddings.weight", "decoder.weight", "vocab_projector.weight", "generator_lm_head.weight")
+    return name.endswith((*weights, *biases))
 
 
 def _resized(tensor: Tensor, rows: int) -> Tensor:
@@ -58,9 +64,16 @@ def _resized(tensor: Tensor, rows: int) -> Tensor:
     return Tensor(info, load)
 
 
-def _vocabulary_size(checkpoint: CanonicalCheckpoint) -> int | None:
-    path = checkpoint.tokenizer.get("vocab.txt")
-    if path is None:
-        return None
-    with path.open("rb") as file:
-        return sum(1 for _ in file)
+def _vocabulary(checkpoint: CanonicalCheckpoint) -> tuple[Path | None, int]:
+    """(the file of the words, how many rows they need)."""
+    if (path := checkpoint.tokenizer.get("vocab.txt")) is not None:
+        with path.open("rb") as file:
+            return path, sum(1 for _ in file)
+    if (path := checkpoint.tokenizer.get("tokenizer.json")) is None:
+        return None, 0
+    try:
+        definition = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [entry["id"] + 1 for entry in definition.get("added_tokens") or ()]
+        return path, max([len(definition["model"]["vocab"]), *numbers])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: is no tokenizer: {error!r}") from error

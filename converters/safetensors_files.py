@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import CheckpointError
+from ..core.safe_pickle import shown
 from .model_files import (
     as_tensor,
     check_shape,
@@ -32,7 +33,6 @@ from .model_files import (
     size_of,
     write_shards,
 )
-from .safe_pickle import shown
 from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo
 
 FILE, INDEX, MINDSPORE_INDEX = "model.safetensors", "model.safetensors.index.json", "param_name_map.json"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import CheckpointError
+from ..core.safe_pickle import add_entries, shown
 from .model_files import is_name
-from .safe_pickle import add_entries, shown
 from .tensors import DTYPES
 
 DTYPE_NAMES = {

@@ -22,8 +22,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..core.errors import CheckpointError
+from ..core.safe_pickle import Refused, load, load_next, shown
 from .model_files import MAX_NUMBER, as_tensor, check_shape, open_shards, opened, read_blocks, read_bytes, size_of
-from .safe_pickle import Refused, load, load_next, shown
 from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo
 from .torch_objects import ALLOWED, DTYPE_NAMES, Storage, TorchTensor, named_tensors
 from .torch_pickle_write import FILE, write

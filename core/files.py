@@ -45,13 +45,13 @@ def replace_folder(folder: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file in one go."""
-    with _replaced_file(path) as temporary:
+    with replace_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Replace a safetensors file in one go."""
-    with _replaced_file(path) as temporary:
+    with replace_file(path) as temporary:
         save_arrays(temporary, arrays)
 
 
@@ -62,7 +62,8 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 @contextlib.contextmanager
-def _replaced_file(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
+    """A temporary name beside the file `path`, whose content takes its place when the block ends well, and is removed when not."""
     with clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}")

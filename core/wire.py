@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import google_crc32c
+import numpy as np
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types."""
@@ -91,3 +92,50 @@ def messages(data: memoryview | bytes, wanted: int) -> Iterator[memoryview]:
             if kind != BYTES:
                 raise Malformed(f"field {field} is no message")
             yield value
+
+
+def number_fields(data: memoryview | bytes, single: int) -> Iterator[memoryview | int]:
+    """The values of field 1, `repeated` and numeric, whose wire type is `single` or which are packed: several in one piece."""
+    for field, kind, value in fields(data):
+        if field == 1:
+            width = {FIXED32: 4, FIXED64: 8}.get(single, 1)
+            if kind not in (BYTES, single) or (kind == BYTES and len(value) % width):
+                raise Malformed("a list of numbers is not one")
+            yield value
+
+
+def integers(data: memoryview | bytes) -> np.ndarray:
+    """The integers of a message whose field 1 is a repeated one, packed or not: (numbers,) int64."""
+    parts = [
+        np.array([part], np.uint64) if isinstance(part, int) else read_varints(part) for part in number_fields(data, VARINT)
+    ]
+    return np.concatenate(parts or [np.zeros(0, np.uint64)]).view(np.int64)
+
+
+def read_varints(packed: memoryview | bytes) -> np.ndarray:
+    """The numbers of a packed list: (numbers,) uint64. Raises Malformed."""
+    data = np.frombuffer(packed, np.uint8)
+    if not len(data) or data.max() < 0x80:  # masks and segments: each byte is a number
+        return data.astype(np.uint64)
+    ends = np.flatnonzero(data < 0x80)
+    if not len(ends) or ends[-1] != len(data) - 1:
+        raise Malformed("a packed list is cut off")
+    sizes = np.diff(ends, prepend=-1)
+    starts = ends - sizes + 1
+    if sizes.max() > 10:
+        raise Malformed("a number is too long")
+    places = (np.arange(len(data)) - np.repeat(starts, sizes)).astype(np.uint64)
+    return np.add.reduceat((data & 0x7F).astype(np.uint64) << places * np.uint64(7), starts)
+
+
+def varints(numbers: np.ndarray) -> bytes:
+    """Integers (numbers,) one after the other, as a packed list has them; negative ones as 64 bits."""
+    values = np.asarray(numbers, np.int64).view(np.uint64)
+    if not len(values) or values.max() < 0x80:
+        return values.astype(np.uint8).tobytes()
+    groups = values[:, None] >> np.arange(0, 70, 7, dtype=np.uint64)  # (numbers, 10)
+    used = groups > 0
+    used[:, 0] = True
+    content = groups & np.uint64(0x7F)
+    content[:, :-1] |= np.where(used[:, 1:], np.uint64(0x80), np.uint64(0))
+    return content[used].astype(np.uint8).tobytes()

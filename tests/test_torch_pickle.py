@@ -15,11 +15,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from crossdistil.converters import safe_pickle, torch_pickle
-from crossdistil.converters.safe_pickle import load, load_next
+from crossdistil.converters import torch_pickle
 from crossdistil.converters.torch_pickle import is_checkpoint, open_checkpoint, write
 from crossdistil.converters.torch_pickle_write import _global as named
+from crossdistil.core import safe_pickle
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.safe_pickle import load, load_next
 from crossdistil.tests.test_safetensors_files import (
     FUZZED_FILES,
     assert_same,

@@ -122,9 +122,11 @@ def convert(
     allow_missing: Sequence[str] = (),
     allow_extra: Sequence[str] = (),
     fix_config: bool = False,
+    resize_vocabulary: int | None = None,
+    type_vocabulary: int = 2,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Bring a checkpoint to another framework, as `crossdistil convert`; returns what was done. Raises CrossdistilError."""
     read = ReadOptions(None if config is None else Path(config), tuple(allow_missing), tuple(allow_extra), fix_config)
-    options = ConvertOptions(to, layout, dtype, overwrite=overwrite, read=read)
+    options = ConvertOptions(to, layout, dtype, resize_vocabulary, type_vocabulary, overwrite, read)
     return conversion.as_json(conversion.run_conversion(Path(source), Path(destination), options, verify))

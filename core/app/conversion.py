@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ...converters.canonical import CanonicalCheckpoint
@@ -46,10 +47,11 @@ def as_json(converted: Converted) -> dict[str, Any]:
         "heads": list(source.heads),
         "outputs": source.outputs,
         "dropped": dict(source.dropped_by_reason),
+        "left_out": source.left_out,
         "missing": list(source.missing),
         "added": list(conversion.added),
         "repairs": source.repairs,
-        "notes": source.notes,
+        "notes": [*source.notes, *conversion.notes],
     }
     if converted.verification is not None:
         proof = converted.verification
@@ -69,19 +71,19 @@ def as_json(converted: Converted) -> dict[str, Any]:
 def print_conversion(converted: Converted, destination: Path, console: Console) -> None:
     """What was read, dropped, repaired, written and proved."""
     conversion, source = converted.conversion, converted.conversion.source
-    console.print(f"{source.source.path}: {source.source.format}, {source.family}, names: {source.dialect}")
-    for reason, count in sorted(source.dropped_by_reason.items()):
-        console.print(f"  dropped {count}: {reason}")
-    for name in source.missing:
-        console.print(f"  missing, as allowed: {name}")
-    for text in source.repairs:
-        console.print(f"  repaired: {text}")
-    for text in source.notes:
-        console.print(f"  note: {text}")
-    for name in conversion.added:
-        console.print(f"  added: {name}")
     size = conversion.size / 2**20
-    console.print(f"{destination}: {conversion.layout.description}, {conversion.written} tensors, {size:,.1f} MiB")
+    lines = [
+        f"{source.source.path}: {source.source.format}, {source.family}, names: {source.dialect}",
+        *(f"  dropped {count}: {reason}" for reason, count in sorted(source.dropped_by_reason.items())),
+        *(f"  left out, as allowed: {name}" for name in source.left_out),
+        *(f"  missing, as allowed: {name}" for name in source.missing),
+        *(f"  repaired: {text}" for text in source.repairs),
+        *(f"  note: {text}" for text in (*source.notes, *conversion.notes)),
+        *(f"  added: {name}" for name in conversion.added),
+        f"{destination}: {conversion.layout.description}, {conversion.written} tensors, {size:,.1f} MiB",
+    ]
+    for line in lines:
+        console.print(line, markup=False)  # what stands in brackets is part of a name
     if converted.verification is not None:
         _print_verification(converted.verification, console)
 
@@ -95,13 +97,13 @@ def _print_verification(proof: Verification, console: Console) -> None:
         table.add_row(rows[0].output, *(f"{row.absolute:.1e}" for row in rows))
     console.print(table)
     for text in proof.not_run:
-        console.print(f"  {text}")
+        console.print(f"  {text}", markup=False)
     console.print(f"verified: {proof.weights}; worst output {proof.worst:.1e} of its largest value, limit {proof.limit:.0e}")
 
 
 def print_inspection(found: dict[str, Any], all_tensors: bool, console: Console) -> None:
     """A table of what `inspect` found."""
-    table = Table(show_header=False, box=None, title=found["path"], title_justify="left")
+    table = Table(show_header=False, box=None, title=escape(found["path"]), title_justify="left")
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     kinds = ", ".join(f"{count} {dtype}" for dtype, count in found["dtypes"].items())
@@ -113,23 +115,23 @@ def print_inspection(found: dict[str, Any], all_tensors: bool, console: Console)
         for key, value in found["architecture"].items():
             table.add_row(key, str(value))
         table.add_row("heads", ", ".join(found.get("heads", [])) or "none")
-        table.add_row("labels", "none" if found["labels"] is None else ", ".join(map(str, found["labels"])))
+        table.add_row("labels", "none" if found["labels"] is None else escape(", ".join(map(str, found["labels"]))))
         parts = ", ".join(f"{name} {size:,}" for name, size in found["parameters_by_part"].items())
         table.add_row("parameters", f"{found['parameters']:,} ({parts})")
     for reason, count in found.get("dropped", {}).items():
         table.add_row("would be dropped", f"{count}: {reason}")
     for name, reason in found["skipped"].items():
-        table.add_row("no tensor", f"{name}: {reason}")
+        table.add_row("no tensor", escape(f"{name}: {reason}"))
     for key in ("missing", "repairs", "notes", "problems"):
         for text in found.get(key, []):
-            table.add_row(key, text)
+            table.add_row(key, escape(text))
     for key, value in found.get("about", {}).items():
-        table.add_row(key, str(value))
+        table.add_row(key, escape(str(value)))
     console.print(table)
     names = list(found["tensors"])
     shown = names if all_tensors or len(names) <= _SHOWN else []
     for name in shown:
         tensor = found["tensors"][name]
-        console.print(f"  {name}  {tuple(tensor['shape'])}  {tensor['dtype']}")
+        console.print(f"  {name}  {tuple(tensor['shape'])}  {tensor['dtype']}", markup=False)
     if not shown:
         console.print(f"  (--tensors lists all {len(names)})")

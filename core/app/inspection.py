@@ -30,10 +30,10 @@ def inspect(path: Path) -> dict[str, Any]:
         "notes": checkpoint.notes,
         "problems": [],
     }
-    config, _ = find_config(path, None)
-    if config is not None and config.get("model_type") == "bilstm":
-        return described | _bilstm(path)
     try:
+        config, file = find_config(path, None)
+        if config is not None and config.get("model_type") == "bilstm":
+            return described | _bilstm(file.parent)
         return described | _model(read_canonical(path))
     except CheckpointError as error:
         return described | {"problems": str(error).splitlines()}

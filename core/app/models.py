@@ -12,7 +12,7 @@ from ...converters.convert import ConvertOptions, convert
 from ...converters.formats import is_checkpoint
 from ..checkpoint import WEIGHTS
 from ..data.token_cache import default_cache_folder
-from ..errors import CheckpointError, CrossdistilError
+from ..errors import CheckpointError, CrossdistilError, Errors
 from ..recipe import Recipe
 
 
@@ -21,31 +21,40 @@ def model_folder(path: Path, where: str = "") -> Path:
     about which core has its own errors. `where` names the recipe key that asked for it. Raises CheckpointError."""
     if _is_canonical(path) or not is_checkpoint(path):
         return path
-    folder = default_cache_folder() / "converted" / _identity(path)
-    if not folder.is_dir():
-        try:
-            convert(path, folder, ConvertOptions("pytorch"))
-        except CrossdistilError as error:
-            prefix = f"{where}: " if where else ""
-            raise CheckpointError("\n".join(prefix + line for line in str(error).splitlines())) from error
+    prefix = f"{where}: " if where else ""
+    try:
+        folder = default_cache_folder() / "converted" / _identity(path)
+        if not folder.is_dir():
+            _convert(path, folder)
+    except CrossdistilError as error:
+        raise CheckpointError("\n".join(prefix + line for line in str(error).splitlines())) from error
     return folder
+
+
+def _convert(path: Path, folder: Path) -> None:
+    try:
+        convert(path, folder, ConvertOptions("pytorch"))
+    except CrossdistilError:
+        if not folder.is_dir():  # else another process was faster
+            raise
 
 
 def with_model_folders(recipe: Recipe) -> Recipe:
     """The recipe with the canonical folders of its models in place of checkpoints of other formats."""
-    changes = {}
+    changes, errors = {}, Errors()
     if recipe.teacher is not None:
-        folder = model_folder(recipe.teacher.model, "teacher.model")
+        folder = errors.collect(model_folder, recipe.teacher.model, "teacher.model")
         changes["teacher"] = recipe.teacher.model_copy(update={"model": folder})
     if recipe.teachers:
         changes["teachers"] = {
-            name: section.model_copy(update={"model": model_folder(section.model, f"teachers.{name}.model")})
+            name: section.model_copy(update={"model": errors.collect(model_folder, section.model, f"teachers.{name}.model")})
             for name, section in recipe.teachers.items()
         }
     init = recipe.student.init
     if init.source not in ("teacher", "random"):
-        folder = model_folder(Path(init.source), "student.init.from")
+        folder = errors.collect(model_folder, Path(init.source), "student.init.from")
         changes["student"] = recipe.student.model_copy(update={"init": init.model_copy(update={"source": str(folder)})})
+    errors.throw()
     return recipe.model_copy(update=changes)
 
 
@@ -62,8 +71,12 @@ def _is_canonical(path: Path) -> bool:
 
 def _identity(path: Path) -> str:
     """Changes when the checkpoint, its configuration or its tokenizer does: their names, sizes and times."""
-    folder, stem = (path, "") if path.is_dir() else (path.parent, path.name)
-    files = {file for file in folder.rglob("*") if file.is_file() and file.relative_to(folder).as_posix().startswith(stem)}
+    if path.is_dir():
+        files = {file for file in path.rglob("*") if file.is_file()}
+    else:
+        # The files of one checkpoint begin alike, but for those that an index names.
+        stem = "" if path.suffix == ".json" else path.name.partition(".")[0]
+        files = {file for file in path.parent.iterdir() if file.is_file() and file.name.startswith(stem)}
     _, config = find_config(path, None)
     files |= {*find_tokenizer(path).values(), *([] if config is None else [config])}
     digest = hashlib.sha256(str(path.resolve()).encode())

@@ -60,7 +60,9 @@ def verify(
     ]
     for name, path, options, side, checkpoint in sides:
         python = python_with(MODULES[name])
-        if python is None:
+        if source.resized and checkpoint is source:
+            found.not_run.append(f"{name}: source not run there: the result has another vocabulary")
+        elif python is None:
             found.not_run.append(f"{name} is not installed: {side} not run there")
         elif not _readable(checkpoint):
             found.not_run.append(f"{name} cannot read this layout itself: {side} not run there")

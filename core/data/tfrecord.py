@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..wire import BYTES, FIXED32, VARINT, Malformed, delimited, fields, masked_crc, messages, varint
+from ..wire import BYTES, FIXED32, Malformed, delimited, fields, integers, masked_crc, messages, number_fields, varints
 
 Feature = list[bytes] | np.ndarray
 """Texts, or numbers as float32 or int64."""
@@ -57,8 +57,13 @@ def write_records(path: Path, records: Iterable[bytes]) -> None:
     """Write a file of these records."""
     with path.open("wb") as file:
         for data in records:
-            length = struct.pack("<Q", len(data))
-            file.write(length + _FOOTER.pack(masked_crc(length)) + data + _FOOTER.pack(masked_crc(data)))
+            file.write(framed(data))
+
+
+def framed(data: bytes) -> bytes:
+    """A record as it lies in a file: between its length and its checksums."""
+    length = struct.pack("<Q", len(data))
+    return b"".join((length, _FOOTER.pack(masked_crc(length)), data, _FOOTER.pack(masked_crc(data))))
 
 
 def parse_example(data: bytes, wanted: Sequence[str] | None = None) -> dict[str, Feature | None]:
@@ -87,7 +92,7 @@ def make_example(features: Mapping[str, Sequence[int] | Sequence[float] | Sequen
         elif np.asarray(values).dtype.kind == "f":
             kind, content = _FLOAT_LIST, delimited(1, np.asarray(values, "<f4").tobytes())
         else:
-            kind, content = _INT64_LIST, delimited(1, b"".join(varint(int(value) & (1 << 64) - 1) for value in values))
+            kind, content = _INT64_LIST, delimited(1, varints(values))
         entries += delimited(1, delimited(1, name.encode()) + delimited(2, delimited(kind, content)))
     return delimited(1, entries)
 
@@ -100,32 +105,7 @@ def _feature(data: memoryview | bytes) -> Feature:
         if field == _BYTES_LIST:
             return [bytes(item) for item in messages(value, 1)]
         if field == _FLOAT_LIST:
-            return np.frombuffer(b"".join(bytes(part) for part in _values(value, FIXED32)), "<f4")
+            return np.frombuffer(b"".join(bytes(part) for part in number_fields(value, FIXED32)), "<f4")
         if field == _INT64_LIST:
-            parts = [np.array([part], np.uint64) if isinstance(part, int) else _varints(part) for part in _values(value, VARINT)]
-            return np.concatenate(parts or [np.zeros(0, np.uint64)]).view(np.int64)
+            return integers(value)
     return np.zeros(0, np.int64)
-
-
-def _values(data: memoryview, single: int) -> Iterator[memoryview | int]:
-    for field, kind, value in fields(data):
-        if field == 1:
-            if kind not in (BYTES, single) or (single == FIXED32 and len(value) % 4):
-                raise Malformed("a list of numbers is not one")
-            yield value
-
-
-def _varints(packed: memoryview) -> np.ndarray:
-    """The numbers of a packed list: (numbers,) uint64."""
-    data = np.frombuffer(packed, np.uint8)
-    if not len(data) or data.max() < 0x80:  # masks and segments: each byte is a number
-        return data.astype(np.uint64)
-    ends = np.flatnonzero(data < 0x80)
-    if not len(ends) or ends[-1] != len(data) - 1:
-        raise Malformed("a packed list is cut off")
-    sizes = np.diff(ends, prepend=-1)
-    starts = ends - sizes + 1
-    if sizes.max() > 10:
-        raise Malformed("a number is too long")
-    places = (np.arange(len(data)) - np.repeat(starts, sizes)).astype(np.uint64)
-    return np.add.reduceat((data & 0x7F).astype(np.uint64) << places * np.uint64(7), starts)

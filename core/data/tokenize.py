@@ -151,6 +151,13 @@ def load_tokenizer(folder: Path) -> Tokenizer | WordTokenizer:
     raise CheckpointError(f"{folder}: no tokenizer.json and no vocab.txt; {folder_contents(folder)}")
 
 
+def load_vocabulary_file(path: Path) -> Tokenizer:
+    """The tokenizer of a vocab.txt of any name, whatever else is in its folder but tokenizer_config.json, which tells its casing
+    (lower case where nothing is said). Raises CheckpointError as `load_tokenizer` does."""
+    config_path = path.with_name("tokenizer_config.json")
+    return Tokenizer(_from_vocabulary(path, _read_config(config_path) if config_path.is_file() else {}), path)
+
+
 def _from_vocabulary(path: Path, config: dict) -> tokenizers.Tokenizer:
     vocabulary: dict[str, int] = {}
     # Not splitlines: Google's Chinese vocabulary has U+2028 as a token.

@@ -18,7 +18,7 @@ import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
-from ..core.errors import CheckpointError
+from .errors import CheckpointError
 
 MAX_INSTRUCTIONS = 5_000_000
 """Some forty belong to a tensor. Each makes at most an empty dictionary, of 64 bytes."""
