@@ -25,6 +25,7 @@ _READERS = {
 _SIGNATURES = {
     b"\x89HDF": "a Keras HDF5 file, which is not supported; save a TensorFlow checkpoint with tf.train.Checkpoint",
     b"\x1f\x8b": "a gzip archive; unpack it first",
+    b"{": "text, JSON by its start; where it is the index of several files, name their folder",
 }
 
 

@@ -28,7 +28,7 @@ MAX_BITS = 128
 _LONGEST_LINE = 1 << 16
 _CONSTANTS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
 _TEXTS_OF_PYTHON_2 = {"STRING", "BINSTRING", "SHORT_BINSTRING"}
 _SIMPLE = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -39,7 +39,7 @@ class Refused(CheckpointError):
     """A pickle that would do more than to hold data."""
 
     def __init__(self, where: str, what: str):
-        super().__init__(f"{where}: refused: the pickle {what}, which is no part of a checkpoint of tensors")
+        super().__init__(f"{where}: refused: the pickle {what}, which is no part of what such a file holds")
 
 
 def load(
@@ -68,15 +68,17 @@ def load_next(
     where: str,
     allowed: Mapping[tuple[str, str], Callable],
     persistent_load: Callable[[Any], Any] | None = None,
+    instructions: int = 0,
 ) -> Any:
-    """As `load`, of the pickle that begins at the position of a file of `size` bytes, which is left behind its end."""
+    """As `load`, of the pickle that begins at the position of a file of `size` bytes, which is left behind its end.
+    `instructions`: how many it may have, if more than MAX_INSTRUCTIONS."""
     try:
-        return _Machine(where, allowed, persistent_load).run(_Bounded(file, size))
+        return _Machine(where, allowed, persistent_load).run(_Bounded(file, size), max(instructions, MAX_INSTRUCTIONS))
     except CheckpointError:
         raise
     except Exception as error:  # whatever the functions of `allowed` and pickletools say to bytes that make no sense
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise CheckpointError(f"{where}: is no pickle of tensors, or damaged ({shown(reason)})") from error
+        raise CheckpointError(f"{where}: is no pickle of what it should hold, or damaged ({shown(reason)})") from error
 
 
 class _Bounded:
@@ -102,10 +104,10 @@ class _Machine:
         """The stacks below each mark."""
         self.memo: dict[int, Any] = {}
 
-    def run(self, file: _Bounded) -> Any:
+    def run(self, file: _Bounded, instructions: int) -> Any:
         for count, (opcode, argument, position) in enumerate(pickletools.genops(file)):
-            if count >= MAX_INSTRUCTIONS:
-                raise CheckpointError(f"{self.where}: the pickle has more than {MAX_INSTRUCTIONS:,} instructions")
+            if count >= instructions:
+                raise CheckpointError(f"{self.where}: the pickle has more than {instructions:,} instructions")
             name = opcode.name
             if name in _CONSTANTS:
                 if isinstance(argument, int) and argument.bit_length() > MAX_BITS:

@@ -59,6 +59,8 @@ def read_varint(data: memoryview | bytes, position: int) -> tuple[int, int]:
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
+            if value >> 64:
+                raise Malformed("a number has more than 64 bits")
             return value, position
         shift += 7
 

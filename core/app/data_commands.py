@@ -18,10 +18,12 @@ from ..errors import CrossdistilError, did_you_mean
 from ..recipe import TaskSection
 from .augment import by_masked_lm, by_words
 from .counting import CountProgress
+from .mlm_command import mlm
 from .options import BackendOption, DeviceOption, Precision, PrecisionOption, hand_over
 from .progress import make_console
 
 data_app = typer.Typer(help="Make new data of what there is.", no_args_is_help=True)
+data_app.command()(mlm)
 
 
 class Method(str, Enum):

@@ -74,8 +74,7 @@ def _identity(path: Path) -> str:
     if path.is_dir():
         files = {file for file in path.rglob("*") if file.is_file()}
     else:
-        # The files of one checkpoint begin alike, but for those that an index names.
-        stem = "" if path.suffix == ".json" else path.name.partition(".")[0]
+        stem = path.name.partition(".")[0]  # the files of one checkpoint begin alike
         files = {file for file in path.parent.iterdir() if file.is_file() and file.name.startswith(stem)}
     _, config = find_config(path, None)
     files |= {*find_tokenizer(path).values(), *([] if config is None else [config])}

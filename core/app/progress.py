@@ -58,7 +58,7 @@ class TrainingProgress:
         left = ""
         if done > self._first and done < total:
             seconds = (now - self._started) / (done - self._first) * (total - done)
-            left = f", {_duration(seconds)} left"
+            left = f", {duration(seconds)} left"
         self._console.print(
             f"{self._title}: step {done}/{total}, loss {loss:.4f}, {tokens_per_second:,.0f} tokens/s{left}",
         )
@@ -68,6 +68,7 @@ class TrainingProgress:
         self._console.print(f"{self._title}: step {step}, dev {text}{' (best)' if best else ''}")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Minutes and seconds, as text."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def read_corpus(path: Path, tokenizer: Tokenizer, max_length: int, cache_folder:
         raise DataError(f"task.data: {path}: raw text needs a tokenizer of word pieces, this model has one of whole words")
     if max_length < SHORTEST:
         raise DataError(f"max_length {max_length} leaves no room for the text, expected {SHORTEST} or more")
-    files = _files(path)
+    files = corpus_files(path)
 
     def rows() -> Iterator[Rows]:
         found = False
@@ -51,10 +52,12 @@ def read_corpus(path: Path, tokenizer: Tokenizer, max_length: int, cache_folder:
         if not found:
             raise DataError(f"task.data: {path}: holds no text")
 
-    return cached_table(_cache_key(files, tokenizer, max_length), cache_folder, rows, tokenizer.pad_id)
+    described = f"corpus {_FORMAT} {SHORTEST} {tokenizers.__version__} {tokenizer.fingerprint} {max_length}"
+    return cached_table(files_digest(files, described), cache_folder, rows, tokenizer.pad_id)
 
 
-def _files(path: Path) -> list[Path]:
+def corpus_files(path: Path) -> list[Path]:
+    """The file, or the files of a folder that are for training, in order. Raises DataError where there is none."""
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -69,8 +72,8 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _cache_key(files: list[Path], tokenizer: Tokenizer, max_length: int) -> str:
-    described = f"corpus {_FORMAT} {SHORTEST} {tokenizers.__version__} {tokenizer.fingerprint} {max_length}"
+def files_digest(files: list[Path], described: str) -> str:
+    """SHA-256 of the contents of files and of what is made of them."""
     key = hashlib.sha256(described.encode())
     for file in files:
         content = hashlib.sha256(b"records" if _RECORDS.search(file.name) else b"text")
@@ -89,6 +92,17 @@ def _file_rows(path: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[Ro
     else:
         for lines in read_lines(path):
             yield text_rows(lines, tokenizer, max_length)
+
+
+def read_texts(path: Path, vocabulary: int) -> Iterator[list[str]]:
+    """The texts of a file of a corpus, some megabytes at a time. Raises DataError where its records hold tokens."""
+    if not _RECORDS.search(path.name):
+        yield from read_lines(path)
+        return
+    for part in read_rows(path, vocabulary, sys.maxsize):
+        if not isinstance(part, list):
+            raise DataError(f"{path}: has records of tokens, expected texts")
+        yield part
 
 
 def text_rows(texts: list[str], tokenizer: Tokenizer, max_length: int) -> Rows:

@@ -1,18 +1,20 @@
-"""Token tables on disk, memory-mapped: made once from data that need not fit in memory, and never trusted unread.
+"""Token tables and other arrays on disk, memory-mapped: made once from data that need not fit in memory, and never trusted
+unread.
 
-An entry is a folder with an .npy file for each array of a table and `sha256`, their checksums. Processes may share the
-cache; a damaged entry is made again, and a cache that cannot be written is done without.
+An entry is a folder with an .npy file for each array and `sha256`, their checksums. Processes may share the cache; a damaged
+entry is made again, and a cache that cannot be written is done without.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,10 @@ from .token_table import TokenTable
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Some rows of a table: their tokens in one array, and of each row its length and its first length."""
 
-_ARRAYS = {"ids": np.dtype("<i4"), "offsets": np.dtype("<i8"), "first_lengths": np.dtype("<i4")}
+Arrays = Mapping[str, np.ndarray]
+"""A piece of some arrays, by name."""
+
+TABLE_ARRAYS = {"ids": np.dtype("<i4"), "offsets": np.dtype("<i8"), "first_lengths": np.dtype("<i4")}
 _HEADER = 128  # bytes before the numbers in the .npy files that are written here
 _BLOCK = 1 << 22
 
@@ -38,19 +43,34 @@ def cached_table(
 ) -> TokenTable:
     """The table of that key (a digest of all it depends on), from the cache (`default_cache_folder()` unless given) or put
     there as `make()` yields it."""
-    folder = Path(cache_folder or default_cache_folder()) / "tokens" / key
-    table = _load(folder, pad_id, apart)
-    if table is not None:
-        return table
+
+    def parts() -> Iterator[Arrays]:
+        count = 0
+        yield {"offsets": np.zeros(1, np.int64)}
+        for tokens, lengths, first_lengths in make():
+            yield {"ids": tokens, "offsets": count + np.cumsum(lengths), "first_lengths": first_lengths}
+            count += len(tokens)
+
+    return TokenTable(**cached_arrays("tokens", key, cache_folder, TABLE_ARRAYS, parts), pad_id=pad_id, apart=apart)
+
+
+def cached_arrays(
+    kind: str, key: str, cache_folder: Path | None, dtypes: Mapping[str, np.dtype], make: Callable[[], Iterator[Arrays]]
+) -> dict[str, np.ndarray]:
+    """The arrays of that kind and key, one axis each: from the cache, or put there piece by piece as `make()` yields them."""
+    folder = Path(cache_folder or default_cache_folder()) / kind / key
+    stored = _load(folder, dtypes)
+    if stored is not None:
+        return stored
     problem: Exception | str = "what was written cannot be read back"
     try:
-        _store(folder, make())
+        _store(folder, dtypes, make())
     except OSError as error:  # no reason to stop, and none to complain where another process was faster
         problem = error
-    stored = _load(folder, pad_id, apart)
+    stored = _load(folder, dtypes)
     if stored is None:
         logging.getLogger(__name__).warning("%s: the tokens could not be cached: %s", folder, problem)
-        return _gathered(make(), pad_id, apart)
+        return _gathered(dtypes, make())
     return stored
 
 
@@ -61,44 +81,52 @@ def update_with_file(digest, path: Path) -> None:
             digest.update(block)
 
 
-def _checksums(folder: Path) -> str:
+def _checksums(folder: Path, names: Iterable[str]) -> str:
     sums = []
-    for name in _ARRAYS:
+    for name in names:
         digest = hashlib.sha256()
         update_with_file(digest, folder / f"{name}.npy")
         sums.append(digest.hexdigest())
     return "\n".join(sums)
 
 
-def _load(folder: Path, pad_id: int, apart: bool) -> TokenTable | None:
+def _load(folder: Path, dtypes: Mapping[str, np.dtype]) -> dict[str, np.ndarray] | None:
     """The entry, memory-mapped, or None where there is none or not the one that was written."""
     try:
-        if (folder / "sha256").read_text(encoding="ascii") != _checksums(folder):
+        if (folder / "sha256").read_text(encoding="ascii") != _checksums(folder, dtypes):
             return None
-        return TokenTable(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS), pad_id, apart)
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in dtypes}
     except (OSError, ValueError):
         return None
 
 
-def _store(folder: Path, rows: Iterator[Rows]) -> None:
+def _store(folder: Path, dtypes: Mapping[str, np.dtype], parts: Iterator[Arrays]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     working = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
     try:
         entry, damaged = working / "entry", working / "damaged"
         entry.mkdir()
-        ids, offsets, first_lengths = (_GrowingArray(entry / f"{name}.npy", dtype) for name, dtype in _ARRAYS.items())
-        with ids, offsets, first_lengths:
-            offsets.append(np.zeros(1))
-            for tokens, lengths, firsts in rows:
-                offsets.append(ids.count + np.cumsum(lengths))
-                ids.append(tokens)
-                first_lengths.append(firsts)
-        (entry / "sha256").write_text(_checksums(entry), encoding="ascii")
+        with contextlib.ExitStack() as stack:
+            files = {
+                name: stack.enter_context(_GrowingArray(entry / f"{name}.npy", dtype)) for name, dtype in dtypes.items()
+            }
+            for part in parts:
+                for name, values in part.items():
+                    files[name].append(values)
+        (entry / "sha256").write_text(_checksums(entry, dtypes), encoding="ascii")
         if folder.exists():
             os.rename(folder, damaged)
         os.rename(entry, folder)
     finally:
         shutil.rmtree(working, ignore_errors=True)
+
+
+def _gathered(dtypes: Mapping[str, np.dtype], parts: Iterator[Arrays]) -> dict[str, np.ndarray]:
+    found: dict[str, list[np.ndarray]] = {name: [] for name in dtypes}
+    for part in parts:
+        for name, values in part.items():
+            found[name].append(np.asarray(values, dtypes[name]))
+    return {name: np.concatenate(found[name] or [np.zeros(0, dtype)]) for name, dtype in dtypes.items()}
 
 
 class _GrowingArray:
@@ -123,14 +151,3 @@ class _GrowingArray:
         with self._file as file:
             file.seek(0)
             file.write(magic + text.ljust(_HEADER - 11).encode("ascii") + b"\n")
-
-
-def _gathered(rows: Iterator[Rows], pad_id: int, apart: bool) -> TokenTable:
-    parts = list(rows)
-    lengths = np.concatenate([part[1] for part in parts]) if parts else np.zeros(0, np.int64)
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    ids, firsts = (
-        np.concatenate([part[place] for part in parts]) if parts else np.zeros(0) for place in (0, 2)
-    )
-    return TokenTable(ids.astype(np.int32), offsets, firsts.astype(np.int32), pad_id, apart)

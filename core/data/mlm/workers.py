@@ -1,0 +1,75 @@
+"""Blocks to records over processes: in order, with a bounded number of them under way, and nothing left behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from ...errors import DataError
+from .blocks import Source, block_maker
+from .documents import Block
+
+Made = tuple[bytes, Counter]
+_AHEAD = 2  # blocks that wait for a process, so that none waits for a block
+
+_make: Callable[[Block], Made] | None = None  # of a worker process
+
+
+def made_blocks(
+    blocks: Iterable[Block], wanted: Callable[[Block], bool], source: Source, processes: int
+) -> Iterator[tuple[Block, Made | None]]:
+    """Each block with what was made of it, or with None where it is not wanted, in the order of `blocks`."""
+    if processes == 1:
+        make = block_maker(source)
+        yield from ((block, make(block) if wanted(block) else None) for block in blocks)
+        return
+    # spawn: a fork of a process with threads (the tokenizer's, a progress bar's) may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, _start, (source,)) as pool:
+        waiting: deque[tuple[Block, Future | None]] = deque()
+        working = 0
+        try:
+            for block in blocks:
+                future = pool.submit(_work, block) if wanted(block) else None
+                waiting.append((Block(block.number, [], block.ended, block.position), future))
+                working += future is not None
+                # Blocks that are not wanted pass at once when they are first, so that the row stays short.
+                while waiting and (waiting[0][1] is None or working >= processes + _AHEAD):
+                    done, future = waiting.popleft()
+                    working -= future is not None
+                    yield done, future and future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future and future.result()
+        except BrokenProcessPool:
+            raise DataError(
+                "a worker process was ended from outside, as happens when memory is short; give fewer --processes, "
+                "and --resume to go on"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start(source: Source) -> None:
+    global _make
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are what is parallel
+    _make = block_maker(source)
+
+
+def _end_with_parent() -> None:
+    """A worker that waits for blocks would wait for ever once its parent was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(block: Block) -> Made:
+    assert _make is not None
+    return _make(block)
