@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from ..core.engine import Engine, EngineOptions
 from ..core.errors import BackendError, Errors, did_you_mean
@@ -82,14 +83,18 @@ def default_backend() -> str:
 
 def load_engine(name: str, options: EngineOptions) -> Engine:
     """The engine of a backend that this interpreter has."""
+    return getattr(load_module(name, "engine"), backend_named(name).engine)(options)
+
+
+def load_module(name: str, module: str) -> ModuleType:
+    """A module of a backend that this interpreter has."""
     backend = backend_named(name)
     if not backend.here:
         raise BackendError(f"backend '{name}': not installed in {sys.executable}; {backend.install}")
     try:
-        module = importlib.import_module(f"..{name}.engine", __name__)
+        return importlib.import_module(f"..{name}.{module}", __name__)
     except (ImportError, OSError) as error:
         raise BackendError(f"backend '{name}': installed, but cannot be imported: {error}") from error
-    return getattr(module, backend.engine)(options)
 
 
 def interpreter(name: str) -> Path:

@@ -28,6 +28,7 @@ import bert_base_shapes
 import conversion_matrix
 import conversion_speed
 import huggingface_loop
+import mlm_data
 import textbrewer_job
 from backend_tables import crosscheck_table, crosschecks_table, same_run_table
 from methods_table import methods_table, read_latency
@@ -39,6 +40,7 @@ WHOLE_TABLES = {
     "bert_base_shapes": bert_base_shapes.table,
     "conversion_matrix": conversion_matrix.table,
     "conversion_speed": conversion_speed.table,
+    "mlm_data": mlm_data.table,
 }
 SPEED_TABLES = {"huggingface_loop": huggingface_loop.table, "backends_step_time": backends_step_time.table}
 

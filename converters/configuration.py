@@ -163,7 +163,8 @@ def check_sizes(
 
 def activation_note(raw: Mapping[str, Any], path: Path, family: str) -> list[str]:
     """What to know where the configuration is Google's: whose `gelu` is not the one of Hugging Face, but for ELECTRA's."""
-    if path.name == CONFIG or raw.get("hidden_act") != "gelu" or family == "electra":
+    # Google's files have no model_type.
+    if "model_type" in raw or raw.get("hidden_act") != "gelu" or family == "electra":
         return []
     return [
         f"{path.name}: Google's code computes gelu by the tanh approximation, Hugging Face's gelu (kept here, as is usual) "

@@ -63,7 +63,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside the file `path`, whose content takes its place when the block ends well, and is removed when not."""
+    """A temporary name beside the file `path`, which takes its place when the block ends well, and is removed when not."""
     with clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}")

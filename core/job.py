@@ -175,6 +175,8 @@ def _load_tokenizer(
         if not examples:
             return None
         train = examples["train"]
+        if train is not None and train.tokens is not None:
+            raise RecipeError(source, [f"student: a BiLSTM needs texts, but {train.source} holds records of tokens"])
         words = student.words or WordsSection()
         return build_words([*train.texts, *(train.pairs or [])], words.vocabulary)
     if student.tokenizer is not None:

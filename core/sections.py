@@ -27,7 +27,8 @@ def _absolute(path: Path) -> Path:
 class TaskSection(Section):
     """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. With `kind:
     multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. `kind: text` is raw text
-    without labels: `data` is a .txt or .tfrecord file, or a folder of them."""
+    without labels: `data` is a .txt or .tfrecord file, or a folder of them. `data` may also be a folder of records that
+    `crossdistil data export` or `data import` wrote, which says itself what its columns and labels are."""
 
     name: str
     data: Path

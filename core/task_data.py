@@ -37,7 +37,7 @@ class TaskData:
         for rows, batch in evaluation_batches(self.tokens[split], examples.labels, EVALUATION_BATCH, self.buckets):
             values = infer(batch)[0]
             if logits is None:
-                logits = np.zeros((len(examples.texts), values.shape[1]), np.float32)
+                logits = np.zeros((len(examples), values.shape[1]), np.float32)
             logits[rows] = values[: len(rows)]
         labels = examples.labels
         return ({} if labels is None else compute_metrics(self.spec.metrics, logits, labels)), logits

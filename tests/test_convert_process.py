@@ -51,12 +51,12 @@ crossdistil.convert(sys.argv[1], sys.argv[2], to=sys.argv[3])
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 LARGEST, WHOLE = 90, 300
-"""MiB of the word embeddings, and about those of the model."""
+"""MiB of the word embeddings, and at least of the model."""
 
 
 def write_large(folder) -> None:
     """A TensorFlow checkpoint whose numbers are nowhere in memory all at once."""
-    config = BertConfig(vocab_size=30720, num_hidden_layers=7)
+    config = BertConfig(vocab_size=30720, num_hidden_layers=8)
     write_config(folder, config, None)
     shapes = tensor_shapes(config, None)
     tensors = []
@@ -65,7 +65,7 @@ def write_large(folder) -> None:
         info = TensorInfo(foreign, shape, "F32")
         tensors.append(Tensor(info, lambda shape=shape: np.full(shape, 0.5, np.float32)))
     sizes = [tensor.info.size / 2**20 for tensor in tensors]
-    assert max(sizes) == LARGEST and sum(sizes) > 0.95 * WHOLE
+    assert max(sizes) == LARGEST and sum(sizes) > WHOLE
     tensorflow_checkpoint.write(folder, tensors)
 
 
@@ -96,9 +96,9 @@ crossdistil.convert(sys.argv[1], sys.argv[2], to="mindspore")
 def test_a_conversion_that_is_killed(tmp_path, source):
     process = subprocess.Popen([sys.executable, "-c", _SLOW, source, tmp_path / "out"])
     end = time.monotonic() + 60
-    while not any(path.stat().st_size for path in tmp_path.glob("out.tmp-*/model.ckpt")) and time.monotonic() < end:
+    while not any(tmp_path.glob("out.tmp-*/model.ckpt")) and time.monotonic() < end:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
-    assert command("convert", source, tmp_path / "out", "--to", "mindspore", "--verify").code == 0
+    assert command("convert", source, tmp_path / "out", "--to", "mindspore").code == 0

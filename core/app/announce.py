@@ -22,10 +22,10 @@ def job_lines(job: Job) -> list[str]:
     train = len(job.data.tokens["train"].lengths)
     counts = f"{train:,} train"
     if "dev" in job.data.examples:
-        counts += f" and {len(job.data.examples['dev'].texts):,} dev"
+        counts += f" and {len(job.data.examples['dev']):,} dev"
     lines = [f"{job.recipe.method} on {job.data.spec.name}: {counts} examples", f"student: {_model_text(job.student)}"]
     for name, teacher in job.teachers.items():
-        lines.append(f"{name}: {_model_text(teacher)} from {teacher.source}")
+        lines.append(f"{name}: {_model_text(teacher)} from {job.recipe.all_teachers[name].model}")
     if job.recipe.student.init.layers is not None:
         lines.append(f"student layers start as source layers {list(job.recipe.student.init.layers)}")
     if job.student.new:

@@ -15,7 +15,7 @@ from ..augmentation.task_folder import TrainingTexts
 from ..augmentation.vectors import load_vectors
 from ..augmentation.words import WordAugmentation, WordSettings
 from ..engine import EngineOptions
-from .models import model_folder
+from .models import model_folder, told_as_given
 
 Made = tuple[dict[str, Any], Iterator[Copy]]
 """What the note of the new folder says about it, and the copies."""
@@ -40,7 +40,9 @@ def by_masked_lm(
     report: Report,
 ) -> Made:
     """Replacement by a language model and word vectors."""
-    language_model = load_language_model(model_folder(model, "--model"))
+    folder = model_folder(model, "--model")
+    with told_as_given((model, folder)):
+        language_model = load_language_model(folder)
     near = None if vectors is None else load_vectors(vectors)
     engine = load_engine(backend, options)
     filler = GapFiller(language_model, engine, batch_size)

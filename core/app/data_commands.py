@@ -21,9 +21,11 @@ from .counting import CountProgress
 from .mlm_command import mlm
 from .options import BackendOption, DeviceOption, Precision, PrecisionOption, hand_over
 from .progress import make_console
+from .record_commands import add_record_commands
 
 data_app = typer.Typer(help="Make new data of what there is.", no_args_is_help=True)
 data_app.command()(mlm)
+add_record_commands(data_app)
 
 
 class Method(str, Enum):

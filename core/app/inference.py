@@ -22,7 +22,7 @@ from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems
 from ..sections import TaskSection
 from ..task_data import EVALUATION_BATCH, load_data, logits_function
-from .models import model_folder
+from .models import model_folder, told_as_given
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,12 @@ class Prediction:
 
 def load_classifier(folder: Path) -> tuple[Model, Tokenizer]:
     """A model with a head, and its tokenizer; raises CheckpointError if one of them is missing."""
-    folder = model_folder(folder)
-    model = load_model(folder)
-    if model.new:
-        raise CheckpointError(f"{folder}: has no {model.new[0]}, so it cannot classify; fine-tune it first")
-    return model, load_tokenizer(folder)
+    found = model_folder(folder)
+    with told_as_given((folder, found)):
+        model = load_model(found)
+        if model.new:
+            raise CheckpointError(f"{folder}: has no {model.new[0]}, so it cannot classify; fine-tune it first")
+        return model, load_tokenizer(found)
 
 
 def evaluate(

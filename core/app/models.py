@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -37,6 +39,26 @@ def _convert(path: Path, folder: Path) -> None:
     except CrossdistilError:
         if not folder.is_dir():  # else another process was faster
             raise
+
+
+@contextlib.contextmanager
+def told_as_given(*pairs: tuple[Path, Path]) -> Iterator[None]:
+    """Errors about folders in the cache, which no user knows, name the paths that were given. `pairs` are (given, folder)."""
+    try:
+        yield
+    except CrossdistilError as error:
+        text = str(error)
+        for given, folder in pairs:
+            text = text.replace(str(folder), str(given))
+        error.args = (text,)
+        raise
+
+
+def model_paths(recipe: Recipe) -> list[Path]:
+    """Every model that a recipe names."""
+    init = recipe.student.init.source
+    paths = [section.model for section in recipe.all_teachers.values()]
+    return paths + ([] if init in ("teacher", "random") else [Path(init)])
 
 
 def with_model_folders(recipe: Recipe) -> Recipe:

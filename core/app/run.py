@@ -26,7 +26,7 @@ from ..stages import Stage
 from ..task_data import logits_function
 from ..training import Outcome, Plan, Trainer
 from .announce import announce, metrics_text
-from .models import with_model_folders
+from .models import model_paths, told_as_given, with_model_folders
 from .probe import write_probe
 from .progress import TrainingProgress
 from .teaching import Teaching
@@ -48,8 +48,10 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
     """Run a recipe and return the content of result.json. Raises CrossdistilError before anything is written if the
     recipe, the data, a model, the backend or the folder is not in order."""
     engine = load_engine(options.backend, options.engine)
-    # The run folder and its resumption know the recipe as it was given.
-    job = dataclasses.replace(prepare(with_model_folders(recipe), source, engine.static_shapes), recipe=recipe)
+    found = with_model_folders(recipe)
+    with told_as_given(*zip(model_paths(recipe), model_paths(found))):
+        # The run folder and its resumption know the recipe as it was given.
+        job = dataclasses.replace(prepare(found, source, engine.static_shapes), recipe=recipe)
     announce(job, engine, console)
     identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}
     run = RunFolder(options.out, recipe, identity, options.resume)

@@ -1,8 +1,8 @@
 """The files of DistilBERT's scripts (transformers' examples/research_projects/distillation), read without running what they hold.
 
-  binarized_text.<tokenizer>.pickle   a list of NumPy arrays, a text each, `[CLS] ... [SEP]`: uint16, or int32 where the vocabulary
-                                      has more than 65,536 tokens
-  token_counts.<tokenizer>.pickle     how often each token is in them: a list of integers, or the Counter that it was made from
+  binarized_text.*.pickle   a list of NumPy arrays, a text each, `[CLS] ... [SEP]`: uint16, or int32 where the vocabulary has
+                            more than 65,536 tokens
+  token_counts.*.pickle     how often each token is in them: a list of integers, or the Counter that it was made from
 
 As any Python 3 and NumPy wrote them, protocols 2 to 5: the module of arrays is `numpy.core` or, since NumPy 2, `numpy._core`; in
 protocol 5 an array is a call of `_frombuffer`; in protocol 2 bytes are text that is to be encoded.
@@ -19,9 +19,7 @@ import numpy as np
 from ..errors import CheckpointError, DataError
 from ..safe_pickle import load_next
 
-_DTYPES = {
-    code: np.dtype(f"<{code}") for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
-}
+_DTYPES = {code: np.dtype(f"<{code}") for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")}
 
 
 class _Dtype:

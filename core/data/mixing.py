@@ -23,18 +23,21 @@ def mixed(train: Examples, spec: TaskSpec, section: TaskSection, where: str) -> 
     except DataError as error:
         raise DataError(str(error).replace("task.", f"{where}.", 1)) from error
     other = read_split(other_spec, section.data, "train")
+    for key, examples in (("task.data", train), (where, other)):
+        if examples.tokens is not None:
+            raise DataError(f"{key}: {examples.source} holds records of tokens; only texts can be mixed with others")
     if (train.pairs is None) != (other.pairs is None):
         kinds = ("pairs of texts", "single texts")
         raise DataError(f"{where}: has {kinds[other.pairs is None]}, the task {kinds[train.pairs is None]}")
     same = train.labels is not None and (spec.labels, spec.multi_label) == (other_spec.labels, other_spec.multi_label)
     if glue_task(section.name) is not None:
         same = same and spec.label_names == other_spec.label_names
-    count = len(other.texts)
+    count = len(other)
     labels = None
     if train.labels is not None:
         unknown = np.zeros((count, *train.labels.shape[1:]), train.labels.dtype)
         labels = np.concatenate([train.labels, other.labels if same else unknown])
-    known = np.ones(len(train.texts), np.float32) if train.label_mask is None else train.label_mask
+    known = np.ones(len(train), np.float32) if train.label_mask is None else train.label_mask
     return replace(
         train,
         texts=train.texts + other.texts,

@@ -44,7 +44,7 @@ def read_rows(path: Path, vocabulary: int, max_length: int) -> Iterator[Rows | l
             if texts:
                 yield texts
                 texts, size = [], 0
-            rows.append(_row(place, features, vocabulary, max_length))
+            rows.append(token_row(place, features, vocabulary, max_length))
         else:
             if rows:
                 yield _gathered(rows)
@@ -69,9 +69,9 @@ def _gathered(rows: list[tuple[np.ndarray, int]]) -> Rows:
     return np.concatenate([ids for ids, _ in rows]), lengths, firsts
 
 
-def _row(place: str, features: dict[str, Feature | None], vocabulary: int, max_length: int) -> tuple[np.ndarray, int]:
-    """The tokens of a record and how many of them are the first text's."""
-    ids, mask = _integers(place, features, "input_ids"), _integers(place, features, "input_mask")
+def token_row(place: str, features: dict[str, Feature | None], vocabulary: int, max_length: int) -> tuple[np.ndarray, int]:
+    """The tokens of a record and how many of them are the first text's. Raises DataError, which begins with `place`."""
+    ids, mask = integer_feature(place, features, "input_ids"), integer_feature(place, features, "input_mask")
     if len(mask) != len(ids):
         raise DataError(f"{place}: input_mask has {len(mask)} numbers, input_ids {len(ids)}")
     length = _prefix(place, "input_mask", mask == 1, mask == 0)
@@ -85,7 +85,7 @@ def _row(place: str, features: dict[str, Feature | None], vocabulary: int, max_l
         raise DataError(f"{place}: has the token {wrong[0]}, but the tokenizer's are 0 to {vocabulary - 1}")
     first = length
     if "segment_ids" in features:
-        segments = _integers(place, features, "segment_ids")
+        segments = integer_feature(place, features, "segment_ids")
         if len(segments) < length:
             raise DataError(f"{place}: segment_ids has {len(segments)} numbers, but there are {length} tokens")
         first = _prefix(place, "segment_ids", segments[:length] == 0, segments[:length] == 1)
@@ -104,7 +104,7 @@ def _prefix(place: str, name: str, before: np.ndarray, after: np.ndarray) -> int
 def _unmasked(place: str, features: dict[str, Feature | None], ids: np.ndarray) -> np.ndarray:
     if "masked_lm_positions" not in features:
         return ids
-    positions, originals = (_integers(place, features, name) for name in _MASKED[:2])
+    positions, originals = (integer_feature(place, features, name) for name in _MASKED[:2])
     if len(positions) != len(originals):
         raise DataError(f"{place}: masked_lm_positions has {len(positions)} numbers, masked_lm_ids {len(originals)}")
     used = positions > 0  # without weights: the padding is 0, where [CLS] is, which is never masked
@@ -118,7 +118,8 @@ def _unmasked(place: str, features: dict[str, Feature | None], ids: np.ndarray) 
     return ids
 
 
-def _integers(place: str, features: dict[str, Feature | None], name: str) -> np.ndarray:
+def integer_feature(place: str, features: dict[str, Feature | None], name: str) -> np.ndarray:
+    """The feature of that name, which must be a list of integers."""
     if name not in features:
         raise DataError(f"{place}: has no {name}; its features are {', '.join(sorted(features))}")
     values = features[name]

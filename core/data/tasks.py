@@ -1,7 +1,7 @@
 """Tasks: which file and columns hold the texts and labels, what the labels are, and how predictions are scored.
 
 The GLUE tasks are known by their official files (Wang et al. 2019, https://gluebenchmark.com); any other name is a
-plain task, whose columns the recipe gives.
+plain task, whose columns the recipe gives. A folder of records (`record_note`) says itself what its task is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import numpy as np
 from ..errors import DataError, did_you_mean
 from ..metrics import CLASSIFICATION_METRICS, MULTI_LABEL_METRICS, REGRESSION_METRICS
 from .labels import class_indices, found_labels, label_rows, listed, scores
+from .record_note import RecordNote, read_note
 from .tables import EXTENSIONS, folder_contents, read_columns
+from .task_records import RecordTokens, read_recorded
 
 _SPLITS = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
 _MNLI_SPLITS = {
@@ -86,6 +88,7 @@ GLUE_TASKS = {
 @dataclass
 class Examples:
     texts: list[str]
+    """None of them where there are `tokens` instead."""
     pairs: list[str] | None
     labels: np.ndarray | None
     """(examples,) int32 class index or float32 score, (examples, labels) float32 0 or 1 where an example may have several;
@@ -93,6 +96,10 @@ class Examples:
     source: Path
     line_numbers: np.ndarray  # (examples,) int64
     label_mask: np.ndarray | None = None  # (examples,) float32, 0 where the label means nothing; None: all are labels
+    tokens: RecordTokens | None = None
+
+    def __len__(self) -> int:
+        return len(self.line_numbers)
 
 
 class TaskSection(Protocol):
@@ -122,9 +129,9 @@ def resolve_task(section: TaskSection) -> TaskSpec:
     """
     if section.kind == "text":
         return TaskSpec(section.name, "", None, "", None, (), {}, raw=True)
-    official = glue_task(section.name)
+    official, note = glue_task(section.name), read_note(section.data)
     if official is None:
-        spec = _plain_task(section)
+        spec = _plain_task(section) if note is None else _recorded_task(section, note)
     else:
         kind = "regression" if official.labels is None else "classification"
         if section.kind not in (None, kind):
@@ -142,6 +149,9 @@ def resolve_task(section: TaskSection) -> TaskSpec:
             raise DataError(f"task.labels: '{official.name}' is a regression task and has no label names")
     if spec.labels is not None and (len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels)):
         raise DataError(f"task.labels: expected two or more different labels, got {listed(spec.labels)}")
+    if note is not None:
+        _check_records(section, spec, note)
+        spec = replace(spec, splits={split: found.file for split, found in note.splits.items()})
     if section.metrics is not None:
         spec = replace(spec, metrics=_checked_metrics(section.metrics, spec))
     return spec
@@ -158,6 +168,12 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
         raise DataError(f"{data_folder}: task '{spec.name}' has no file for the split '{split}'{hint}")
     path = data_folder / spec.splits[split]
     is_test = split.startswith("test")
+    note = read_note(data_folder)
+    if note is not None:
+        tokens, labels = read_recorded(data_folder, note, split)
+        if labels is None and not is_test:
+            raise DataError(f"{path}: its records have no labels")
+        return Examples([], None, labels, path, np.arange(1, len(tokens.table.lengths) + 1), tokens=tokens)
     texts = [spec.text] if spec.text_pair is None else [spec.text, spec.text_pair]
     columns = read_columns(
         path,
@@ -210,6 +226,41 @@ def _plain_task(section: TaskSection) -> TaskSpec:
         splits=splits,
         multi_label=multi_label,
     )
+
+
+def _recorded_task(section: TaskSection, note: RecordNote) -> TaskSpec:
+    """A task of any name, as its records describe it."""
+    several = note.kind == "multi-label classification"
+    plain = MULTI_LABEL_METRICS if several else ("accuracy", "macro_f1")
+    return TaskSpec(
+        name=section.name,
+        text=section.text or note.text,
+        text_pair=section.text_pair or note.text_pair,
+        label=section.label or note.label,
+        labels=None if note.labels is None else tuple(section.labels or note.labels),
+        metrics=REGRESSION_METRICS if note.labels is None else plain,
+        multi_label=several,
+    )
+
+
+def _check_records(section: TaskSection, spec: TaskSpec, note: RecordNote) -> None:
+    """Raise DataError unless the records are of the task that the recipe means."""
+    official = glue_task(note.task)
+    name = note.task if official is None else official.name
+    if name != spec.name:
+        raise DataError(f"task.name: '{section.name}', but the records in {section.data} are of '{note.task}'")
+    kind = section.kind and {"multi_label": "multi-label classification"}.get(section.kind, section.kind)
+    if note.kind != spec.kind or kind not in (None, note.kind):
+        raise DataError(f"task.kind: the records in {section.data} are of a {note.kind}, not of a {kind or spec.kind}")
+    if section.files:
+        raise DataError(f"task.files: {section.data} holds records, whose files are in its records.json")
+    for key in ("text", "text_pair", "label"):
+        if getattr(spec, key) != getattr(note, key):
+            got, made = (f"'{value}'" if value else "no column" for value in (getattr(spec, key), getattr(note, key)))
+            raise DataError(f"task.{key}: {got}, but the records in {section.data} were made of {made}")
+    if list(spec.labels or ()) != list(note.labels or ()):
+        expected, got = listed(note.labels or ()), listed(spec.labels or ())
+        raise DataError(f"task.labels: {got}, but those of the records in {section.data} are {expected}, in this order")
 
 
 def _labels_of_train(section: TaskSection, splits: dict[str, str]) -> tuple[str, ...]:

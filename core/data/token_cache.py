@@ -70,7 +70,7 @@ def cached_arrays(
     stored = _load(folder, dtypes)
     if stored is None:
         logging.getLogger(__name__).warning("%s: the tokens could not be cached: %s", folder, problem)
-        return _gathered(dtypes, make())
+        return gathered(dtypes, make())
     return stored
 
 
@@ -121,7 +121,8 @@ def _store(folder: Path, dtypes: Mapping[str, np.dtype], parts: Iterator[Arrays]
         shutil.rmtree(working, ignore_errors=True)
 
 
-def _gathered(dtypes: Mapping[str, np.dtype], parts: Iterator[Arrays]) -> dict[str, np.ndarray]:
+def gathered(dtypes: Mapping[str, np.dtype], parts: Iterator[Arrays]) -> dict[str, np.ndarray]:
+    """The arrays of these pieces, in memory."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in dtypes}
     for part in parts:
         for name, values in part.items():

@@ -84,9 +84,8 @@ def store_of_pickle(path: Path, tokenizer: Tokenizer, cache_folder: Path | None 
                     )
                 ids = row.values()
                 if len(ids) < 2 or (ids[0], ids[-1]) != ends:
-                    raise DataError(
-                        f"{path}: text {number} is not between [CLS] ({ends[0]}) and [SEP] ({ends[1]}): it is of another tokenizer"
-                    )
+                    between = f"[CLS] ({ends[0]}) and [SEP] ({ends[1]})"
+                    raise DataError(f"{path}: text {number} is not between {between}: it is of another tokenizer")
                 texts.append(ids[1:-1])
             ids, lengths = np.concatenate(texts), np.array([len(text) for text in texts], np.int64)
             wrong = np.flatnonzero((ids < 0) | (ids >= tokenizer.vocab_size))
@@ -100,11 +99,12 @@ def store_of_pickle(path: Path, tokenizer: Tokenizer, cache_folder: Path | None 
 
 
 def check_counts(path: Path, store: TokenStore, tokenizer: Tokenizer) -> np.ndarray:
-    """The counts of a `token_counts` file, which must be those of this store: (vocabulary,) int64. [CLS] and [SEP], which the
-    store leaves out, are once in each text."""
+    """The counts of a `token_counts` file, which must be those of this store: (vocabulary,) int64. Those of [CLS] and [SEP],
+    which a store leaves out, are not compared."""
     counts = read_token_counts(path, tokenizer.vocab_size)
     expected = np.array(store.counts)
-    expected[list(tokenizer.ends)] += len(store)
+    ends = list(tokenizer.ends)
+    expected[ends] = counts[ends]
     wrong = np.flatnonzero(counts != expected)
     if len(wrong):
         token = wrong[0]

@@ -210,6 +210,8 @@ def tokenized(
     examples: Examples, tokenizer: Tokenizer | WordTokenizer, max_length: int, cache_folder: Path | None = None
 ) -> TokenTable:
     """The token table of `examples`, from the cache (the default one unless given) or encoded and put there."""
+    if examples.tokens is not None:
+        return examples.tokens.fitting(tokenizer, max_length)
     apart = isinstance(tokenizer, WordTokenizer) and examples.pairs is not None
     made: list[TokenTable] = []  # once, even if it turns out that it cannot be stored
 

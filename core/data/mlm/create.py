@@ -1,7 +1,7 @@
 """A corpus to a folder of record files, with constant memory: shards that are whole or not there, and can be gone on with.
 
-A shard is what a fixed number of blocks of text gave, so that its bytes depend on the corpus, the vocabulary, the settings and its
-number alone: not on how many processes or machines work, nor on whether the work was interrupted. Beside each
+A shard is what a fixed number of blocks of text gave, so that its bytes depend on the corpus, the vocabulary, the settings and
+its number alone: not on how many processes or machines work, nor on whether the work was interrupted. Beside each
 `examples-00000.tfrecord` is a note, `examples-00000.json`, which is written last; `mlm.json` adds all of them up.
 """
 

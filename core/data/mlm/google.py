@@ -1,9 +1,9 @@
 """Google's create_pretraining_data.py (google-research/bert), example for example for the same seed.
 
-Its order of random draws is part of what is reproduced: one `random.Random(seed)` shuffles the documents, cuts, pairs, shortens and
-masks them, and shuffles the examples. So are its ways where `crossdistil data mlm` has others: all text and all examples are in
-memory; the limit of short examples holds for a document's whole pass; a ## piece after [SEP] belongs to the word before it; a random
-piece may be any of the vocabulary.
+Its order of random draws is part of what is reproduced: one `random.Random(seed)` shuffles the documents, cuts, pairs, shortens
+and masks them, and shuffles the examples. So are its ways where `crossdistil data mlm` has others: all text and all examples are
+in memory; the limit of short examples holds for a document's whole pass; a ## piece after [SEP] belongs to the word before it; a
+random piece may be any of the vocabulary.
 """
 
 from __future__ import annotations

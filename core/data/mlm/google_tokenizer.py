@@ -1,8 +1,8 @@
 """Google's FullTokenizer (tokenization.py of google-research/bert, 2018), as ids.
 
-It differs from the `tokenizers` library in what it takes for a word and for [UNK]: words of more than 200 characters instead of 100
-are unknown, accents go exactly where letters are lowered, special tokens written in a text are punctuation and letters, white space
-is Python's, and the Unicode tables are those of this Python.
+It differs from the `tokenizers` library in what it takes for a word and for [UNK]: words of more than 200 characters instead of
+100 are unknown, accents go exactly where letters are lowered, special tokens written in a text are punctuation and letters, white
+space is Python's, and the Unicode tables are those of this Python.
 """
 
 from __future__ import annotations

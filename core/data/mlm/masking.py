@@ -1,8 +1,8 @@
 """What is masked: words drawn at random until the budget is full, for many examples at a time.
 
-As published (Devlin et al. 2019, appendix C.2 for whole words; Google's create_pretraining_data.py): the words of an example come in
-random order, each is taken unless it would go over the budget, min(P, max(1, round(tokens * masked_lm_prob))) pieces. Of each
-piece taken, one in ten becomes a random one, one in ten stays, the others become [MASK].
+As published (Devlin et al. 2019, section 3.1, and Google's create_pretraining_data.py): the words of an example come in random
+order, each is taken unless it would go over the budget, min(P, max(1, round(tokens * masked_lm_prob))) pieces. Of the pieces
+taken, each by itself, one in ten becomes a random one, one in ten stays, the others become [MASK].
 """
 
 from __future__ import annotations

@@ -41,10 +41,8 @@ class Examples:
             input_ids[place, : len(ids)] = ids
             positions[place, : len(where)] = where
             labels[place, : len(where)] = originals
-        lengths, firsts, masked, following = (
-            np.array(numbers, np.int64)
-            for numbers in ([len(row[0]) for row in rows], [row[1] for row in rows], [len(row[2]) for row in rows], [row[4] for row in rows])
-        )  # fmt: skip
+        described = [(len(ids), first, len(where), following) for ids, first, where, _, following in rows]
+        lengths, firsts, masked, following = np.array(described, np.int64).reshape(-1, 4).T
         return cls(input_ids, lengths, firsts, positions, labels, masked, following)
 
     def encode(self) -> list[bytes]:

@@ -86,8 +86,8 @@ def pack_pairs(ends: list[int], documents: list[int], room: int, short: float, d
             firsts.append(a)
             seconds.append(b)
             labels.append(is_random)
-    shape = (-1, 2)
-    return Stretches(np.array(firsts, np.int64).reshape(shape), np.array(seconds, np.int64).reshape(shape), np.array(labels, np.int64))
+    a, b = (np.array(stretches, np.int64).reshape(-1, 2) for stretches in (firsts, seconds))
+    return Stretches(a, b, np.array(labels, np.int64))
 
 
 def _limit(room: int, short: float, draws: random.Random) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -57,6 +58,7 @@ def made_blocks(
 
 def _start(source: Source) -> None:
     global _make
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and ends the work
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are what is parallel
     _make = block_maker(source)
