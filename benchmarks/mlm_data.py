@@ -4,7 +4,7 @@
 
 A text is given with its vocabulary and what is masked as a whole. Both sides take turns, each a process from start to end, with
 the same passes over the same text. The plain side is `--algorithm google`, which tokenizes, cuts, masks and shuffles in Python,
-an example and a piece at a time, with the whole text in memory (each word's pieces are found once, and records are encoded many at
+an example and a piece at a time, with all text in memory (each word's pieces are found once, and records are encoded many at
 a time, so that it is no slow one); it has no Chinese words, and masks characters instead. Memory is the largest sum of what all
 processes of a side have to themselves (resident, less what they share), for the text once and several times over.
 """

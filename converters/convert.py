@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core.errors import CheckpointError, RunFolderError
 from ..core.files import replace_folder
+from . import oneflow_folder
 from .canonical import CanonicalCheckpoint, ReadOptions, read_canonical
 from .configuration import google_config, google_notes, write_files
 from .formats import LAYOUTS, WEIGHTS_FOLDER, Layout, is_checkpoint
@@ -140,7 +141,8 @@ def _check_destination(source: Path, destination: Path, overwrite: bool) -> None
     common = os.path.commonpath([source.resolve(), destination.resolve()])
     if common == str(destination.resolve()):
         raise RunFolderError(f"{destination}: holds the source {source}; choose another destination")
-    if common == str(source.resolve()):
+    # A new folder inside the source harms none but OneFlow's, of which each folder is a part.
+    if common == str(source.resolve()) and (destination.exists() or oneflow_folder.is_checkpoint(source)):
         raise RunFolderError(f"{destination}: lies in the source {source}; choose another destination")
 
 

@@ -28,7 +28,7 @@ MAX_BITS = 128
 _LONGEST_LINE = 1 << 16
 _CONSTANTS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 }
 _TEXTS_OF_PYTHON_2 = {"STRING", "BINSTRING", "SHORT_BINSTRING"}
 _SIMPLE = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -69,11 +69,14 @@ def load_next(
     allowed: Mapping[tuple[str, str], Callable],
     persistent_load: Callable[[Any], Any] | None = None,
     instructions: int = 0,
+    byte_arrays: bool = False,
 ) -> Any:
     """As `load`, of the pickle that begins at the position of a file of `size` bytes, which is left behind its end.
-    `instructions`: how many it may have, if more than MAX_INSTRUCTIONS."""
+    `instructions`: how many it may have, if more than MAX_INSTRUCTIONS. `byte_arrays`: whether it may hold those of protocol 5,
+    which come as bytes; no checkpoint has them."""
     try:
-        return _Machine(where, allowed, persistent_load).run(_Bounded(file, size), max(instructions, MAX_INSTRUCTIONS))
+        machine = _Machine(where, allowed, persistent_load, byte_arrays)
+        return machine.run(_Bounded(file, size), max(instructions, MAX_INSTRUCTIONS))
     except CheckpointError:
         raise
     except Exception as error:  # whatever the functions of `allowed` and pickletools say to bytes that make no sense
@@ -96,8 +99,14 @@ class _Bounded:
 
 
 class _Machine:
-    def __init__(self, where: str, allowed: Mapping[tuple[str, str], Callable], persistent_load: Callable[[Any], Any] | None):
-        self.where, self.allowed, self.persistent_load = where, allowed, persistent_load
+    def __init__(
+        self,
+        where: str,
+        allowed: Mapping[tuple[str, str], Callable],
+        persistent_load: Callable[[Any], Any] | None,
+        byte_arrays: bool,
+    ):
+        self.where, self.allowed, self.persistent_load, self.byte_arrays = where, allowed, persistent_load, byte_arrays
         self.callable = {id(function) for function in allowed.values()}
         self.stack: list = []
         self.below: list[list] = []
@@ -128,6 +137,11 @@ class _Machine:
         if len(self.stack) != 1 or self.below:
             raise ValueError("the stack does not end with one value")
         return self.stack[0]
+
+    def _do_bytearray8(self, content: bytearray) -> None:
+        if not self.byte_arrays:
+            raise Refused(self.where, "has BYTEARRAY8")
+        self.stack.append(bytes(content))
 
     def _pop_some(self, count: int) -> list:
         if count > len(self.stack):

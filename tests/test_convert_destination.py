@@ -36,6 +36,7 @@ def refused(root: Path, source: object, *options: object, to: str = "tf", out: s
 
 def test_destinations(tmp_path, source):
     crossdistil.convert(source, tmp_path / "tf", to="tf")
+    crossdistil.convert(source, tmp_path / "oneflow", to="oneflow")
     prefix, ckpt = tmp_path / "tf" / "bert_model.ckpt", source / "model.safetensors"
     (tmp_path / "file").write_text("x")
     is_file, occupied = "is a file; the result is a folder", "exists and is not empty; --overwrite replaces it"
@@ -50,11 +51,18 @@ def test_destinations(tmp_path, source):
         (ckpt, "source", ["--overwrite"], holds.replace("{}", "source/model.safetensors")),
         (prefix, "tf", ["--overwrite"], holds.replace("{}", "tf/bert_model.ckpt")),
         (source, "", ["--overwrite"], holds.replace("{}", "source")),
-        (source, "source/new", [], lies.replace("{}", "source")),
+        (tmp_path / "oneflow" / "weights", "oneflow/weights/new", [], lies.replace("{}", "oneflow/weights")),
     ]
     for path, out, options, message in cases:
         place = f"{{root}}/{out}".rstrip("/")
         assert refused(tmp_path, path, *options, to="mindspore", out=out) == [f"{place}: {message}"], (path, out)
+
+
+def test_a_new_folder_in_the_sources(tmp_path, source):
+    """As in `crossdistil convert . tf`, which harms nothing."""
+    crossdistil.convert(source, source / "tf", to="tf")
+    crossdistil.convert(source / "tf", tmp_path / "back", to="pytorch")
+    assert (tmp_path / "back" / "model.safetensors").is_file()
 
 
 @contextlib.contextmanager

@@ -210,7 +210,7 @@ PICKLES = {
     "no path": (flow_saved(dictionary(a=text("oneflow") + text("Tensor") + b"\x93)\x81")), "'a': has no path"),
     "no text": (flow_saved(dictionary(a=tensor_at("tensor_2")[:-15] + b"K\x01sb")), "not one path"),
     "two paths": (flow_saved(dictionary(a=tensor_at("tensor_2") + b"}" + text("path") + text("x") + b"sb")), "not one path"),
-    "arguments": (flow_saved(dictionary(a=text("oneflow") + text("Tensor") + b"\x93K\x01\x85\x81")), "no pickle of what it should hold"),
+    "arguments": (flow_saved(dictionary(a=text("oneflow") + text("Tensor") + b"\x93K\x01\x85\x81")), "no pickle of what it"),
     "number": (flow_saved(b"}(K\x01" + tensor_at("tensor_2") + b"u"), "the name of a tensor is a int"),
     "cut off": (ONEFLOW[:-30], "no pickle of what it should hold, or damaged"),
     "nothing": (b"", "no pickle of what it should hold, or damaged"),

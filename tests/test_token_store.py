@@ -83,7 +83,7 @@ def test_memory_does_not_grow_with_the_corpus(tokenizer, tmp_path):
         finally:
             tracemalloc.stop()
 
-    assert peak(16000) < 1.3 * peak(8000)  # 10 and 5 batches of text
+    assert peak(8000) < 1.3 * peak(4000)  # 6 and 3 batches of text
 
 
 # ---------------------------------------------------------------------------------------------- the scripts' pickles

@@ -58,7 +58,7 @@ class Integers:
         self._set(shape, dtype, data)
 
     def _set(self, shape: Any, dtype: Any, data: Any) -> None:
-        if not isinstance(data, (bytes, bytearray, _Latin1)) or not isinstance(dtype, _Dtype):
+        if not isinstance(data, (bytes, _Latin1)) or not isinstance(dtype, _Dtype):
             raise ValueError("an array that is none")
         if type(shape) is not tuple or len(shape) != 1 or shape[0] * dtype.numpy.itemsize != len(data):
             raise ValueError("an array whose shape does not fit its bytes")
@@ -144,7 +144,7 @@ def _load(path: Path) -> Any:
             size = file.seek(0, 2)
             file.seek(0)
             # Some twenty instructions belong to an array, and two bytes or more to an instruction.
-            found = load_next(file, size, str(path), _ALLOWED, instructions=size // 2)
+            found = load_next(file, size, str(path), _ALLOWED, instructions=size // 2, byte_arrays=True)
             if file.tell() != size:
                 raise DataError(f"{path}: {size - file.tell():,} bytes follow the end of the pickle at byte {file.tell()}")
             return found
