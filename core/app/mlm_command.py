@@ -140,5 +140,5 @@ def _tell(note: dict[str, Any], out: Path, console: Console) -> None:
     share = counts["masked"] / max(1, counts["tokens"])
     console.print(
         f"{counts['examples']:,} examples of {counts['documents']:,} documents, {share:.1%} of their tokens masked; "
-        f"{len(note['shards'])} record files written to {out}"
+        f"{len(note['shards'])} record file{'' if len(note['shards']) == 1 else 's'} written to {out}"
     )
