@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.checkpoint import CONFIG
+from ..core.checkpoint import CONFIG, read_config_file
 from ..core.errors import CheckpointError
 from ..core.models.architectures import Config
 from ..core.models.families import ElectraConfig
@@ -87,11 +87,11 @@ _MODEL_NAMES = {
 def find_config(path: Path, given: Path | None) -> tuple[dict[str, Any] | None, Path | None]:
     """(configuration, its file): `given`, or the one beside the checkpoint; (None, None) where there is none."""
     if given is not None:
-        return _read(given), given
+        return _read_config(given), given
     for folder in _nearby(path):
         for name in _CONFIG_NAMES:
             if (folder / name).is_file():
-                return _read(folder / name), folder / name
+                return _read_config(folder / name), folder / name
     return None, None
 
 
@@ -109,16 +109,8 @@ def _nearby(path: Path) -> list[Path]:
     return [path, path.parent] if path.is_dir() else [path.parent]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; expected a config.json or bert_config.json") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, got {type(raw).__name__}")
-    return raw
+def _read_config(path: Path) -> dict[str, Any]:
+    return read_config_file(path, f"a {CONFIG} or {GOOGLE_CONFIG}")
 
 
 def sizes(family: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:

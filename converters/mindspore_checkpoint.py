@@ -21,7 +21,7 @@ from ..core.errors import CheckpointError
 from ..core.safe_pickle import shown
 from ..core.wire import BYTES, VARINT, Malformed, delimited, number, read_varint, varint
 from .mindspore_values import CONTENT, DIMS, MAP_TENSOR, MAX_TAG, TAG, TENSOR, TYPE, VALUE, Entry, read_entries
-from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo
+from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo, loaded_content
 
 SLICE_SIZE = 512 << 20
 """Bytes of a tensor that MindSpore puts into one value."""
@@ -219,13 +219,11 @@ def _tensor(path: Path, entry: Entry) -> Tensor:
 
 def _write_tensor(file: BinaryIO, tensor: Tensor, path: Path, slice_size: int, checksum: int) -> int:
     """The checksum of the file after this tensor. Its array is gone when this returns, before the next one is read."""
-    info, array = tensor.info, tensor.load()
+    info = tensor.info
     place = f"{path}: '{shown(info.name)}'"
-    if array.shape != info.shape or array.dtype != DTYPES[info.dtype]:
-        raise CheckpointError(f"{place}: is {array.dtype} {array.shape}, but was announced as {info.dtype} {info.shape}")
+    content = loaded_content(tensor, place)
     if info.shape == (0,):
         raise CheckpointError(f"{place}: has the shape [0], which MindSpore would read as a scalar")
-    content = array.reshape(-1).view(np.uint8)
     dims = b"".join(number(DIMS, size) for size in info.shape)
     head = dims + delimited(TYPE, _TYPE_NAMES[info.dtype].encode())
     tag = delimited(TAG, info.name.encode())

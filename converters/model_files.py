@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core.errors import CheckpointError
 from ..core.safe_pickle import shown
-from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo
+from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo, in_shards
 
 MAX_DIMENSIONS = 32
 """NumPy's limit."""
@@ -173,14 +173,7 @@ def write_shards(
 ) -> None:
     """Write one file, or files of up to `shard_size` bytes (more where one tensor has more) and their index."""
     check_names(tensors, folder / file_name)
-    shards: list[list[Tensor]] = [[]]
-    filled = 0
-    for tensor in tensors:
-        if shard_size is not None and shards[-1] and filled + tensor.info.size > shard_size:
-            shards.append([])
-            filled = 0
-        shards[-1].append(tensor)
-        filled += tensor.info.size
+    shards = in_shards(tensors, shard_size)
     if len(shards) == 1:
         write_file(folder / file_name, tensors)
         return

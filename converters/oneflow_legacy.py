@@ -23,7 +23,7 @@ import numpy as np
 
 from ..core.errors import CheckpointError
 from ..core.safe_pickle import shown
-from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo
+from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo, loaded_content
 
 NO_CHECKSUM = "has no checksums: a change of its numbers would not be seen"
 _ELEMENTS, _META, _DONE = "out", "meta", "snapshot_done"
@@ -132,10 +132,7 @@ def write_variable(folder: Path, tensor: Tensor, meta: bool = True) -> None:
         folder.mkdir()
     except FileExistsError:
         raise CheckpointError(f"{place}: is already there") from None
-    array = tensor.load()
-    if array.shape != info.shape or array.dtype != DTYPES[info.dtype]:
-        raise CheckpointError(f"{place}: is {array.dtype} {array.shape}, but was announced as {info.dtype} {info.shape}")
-    (folder / _ELEMENTS).write_bytes(memoryview(array.reshape(-1).view(np.uint8)))
+    (folder / _ELEMENTS).write_bytes(memoryview(loaded_content(tensor, place)))
     if meta:
         dims = "".join(f"  dim: {size}\n" for size in info.shape)
         (folder / _META).write_text(f"shape {{\n{dims}}}\ndata_type: {_TYPE_NAMES[info.dtype]}\n", encoding="ascii")

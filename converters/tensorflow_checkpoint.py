@@ -36,7 +36,7 @@ from .tensorflow_entries import (
 )
 from .tensorflow_files import find_index, index_path, is_checkpoint, shard_path, write_state
 from .tensorflow_objects import GRAPH_KEY, object_names, read_text
-from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo
+from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo, in_shards
 
 __all__ = ["is_checkpoint", "open_checkpoint", "write"]
 
@@ -56,14 +56,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 def write(folder: Path, tensors: Sequence[Tensor], prefix: str = "bert_model.ckpt", shard_size: int | None = None) -> None:
     """Write the tensors in their order; a shard ends before the tensor that would make it larger than `shard_size` bytes."""
-    shards: list[list[Tensor]] = [[]]
-    size = 0
-    for tensor in tensors:
-        if shard_size is not None and shards[-1] and size + tensor.info.size > shard_size:
-            shards.append([])
-            size = 0
-        shards[-1].append(tensor)
-        size += tensor.info.size
+    shards = in_shards(tensors, shard_size)
     index = index_path(folder, prefix)
     entries = {b"": write_header(len(shards))}
     for shard, content in enumerate(shards):

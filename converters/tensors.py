@@ -6,12 +6,14 @@ names mean, and no more than one tensor need be in memory at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
+
+from ..core.errors import CheckpointError
 
 DTYPES: dict[str, np.dtype] = {
     name: np.dtype(dtype)
@@ -89,3 +91,25 @@ class Checkpoint:
     """Name -> reason, of entries that are no tensors of numbers (a saved object graph, a text)."""
     framework: str = ""
     """Who reads it, as `formats.LAYOUTS` calls it; set by `formats.open_checkpoint`."""
+
+
+def in_shards(tensors: Sequence[Tensor], shard_size: int | None) -> list[list[Tensor]]:
+    """The tensors in their order, in one shard, or in shards of up to `shard_size` bytes (more where one tensor has more)."""
+    shards: list[list[Tensor]] = [[]]
+    filled = 0
+    for tensor in tensors:
+        if shard_size is not None and shards[-1] and filled + tensor.info.size > shard_size:
+            shards.append([])
+            filled = 0
+        shards[-1].append(tensor)
+        filled += tensor.info.size
+    return shards
+
+
+def loaded_content(tensor: Tensor, place: str) -> np.ndarray:
+    """Load a tensor that is to be written at `place`: its bytes (size,) uint8. Raises CheckpointError if it is not what its
+    header, which may be written already, says."""
+    info, array = tensor.info, tensor.load()
+    if array.shape != info.shape or array.dtype != DTYPES[info.dtype]:
+        raise CheckpointError(f"{place}: is {array.dtype} {array.shape}, but was announced as {info.dtype} {info.shape}")
+    return array.reshape(-1).view(np.uint8)

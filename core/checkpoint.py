@@ -121,11 +121,15 @@ def model_config(raw: dict[str, Any], where: str) -> Config:
 
 
 def _read_config(folder: Path, prefix: str) -> dict[str, Any]:
-    path = folder / CONFIG
+    return read_config_file(folder / CONFIG, f"a model folder with {CONFIG}", prefix)
+
+
+def read_config_file(path: Path, expected: str, prefix: str = "") -> dict[str, Any]:
+    """The JSON object in a configuration; `expected` says what should have been given where there is no such file."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{prefix}{path}: no such file; expected a model folder with {CONFIG}") from None
+        raise CheckpointError(f"{prefix}{path}: no such file; expected {expected}") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{prefix}{path}: not readable as JSON: {error}") from error
     if not isinstance(raw, dict):
