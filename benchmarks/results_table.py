@@ -27,9 +27,11 @@ import backends_step_time
 import bert_base_shapes
 import conversion_matrix
 import conversion_speed
+import from_text
 import huggingface_loop
 import mlm_data
 import textbrewer_job
+import vocabulary_memory
 from backend_tables import crosscheck_table, crosschecks_table, same_run_table
 from methods_table import methods_table, read_latency
 from tables import RESULTS, replace_section
@@ -41,6 +43,8 @@ WHOLE_TABLES = {
     "conversion_matrix": conversion_matrix.table,
     "conversion_speed": conversion_speed.table,
     "mlm_data": mlm_data.table,
+    "from_text": from_text.table,
+    "vocabulary_memory": vocabulary_memory.table,
 }
 SPEED_TABLES = {"huggingface_loop": huggingface_loop.table, "backends_step_time": backends_step_time.table}
 

@@ -18,7 +18,7 @@ import numpy as np
 from ..core.checkpoint import model_config
 from ..core.errors import CheckpointError, did_you_mean
 from ..core.models.architectures import Config, tensor_shapes
-from ..core.models.pretraining import head_shapes
+from ..core.models.heads import head_shapes
 from .configuration import activation_note, check_sizes, find_config, find_tokenizer, with_heads, without_config
 from .formats import open_checkpoint
 from .names_tensorflow import FOR_GOOGLES_GRAPH

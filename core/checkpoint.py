@@ -23,10 +23,15 @@ from .models.architectures import (
     Config,
     canonical_names,
     config_from,
+    decoder_names,
     first_keys,
     head_names,
+    is_encoder,
     pooler_names,
     tensor_shapes,
+    word_embeddings,
+    words_bias,
+    words_tensors,
 )
 from .recipe_errors import describe
 
@@ -57,6 +62,15 @@ class Model:
     source: Path | None = None
     multi_label: bool = False
     """Whether each logit decides about one label alone, instead of all of them about one class."""
+    words: bool = False
+    """Whether it predicts words: then the head of a masked language model is among the parameters."""
+    decoder: np.ndarray | None = None
+    """(vocabulary, embedding): that head's last weight, where it is not the word embeddings."""
+
+    @property
+    def missing_words(self) -> tuple[str, ...]:
+        """The tensors of the head that predicts words which the checkpoint does not hold, where they were asked for."""
+        return tuple(name for name in self.new if name in words_tensors(self.config)) if self.words else ()
 
     @property
     def kind(self) -> str:
@@ -74,19 +88,23 @@ class Model:
         return sum(array.size for array in self.parameters.values())
 
 
-def load_model(folder: Path, where: str = "") -> Model:
-    """The model in a folder; `where` names the recipe key that asked for it. Raises CheckpointError."""
+def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
+    """The model in a folder, with `words` together with its head that predicts words; `where` names the recipe key that asked
+    for it. Raises CheckpointError."""
     prefix = f"{where}: " if where else ""
     if not folder.is_dir():
         what = "is a file, expected a model folder" if folder.exists() else "no such model folder"
         raise CheckpointError(f"{prefix}{folder}: {what}")
     raw = _read_config(folder, prefix)
     config = model_config(raw, f"{prefix}{folder / CONFIG}")
-    tensors = _read_tensors(folder / WEIGHTS, prefix, config)
+    if words and not is_encoder(config):
+        raise CheckpointError(f"{prefix}{folder / CONFIG}: model_type is '{raw['model_type']}', which predicts no words")
+    tensors = _read_tensors(folder / WEIGHTS, prefix, config, words)
+    decoder = _separate_decoder(tensors, config, f"{prefix}{folder / WEIGHTS}") if words else None
     labels = _labels(raw, f"{prefix}{folder / CONFIG}")
     head = head_names(config)[0]
     outputs = next(iter(tensors[head].shape), 1) if head in tensors else None
-    new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}")
+    new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}", words)
     if outputs is not None and outputs > 1 and labels is not None and len(labels) != outputs:
         raise CheckpointError(
             f"{prefix}{folder / CONFIG}: id2label names {len(labels)} classes, but {head} has {outputs} rows"
@@ -96,7 +114,8 @@ def load_model(folder: Path, where: str = "") -> Model:
     elif labels is None:
         labels = tuple(f"LABEL_{index}" for index in range(outputs))
     multi_label = labels is not None and raw.get("problem_type") == _PROBLEM_TYPES["multi-label classification"]
-    return Model(config, tensors, outputs, labels, new, raw.get("crossdistil", {}), folder, multi_label)
+    about = raw.get("crossdistil", {})
+    return Model(config, tensors, outputs, labels, new, about, folder, multi_label, words, decoder)
 
 
 def load_config(folder: Path, where: str = "") -> Config:
@@ -137,17 +156,31 @@ def read_config_file(path: Path, expected: str, prefix: str = "") -> dict[str, A
     return raw
 
 
-def _read_tensors(path: Path, prefix: str, config: Config) -> dict[str, np.ndarray]:
+def _read_tensors(path: Path, prefix: str, config: Config, words: bool) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise CheckpointError(f"{prefix}{path}: no such file; a model folder holds its weights in {WEIGHTS}")
     tensors = {}
     try:
         with safe_open(path, framework="numpy") as file:
-            for name, canonical in canonical_names(config, file.keys()).items():
+            for name, canonical in canonical_names(config, file.keys(), words).items():
                 tensors[canonical] = read_tensor(file, path, name)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{prefix}{path}: damaged or not a safetensors file: {error}") from error
     return tensors
+
+
+def _separate_decoder(tensors: dict[str, np.ndarray], config: Config, where: str) -> np.ndarray | None:
+    """Take what files hold twice out of the head that predicts words; the decoder's weight, if it is not the words' table."""
+    weight, bias = decoder_names(config)
+    if bias in tensors and bias != words_bias(config):
+        tensors[words_bias(config)] = tensors.pop(bias)  # Hugging Face computes with this one, should they differ
+    decoder, table = tensors.pop(weight, None), tensors.get(word_embeddings(config))
+    if decoder is None or table is None or np.array_equal(decoder, table):
+        return None
+    if decoder.shape != table.shape or not np.isfinite(decoder).all():
+        what = "holds values that are not finite" if decoder.shape == table.shape else f"has shape {decoder.shape}"
+        raise CheckpointError(f"{where}: {weight} {what}; expected {table.shape}, as {word_embeddings(config)}")
+    return decoder
 
 
 def read_tensor(file, path: Path, name: str) -> np.ndarray:
@@ -179,14 +212,14 @@ def _labels(raw: dict[str, Any], where: str) -> tuple[str, ...] | None:
     return labels
 
 
-def _check_tensors(tensors, config: Config, outputs: int | None, where: str) -> tuple[str, ...]:
-    expected = tensor_shapes(config, outputs or 1)
+def _check_tensors(tensors, config: Config, outputs: int | None, where: str, words: bool) -> tuple[str, ...]:
+    expected = tensor_shapes(config, outputs or 1, words)
     unknown = [name for name in tensors if name not in expected]
     if unknown:
         raise CheckpointError(f"{where}: unexpected tensor {unknown[0]}{did_you_mean(unknown[0], expected)}")
     missing = [name for name in expected if name not in tensors]
-    pairs = (head_names(config), pooler_names(config))
-    absent = {name for pair in pairs if not any(name in tensors for name in pair) for name in pair}
+    groups = (head_names(config), pooler_names(config), tuple(words_tensors(config)) if words else ())
+    absent = {name for group in groups if not any(name in tensors for name in group) for name in group}
     needed = [name for name in missing if name not in absent]
     if needed:
         more = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
@@ -202,7 +235,7 @@ def _check_tensors(tensors, config: Config, outputs: int | None, where: str) -> 
 def save_model(model: Model, folder: Path, tokenizer, projections: dict[str, np.ndarray] | None = None) -> None:
     """Write a model folder whole or not at all. `tokenizer` has `save(folder)`; `projections` are what was trained beside
     the model and is no part of it: they go into a file of their own, for a later distillation to go on from."""
-    config = first_keys(model.config, model.outputs) | _config_entries(model.config)
+    config = first_keys(model.config, model.outputs, model.words) | _config_entries(model.config)
     if model.outputs is not None:
         labels = model.labels or ("LABEL_0",)
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
@@ -211,7 +244,7 @@ def save_model(model: Model, folder: Path, tokenizer, projections: dict[str, np.
     config["crossdistil"] = model.about
     with replace_folder(folder) as temporary:
         (temporary / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        names = tensor_shapes(model.config, model.outputs)
+        names = tensor_shapes(model.config, model.outputs, model.words)
         ordered = {name: np.ascontiguousarray(model.parameters[name]) for name in names}
         # transformers asks for the metadata entry: it tells the layout of the tensors.
         save_file(ordered, temporary / WEIGHTS, metadata={"format": "pt"})

@@ -25,6 +25,15 @@ def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
     return []
 
 
+def words_problems(teacher: Model, where: str) -> list[str]:
+    """Why this model cannot teach which words fit: it has no head that predicts them, or one that cannot be shared."""
+    if teacher.missing_words:
+        return [f"{where}: has no {teacher.missing_words[0]}: it predicts no words; train its head first (recipes/mlm.yaml)"]
+    if teacher.decoder is not None:
+        return [f"{where}: predicts words with a weight that is not its word embeddings; only models whose two are one can teach"]
+    return []
+
+
 def same_labels(names: tuple[str, ...], spec: TaskSpec) -> bool:
     """Whether class names mean the task's classes in the task's order; generic names (LABEL_0, ...) always do."""
     given = tuple(name.lower() for name in names)

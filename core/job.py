@@ -13,21 +13,20 @@ import numpy as np
 
 from .checkpoint import Model, load_model, load_projections
 from .data.batches import TrainBatches, length_buckets
-from .data.corpus import read_corpus
 from .data.mixing import mixed
 from .data.tasks import Examples, TaskSpec, read_split, resolve_task
 from .data.tokenize import Tokenizer, load_tokenizer
 from .data.words import WordTokenizer, build_words
 from .errors import CheckpointError, DataError, Errors, RecipeError
-from .fit import fit_problems, same_inputs, teacher_problems
+from .fit import fit_problems, same_inputs, teacher_problems, words_problems
 from .losses.base import TermContext
 from .models.outputs import LOGITS
 from .objective import Teachers
 from .recipe import Recipe
-from .sections import TaskSection, WordsSection
+from .sections import WordsSection
 from .stages import Stage, build_objective, freeze_problems, projection_problems, replacement_problems
 from .student import build_bilstm, build_student
-from .task_data import MISMATCHED, TaskData, tokenize
+from .task_data import MISMATCHED, TaskData, masked_text_data, raw_text_data, tokenize
 
 
 @dataclass
@@ -52,22 +51,20 @@ class Job:
         config = config if train.dropout is None else config.with_dropout(train.dropout)
         context = dataclasses.replace(self.context, student=config)
         examples = self.data.examples["train"]
-        return Stage(
-            section=section,
-            index=index,
-            config=config,
-            objective=build_objective(section, context, self.teacher_options(cached)),
-            batches=TrainBatches(
-                self.data.tokens["train"],
-                examples.labels,
-                train.batch_size,
-                train.gradient_accumulation,
-                self.buckets(index),
-                # The first stage's order is that of a recipe with one stage.
-                self.recipe.seed if index == 0 else (self.recipe.seed, index),
-                examples.label_mask,
-            ),
+        batches = TrainBatches(
+            self.data.tokens["train"],
+            examples.labels,
+            train.batch_size,
+            train.gradient_accumulation,
+            self.buckets(index),
+            # The first stage's order is that of a recipe with one stage.
+            self.recipe.seed if index == 0 else (self.recipe.seed, index),
+            examples.label_mask,
         )
+        if "train" in self.data.masks:
+            batches.attach_masks(self.data.masks["train"])
+        objective = build_objective(section, context, self.teacher_options(cached))
+        return Stage(section, index, config, objective, batches)
 
     def buckets(self, index: int) -> tuple[int, ...]:
         """The lengths that a stage pads to."""
@@ -91,7 +88,7 @@ def prepare(recipe: Recipe, source: str, static_shapes: bool) -> Job:
     spec = errors.collect(resolve_task, recipe.task)
     examples = errors.collect(_examples, recipe, spec) if spec is not None else None
     teachers = {
-        name: errors.collect(load_model, section.model, _teacher_key(recipe, name))
+        name: errors.collect(load_model, section.model, _teacher_key(recipe, name), spec is not None and spec.masked)
         for name, section in recipe.all_teachers.items()
     }
     found = {name: teacher for name, teacher in teachers.items() if teacher is not None}
@@ -111,12 +108,12 @@ def prepare(recipe: Recipe, source: str, static_shapes: bool) -> Job:
     if conflicts:
         raise RecipeError(source, conflicts)
     length, buckets = _student_length(recipe, static_shapes)
-    data = _tokenize(spec, recipe.task, tokenizer, buckets, examples, length)
+    data = _tokenize(spec, recipe, tokenizer, buckets, examples, length)
     own = length_buckets(recipe.task.max_length, static_shapes)
     same: dict[str, TaskData] = {tokenizer.fingerprint: data}
     for other in teacher_tokenizers.values():
         if other.fingerprint not in same:
-            same[other.fingerprint] = _tokenize(spec, recipe.task, other, own, examples, recipe.task.max_length)
+            same[other.fingerprint] = _tokenize(spec, recipe, other, own, examples, recipe.task.max_length)
     teacher_data = {name: same[other.fingerprint] for name, other in teacher_tokenizers.items()}
     return Job(recipe, context, data, student, teachers, teacher_data, projections)
 
@@ -148,13 +145,13 @@ def _examples(recipe: Recipe, spec: TaskSpec) -> dict[str, Examples] | None:
     return examples
 
 
-def _tokenize(spec, task: TaskSection, tokenizer, buckets, examples, max_length: int) -> TaskData:
-    if not spec.raw:
-        return tokenize(spec, tokenizer, buckets, examples, max_length)
-    table = read_corpus(task.data, tokenizer, max_length)
-    rows = len(table.lengths)
-    train = Examples([], None, None, task.data, np.arange(rows), np.zeros(rows, np.float32))
-    return TaskData(spec, tokenizer, buckets, {"train": train}, {"train": table})
+def _tokenize(spec, recipe: Recipe, tokenizer, buckets, examples, max_length: int) -> TaskData:
+    task = recipe.task
+    if spec.masked:
+        return masked_text_data(spec, task, tokenizer, buckets, max_length, recipe.seed)
+    if spec.raw:
+        return raw_text_data(spec, task, tokenizer, buckets, max_length)
+    return tokenize(spec, tokenizer, buckets, examples, max_length)
 
 
 def _student_length(recipe: Recipe, static_shapes: bool) -> tuple[int, tuple[int, ...]]:
@@ -209,6 +206,7 @@ def _term_context(spec: TaskSpec, student: Model | None = None, teachers: dict[s
         student=None if student is None else student.config,
         teachers={name: teacher.config for name, teacher in (teachers or {}).items()},
         multi_label=spec.multi_label,
+        masked=spec.masked,
     )
 
 
@@ -227,7 +225,8 @@ def _build_student(
         pairs = spec.text_pair is not None
         student, problems = build_bilstm(recipe.student, tokenizer, pairs, outputs, labels, recipe.seed, several)
     else:
-        student, problems = build_student(recipe.student, teacher, outputs, labels, recipe.seed, several)
+        masked = spec is not None and spec.masked
+        student, problems = build_student(recipe.student, teacher, outputs, labels, recipe.seed, several, masked)
     if problems:
         raise RecipeError(source, problems)
     return student
@@ -248,6 +247,8 @@ def _check_fit(
         key = _teacher_key(recipe, name)
         if spec is not None and not spec.raw:
             problems += teacher_problems(teacher, spec, f"{key} ({teacher.source})")
+        if any(term.needs_words and term.needs_teacher for stage in recipe.stages for term in stage.objective):
+            problems += words_problems(teacher, f"{key} ({teacher.source})")
         if teacher_tokenizers.get(name) is not None:
             problems += fit_problems(key, teacher.config, teacher_tokenizers[name], recipe.task)
     first = next(iter(teachers.values()), None)

@@ -16,6 +16,8 @@ from .errors import DataError, TrainingError, did_you_mean
 CLASSIFICATION_METRICS = ("accuracy", "f1", "macro_f1", "matthews")
 REGRESSION_METRICS = ("pearson", "spearman")
 MULTI_LABEL_METRICS = ("micro_f1", "macro_f1", "exact_match")
+MLM_LOSS = "mlm_loss"
+LOWER_IS_BETTER = frozenset({MLM_LOSS})
 
 
 def compute_metrics(names: Sequence[str], logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -63,6 +63,45 @@ class Ops(Protocol):
         `dropout` is the rate on the attention probabilities; 0 switches it off.
         """
 
+    # The losses over a vocabulary: logits (rows, words) of one model, and what a loss keeps of them, are some gigabytes for
+    # a batch of text, so they are made and used up a chunk of rows at a time. Each is the sum over the rows, a float32
+    # scalar; a row's weight of 0 makes it padding. Gradients flow into `states`, `weight` and `bias`, nowhere else.
+    def word_cross_entropy(self, states: Tensor, weight: Tensor, bias: Tensor, labels: Tensor, row_weights: Tensor) -> Tensor:
+        """sum_r row_weights[r] * (log(sum_v exp(z[r, v])) - z[r, labels[r]]) with z = states @ weight.T + bias.
+
+        `states` (rows, width), `weight` (words, width), `bias` (words,), `labels` (rows,) int32 from 0 to words - 1,
+        `row_weights` (rows,) float32.
+        """
+
+    def word_divergence(
+        self,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        teacher_states: Tensor,
+        teacher_weight: Tensor,
+        teacher_bias: Tensor,
+        row_weights: Tensor,
+        temperature: float,
+    ) -> Tensor:
+        """sum_r row_weights[r] * KL(softmax(t[r] / temperature) || softmax(z[r] / temperature)), t the teacher's logits.
+
+        z = states @ weight.T + bias and t = teacher_states @ teacher_weight.T + teacher_bias, of one vocabulary; the
+        teacher's width may be another. Not multiplied by the temperature's square (Hinton et al. 2015 do).
+        """
+
+    def word_squared_error(
+        self,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        teacher_states: Tensor,
+        teacher_weight: Tensor,
+        teacher_bias: Tensor,
+        row_weights: Tensor,
+    ) -> Tensor:
+        """sum_r row_weights[r] * sum_v (z[r, v] - t[r, v])^2, with z and t as in `word_divergence`."""
+
     def lstm(
         self,
         x: Tensor,

@@ -51,6 +51,19 @@ class ReferenceOps:
         scores = query @ np.swapaxes(key, -1, -2) / np.sqrt(query.shape[-1]) + bias
         return softmax(scores, axis=-1) @ value
 
+    def word_cross_entropy(self, states, weight, bias, labels, row_weights):
+        return -np.sum(row_weights * self.pick(log_softmax(self.linear(states, weight, bias), axis=-1), labels))
+
+    def word_divergence(self, states, weight, bias, teacher_states, teacher_weight, teacher_bias, row_weights, temperature):
+        own = log_softmax(self.linear(states, weight, bias) / temperature, axis=-1)
+        target = log_softmax(self.linear(teacher_states, teacher_weight, teacher_bias) / temperature, axis=-1)
+        return np.sum(row_weights * np.sum(np.exp(target) * (target - own), axis=-1))
+
+    def word_squared_error(self, states, weight, bias, teacher_states, teacher_weight, teacher_bias, row_weights):
+        own = self.linear(states, weight, bias)
+        target = self.linear(teacher_states, teacher_weight, teacher_bias)
+        return np.sum(row_weights * np.sum((own - target) ** 2, axis=-1))
+
     def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
         bias = np.asarray(input_bias, np.float64) + np.asarray(hidden_bias, np.float64)
         ends = []

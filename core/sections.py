@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from .data.masking import MaskingSettings
 from .losses.catalogue import Term
 from .losses.presets import expand
 from .models.theseus import SCHEDULES as REPLACEMENT_SCHEDULES
@@ -27,19 +28,29 @@ def _absolute(path: Path) -> Path:
 class TaskSection(Section):
     """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. With `kind:
     multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. `kind: text` is raw text
-    without labels: `data` is a .txt or .tfrecord file, or a folder of them. `data` may also be a folder of records that
-    `crossdistil data export` or `data import` wrote, which says itself what its columns and labels are."""
+    without labels: `data` is a .txt or .tfrecord file, or a folder of them. `kind: mlm` is raw text whose tokens are masked,
+    anew in every epoch as `masking` says, or as the records of `crossdistil data mlm` have them, where it is not given; then
+    `data` may also be a binarized_text pickle of DistilBERT's scripts, and `files: {dev: name}` is text to score on. In other
+    kinds `data` may be a folder of records that `crossdistil data export` or `data import` wrote, which says itself what its
+    columns and labels are."""
 
     name: str
     data: Path
     max_length: int = Field(128, ge=4)
-    kind: Literal["classification", "regression", "multi_label", "text"] | None = None
+    kind: Literal["classification", "regression", "multi_label", "text", "mlm"] | None = None
     text: str | None = None
     text_pair: str | None = None
     label: str | None = None
     labels: tuple[str, ...] | None = None
     files: dict[str, str] = {}
     metrics: tuple[str, ...] | None = None
+    masking: MaskingSettings | None = None
+
+    @model_validator(mode="after")
+    def _masking_of_mlm(self) -> TaskSection:
+        if self.masking is not None and self.kind != "mlm":
+            raise ValueError("masking is for kind: mlm")
+        return self
 
     _absolute_data = field_validator("data")(_absolute)
 
@@ -194,7 +205,8 @@ class ReplacementSection(Section):
         return self
 
 
-PARTS = ("embeddings", "encoder", "pooler", "classifier")
+PARTS = ("embeddings", "encoder", "pooler", "classifier", "words")
+TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 
 
 class StageSection(Section):
@@ -202,8 +214,9 @@ class StageSection(Section):
 
     name: str = Field(min_length=1, pattern=r"^[\w-]+$")
     objective: tuple[Term, ...] = Field(min_length=1)
-    freeze: tuple[Literal[PARTS], ...] = ()  # type: ignore[valid-type]
-    """Parts of the student that this stage leaves as they are."""
+    freeze: tuple[Literal[PARTS + TABLES], ...] = ()  # type: ignore[valid-type]
+    """Parts of the student, or single tables of its embeddings, that this stage leaves as they are. `words` is the head that
+    predicts words; the table it predicts with is that of the embeddings."""
     replacement: ReplacementSection | None = None
     train: TrainSection
 

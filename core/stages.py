@@ -9,8 +9,8 @@ import numpy as np
 
 from .data.batches import TrainBatches
 from .losses.base import TermContext
-from .models.architectures import Config, model_type, part_of, used_tensors
-from .models.outputs import LOGITS
+from .models.architectures import Config, is_frozen, model_type, used_tensors
+from .models.outputs import LOGITS, MASKED_WORDS, WORDS
 from .models.spec import initial_tensor
 from .models.theseus import Replacement
 from .objective import Objective, Teachers, term_labels
@@ -39,7 +39,7 @@ class Stage:
     @property
     def evaluated(self) -> bool:
         """Whether the student's answers mean something in this stage, so that the best ones can be kept."""
-        return LOGITS in self.objective.student_outputs
+        return bool(self.objective.student_outputs & {LOGITS, WORDS, MASKED_WORDS})
 
     def new_projections(self, present: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
         """First values of the projections that are not `present` already: weights N(0, 0.02) cut at two deviations,
@@ -64,7 +64,7 @@ class Stage:
             trainable=frozenset(
                 name
                 for name in parameters
-                if name in used and (name in rates or part_of(self.config, name) not in frozen)
+                if name in used and (name in rates or not is_frozen(self.config, name, frozen))
             ),
             clip_frozen=train.clip_scope == "all",
             rate_factors={
@@ -80,7 +80,7 @@ def freeze_problems(section: StageSection, context: TermContext) -> list[tuple[s
     if any(term.projections(context, "") for term in section.objective):
         return []
     wanted = frozenset().union(*(term.student_outputs(context) for term in section.objective))
-    if all(part_of(context.student, name) in section.freeze for name in used_tensors(context.student, wanted)):
+    if all(is_frozen(context.student, name, section.freeze) for name in used_tensors(context.student, wanted)):
         return [("freeze", "nothing is left to train: the objective's tensors are all frozen")]
     return []
 

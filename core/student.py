@@ -24,6 +24,7 @@ from .models.architectures import (
     tensor_shapes,
 )
 from .models.bilstm import BiLstmConfig
+from .models.transfer import can_transfer, transferred
 from .recipe_errors import describe
 from .sections import StudentSection
 
@@ -35,34 +36,42 @@ def build_student(
     labels: tuple[str, ...] | None,
     seed: int,
     multi_label: bool = False,
+    words: bool = False,
 ) -> tuple[Model | None, list[str]]:
     """The student before training, or the problems that forbid it, each as `path: message`. `outputs` None is an encoder
-    without a head.
+    without a head; with `words` it predicts words.
 
     Tensors that the source does not have, or whose meaning differs (a head of another task), are drawn anew; they are
     listed in the model's `new`.
     """
-    source = _source(section, teacher)
+    source = _source(section, teacher, words)
     like = source or teacher
     config, problems = student_config(section, None if like is None else like.config)
     if config is None:
         return None, problems
     parameters: dict[str, np.ndarray] = {}
     if source is not None:
-        if type(source.config) is not type(config):
+        transfers = can_transfer(source.config, config)
+        if type(source.config) is not type(config) and not transfers:
             return None, [other_architecture(source.config, config)]
+        if source.decoder is not None:
+            return None, [f"student.init.from ({source.source}): its words are predicted with a weight that is not its word "
+                          "embeddings; only models whose two are one can be trained"]  # fmt: skip
         layers, layer_problems = _layers(section, source, config)
         problems += layer_problems
         problems += _size_problems(section, source.config, config)
         if problems:
             return None, problems
-        parameters = _copied(source, config, layers, keep_head=_same_task(source, outputs, labels, multi_label))
-    shapes = tensor_shapes(config, outputs)
+        if transfers:
+            parameters = transferred(source.config, source.parameters, config, layers)
+        else:
+            parameters = _copied(source, config, layers, keep_head=_same_task(source, outputs, labels, multi_label))
+    shapes = tensor_shapes(config, outputs, words)
     new = tuple(name for name in shapes if name not in parameters)
     for name in new:
         parameters[name] = new_tensor(config, name, shapes[name], seed)
     ordered = {name: np.array(parameters[name], np.float32) for name in shapes}
-    return Model(config, ordered, outputs, labels, new, multi_label=multi_label), problems
+    return Model(config, ordered, outputs, labels, new, multi_label=multi_label, words=words), problems
 
 
 def build_bilstm(
@@ -89,12 +98,12 @@ def build_bilstm(
     return Model(config, parameters, outputs, labels, tuple(shapes), multi_label=multi_label), []
 
 
-def _source(section: StudentSection, teacher: Model | None) -> Model | None:
+def _source(section: StudentSection, teacher: Model | None, words: bool) -> Model | None:
     if section.init.source == "teacher":
         return teacher
     if section.init.source == "random":
         return None
-    return load_model(Path(section.init.source), "student.init.from")
+    return load_model(Path(section.init.source), "student.init.from", words)
 
 
 def student_config(section: StudentSection, like: Config | None) -> tuple[Config | None, list[str]]:
@@ -153,13 +162,12 @@ def _size_problems(section: StudentSection, source: Config, config: Config) -> l
     if not is_encoder(config):
         return []
     keys = ("vocab_size", "hidden_size", "embedding_size", "intermediate_size", "max_position_embeddings", "type_vocab_size")
-    own = [config.own_key(key) for key in keys]
-    sizes = [key for key in (*own, "num_hidden_groups", "inner_group_num") if key in type(config).model_fields]
+    sizes = {config.own_key(key): key for key in keys} | {key: key for key in ("num_hidden_groups", "inner_group_num")}
     return [
-        f"student.architecture.{key}: {getattr(config, key)}, but the weights of student.init.from "
+        f"student.architecture.{own}: {getattr(config, own)}, but the weights of student.init.from "
         f"('{section.init.source}') have {getattr(source, key)}; use `from: random` for another size"
-        for key in sizes
-        if getattr(source, key) != getattr(config, key)
+        for own, key in sizes.items()
+        if own in type(config).model_fields and getattr(source, key) != getattr(config, own)
     ]
 
 
@@ -167,7 +175,7 @@ def _copied(source: Model, config: Config, layers: tuple[int, ...], keep_head: b
     """The source's tensors under the student's names: student layer i is source layer `layers[i]`."""
     own = layer_sources(config, source.config, layers)
     head, copied = head_names(config), {}
-    for name in tensor_shapes(config, 1):
+    for name in tensor_shapes(config, 1, source.words):
         prefix = next((p for p in own if name.startswith(p)), None)
         taken = name if prefix is None else own[prefix] + name.removeprefix(prefix)
         if taken in source.parameters and (keep_head or name not in head):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from .data.batches import evaluation_batches
+from .data.batches import Masks, evaluation_batches
+from .data.corpus import read_corpus
+from .data.masked_texts import read_masked
 from .data.tasks import Examples, TaskSpec, read_split
 from .data.tokenize import Tokenizer, TokenTable, tokenized
-from .metrics import compute_metrics
+from .metrics import MLM_LOSS, compute_metrics
 from .models.architectures import Config, make_forward
+from .models.masked_lm import make_masked_loss
 from .models.outputs import LOGITS
 from .sections import TaskSection
 
@@ -29,9 +34,18 @@ class TaskData:
     buckets: tuple[int, ...]
     examples: dict[str, Examples]
     tokens: dict[str, TokenTable]
+    masks: dict[str, Masks] = field(default_factory=dict)
+    """By split, where a model is to guess masked words."""
 
-    def score(self, split: str, infer: Callable[[dict[str, np.ndarray]], list[np.ndarray]]) -> tuple[dict, np.ndarray]:
-        """The metrics on a split and the logits (examples, outputs) in file order; `infer` maps a batch to [logits]."""
+    def answers(self, config: Config):
+        """What `score` needs of a model: `f(ops, parameters, batch) -> [tensor]`, in evaluation mode."""
+        return make_masked_loss(config) if self.spec.masked else logits_function(config)
+
+    def score(self, split: str, infer: Callable[[dict[str, np.ndarray]], list[np.ndarray]]) -> tuple[dict, np.ndarray | None]:
+        """The metrics on a split and the logits (examples, outputs) in file order, of which masked words have none; `infer`
+        maps a batch to what `answers` gives."""
+        if self.spec.masked:
+            return self._masked_score(split, infer), None
         examples = self.examples[split]
         logits: np.ndarray | None = None
         for rows, batch in evaluation_batches(self.tokens[split], examples.labels, EVALUATION_BATCH, self.buckets):
@@ -42,9 +56,19 @@ class TaskData:
         labels = examples.labels
         return ({} if labels is None else compute_metrics(self.spec.metrics, logits, labels)), logits
 
+    def _masked_score(self, split: str, infer: Callable) -> dict[str, float]:
+        """The mean of -log of the probability of the right word over the masked tokens, in nats, and its exponential."""
+        batches = evaluation_batches(self.tokens[split], None, EVALUATION_BATCH, self.buckets, self.masks[split])
+        total, count = 0.0, 0.0
+        for _, batch in batches:
+            total += float(infer(batch)[0])
+            count += float(batch["masked_weights"].sum())
+        loss = total / max(count, 1.0)
+        return {MLM_LOSS: loss, "perplexity": math.exp(min(loss, 700.0))}
+
     def final_metrics(self, infer: Callable) -> tuple[dict[str, float], np.ndarray | None]:
-        """The metrics of a finished model on dev, with MNLI's mismatched ones beside them, and the logits on dev. Raw
-        text has neither."""
+        """The metrics of a finished model on dev, with MNLI's mismatched ones beside them, and the logits on dev. Text
+        without a dev split has neither."""
         if "dev" not in self.examples:
             return {}, None
         metrics, logits = self.score("dev", infer)
@@ -78,3 +102,30 @@ def logits_function(config: Config):
         return [forward(ops, parameters, batch)["logits"]]
 
     return logits
+
+
+def raw_text_data(
+    spec: TaskSpec, task: TaskSection, tokenizer: Tokenizer, buckets: tuple[int, ...], max_length: int
+) -> TaskData:
+    """Text without labels."""
+    table = read_corpus(task.data, tokenizer, max_length)
+    return TaskData(spec, tokenizer, buckets, {"train": _unlabelled(table, task.data)}, {"train": table})
+
+
+def masked_text_data(
+    spec: TaskSpec, task: TaskSection, tokenizer: Tokenizer, buckets: tuple[int, ...], max_length: int, seed: int
+) -> TaskData:
+    """Text of which some tokens are masked, and that to score on where the task names one."""
+    held_out = task.files.get("dev")
+    folder = task.data if task.data.is_dir() else task.data.parent
+    dev = None if held_out is None else folder / held_out  # an absolute path stays as it is
+    read = read_masked(task.data, task.masking, tokenizer, max_length, seed, dev)
+    examples, tokens, masks = {"train": _unlabelled(read.train, task.data)}, {"train": read.train}, {"train": read.train_masks}
+    if dev is not None:
+        examples["dev"], tokens["dev"], masks["dev"] = _unlabelled(read.dev, dev), read.dev, read.dev_masks
+    return TaskData(spec, tokenizer, buckets, examples, tokens, masks)
+
+
+def _unlabelled(table: TokenTable, source: Path) -> Examples:
+    rows = len(table.lengths)
+    return Examples([], None, None, source, np.arange(rows), np.zeros(rows, np.float32))

@@ -18,6 +18,7 @@ import numpy as np
 from .data.batches import real_tokens
 from .engine import Parameters, Step, TrainStep
 from .errors import TrainingError
+from .metrics import LOWER_IS_BETTER
 from .runs import RunFolder, State
 from .schedules import schedule, warmup_steps
 from .sections import TrainSection
@@ -203,8 +204,9 @@ class Trainer:
         parameters = self._current()
         self._require_finite(parameters, step)
         metrics = self._evaluate(parameters)
-        main = next(iter(metrics.values()))
-        best = self._notes["best_metric"] is None or main > self._notes["best_metric"]
+        name, main = next(iter(metrics.items()))
+        before = self._notes["best_metric"]
+        best = before is None or (main < before if name in LOWER_IS_BETTER else main > before)
         if best:
             self._notes["best_metric"], self._notes["best_step"] = main, self._first + step
             self._best = parameters

@@ -143,6 +143,61 @@ def test_a_micro_batch_of_fill_rows_keeps_its_shape():
     assert not step[1]["example_mask"].any() and real_tokens(step[1]) == 0
 
 
+def without_ends(table: TokenTable, rows: list[list[int]]) -> TokenTable:
+    """The same table with [CLS] and [SEP] left to the batches, and tokens that belong to no row behind each text."""
+    ids = np.concatenate([[*row[1:-1], 7] for row in rows]).astype(np.uint16)
+    offsets = np.cumsum([0, *(len(row) - 1 for row in rows)])
+    return TokenTable(ids, offsets, np.array([len(row) for row in rows], np.int32), table.pad_id, ends=(101, 102))
+
+
+@pytest.mark.parametrize("pad_id", [0, 3])
+def test_ends_that_batches_put_around_texts(pad_id):
+    table, rows = make_table(31, pad_id=pad_id)
+    rows = [[*row[:-1], 102] for row in rows]
+    table = TokenTable(np.concatenate(rows).astype(np.int32), table.offsets, table.lengths.astype(np.int32), pad_id)
+    bare = without_ends(table, rows)
+    np.testing.assert_array_equal(bare.lengths, table.lengths)
+    labels = np.arange(31)
+    found, expected = (TrainBatches(each, labels, 8, 2, BUCKETS, 3).epoch(1) for each in (bare, table))
+    pairs = [pair for steps in zip(found, expected, strict=True) for pair in zip(*steps, strict=True)]
+    found, expected = (evaluation_batches(each, labels, 8, BUCKETS) for each in (bare, table))
+    pairs += [(batch, other) for (_, batch), (_, other) in zip(found, expected, strict=True)]
+    for batch, other in pairs:
+        assert list(batch) == list(other)
+        for name, values in other.items():
+            np.testing.assert_array_equal(batch[name], values)
+            assert batch[name].dtype == values.dtype
+
+
+def test_masks_see_every_batch_with_its_rows_and_epoch():
+    table, _ = make_table(21)
+    seen = []
+
+    def masks(batch, rows, epoch):
+        assert batch["more"].shape == batch["input_ids"].shape
+        assert real_rows(batch) == rows[rows >= 0].tolist() and len(rows) == len(batch["example_mask"])
+        seen.append((epoch, rows.tolist()))
+        return batch | {"masked_rows": np.array([len(seen)])}
+
+    batches = TrainBatches(table, None, 8, 2, BUCKETS, seed=3)
+    batches.attach(lambda rows, length: {"more": np.zeros((len(rows), length))})
+    plain = [micro for step in batches.epoch(5, 1) for micro in step]
+    batches.attach_masks(masks)
+    masked = [micro for step in batches.epoch(5, 1) for micro in step]
+    assert [int(batch.pop("masked_rows")[0]) for batch in masked] == [1, 2, 3, 4]
+    assert {epoch for epoch, _ in seen} == {5}
+    for batch, other in zip(masked, plain, strict=True):
+        assert all(np.array_equal(batch[name], other[name]) for name in other) and len(batch) == len(other)
+    seen.clear()
+
+    def alike(batch, rows, epoch):
+        seen.append((epoch, rows.tolist()))
+        return batch
+
+    indices = [rows.tolist() for rows, _ in evaluation_batches(table, None, 8, BUCKETS, alike)]
+    assert seen == [(None, rows + [-1] * (8 - len(rows))) for rows in indices]
+
+
 def test_default_buckets_end_at_the_maximum():
     assert length_buckets(128, static_shapes=True) == (16, 32, 48, 64, 96, 128)
     assert length_buckets(100, static_shapes=True) == (16, 32, 48, 64, 96, 100)

@@ -18,7 +18,7 @@ from crossdistil.core.errors import CheckpointError, RecipeError
 from crossdistil.core.models.architectures import part_of
 from crossdistil.core.models.bert import attention_bias, make_forward, used_tensors
 from crossdistil.core.models.families import sinusoids
-from crossdistil.core.models.pretraining import decoders, head_shapes
+from crossdistil.core.models.heads import decoders, head_shapes
 from crossdistil.core.models.spec import is_norm, tensor_shapes
 from crossdistil.core.optimizers import is_decayed
 from crossdistil.core.recipe import StudentSection, parse_recipe
@@ -331,6 +331,9 @@ def test_a_student_of_another_family():
             if isinstance(config, type(own)):
                 continue
             student, problems = build(teacher, model_type=kind)
+            if (config.names.model_type, kind) == ("bert", "distilbert"):  # its layers are BERT's (test_word_training)
+                assert problems == [] and student.config.names.model_type == kind
+                continue
             assert student is None and "are of another architecture" in problems[0], problems
             student, problems = build(teacher, {"from": "random"}, model_type=kind, num_hidden_layers=1)
             assert problems == [] and student.config.names.model_type == kind

@@ -41,6 +41,7 @@ RULES = {
     ("last", 12, 3): [(10, 1), (11, 2)],
     ("top", 12, 4): [(9, 1), (10, 2), (11, 3), (12, 4)],
     ("bottom", 12, 4): [(1, 1), (2, 2), (3, 3), (4, 4)],
+    ("final", 12, 5): [(12, 5)],
 }
 
 
@@ -188,10 +189,11 @@ def test_units_leave_out_fill_rows_and_count_padding_only_where_it_is_meant():
         "attention_mask": np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]], np.float32),
         "example_mask": np.array([1, 1, 0], np.float32),
         "label_mask": np.array([0, 1, 1], np.float32),
+        "masked_weights": np.array([1, 1, 1, 0, 0, 0, 0, 0], np.float32),
     }
     counted = {name: count(batch) for name, count in UNITS.items()}
     assert counted == {
-        "examples": 2, "labelled": 1, "tokens": 6, "token_pairs": 20, "positions": 8, "position_pairs": 32
+        "examples": 2, "labelled": 1, "tokens": 6, "token_pairs": 20, "masked": 3, "positions": 8, "position_pairs": 32
     }  # fmt: skip
 
 

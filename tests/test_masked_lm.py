@@ -14,10 +14,12 @@ from crossdistil.core.augmentation.masked_lm import CandidateFinder, MaskedSetti
 from crossdistil.core.augmentation.vectors import WordVectors
 from crossdistil.core.checkpoint import WEIGHTS
 from crossdistil.core.errors import CheckpointError
-from crossdistil.core.models.masked_lm import DECODER, EMBEDDINGS, MASKED, make_masked_lm
+from crossdistil.core.models.masked_lm import make_masked_lm
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_masked_lm import HEAD_CONFIG, write_masked_lm
+
+DECODER, EMBEDDINGS = "cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def masked_batch(seed=3, fill=1):
     batch = tiny.random_batch(fill=fill, seed=seed)
     rows, length = batch["input_ids"].shape
     positions = np.random.default_rng(seed).integers(0, batch["attention_mask"].sum(axis=1).astype(int))
-    return batch | {MASKED: (np.arange(rows) * length + positions).astype(np.int32)}
+    return batch | {"masked_rows": (np.arange(rows) * length + positions).astype(np.int32)}
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
@@ -79,7 +81,7 @@ def test_a_folder_of_transformers_means_the_same_to_us(engine, tied, activation,
     batch = masked_batch(fill=0)
     inputs = {name: torch.from_numpy(batch[name]).long() for name in ("input_ids", "token_type_ids", "attention_mask")}
     with torch.no_grad():
-        expected = theirs(**inputs).logits.reshape(-1, HEAD_CONFIG.vocab_size)[batch[MASKED]].numpy()
+        expected = theirs(**inputs).logits.reshape(-1, HEAD_CONFIG.vocab_size)[batch["masked_rows"]].numpy()
     (found,) = engine.infer(make_masked_lm(ours.config, ours.tied), ours.parameters)(batch)
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
 
@@ -97,7 +99,7 @@ def test_folders_that_are_no_language_model(tmp_path, tiny_model):
     folder = write_masked_lm(tmp_path / "model")
     tensors = load_file(folder / WEIGHTS)
     for change, message in (
-        ({"cls.predictions.bias": np.zeros(3, np.float32)}, r"cls.predictions.bias has shape \(3,\), expected"),
+        ({"cls.predictions.bias": np.zeros(3, np.float32)}, r"cls.predictions.bias has shape \(3,\), config.json says"),
         ({"cls.predictions.bias": np.full(HEAD_CONFIG.vocab_size, np.nan, np.float32)}, "not finite"),
     ):
         save_file(tensors | change, folder / WEIGHTS)
@@ -122,7 +124,7 @@ def test_gaps_are_filled_by_the_most_probable_words(filler, model):
             "input_ids": ids,
             "token_type_ids": (np.arange(ids.shape[1]) >= len(first))[None].astype(np.int32),
             "attention_mask": np.ones(ids.shape, np.float32),
-            MASKED: np.array([1 + gap.start], np.int32),
+            "masked_rows": np.array([1 + gap.start], np.int32),
         }
         (logits,) = function(ReferenceOps(), model.parameters, batch)
         tokens = [library.id_to_token(int(place)) for place in np.argsort(-logits[0])[:15]]

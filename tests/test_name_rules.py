@@ -13,7 +13,7 @@ from crossdistil.converters.recognise import DIALECTS, Match, foreign_names, rec
 from crossdistil.converters.rules import Rule, Table, without_wrappers
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import config_from, tensor_shapes
-from crossdistil.core.models.pretraining import decoders, head_shapes
+from crossdistil.core.models.heads import decoders, head_shapes
 
 MODELS = {
     "bert": ["BertForPreTraining", "BertForSequenceClassification"],

@@ -6,8 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from crossdistil.core.models.heads import decoders, head_shapes
 from crossdistil.core.models.names import BERT
-from crossdistil.core.models.pretraining import decoders, head_shapes, make_pretraining
+from crossdistil.core.models.pretraining import make_pretraining
 from crossdistil.core.models.spec import is_norm, tensor_shapes
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny

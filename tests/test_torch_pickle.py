@@ -567,7 +567,8 @@ def test_any_missing_end_is_found(tmp_path, zipped):
         messages.add(re.sub(r"\d+", "", str(error.value).removeprefix(f"{path}: ")))
     assert len(messages) > 1
     if not zipped:
-        assert {"last is cut off", "first is cut off"} <= messages
+        # PyTorch sorts the storages by their keys, which are addresses: either may be the last in the file.
+        assert f"{'first' if whole.endswith(torch.arange(4.0).numpy().tobytes()) else 'last'} is cut off" in messages
         path.write_bytes(whole + b"a")
         with pytest.raises(CheckpointError, match=r"a\.pt: 1 bytes follow the last storage"):
             open_checkpoint(path)

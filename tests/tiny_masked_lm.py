@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from crossdistil.core.checkpoint import CONFIG, WEIGHTS
-from crossdistil.core.models.masked_lm import head_shapes
+from crossdistil.core.models.heads import words_shapes
 from crossdistil.tests import tiny
 
 HEAD_CONFIG = tiny.STILL
@@ -21,7 +21,7 @@ def write_masked_lm(folder: Path, seed: int = 0) -> Path:
     generator = np.random.default_rng(seed)
     body = tiny.random_parameters(HEAD_CONFIG, seed=seed)
     tensors = {name: tensor for name, tensor in body.items() if not name.startswith(("classifier.", "bert.pooler."))}
-    for name, shape in head_shapes(HEAD_CONFIG).items():
+    for name, shape in words_shapes(HEAD_CONFIG).items():
         tensors[name] = generator.normal(1.0 if "LayerNorm.weight" in name else 0.0, 0.3, shape).astype(np.float32)
     (folder / CONFIG).write_text(json.dumps({"model_type": "bert", **HEAD_CONFIG.model_dump()}))
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})

@@ -17,6 +17,7 @@ from mindspore import nn
 from mindspore import ops as P
 
 from .recurrent import fused_lstm, unrolled_lstm
+from .vocabulary import WordCrossEntropy, WordDistance
 
 # Linear congruential generator modulo 2^32 (Numerical Recipes, "quick and dirty"); it only draws the few multipliers
 # and offsets of each mask, from a state that the host has mixed well.
@@ -61,6 +62,9 @@ class MindSporeOps:
         self.reduced = compute_type != ms.float32
         self.on_cpu = ms.get_context("device_target") == "CPU"
         self.row_softmax = RowSoftmax()
+        self.words_to_labels = WordCrossEntropy(compute_type)
+        self.words_to_divergence = WordDistance(compute_type, squared=False)
+        self.words_to_squares = WordDistance(compute_type, squared=True)
         self.random_state = ms.Parameter(ms.Tensor(0, ms.int32), name="dropout.random_state", requires_grad=False)
 
     def constant(self, array):
@@ -108,6 +112,18 @@ class MindSporeOps:
         bias = P.BroadcastTo(scores.shape)(P.Cast()(bias, scores.dtype))  # the same node for all layers of a model
         probabilities = self.dropout(self.row_softmax(scores + bias), dropout)
         return P.BatchMatMul()(probabilities, value)
+
+    def word_cross_entropy(self, states, weight, bias, labels, row_weights):
+        return self.words_to_labels(states, weight, bias, labels, row_weights)[0]
+
+    def word_divergence(self, states, weight, bias, teacher_states, teacher_weight, teacher_bias, row_weights, temperature):
+        own, own_bias = states * (1.0 / temperature), bias * (1.0 / temperature)
+        target, target_bias = teacher_states * (1.0 / temperature), teacher_bias * (1.0 / temperature)
+        return self.words_to_divergence(own, weight, own_bias, target, teacher_weight, target_bias, row_weights)[0]
+
+    def word_squared_error(self, states, weight, bias, teacher_states, teacher_weight, teacher_bias, row_weights):
+        result = self.words_to_squares(states, weight, bias, teacher_states, teacher_weight, teacher_bias, row_weights)
+        return result[0]
 
     def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
         bias = input_bias + hidden_bias

@@ -18,6 +18,7 @@ import oneflow.nn.functional as F  # noqa: E402
 from .activations import gelu  # noqa: E402
 from .recurrent import device_lstm, numpy_lstm  # noqa: E402
 from .rows import layer_norm, log_softmax  # noqa: E402
+from .vocabulary import word_loss  # noqa: E402
 
 
 class DropoutMasks:
@@ -91,6 +92,18 @@ class OneFlowOps:
         # The transposition belongs into the product: a transposed key is five times slower.
         scores = flow._C.matmul(query, key, False, True, query.shape[-1] ** -0.5) + bias  # (B, A, L, L)
         return flow.matmul(self.dropout(F.softmax(scores, dim=-1), dropout), value)
+
+    def word_cross_entropy(self, states, weight, bias, labels, row_weights):
+        return word_loss("cross_entropy", (states, weight, bias), (labels,), row_weights)
+
+    def word_divergence(self, states, weight, bias, teacher_states, teacher_weight, teacher_bias, row_weights, temperature):
+        student = states * (1.0 / temperature), weight, bias * (1.0 / temperature)
+        teacher = teacher_states * (1.0 / temperature), teacher_weight, teacher_bias * (1.0 / temperature)
+        return word_loss("divergence", student, teacher, row_weights)
+
+    def word_squared_error(self, states, weight, bias, teacher_states, teacher_weight, teacher_bias, row_weights):
+        teacher = teacher_states, teacher_weight, teacher_bias
+        return word_loss("squared_error", (states, weight, bias), teacher, row_weights)
 
     def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
         lstm = numpy_lstm if self._on_cpu else device_lstm

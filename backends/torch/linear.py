@@ -11,6 +11,8 @@ import torch.nn.functional as F
 
 _SMALL = 64
 """Rows below which the operator's packing costs more than it saves."""
+_BLOCK = 4096
+"""Rows of a large matrix that a product is added to at a time: the operator cannot add, so its result takes memory."""
 
 
 def _find_operator():
@@ -62,3 +64,27 @@ def linear(x, weight, bias):
     else:
         product = _product(rows, weight, bias)
     return product.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _operator_takes(a):
+    return _OPERATOR is not None and a.dtype is torch.float32 and a.device.type == "cpu" and a.shape[0] >= _SMALL
+
+
+def product(a, b, bias=None):
+    """a @ b.T + bias in any precision on any device, without a gradient: a (rows, k), b (columns, k), bias (columns,)."""
+    if not _operator_takes(a):
+        return F.linear(a, b, bias)
+    return _product(a.contiguous(), b, bias)
+
+
+def add_transposed_product(total, a, b):
+    """total += a.T @ b, without a gradient: total (rows, columns) float32, a (k, rows), b (k, columns) of one type."""
+    if not _operator_takes(a):
+        if a.dtype is torch.float32:
+            total.addmm_(a.t(), b)
+        else:
+            total.add_(torch.mm(a.t(), b))
+        return
+    for start in range(0, total.shape[0], _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        total[rows].add_(_product(a[:, rows].t(), b.t()))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from .linear import linear
+from .vocabulary import word_loss
 
 # Added to a gate before its sigmoid, which is then 0, in float16 as well.
 CLOSED = -10000.0
@@ -61,6 +62,17 @@ class TorchOps:
 
     def attention(self, query, key, value, bias, dropout):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype), dropout_p=dropout)
+
+    def word_cross_entropy(self, states, weight, bias, labels, row_weights):
+        return word_loss("cross_entropy", (states, weight, bias), [labels], row_weights, self.dtype)
+
+    def word_divergence(self, states, weight, bias, teacher_states, teacher_weight, teacher_bias, row_weights, temperature):
+        teacher = [teacher_states, teacher_weight, teacher_bias]
+        return word_loss("divergence", (states, weight, bias), teacher, row_weights, self.dtype, 1.0 / temperature)
+
+    def word_squared_error(self, states, weight, bias, teacher_states, teacher_weight, teacher_bias, row_weights):
+        teacher = [teacher_states, teacher_weight, teacher_bias]
+        return word_loss("squared_error", (states, weight, bias), teacher, row_weights, self.dtype)
 
     def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
         # The lengths never leave the device, and nothing is packed, which halves the speed on a CPU: a column of x that

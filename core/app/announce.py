@@ -8,6 +8,7 @@ from ..checkpoint import Model
 from ..engine import Engine
 from ..job import Job
 from ..losses.matching import MatchTerm
+from ..models.architectures import is_encoder
 
 
 def announce(job: Job, engine: Engine, console: Console) -> None:
@@ -29,7 +30,7 @@ def job_lines(job: Job) -> list[str]:
     if job.recipe.student.init.layers is not None:
         lines.append(f"student layers start as source layers {list(job.recipe.student.init.layers)}")
     if job.student.new:
-        lines.append(f"drawn anew: {', '.join(job.student.new) if len(job.student.new) <= 4 else 'all weights'}")
+        lines.append(f"drawn anew: {_new_text(job.student)}")
     if job.projections:
         names = sorted({name.removeprefix("projection.").rpartition(".")[0] for name in job.projections})
         lines.append(f"projections that came with the student's weights: {', '.join(names)}")
@@ -50,10 +51,18 @@ def job_lines(job: Job) -> list[str]:
     return lines
 
 
+def _new_text(model: Model) -> str:
+    if len(model.new) == len(model.parameters):
+        return "all weights"
+    names = [name for name in model.new if name not in model.missing_words]
+    parts = [*names, *(["the head that predicts words"] if model.missing_words else [])]
+    return ", ".join(parts) if len(parts) <= 4 else f"{len(model.new)} tensors, the first of them {model.new[0]}"
+
+
 def _model_text(model: Model) -> str:
     config = model.config
     size = f"{model.parameter_count / 1e6:.1f}M parameters"
-    if hasattr(config, "embedding_size"):
+    if not is_encoder(config):
         return f"BiLSTM {config.hidden_size} over {config.vocab_size} words, {size}"
     return f"{config.num_hidden_layers} layers x {config.hidden_size}, {size}"
 

@@ -15,6 +15,7 @@ from ..losses.base import TermContext
 from ..models.architectures import Config, is_encoder, model_type, shares_layers
 from ..models.bilstm import BiLstmConfig
 from ..models.spec import BertConfig
+from ..models.transfer import can_transfer
 from ..recipe import Recipe
 from ..recipe_errors import describe
 from ..sections import WordsSection
@@ -68,9 +69,8 @@ def _with(
     outputs = 2
     if spec is not None:
         outputs = None if spec.raw else 1 if spec.labels is None else len(spec.labels)
-    context = TermContext(
-        outputs, outputs == 1, student, teachers, multi_label=bool(getattr(spec, "multi_label", False))
-    )
+    several, masked = (bool(getattr(spec, name, False)) for name in ("multi_label", "masked"))
+    context = TermContext(outputs, outputs == 1, student, teachers, several, masked)
     problems = _start_problems(recipe, start, student, "student.init.from" in assumed)
     for index, stage in enumerate(recipe.stages):
         own = [
@@ -107,7 +107,8 @@ def _start_problems(recipe: Recipe, start: Config | None, student: Config, assum
     if start is None or not is_encoder(student):
         return []
     own, available, layers = student.num_hidden_layers, start.num_hidden_layers, recipe.student.init.layers
-    if model_type(start) != model_type(student) and not any(start is model for model in ASSUMED):
+    same = model_type(start) == model_type(student) or can_transfer(start, student)
+    if not same and not any(start is model for model in ASSUMED):
         return [other_architecture(start, student)]
     if shares_layers(student):
         return shared_layers_problems(layers)

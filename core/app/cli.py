@@ -63,7 +63,9 @@ def main() -> None:
         text = f"{error.filename or 'standard output'}: {error.strerror}"
         code = 141 if isinstance(error, BrokenPipeError) else _fail(text)
     if code == 130:
-        print("crossdistil: interrupted; --resume goes on from the last saved state", file=sys.stderr)
+        has_state = sys.argv[1:2] == ["run"] or sys.argv[1:3] == ["data", "mlm"]
+        what = "--resume goes on from what was saved" if has_state else "nothing is half written"
+        print(f"crossdistil: interrupted; {what}", file=sys.stderr)
     sys.exit(code)
 
 

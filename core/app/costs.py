@@ -5,6 +5,7 @@ Counted are the multiplications of matrices, in multiply-adds per token of texts
            with D the width, I the inner width, n the tokens of a text; pooler D^2 and classifier D C, once a text;
            likewise DistilBERT, ALBERT and ELECTRA, with E D for the map from narrower embeddings
   BiLSTM   2 directions x 4 gates x H (E + H), with E and H the widths of words and states; classifier once a text
+  words    of the head that predicts words E (D + V), with V the size of the vocabulary, at the tokens that are compared
   losses   the projections only
 A backward pass takes two of the forward pass's products, one for the gradient of its input and one for that of its weights;
 of weights that are frozen only the first. Only the layers that the outputs asked for need are counted, as they are run.
@@ -19,7 +20,7 @@ import numpy as np
 
 from ..models.architectures import Config, tensor_shapes
 from ..models.bilstm import BiLstmConfig
-from ..models.outputs import LOGITS, POOLED, attention_kinds, depth
+from ..models.outputs import LOGITS, MASKED_WORDS, POOLED, WORDS, attention_kinds, depth
 from ..models.spec import EncoderConfig, has_projection
 from ..teacher_outputs import make_layout
 
@@ -27,9 +28,9 @@ TEXT_LENGTH = 32
 _BYTES = {"fp32": 4, "fp16": 2}
 
 
-def parameter_count(config: Config, outputs: int | None) -> int:
-    """Number of weights of a model with that many logits."""
-    return sum(int(np.prod(shape)) for shape in tensor_shapes(config, outputs).values())
+def parameter_count(config: Config, outputs: int | None, words: bool = False) -> int:
+    """Number of weights of a model with that many logits, or of one that predicts words."""
+    return sum(int(np.prod(shape)) for shape in tensor_shapes(config, outputs, words).values())
 
 
 def layer_cost(config: EncoderConfig, length: int) -> int:
@@ -52,6 +53,16 @@ def forward_cost(config: Config, wanted: frozenset[str], outputs: int | None, le
         maps = [name for name, kind in needed.items() if kind in kinds or ("scores" in kinds and name != "value")]
         cost += len(maps) * width**2 + (length * width if "scores" in kinds else 0)
     return cost + head_cost(config, wanted, outputs) / length
+
+
+def words_cost(config: Config, wanted: frozenset[str], masked_share: float) -> float:
+    """Multiply-adds per token of the head that predicts words, at all tokens or at the masked ones."""
+    if not wanted & {WORDS, MASKED_WORDS}:
+        return 0.0
+    share = 1.0 if WORDS in wanted else masked_share
+    width, narrow = config.hidden_size, config.embedding_size
+    # The losses that take the states of all tokens go through the vocabulary with all of them.
+    return share * narrow * (width + config.vocab_size)
 
 
 def head_cost(config: EncoderConfig, wanted: frozenset[str], outputs: int | None) -> int:

@@ -98,7 +98,7 @@ def read_run(folder: Path, backend: str) -> BackendRun:
 
 def is_raw_text(recipe: dict[str, Any] | None) -> bool:
     """Whether a resolved recipe learns from raw text, so that its student has nothing to predict."""
-    return ((recipe or {}).get("task") or {}).get("kind") == "text"
+    return ((recipe or {}).get("task") or {}).get("kind") in ("text", "mlm")
 
 
 def is_multi_label(recipe: dict[str, Any] | None) -> bool:

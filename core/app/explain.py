@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ..data.masking import MaskingSettings
 from ..losses.base import LossTerm, TermContext
 from ..losses.matching import HiddenMatch, MatchTerm
 from ..models.architectures import model_type
-from ..models.outputs import LOGITS
+from ..models.outputs import LOGITS, MASKED_WORDS, WORDS
 from ..models.theseus import Replacement
 from ..objective import term_labels
 from ..recipe import RECIPES_FOLDER, Recipe, find_recipe, load_recipe, recipe_tree
@@ -62,7 +63,7 @@ def _model(models: Architectures, config) -> dict[str, Any]:
     if model_type(config) == "bilstm":
         keys = ("vocab_size", "embedding_size", "hidden_size", "fully_connected_size")
     sizes = {key: getattr(config, key) for key in keys}
-    parameters = costs.parameter_count(config, models.context.outputs)
+    parameters = costs.parameter_count(config, models.context.outputs, models.context.masked)
     return {"model_type": model_type(config), **sizes, "parameters": parameters}
 
 
@@ -72,7 +73,7 @@ def _start(recipe: Recipe) -> dict[str, Any]:
 
 
 def _needs(recipe: Recipe, models: Architectures, text: str) -> dict[str, Any]:
-    raw = recipe.task.kind == "text"
+    raw = recipe.task.kind in ("text", "mlm")
     terms = [term for stage in recipe.stages for term in stage.objective]
     users = [t.loss for t in terms if t.weight and (t.unit == "labelled" or getattr(t, "probability_shift", False))]
     spec, data = models.spec, "raw text"
@@ -82,6 +83,8 @@ def _needs(recipe: Recipe, models: Architectures, text: str) -> dict[str, Any]:
     teacher = "none"
     if recipe.all_teachers:
         teacher = "pretrained encoder" if raw else "fine-tuned on the task"
+        if any(term.needs_words and term.needs_teacher for term in terms):
+            teacher = "pretrained masked language model"
     return {
         "teacher": teacher,
         "data": data,
@@ -105,7 +108,8 @@ def _stage(recipe: Recipe, index: int, models: Architectures) -> dict[str, Any]:
     labels = term_labels(section.objective, section.name)
     wrong = any(problem.startswith((f"stages[{index}]", "student.")) for problem in models.problems)
     train = section.train.model_dump(mode="json")
-    answers = any(LOGITS in term.student_outputs(context) for term in section.objective if not term.problems(context))
+    outputs = [term.student_outputs(context) for term in section.objective if not term.problems(context)]
+    answers = any(wanted & {LOGITS, WORDS, MASKED_WORDS} for wanted in outputs)
     if not answers:  # there is no best where nothing can be scored
         train["keep"] = "last"
     return {
@@ -194,10 +198,14 @@ def _costs(recipe: Recipe, section: StageSection, labels: list[str], context: Te
         if (tensors := term.projections(context, label))
         for name in term.projection_names(context, label)
     ]
+    share = (recipe.task.masking or MaskingSettings()).probability
     student = 3 * costs.forward_cost(context.student, student_outputs, context.outputs, length)
+    student += 3 * costs.words_cost(context.student, student_outputs, share)
     student += costs.projection_cost(uses)
     teacher = sum(
-        costs.forward_cost(context.teachers[name], outputs, context.outputs, length) for name, outputs in wanted.items()
+        costs.forward_cost(context.teachers[name], outputs, context.outputs, length)
+        + costs.words_cost(context.teachers[name], outputs, share)
+        for name, outputs in wanted.items()
     )
     found = costs.summary(student, teacher, section.train.epochs)
     found |= {"text_length": length, "at_first": None, "teacher_outputs": {n: sorted(o) for n, o in wanted.items()}}
@@ -208,7 +216,9 @@ def _costs(recipe: Recipe, section: StageSection, labels: list[str], context: Te
         )
     asked, obstacle = recipe.teacher_cache, _cache_obstacle(recipe, section)
     found["cache"] = None
-    if wanted:
+    if wanted and obstacle is not None:
+        found["cache"] = {"obstacle": obstacle, "precision": asked.precision, "bytes_per_1000_tokens": None}
+    elif wanted:
         size = costs.cache_bytes(context.teachers, wanted, context.outputs, asked.precision, length)
         found["cache"] = {"obstacle": obstacle, "precision": asked.precision, "bytes_per_1000_tokens": size}
     return found
@@ -220,6 +230,8 @@ def _cache_obstacle(recipe: Recipe, section: StageSection) -> str | None:
         return "teacher_cache.use is never"
     if recipe.teacher_dropout:
         return "teacher_dropout makes the teacher's outputs different in every step"
+    if recipe.task.kind == "mlm":
+        return "the teacher sees masked texts, which are masked anew in every epoch"
     padded = [term.loss for term in section.objective if term.unit in ("positions", "position_pairs")]
     return f"{padded[0]} with mask_padding: false compares padding, which is not cached" if padded else None
 

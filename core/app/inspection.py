@@ -12,7 +12,7 @@ from ...converters.formats import open_checkpoint
 from ..checkpoint import load_model
 from ..errors import CheckpointError
 from ..models.architectures import part_of, tensor_shapes
-from ..models.pretraining import head_shapes
+from ..models.heads import head_shapes
 
 
 def inspect(path: Path) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from ..models.theseus import predecessor_tensors
 from ..recipe import Recipe
 from ..runs import RunFolder, State
 from ..stages import Stage
-from ..task_data import logits_function
 from ..training import Outcome, Plan, Trainer
 from .announce import announce, metrics_text
 from .models import model_paths, told_as_given, with_model_folders
@@ -113,10 +112,10 @@ class _Run:
         if self._probe and stage.index == 0 and state is None:
             write_probe(stage, engine, held, frozen, self._run.path)
         step = engine.train_step(stage.objective.function, held, frozen, stage.optimizer(held))
-        student_logits = logits_function(stage.config)
+        answers = job.data.answers(stage.config)
 
         def evaluate(trained: Parameters) -> dict[str, float]:
-            return job.data.score("dev", engine.infer(student_logits, self._student_of(trained)))[0]
+            return job.data.score("dev", engine.infer(answers, self._student_of(trained)))[0]
 
         can_evaluate = stage.evaluated and "dev" in job.data.examples
         with TrainingProgress(f"{engine.name} {stage.name}", self._console) as progress:
@@ -130,7 +129,7 @@ class _Run:
         self, stages: list[Stage], outcomes: list[Outcome], teachers: dict[str, dict[str, Any]], started: float
     ) -> dict[str, Any]:
         job, engine, last = self._job, self._engine, outcomes[-1]
-        infer = engine.infer(logits_function(stages[-1].config), self._student_of(last.parameters))
+        infer = engine.infer(job.data.answers(stages[-1].config), self._student_of(last.parameters))
         metrics, logits = job.data.final_metrics(infer)
         student = with_about(job.student, last.parameters, self._about(metrics, last))
         projections = {name: array for name, array in last.parameters.items() if name not in job.student.parameters}
@@ -172,8 +171,9 @@ class _Run:
         """The teachers' own scores, measured before the first step: a wrong teacher is seen at once."""
         results = {}
         for name, teacher in self._job.teachers.items():
-            infer = self._engine.infer(logits_function(teacher.config), teacher.parameters)
-            metrics, _ = self._job.teacher_data[name].final_metrics(infer)
+            data, metrics = self._job.teacher_data[name], {}
+            if not (data.spec.masked and teacher.missing_words):
+                metrics, _ = data.final_metrics(self._engine.infer(data.answers(teacher.config), teacher.parameters))
             if metrics:
                 self._console.print(f"{self._engine.name} {name}: dev {metrics_text(metrics)}")
             results[name] = {"metrics": metrics, "parameters": teacher.parameter_count}

@@ -8,24 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
-from ..checkpoint import WEIGHTS, load_model, read_tensor
+from ..checkpoint import WEIGHTS, load_model
 from ..data.batches import evaluation_batches, length_buckets
 from ..data.tokenize import Tokenizer, TokenTable, load_tokenizer
 from ..engine import Engine
 from ..errors import CheckpointError
-from ..models.masked_lm import BIAS, DECODER, DECODER_BIAS, EMBEDDINGS, MASKED, head_shapes, make_masked_lm
-from ..models.spec import BertConfig
+from ..models.architectures import Config, decoder_names
+from ..models.masked_lm import make_masked_lm
 
 MASK = "[MASK]"
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A BertForMaskedLM in memory, by Hugging Face's names."""
+    """A masked language model in memory, by Hugging Face's names."""
 
-    config: BertConfig
+    config: Config
     parameters: dict[str, np.ndarray]
     tied: bool
     """Whether the word embeddings are the weights of the output layer too."""
@@ -36,41 +35,24 @@ class LanguageModel:
 
 def load_language_model(folder: Path) -> LanguageModel:
     """The masked language model in a Hugging Face folder; raises CheckpointError where it has no such head."""
-    encoder = load_model(folder)
+    model = load_model(folder, words=True)
     path = folder / WEIGHTS
-    if not isinstance(encoder.config, BertConfig):
-        raise CheckpointError(f"{folder}: the model is of another kind than bert; expected a BertForMaskedLM folder")
-    shapes = head_shapes(encoder.config) | {DECODER: (encoder.config.vocab_size, encoder.config.hidden_size)}
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = [name for name in file.keys() if name in shapes or name == DECODER_BIAS]
-            head = {name: read_tensor(file, path, name) for name in names}
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: damaged or not a safetensors file: {error}") from error
-    if DECODER_BIAS in head:
-        head[BIAS] = head.pop(DECODER_BIAS)
-    missing = [name for name in shapes if name not in head and name != DECODER]
-    if missing:
+    if model.missing_words:
         raise CheckpointError(
-            f"{path}: has no {missing[0]}, so it is no masked language model; expected a BertForMaskedLM folder"
+            f"{path}: has no {model.missing_words[0]}, so it is no masked language model; expected a BertForMaskedLM folder"
         )
-    for name, tensor in head.items():
-        if tensor.shape != shapes[name]:
-            raise CheckpointError(f"{path}: {name} has shape {tensor.shape}, expected {shapes[name]}")
-        if not np.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: {name} holds values that are not finite")
-    tied = DECODER not in head or np.array_equal(head[DECODER], encoder.parameters[EMBEDDINGS])
-    if tied:
-        head.pop(DECODER, None)
+    parameters = dict(model.parameters)
+    if model.decoder is not None:
+        parameters[decoder_names(model.config)[0]] = model.decoder
     tokenizer = load_tokenizer(folder)
-    if tokenizer.vocab_size != encoder.config.vocab_size:
+    if tokenizer.vocab_size != model.config.vocab_size:
         raise CheckpointError(
-            f"{folder}: vocab_size is {encoder.config.vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens"
+            f"{folder}: vocab_size is {model.config.vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens"
         )
     if tokenizer.library.token_to_id(MASK) is None:
         raise CheckpointError(f"{folder}: the vocabulary lacks {MASK}, so it is no masked language model's")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return LanguageModel(encoder.config, encoder.parameters | head, tied, tokenizer, digest)
+    return LanguageModel(model.config, parameters, model.decoder is None, tokenizer, digest)
 
 
 @dataclass(frozen=True)
@@ -119,7 +101,7 @@ class GapFiller:
             size, length = batch["input_ids"].shape
             position = np.zeros(size, np.int64)
             position[: len(indices)] = places[indices]
-            batch[MASKED] = (np.arange(size) * length + position).astype(np.int32)
+            batch["masked_rows"] = (np.arange(size) * length + position).astype(np.int32)
             logits = self._infer(batch)[0][: len(indices)]
             best = np.argpartition(-logits, min(count, logits.shape[1]) - 1, axis=1)[:, :count]
             for index, row, chosen in zip(indices, logits, best):

@@ -17,10 +17,17 @@ Batch = dict[str, np.ndarray]
 """input_ids, token_type_ids (batch, length) int32; attention_mask (batch, length) float32, 1 = token; labels (batch,)
 int32 or float32, or (batch, classes) float32; example_mask (batch,) float32, 0 = a row that only fills the batch up;
 label_mask (batch,) float32, 1 = has a label. Of a table that keeps pairs apart: second_ids and second_mask, like input_ids
-and attention_mask, in place of token_type_ids."""
+and attention_mask, in place of token_type_ids.
+
+Of a masked batch, whose input_ids are the masked ones: masked_rows (P,) int32, row * length + position of each masked token in
+the flattened (batch * length,) tokens; masked_labels (P,) int32, the original token there; masked_weights (P,) float32,
+1 = a masked token. All three are 0 behind the last masked token; P depends on batch and length only."""
 
 MoreArrays = Callable[[np.ndarray, int], Batch]
 """`f(rows, length)`: arrays of the rows (batch,) of a table, padded to `length`; the row -1 only fills."""
+
+Masks = Callable[[Batch, np.ndarray, int | None], Batch]
+"""`f(batch, rows, epoch)`: the masked batch of the rows (batch,) of a table. Epoch None is an evaluation: always the same."""
 
 DEFAULT_BUCKETS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _POOL = 50  # batches sorted by length together: most of the saving of a full sort, and still a random order
@@ -68,17 +75,22 @@ class TrainBatches:
         self._batch_size, self._micro_size = batch_size, batch_size // accumulation
         self._seed = [seed] if isinstance(seed, int) else list(seed)
         self._more: MoreArrays | None = None
+        self._masks: Masks | None = None
         self.steps_per_epoch = -(-len(self._lengths) // batch_size)
 
     def attach(self, more: MoreArrays) -> None:
         """Add what `more(rows, length)` gives to every batch."""
         self._more = more
 
-    def _batch(self, rows: np.ndarray) -> Batch:
+    def attach_masks(self, masks: Masks) -> None:
+        """Mask every batch, after all else is in it."""
+        self._masks = masks
+
+    def _batch(self, rows: np.ndarray, epoch: int) -> Batch:
         batch = self._rows.batch(rows)
         if self._more is not None:
             batch |= self._more(rows, batch["input_ids"].shape[1])
-        return batch
+        return batch if self._masks is None else self._masks(batch, rows, epoch)
 
     def epoch(self, number: int, start_step: int = 0) -> Iterator[list[Batch]]:
         """The micro-batches of each optimizer step of epoch `number`, from `start_step` on (to resume)."""
@@ -92,13 +104,17 @@ class TrainBatches:
         rows = np.full(self.steps_per_epoch * self._batch_size, _FILL, dtype=np.int64)
         rows[: len(shuffled)] = shuffled[np.lexsort((self._lengths[shuffled], pool))]
         steps = generator.permutation(rows.reshape(self.steps_per_epoch, -1, self._micro_size))
-        return ([self._batch(micro) for micro in step] for step in steps[start_step:])
+        return ([self._batch(micro, number) for micro in step] for step in steps[start_step:])
 
 
 def evaluation_batches(
-    tokens: TokenTable, labels: np.ndarray | None, batch_size: int, buckets: Sequence[int]
+    tokens: TokenTable,
+    labels: np.ndarray | None,
+    batch_size: int,
+    buckets: Sequence[int],
+    masks: Masks | None = None,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Every example once, longest first (memory runs out at once or never).
+    """Every example once, longest first (memory runs out at once or never), with the same `masks` each time.
 
     Yields the indices (real rows,) of the batch's examples, which are its first rows, and the batch.
     """
@@ -108,7 +124,12 @@ def evaluation_batches(
     order = np.argsort(-np.asarray(tokens.lengths), kind="stable")
     fill = np.full(-len(order) % batch_size, _FILL, dtype=np.int64)
     chunks = np.concatenate([order, fill]).reshape(-1, batch_size)
-    return ((chunk[chunk != _FILL], rows.batch(chunk)) for chunk in chunks)
+
+    def batch(chunk: np.ndarray) -> Batch:
+        made = rows.batch(chunk)
+        return made if masks is None else masks(made, chunk, None)
+
+    return ((chunk[chunk != _FILL], batch(chunk)) for chunk in chunks)
 
 
 class RowBatches:
@@ -130,9 +151,9 @@ class RowBatches:
         self._ids = np.asarray(tokens.ids)
         fill = min(1, len(self._ids))  # a table of words may have none at all
         self._starts = np.append(np.asarray(tokens.offsets[:-1]), 0)
-        self._row_lengths = np.append(np.diff(tokens.offsets), fill)
+        self._row_lengths = np.append(np.diff(tokens.offsets) if tokens.ends is None else lengths, fill)
         self._first_lengths = np.append(np.asarray(tokens.first_lengths), fill)
-        self._apart = tokens.apart
+        self._apart, self._ends = tokens.apart, tokens.ends
         labels = np.zeros(len(lengths), dtype=np.int32) if labels is None else np.asarray(labels)
         fill_label = np.zeros((1, *labels.shape[1:]), labels.dtype)
         self._labels = np.concatenate([labels, fill_label])
@@ -158,7 +179,8 @@ class RowBatches:
                 "second_mask": is_second.astype(np.float32),
                 **common,
             }
-        input_ids, is_token = self._padded(starts, lengths, self._bucket(lengths.max()))
+        place = self._padded if self._ends is None else self._between_ends
+        input_ids, is_token = place(starts, lengths, self._bucket(lengths.max()))
         is_second = is_token & (np.arange(is_token.shape[1]) >= first_lengths[:, None])
         return {
             "input_ids": input_ids,
@@ -177,3 +199,11 @@ class RowBatches:
         ids = np.full(is_token.shape, self._pad_id, dtype=np.int32)
         ids[is_token] = self._ids[(starts[:, None] + positions)[is_token]]
         return ids, is_token
+
+    def _between_ends(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same of texts that lack [CLS] and [SEP], which `lengths` counts; a fill row is [CLS] alone."""
+        ids, _ = self._padded(starts - 1, lengths - 1, length)
+        ids[:, 0] = self._ends[0]
+        real = np.flatnonzero(lengths > 1)
+        ids[real, lengths[real] - 1] = self._ends[1]
+        return ids, np.arange(length) < lengths[:, None]

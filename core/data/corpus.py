@@ -56,15 +56,18 @@ def read_corpus(path: Path, tokenizer: Tokenizer, max_length: int, cache_folder:
     return cached_table(files_digest(files, described), cache_folder, rows, tokenizer.pad_id)
 
 
+def is_records(path: Path) -> bool:
+    """Whether a file is taken for one of TFRecords, by its name."""
+    return _RECORDS.search(path.name) is not None
+
+
 def corpus_files(path: Path) -> list[Path]:
     """The file, or the files of a folder that are for training, in order. Raises DataError where there is none."""
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise DataError(f"task.data: {path}: no such file or folder")
-    found = sorted(
-        file for file in path.iterdir() if file.is_file() and (file.suffix == ".txt" or _RECORDS.search(file.name))
-    )
+    found = sorted(file for file in path.iterdir() if file.is_file() and (file.suffix == ".txt" or is_records(file)))
     files = [file for file in found if not _NOT_TRAINING.match(file.name)]
     if not files:
         what = "only files that are not for training" if found else "no .txt or .tfrecord file"
@@ -76,7 +79,7 @@ def files_digest(files: list[Path], described: str) -> str:
     """SHA-256 of the contents of files and of what is made of them."""
     key = hashlib.sha256(described.encode())
     for file in files:
-        content = hashlib.sha256(b"records" if _RECORDS.search(file.name) else b"text")
+        content = hashlib.sha256(b"records" if is_records(file) else b"text")
         try:
             update_with_file(content, file)
         except OSError as error:
@@ -86,7 +89,7 @@ def files_digest(files: list[Path], described: str) -> str:
 
 
 def _file_rows(path: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[Rows]:
-    if _RECORDS.search(path.name):
+    if is_records(path):
         for part in read_rows(path, tokenizer.vocab_size, max_length):
             yield text_rows(part, tokenizer, max_length) if isinstance(part, list) else part
     else:
@@ -96,7 +99,7 @@ def _file_rows(path: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[Ro
 
 def read_texts(path: Path, vocabulary: int) -> Iterator[list[str]]:
     """The texts of a file of a corpus, some megabytes at a time. Raises DataError where its records hold tokens."""
-    if not _RECORDS.search(path.name):
+    if not is_records(path):
         yield from read_lines(path)
         return
     for part in read_rows(path, vocabulary, sys.maxsize):
@@ -108,12 +111,7 @@ def read_texts(path: Path, vocabulary: int) -> Iterator[list[str]]:
 def text_rows(texts: list[str], tokenizer: Tokenizer, max_length: int) -> Rows:
     """Texts as rows of at most `max_length` tokens."""
     ids, lengths = tokenizer.encode_pieces(texts)
-    room = max_length - 2
-    counts = -(-lengths // room)  # rows of each text
-    first_rows = np.repeat(np.cumsum(counts) - counts, counts)
-    place = np.arange(len(first_rows)) - first_rows  # of each row within its text
-    sizes = np.minimum(room, np.repeat(lengths, counts) - place * room)
-    kept = sizes + 2 >= SHORTEST
+    sizes, kept = cut_lengths(lengths, max_length)
     ids, sizes = ids[np.repeat(kept, sizes)], sizes[kept] + 2
     ends = np.cumsum(sizes)
     tokens = np.empty(int(sizes.sum()), np.int32)
@@ -122,6 +120,16 @@ def text_rows(texts: list[str], tokenizer: Tokenizer, max_length: int) -> Rows:
     tokens[ends - sizes], tokens[ends - 1] = tokenizer.ends
     tokens[is_text] = ids
     return tokens, sizes, sizes
+
+
+def cut_lengths(lengths: np.ndarray, max_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pieces in each row of texts of `lengths` (texts,), without [CLS] and [SEP], and which rows are long enough."""
+    room = max_length - 2
+    counts = -(-lengths // room)  # rows of each text
+    first_rows = np.repeat(np.cumsum(counts) - counts, counts)
+    place = np.arange(len(first_rows)) - first_rows  # of each row within its text
+    sizes = np.minimum(room, np.repeat(lengths, counts) - place * room)
+    return sizes, sizes + 2 >= SHORTEST
 
 
 def read_lines(path: Path) -> Iterator[list[str]]:

@@ -5,8 +5,8 @@ Of a record that has `input_ids`, these features are read:
   input_mask    1 at tokens, 0 at padding
   segment_ids   optional: 0 at the first text, 1 at the second
   masked_lm_positions, masked_lm_ids, masked_lm_weights   optional: the original tokens of the places where input_ids has
-                [MASK] or another token. They are put back, so that teacher and student see the real text; what is left
-                of a masked language model's task (next_sentence_labels too) is ignored.
+                [MASK] or another token. `token_row` puts them back, so that teacher and student see the real text;
+                `masked_row` keeps them apart. next_sentence_labels are ignored.
 Any other record has a `text` or a `sentence`, in UTF-8.
 """
 
@@ -36,10 +36,7 @@ def read_rows(path: Path, vocabulary: int, max_length: int) -> Iterator[Rows | l
     size = 0
     for number, (_, data) in enumerate(read_records(path), 1):
         place = f"{path}: record {number}"
-        try:
-            features = parse_example(data, _WANTED)
-        except ValueError as error:
-            raise DataError(f"{place}: is no tf.train.Example: {error}") from None
+        features = example(place, data)
         if "input_ids" in features:
             if texts:
                 yield texts
@@ -64,6 +61,14 @@ def read_rows(path: Path, vocabulary: int, max_length: int) -> Iterator[Rows | l
         yield texts
 
 
+def example(place: str, data: bytes) -> dict[str, Feature | None]:
+    """The features of a record that are read here; of others the name alone. Raises DataError, which begins with `place`."""
+    try:
+        return parse_example(data, _WANTED)
+    except ValueError as error:
+        raise DataError(f"{place}: is no tf.train.Example: {error}") from None
+
+
 def _gathered(rows: list[tuple[np.ndarray, int]]) -> Rows:
     lengths, firsts = (np.array(numbers, np.int64) for numbers in ([len(ids) for ids, _ in rows], [first for _, first in rows]))
     return np.concatenate([ids for ids, _ in rows]), lengths, firsts
@@ -71,6 +76,41 @@ def _gathered(rows: list[tuple[np.ndarray, int]]) -> Rows:
 
 def token_row(place: str, features: dict[str, Feature | None], vocabulary: int, max_length: int) -> tuple[np.ndarray, int]:
     """The tokens of a record and how many of them are the first text's. Raises DataError, which begins with `place`."""
+    ids = _unmasked(place, features, _tokens(place, features, max_length))
+    _check_tokens(place, ids, vocabulary)
+    return ids, _first_length(place, features, len(ids))
+
+
+def masked_row(
+    place: str, features: dict[str, Feature | None], vocabulary: int, max_length: int
+) -> tuple[np.ndarray, int, np.ndarray, np.ndarray]:
+    """The masked tokens of a record, how many of them are the first text's, and the positions and original tokens of the
+    masked ones. Raises DataError, which begins with `place`, also for a record that does not tell them."""
+    ids = _tokens(place, features, max_length)
+    _check_tokens(place, ids, vocabulary)
+    if "masked_lm_positions" not in features:
+        raise DataError(f"{place}: has no masked_lm_positions, which tell the masked tokens; task.masking draws them anew")
+    positions, labels = (integer_feature(place, features, name) for name in _MASKED[:2])
+    if len(positions) != len(labels):
+        raise DataError(f"{place}: masked_lm_positions has {len(positions)} numbers, masked_lm_ids {len(labels)}")
+    used = positions > 0  # without weights, as in `_unmasked`
+    if "masked_lm_weights" in features:
+        weights = features["masked_lm_weights"]
+        if not isinstance(weights, np.ndarray) or len(weights) != len(positions) or not np.isin(weights, (0, 1)).all():
+            raise DataError(f"{place}: masked_lm_weights is not a 0 or 1 for each of the {len(positions)} masked_lm_positions")
+        used = weights == 1
+    positions, labels = positions[used], labels[used]
+    outside = positions[(positions < 0) | (positions >= len(ids))]
+    if len(outside):
+        raise DataError(f"{place}: masked_lm_positions has {outside[0]}, but there are {len(ids)} tokens")
+    if len(np.unique(positions)) < len(positions):
+        raise DataError(f"{place}: masked_lm_positions has a position twice")
+    _check_tokens(place, labels, vocabulary, "masked_lm_ids ")
+    return ids, _first_length(place, features, len(ids)), positions, labels
+
+
+def _tokens(place: str, features: dict[str, Feature | None], max_length: int) -> np.ndarray:
+    """input_ids without the padding."""
     ids, mask = integer_feature(place, features, "input_ids"), integer_feature(place, features, "input_mask")
     if len(mask) != len(ids):
         raise DataError(f"{place}: input_mask has {len(mask)} numbers, input_ids {len(ids)}")
@@ -79,17 +119,22 @@ def token_row(place: str, features: dict[str, Feature | None], vocabulary: int, 
         raise DataError(f"{place}: input_mask has no token")
     if length > max_length:
         raise DataError(f"{place}: has {length} tokens, but task.max_length is {max_length}; set it to {length} or more")
-    ids = _unmasked(place, features, ids[:length])
+    return ids[:length]
+
+
+def _check_tokens(place: str, ids: np.ndarray, vocabulary: int, what: str = "") -> None:
     wrong = ids[(ids < 0) | (ids >= vocabulary)]
     if len(wrong):
-        raise DataError(f"{place}: has the token {wrong[0]}, but the tokenizer's are 0 to {vocabulary - 1}")
-    first = length
-    if "segment_ids" in features:
-        segments = integer_feature(place, features, "segment_ids")
-        if len(segments) < length:
-            raise DataError(f"{place}: segment_ids has {len(segments)} numbers, but there are {length} tokens")
-        first = _prefix(place, "segment_ids", segments[:length] == 0, segments[:length] == 1)
-    return ids, first
+        raise DataError(f"{place}: {what}has the token {wrong[0]}, but the tokenizer's are 0 to {vocabulary - 1}")
+
+
+def _first_length(place: str, features: dict[str, Feature | None], length: int) -> int:
+    if "segment_ids" not in features:
+        return length
+    segments = integer_feature(place, features, "segment_ids")
+    if len(segments) < length:
+        raise DataError(f"{place}: segment_ids has {len(segments)} numbers, but there are {length} tokens")
+    return _prefix(place, "segment_ids", segments[:length] == 0, segments[:length] == 1)
 
 
 def _prefix(place: str, name: str, before: np.ndarray, after: np.ndarray) -> int:

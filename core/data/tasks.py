@@ -45,7 +45,8 @@ class TaskSpec:
     splits: dict[str, str] = field(default_factory=lambda: dict(_SPLITS))  # split -> file name
     header: tuple[str, ...] | None = None  # column names where files have no header line (all but the test splits)
     names: tuple[str, ...] | None = None  # what the classes mean, where the file only has numbers
-    raw: bool = False  # raw text: nothing to predict
+    raw: bool = False  # raw text: nothing to predict but the text itself
+    masked: bool = False  # raw text, of which some tokens are masked
     multi_label: bool = False  # an example has any number of the labels, none included
 
     @property
@@ -111,7 +112,7 @@ class TaskSection(Protocol):
     text_pair: str | None
     label: str | None
     labels: list[str] | None
-    kind: str | None  # "classification", "regression", "multi_label" or "text"
+    kind: str | None  # "classification", "regression", "multi_label", "text" or "mlm"
     files: dict[str, str]
     metrics: list[str] | None
 
@@ -127,8 +128,8 @@ def resolve_task(section: TaskSection) -> TaskSpec:
 
     Names of GLUE tasks are matched without case and hyphen. Raises DataError, which names the recipe key.
     """
-    if section.kind == "text":
-        return TaskSpec(section.name, "", None, "", None, (), {}, raw=True)
+    if section.kind in ("text", "mlm"):
+        return TaskSpec(section.name, "", None, "", None, (), {}, raw=True, masked=section.kind == "mlm")
     official, note = glue_task(section.name), read_note(section.data)
     if official is None:
         spec = _plain_task(section) if note is None else _recorded_task(section, note)

@@ -18,9 +18,14 @@ class TokenTable:
     pad_id: int = 0
     apart: bool = False
     """Whether text and pair are two inputs of a model, instead of one after the other."""
+    ends: tuple[int, int] | None = None
+    """[CLS] and [SEP] where `ids` holds single texts without them, and a batch puts them around each row. `first_lengths`
+    counts them: row i is `ids[offsets[i]:][:first_lengths[i] - 2]`, and tokens behind it may belong to no row."""
 
     @property
     def lengths(self) -> np.ndarray:
-        """Places that each row needs in a batch, special tokens included: (rows,) int64."""
+        """Places that each row needs in a batch, special tokens included: (rows,) integers."""
+        if self.ends is not None:
+            return self.first_lengths
         tokens = np.diff(self.offsets)
         return np.maximum(self.first_lengths, tokens - self.first_lengths) if self.apart else tokens

@@ -36,6 +36,7 @@ UNITS: dict[str, Callable[[Mapping[str, np.ndarray]], float]] = {
     "labelled": lambda batch: float((batch["example_mask"] * batch.get("label_mask", 1.0)).sum()),
     "tokens": lambda batch: float(_real_lengths(batch).sum()),
     "token_pairs": lambda batch: float((_real_lengths(batch) ** 2).sum()),
+    "masked": lambda batch: float(batch["masked_weights"].sum()),
     "positions": lambda batch: float(batch["example_mask"].sum()) * batch["attention_mask"].shape[1],
     "position_pairs": lambda batch: float(batch["example_mask"].sum()) * batch["attention_mask"].shape[1] ** 2,
 }
@@ -62,6 +63,8 @@ class TermContext:
     """The teachers' configurations by name, the first one being the default of terms that need one teacher."""
     multi_label: bool = False
     """Whether the labels of an example are a row of independent zeros and ones."""
+    masked: bool = False
+    """Whether the batches have masked tokens."""
 
     def teacher(self, name: str | None) -> str:
         """The name of the teacher that a term means."""
@@ -86,6 +89,8 @@ class LossTerm(BaseModel):
     weight_schedule: Literal[tuple(WEIGHT_SCHEDULES)] = "constant"  # type: ignore[valid-type]
 
     needs_teacher: ClassVar[bool] = False
+    needs_words: ClassVar[bool] = False
+    """Whether it needs the heads that predict words."""
     formula: ClassVar[str] = ""
     """One line for people: the formula and its source."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Union
 
 from pydantic import Field
 
-from . import attention, hidden, logits, relations
+from . import attention, hidden, logits, relations, words
 from .base import LossTerm
 
 TERMS: tuple[type[LossTerm], ...] = (
@@ -28,6 +28,9 @@ TERMS: tuple[type[LossTerm], ...] = (
     relations.AttentionDivergence,
     relations.ValueRelationDivergence,
     relations.SelfRelationDivergence,
+    words.MaskedLanguageModel,
+    words.WordDivergence,
+    words.WordMeanSquaredError,
 )
 
 LOSSES: dict[str, type[LossTerm]] = {term.model_fields["loss"].annotation.__args__[0]: term for term in TERMS}

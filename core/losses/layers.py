@@ -6,6 +6,7 @@ Layers are counted from 1, and 0 is the embedding output. With N teacher and n s
     last      m <- N - n + m for m = 1..n-1               (PKD-Last, the same)
     top       m <- N - n + m for m = 1..n                 (TinyBERT's ablation)
     bottom    m <- m for m = 1..n                         (the same)
+    final     n <- N                                      (DistilBERT, Sanh et al. 2019)
 The last layer is left out of PKD's rules, because its output reaches the loss through the logits.
 """
 
@@ -15,7 +16,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-RULES = ("uniform", "skip", "last", "top", "bottom")
+RULES = ("uniform", "skip", "last", "top", "bottom", "final")
 
 Layer = Annotated[int, Field(ge=0)]
 Side = Layer | Annotated[tuple[Layer, Layer], Field()]
@@ -35,6 +36,8 @@ def resolve_layers(choice: str | Pairs, teacher_layers: int, student_layers: int
                 "give a list of [teacher, student] layers"
             )
         pairs = tuple((m * total // own, m) for m in range(1, own + 1))
+    elif choice == "final":
+        pairs = ((total, own),)
     elif choice == "bottom":
         pairs = tuple((m, m) for m in range(1, own + 1))
     else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from . import bert, bilstm, pretraining, spec
+from . import bert, bilstm, heads, spec
 from .bert import Forward
 from .bilstm import BiLstmConfig
 from .families import AlbertConfig, DistilBertConfig, ElectraConfig, sinusoids
@@ -44,11 +44,12 @@ def config_from(raw: Mapping[str, Any]) -> Config:
     return chosen(**{key: value for key, value in spec.config_keys(dict(raw)).items() if key not in ignored})
 
 
-def tensor_shapes(config: Config, outputs: int | None) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of a model with `outputs` logits, or of one without classifier."""
+def tensor_shapes(config: Config, outputs: int | None, words: bool = False) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor of a model with `outputs` logits, or of one without classifier; with `words`, of one
+    that also predicts words."""
     if isinstance(config, BiLstmConfig):
         return bilstm.tensor_shapes(config, outputs)
-    return spec.tensor_shapes(config, outputs)
+    return spec.tensor_shapes(config, outputs) | (heads.words_shapes(config) if words else {})
 
 
 def like_config(chosen: type[EncoderConfig] | type[BiLstmConfig], other: Config) -> dict[str, Any]:
@@ -86,9 +87,11 @@ def pooler_names(config: Config) -> tuple[str, ...]:
 
 
 def part_of(config: Config, name: str) -> str:
-    """The part of the model that a tensor belongs to: embeddings, encoder, pooler or classifier."""
+    """The part of the model that a tensor belongs to: embeddings, encoder, pooler, classifier or words."""
     if isinstance(config, BiLstmConfig):
         return bilstm.PARTS[name.split(".")[0]]
+    if name in heads.words_shapes(config):
+        return "words"
     names = config.names
     # The most special first: ELECTRA's pooler and classifier share a prefix, ALBERT's projection is in its encoder.
     places = {names.pooler: "pooler", names.classifier: "classifier", names.projection: "embeddings"}
@@ -96,26 +99,56 @@ def part_of(config: Config, name: str) -> str:
     return found or ("embeddings" if name.startswith(names.embeddings) else "encoder")
 
 
-def canonical_names(config: Config, names: Iterable[str]) -> dict[str, str]:
+def is_frozen(config: Config, name: str, freeze: Collection[str]) -> bool:
+    """Whether a tensor belongs to one of the parts, or is one of the tables of embeddings, that are named in `freeze`."""
+    return part_of(config, name) in freeze or name.split(".")[-2] in freeze
+
+
+def canonical_names(config: Config, names: Iterable[str], words: bool = False) -> dict[str, str]:
     """Name in a file -> our name, for those of `names` that may belong to a classifier. Encoders are written without their
-    first part in their own classes' files; position numbers and the heads of pre-training are left out."""
+    first part in their own classes' files; position numbers and the heads of pre-training are left out, but with `words`
+    the one that predicts words."""
     if isinstance(config, BiLstmConfig):
         return {name: name for name in names}
-    root, heads = config.names.root, pretraining.head_shapes(config)
+    root, shapes_of_heads = config.names.root, heads.head_shapes(config)
     parts = {own.removeprefix(root).split(".")[0] for own in spec.tensor_shapes(config, None) if own.startswith(root)}
-    foreign = {own.split(".")[0] + "." for shapes in heads.values() for own in shapes}
+    foreign = {own.split(".")[0] + "." for shapes in shapes_of_heads.values() for own in shapes}
     not_ours = (config.names.embeddings + "position_ids", *foreign)
     canonical = {name: root + name if name.split(".")[0] in parts else name for name in names}
-    return {name: own for name, own in canonical.items() if not own.startswith(not_ours)}
+    kept = frozenset(decoder_names(config)) | heads.words_shapes(config).keys() if words else frozenset()
+    return {name: own for name, own in canonical.items() if own in kept or not own.startswith(not_ours)}
 
 
-def first_keys(config: Config, outputs: int | None) -> dict[str, Any]:
+def decoder_names(config: Config) -> tuple[str, str]:
+    """What files call the weight that predicts words, where it is not left out as the word embeddings, and its bias, which
+    many files have twice."""
+    last = heads.words_head(config).last
+    return last + ".weight", last + ".bias"
+
+
+def words_tensors(config: Config) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the head that predicts words."""
+    return heads.words_shapes(config)
+
+
+def words_bias(config: Config) -> str:
+    """Our name of the bias of that head's last map."""
+    return heads.words_head(config).last_bias
+
+
+def word_embeddings(config: Config) -> str:
+    """Name of the table of words, which is the weight of that head's last map too."""
+    return config.names.embeddings + "word_embeddings.weight"
+
+
+def first_keys(config: Config, outputs: int | None, words: bool = False) -> dict[str, Any]:
     """What config.json says of an architecture beside its configuration."""
     if isinstance(config, BiLstmConfig):
         return {"architectures": ["BiLstmForSequenceClassification"]}
     names = config.names
+    kind = "ForMaskedLM" if words else "Model" if outputs is None else "ForSequenceClassification"
     keys: dict[str, Any] = {
-        "architectures": [names.title + ("Model" if outputs is None else "ForSequenceClassification")],
+        "architectures": [names.title + kind],
         "model_type": names.model_type,
     }
     return keys | ({"position_embedding_type": "absolute"} if isinstance(config, BertConfig) else {})

@@ -11,12 +11,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..ops import Ops, Tensor
-from .outputs import ATTENTION_KINDS, LOGITS, POOLED, attention_kinds, depth, output_name
+from .heads import words_head, words_shapes
+from .outputs import (
+    ATTENTION_KINDS,
+    DECODER_BIAS,
+    DECODER_WEIGHT,
+    LOGITS,
+    MASKED_WORDS,
+    POOLED,
+    WORDS,
+    attention_kinds,
+    depth,
+    output_name,
+)
 from .spec import ACTIVATIONS, EncoderConfig, has_projection, tensor_shapes
 
 # Added to the scores of padding. exp() of it is exactly 0 in float32 and float16; -inf would give NaN on rows without
 # any real token.
 MASKED_SCORE = -10000.0
+
+_OF_WORDS = frozenset({WORDS, MASKED_WORDS, DECODER_WEIGHT, DECODER_BIAS})
 
 Forward = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor]], dict]
 
@@ -53,7 +67,7 @@ def _chain(first, others: list):
 def assemble(config: EncoderConfig, wanted: frozenset[str], root: str, layers: list) -> Forward:
     """Embeddings, `layers` and head as one forward pass. A layer is `layer(ops, params, x, bias, batch) -> (x, taken)`, with
     `taken` what is wanted of its attention by name."""
-    embed, head = make_embed(config, root), make_head(config, wanted, root)
+    embed, head, words = make_embed(config, root), make_head(config, wanted, root), make_words(config, wanted, root)
     hidden_names = [output_name("hidden", number) for number in range(config.num_hidden_layers + 1)]
 
     def forward(ops, params, batch):
@@ -69,6 +83,9 @@ def assemble(config: EncoderConfig, wanted: frozenset[str], root: str, layers: l
             if hidden_names[index + 1] in wanted:
                 outputs[hidden_names[index + 1]] = ops.float32(x)
         ends = head(ops, params, x)
+        for name in ends:
+            outputs[name] = ends[name]
+        ends = words(ops, params, x, batch)
         for name in ends:
             outputs[name] = ends[name]
         return outputs
@@ -97,7 +114,12 @@ def used_tensors(config: EncoderConfig, wanted: frozenset[str]) -> frozenset[str
         longest = max((prefix for prefix in optional if name.startswith(prefix)), key=len, default=None)
         return longest is None or optional[longest]
 
-    return frozenset(name for name in tensor_shapes(config, 1) if is_used(name))
+    used = {name for name in tensor_shapes(config, 1) if is_used(name)}
+    if wanted & _OF_WORDS:
+        own, bias = words_shapes(config), words_head(config).last_bias
+        used |= {bias} & own.keys() if wanted & {DECODER_BIAS} else set()
+        used |= own.keys() - {bias} if wanted & {WORDS, MASKED_WORDS} else set()
+    return frozenset(used)
 
 
 def attention_bias(ops: Ops, mask: Tensor) -> Tensor:
@@ -230,3 +252,41 @@ def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
         return ends
 
     return head
+
+
+def make_words(config: EncoderConfig, wanted: frozenset[str], root: str):
+    """`words(ops, params, x, batch) -> {name: tensor}`: what is wanted of the head that predicts words (BERT, section 3.1).
+    Only the masked places go through it where no others are wanted."""
+    wants_all, wants_masked = WORDS in wanted, MASKED_WORDS in wanted
+    wants_weight, wants_bias = DECODER_WEIGHT in wanted, DECODER_BIAS in wanted
+    if not wanted & _OF_WORDS:
+        return _nothing
+    head, width, epsilon = words_head(config), config.hidden_size, config.layer_norm_eps
+    activation = ACTIVATIONS[head.activation or config.hidden_act]
+    transform, norm, bias = root + head.transform, root + head.norm, root + head.last_bias
+    weight = root + config.names.embeddings + "word_embeddings.weight"
+
+    def transformed(ops, params, rows):
+        x = activate(ops, dense(ops, params, transform, rows), activation)
+        return ops.float32(normalise(ops, params, norm, x, epsilon))  # (rows, E)
+
+    def words(ops, params, x, batch):
+        ends = {}
+        rows = ops.reshape(x, (-1, width))  # (B L, H)
+        if wants_all:
+            ends[WORDS] = transformed(ops, params, rows)
+            if wants_masked:
+                ends[MASKED_WORDS] = ops.embedding(ends[WORDS], batch["masked_rows"])
+        elif wants_masked:
+            ends[MASKED_WORDS] = transformed(ops, params, ops.embedding(rows, batch["masked_rows"]))
+        if wants_weight:
+            ends[DECODER_WEIGHT] = params[weight]
+        if wants_bias:
+            ends[DECODER_BIAS] = params[bias]
+        return ends
+
+    return words
+
+
+def _nothing(ops, params, x, batch):
+    return {}

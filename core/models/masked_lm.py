@@ -1,44 +1,38 @@
-"""The masked language model of BERT (Devlin et al. 2018, section 3.1) over `Ops`: what a word in a gap could be.
-
-Names and layout are those of Hugging Face's BertForMaskedLM. Only the rows of masked positions go through the head: its
-projection to the vocabulary is as expensive as several encoder layers.
-"""
+"""The masked language model of BERT (Devlin et al. 2018, section 3.1) over `Ops`: what a word in a gap could be, and how well
+a model guesses masked words."""
 
 from __future__ import annotations
 
-from . import pretraining
-from .bert import activate, dense, make_forward, normalise
-from .outputs import output_name
-from .spec import ACTIVATIONS, BertConfig
+from .bert import make_forward
+from .heads import words_head
+from .outputs import DECODER_BIAS, DECODER_WEIGHT, MASKED_WORDS
+from .spec import EncoderConfig
 
-_TRANSFORM = "cls.predictions.transform."
-EMBEDDINGS = "bert.embeddings.word_embeddings.weight"
-DECODER = "cls.predictions.decoder.weight"
-"""There only where it is not the word embeddings, to which it is tied as a rule."""
-BIAS = "cls.predictions.bias"
-DECODER_BIAS = "cls.predictions.decoder.bias"
-"""The same once more in many files; where the two differ, Hugging Face computes with this one."""
-MASKED = "masked"
-"""Entry of the batch: (batch,) int32, for each row the place row * length + position of its masked token."""
+_OUTPUTS = frozenset({MASKED_WORDS, DECODER_WEIGHT, DECODER_BIAS})
 
 
-def head_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of the head but the decoder's weight."""
-    return pretraining.head_shapes(config)["mlm"]
+def make_masked_lm(config: EncoderConfig, tied: bool = True):
+    """`f(ops, params, batch) -> [logits]` (masked, vocabulary) of the batch's `masked_rows`, in evaluation mode. `tied`: words
+    are predicted with the word embeddings, else with a weight of their own."""
+    forward, untied = make_forward(config.without_dropout(), _OUTPUTS), words_head(config).last + ".weight"
+
+    def logits(ops, params, batch):
+        made = forward(ops, params, batch)
+        weight = made[DECODER_WEIGHT] if tied else params[untied]
+        return [ops.float32(ops.linear(made[MASKED_WORDS], weight, made[DECODER_BIAS]))]
+
+    return logits
 
 
-def make_masked_lm(config: BertConfig, tied: bool = True):
-    """`f(ops, params, batch) -> [logits]` (batch, vocabulary) of the masked token of each row, in evaluation mode."""
-    last = output_name("hidden", config.num_hidden_layers)
-    encode = make_forward(config.without_dropout(), frozenset({last}))
-    decoder = EMBEDDINGS if tied else DECODER
-    size, activation, epsilon = config.hidden_size, ACTIVATIONS[config.hidden_act], config.layer_norm_eps
+def make_masked_loss(config: EncoderConfig):
+    """`f(ops, params, batch) -> [loss]`: the sum over the masked tokens of a batch of -log of the probability of the right
+    word, in evaluation mode."""
+    forward = make_forward(config.without_dropout(), _OUTPUTS)
 
-    def forward(ops, params, batch):
-        states = ops.reshape(encode(ops, params, batch)[last], (-1, size))  # (B * L, H)
-        x = ops.embedding(states, batch[MASKED])  # (B, H)
-        x = activate(ops, dense(ops, params, _TRANSFORM + "dense", x), activation)
-        x = normalise(ops, params, _TRANSFORM + "LayerNorm", x, epsilon)
-        return [ops.float32(ops.linear(x, params[decoder], params[BIAS]))]
+    def loss(ops, params, batch):
+        made = forward(ops, params, batch)
+        weight, bias = made[DECODER_WEIGHT], made[DECODER_BIAS]
+        labels, weights = batch["masked_labels"], batch["masked_weights"]
+        return [ops.word_cross_entropy(made[MASKED_WORDS], weight, bias, labels, weights)]
 
-    return forward
+    return loss

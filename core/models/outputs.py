@@ -6,11 +6,17 @@ and the teacher cache stores arrays under the same names.
     hidden/l     (batch, length, hidden)       after layer l, counted from 1; 0 is the embedding output
     scores/l     (batch, heads, length, length) attention scores of layer l: Q K^T / sqrt(head), before mask and softmax
     queries/l, keys/l, values/l  (batch, heads, length, head)  of layer l
+    words        (batch * length, embedding)   what the head that predicts words makes of each place, before its decoder
+    masked_words (masked, embedding)           the same of the batch's `masked_rows` only
+    decoder.weight (vocabulary, embedding), decoder.bias (vocabulary,)  the decoder itself, for losses that never make the
+                                               logits of all places at once
 """
 
 from __future__ import annotations
 
 LOGITS, POOLED = "logits", "pooled"
+WORDS, MASKED_WORDS = "words", "masked_words"
+DECODER_WEIGHT, DECODER_BIAS = "decoder.weight", "decoder.bias"
 # Kind of output -> the linear maps of self-attention that it needs.
 ATTENTION_KINDS = {"scores": ("query", "key"), "queries": ("query",), "keys": ("key",), "values": ("value",)}
 
@@ -21,7 +27,7 @@ def output_name(kind: str, layer: int) -> str:
 
 
 def split_name(name: str) -> tuple[str, int | None]:
-    """(kind, layer) of a name; the layer is None for `logits` and `pooled`."""
+    """(kind, layer) of a name; the layer is None for what follows the encoder."""
     kind, _, layer = name.partition("/")
     return kind, int(layer) if layer else None
 
@@ -33,10 +39,10 @@ def attention_kinds(wanted: frozenset[str], layer: int) -> frozenset[str]:
 
 def depth(wanted: frozenset[str], layers: int) -> int:
     """How many encoder layers must be run in full for the wanted outputs; one more may be needed up to its attention."""
-    if wanted & {LOGITS, POOLED}:
+    if wanted & {LOGITS, POOLED, WORDS, MASKED_WORDS}:
         return layers
     needed = 0
-    for name in wanted:
-        kind, layer = split_name(name)
-        needed = max(needed, layer if kind == "hidden" else layer - 1)
+    for kind, layer in map(split_name, wanted):
+        if layer is not None:
+            needed = max(needed, layer if kind == "hidden" else layer - 1)
     return needed

@@ -1,0 +1,233 @@
+"""Training by masked words and by a teacher's words, on each backend: the objective against a plain formula over whole logits in
+NumPy float64, runs from text and records to a student that transformers loads, what is frozen stays, and wrong input."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy.special import log_softmax, softmax
+
+from crossdistil.core.app.compare import compare
+from crossdistil.core.app.run import RunOptions, execute
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.engine import EngineOptions
+from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.job import prepare
+from crossdistil.core.models.bert import make_forward
+from crossdistil.core.models.masked_lm import make_masked_lm
+from crossdistil.core.models.outputs import DECODER_BIAS, DECODER_WEIGHT, WORDS, output_name
+from crossdistil.core.recipe import parse_recipe
+from crossdistil.core.reference import ReferenceOps
+from crossdistil.tests import tiny
+from crossdistil.tests.tiny_masked_lm import write_masked_lm
+
+WEIGHTS = (5.0, 2.0, 1.0, 0.25)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A masked language model, and texts of one to three dozen words."""
+    root = tmp_path_factory.mktemp("words")
+    write_masked_lm(root / "teacher")
+    generator = np.random.default_rng(1)
+    for name, count in (("train", 90), ("dev", 20)):
+        texts = [" ".join(generator.choice(tiny.WORDS, generator.integers(3, 14))) for _ in range(count)]
+        (root / f"{name}.txt").write_text("\n".join(texts), encoding="utf-8")
+    return root
+
+
+def tree(folder, **train):
+    """A distillation of one layer by every term over the vocabulary."""
+    settings = {"steps": 8, "batch_size": 8, "learning_rate": 1e-3, "length_buckets": [16], "log_every": 1, "dropout": 0.0}
+    terms = ("word_kl", "masked_lm", "hidden_cosine", "word_mse")
+    objective = [{"loss": loss, "weight": weight} for loss, weight in zip(terms, WEIGHTS)]
+    objective[2]["layers"] = "final"
+    return {
+        "method": "distilbert",
+        "task": {"name": "corpus", "kind": "mlm", "data": f"{folder}/train.txt", "max_length": 16, "files": {"dev": "dev.txt"}},
+        "teacher": {"model": f"{folder}/teacher"},
+        "student": {"architecture": {"num_hidden_layers": 1}, "init": {"from": "teacher", "layers": [1]}},
+        "stages": [{"name": "distil", "objective": objective, "train": settings | train}],
+        "seed": 3,
+    }
+
+
+def run(content, out, backend_name):
+    options = RunOptions(backend_name, EngineOptions("cpu"), out)
+    return execute(parse_recipe(content, "recipe"), "recipe", options, Console(quiet=True))
+
+
+def metrics_of(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def plain_losses(job, batch):
+    """Every term from the logits of all places, which NumPy has room for here."""
+    ops, made = ReferenceOps(), []
+    for model in (job.student, job.teachers["teacher"]):
+        last = output_name("hidden", model.config.num_hidden_layers)
+        wanted = frozenset({WORDS, DECODER_WEIGHT, DECODER_BIAS, last})
+        outputs = make_forward(model.config.without_dropout(), wanted)(ops, model.parameters, batch)
+        made.append((outputs[WORDS] @ np.float64(outputs[DECODER_WEIGHT]).T + np.float64(outputs[DECODER_BIAS]), outputs[last]))
+    (own, own_states), (taught, taught_states) = made
+    real = (batch["attention_mask"] * batch["example_mask"][:, None]).reshape(-1) > 0
+    masked = batch["masked_weights"] > 0
+    rows, labels = batch["masked_rows"][masked], batch["masked_labels"][masked]
+    targets = softmax(taught[real] / 2, axis=-1)
+    divergence = (targets * (np.log(targets) - log_softmax(own[real] / 2, axis=-1))).sum(-1)
+    s, t = (states.reshape(-1, states.shape[-1])[real] for states in (own_states, taught_states))
+    cosine = (s * t).sum(-1) / np.linalg.norm(s, axis=-1) / np.linalg.norm(t, axis=-1)
+    return np.array([
+        4 * divergence.mean(), -log_softmax(own[rows], axis=-1)[np.arange(len(rows)), labels].mean(),
+        (1 - cosine).mean(), ((own[real] - taught[real]) ** 2).sum(-1).mean(),
+    ])  # fmt: skip
+
+
+def test_the_objective_is_the_plain_formula(engine, folder):
+    job = prepare(parse_recipe(tree(folder), "recipe"), "recipe", engine.static_shapes)
+    stage = job.stage(0)
+    (batch,) = stage.objective.prepare(next(stage.batches.epoch(0)))
+    frozen = {f"teacher/{name}": array for name, array in job.teachers["teacher"].parameters.items()}
+    values, gradients = engine.gradients(stage.objective.function, job.student.parameters, frozen, batch)
+    expected = plain_losses(job, batch)
+    np.testing.assert_allclose(values[1:], expected, rtol=1e-5)
+    np.testing.assert_allclose(values[0], expected @ np.array(WEIGHTS), rtol=1e-5)
+
+    # The gradient along a random direction, by central differences of the plain formula.
+    generator, step, params = np.random.default_rng(0), 1e-4, job.student.parameters
+    direction = {name: generator.normal(size=array.shape) for name, array in params.items()}
+    moved = []
+    for sign in (1, -1):
+        job.student.parameters = {n: np.float64(a) + sign * step * direction[n] for n, a in params.items()}
+        moved.append(plain_losses(job, batch) @ np.array(WEIGHTS))
+    slope = sum(float((np.float64(gradients[name]) * direction[name]).sum()) for name in params)
+    np.testing.assert_allclose(slope, (moved[0] - moved[1]) / (2 * step), rtol=1e-4)
+    untouched = [name for name, gradient in gradients.items() if "pooler" not in name and not np.abs(gradient).max() > 0]
+    assert untouched == []
+
+
+def test_a_student_of_text(folder, tmp_path, backend_name):
+    content = tree(folder, epochs=4, steps=None, evaluate_every=12, keep="best", dropout=0.1)
+    content["stages"][0]["freeze"] = ["position_embeddings", "token_type_embeddings"]
+    result = run(content, tmp_path / "run", backend_name)
+    lines = metrics_of(tmp_path / "run")
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    scores = [line["evaluation"]["dev"]["mlm_loss"] for line in lines if "evaluation" in line]
+    assert len(scores) == 4 and result["student"]["metrics"]["mlm_loss"] == pytest.approx(min(scores), rel=1e-5)
+    student, teacher = (load_model(path, words=True) for path in (tmp_path / "run/student", folder / "teacher"))
+    assert student.missing_words == () and student.words and student.decoder is None
+    changed = {
+        n for n, a in student.parameters.items() if n in teacher.parameters and not np.array_equal(a, teacher.parameters[n])
+    }
+    for table in ("position", "token_type"):
+        assert f"bert.embeddings.{table}_embeddings.weight" not in changed
+    assert {"bert.embeddings.word_embeddings.weight", "cls.predictions.bias", "cls.predictions.transform.dense.weight"} <= changed
+
+
+@pytest.mark.only_backend("torch")
+def test_runs_are_compared_without_predictions(folder, tmp_path):
+    for name in ("torch", "mindspore"):
+        options = RunOptions("torch", EngineOptions("cpu"), tmp_path / name, probe=True)
+        content = tree(folder, learning_rate=1e-3 if name == "torch" else 2e-3)
+        execute(parse_recipe(content, "recipe"), "recipe", options, Console(quiet=True))
+    found = compare(tmp_path, ["torch", "mindspore"])
+    (pair,) = found["pairs"]
+    assert pair["prediction_agreement"] is None and pair["steps_compared"] == 8
+    assert pair["gradient_max_relative_difference"] == 0  # of the same first weights
+    assert not pair["agree"] and pair["loss_max_relative_difference"] > 1e-3
+
+
+@pytest.mark.only_backend("torch")
+def test_transformers_loads_the_students(folder, tmp_path):
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    for kind in ("bert", "distilbert"):
+        content = tree(folder)
+        content["student"]["architecture"]["model_type"] = kind
+        run(content, tmp_path / kind, "torch")
+        theirs, info = AutoModelForMaskedLM.from_pretrained(tmp_path / kind / "student", output_loading_info=True)
+        unexpected = {name for name in info["unexpected_keys"] if "pooler" not in name}
+        assert not info["missing_keys"] and not unexpected and not info["mismatched_keys"]
+        ours = load_model(tmp_path / kind / "student", words=True)
+        batch = tiny.random_batch(fill=0) | {"masked_rows": np.arange(60, dtype=np.int32)}
+        (logits,) = make_masked_lm(ours.config)(ReferenceOps(), ours.parameters, batch)
+        inputs = {name: torch.tensor(batch[name]).long() for name in ("input_ids", "attention_mask", "token_type_ids")}
+        if kind == "distilbert":
+            del inputs["token_type_ids"]
+        with torch.no_grad():
+            expected = theirs.eval()(**inputs).logits.reshape(60, -1).numpy()
+        np.testing.assert_allclose(logits, expected, atol=2e-5)
+
+
+def test_distilbert_starts_as_the_bert_that_it_is_taken_from(folder):
+    content = tree(folder)
+    content["student"] = {"architecture": {"model_type": "distilbert", "num_hidden_layers": 2}, "init": {"from": "teacher"}}
+    job = prepare(parse_recipe(content, "recipe"), "recipe", False)
+    assert job.student.new == ()
+    batch = tiny.random_batch() | {"token_type_ids": np.zeros((5, 12), np.int32)}  # a single text: all of type 0
+    names = [output_name("hidden", layer) for layer in range(3)] + [WORDS, DECODER_WEIGHT, DECODER_BIAS]
+    made = []
+    for model in (job.student, job.teachers["teacher"]):
+        made.append(make_forward(model.config.without_dropout(), frozenset(names))(ReferenceOps(), model.parameters, batch))
+    for name in names:
+        np.testing.assert_allclose(made[0][name], made[1][name], atol=1e-6, err_msg=name)
+
+
+def test_masks_are_those_of_the_seed_and_not_of_the_batches(folder):
+    def drawn(**train):
+        job = prepare(parse_recipe(tree(folder, **train), "recipe"), "recipe", False)
+        batches = [batch for step in job.stage(0).batches.epoch(1) for batch in step]
+        rows = [
+            row[mask > 0].tolist()
+            for b in batches
+            for row, mask in zip(b["input_ids"], b["attention_mask"] * b["example_mask"][:, None])
+        ]
+        return sorted(row for row in rows if row)
+
+    assert drawn() == drawn(gradient_accumulation=4) == drawn(batch_size=32)
+
+
+EVERYTHING = ["embeddings", "encoder", "words"]
+WRONG = {
+    "a teacher without the head": (
+        {"teacher": {"model": "{plain}"}},
+        "teacher.model ({plain}): has no cls.predictions.transform.dense.weight: it predicts no words",
+    ),
+    "a task without masks": (
+        {"task": {"name": "corpus", "kind": "text", "data": "{folder}/train.txt", "max_length": 16}},
+        "stages[0].objective[1].loss: masked_lm needs masked texts, but task.kind is not 'mlm'",
+    ),
+    "masking of something else": (
+        {"task": {"name": "corpus", "kind": "text", "data": "{folder}/train.txt", "masking": {"probability": 0.2}}},
+        "task: masking is for kind: mlm",
+    ),
+    "labels": (
+        {"stages": [{"name": "a", "objective": [{"loss": "hard_label"}], "train": {"steps": 1}}]},
+        "hard_label needs labels, but the task is raw text",
+    ),
+    "nothing left": (
+        {"stages": [{"name": "a", "objective": [{"loss": "masked_lm"}], "freeze": EVERYTHING, "train": {"steps": 1}}]},
+        "freeze: nothing is left to train",
+    ),
+    "a dev file that is not there": (
+        {"task": {"name": "c", "kind": "mlm", "data": "{folder}/train.txt", "max_length": 16, "files": {"dev": "none.txt"}}},
+        "{folder}/none.txt",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input(folder, tiny_model, name):
+    change, message = WRONG[name]
+    places = {"{plain}": str(tiny_model), "{folder}": str(folder)}
+    text = json.dumps(change)
+    for place, path in places.items():
+        text, message = text.replace(place, path), message.replace(place, path)
+    with pytest.raises(CrossdistilError) as error:
+        prepare(parse_recipe(tree(folder) | json.loads(text), "recipe"), "recipe", False)
+    assert message in str(error.value)
