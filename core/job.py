@@ -169,8 +169,11 @@ def _load_tokenizer(
     BiLSTM, the words of the training texts. None where that cannot be had for a reason that is reported elsewhere."""
     student, teachers = recipe.student, recipe.all_teachers
     if student.is_bilstm:
-        if not examples:
+        if examples is None:
             return None
+        if not examples:
+            kind = recipe.task.kind
+            raise RecipeError(source, [f"student: a BiLSTM learns a task's labels or logits, but task.kind is '{kind}'"])
         train = examples["train"]
         if train is not None and train.tokens is not None:
             raise RecipeError(source, [f"student: a BiLSTM needs texts, but {train.source} holds records of tokens"])
@@ -193,9 +196,13 @@ def _load_tokenizer(
 def _load_keyed_tokenizer(key: str, folder: Path) -> Tokenizer:
     """The tokenizer in a folder that the recipe's `key` names, as its errors do."""
     try:
-        return load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
     except CheckpointError as error:
         raise CheckpointError(f"{key}: {error}") from error
+    problem = None if tokenizer.is_words else tokenizer.case_problem()
+    if problem is not None:
+        raise CheckpointError(f"{key}: {problem}")
+    return tokenizer
 
 
 def _term_context(spec: TaskSpec, student: Model | None = None, teachers: dict[str, Model] | None = None) -> TermContext:

@@ -383,7 +383,8 @@ def test_texts_with_a_dev_file(tokenizer, tmp_path):
     counts = token_store(tmp_path / "train.txt", tokenizer, tmp_path / "cache").counts
     masks = DynamicMasks(masking, tokenizer, 3, counts)
     assert epoch_masks(found.train, found.train_masks, 2) == epoch_masks(found.train, masks, 2)
-    assert drawn(found.dev, found.dev_masks) == drawn(found.dev, masks)
+    # Every model is scored on masks as BERT draws them.
+    assert drawn(found.dev, found.dev_masks) == drawn(found.dev, DynamicMasks(MaskingSettings(), tokenizer, 3))
     default = read_masked(tmp_path, None, tokenizer, 16, 3, cache_folder=tmp_path / "cache")
     masks = DynamicMasks(MaskingSettings(), tokenizer, 3)
     assert epoch_masks(default.train, default.train_masks, 0) == epoch_masks(default.train, masks, 0)

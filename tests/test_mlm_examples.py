@@ -12,7 +12,7 @@ from crossdistil.core.data.mlm.records import Examples
 from crossdistil.core.data.mlm.segments import cut_sentences, pack_pairs, pack_single
 from crossdistil.core.data.mlm.settings import Settings
 from crossdistil.core.data.mlm.vocabulary import Vocabulary
-from crossdistil.core.data.tfrecord import make_example, parse_example
+from crossdistil.core.data.tfrecord import framed, make_example, parse_example
 from crossdistil.core.errors import DataError
 from crossdistil.tests.mlm_cases import make, originals, read, write_corpus, write_vocabulary
 
@@ -200,15 +200,15 @@ def test_words_are_chosen_as_a_loop_would(seed):
 
 def test_records_are_those_of_the_general_writer():
     rows = [([3, 130, 20000, 4, 2_000_000, 4], 4, [1, 2], [5, 300], 1), ([3, 7, 4], 3, [], [], 0)]
-    found = Examples.from_rows(rows, 8, 3, 0).encode()
+    ((data, ends),) = Examples.from_rows(rows, 8, 3, 0).encode()
     expected = make_example({
         "input_ids": [3, 130, 20000, 4, 2_000_000, 4, 0, 0],
         "input_mask": [1, 1, 1, 1, 1, 1, 0, 0], "segment_ids": [0, 0, 0, 0, 1, 1, 0, 0],
         "masked_lm_positions": [1, 2, 0], "masked_lm_ids": [5, 300, 0], "masked_lm_weights": [1.0, 1.0, 0.0],
         "next_sentence_labels": [1],
     })  # fmt: skip
-    assert found[0] == expected
-    assert parse_example(found[1])["masked_lm_weights"].tolist() == [0.0] * 3
+    assert data[: ends[0]] == framed(expected)
+    assert parse_example(data[ends[0] + 12 : -4])["masked_lm_weights"].tolist() == [0.0] * 3 and ends[1] == len(data)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from crossdistil.core.data import tokenize
 from crossdistil.core.data.tasks import Examples
 from crossdistil.core.data.tokenize import load_tokenizer, tokenized
 from crossdistil.core.errors import CheckpointError, DataError
+from crossdistil.core.job import prepare
+from crossdistil.core.recipe import parse_recipe
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PIECES = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789éüß"
@@ -121,6 +123,21 @@ def test_attributes(tmp_path):
     assert tokenizer.encode_pairs(["a"], None, 8).pad_id == len(tokens) - 1
     cased = load_tokenizer(write_vocabulary(tmp_path / "b", tokens, do_lower_case=False))
     assert cased.fingerprint != tokenizer.fingerprint
+
+
+def test_a_cased_vocabulary_whose_texts_are_lower_cased(tmp_path, tiny_task):
+    plain = [token for token in VOCABULARY if token == token.lower() or token.startswith("[")]
+    cased = [*plain, *(f"Word{letter}" for letter in "abcdefghij")]
+    assert load_tokenizer(write_vocabulary(tmp_path / "a", plain)).case_problem() is None
+    assert load_tokenizer(write_vocabulary(tmp_path / "b", cased, do_lower_case=False)).case_problem() is None
+    problem = load_tokenizer(write_vocabulary(tmp_path / "c", cased)).case_problem()
+    assert "vocab.txt: is a cased vocabulary (" in problem and '{"do_lower_case": false}' in problem
+    task = {"name": "sst-2", "data": str(tiny_task)}
+    student = {"tokenizer": str(tmp_path / "c"), "architecture": {"vocab_size": len(cased)}}
+    stage = {"name": "a", "objective": [{"loss": "hard_label"}], "train": {"steps": 1}}
+    recipe = parse_recipe({"method": "x", "task": task, "student": student, "stages": [stage]}, "recipe")
+    with pytest.raises(CheckpointError, match="student.tokenizer: .*is a cased vocabulary"):
+        prepare(recipe, "recipe", False)
 
 
 def test_bad_folders(tmp_path):

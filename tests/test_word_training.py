@@ -214,6 +214,10 @@ WRONG = {
         {"stages": [{"name": "a", "objective": [{"loss": "masked_lm"}], "freeze": EVERYTHING, "train": {"steps": 1}}]},
         "freeze: nothing is left to train",
     ),
+    "a BiLSTM": (
+        {"student": {"architecture": {"model_type": "bilstm"}}},
+        "student: a BiLSTM learns a task's labels or logits, but task.kind is 'mlm'",
+    ),
     "a dev file that is not there": (
         {"task": {"name": "c", "kind": "mlm", "data": "{folder}/train.txt", "max_length": 16, "files": {"dev": "none.txt"}}},
         "{folder}/none.txt",

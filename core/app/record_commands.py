@@ -90,6 +90,9 @@ def export_records(
     chosen = None if kind is None else kind.value
     spec = resolve_task(TaskSection(name=task, data=data, kind=chosen, text_pair=text_pair, **given))
     loaded = _pieces(tokenizer)
+    problem = loaded.case_problem()
+    if problem is not None:
+        raise CrossdistilError(f"--tokenizer {problem}")
     splits = task_splits(spec, data, loaded, max_length)
     note = write_records(out, spec, splits, loaded, max_length, format.value)
     _report(spec, splits, note, out)

@@ -9,6 +9,7 @@ is a protobuf message, `Example{1: Features{1: map<string, Feature>}}` of exampl
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -62,8 +63,14 @@ def write_records(path: Path, records: Iterable[bytes]) -> None:
 
 def framed(data: bytes) -> bytes:
     """A record as it lies in a file: between its length and its checksums."""
-    length = struct.pack("<Q", len(data))
-    return b"".join((length, _FOOTER.pack(masked_crc(length)), data, _FOOTER.pack(masked_crc(data))))
+    return b"".join((record_header(len(data)), data, _FOOTER.pack(masked_crc(data))))
+
+
+@functools.lru_cache(maxsize=4096)
+def record_header(size: int) -> bytes:
+    """What stands before a record of `size` bytes."""
+    length = struct.pack("<Q", size)
+    return length + _FOOTER.pack(masked_crc(length))
 
 
 def parse_example(data: bytes, wanted: Sequence[str] | None = None) -> dict[str, Feature | None]:

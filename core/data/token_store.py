@@ -21,8 +21,9 @@ import tokenizers
 from ..errors import DataError
 from .corpus import corpus_files, files_digest, read_texts
 from .legacy_pickles import read_binarized, read_token_counts
+from .mlm.piece_worker import encode_batches
 from .token_cache import Arrays, cached_arrays, update_with_file
-from .tokenize import Tokenizer
+from .tokenize import Tokenizer, allow_threads
 
 _FORMAT = 1  # one more whenever the same files give another store
 _AT_ONCE = 4096  # rows of a pickle
@@ -57,9 +58,9 @@ def token_store(path: Path, tokenizer: Tokenizer, cache_folder: Path | None = No
     key = files_digest(files, f"store {_FORMAT} {tokenizers.__version__} {tokenizer.fingerprint}")
 
     def pieces() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for file in files:
-            for texts in read_texts(file, tokenizer.vocab_size):
-                yield tokenizer.encode_pieces(texts)
+        allow_threads()
+        texts = (some for file in files for some in read_texts(file, tokenizer.vocab_size))
+        yield from encode_batches(texts, tokenizer.library)
 
     return _stored(path, key, tokenizer, cache_folder, pieces)
 

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,16 @@ from .words import WordTokenizer
 
 _REQUIRED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _CHUNK = 4096  # texts encoded at once: enough for the library's threads, small enough for memory
+
+
+CASED_SHARE = 0.01
+"""Of the tokens of a vocabulary with capital letters, above which it is a cased one (Google's: 0 and 29 %)."""
+
+
+def upper_case_share(tokens: Collection[str]) -> float:
+    """The share of tokens with a capital letter; special ones ([CLS], [unused1]) do not count."""
+    words = [token for token in tokens if not (token.startswith("[") and token.endswith("]"))]
+    return sum(token != token.lower() for token in words) / max(1, len(words))
 
 
 class Tokenizer:
@@ -47,7 +57,7 @@ class Tokenizer:
             pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
             special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
         )
-        self.library = library
+        self.library, self.source = library, source
         self.vocab_size = len(vocabulary)
         self.pad_id = vocabulary["[PAD]"]
         self._model_max_length = model_max_length
@@ -61,7 +71,7 @@ class Tokenizer:
             raise DataError(f"max_length {max_length} leaves no room for the text, expected {smallest} or more")
         if pairs is not None and len(pairs) != len(texts):
             raise ValueError(f"{len(texts)} texts and {len(pairs)} pairs")
-        _allow_threads()
+        allow_threads()
         inputs = list(texts) if pairs is None else list(zip(texts, pairs))
         ids, lengths, first_lengths = [], [], []
         self.library.enable_truncation(max_length, strategy="longest_first")
@@ -81,7 +91,7 @@ class Tokenizer:
 
     def encode_pieces(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The word pieces of texts, all of them and without [CLS] and [SEP]: ids (pieces,) int32 and lengths (texts,)."""
-        _allow_threads()
+        allow_threads()
         rows = [encoding.ids for encoding in self.library.encode_batch_fast(list(texts), add_special_tokens=False)]
         ids = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32)
         return ids, np.array([len(row) for row in rows], dtype=np.int64)
@@ -90,6 +100,17 @@ class Tokenizer:
     def ends(self) -> tuple[int, int]:
         """The ids of [CLS] and [SEP]."""
         return self.library.token_to_id("[CLS]"), self.library.token_to_id("[SEP]")
+
+    def case_problem(self) -> str | None:
+        """What is wrong where texts are lower-cased for a vocabulary of words with capitals, which no text then reaches."""
+        normalizer = self.library.normalizer
+        share = upper_case_share(self.library.get_vocab(with_added_tokens=True))
+        if share <= CASED_SHARE or normalizer is None or normalizer.normalize_str("A") != "a":
+            return None
+        return (
+            f"{self.source}: is a cased vocabulary ({share:.0%} of its tokens have capital letters), but texts are lower-cased; "
+            'write {"do_lower_case": false} to tokenizer_config.json beside it'
+        )
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json, vocab.txt and tokenizer_config.json, as transformers reads them."""
@@ -116,7 +137,8 @@ class Tokenizer:
         _write(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
 
 
-def _allow_threads() -> None:
+def allow_threads() -> None:
+    """Let the library use threads."""
     # Left unset, the library prints a warning whenever this process forks after using its threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 

@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from ..tfrecord import framed
 from .documents import Block
 from .masking import Masker
+from .records import Examples
 from .segments import cut_sentences, pack_pairs, pack_single
 from .settings import Settings
 from .vocabulary import Vocabulary
@@ -34,8 +35,8 @@ class Source:
     settings: Settings
 
 
-def block_maker(source: Source) -> Callable[[Block], tuple[bytes, Counter]]:
-    """The function from a block to its records, as they lie in a file, and what was counted."""
+def block_maker(source: Source) -> Callable[[Block, BinaryIO], Counter]:
+    """The function that writes a block's records into a file, and tells what was counted."""
     vocabulary = Vocabulary(source.vocabulary, source.lower_case)
     settings = source.settings
     encoder, masker = Encoder(vocabulary, settings.whole_words), Masker(vocabulary, settings)
@@ -44,22 +45,27 @@ def block_maker(source: Source) -> Callable[[Block], tuple[bytes, Counter]]:
     longest = room // 2 if settings.next_sentence else room
     pack = pack_pairs if settings.next_sentence else pack_single
 
-    def make(block: Block) -> tuple[bytes, Counter]:
+    def make(block: Block, file: BinaryIO) -> Counter:
         sentences = [sentence for document in block.documents for sentence in document]
         ids, begins, lengths = encoder.encode(sentences)
         numbers = np.array([len(document) for document in block.documents])
         ends, documents = cut_sentences(lengths, numbers, begins, longest)
+        ends, documents = ends.tolist(), documents.tolist()
         counts = Counter(documents=block.ended, sentences=len(sentences), pieces=len(ids))
-        records: list[bytes] = []
+        passes: list[Examples] = []
         for number in range(settings.dupe_factor if len(ids) else 0):
             draws = random.Random(f"{settings.seed} {block.number} {number}")
-            found = pack(ends.tolist(), documents.tolist(), room, settings.short_seq_prob, draws)
+            found = pack(ends, documents, room, settings.short_seq_prob, draws)
             generator = np.random.Generator(np.random.PCG64([settings.seed, block.number, number]))
-            examples = masker.examples(ids, begins, found, generator)
-            records += examples.encode()
+            passes.append(masker.examples(ids, begins, found, generator))
+        if passes:
+            examples = Examples.joined(passes)
             counts.update(tokens=int(examples.lengths.sum()), masked=int(examples.masked.sum()))
-            counts.update(examples=len(examples.lengths), random_next=int(examples.random_next.sum()))
-        random.Random(f"{settings.seed} {block.number} order").shuffle(records)
-        return b"".join(map(framed, records)), counts
+            counts.update(examples=len(examples), random_next=int(examples.random_next.sum()))
+            order = list(range(len(examples)))
+            random.Random(f"{settings.seed} {block.number} order").shuffle(order)
+            for data, _ in examples.encode(order):
+                file.write(data)
+        return counts
 
     return make

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ...files import TEMPORARY, replace_file, write_text
+from ...files import TEMPORARY, clear_disk_errors, replace_file, write_text
 from .blocks import COUNTS, Source
 from .documents import BLOCK_BYTES, Block, Corpus
 from .settings import Settings
@@ -25,6 +26,7 @@ from .vocabulary import Vocabulary
 from .workers import Made, made_blocks
 
 _FORMAT = 1  # one more whenever the same input gives other bytes
+_COPIED = 1 << 20  # bytes at a time
 Report = Callable[[int, int], None]
 """Told how many bytes of the files are done, of how many."""
 
@@ -81,14 +83,19 @@ def create(
     about = described(corpus, vocabulary, settings, "blocks")
     ready = _finished(out, part, about, resume)
     totals, shards = Counter(dict.fromkeys(COUNTS, 0)), []
+    _remove_leftovers(out, part)
 
     def shard_of(block: Block) -> int:
         return block.number // settings.blocks_per_shard
 
-    def wanted(block: Block) -> bool:
-        return part.has(shard_of(block)) and shard_of(block) not in ready
+    def place(block: Block) -> Path | None:
+        number = shard_of(block)
+        wanted = part.has(number) and number not in ready
+        return out / f"{shard_name(number)}{TEMPORARY}block-{block.number}" if wanted else None
 
-    made = made_blocks(corpus.blocks(), wanted, source, processes)
+    with clear_disk_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    made = made_blocks(corpus.blocks(), place, source, processes)
     try:
         for number, blocks in itertools.groupby(made, key=lambda each: shard_of(each[0])):
             if part.has(number) and number not in ready:
@@ -103,6 +110,7 @@ def create(
                 shards.append(shard_name(number))
     finally:
         made.close()
+        _remove_leftovers(out, part)
     if shards and not totals["examples"]:
         raise DataError(f"{corpus.where()}: gives no example: no sentence has a piece of the vocabulary")
     note = {**about, "counts": dict(totals), "shards": shards}
@@ -118,14 +126,21 @@ def _reported(blocks: Iterator[tuple[Block, Made | None]], corpus: Corpus, repor
 
 def _write_shard(path: Path, blocks: Iterator[Made | None]) -> dict[str, int]:
     counts = Counter(dict.fromkeys(COUNTS, 0))
-    for leftover in path.parent.glob(f"{path.name}{TEMPORARY}*"):  # of a process that was killed
-        leftover.unlink()
     with replace_file(path) as temporary, temporary.open("wb") as file:
         for made in blocks:
             assert made is not None
-            file.write(made[0])
+            with made[0].open("rb") as records:
+                shutil.copyfileobj(records, file, _COPIED)
+            made[0].unlink()
             counts.update(made[1])
     return dict(counts)
+
+
+def _remove_leftovers(out: Path, part: Part) -> None:
+    """What a process that was killed, or an error, left of this machine's shards."""
+    for path in out.glob(f"examples-*.tfrecord{TEMPORARY}*"):
+        if part.has(_number(path.with_name(path.name.partition(".")[0]))):
+            path.unlink()
 
 
 def _finished(out: Path, part: Part, about: dict[str, Any], resume: bool) -> dict[int, dict[str, int]]:

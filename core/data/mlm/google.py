@@ -18,7 +18,6 @@ from typing import Any
 
 from ...errors import DataError
 from ...files import replace_file
-from ..tfrecord import framed
 from .blocks import COUNTS
 from .create import described, shard_name, write_note
 from .documents import Corpus
@@ -174,7 +173,7 @@ def create_google(
         temporaries = [stack.enter_context(replace_file(out / name)) for name in names]
         writers = [stack.enter_context(path.open("wb")) for path in temporaries]
         for number, record in enumerate(_records(examples, settings)):
-            writers[number % files].write(framed(record))
+            writers[number % files].write(record)
     note = {**described(corpus, vocabulary, settings, "google"), "counts": dict(counts), "shards": names}
     write_note(out, note)
     return note
@@ -183,4 +182,5 @@ def create_google(
 def _records(examples: Sequence[Example], settings: Settings) -> Iterator[bytes]:
     for start in range(0, len(examples), _AT_ONCE):
         rows = examples[start : start + _AT_ONCE]
-        yield from Examples.from_rows(rows, settings.max_seq_length, settings.max_predictions_per_seq, _PAD).encode()
+        for data, ends in Examples.from_rows(rows, settings.max_seq_length, settings.max_predictions_per_seq, _PAD).encode():
+            yield from (data[first:end] for first, end in zip([0, *ends], ends))

@@ -39,6 +39,8 @@ class Masker:
         self._vocabulary, self._settings = vocabulary, settings
         self._budget = Budget(settings.max_predictions_per_seq, settings.masked_lm_prob)
         self._random = vocabulary.random_pieces(settings.whole_words == "chinese")
+        # A block has all its examples in memory at once.
+        self._dtype = np.uint16 if max(len(vocabulary.tokens), settings.max_seq_length) <= 1 << 16 else np.int32
 
     def examples(self, ids: np.ndarray, begins: np.ndarray, found: Stretches, generator: np.random.Generator) -> Examples:
         """The examples of `found`, which has one at least; `ids` and `begins` (pieces,) are the block's pieces and where words
@@ -53,7 +55,7 @@ class Masker:
         sources = within + np.repeat(stretches[..., 0].ravel(), flat)
         shift = np.concatenate([np.ones((count, 1), np.int64), firsts[:, None]], 1)[:, :segments].ravel()
         columns, rows = within + np.repeat(shift, flat), np.repeat(np.arange(count), sizes.sum(1))
-        input_ids = np.full((count, self._settings.max_seq_length), self._vocabulary.tokenizer.pad_id, np.int32)
+        input_ids = np.full((count, self._settings.max_seq_length), self._vocabulary.tokenizer.pad_id, self._dtype)
         every = np.arange(count)
         input_ids[every, 0] = self._vocabulary.cls_id
         input_ids[every, firsts - 1] = input_ids[every, lengths - 1] = self._vocabulary.sep_id
@@ -65,10 +67,10 @@ class Masker:
         draw = generator.random(len(taken))
         others = self._random[generator.integers(len(self._random), size=len(taken))]
         kept = np.where(draw < RANDOM, originals, others)
-        input_ids[rows, columns] = np.where(draw < KEPT, np.int32(self._vocabulary.mask_id), kept)
+        input_ids[rows, columns] = np.where(draw < KEPT, self._vocabulary.mask_id, kept)
         masked = np.bincount(rows, minlength=count)
         place = np.arange(len(rows)) - np.repeat(np.cumsum(masked) - masked, masked)
-        positions, labels = np.zeros((2, count, self._settings.max_predictions_per_seq), np.int32)
+        positions, labels = np.zeros((2, count, self._settings.max_predictions_per_seq), self._dtype)
         positions[rows, place], labels[rows, place] = columns, originals
         return Examples(input_ids, lengths, firsts, positions, labels, masked, found.random_next)
 

@@ -62,7 +62,7 @@ def pack_single(ends: list[int], documents: list[int], room: int, short: float, 
 
 def pack_pairs(ends: list[int], documents: list[int], room: int, short: float, draws: random.Random) -> Stretches:
     """Examples of two stretches of at most `room` pieces together. A block with one document takes random ones from itself."""
-    firsts, seconds, labels = [], [], []
+    found: list[int] = []
     count = len(documents) - 1
     for document, (first, last) in enumerate(zip(documents, documents[1:])):
         while first < last:
@@ -70,24 +70,23 @@ def pack_pairs(ends: list[int], documents: list[int], room: int, short: float, d
             behind = _fitting(ends, first, last, limit)
             middle = behind if behind == first + 1 else first + 1 + int(draws.random() * (behind - first - 1))
             is_random = middle == behind or draws.random() < 0.5
-            a = [ends[first], ends[middle]]
+            a, a_end = ends[first], ends[middle]
             if is_random:
                 other = int(draws.random() * (count - 1)) if count > 1 else document
                 other += count > 1 and other >= document
                 start, end = documents[other], documents[other + 1]
                 start += int(draws.random() * (end - start))
-                wanted = ends[start] + max(1, limit - (a[1] - a[0]))
-                b = [ends[start], ends[min(end, bisect_left(ends, wanted, start + 1, end + 1))]]
+                b = ends[start]
+                b_end = ends[min(end, bisect_left(ends, b + max(1, limit - (a_end - a)), start + 1, end + 1))]
                 first = middle
             else:
-                b = [ends[middle], ends[behind]]
+                b, b_end = a_end, ends[behind]
                 first = behind
-            _shorten(a, b, room, draws)
-            firsts.append(a)
-            seconds.append(b)
-            labels.append(is_random)
-    a, b = (np.array(stretches, np.int64).reshape(-1, 2) for stretches in (firsts, seconds))
-    return Stretches(a, b, np.array(labels, np.int64))
+            if a_end - a + b_end - b > room:
+                a, a_end, b, b_end = _shortened(a, a_end, b, b_end, room, draws)
+            found += (a, a_end, b, b_end, is_random)
+    rows = np.array(found, np.int64).reshape(-1, 5)
+    return Stretches(rows[:, :2], rows[:, 2:4], rows[:, 4])
 
 
 def _limit(room: int, short: float, draws: random.Random) -> int:
@@ -99,18 +98,13 @@ def _fitting(ends: list[int], first: int, last: int, limit: int) -> int:
     return max(first + 1, bisect_right(ends, ends[first] + limit, first, last + 1) - 1)
 
 
-def _shorten(a: list[int], b: list[int], room: int, draws: random.Random) -> None:
-    """Take pieces from the longer stretch until both fit, each from its front or its end at random."""
-    sizes = [a[1] - a[0], b[1] - b[0]]
-    excess = sum(sizes) - room
-    if excess <= 0:
-        return
+def _shortened(a: int, a_end: int, b: int, b_end: int, room: int, draws: random.Random) -> tuple[int, int, int, int]:
+    """Both stretches, once pieces of the longer one are taken until they fit, each from its front or its end at random."""
+    sizes = (a_end - a, b_end - b)
+    excess = sizes[0] + sizes[1] - room
     alone = min(excess, abs(sizes[0] - sizes[1]))  # until they are equal, after which they take turns, b first
     turns = excess - alone
     taken = [turns // 2, turns - turns // 2]
     taken[sizes[1] > sizes[0]] += alone
-    for stretch, number in zip((a, b), taken):
-        if number:
-            front = bin(draws.getrandbits(number)).count("1")
-            stretch[0] += front
-            stretch[1] -= number - front
+    front, behind = (draws.getrandbits(number).bit_count() if number else 0 for number in taken)
+    return a + front, a_end - taken[0] + front, b + behind, b_end - taken[1] + behind

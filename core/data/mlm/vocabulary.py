@@ -13,15 +13,10 @@ from tokenizers import normalizers
 from ...errors import CheckpointError, DataError
 from ..tokenize import Tokenizer, load_tokenizer, load_vocabulary_file
 from ..words import WordTokenizer
+from .pieces import CJK
 
 _SPECIAL = re.compile(r"\[[^\[\]]+\]|</?[A-Za-z]+>")  # [CLS], [unused7], and <S>, <T> of Google's Chinese vocabulary
 _CASED_SHARE = 0.01  # of the tokens with upper-case letters, above which a vocabulary is a cased one
-
-CJK = (
-    (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
-)  # fmt: skip
-"""Code points that BERT's tokenizers take for a word each (first and last of each range)."""
 
 
 class Vocabulary:
