@@ -2,7 +2,8 @@
 
 As published (Devlin et al. 2019, section 3.1, and Google's create_pretraining_data.py): the words of an example come in random
 order, each is taken unless it would go over the budget, min(P, max(1, round(tokens * masked_lm_prob))) pieces. Of the pieces
-taken, each by itself, one in ten becomes a random one, one in ten stays, the others become [MASK].
+taken, each by itself, one in ten becomes a random one, one in ten stays, the others become [MASK]. Unlike there, a word that the
+vocabulary does not know is never taken: to guess [UNK] teaches nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .vocabulary import Vocabulary
 
 KEPT, RANDOM = 0.8, 0.9
 """A draw below the first masks a piece, below the second leaves it, else replaces it."""
+_NO_BUDGET = 1 << 40  # pieces, more than any budget has
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Masker:
         body = ids[sources]
         input_ids[rows, columns] = body
         word = np.cumsum(begins[sources] | (within == 0)) - 1
-        taken = np.flatnonzero(choose_words(word, rows, self._budget.of(lengths), generator)[word])
+        unknown = body == self._vocabulary.unknown_id
+        taken = np.flatnonzero(choose_words(word, rows, self._budget.of(lengths), generator, unknown)[word])
         rows, columns, originals = rows[taken], columns[taken], body[taken]
         draw = generator.random(len(taken))
         others = self._random[generator.integers(len(self._random), size=len(taken))]
@@ -75,9 +78,11 @@ class Masker:
         return Examples(input_ids, lengths, firsts, positions, labels, masked, found.random_next)
 
 
-def choose_words(word: np.ndarray, rows: np.ndarray, budget: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def choose_words(
+    word: np.ndarray, rows: np.ndarray, budget: np.ndarray, generator: np.random.Generator, barred: np.ndarray
+) -> np.ndarray:
     """Which words (words,) are masked, of pieces of the words `word` (pieces,) in the examples `rows` (pieces,), both rising, and
-    with at most `budget` (examples,) pieces in each. Every example has a word.
+    with at most `budget` (examples,) pieces in each. Every example has a word; one with a `barred` piece (pieces,) is never taken.
 
     The random order is drawn as far as it is needed, a place for all examples at once (Fisher and Yates).
     """
@@ -85,6 +90,7 @@ def choose_words(word: np.ndarray, rows: np.ndarray, budget: np.ndarray, generat
     row_of = rows[np.concatenate([[0], np.cumsum(sizes)[:-1]])]
     counts = np.bincount(row_of, minlength=len(budget))
     firsts = np.cumsum(counts) - counts
+    sizes[word[barred]] = _NO_BUDGET
     order = np.arange(len(sizes))
     chosen = np.zeros(len(sizes), bool)
     left = budget.copy()

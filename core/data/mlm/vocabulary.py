@@ -43,7 +43,7 @@ class Vocabulary:
         self.tokens = sorted(table, key=table.__getitem__)
         if "[MASK]" not in table:
             raise DataError(f"--vocabulary {path}: has no [MASK]")
-        self.mask_id = table["[MASK]"]
+        self.mask_id, self.unknown_id = table["[MASK]"], table["[UNK]"]
         self.cls_id, self.sep_id = loaded.ends
         self.special = np.array([bool(_SPECIAL.fullmatch(token)) for token in self.tokens])
         self.continues = np.array([token.startswith("##") and len(token) > 2 for token in self.tokens])
