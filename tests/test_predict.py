@@ -13,6 +13,7 @@ from scipy.special import softmax
 import crossdistil
 from crossdistil.core.checkpoint import load_model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
+from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.models.bert import make_forward
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
@@ -177,7 +178,7 @@ def test_longer_texts_are_cut(options, model):
     assert_lines([line], [text], reference_logits(model, [text], max_length=40))
 
 
-def test_the_score_on_a_task(settings, options, model, tiny_task):
+def test_the_score_on_a_task(settings, options, model, tiny_task, tmp_path):
     texts, labels = tiny.sentences(21, seed=1)  # the tiny task's dev split
     accuracy = np.mean(reference_logits(model, texts).argmax(axis=1) == labels)
     assert 0 < accuracy < 1
@@ -185,6 +186,13 @@ def test_the_score_on_a_task(settings, options, model, tiny_task):
     assert found == {"accuracy": pytest.approx(accuracy)}
     answer = command("evaluate", model, "--task", "SST2", "--data", tiny_task, *options)
     assert answer.code == 0 and json.loads(answer.stdout) == found
+    columns = {"text": "sentence", "label": "label"}
+    with pytest.raises(CrossdistilError, match="its classes are negative, positive, in this order; the task's are 0, 1"):
+        crossdistil.evaluate(model, tiny_task, task="mine", columns=columns, **settings)
+    lines = (tiny_task / "dev.tsv").read_text().replace("\t0\n", "\tnegative\n").replace("\t1\n", "\tpositive\n")
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.tsv").write_text(lines)
+    assert crossdistil.evaluate(model, tmp_path, task="mine", columns=columns, **settings) == found
     train = crossdistil.evaluate(model, tiny_task, task="sst-2", split="train", **settings)
     texts, labels = tiny.sentences(44, seed=0)
     assert train == {"accuracy": pytest.approx(np.mean(reference_logits(model, texts).argmax(axis=1) == labels))}

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 from rich.console import Console
+from safetensors.numpy import load_file
 from scipy.special import log_softmax, softmax
 
 from crossdistil.core.app.compare import compare
@@ -21,6 +22,7 @@ from crossdistil.core.models.masked_lm import make_masked_lm
 from crossdistil.core.models.outputs import DECODER_BIAS, DECODER_WEIGHT, WORDS, output_name
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
+from crossdistil.core.runs import RunFolder
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_masked_lm import write_masked_lm
 
@@ -126,6 +128,27 @@ def test_a_student_of_text(folder, tmp_path, backend_name):
     for table in ("position", "token_type"):
         assert f"bert.embeddings.{table}_embeddings.weight" not in changed
     assert {"bert.embeddings.word_embeddings.weight", "cls.predictions.bias", "cls.predictions.transform.dense.weight"} <= changed
+
+
+@pytest.mark.only_backend("torch")
+def test_an_interrupted_run_goes_on_with_the_same_masks(folder, tmp_path, monkeypatch):
+    content = tree(folder, steps=30, save_every=4, evaluate_every=10, keep="best", dropout=0.1)
+    run(content, tmp_path / "whole", "torch")
+    save = RunFolder.save_state
+
+    def stop(run_folder, state):
+        save(run_folder, state)
+        if state.step >= 16:  # within the second epoch
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "save_state", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(content, tmp_path / "broken", "torch")
+    monkeypatch.setattr(RunFolder, "save_state", save)
+    options = RunOptions("torch", EngineOptions("cpu"), tmp_path / "broken", resume=True)
+    execute(parse_recipe(content, "recipe"), "recipe", options, Console(quiet=True))
+    whole, broken = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "broken"))
+    assert whole.keys() == broken.keys() and all(np.array_equal(whole[name], broken[name]) for name in whole)
 
 
 @pytest.mark.only_backend("torch")

@@ -271,8 +271,10 @@ EVALUATE = {
     "task": (["--task", "cola"], "{model}: its classes are negative, positive, in this order; the task's are 0, 1"),
     "unknown task": (
         ["--task", "sst3"],
-        "--task sst3: neither a GLUE task nor the one that {model} was trained on; did you mean 'sst-2'?",
+        "--task sst3: neither a GLUE task nor the one that {model} was trained on; did you mean 'sst-2'?; for a task of your own "
+        "give --text and --label",
     ),
+    "half of the columns": (["--text", "sentence"], "--label: needed beside --text"),
 }
 
 

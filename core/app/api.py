@@ -62,16 +62,19 @@ def evaluate(
     *,
     task: str | None = None,
     split: str = "dev",
+    columns: dict[str, str] | None = None,
     backend: str | None = None,
     device: str | None = None,
     precision: str = "fp32",
 ) -> dict[str, float]:
-    """A model's metrics, as fractions, on a split of its own task or of the one named.
+    """A model's metrics, as fractions, on a split of its own task, of the one named, or of one whose `columns` are given: text,
+    label, and text_pair where there is one.
 
     The backend must be importable here.
     """
     options = EngineOptions(device, precision)
-    return inference.evaluate(Path(model), task, Path(data), split, backend or default_backend(), options)
+    name = backend or default_backend()
+    return inference.evaluate(Path(model), task, Path(data), split, name, options, columns=columns)
 
 
 def predict(

@@ -112,6 +112,9 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder, for example RUN/student.")],
     data: Annotated[Path, typer.Option(help="Folder with the task's files.")],
     task: Annotated[str | None, typer.Option(help="A GLUE task; default: the one it was trained on.")] = None,
+    text: Annotated[str | None, typer.Option(help="Column of the texts, of a task of your own.")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
     split: Annotated[str, typer.Option(help="Which file of the task.")] = "dev",
     backend: BackendOption = None,
     device: DeviceOption = None,
@@ -124,7 +127,8 @@ def evaluate(
     from .inference import evaluate
 
     options = EngineOptions(device, precision.value)
-    print(json.dumps(evaluate(model, task, data, split, name, options, max_length)))
+    columns = {"text": text, "text_pair": text_pair, "label": label}
+    print(json.dumps(evaluate(model, task, data, split, name, options, max_length, columns)))
 
 
 @app.command()

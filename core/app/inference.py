@@ -66,17 +66,25 @@ def evaluate(
     backend: str,
     options: EngineOptions,
     max_length: int | None = None,
+    columns: dict[str, str | None] | None = None,
 ) -> dict[str, float]:
-    """The model's metrics on a split of a task: of the one that it was trained on, unless `task` names another."""
+    """The model's metrics on a split of a task: of the one that it was trained on, unless `task` names another, GLUE's or one
+    whose `columns` (text, text_pair, label) are given."""
     model, tokenizer = load_classifier(folder)
-    own = model.about.get("task", {})
-    if task is None and not own:
+    own, given = model.about.get("task", {}), {key: name for key, name in (columns or {}).items() if name is not None}
+    if given and not given.keys() >= {"text", "label"}:
+        raise CrossdistilError(f"--{'label' if 'text' in given else 'text'}: needed beside --{next(iter(given))}")
+    if task is None and not own and not given:
         raise CrossdistilError(f"{folder}: does not say what task it was trained on; name it with --task")
-    if task not in (None, own.get("name")) and glue_task(task) is None:
+    other = task not in (None, own.get("name"))
+    if other and glue_task(task) is None and not given:
         near = did_you_mean(task, GLUE_TASKS) or f"; there are {', '.join(GLUE_TASKS)}"
-        raise CrossdistilError(f"--task {task}: neither a GLUE task nor the one that {folder} was trained on{near}")
-    described = own if task in (None, own.get("name")) else {"name": task}
-    section = TaskSection(**{**described, "data": data, "max_length": _length(model, max_length)})
+        raise CrossdistilError(
+            f"--task {task}: neither a GLUE task nor the one that {folder} was trained on{near}; for a task of your own give "
+            "--text and --label"
+        )
+    described = {"name": task} if other else own or {"name": "task"}
+    section = TaskSection(**{**described, **given, "data": data, "max_length": _length(model, max_length)})
     spec = resolve_task(section)
     problems = teacher_problems(model, spec, str(folder))
     problems += fit_problems(str(folder), model.config, tokenizer, section)

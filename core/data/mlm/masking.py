@@ -82,7 +82,8 @@ def choose_words(
     word: np.ndarray, rows: np.ndarray, budget: np.ndarray, generator: np.random.Generator, barred: np.ndarray
 ) -> np.ndarray:
     """Which words (words,) are masked, of pieces of the words `word` (pieces,) in the examples `rows` (pieces,), both rising, and
-    with at most `budget` (examples,) pieces in each. Every example has a word; one with a `barred` piece (pieces,) is never taken.
+    with at most `budget` (examples,) pieces in each. Every example has a word; one with a `barred` piece (pieces,) is never
+    taken.
 
     The random order is drawn as far as it is needed, a place for all examples at once (Fisher and Yates).
     """
