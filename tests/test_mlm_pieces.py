@@ -10,7 +10,7 @@ from tokenizers import AddedToken
 
 from crossdistil.core.data.mlm import piece_worker, pieces
 from crossdistil.core.data.mlm.piece_worker import encode_batches
-from crossdistil.core.data.mlm.pieces import PieceTable
+from crossdistil.core.data.mlm.pieces import CJK, PieceTable
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.tests.mlm_cases import CHINESE, ENGLISH, write_vocabulary
 
@@ -57,6 +57,17 @@ def compare(table, library, texts):
 def test_pieces_and_places_are_the_tokenizer_s(library, tables, texts, as_text):
     library.encode_special_tokens = as_text
     compare(tables[as_text], library, texts)
+
+
+def test_every_character_between_two_others(library, tables):
+    """The library's ranges of Chinese characters are not quite those of BERT's code."""
+    library.encode_special_tokens = False
+    codes = [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    for start in range(0, len(codes), 1 << 16):
+        some = codes[start : start + (1 << 16) : 7 if start else 1]
+        compare(tables[False], library, [" ".join(f"a{chr(code)}b" for code in some)])
+    for edge in (0x2B920, *(edge for ends in CJK for edge in ends)):
+        compare(tables[False], library, [f"a{chr(code)}b0{chr(code)}" for code in (edge - 1, edge, edge + 1)])
 
 
 def test_a_word_is_asked_about_once_and_forgotten_in_time(library, monkeypatch):

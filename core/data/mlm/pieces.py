@@ -20,9 +20,10 @@ CJK = (
     (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
 )  # fmt: skip
 """Code points that BERT's tokenizers take for a word each (first and last of each range)."""
+_LIBRARY_CJK = (*CJK[:5], (0x2B920, 0x2CEAF), *CJK[6:])  # what the `tokenizers` library takes for them
 
 _WORDS, _CHARACTERS = 1 << 17, 1 << 21  # beyond which all is forgotten
-_CJK = "".join(f"{chr(first)}-{chr(last)}" for first, last in CJK)
+_CJK = "".join(f"{chr(first)}-{chr(last)}" for first, last in _LIBRARY_CJK)
 _SIGNS = r"!-/:-@\[-`{-~"
 # With the blank behind it, so that the parts make the whole text and say where each lies.
 _PART = re.compile(f"[{_SIGNS}] ?|[{_CJK}]|[^ \\t\\n\\r{_SIGNS}{_CJK}]+ ?|[ \\t\\r]+|\\n")
