@@ -86,8 +86,8 @@ def table(result: dict[str, Any]) -> str:
         markdown(["model", "trained on", "loss of masked words, held out", "then SST-2, %"], rows)
         + "\n\nNats a masked token, masks as BERT draws them; SST-2 is dev accuracy after `finetune`, one seed. "
         + f"{run['device']} in {run['precision']}, {result['machine']['cpu']}, 1 thread beside other work. Converted, the "
-        + f"distilled student gives TensorFlow {found['variables']} variables: embeddings with token types, layers, pooler and the "
-        + f"head of masked words, and a bert_config.json with {found['num_hidden_layers']} layers and "
+        + f"distilled student gives TensorFlow {found['variables']} variables: embeddings with token types, layers, pooler and "
+        + f"the head of masked words, and a bert_config.json with {found['num_hidden_layers']} layers and "
         + f"{found['type_vocab_size']} token types."
     )
 
