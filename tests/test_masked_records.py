@@ -10,7 +10,7 @@ import pytest
 
 from crossdistil.core.data import masked_records
 from crossdistil.core.data.batches import TrainBatches, evaluation_batches
-from crossdistil.core.data.masked_records import read_masked_records
+from crossdistil.core.data.masked_records import read_masked_records, read_original
 from crossdistil.core.data.masked_texts import read_masked
 from crossdistil.core.data.masking import DynamicMasks, MaskingSettings
 from crossdistil.core.data.tfrecord import make_example, write_records
@@ -64,7 +64,7 @@ def test_what_the_command_wrote_comes_back(material, tmp_path, monkeypatch):
     assert len(records["input_ids"]) > 300 and found.most == round(0.15 * LENGTH)
     (shard,) = folder.glob("*.tfrecord")
     assert_same(read_masked_records(shard, tokenizer, LENGTH + 1, tmp_path / "cache"), records, tokenizer)
-    table = found.original()
+    table = read_original(folder, tokenizer, LENGTH, tmp_path / "cache")
     original = originals(records)[records["input_mask"] == 1]
     np.testing.assert_array_equal(table.ids, original)
     np.testing.assert_array_equal(table.offsets, found.table.offsets)

@@ -10,10 +10,9 @@ the masked ones, and
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +69,6 @@ class MaskedRecords:
     masked_labels: np.ndarray
     most: int
     """The largest number of masked tokens of a row."""
-    original: Callable[[], TokenTable]
-    """`original()`: the same rows with the original tokens put back, for masks that are drawn anew."""
 
     def size(self, rows: int) -> int:
         """P, the masked tokens that a batch of `rows` has room for."""
@@ -120,8 +117,7 @@ def read_masked_records(path: Path, tokenizer: Tokenizer, max_length: int, cache
     arrays = {name: np.asarray(found) for name, found in cached_arrays("masked", key, cache_folder, _DTYPES, parts).items()}
     table = TokenTable(**{name: arrays.pop(name) for name in TABLE_ARRAYS}, pad_id=tokenizer.pad_id)
     most = int(np.diff(arrays["masked_offsets"]).max())
-    original = functools.partial(read_original, path, tokenizer, max_length, cache_folder)
-    return MaskedRecords(table, **arrays, most=most, original=original)
+    return MaskedRecords(table, **arrays, most=most)
 
 
 def read_original(path: Path, tokenizer: Tokenizer, max_length: int, cache_folder: Path | None = None) -> TokenTable:

@@ -11,12 +11,11 @@ import numpy as np
 from tokenizers import normalizers
 
 from ...errors import CheckpointError, DataError
-from ..tokenize import Tokenizer, load_tokenizer, load_vocabulary_file
+from ..tokenize import CASED_SHARE, Tokenizer, load_tokenizer, load_vocabulary_file, upper_case_share
 from ..words import WordTokenizer
 from .pieces import CJK
 
 _SPECIAL = re.compile(r"\[[^\[\]]+\]|</?[A-Za-z]+>")  # [CLS], [unused7], and <S>, <T> of Google's Chinese vocabulary
-_CASED_SHARE = 0.01  # of the tokens with upper-case letters, above which a vocabulary is a cased one
 
 
 class Vocabulary:
@@ -63,17 +62,12 @@ class Vocabulary:
             )
             lower = wanted
         share = self._upper_case()
-        if lower and share > _CASED_SHARE:
+        if lower and share > CASED_SHARE:
             raise DataError(
                 f"--vocabulary {self.path}: is a cased one ({share:.0%} of its pieces have upper-case letters), but texts are "
                 "lower-cased; give --cased, or the vocabulary of an uncased model"
             )
         return lower
-
-    def _upper_case(self) -> float:
-        """The share of tokens with an upper-case letter."""
-        words = [token for token, special in zip(self.tokens, self.special) if not special]
-        return sum(token != token.lower() for token in words) / max(1, len(words))
 
     def case_warning(self) -> str | None:
         """What to say where texts keep their case but the vocabulary has no upper-case letter: such words become [UNK]."""
@@ -81,6 +75,9 @@ class Vocabulary:
         if self.lower_case or not latin or self._upper_case() > 0:
             return None
         return f"{self.path}: has no upper-case letter, so that words with one become [UNK]; is it for --lower-case?"
+
+    def _upper_case(self) -> float:
+        return upper_case_share([token for token, special in zip(self.tokens, self.special) if not special])
 
     def random_pieces(self, chinese: bool) -> np.ndarray:
         """Ids (pieces,) int32 that may stand in for another: no special or unused ones, no ## and a Chinese character (which no
