@@ -138,7 +138,7 @@ def words_bias(config: Config) -> str:
 
 def word_embeddings(config: Config) -> str:
     """Name of the table of words, which is the weight of that head's last map too."""
-    return config.names.embeddings + "word_embeddings.weight"
+    return heads.word_embeddings(config)
 
 
 def first_keys(config: Config, outputs: int | None, words: bool = False) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..ops import Ops, Tensor
-from .heads import words_head, words_shapes
+from .heads import Head, word_embeddings, words_head, words_shapes
 from .outputs import (
     ATTENTION_KINDS,
     DECODER_BIAS,
@@ -254,6 +254,18 @@ def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
     return head
 
 
+def make_transform(config: EncoderConfig, head: Head, root: str = ""):
+    """`f(ops, params, x) -> x`: what a head of pre-training does before its last map."""
+    activation, epsilon = ACTIVATIONS[head.activation or config.hidden_act], config.layer_norm_eps
+    transform, norm, normalises = root + head.transform, root + head.norm, bool(head.norm)
+
+    def apply(ops, params, x):
+        x = activate(ops, dense(ops, params, transform, x), activation)
+        return normalise(ops, params, norm, x, epsilon) if normalises else x
+
+    return apply
+
+
 def make_words(config: EncoderConfig, wanted: frozenset[str], root: str):
     """`words(ops, params, x, batch) -> {name: tensor}`: what is wanted of the head that predicts words (BERT, section 3.1).
     Only the masked places go through it where no others are wanted."""
@@ -261,14 +273,11 @@ def make_words(config: EncoderConfig, wanted: frozenset[str], root: str):
     wants_weight, wants_bias = DECODER_WEIGHT in wanted, DECODER_BIAS in wanted
     if not wanted & _OF_WORDS:
         return _nothing
-    head, width, epsilon = words_head(config), config.hidden_size, config.layer_norm_eps
-    activation = ACTIVATIONS[head.activation or config.hidden_act]
-    transform, norm, bias = root + head.transform, root + head.norm, root + head.last_bias
-    weight = root + config.names.embeddings + "word_embeddings.weight"
+    head, width = words_head(config), config.hidden_size
+    transform, weight, bias = make_transform(config, head, root), root + word_embeddings(config), root + head.last_bias
 
     def transformed(ops, params, rows):
-        x = activate(ops, dense(ops, params, transform, rows), activation)
-        return ops.float32(normalise(ops, params, norm, x, epsilon))  # (rows, E)
+        return ops.float32(transform(ops, params, rows))  # (rows, E)
 
     def words(ops, params, x, batch):
         ends = {}

@@ -99,6 +99,11 @@ def words_head(config: EncoderConfig) -> Head:
     return next(head for head in HEADS[config.names.model_type].values() if head.kind == WORDS)
 
 
+def word_embeddings(config: EncoderConfig) -> str:
+    """Name of the table of words, which as a rule is the weight of that head's last map too."""
+    return config.names.embeddings + "word_embeddings.weight"
+
+
 def words_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of the tensors of the head that predicts words, without the decoder's weight."""
     return _shapes(config, words_head(config))

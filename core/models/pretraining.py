@@ -13,10 +13,10 @@ has a forward pass of its own (`masked_lm`).
 from __future__ import annotations
 
 from ..ops import Ops, Tensor
-from .bert import activate, dense, make_forward, normalise
-from .heads import HEADS, PAIRS, TOKENS, WORDS, Head
+from .bert import dense, make_forward, make_transform
+from .heads import HEADS, PAIRS, TOKENS, WORDS, Head, word_embeddings
 from .outputs import POOLED, output_name
-from .spec import ACTIVATIONS, EncoderConfig
+from .spec import EncoderConfig
 
 
 def make_pretraining(
@@ -54,16 +54,12 @@ def make_pretraining(
 
 def _make_head(config: EncoderConfig, head: Head, tied: bool):
     """`f(ops, params, x) -> logits` of every position."""
-    transform, norm, epsilon = head.transform, head.norm, config.layer_norm_eps
-    activation = ACTIVATIONS[head.activation or config.hidden_act]
-    weight = config.names.embeddings + "word_embeddings.weight" if tied and head.kind == WORDS else head.last + ".weight"
-    bias, normalises, one = head.last_bias, bool(norm), head.kind == TOKENS
+    transform = make_transform(config, head)
+    weight = word_embeddings(config) if tied and head.kind == WORDS else head.last + ".weight"
+    bias, one = head.last_bias, head.kind == TOKENS
 
     def apply(ops: Ops, params, x: Tensor):
-        x = activate(ops, dense(ops, params, transform, x), activation)
-        if normalises:
-            x = normalise(ops, params, norm, x, epsilon)
-        logits = ops.float32(ops.linear(x, params[weight], params[bias]))
+        logits = ops.float32(ops.linear(transform(ops, params, x), params[weight], params[bias]))
         return logits[:, :, 0] if one else logits
 
     return apply
