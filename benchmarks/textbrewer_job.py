@@ -34,7 +34,7 @@ from tables import RESULTS, machine, markdown, summary, write_json
 from textbrewer_sides import LEARNING_RATE, SEED, WARMUP, Crossdistil, Settings, TextBrewer, write_data, write_teacher
 
 from crossdistil.core.engine import Step
-from crossdistil.core.schedules import schedule, warmup_steps
+from crossdistil.core.schedules import in_steps, schedule
 
 NAMES = {
     "textbrewer": "TextBrewer",
@@ -67,7 +67,7 @@ def equality(settings: Settings, steps: int) -> dict:
     alike = ("stages.0.train.dropout=0", f"stages.0.train.length_buckets=[{settings.max_length}]")
     ours = Crossdistil(settings, "equality", "always", "fp32", (*alike, "stages.0.train.max_gradient_norm=null"))
     parameters = ours.teach()
-    objective, factor = ours.stage.objective, schedule("linear", steps, warmup_steps(WARMUP, steps))
+    objective, factor = ours.stage.objective, schedule("linear", steps, in_steps(WARMUP, steps))
     micro_batches = [batch for batch, _ in zip(ours.stage.batches.epoch(0), range(steps))]
     made = (
         Step(objective.prepare(batch), LEARNING_RATE * factor(number), number)

@@ -133,7 +133,7 @@ class Objective:
             ),
         }
         if self.replacement is not None:
-            extra["gates"] = self.replacement.gates(seed, step)
+            extra["gates"] = self.replacement.gates(seed, step, total)
         return [{**batch, **extra} for batch in micro_batches]
 
 

@@ -29,9 +29,9 @@ DECAYS: dict[str, Callable[[float], float]] = {"linear": _linear, "constant": _c
 SCHEDULES = (*DECAYS, "slanted_triangular")
 
 
-def warmup_steps(warmup: float, total: int) -> int:
-    """`warmup` below 1 is a share of all steps, from 1 on a number of steps."""
-    return int(round(warmup * total)) if warmup < 1 else int(warmup)
+def in_steps(share: float, total: int) -> int:
+    """A point in a stage of `total` steps: below 1 `share` is a share of them, from 1 on a number of steps."""
+    return int(round(share * total)) if share < 1 else int(share)
 
 
 def schedule(name: str, total: int, warmup: int) -> Callable[[int], float]:

@@ -188,21 +188,13 @@ class TrainSection(Section):
 
 
 class ReplacementSection(Section):
-    """BERT-of-Theseus: encoder layers of the student stand in for modules of the teacher at random. `constant`: at `rate`
-    for the first `steps` steps, then always. `linear`: at min(1, rate + slope * step)."""
+    """BERT-of-Theseus: encoder layers of the student stand in for modules of the teacher at random, all of them
+    for good from `until` on. Before, `constant`: with probability `rate`; `linear`: with one that rises from there to 1."""
 
     schedule: Literal[REPLACEMENT_SCHEDULES] = "linear"  # type: ignore[valid-type]
     rate: float = Field(0.3, ge=0, le=1)
-    slope: float = Field(0.0, ge=0, allow_inf_nan=False)
-    steps: int | None = Field(None, ge=0)
-
-    @model_validator(mode="after")
-    def _fits_its_schedule(self) -> ReplacementSection:
-        if self.schedule == "linear" and self.steps is not None:
-            raise ValueError("steps is for the schedule 'constant'; 'linear' has slope")
-        if self.schedule == "constant" and self.slope:
-            raise ValueError("slope is for the schedule 'linear'; 'constant' has steps")
-        return self
+    until: float | None = Field(None, ge=0, allow_inf_nan=False)
+    """Below 1 a share of the stage's steps, from 1 on a number of steps; None: the stage's end."""
 
 
 PARTS = ("embeddings", "encoder", "pooler", "classifier", "words")

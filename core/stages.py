@@ -115,8 +115,7 @@ def build_objective(section: StageSection, context: TermContext, teachers: Teach
             blocks=context.student.num_hidden_layers,
             schedule=chosen.schedule,
             rate=chosen.rate,
-            slope=chosen.slope,
-            steps=chosen.steps,
+            until=chosen.until,
         )
     return Objective(section.objective, context, teachers, section.name, replacement)
 

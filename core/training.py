@@ -20,7 +20,7 @@ from .engine import Parameters, Step, TrainStep
 from .errors import TrainingError
 from .metrics import LOWER_IS_BETTER
 from .runs import RunFolder, State
-from .schedules import schedule, warmup_steps
+from .schedules import in_steps, schedule
 from .sections import TrainSection
 from .stages import Stage
 
@@ -98,7 +98,7 @@ class Trainer:
         self._parameters = parameters
         self._train_step, self._evaluate, self._run, self._progress = train_step, evaluate, run, progress
         self.plan = Plan.of(self._train, self._batches.steps_per_epoch)
-        warmup = warmup_steps(self._train.warmup, self.plan.total)
+        warmup = in_steps(self._train.warmup, self.plan.total)
         self._factor = schedule(self._train.schedule, self.plan.total, warmup)
         self._notes: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best_metric": None, "best_step": None}
         self._notes["stage"] = stage.index

@@ -9,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from crossdistil.core.app import costs
-from crossdistil.core.app.explain import all_replaced_from, catalogue, explain
+from crossdistil.core.app.explain import catalogue, explain
 from crossdistil.core.app.explain_view import byte_text, flow, millions, print_catalogue, print_explanation, train_text
 from crossdistil.core.app.progress import make_console
 from crossdistil.core.models.bilstm import BiLstmConfig
 from crossdistil.core.models.spec import tensor_shapes
 from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe, recipe_tree
-from crossdistil.core.sections import ReplacementSection, TrainSection
+from crossdistil.core.sections import TrainSection
 from crossdistil.tests.tiny import CONFIG, kd_recipe, write_model, write_task
 
 NAMES = sorted(path.stem for path in RECIPES_FOLDER.glob("*.yaml"))
@@ -120,19 +120,15 @@ def test_presets_say_what_they_change():
 
 
 @pytest.mark.parametrize(
-    ("options", "step"),
+    ("until", "text"),
     [
-        ({"schedule": "linear", "rate": 0.3, "slope": 4e-4}, 1750),
-        ({"schedule": "linear", "rate": 0.5, "slope": 0.3}, 2),
-        ({"schedule": "linear", "rate": 0.0, "slope": 0.1}, 10),
-        ({"schedule": "linear", "rate": 1.0}, 0),
-        ({"schedule": "linear", "rate": 0.5}, None),
-        ({"schedule": "constant", "rate": 0.5, "steps": 2500}, 2500),
-        ({"schedule": "constant", "rate": 0.5}, None),
+        ("0.554", "probability 0.3, rising to 1; all modules are from 55.4% of the steps on"),
+        ("2500", "probability 0.3, rising to 1; all modules are from step 2,500 on"),
+        ("null", "probability 0.3, rising to 1; to the end of the stage"),
     ],
 )
-def test_from_which_step_all_modules_are_replaced(options, step):
-    assert all_replaced_from(ReplacementSection(**options)) == step
+def test_when_all_modules_are_replaced(until, text):
+    assert text in " ".join(shown(explain("theseus", [f"stages.0.replacement.until={until}"])).split())
 
 
 def test_overrides_apply_and_a_mismatch_is_told():

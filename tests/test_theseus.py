@@ -40,17 +40,24 @@ def replacement(schedule="constant", rate=0.5, **options):
 
 
 @pytest.mark.parametrize(
-    ("schedule", "options"), [("constant", {"rate": 0.5}), ("constant", {"rate": 0.3, "steps": 600}),
-                              ("linear", {"rate": 0.3, "slope": 1e-3})],
-)  # fmt: skip
+    ("schedule", "options"),
+    [
+        ("constant", {"rate": 0.5}),
+        ("constant", {"rate": 0.3, "until": 600}),
+        ("constant", {"rate": 0.3, "until": 0.6}),
+        ("linear", {"rate": 0.3, "until": 0.7}),
+        ("linear", {"rate": 0.3, "until": 700}),
+        ("linear", {"rate": 0.3}),
+    ],
+)
 def test_the_share_of_replaced_modules_follows_the_schedule(schedule, options):
     blocks, steps = 6, np.arange(1000)
     plan = Replacement(OLD, blocks, schedule, **options)
     if schedule == "linear":
-        expected = np.minimum(1.0, 0.3 + 1e-3 * steps)
+        expected = np.minimum(1.0, 0.3 + (1e-3 if "until" in options else 7e-4) * steps)  # the paper's k
     else:
-        expected = np.where(steps < options.get("steps", 1000), options["rate"], 1.0)
-    gates = np.array([plan.gates(SEED, step) for step in steps])
+        expected = np.where(steps < (600 if "until" in options else 1000), options["rate"], 1.0)
+    gates = np.array([plan.gates(SEED, step, 1000) for step in steps])
     assert gates.shape == (1000, blocks) and gates.dtype == np.float32 and set(np.unique(gates)) == {0.0, 1.0}
     # Four deviations of a sum of independent draws, over all steps, in each tenth of them, and of each module alone.
     for place in (slice(None), *(slice(start, start + 100) for start in range(0, 1000, 100))):
@@ -67,9 +74,9 @@ def test_the_share_of_replaced_modules_follows_the_schedule(schedule, options):
 
 def test_gates_depend_on_seed_and_step_only():
     plan = replacement()
-    gates = [plan.gates(SEED, step).tolist() for step in range(40)]
-    assert gates == [plan.gates(SEED, step).tolist() for step in range(40)]
-    assert gates != [plan.gates(SEED + 1, step).tolist() for step in range(40)]
+    gates = [plan.gates(SEED, step, 40).tolist() for step in range(40)]
+    assert gates == [plan.gates(SEED, step, 4000).tolist() for step in range(40)]
+    assert gates != [plan.gates(SEED + 1, step, 40).tolist() for step in range(40)]
     assert len({tuple(each) for each in gates}) == 4
     assert "".join(str(int(each[0] * 2 + each[1])) for each in gates[:16]) == FOR_GOOD
     objective = make_objective(plan)
@@ -134,7 +141,7 @@ def test_all_gates_1_is_the_student_and_all_gates_0_the_predecessor(engine):
 
 def step_with(plan, gates):
     """A step at which the gates are these."""
-    return next(step for step in range(100) if tuple(plan.gates(SEED, step)) == gates)
+    return next(step for step in range(100) if tuple(plan.gates(SEED, step, 100)) == gates)
 
 
 def loss_of(gates, batch, weights):
@@ -220,7 +227,7 @@ def finished(backend_name, pytestconfig, tmp_path_factory, tiny_task):
     tree["stages"][0] |= {
         "objective": [{"loss": "hard_label"}],
         "freeze": ["embeddings", "pooler", "classifier"],
-        "replacement": {"schedule": "linear", "rate": 0.4, "slope": 0.1},
+        "replacement": {"schedule": "linear", "rate": 0.4, "until": 0.6},
     }
     tree["stages"][0]["train"]["clip_scope"] = "all"
     (folder / "recipe.yaml").write_text(json.dumps(tree))
@@ -282,13 +289,9 @@ WRONG = {
     "no predecessor": (
         4, ["teacher=null", "student.init={from: random}"], "a replacement needs its predecessor: give teacher.model",
     ),
-    "steps of linear": (
-        4, ["stages.0.replacement={schedule: linear, steps: 5}"],
-        "stages[0].replacement: steps is for the schedule 'constant'; 'linear' has slope",
-    ),
-    "slope of constant": (
-        4, ["stages.0.replacement={schedule: constant, slope: 0.5}"],
-        "stages[0].replacement: slope is for the schedule 'linear'; 'constant' has steps",
+    "a negative end": (
+        4, ["stages.0.replacement={schedule: linear, until: -5}"],
+        "stages[0].replacement.until: should be greater than or equal to 0, got -5",
     ),
     "nothing to train": (
         4, ["stages.0.freeze=[embeddings, encoder, pooler, classifier]"],

@@ -16,7 +16,7 @@ from crossdistil.core.losses.base import TermContext
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.runs import RunFolder
-from crossdistil.core.schedules import schedule, warmup_steps
+from crossdistil.core.schedules import in_steps, schedule
 from crossdistil.core.stages import Stage
 from crossdistil.core.training import Plan, Trainer
 from crossdistil.tests import tiny
@@ -183,7 +183,7 @@ def test_schedules_by_hand(tmp_path, key, expected):
 
 
 def test_warmup_is_a_share_or_a_number():
-    assert [warmup_steps(warmup, 200) for warmup in (0, 0.1, 0.999, 1, 7.0, 300)] == [0, 20, 200, 1, 7, 300]
+    assert [in_steps(warmup, 200) for warmup in (0, 0.1, 0.999, 1, 7.0, 300)] == [0, 20, 200, 1, 7, 300]
     assert schedule("linear", 3, 10)(2) == pytest.approx(0.2)  # a warm-up longer than the training
 
 

@@ -9,12 +9,17 @@ from ..engine import Engine
 from ..job import Job
 from ..losses.matching import MatchTerm
 from ..models.architectures import is_encoder
+from ..schedules import in_steps
+from ..stages import Stage
+from ..training import Plan
 
 
 def announce(job: Job, engine: Engine, console: Console) -> None:
     """Print the job."""
     for line in job_lines(job):
         console.print(line)
+    for line in warnings(job):
+        console.print(f"warning: {line}", style="yellow")
     console.print(f"backend: {engine.name} on {engine.device}, {engine.precision}")
 
 
@@ -45,10 +50,38 @@ def job_lines(job: Job) -> list[str]:
         if section.freeze:
             lines.append(f"  frozen: {', '.join(section.freeze)}")
         if section.replacement is not None:
-            chosen = section.replacement
-            end = f"+ {chosen.slope:g} a step" if chosen.schedule == "linear" else f"for {chosen.steps or 'all'} steps"
-            lines.append(f"  modules replaced with probability {chosen.rate:g} {end}")
+            rate = f"{section.replacement.rate:g}{', rising' if section.replacement.schedule == 'linear' else ''}"
+            total, end = _total(stage), stage.objective.replacement.all_from(_total(stage))
+            alone = f"all from step {end:,} of {total:,} on" if end < total else f"to the end, step {total:,}"
+            lines.append(f"  modules replaced with probability {rate}; {alone}")
     return lines
+
+
+def warnings(job: Job) -> list[str]:
+    """What a schedule says that the steps of its stage leave no room for."""
+    lines = []
+    for index, section in enumerate(job.recipe.stages):
+        stage = job.stage(index)
+        total, replacement = _total(stage), stage.objective.replacement
+        if replacement is not None and replacement.until is not None and replacement.all_from(total) >= total:
+            lines.append(
+                f"stages[{index}].replacement.until: {_point(replacement.until)}, and the stage has {total:,}: "
+                "the student is never trained alone"
+            )
+        if in_steps(section.train.warmup, total) >= total:
+            lines.append(
+                f"stages[{index}].train.warmup: {_point(section.train.warmup)}, and the stage has {total:,}: "
+                "the learning rate never reaches its peak"
+            )
+    return lines
+
+
+def _point(share: float) -> str:
+    return f"{share:g} of the steps" if share < 1 else f"{share:g} steps"
+
+
+def _total(stage: Stage) -> int:
+    return Plan.of(stage.section.train, stage.batches.steps_per_epoch).total
 
 
 def _new_text(model: Model) -> str:

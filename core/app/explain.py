@@ -3,7 +3,6 @@ presets, and what it costs. All as plain data; `explain_view` prints it."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -15,10 +14,9 @@ from ..losses.base import LossTerm, TermContext
 from ..losses.matching import HiddenMatch, MatchTerm
 from ..models.architectures import model_type
 from ..models.outputs import LOGITS, MASKED_WORDS, WORDS
-from ..models.theseus import Replacement
 from ..objective import term_labels
 from ..recipe import RECIPES_FOLDER, Recipe, find_recipe, load_recipe, recipe_tree
-from ..sections import ReplacementSection, StageSection, WordsSection
+from ..sections import StageSection, WordsSection
 from . import costs
 from .architectures import Architectures, architectures
 
@@ -116,7 +114,7 @@ def _stage(recipe: Recipe, index: int, models: Architectures) -> dict[str, Any]:
         "name": section.name,
         "terms": [_term(term, label, context) for term, label in zip(section.objective, labels)],
         "freeze": list(section.freeze),
-        "replacement": None if section.replacement is None else _replacement(section.replacement),
+        "replacement": None if section.replacement is None else section.replacement.model_dump(mode="json"),
         "train": train,
         "costs": None if wrong else _costs(recipe, section, labels, context),
     }
@@ -161,25 +159,6 @@ def _options(section: BaseModel) -> dict[str, Any]:
         for name in content
         if name not in _SHOWN_APART and getattr(section, name) != defaults[name]
     }
-
-
-def _replacement(section: ReplacementSection) -> dict[str, Any]:
-    return section.model_dump(mode="json") | {"all_from_step": all_replaced_from(section)}
-
-
-def all_replaced_from(section: ReplacementSection) -> int | None:
-    """The first step, from 0, at which every module is the student's; None if there is none."""
-    rule = Replacement(None, 1, section.schedule, section.rate, section.slope, section.steps)
-    if rule.probability(0) >= 1:
-        return 0
-    if section.schedule == "constant":
-        return section.steps
-    if section.slope == 0:
-        return None
-    step = max(0, math.ceil((1 - section.rate) / section.slope) - 1)
-    while rule.probability(step) < 1:  # what rounding leaves of the quotient
-        step += 1
-    return step
 
 
 def _costs(recipe: Recipe, section: StageSection, labels: list[str], context: TermContext) -> dict[str, Any]:

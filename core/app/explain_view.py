@@ -141,12 +141,16 @@ def projections_text(projections: list[dict[str, Any]]) -> str:
 
 
 def replacement_text(replacement: dict[str, Any]) -> str:
-    """The rate, and when it is 1."""
-    rate = f"{replacement['rate']:g}"
+    """The rate, and from when it is 1."""
+    rate, until = f"{replacement['rate']:g}", replacement["until"]
     if replacement["schedule"] == "linear":
-        rate = f"min(1, {rate} + {replacement['slope']:g} x step)"
-    step = replacement["all_from_step"]
-    end = "some modules stay the teacher's to the end" if step is None else f"all modules are the student's from step {step:,} on"
+        rate += ", rising to 1"
+    if until is None:
+        end = "to the end of the stage"
+    elif until < 1:
+        end = f"all modules are from {100 * until:.4g}% of the steps on"
+    else:
+        end = f"all modules are from step {until:,.0f} on"
     return f"{replacement['schedule']}, a module is the student's with probability {rate}; {end}"
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..schedules import in_steps
 from .bert import assemble, make_layer
 from .spec import BertConfig, layer_prefix
 
@@ -27,21 +28,27 @@ class Replacement:
     predecessor: BertConfig
     blocks: int
     schedule: str
-    """`constant`: `rate` for the first `steps` steps, then 1. `linear`: min(1, rate + slope * step) (section 3.3)."""
+    """Before all modules are replaced, `constant`: `rate`. `linear`: from `rate` to 1 in equal steps; the paper's
+    min(1, b + k * step) (section 3.3) with b = rate and k = (1 - rate) / until."""
     rate: float
-    slope: float = 0.0
-    steps: int | None = None
+    until: float | None = None
+    """The step from which all modules are replaced, below 1 as a share of the stage's steps; None: the stage's end."""
 
-    def probability(self, step: int) -> float:
-        """The replacing rate at `step`, counted from 0."""
-        if self.schedule == "linear":
-            return min(1.0, self.rate + self.slope * step)
-        return self.rate if self.steps is None or step < self.steps else 1.0
+    def all_from(self, total: int) -> int:
+        """The first step, of `total`, at which every module is replaced for certain."""
+        return total if self.until is None else in_steps(self.until, total)
 
-    def gates(self, seed: int, step: int) -> np.ndarray:
+    def probability(self, step: int, total: int) -> float:
+        """The replacing rate at `step` of `total`, counted from 0."""
+        end = self.all_from(total)
+        if step >= end:
+            return 1.0
+        return self.rate if self.schedule == "constant" else self.rate + (1.0 - self.rate) * step / end
+
+    def gates(self, seed: int, step: int, total: int) -> np.ndarray:
         """(blocks,) float32 of zeros and ones, the same for the same seed and step wherever it is computed."""
         draws = np.random.default_rng([seed, 0x7E5E, step]).random(self.blocks)
-        return (draws < self.probability(step)).astype(np.float32)
+        return (draws < self.probability(step, total)).astype(np.float32)
 
 
 def predecessor_tensors(parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
