@@ -4,11 +4,10 @@ configuration. Tensors stay where they are until they are asked for.
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..core.checkpoint import model_config
-from ..core.errors import CheckpointError, did_you_mean
+from ..core.errors import CheckpointError, checkpoint_named, did_you_mean
 from ..core.models.architectures import Config, tensor_shapes
 from ..core.models.heads import head_shapes
 from .configuration import activation_note, check_sizes, find_config, find_tokenizer, with_heads, without_config
@@ -96,7 +95,7 @@ def read_canonical(
     checkpoint = open_checkpoint(path) if checkpoint is None else checkpoint
     raw, config_path = find_config(path, options.config)
     shapes = {name: tensor.info.shape for name, tensor in checkpoint.tensors.items()}
-    with _errors_named(path):
+    with checkpoint_named(path):
         found = recognise(shapes, raw)
     dropped = dict(checkpoint.skipped) | found.dropped
     dropped |= dict.fromkeys(_allowed([*found.unknown, *found.dropped], options.allow_extra), _LEFT_OUT)
@@ -114,7 +113,7 @@ def read_canonical(
         raise without_config(path, found.family, canonical_shapes)
     notes += activation_note(raw, config_path, found.family)
     raw, fold_notes = _as_family(raw, found.family, str(config_path))
-    with _errors_named(path):
+    with checkpoint_named(path):
         repairs = _flip_word_embeddings(found, canonical_shapes, raw)
     raw, size_notes = check_sizes(raw, str(config_path), found.family, canonical_shapes, options.fix_config)
     config = model_config(raw, str(config_path))
@@ -140,15 +139,6 @@ def read_canonical(
         notes=[*notes, *fold_notes, *size_notes],
         repairs=repairs,
     )
-
-
-@contextlib.contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
-    """Puts the file in front of what the rules of names, which do not know it, complain about."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
 
 
 def _allowed(names: Iterable[str], patterns: Sequence[str]) -> list[str]:

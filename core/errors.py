@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 MESSAGE_PREFIX = "crossdistil: error: "
 
@@ -39,6 +40,15 @@ class TrainingError(CrossdistilError):
 
 class RunFolderError(CrossdistilError):
     """An output folder that is in use by another run or cannot be written."""
+
+
+@contextlib.contextmanager
+def checkpoint_named(where: object) -> Iterator[None]:
+    """Puts `where`, a file or the recipe's key of a model, in front of each line of an error about a checkpoint."""
+    try:
+        yield
+    except CrossdistilError as error:
+        raise CheckpointError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
 
 
 class Errors(list):

@@ -8,10 +8,12 @@ import json
 import pytest
 from rich.console import Console
 
+from crossdistil.converters.convert import ConvertOptions, convert
 from crossdistil.core.app import costs
 from crossdistil.core.app.explain import catalogue, explain
 from crossdistil.core.app.explain_view import byte_text, flow, millions, print_catalogue, print_explanation, train_text
 from crossdistil.core.app.progress import make_console
+from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.bilstm import BiLstmConfig
 from crossdistil.core.models.spec import tensor_shapes
 from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe, recipe_tree
@@ -168,6 +170,26 @@ def test_the_costs_of_a_tiny_recipe_by_hand(tiny_files):
     assert told["cache_saves_of_all"] == pytest.approx(0.75 * 16452 / 41232)
     # Two logits of four bytes for each text of 16 tokens.
     assert told["cache"] == {"obstacle": None, "precision": "fp32", "bytes_per_1000_tokens": 2 * 4 * 1000 / 16}
+
+
+@pytest.mark.parametrize("framework", ["tf", "oneflow", "mindspore"])
+def test_a_teacher_of_another_framework_is_read_not_assumed(tiny_files, framework):
+    folder, tree = tiny_files
+    path = folder / "tiny.yaml"
+    path.write_text(json.dumps(tree))
+    expected = explain(str(path))["teachers"]["teacher"]
+    convert(folder / "teacher", folder / "foreign", ConvertOptions(framework))
+    (folder / "foreign" / "config.json").unlink(missing_ok=True)  # Google's is bert_config.json
+    given = next((folder / "foreign").glob("*.index"), folder / "foreign")
+    given = given.with_suffix("") if given.suffix == ".index" else given
+    if framework != "tf":
+        (folder / "foreign" / "bert_config.json").write_text((folder / "teacher" / "config.json").read_text())
+    found = explain(str(path), [f"teacher.model={given}"])["teachers"]["teacher"]
+    assert found == expected | {"folder": str(given)} and not found["assumed"]
+
+    (folder / "foreign" / "bert_config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=f"^teacher: {folder}/foreign/bert_config.json: "):
+        explain(str(path), [f"teacher.model={given}"])
 
 
 def _size(shape):

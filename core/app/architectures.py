@@ -8,9 +8,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ...converters.canonical import read_canonical
+from ...converters.formats import is_checkpoint
 from ..checkpoint import CONFIG, load_config
 from ..data.tasks import TaskSpec, resolve_task
-from ..errors import DataError, RecipeError
+from ..errors import DataError, RecipeError, checkpoint_named
 from ..losses.base import TermContext
 from ..models.architectures import Config, is_encoder, model_type, shares_layers
 from ..models.bilstm import BiLstmConfig
@@ -53,10 +55,20 @@ def architectures(recipe: Recipe, source: str) -> Architectures:
     start = recipe.student.init.source
     if start not in ("teacher", "random"):
         folders["student.init.from"] = Path(start)
-    known = {name: load_config(folder, name) for name, folder in folders.items() if (folder / CONFIG).is_file()}
+    known = {name: config for name, path in folders.items() if (config := _config(path, name)) is not None}
     missing = tuple(name for name in folders if name not in known)
     found = [_with(recipe, source, spec, known | dict.fromkeys(missing, assumed), missing) for assumed in ASSUMED]
     return min(found, key=lambda each: len(each.problems))  # the first of equals
+
+
+def _config(path: Path, name: str) -> Config | None:
+    """The architecture of the model at `path`, a model folder or a checkpoint of any format; None where there is none yet."""
+    if (path / CONFIG).is_file():
+        return load_config(path, name)
+    if not is_checkpoint(path):
+        return None
+    with checkpoint_named(name):
+        return read_canonical(path).config
 
 
 def _with(

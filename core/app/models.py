@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from ...converters.configuration import find_config, find_tokenizer
 from ...converters.convert import ConvertOptions, convert
 from ...converters.formats import is_checkpoint
+from ..cache_folder import kind_folder
 from ..checkpoint import WEIGHTS
-from ..data.token_cache import default_cache_folder
-from ..errors import CheckpointError, CrossdistilError, Errors
+from ..errors import CrossdistilError, Errors, checkpoint_named
 from ..recipe import Recipe
 
 
@@ -23,13 +23,10 @@ def model_folder(path: Path, where: str = "") -> Path:
     about which core has its own errors. `where` names the recipe key that asked for it. Raises CheckpointError."""
     if _is_canonical(path) or not is_checkpoint(path):
         return path
-    prefix = f"{where}: " if where else ""
-    try:
-        folder = default_cache_folder() / "converted" / _identity(path)
+    with checkpoint_named(where) if where else contextlib.nullcontext():
+        folder = kind_folder("converted") / _identity(path)
         if not folder.is_dir():
             _convert(path, folder)
-    except CrossdistilError as error:
-        raise CheckpointError("\n".join(prefix + line for line in str(error).splitlines())) from error
     return folder
 
 

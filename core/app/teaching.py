@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from ..cache_folder import kind_folder
 from ..data.batches import RowBatches, evaluation_batches
-from ..data.token_cache import default_cache_folder
 from ..engine import Engine, Parameters
 from ..errors import CrossdistilError
 from ..job import Job
@@ -144,7 +144,7 @@ class Teaching:
             self._model_digests[name], tokens_digest(table), outputs, asked.precision, self._engine.precision
         )
         if asked.folder is None:
-            folder = default_cache_folder() / "teacher" / key.digest
+            folder = kind_folder("teacher") / key.digest
         else:
             folder = Path(asked.folder) / name / _folder_name(outputs)
         return TeacherCache(folder, key, job.teachers[name], table.lengths)

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
+from ..cache_folder import kind_folder
 from .token_table import TokenTable
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -33,15 +33,10 @@ _HEADER = 128  # bytes before the numbers in the .npy files that are written her
 _BLOCK = 1 << 22
 
 
-def default_cache_folder() -> Path:
-    """CROSSDISTIL_CACHE, or the platform's cache folder of the user."""
-    return Path(os.environ.get("CROSSDISTIL_CACHE") or platformdirs.user_cache_dir("crossdistil"))
-
-
 def cached_table(
     key: str, cache_folder: Path | None, make: Callable[[], Iterator[Rows]], pad_id: int, apart: bool = False
 ) -> TokenTable:
-    """The table of that key (a digest of all it depends on), from the cache (`default_cache_folder()` unless given) or put
+    """The table of that key (a digest of all it depends on), from the cache (the default one unless given) or put
     there as `make()` yields it."""
 
     def parts() -> Iterator[Arrays]:
@@ -58,7 +53,7 @@ def cached_arrays(
     kind: str, key: str, cache_folder: Path | None, dtypes: Mapping[str, np.dtype], make: Callable[[], Iterator[Arrays]]
 ) -> dict[str, np.ndarray]:
     """The arrays of that kind and key, one axis each: from the cache, or put there piece by piece as `make()` yields them."""
-    folder = Path(cache_folder or default_cache_folder()) / kind / key
+    folder = kind_folder(kind, cache_folder) / key
     stored = _load(folder, dtypes)
     if stored is not None:
         return stored

@@ -1,0 +1,63 @@
+"""`crossdistil convert` and `crossdistil inspect`: checkpoints of any framework."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import LAYOUT_NAMES, Framework, Precision
+from .progress import make_console
+
+console = make_console()
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="A checkpoint: file, folder, or TensorFlow prefix.")],
+    destination: Annotated[Path, typer.Argument(help="A new folder.")],
+    to: Annotated[Framework, typer.Option(help="The framework that shall read it.")],
+    layout: Annotated[str | None, typer.Option(help=f"How it is written: {LAYOUT_NAMES}. Default: the first.")] = None,
+    dtype: Annotated[Precision | None, typer.Option(help="Type of floating-point weights; default: as they are.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Prove the result before it takes its place.")] = False,
+    config: Annotated[Path | None, typer.Option(help="config.json or bert_config.json, where it is elsewhere.")] = None,
+    allow_missing: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Go on without these.")] = None,
+    allow_extra: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Leave these out.")] = None,
+    fix_config: Annotated[bool, typer.Option("--fix-config", help="Where it contradicts them, trust the tensors.")] = False,
+    resize_vocabulary: Annotated[int | None, typer.Option(min=1, help="Rows of the result's vocabulary.")] = None,
+    type_vocabulary: Annotated[
+        int, typer.Option(min=1, help="DistilBERT to tf: rows of the token types that Google's graph asks for.")
+    ] = 2,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a destination that exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,
+) -> None:
+    """Bring a checkpoint from one framework to another; neither need be installed."""
+    from ...converters.canonical import ReadOptions
+    from ...converters.convert import ConvertOptions
+    from . import conversion
+
+    read = ReadOptions(config, tuple(allow_missing or ()), tuple(allow_extra or ()), fix_config)
+    kind = None if dtype is None else dtype.value
+    options = ConvertOptions(to.value, layout, kind, resize_vocabulary, type_vocabulary, overwrite, read)
+    converted = conversion.run_conversion(source, destination, options, verify)
+    if as_json:
+        print(json.dumps(conversion.as_json(converted), indent=2))
+    else:
+        conversion.print_conversion(converted, destination, console)
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A model folder, or a checkpoint of any framework.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON, each tensor too.")] = False,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+) -> None:
+    """Show what a checkpoint holds: format, architecture, labels, tensors, and what a conversion would drop."""
+    from .conversion import print_inspection
+    from .inspection import inspect as describe
+
+    found = describe(path)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        print_inspection(found, tensors, console)
