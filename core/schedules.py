@@ -34,7 +34,7 @@ def in_steps(share: float, total: int) -> int:
     return int(round(share * total)) if share < 1 else int(share)
 
 
-def schedule(name: str, total: int, warmup: int) -> Callable[[int], float]:
+def schedule(name: str, total: int, warmup: int, ratio: float = SLANTED_RATIO) -> Callable[[int], float]:
     """The factor function of a schedule over `total` steps.
 
     `slanted_triangular` (Howard and Ruder 2018, equation 3): with p rising linearly to 1 at the end of the warm-up and
@@ -45,7 +45,7 @@ def schedule(name: str, total: int, warmup: int) -> Callable[[int], float]:
         def slanted(step: int) -> float:
             cut = max(warmup, 1)
             p = step / cut if step < cut else max(0.0, 1.0 - (step - cut) / max(total - cut, 1))
-            return (1.0 + p * (SLANTED_RATIO - 1.0)) / SLANTED_RATIO
+            return (1.0 + p * (ratio - 1.0)) / ratio
 
         return slanted
 

@@ -11,7 +11,7 @@ from .data.masking import MaskingSettings
 from .losses.catalogue import Term
 from .losses.presets import expand
 from .models.theseus import SCHEDULES as REPLACEMENT_SCHEDULES
-from .schedules import SCHEDULES
+from .schedules import SCHEDULES, SLANTED_RATIO
 
 
 class Section(BaseModel):
@@ -160,6 +160,8 @@ class TrainSection(Section):
     learning_rate: float = Field(5e-5, gt=0, allow_inf_nan=False)
     schedule: Literal[SCHEDULES] = "linear"  # type: ignore[valid-type]
     warmup: float = Field(0.1, ge=0, allow_inf_nan=False)
+    slanted_ratio: float = Field(SLANTED_RATIO, ge=1, allow_inf_nan=False)
+    """The peak over the lowest rate of `slanted_triangular`."""
     weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False)
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.999, ge=0, lt=1)
@@ -178,6 +180,8 @@ class TrainSection(Section):
     def _consistent(self) -> TrainSection:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either epochs or steps" + (", not both" if self.steps else ""))
+        if self.slanted_ratio != SLANTED_RATIO and self.schedule != "slanted_triangular":
+            raise ValueError(f"slanted_ratio is for the schedule 'slanted_triangular', not '{self.schedule}'")
         if self.batch_size % self.gradient_accumulation:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of gradient_accumulation {self.gradient_accumulation}"

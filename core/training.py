@@ -99,7 +99,7 @@ class Trainer:
         self._train_step, self._evaluate, self._run, self._progress = train_step, evaluate, run, progress
         self.plan = Plan.of(self._train, self._batches.steps_per_epoch)
         warmup = in_steps(self._train.warmup, self.plan.total)
-        self._factor = schedule(self._train.schedule, self.plan.total, warmup)
+        self._factor = schedule(self._train.schedule, self.plan.total, warmup, self._train.slanted_ratio)
         self._notes: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best_metric": None, "best_step": None}
         self._notes["stage"] = stage.index
         self._open_window(0)

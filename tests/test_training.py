@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from crossdistil.core.data.batches import TrainBatches
 from crossdistil.core.data.tokenize import TokenTable
@@ -17,6 +18,7 @@ from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.runs import RunFolder
 from crossdistil.core.schedules import in_steps, schedule
+from crossdistil.core.sections import TrainSection
 from crossdistil.core.stages import Stage
 from crossdistil.core.training import Plan, Trainer
 from crossdistil.tests import tiny
@@ -180,6 +182,16 @@ def test_schedules_by_hand(tmp_path, key, expected):
     rates = [0.5 * value for value in expected]
     assert [step.learning_rate for step in bench.step.taken] == pytest.approx(rates)
     assert [line["learning_rate"] for line in bench.lines("loss")] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(2, [0.5, 0.75, 1, 5 / 6, 2 / 3]), (1, [1] * 5)])
+def test_the_lowest_rate_of_a_slanted_triangle(tmp_path, ratio, expected):
+    settings = {"schedule": "slanted_triangular", "slanted_ratio": ratio, "warmup": 2.0, "learning_rate": 1.0}
+    bench = Bench(tmp_path, steps=5, **settings)
+    bench.train()
+    assert [step.learning_rate for step in bench.step.taken] == pytest.approx(expected)
+    with pytest.raises(ValidationError, match="slanted_ratio is for the schedule 'slanted_triangular', not 'cosine'"):
+        TrainSection(steps=5, **settings | {"schedule": "cosine"})
 
 
 def test_warmup_is_a_share_or_a_number():

@@ -165,7 +165,10 @@ def train_text(train: dict[str, Any]) -> str:
         warmup_text = f" after a warm-up of {f'{warmup:.0%} of the steps' if warmup < 1 else f'{warmup:g} steps'}"
     else:
         warmup_text = ""
-    parts.append(f"learning rate {train['learning_rate']:g}, {train['schedule'].replace('_', ' ')}{warmup_text}")
+    schedule = train["schedule"].replace("_", " ")
+    if train["schedule"] == "slanted_triangular":
+        schedule += f" to 1/{train['slanted_ratio']:g}"
+    parts.append(f"learning rate {train['learning_rate']:g}, {schedule}{warmup_text}")
     clipping = train["max_gradient_norm"]
     parts.append(f"{train['optimizer']} with weight decay {train['weight_decay']:g}")
     parts.append("no clipping" if clipping is None else f"gradients clipped at norm {clipping:g}")
