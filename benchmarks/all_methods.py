@@ -5,7 +5,7 @@
         --set task.name=reviews --set task.text=text_a --set task.text_pair=category --set task.label=polarity
 
 The students have three layers and start from the teacher's layers 0, 2 and 4 (tinybert_td and minilm: from 1, 3 and 5,
-which they are compared with; Theseus: from the first three), the BiLSTM and the T4-tiny-like student from random weights.
+which they are compared with; Theseus: from the first three), the BiLSTM and the T4-tiny-like student from random weights; `-alone` trains the same student on labels alone.
 `tinybert_td+aug` trains on the folder of augmented texts that `--augmented` names, for as many steps as without.
 Every command is printed before it runs (`--dry-run`: instead).
 Started again, it skips the runs that are complete and resumes the one that was interrupted.
@@ -14,6 +14,7 @@ Started again, it skips the runs that are complete and resumes the one that was 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
@@ -21,7 +22,16 @@ from pathlib import Path
 
 from crossdistil.core.recipe import load_recipe
 
+T4TINY = load_recipe("t4tiny").student.architecture
 TEACHER_LEARNING_RATE, STUDENT_LEARNING_RATE = "7e-5", "1e-4"
+
+# The T4-tiny-like student needs more than the others, which start from trained layers.
+FROM_NOTHING = {
+    "stages.0.train.epochs": 5,
+    "stages.0.train.batch_size": 64,
+    "stages.0.train.learning_rate": "5e-4",
+    "stages.0.train.optimizer": "adamw",
+}
 
 # Method -> recipe, preset, overrides. What is not here is the recipe's.
 METHODS = {
@@ -33,16 +43,8 @@ METHODS = {
     "tinybert_td": ("tinybert_td", None, {}),
     # With two copies of each text, an epoch has the steps of three.
     "tinybert_td+aug": ("tinybert_td", None, {"stages.0.train.epochs": 1, "stages.1.train.epochs": 1}),
-    "t4tiny": (
-        "t4tiny",
-        "small_teacher",
-        {
-            "stages.0.train.epochs": 5,
-            "stages.0.train.batch_size": 64,
-            "stages.0.train.learning_rate": "5e-4",
-            "stages.0.train.optimizer": "adamw",
-        },
-    ),
+    "t4tiny": ("t4tiny", "small_teacher", FROM_NOTHING),
+    "t4tiny-alone": ("finetune", None, {**FROM_NOTHING, "stages.0.train.schedule": "slanted_triangular"}),
     "bilstm": ("bilstm", None, {}),
     "bilstm-alone": ("bilstm", "alone", {}),
 }
@@ -68,6 +70,9 @@ def commands(options: argparse.Namespace) -> dict[Path, list[str]]:
                     "student.architecture.num_hidden_layers": 3,
                     "stages.0.train.learning_rate": STUDENT_LEARNING_RATE,
                 }
+            elif method == "t4tiny-alone":
+                student = {"architecture": T4TINY, "init": {"from": "random"}, "tokenizer": str(teacher / "student")}
+                chosen["student"] = json.dumps(student)
             elif method != "bilstm-alone":
                 chosen["teacher.model"] = teacher / "student"
             if method.endswith("+aug"):

@@ -16,11 +16,12 @@ TITLES = {
     "tinybert_td": "`tinybert_td`",
     "tinybert_td+aug": "`tinybert_td`, augmented texts",
     "t4tiny": "`t4tiny`, 4 narrow layers from random weights",
+    "t4tiny-alone": "T4-tiny alone (labels only)",
     "bilstm": "`bilstm`",
     "bilstm-alone": "BiLSTM alone (labels only)",
 }
 # Trained on labels alone: what a student of the same size gains by a teacher is its distance from these.
-TWINS = ("finetune", "bilstm-alone")
+TWINS = ("finetune", "t4tiny-alone", "bilstm-alone")
 
 
 def method_of(name: str) -> str:
