@@ -1,46 +1,36 @@
-"""DistilBERT, ALBERT and ELECTRA: transformers is the referee for their meaning, the float64 reference for each backend, and
-each of them teaches and learns."""
+"""DistilBERT, ALBERT and ELECTRA: transformers is the referee for their meaning, and the float64 reference for each backend."""
 
 from __future__ import annotations
 
-import io
 import json
 
 import numpy as np
 import pytest
-from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
-from crossdistil.core.app.run import RunOptions, execute
-from crossdistil.core.checkpoint import Model, load_model
-from crossdistil.core.engine import EngineOptions
-from crossdistil.core.errors import CheckpointError, RecipeError
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import part_of
 from crossdistil.core.models.bert import attention_bias, make_forward, used_tensors
-from crossdistil.core.models.families import sinusoids
 from crossdistil.core.models.heads import decoders, head_shapes
 from crossdistil.core.models.spec import is_norm, tensor_shapes
 from crossdistil.core.optimizers import is_decayed
-from crossdistil.core.recipe import StudentSection, parse_recipe
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import (
     ALBERT,
     DISTILBERT,
     ELECTRA,
-    FAMILIES,
+    LABELS,
     VARIANTS,
     assert_close,
+    each_family,
+    each_variant,
     everything,
     hugging_face_config,
     hugging_face_outputs,
     randomise,
 )
-
-LABELS = ("negative", "neutral", "positive")
-each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
-each_family = pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
 
 
 def reference_outputs(config, parameters, batch):
@@ -241,7 +231,8 @@ def test_every_tensor_is_in_one_part():
         assert set(found.values()) == {"embeddings", "encoder", "pooler", "classifier"}
         names = config.names
         assert {name for name, part in found.items() if part == "classifier"} == {
-            names.classifier + ".weight", names.classifier + ".bias",
+            names.classifier + ".weight",
+            names.classifier + ".bias",
         }
         assert {name for name, part in found.items() if part == "pooler"} == {names.pooler + ".weight", names.pooler + ".bias"}
         layers = tuple(prefix for layer in range(config.num_hidden_layers) for prefix in config.layer_prefixes(layer))
@@ -283,122 +274,3 @@ def test_heads_are_told_from_what_does_not_belong(tmp_path):
         save_file({name: array for name, array in tensors.items() if name != removed}, path)
         with pytest.raises(CheckpointError, match=f"missing tensor {removed}"):
             load_model(tmp_path / "model")
-
-
-def build(teacher, init=None, **architecture):
-    section = StudentSection(architecture=architecture, init=init or {"from": "teacher"})
-    return build_student(section, teacher, 2, LABELS[:2], 3)
-
-
-def teacher_of(config):
-    return Model(config, tiny.random_parameters(config), 2, LABELS[:2])
-
-
-@pytest.mark.parametrize("config", [DISTILBERT, ELECTRA], ids=["distilbert", "electra"])
-def test_student_layer_i_is_teacher_layer_layers_i(config):
-    deep = config.model_copy(update={config.own_key("num_hidden_layers"): 4})
-    teacher = teacher_of(deep)
-    # BERT's names of sizes are understood too.
-    for key in {config.own_key("num_hidden_layers"), "num_hidden_layers"}:
-        student, problems = build(teacher, {"from": "teacher", "layers": [3, 1]}, **{key: 2})
-        assert problems == [] and not student.new and student.config == config
-        for name, array in student.parameters.items():
-            source = name
-            for own, taken in enumerate((3, 1)):
-                if f".layer.{own}." in name:
-                    source = name.replace(f".layer.{own}.", f".layer.{taken}.")
-            np.testing.assert_array_equal(array, teacher.parameters[source], err_msg=name)
-    student, problems = build(teacher, **{key: 2})
-    assert student is None and problems[0].startswith("student.init.layers: missing")
-
-
-def test_an_albert_shares_its_layers_whatever_their_number():
-    teacher = teacher_of(ALBERT)
-    student, problems = build(teacher, num_hidden_layers=7)
-    assert problems == [] and not student.new and student.config.num_hidden_layers == 7
-    for name, array in teacher.parameters.items():
-        np.testing.assert_array_equal(student.parameters[name], array)
-    student, problems = build(teacher, {"from": "teacher", "layers": [0]}, num_hidden_layers=1)
-    assert student is None and problems[0].startswith("student.init.layers: the layers of an ALBERT are shared")
-    student, problems = build(teacher, num_hidden_groups=2)
-    assert student is None and problems[0].startswith("student.architecture.num_hidden_groups: 2, but the weights")
-
-
-def test_a_student_of_another_family():
-    for config in VARIANTS.values():
-        for kind, own in FAMILIES.items():
-            teacher = teacher_of(config)
-            if isinstance(config, type(own)):
-                continue
-            student, problems = build(teacher, model_type=kind)
-            if (config.names.model_type, kind) == ("bert", "distilbert"):  # its layers are BERT's (test_word_training)
-                assert problems == [] and student.config.names.model_type == kind
-                continue
-            assert student is None and "are of another architecture" in problems[0], problems
-            student, problems = build(teacher, {"from": "random"}, model_type=kind, num_hidden_layers=1)
-            assert problems == [] and student.config.names.model_type == kind
-            for name in ("vocab_size", "hidden_size", "embedding_size", "num_attention_heads", "intermediate_size"):
-                assert getattr(student.config, name) == getattr(config, name) or kind == "distilbert", name
-            assert {name: array.shape for name, array in student.parameters.items()} == tensor_shapes(student.config, 2)
-
-
-def test_a_new_model_has_plain_normalisations():
-    for config in VARIANTS.values():
-        student, _ = build(None, {"from": "random"}, model_type=config.names.model_type, **config.model_dump())
-        norms = {name: array for name, array in student.parameters.items() if "norm" in name.lower()}
-        assert all((array == (1 if name.endswith("weight") else 0)).all() for name, array in norms.items())
-        # Embeddings' norm, and two a layer.
-        layers = {prefix for layer in range(config.num_hidden_layers) for prefix in config.layer_prefixes(layer)}
-        assert len(norms) == 2 * (1 + 2 * len(layers))
-
-
-@pytest.mark.only_backend("torch")
-def test_sinusoidal_positions_are_transformers_s():
-    from transformers.models.distilbert.modeling_distilbert import DistilBertModel
-
-    config = DISTILBERT.model_copy(update={"sinusoidal_pos_embds": True})
-    theirs = DistilBertModel(hugging_face_config(config)).embeddings.position_embeddings.weight.detach().numpy()
-    np.testing.assert_allclose(sinusoids(40, 32), theirs, atol=1e-6)
-    student, _ = build(None, {"from": "random"}, model_type="distilbert", **config.model_dump())
-    np.testing.assert_array_equal(
-        student.parameters["distilbert.embeddings.position_embeddings.weight"], sinusoids(40, 32)
-    )
-
-
-@pytest.fixture(scope="module")
-def task_folder(tmp_path_factory):
-    return tiny.write_task(tmp_path_factory.mktemp("families") / "task", train=40, dev=12)
-
-
-def run(tree, backend, out):
-    options = RunOptions(backend, EngineOptions("cpu", "fp32"), out)
-    execute(parse_recipe(tree, "test"), "test", options, Console(file=io.StringIO()))
-
-
-@each_family
-def test_each_teaches_and_learns(backend_name, config, tmp_path, task_folder):
-    key = config.own_key("num_hidden_layers")
-    teacher = tiny.write_model(tmp_path / "teacher", config)
-    tree = tiny.kd_recipe(task_folder, tmp_path / "teacher", steps=4, log_every=1)
-    tree["student"] = {"architecture": {key: 1}, "init": {"from": "teacher", "layers": [1]}}
-    if config is ALBERT:
-        del tree["student"]["init"]["layers"]
-    tree["stages"][0]["freeze"] = ["embeddings"]
-    tree["stages"][0]["objective"].append({"loss": "hidden_mse", "layers": [[2, 1], [0, 0]]})
-    run(tree, backend_name, tmp_path / "run")
-    student = load_model(tmp_path / "run" / "student")
-    assert type(student.config) is type(config) and student.config.num_hidden_layers == 1 and student.outputs == 2
-    changed = {name for name, array in student.parameters.items() if not any_equal(array, teacher.parameters)}
-    assert changed == {name for name in student.parameters if part_of(student.config, name) != "embeddings"}
-
-
-def any_equal(array, tensors):
-    return any(array.shape == other.shape and np.array_equal(array, other) for other in tensors.values())
-
-
-def test_theseus_is_for_bert(backend_name, tmp_path, task_folder):
-    tiny.write_model(tmp_path / "teacher", ELECTRA)
-    tree = tiny.kd_recipe(task_folder, tmp_path / "teacher", steps=4)
-    tree["stages"][0] |= {"objective": [{"loss": "hard_label"}], "replacement": {"rate": 0.5}}
-    with pytest.raises(RecipeError, match="both models must be BERT models"):
-        run(tree, backend_name, tmp_path / "run")

@@ -16,12 +16,11 @@ from crossdistil.tests.tiny_families import (
     ELECTRA,
     VARIANTS,
     assert_close,
+    each_variant,
     hugging_face_config,
     hugging_face_outputs,
     randomise,
 )
-
-each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
 
 # Family -> transformers' classes, and in each the names of the output that are heads of ours.
 CLASSES = {

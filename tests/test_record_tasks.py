@@ -1,17 +1,16 @@
-"""A task as record files and back: the same tokens and labels, the same training, and everything that does not fit refused."""
+"""A task as record files and back: the same tokens and labels, and the same training."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from crossdistil.core.app.record_commands import Kind, RecordFormat, Target, export_records, import_records
+from crossdistil.core.app.record_commands import RecordFormat, Target, import_records
 from crossdistil.core.app.run import RunOptions, execute
-from crossdistil.core.data import ofrecord, tfrecord
+from crossdistil.core.data import ofrecord
 from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer, tokenized
 from crossdistil.core.engine import EngineOptions
@@ -19,9 +18,7 @@ from crossdistil.core.errors import CrossdistilError, DataError
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.sections import TaskSection
 from crossdistil.tests import tiny
-
-FORMATS = [RecordFormat.tfrecord, RecordFormat.ofrecord]
-NAMES = {RecordFormat.tfrecord: "{}.tfrecord", RecordFormat.ofrecord: "{}.of_record-0"}
+from crossdistil.tests.record_task_files import FORMATS, ROWS, export, run_classifier_file, write_of, write_tables, write_tf
 
 
 @pytest.fixture(scope="session")
@@ -29,44 +26,10 @@ def vocabulary(tmp_path_factory):
     return tiny.write_vocabulary(tmp_path_factory.mktemp("records") / "vocabulary")
 
 
-def write_tables(folder: Path) -> dict[str, dict]:
-    """A task of every kind; of each what a recipe says of it."""
-    texts, labels = tiny.sentences(12, 1)
-    pairs, _ = tiny.sentences(12, 2)
-
-    def write(name, header, rows, splits=("train", "dev")):
-        (folder / name).mkdir(parents=True)
-        for split in splits:
-            lines = ["\t".join(map(str, row)) for row in ([header] if header else []) + rows]
-            (folder / name / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-    write("sst-2", ["sentence", "label"], list(zip(texts, labels)), ("train", "dev"))
-    lines = "".join(f"{index}\t{text}\n" for index, text in enumerate(pairs))
-    (folder / "sst-2" / "test.tsv").write_text(f"index\tsentence\n{lines}")
-    write("cola", None, [("x", label, "", text) for text, label in zip(texts, labels)])
-    write("rte", ["index", "sentence1", "sentence2", "label"], [
-        (index, text, pair, "not_entailment" if label else "entailment")
-        for index, (text, pair, label) in enumerate(zip(texts, pairs, labels))
-    ])  # fmt: skip
-    write("sts-b", ["sentence1", "sentence2", "score"], [(text, pair, index / 3) for index, (text, pair) in enumerate(
-        zip(texts, pairs))])  # fmt: skip
-    write("mine", ["body", "tags"], [(text, "|".join("ab"[: index % 3])) for index, text in enumerate(texts)])
-    return {
-        **{name: {"name": name} for name in ("sst-2", "cola", "rte", "sts-b")},
-        "mine": {"name": "mine", "text": "body", "label": "tags", "kind": "multi_label"},
-    }
-
-
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
     return folder, write_tables(folder)
-
-
-def export(described, data, vocabulary, out, format, max_length=16):
-    columns = {key: described[key] for key in ("text", "label") if key in described}
-    kind = Kind(described["kind"]) if "kind" in described else None
-    export_records(described["name"], data, vocabulary, out, format, max_length, kind, **columns)
 
 
 def assert_same(described, data, other, tokenizer, splits=("train", "dev"), **changes):
@@ -141,32 +104,6 @@ def test_the_features_are_those_of_run_classifier(tables, vocabulary, tmp_path):
 
 # ---------------------------------------------------------------------------------------------- records of others
 
-def run_classifier_file(path, rows, write):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = []
-    for words, label, real in rows:
-        ids = [tiny.VOCABULARY.index(word) for word in words.split()]
-        numbers = {
-            "input_ids": ids + [0] * (16 - len(ids)),
-            "input_mask": [1] * len(ids) + [0] * (16 - len(ids)),
-            "segment_ids": [0] * 16,
-            "label_ids": [label],
-            "is_real_example": [real],
-        }
-        made.append({name: np.array(values, np.int32) for name, values in numbers.items()})
-    write(path, made)
-
-
-def write_tf(path, rows):
-    tfrecord.write_records(path, map(tfrecord.make_example, rows))
-
-
-def write_of(path, rows):
-    ofrecord.write_records(path, map(ofrecord.make_record, rows))
-
-
-ROWS = [("[CLS] the film was good [SEP]", 1, 1), ("[CLS] a dull plot [SEP]", 0, 1), ("[CLS] [SEP]", 0, 0)]
-
 
 @pytest.mark.parametrize("kind", ["tensorflow", "oneflow"])
 def test_records_without_a_note(vocabulary, tmp_path, kind):
@@ -190,135 +127,8 @@ def test_records_without_a_note(vocabulary, tmp_path, kind):
     assert resolve_task(section).labels == ("bad", "good")
 
 
-def test_what_is_wrong_with_such_records(vocabulary, tmp_path):
-    number = 0
-
-    def refused(rows, message, task="sst-2", labels=None, tokenizer=vocabulary):
-        nonlocal number
-        number += 1
-        folder = tmp_path / str(number)
-        run_classifier_file(folder / "train.tf_record", rows, write_tf)
-        with pytest.raises(CrossdistilError, match=message):
-            import_records(folder, tmp_path / "out", tokenizer, Target.tfrecord, task, labels)
-        assert not (tmp_path / "out").exists()
-
-    wrong = [ROWS[0], ("[CLS] a dull plot [SEP]", 2, 1)]
-    refused(wrong, r"train\.tf_record: the record at byte \d+: label_ids has 2, expected 0 to 1")
-    refused([("the film [SEP]", 1, 1)], r"row 1 is 'the film \[SEP\]', expected \[CLS\] text \[SEP\]: another vocabulary")
-    refused(ROWS, r"row 1 is .*, expected \[CLS\] text \[SEP\] pair \[SEP\]", "rte")
-    refused(ROWS, "--task: needed, because .* has no records.json", None)
-    refused(ROWS, "--labels: expected two or more different ones", "mine")
-    refused(ROWS, "--labels: 'sst-2' is a GLUE task", "sst-2", "a,b")
-    refused(ROWS, "--tokenizer: needed to check the tokens", tokenizer=None)
-    refused([ROWS[2]], "has 0 records, expected one or more")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no train, dev or test records; the folder is empty"):
-        import_records(tmp_path / "empty", tmp_path / "out", vocabulary)
-
-
-# ---------------------------------------------------------------------------------------------- what does not fit
-
-@pytest.fixture
-def records(tables, vocabulary, tmp_path):
-    """`records(name, format)`: a folder of records of a task."""
-
-    def make(name="sst-2", format=RecordFormat.ofrecord):
-        folder, described = tables
-        export(described[name], folder / name, vocabulary, tmp_path / f"records-{name}", format)
-        return tmp_path / f"records-{name}"
-
-    return make
-
-
-def test_a_task_that_is_another_is_refused(records):
-    data = records()
-    for changes, message in (
-        ({"name": "cola"}, r"task\.name: 'cola', but the records in .* are of 'sst-2'"),
-        ({"name": "mine"}, r"task\.name: 'mine', but the records"),
-        ({"labels": ("1", "0")}, r"task\.labels: '1', '0', but those of the records in .* are '0', '1', in this order"),
-        ({"labels": ("0", "1", "2")}, r"task\.labels: '0', '1', '2', but"),
-        ({"text": "body"}, r"task\.text: 'body', but the records in .* were made of 'sentence'"),
-        ({"files": {"train": "a.tsv"}}, r"task\.files: .* holds records"),
-    ):
-        with pytest.raises(DataError, match=message):
-            resolve_task(TaskSection(**{"name": "sst-2", "data": data, **changes}))
-    scores = noted(records("sts-b"), task="mine")
-    assert resolve_task(TaskSection(name="mine", data=scores)).kind == "regression"
-    with pytest.raises(DataError, match=r"task\.kind: the records in .* are of a regression, not of a classification"):
-        resolve_task(TaskSection(name="mine", data=scores, kind="classification"))
-
-
-def noted(folder, **changes):
-    """The folder with another note."""
-    path = folder / "records.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    return folder
-
-
-def other_vocabulary(folder, lines=None, **config):
-    folder.mkdir()
-    (folder / "vocab.txt").write_text("".join(f"{token}\n" for token in (lines or tiny.VOCABULARY)), encoding="utf-8")
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return load_tokenizer(folder)
-
-
-def test_a_model_that_takes_other_tokens_is_refused(records, vocabulary, tmp_path):
-    data = records()
-    section = TaskSection(name="sst-2", data=data)
-    examples = read_split(resolve_task(section), data, "train")
-    swapped = [*tiny.VOCABULARY[:-2], tiny.VOCABULARY[-1], tiny.VOCABULARY[-2]]
-    for tokenizer, length, message in (
-        (other_vocabulary(tmp_path / "a", [*tiny.VOCABULARY, "more"]), 16, "their vocabulary has 86 tokens, the tokenizer's 87"),
-        (other_vocabulary(tmp_path / "b", swapped), 16, "their vocabulary of 86 tokens has other tokens, or another order"),
-        (other_vocabulary(tmp_path / "c", do_lower_case=False), 16, "they are of lower_case true, the tokenizer is of "),
-        (other_vocabulary(tmp_path / "d", tokenize_chinese_chars=False), 16, "they are of split_chinese true"),
-        (load_tokenizer(vocabulary), 32, r"their texts were cut to 16 tokens, task\.max_length is 32"),
-    ):
-        with pytest.raises(DataError, match=rf"task\.data: .*train\.of_record-0: .*{message}"):
-            tokenized(examples, tokenizer, length)
-
-
-@pytest.mark.parametrize("format", FORMATS)
-def test_any_changed_byte_and_any_missing_end_is_refused(tables, vocabulary, tmp_path, format):
-    folder, described = tables
-    data = tmp_path / "records"
-    export(described["sst-2"], folder / "sst-2", vocabulary, data, format)
-    spec, path = resolve_task(TaskSection(name="sst-2", data=data)), data / NAMES[format].format("train")
-    whole, generator = path.read_bytes(), np.random.default_rng(0)
-    for place in generator.choice(len(whole), 60, replace=False):
-        changed = bytearray(whole)
-        changed[place] ^= 1 << int(generator.integers(8))
-        path.write_bytes(changed)
-        with pytest.raises(DataError, match=rf"{path.name}: .*byte"):
-            read_split(spec, data, "train")
-    for size in (*generator.choice(len(whole), 20, replace=False), 0, len(whole) // 12):
-        path.write_bytes(whole[:size])
-        with pytest.raises(DataError, match=rf"{path.name}: .*byte"):
-            read_split(spec, data, "train")
-    with pytest.raises(DataError, match=rf"{path.name}: .*byte"):
-        import_records(data, tmp_path / "out", vocabulary)
-    path.unlink()
-    with pytest.raises(DataError, match=rf"{path.name}: no such file, but records\.json names it"):
-        read_split(spec, data, "train")
-
-
-def test_a_damaged_note_is_refused(records):
-    data = records()
-    for changes, message in (
-        ({"version": 2}, r"records\.json: version: "),
-        ({"task": 3}, r"records\.json: task: Input should be a valid string"),
-        ({"more": 3}, r"records\.json: more: "),
-    ):
-        before = (data / "records.json").read_bytes()
-        with pytest.raises(DataError, match=message):
-            resolve_task(TaskSection(name="sst-2", data=noted(data, **changes)))
-        (data / "records.json").write_bytes(before)
-    (data / "records.json").write_text("{")
-    with pytest.raises(DataError, match=r"records\.json: Invalid JSON"):
-        resolve_task(TaskSection(name="sst-2", data=data))
-
-
 # ---------------------------------------------------------------------------------------------- training, MindSpore, commands
+
 
 def losses(data, teacher, backend_name, device, out, **more):
     tree = tiny.kd_recipe(data, teacher, steps=None, epochs=2, log_every=1, dropout=0.0)

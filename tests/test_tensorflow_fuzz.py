@@ -16,7 +16,8 @@ from crossdistil.converters.tensorflow_entries import part_key
 from crossdistil.converters.tensorflow_objects import GRAPH_KEY
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.wire import delimited, masked_crc, number, varint
-from crossdistil.tests.test_tensorflow_checkpoint import entry_of, make_tensors, snappy
+from crossdistil.tests.checkpoint_files import tensors_of
+from crossdistil.tests.tensorflow_checkpoint_files import EMPTY, block_of, entry_of, index_of, snappy, table_of
 
 COUNT = 10_000
 MOST = 64 << 20
@@ -27,7 +28,7 @@ MOST = 64 << 20
 def folder(tmp_path):
     """A checkpoint `m` of two shards with a matrix, a scalar, an empty tensor, a variable in parts, and a graph of objects."""
     arrays = {"a/.ATTRIBUTES/VARIABLE_VALUE": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float64(1).reshape(())}
-    write(tmp_path, make_tensors(arrays | {"c": np.zeros((0, 3), np.int8), "d": np.ones(3, bool)}), "m", 30)
+    write(tmp_path, tensors_of(arrays | {"c": np.zeros((0, 3), np.int8), "d": np.ones(3, bool)}), "m", 30)
     index = tmp_path / "m.index"
     entries = read_table(index)
     data = tmp_path / "m.data-00000-of-00002"
@@ -112,30 +113,6 @@ def mutate(data, generator):
     return bytes(data)
 
 
-def table_of(data, meta, index, kind):
-    """A table of these blocks with right checksums and right places, except what `index` says."""
-    file, places = b"", []
-    for content in (data, meta, index):
-        places.append(varint(len(file)) + varint(len(content)))
-        file += content + bytes([kind]) + struct.pack("<I", masked_crc(content + bytes([kind])))
-    return file + (places[1] + places[2]).ljust(40, b"\0") + bytes.fromhex("57fb808b247547db")
-
-
-EMPTY = struct.pack("<II", 0, 1)
-
-
-def block_of(entries):
-    """A block of these entries, each with its whole key."""
-    rows = (varint(0) + varint(len(key)) + varint(len(entries[key])) + key + entries[key] for key in sorted(entries))
-    return b"".join(rows) + EMPTY
-
-
-def index_of(size):
-    """An index block for a data block of as many bytes at the beginning."""
-    place = varint(0) + varint(size)
-    return varint(0) + varint(1) + varint(len(place)) + b"q" + place + EMPTY
-
-
 def changed_index(whole, data, entries, generator, turn):
     """A damaged index: any of its bytes, or with right checksums its blocks, plain and compressed, or its entries."""
     if turn % 4 == 0:
@@ -199,6 +176,7 @@ def test_any_data(folder, attempt):
 
 
 # ---------------------------------------------------------------------------------------------- files that ask for much
+
 
 def test_small_files_that_would_be_large(tmp_path):
     """One block named often, keys that share much, and copies of copies: refused before they are made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from crossdistil.core.models.families import AlbertConfig, DistilBertConfig, ElectraConfig
 from crossdistil.core.models.outputs import ATTENTION_KINDS, LOGITS, POOLED, output_name
@@ -32,6 +33,9 @@ VARIANTS = {
     "electra of one width": ELECTRA.model_copy(update={"embedding_size": 32, "hidden_act": "gelu_new"}),
 }
 """Every way in which the families compute differently."""
+each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
+each_family = pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
+LABELS = ("negative", "neutral", "positive")
 
 
 def everything(config) -> frozenset[str]:
