@@ -5,7 +5,8 @@
         --set task.name=reviews --set task.text=text_a --set task.text_pair=category --set task.label=polarity
 
 The students have three layers and start from the teacher's layers 0, 2 and 4 (tinybert_td and minilm: from 1, 3 and 5,
-which they are compared with; Theseus: from the first three), the BiLSTM and the T4-tiny-like student from random weights; `-alone` trains the same student on labels alone.
+which they are compared with; Theseus: from the first three), the BiLSTM and the T4-tiny-like student from random weights;
+`-alone` trains the same student on labels alone.
 `tinybert_td+aug` trains on the folder of augmented texts that `--augmented` names, for as many steps as without.
 Every command is printed before it runs (`--dry-run`: instead).
 Started again, it skips the runs that are complete and resumes the one that was interrupted.

@@ -15,7 +15,6 @@ from crossdistil.core.errors import CheckpointError
 from crossdistil.tests.checkpoint_files import assert_same_bits, tensors_of
 from crossdistil.tests.mindspore_checkpoint_files import MINDSPORE, saving, value, with_checksum
 
-
 NAMES = {dtype: name for name, dtype in mindspore_checkpoint._TYPES.items()}
 
 
