@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,17 @@ class Recipe(Section):
                 raise ValueError("student.init.from is 'teacher', but there is no teacher: give teacher.model")
             if any(stage.replacement for stage in self.stages):
                 raise ValueError("a replacement needs its predecessor: give teacher.model")
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_is_the_predecessors(self) -> Recipe:
+        for index, stage in enumerate(self.stages):
+            kept = [part for part in stage.freeze if part != "encoder"]
+            if stage.replacement is not None and kept and self.student.init.source != "teacher":
+                raise ValueError(
+                    f"stages[{index}].freeze: {', '.join(kept)} shall stay the predecessor's, but student.init.from is "
+                    f"'{self.student.init.source}'; start from 'teacher', or train them too (freeze: [])"
+                )
         return self
 
     @model_validator(mode="after")
@@ -111,6 +123,14 @@ def recipe_tree(name: str | Path) -> Any:
         raise RecipeError(str(name), [f"not valid YAML: {' '.join(str(error).split())}"]) from error
 
 
+def flat(tree: Any, path: str = "") -> dict[str, Any]:
+    """Plain data as path.to.key -> value, as overrides name them; an empty list or mapping is a value."""
+    if not tree or not isinstance(tree, dict | list):
+        return {path: tree}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    return {key: value for part, item in items for key, value in flat(item, f"{path}.{part}".lstrip(".")).items()}
+
+
 def overridden(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
     """A recipe that was read before, with `path.to.key=value` overrides applied."""
     return parse_recipe(recipe.resolved(), recipe.method, overrides)
@@ -128,10 +148,8 @@ def parse_recipe(tree: Any, source: str, overrides: Iterable[str] = (), preset: 
         if preset not in presets:
             known = ", ".join(presets) or "none"
             raise RecipeError(source, [f"preset '{preset}': not one of its presets{did_you_mean(preset, presets)} ({known})"])
-        for key, value in presets[preset].items():
-            _set(tree, key, value, f"presets.{preset}.{key}")
-    for override in overrides:
-        _apply(tree, override)
+        _set_all(tree, [(key, value, f"presets.{preset}.{key}") for key, value in presets[preset].items()])
+    _set_all(tree, [_parsed(override) for override in overrides])
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
@@ -151,7 +169,8 @@ def find_recipe(name: str | Path) -> Path:
     raise CrossdistilError(f"{name}: no such recipe file, and not one of the catalogue: {', '.join(names)}{near}")
 
 
-def _apply(tree: dict[str, Any], override: str) -> None:
+def _parsed(override: str) -> tuple[str, Any, str]:
+    """Key, value and what errors call it, of `path.to.key=value`."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise CrossdistilError(f"--set {override}: expected path.to.key=value, for example stages.0.train.epochs=1")
@@ -159,7 +178,21 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         value = YAML(typ="safe").load(text)
     except YAMLError as error:
         raise CrossdistilError(f"--set {override}: the value is not valid YAML") from error
-    _set(tree, key, value, f"--set {override}")
+    return key, value, f"--set {override}"
+
+
+def _set_all(tree: dict[str, Any], settings: Sequence[tuple[str, Any, str]]) -> None:
+    """Apply settings of one origin. What is set takes the place of what excludes it, unless that is set beside it: `steps`
+    of the `epochs` in the file, `teachers` of the `teacher`."""
+    for key, value, asked in settings:
+        _set(tree, key, value, asked)
+        steps = re.fullmatch(r"(stages\.\d+\.train\.)(steps|epochs)", key)
+        if steps:
+            rival = steps[1] + ("epochs" if steps[2] == "steps" else "steps")
+        else:
+            rival = {"teacher": "teachers", "teachers": "teacher"}.get(key.partition(".")[0])
+        if rival is not None and value and not any(f"{other}.".startswith(f"{rival}.") for other, _, _ in settings):
+            _set(tree, rival, {} if rival == "teachers" else None, asked)
 
 
 def _set(tree: dict[str, Any], key: str, value: Any, asked: str) -> None:
@@ -167,19 +200,21 @@ def _set(tree: dict[str, Any], key: str, value: Any, asked: str) -> None:
     *parents, last = key.split(".")
     node: Any = tree
     for depth, part in enumerate(parents):
-        index = _index(node, part, asked)
+        index = _index(node, part, ".".join(parents[:depth]), asked)
         following = parents[depth + 1] if depth + 1 < len(parents) else last
         if isinstance(node, dict) and node.get(part) is None:
-            node[part] = [] if following.isdigit() else {}
+            # An unknown section is told with all that is wrong, once there is a recipe to check.
+            node[part] = [] if following.isdigit() and (depth or part in Recipe.model_fields) else {}
         node = node[index]
         if not isinstance(node, dict | list):
             raise CrossdistilError(f"{asked}: {'.'.join(parents[: depth + 1])} holds {node!r}, not keys")
-    node[_index(node, last, asked)] = value
+    node[_index(node, last, ".".join(parents), asked)] = value
 
 
-def _index(node: Any, part: str, asked: str) -> str | int:
+def _index(node: Any, part: str, place: str, asked: str) -> str | int:
     if isinstance(node, dict):
         return part
     if not part.isdigit() or int(part) >= len(node):
-        raise CrossdistilError(f"{asked}: '{part}' is not an index of a list of {len(node)}")
+        known = ", ".join(map(str, range(len(node)))) or "none"
+        raise CrossdistilError(f"{asked}: {place} has no item '{part}', only {known} (counted from 0)")
     return int(part)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from .errors import did_you_mean
+from .losses.presets import PRESETS
 
 
 def describe(error: ValidationError, model: type[BaseModel], parent: str = "") -> list[str]:
@@ -32,7 +34,7 @@ def _line(problem: Any, model: type[BaseModel], parent: str) -> str:
         return f"{_path(location)}: unknown key{did_you_mean(str(location[-1]), _keys(owner))}"
     if kind == "union_tag_invalid":
         choices = [choice.strip(" '") for choice in context["expected_tags"].split(",")]
-        near = did_you_mean(context["tag"], choices) or f"; known: {', '.join(choices)}"
+        near = did_you_mean(context["tag"], [*choices, *PRESETS]) or f"; known: {', '.join(choices)}"
         return f"{_path((*location, 'loss'))}: unknown loss '{context['tag']}'{near}"
     if kind == "union_tag_not_found":
         return f"{_path((*location, 'loss'))}: missing"
@@ -45,8 +47,9 @@ def _line(problem: Any, model: type[BaseModel], parent: str) -> str:
     if kind == "value_error":
         prefix = f"{_path(location)}: " if location else ""
         return prefix + str(context["error"])
-    message = problem["msg"].replace("Input should", "should")
-    return f"{_path(location)}: {message[0].lower()}{message[1:]}, got {got!r}"
+    # Of a section, pydantic adds the name of its class.
+    message = re.sub(r" or instance of \w+", "", problem["msg"].replace("Input should", "should"))
+    return f"{_path(location)}: {message[0].lower()}{message[1:]}, got {'null' if got is None else repr(got)}"
 
 
 def _path(location: tuple) -> str:

@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from .errors import RunFolderError, TrainingError
 from .files import TEMPORARY, clear_disk_errors, remove_leftovers, replace_folder, save_arrays, write_text
-from .recipe import Recipe
+from .recipe import Recipe, flat
 
 RECIPE, METRICS, RESULT, STATE = "recipe.yaml", "metrics.jsonl", "result.json", "state"
 PROBE = "probe.safetensors"
@@ -51,7 +53,7 @@ class RunFolder:
         (backend, device, precision). Raises RunFolderError otherwise."""
         self.path = path
         marker = {"digest": recipe.digest(), **identity}
-        self._new = not self._holds_this_run(marker, resume)
+        self._new = not self._holds_this_run(marker, recipe, resume)
         self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             with clear_disk_errors(path):
@@ -78,7 +80,7 @@ class RunFolder:
             self.close()
             raise
 
-    def _holds_this_run(self, marker: dict[str, Any], resume: bool) -> bool:
+    def _holds_this_run(self, marker: dict[str, Any], recipe: Recipe, resume: bool) -> bool:
         """Whether the folder holds a run to resume; a folder that holds anything else is an error."""
         try:
             names = {path.name for path in self.path.iterdir()}
@@ -101,13 +103,24 @@ class RunFolder:
         except (ValueError, TypeError) as error:
             raise RunFolderError(f"{self.path / _MARKER}: damaged: {error}") from error
         if found.get("digest") != marker["digest"]:
-            raise RunFolderError(f"{self.path}: was started with another recipe, see {self.path / RECIPE}")
+            raise RunFolderError(f"{self.path}: was started with another recipe: {self._differences(recipe)}")
         for key, value in marker.items():
             if found.get(key) != value:
                 raise RunFolderError(
                     f"{self.path}: was started with {key} {found.get(key)!r}, cannot be resumed with {value!r}"
                 )
         return True
+
+    def _differences(self, recipe: Recipe) -> str:
+        """The keys that the recipe which the run was started with has otherwise."""
+        path = self.path / RECIPE
+        try:
+            started, now = flat(YAML(typ="safe").load(path.read_text(encoding="utf-8"))), flat(recipe.resolved())
+        except (OSError, ValueError, YAMLError):
+            return f"see {path}"
+        keys = [key for key in {**started, **now} if started.get(key) != now.get(key)]
+        shown = [f"{key} was {json.dumps(started.get(key))}, is {json.dumps(now.get(key))}" for key in keys[:3]]
+        return "; ".join([*shown, *([f"and {len(keys) - 3} more"] if len(keys) > 3 else [])]) + f" (see {path})"
 
     def append(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""

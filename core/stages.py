@@ -88,18 +88,28 @@ def freeze_problems(section: StageSection, context: TermContext) -> list[tuple[s
 def projection_problems(
     sections: Sequence[StageSection], context: TermContext, present: dict[str, np.ndarray]
 ) -> list[str]:
-    """Projections of one name and different shapes, be it that of a term or one that is `present` beside the student's
-    first weights."""
+    """Projections of one name that are not one: of different shapes, be it that of a term or one that is `present` beside
+    the student's first weights, of different kinds, or with different learning rates in a stage."""
     problems = []
     shapes = {name: (array.shape, "the weights of student.init.from") for name, array in present.items()}
+    kinds: dict[str, tuple[str, str]] = {}
     for index, section in enumerate(sections):
+        rates: dict[str, tuple[float | None, str]] = {}
         for number, (term, label) in enumerate(zip(section.objective, term_labels(section.objective, section.name))):
             place = f"stages[{index}].objective[{number}].projection"
             for name, tensor in term.projections(context, label).items():
+                own = name.rpartition(".")[0]
                 shape, owner = shapes.setdefault(name, (tensor.shape, place))
                 if shape != tensor.shape:
                     problems.append(f"{place}: {name} has shape {tensor.shape} here, and {shape} in {owner}")
-    return problems
+                kind, owner = kinds.setdefault(own, (tensor.kind, place))
+                if kind != tensor.kind:
+                    problems.append(f"{place}.kind: {own} is {tensor.kind} here, and {kind} in {owner}")
+                rate, owner = rates.setdefault(own, (tensor.learning_rate, place))
+                if rate != tensor.learning_rate:
+                    here, there = ("the stage's" if each is None else f"{each:g}" for each in (tensor.learning_rate, rate))
+                    problems.append(f"{place}.learning_rate: that of {own} is {here} here, and {there} in {owner}")
+    return list(dict.fromkeys(problems))  # a weight and its bias are one projection
 
 
 def build_objective(section: StageSection, context: TermContext, teachers: Teachers) -> Objective:

@@ -109,9 +109,9 @@ class Trainer:
         """Keep what the stages before this one took, with every saved state."""
         self._notes["past"] = past
 
-    def run(self, state: State | None = None) -> Outcome:
+    def run(self, state: State | None = None, interrupted: Callable[[], bool] = lambda: False) -> Outcome:
         """Train to the end, from a saved state of this stage if there is one. Raises TrainingError when the loss is not
-        finite."""
+        finite, and KeyboardInterrupt, its state saved, where `interrupted()` is true between two events."""
         step = 0 if state is None else self._restore(state)
         steps = self._steps(step)
         while step < self.plan.total:
@@ -127,8 +127,12 @@ class Trainer:
                 self._log(step)
             if self._evaluate is not None and (step % self.plan.evaluate_every == 0 or last):
                 self._evaluated(step)
-            if step % self.plan.save_every == 0 or last:
+            stop = interrupted() and not last
+            if step % self.plan.save_every == 0 or last or stop:
                 self._save(step)
+            if stop:
+                place = f"step {self._first + step:,} is saved in {self._run.path}"
+                raise KeyboardInterrupt(f"{place}; --resume goes on from there")
         return self._outcome()
 
     def _restore(self, state: State) -> int:

@@ -16,10 +16,10 @@ def job(tmp_path_factory):
     tiny.write_task(folder / "task")
     tiny.write_model(folder / "teacher", tiny.CONFIG.model_copy(update={"num_hidden_layers": 2}))
 
-    def make(until, warmup, steps=50):
+    def make(until, warmup, steps=50, rate=0.3, schedule="linear"):
         tree = tiny.kd_recipe(folder / "task", folder / "teacher", steps=steps, warmup=warmup)
         tree["stages"][0]["objective"] = [{"loss": "hard_label"}]
-        tree["stages"][0]["replacement"] = {"schedule": "linear", "rate": 0.3, "until": until}
+        tree["stages"][0]["replacement"] = {"schedule": schedule, "rate": rate, "until": until}
         return prepare(parse_recipe(tree, "test"), "test", False)
 
     return make
@@ -45,6 +45,9 @@ def test_a_schedule_longer_than_its_stage_is_told(job):
     assert warnings(job(2500, 50)) == [
         "stages[0].replacement.until: 2500 steps, and the stage has 50: the student is never trained alone",
         "stages[0].train.warmup: 50 steps, and the stage has 50: the learning rate never reaches its peak",
+    ]
+    assert warnings(job(50, 0.1, rate=0.0, schedule="constant"))[1:] == [
+        "stages[0].replacement.rate: 0 to the end: the student is never trained at all"
     ]
     # To the end on purpose, and a last step alone.
     assert warnings(job(None, 0.1)) == warnings(job(49, 49)) == []

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
+from crossdistil.core.errors import RecipeError
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.losses.presets import PRESETS
-from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe, recipe_tree
+from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe, parse_recipe, recipe_tree
 
 PATHS = sorted(RECIPES_FOLDER.glob("*.yaml"))
 NAMES = [path.stem for path in PATHS]
@@ -65,3 +66,28 @@ def test_every_key_is_commented_where_it_first_stands(path):
             known.add(key)
             bare += [] if commented else [key]
     assert not bare, f"keys without a comment: {', '.join(bare)}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["stages.0.train.steps=5"], (None, 5)),
+        (["stages.0.train.epochs=0.5"], (0.5, None)),
+        (["stages.0.train.epochs=null", "stages.0.train.steps=7"], (None, 7)),
+        (["stages.0.train.steps=7", "stages.0.train.epochs=null"], (None, 7)),
+    ],
+)
+def test_steps_take_the_place_of_the_epochs_in_the_file(overrides, expected):
+    train = load_recipe("kd", overrides).stages[0].train
+    assert (train.epochs, train.steps) == expected
+
+
+def test_several_teachers_take_the_place_of_the_one_in_the_file():
+    recipe = load_recipe("kd", ["teachers.a.model=one", "teachers.b.model=two"])
+    assert recipe.teacher is None and set(recipe.all_teachers) == {"a", "b"}
+    tree = recipe.resolved()
+    assert set(parse_recipe(tree, "test", ["teacher.model=three"]).all_teachers) == {"teacher"}
+    # The name of a teacher in a term is no teacher.
+    assert set(parse_recipe(recipe.resolved(), "test", ["stages.0.objective.0.teacher=b"]).all_teachers) == {"a", "b"}
+    with pytest.raises(RecipeError, match="give either teacher or teachers, not both"):
+        load_recipe("kd", ["teacher.model=one", "teachers.b.model=two"])

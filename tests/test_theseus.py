@@ -293,6 +293,11 @@ WRONG = {
         4, ["stages.0.replacement={schedule: linear, until: -5}"],
         "stages[0].replacement.until: should be greater than or equal to 0, got -5",
     ),
+    "a pooler that is not the predecessor's": (
+        4, ["stages.0.freeze=[pooler, encoder]", "student={architecture: {num_hidden_layers: 2}, init: {from: random}}"],
+        "stages[0].freeze: pooler shall stay the predecessor's, but student.init.from is 'random'; start from 'teacher', "
+        "or train them too (freeze: [])",
+    ),
     "nothing to train": (
         4, ["stages.0.freeze=[embeddings, encoder, pooler, classifier]"],
         "stages[0].freeze: nothing is left to train: the objective's tensors are all frozen",

@@ -77,7 +77,13 @@ def test_folder_of_something_else(files, tmp_path, resume):
 
 def test_resume_with_another_recipe(files, finished):
     message = refused_run(files, unfinished(finished), "--resume", "--set", "seed=2")
-    assert message == f"{finished}: was started with another recipe, see {finished}/recipe.yaml"
+    assert message == f"{finished}: was started with another recipe: seed was 1, is 2 (see {finished}/recipe.yaml)"
+    more = ["student.init.layers=[1, 2]", "stages.0.train.beta1=0.8", "task.max_length=15", "stages.0.objective.1=hard_label"]
+    message = refused_run(files, finished, "--resume", *(part for each in more for part in ("--set", each)))
+    assert message == (
+        f"{finished}: was started with another recipe: task.max_length was 16, is 15; student.init.layers.0 was 0, is 1; "
+        f"stages.0.objective.1.weight was 0.5, is 1.0; and 1 more (see {finished}/recipe.yaml)"
+    )
 
 
 @pytest.mark.parametrize(("key", "value"), [("backend", "jax"), ("device", "cuda"), ("precision", "bf16")])
@@ -191,7 +197,7 @@ def test_failure_before_the_first_step(files, tmp_path, monkeypatch, exists):
     if exists:
         out.mkdir(parents=True)
 
-    def fail(trainer, state):
+    def fail(trainer, state, interrupted):
         raise TrainingError("no")
 
     monkeypatch.setattr(Trainer, "run", fail)

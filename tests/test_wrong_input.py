@@ -52,11 +52,13 @@ RECIPES = {
     "unknown value": (
         ["stages.0.train.schedule=liner"], ["stages[0].train.schedule: unknown value 'liner'; did you mean 'linear'?"],
     ),
-    "missing section": (["task=null"], ["task: should be a valid dictionary or instance of TaskSection, got None"]),
+    "missing section": (["task=null"], ["task: should be a valid dictionary, got null"]),
     "not a number": (
         ["stages.0.train.learning_rate=.nan"], ["stages[0].train.learning_rate: should be a finite number, got nan"],
     ),
-    "epochs and steps": (["stages.0.train.epochs=1"], ["stages[0].train: give either epochs or steps, not both"]),
+    "epochs and steps": (
+        ["stages.0.train.epochs=1", "stages.0.train.steps=4"], ["stages[0].train: give either epochs or steps, not both"],
+    ),
     "neither epochs nor steps": (["stages.0.train.steps=null"], ["stages[0].train: give either epochs or steps"]),
     "accumulation": (
         ["stages.0.train.gradient_accumulation=3"],
@@ -155,8 +157,8 @@ def test_missing_recipe(files, name):
     {
         "abc": "expected path.to.key=value, for example stages.0.train.epochs=1",
         "=1": "expected path.to.key=value, for example stages.0.train.epochs=1",
-        "stages.5.train=1": "'5' is not an index of a list of 1",
-        "stages.first.train=1": "'first' is not an index of a list of 1",
+        "stages.5.train=1": "stages has no item '5', only 0 (counted from 0)",
+        "stages.first.train=1": "stages has no item 'first', only 0 (counted from 0)",
         "seed.x=1": "seed holds 1, not keys",
         "seed={": "the value is not valid YAML",
     }.items(),

@@ -20,13 +20,36 @@ TEACHERS = "teachers={a: {model: ROOT/teacher}, b: {model: ROOT/wide}}"
 NARROW = "student={architecture: {num_hidden_layers: 2, hidden_size: 4}, init: {from: random}}"
 # The teacher has 4 layers x 8 in 2 heads, the student 2 of them.
 WRONG = {
-    "one and several teachers": ([TEACHERS], ["give either teacher or teachers, not both"]),
+    "one and several teachers": ([TEACHERS, "teacher.model=ROOT/teacher"], ["give either teacher or teachers, not both"]),
     "two stages of a name": (
         ["stages=[{name: a, objective: [{loss: hard_label}], train: {steps: 1}}, "
          "{name: a, objective: [{loss: hard_label}], train: {steps: 1}}]"],
         ["stages: 2 stages are named 'a'"],
     ),
     "unknown rule": (
+        [TERM + "={loss: hidden_mse, layers: unform}"],
+        [ONE + ".layers: expected uniform, skip, last, top, bottom, final or a list of [teacher, student] layers, got 'unform'; "
+         "did you mean 'uniform'?"],
+    ),
+    "no pairs": (
+        [TERM + "={loss: hidden_mse, layers: [[2]]}"],
+        [ONE + ".layers: expected uniform, skip, last, top, bottom, final or a list of [teacher, student] layers, got [[2]]"],
+    ),
+    "TextBrewer's name misspelt": (
+        ["stages.0.objective=[L4_hidden_smd]"],
+        [ONE + ".loss: unknown loss 'L4_hidden_smd'; did you mean 'L4_hidden_smmd'?"],
+    ),
+    "no mapping": (
+        ["stages.0.train=3"], ["stages[0].train: should be a valid dictionary, got 3"],
+    ),
+    "a shared projection that is not one": (
+        ["stages.0.objective=[{loss: hidden_mse, projection: {name: p, learning_rate: 1e-3}}, "
+         "{loss: hidden_cosine, projection: {name: p, kind: tanh}}]"],
+        ["stages[0].objective[1].projection.kind: projection.p is tanh here, and linear in stages[0].objective[0].projection",
+         "stages[0].objective[1].projection.learning_rate: that of projection.p is the stage's here, and 0.001 in "
+         "stages[0].objective[0].projection"],
+    ),
+    "teacher layer": (
         [TERM + "={loss: hidden_mse, layers: [[5, 1]]}"],
         [ONE + ".layers: teacher layer 5 does not exist; the teacher has layers 1 to 4, and 0 for the embeddings"],
     ),

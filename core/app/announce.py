@@ -68,6 +68,8 @@ def warnings(job: Job) -> list[str]:
                 f"stages[{index}].replacement.until: {_point(replacement.until)}, and the stage has {total:,}: "
                 "the student is never trained alone"
             )
+        if replacement is not None and not any(replacement.probability(step, total) for step in range(total)):
+            lines.append(f"stages[{index}].replacement.rate: 0 to the end: the student is never trained at all")
         if in_steps(section.train.warmup, total) >= total:
             lines.append(
                 f"stages[{index}].train.warmup: {_point(section.train.warmup)}, and the stage has {total:,}: "

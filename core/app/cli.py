@@ -66,7 +66,7 @@ def main() -> None:
         code = 141 if isinstance(error, BrokenPipeError) else _fail(text)
     if code == 130:
         has_state = sys.argv[1:2] == ["run"] or sys.argv[1:3] == ["data", "mlm"]
-        what = "--resume goes on from what was saved" if has_state else "nothing is half written"
+        what = "--resume goes on from what was saved before" if has_state else "nothing is half written"
         print(f"crossdistil: interrupted; {what}", file=sys.stderr)
     sys.exit(code)
 
@@ -101,9 +101,17 @@ def run(
     if resume and out is None:
         raise CrossdistilError("--resume: name the run folder with --out")
     folder = out or Path("runs") / f"{loaded.method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if resume and not folder.exists():
+        console.print(f"{folder}: there is no run to resume; this is a new one")
     options = EngineOptions(device, precision.value, compile, steps_per_call)
     source = recipe if text is None else STANDARD_INPUT
-    result = execute(loaded, source, RunOptions(name, options, folder, resume, probe), console)
+    try:
+        result = execute(loaded, source, RunOptions(name, options, folder, resume, probe), console)
+    except KeyboardInterrupt as error:
+        if not str(error):
+            raise
+        print(f"crossdistil: interrupted; {error}", file=sys.stderr)  # typer would drop what it says
+        sys.exit(130)
     metrics = ", ".join(f"{key} {value:.4f}" for key, value in result["student"]["metrics"].items())
     scores = f"dev {metrics}; " if metrics else ""
     console.print(f"{name}: {scores}{result['wall_seconds']:.0f} s; written to {folder}")

@@ -150,7 +150,7 @@ def replacement_text(replacement: dict[str, Any]) -> str:
     elif until < 1:
         end = f"all modules are from {100 * until:.4g}% of the steps on"
     else:
-        end = f"all modules are from step {until:,.0f} on"
+        end = f"all modules are from step {int(until):,} on"
     return f"{replacement['schedule']}, a module is the student's with probability {rate}; {end}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from enum import Enum
@@ -44,5 +45,11 @@ def hand_over(backend: str, text: str | None = None) -> None:
     python = interpreter(backend)
     if python == Path(sys.executable):
         return
-    worker = subprocess.run([str(python), "-m", "crossdistil", *sys.argv[1:]], input=text, text=True)
-    raise typer.Exit(worker.returncode)
+    worker = subprocess.Popen(
+        [str(python), "-m", "crossdistil", *sys.argv[1:]], stdin=None if text is None else subprocess.PIPE, text=True
+    )
+    # The worker saves what it has and says so: Ctrl-C reaches it from the terminal, SIGTERM from here.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
+    worker.communicate(text)
+    sys.exit(worker.returncode)

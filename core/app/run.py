@@ -25,6 +25,7 @@ from ..runs import RunFolder, State
 from ..stages import Stage
 from ..training import Outcome, Plan, Trainer
 from .announce import announce, metrics_text
+from .interruption import Interruption
 from .models import model_paths, told_as_given, with_model_folders
 from .probe import write_probe
 from .progress import TrainingProgress
@@ -118,12 +119,12 @@ class _Run:
             return job.data.score("dev", engine.infer(answers, self._student_of(trained)))[0]
 
         can_evaluate = stage.evaluated and "dev" in job.data.examples
-        with TrainingProgress(f"{engine.name} {stage.name}", self._console) as progress:
+        with Interruption() as signals, TrainingProgress(f"{engine.name} {stage.name}", self._console) as progress:
             trainer = Trainer(
                 stage, job.recipe.seed, first, parameters, step, evaluate if can_evaluate else None, self._run, progress
             )
             trainer.remember(past)
-            return trainer.run(state)
+            return trainer.run(state, signals.asked)
 
     def _finish(
         self, stages: list[Stage], outcomes: list[Outcome], teachers: dict[str, dict[str, Any]], started: float

@@ -73,10 +73,11 @@ class TermContext:
 
 @dataclass(frozen=True)
 class ProjectionTensor:
-    """A trained tensor that belongs to no model: its shape, and its own learning rate if it has one."""
+    """A trained tensor that belongs to no model: its shape, its own learning rate if it has one, and its map's kind."""
 
     shape: tuple[int, ...]
     learning_rate: float | None
+    kind: str
 
 
 class LossTerm(BaseModel):

@@ -6,13 +6,14 @@ the projection and the sum over the pairs are the same for all.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..errors import did_you_mean
 from ..models.outputs import output_name
 from .base import LossTerm, ProjectionTensor, TermContext
-from .layers import RULES, Pairs, pairs_text, resolve_layers, sides
+from .layers import RULES, Pairs, is_pairs, pairs_text, resolve_layers, sides
 
 
 class Projection(BaseModel):
@@ -38,6 +39,14 @@ class MatchTerm(LossTerm):
     """Which teacher, where there are several; the first where it is not given."""
     layer_reduction: Literal["sum", "mean"] = "sum"
     """Over the pairs."""
+
+    @field_validator("layers", mode="before", check_fields=False)  # a term without layers is among the heirs
+    @classmethod
+    def _rule_or_pairs(cls, value: Any) -> Any:
+        if value in RULES if isinstance(value, str) else is_pairs(value):
+            return value
+        near = did_you_mean(value, RULES) if isinstance(value, str) else ""
+        raise ValueError(f"expected {', '.join(RULES)} or a list of [teacher, student] layers, got {value!r}{near}")
 
     needs_teacher: ClassVar[bool] = True
     kind: ClassVar[str] = "hidden"
@@ -139,9 +148,9 @@ class HiddenMatch(MatchTerm):
         student, teacher = context.student, context.teachers[context.teacher(self.teacher)]
         tensors = {}
         for name in self.projection_names(context, label):
-            rate = self.projection.learning_rate
-            tensors[name + ".weight"] = ProjectionTensor((teacher.hidden_size, student.hidden_size), rate)
-            tensors[name + ".bias"] = ProjectionTensor((teacher.hidden_size,), rate)
+            rate, kind = self.projection.learning_rate, self.projection.kind
+            tensors[name + ".weight"] = ProjectionTensor((teacher.hidden_size, student.hidden_size), rate, kind)
+            tensors[name + ".bias"] = ProjectionTensor((teacher.hidden_size,), rate, kind)
         return tensors
 
     def function(self, context, label):

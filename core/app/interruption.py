@@ -1,0 +1,43 @@
+"""Ctrl-C and SIGTERM (what schedulers send before they take a machine away) while a run trains: the first asks it to save and
+stop after the steps that are under way, the second stops it at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from typing import Any
+
+
+class Interruption:
+    """Use it as a context manager around the training; `asked()` says whether the run shall stop. Elsewhere than in the main
+    thread, where Python has no signals, it never does."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def asked(self) -> bool:
+        """Whether there was a signal."""
+        return self._number is not None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        self._restore()
+        if isinstance(error, KeyboardInterrupt) and self._number == signal.SIGTERM:
+            print(f"crossdistil: terminated; {error}", file=sys.stderr)
+            sys.exit(128 + signal.SIGTERM)
+
+    def _ask(self, number: int, frame: object) -> None:
+        self._number = number
+        self._restore()
+        print("crossdistil: saving after the steps that are under way; once more stops at once", file=sys.stderr)
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

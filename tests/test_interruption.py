@@ -1,0 +1,97 @@
+"""Ctrl-C and SIGTERM during training: what was trained is saved, and the run goes on from there to the same end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from crossdistil.core.app.api import run
+from crossdistil.core.recipe import parse_recipe
+from crossdistil.core.runs import RunFolder
+from crossdistil.tests import tiny
+
+
+@pytest.fixture
+def tree(tiny_task, tiny_model):
+    """Twelve steps, logged every third, saved at the end only."""
+    return tiny.kd_recipe(tiny_task, tiny_model, steps=12, log_every=3)
+
+
+@pytest.fixture
+def go(tree, backend_name, pytestconfig):
+    def start(folder, resume=False):
+        device = pytestconfig.getoption("--device")
+        return run(parse_recipe(tree, "test"), out=folder, backend=backend_name, device=device, resume=resume, quiet=True)
+
+    return start
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_steps_so_far_are_saved(go, tmp_path, monkeypatch, number, capsys):
+    append, handlers = RunFolder.append, [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    def append_and_signal(folder, line):
+        append(folder, line)
+        if line["step"] == 6 and "loss" in line:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(RunFolder, "append", append_and_signal)
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit) as caught:
+        go(tmp_path / "broken")
+    told = f"step 6 is saved in {tmp_path}/broken; --resume goes on from there"
+    asked, *more = capsys.readouterr().err.splitlines()
+    assert asked == "crossdistil: saving after the steps that are under way; once more stops at once"
+    if number == signal.SIGINT:
+        assert str(caught.value) == told and not more
+    else:
+        assert caught.value.code == 143 and more == [f"crossdistil: terminated; {told}"]
+    assert [path.name for path in tmp_path.glob("broken/state/*")] == ["step-00000006"]
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    monkeypatch.setattr(RunFolder, "append", append)
+    go(tmp_path / "broken", resume=True)
+    go(tmp_path / "whole")
+    expected, found = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "broken"))
+    for key, array in expected.items():
+        np.testing.assert_allclose(found[key], array, rtol=0, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.only_backend("torch")
+def test_a_second_signal_stops_at_once(go, tmp_path, monkeypatch):
+    append = RunFolder.append
+
+    def append_and_signal(folder, line):
+        append(folder, line)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(RunFolder, "append", append_and_signal)
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "broken")
+    assert not (tmp_path / "broken" / "state").exists()
+
+
+@pytest.mark.only_backend("torch")
+def test_the_command_line_says_what_is_saved(tree, tmp_path):
+    tree["stages"][0]["train"]["steps"] = 100_000
+    recipe, folder = tmp_path / "recipe.yaml", tmp_path / "run"
+    recipe.write_text(json.dumps(tree))
+    command = [sys.executable, "-m", "crossdistil", "run", recipe, "--out", folder]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (folder / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate()[1]
+    [state] = folder.glob("state/*")
+    step = int(state.name.removeprefix("step-"))
+    assert process.returncode == 130 and step % 3 == 0
+    assert errors.split("\n")[-2] == (
+        f"crossdistil: interrupted; step {step:,} is saved in {folder}; --resume goes on from there"
+    )
