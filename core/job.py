@@ -233,7 +233,8 @@ def _build_student(
         student, problems = build_bilstm(recipe.student, tokenizer, pairs, outputs, labels, recipe.seed, several)
     else:
         masked = spec is not None and spec.masked
-        student, problems = build_student(recipe.student, teacher, outputs, labels, recipe.seed, several, masked)
+        size = None if tokenizer is None else tokenizer.vocab_size
+        student, problems = build_student(recipe.student, teacher, outputs, labels, recipe.seed, several, masked, size)
     if problems:
         raise RecipeError(source, problems)
     return student

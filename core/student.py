@@ -37,16 +37,19 @@ def build_student(
     seed: int,
     multi_label: bool = False,
     words: bool = False,
+    vocabulary: int | None = None,
 ) -> tuple[Model | None, list[str]]:
     """The student before training, or the problems that forbid it, each as `path: message`. `outputs` None is an encoder
-    without a head; with `words` it predicts words.
+    without a head; with `words` it predicts words. `vocabulary` is the size of its tokenizer, which decides the rows of its
+    word embeddings where they are drawn and the recipe names the tokenizer.
 
     Tensors that the source does not have, or whose meaning differs (a head of another task), are drawn anew; they are
     listed in the model's `new`.
     """
     source = _source(section, teacher, words)
     like = source or teacher
-    config, problems = student_config(section, None if like is None else like.config)
+    own_words = vocabulary if source is None and section.tokenizer is not None else None
+    config, problems = student_config(section, None if like is None else like.config, own_words)
     if config is None:
         return None, problems
     parameters: dict[str, np.ndarray] = {}
@@ -106,14 +109,19 @@ def _source(section: StudentSection, teacher: Model | None, words: bool) -> Mode
     return load_model(Path(section.init.source), "student.init.from", words)
 
 
-def student_config(section: StudentSection, like: Config | None) -> tuple[Config | None, list[str]]:
-    """The student's configuration, that of `like` with the recipe's own keys, or the problems that forbid it."""
+def student_config(
+    section: StudentSection, like: Config | None, vocabulary: int | None = None
+) -> tuple[Config | None, list[str]]:
+    """The student's configuration, that of `like` with the recipe's own keys, or the problems that forbid it. `vocabulary` is
+    the size of a tokenizer that is not that of `like`."""
     kind = section.architecture.get("model_type", "bert" if like is None else model_type(like))
     if kind not in CONFIGURATIONS:
         known = ", ".join(CONFIGURATIONS)
         return None, [f"student.architecture.model_type: unknown architecture {kind!r}; known: {known}"]
     chosen = CONFIGURATIONS[kind]
     base: dict[str, Any] = {} if like is None else like_config(chosen, like)
+    if vocabulary is not None:
+        base["vocab_size"] = vocabulary
     keys = {own_key(chosen, key): value for key, value in section.architecture.items() if key != "model_type"}
     try:
         return chosen(**{**base, **keys}), []

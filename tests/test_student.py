@@ -87,6 +87,20 @@ def test_a_model_folder_can_be_the_start(tmp_path, teacher):
         build(teacher, {"from": str(tmp_path / "nowhere")})
 
 
+def test_a_student_from_nothing_has_its_tokenizers_words(teacher):
+    def words(architecture, like, **more):
+        section = StudentSection(architecture=architecture, init={"from": "random"}, **more)
+        student, problems = build_student(section, like, 2, ("no", "yes"), 1, vocabulary=77)
+        assert problems == []
+        assert student.parameters["bert.embeddings.word_embeddings.weight"].shape[0] == student.config.vocab_size
+        return student.config.vocab_size
+
+    small = {"num_hidden_layers": 1, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    assert words(small, None, tokenizer="folder") == words(small, teacher, tokenizer="folder") == 77
+    assert words(small | {"vocab_size": 80}, None, tokenizer="folder") == 80
+    assert words(small, teacher) == teacher.config.vocab_size  # with the teacher's tokenizer, its padded table
+
+
 def test_a_random_student_has_the_size_that_is_asked_for():
     sizes = {"vocab_size": 50, "hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 40, "num_hidden_layers": 1}
     student = built(None, {"from": "random"}, **sizes)
