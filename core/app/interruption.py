@@ -24,6 +24,9 @@ class Interruption:
 
     def asked(self) -> bool:
         """Whether there was a signal."""
+        # MindSpore puts a handler in place when it compiles a graph, which answers Ctrl-C with SIGTERM to its own process.
+        for number in self._before:
+            signal.signal(number, self._ask)
         return self._number is not None
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
