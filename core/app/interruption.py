@@ -1,5 +1,9 @@
 """Ctrl-C and SIGTERM (what schedulers send before they take a machine away) while a run trains: the first asks it to save and
-stop after the steps that are under way, the second stops it at once."""
+stop after the steps that are under way, the second stops it at once.
+
+Once MindSpore has compiled a graph, a handler of its own answers Ctrl-C with SIGTERM to the process, which comes here like any
+other: the same is saved, and the exit code is that of SIGTERM.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,6 @@ class Interruption:
 
     def asked(self) -> bool:
         """Whether there was a signal."""
-        # MindSpore puts a handler in place when it compiles a graph, which answers Ctrl-C with SIGTERM to its own process.
-        for number in self._before:
-            signal.signal(number, self._ask)
         return self._number is not None
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
