@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -189,6 +190,10 @@ class TrainSection(Section):
         if self.length_buckets is not None and min(self.length_buckets, default=0) < 1:
             raise ValueError("length_buckets needs at least one length, all of them positive")
         return self
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """The optimizer steps of the stage."""
+        return self.steps if self.steps is not None else max(1, math.ceil(self.epochs * steps_per_epoch))
 
 
 class ReplacementSection(Section):

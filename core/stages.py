@@ -37,6 +37,11 @@ class Stage:
         return self.section.name
 
     @property
+    def total(self) -> int:
+        """Its optimizer steps."""
+        return self.section.train.total_steps(self.batches.steps_per_epoch)
+
+    @property
     def evaluated(self) -> bool:
         """Whether the student's answers mean something in this stage, so that the best ones can be kept."""
         return bool(self.objective.student_outputs & {LOGITS, WORDS, MASKED_WORDS})

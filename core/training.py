@@ -6,7 +6,6 @@ a device can run them without the host; nothing is read back in between.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ class Plan:
     @classmethod
     def of(cls, train: TrainSection, steps_per_epoch: int) -> Plan:
         """The plan of a recipe's `train` section; without `evaluate_every` there is an evaluation after each epoch."""
-        total = train.steps if train.steps is not None else max(1, math.ceil(train.epochs * steps_per_epoch))
+        total = train.total_steps(steps_per_epoch)
         return cls(total, steps_per_epoch, train.log_every, train.evaluate_every or steps_per_epoch, train.save_every)
 
     def next_event(self, step: int) -> int:

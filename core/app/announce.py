@@ -10,8 +10,6 @@ from ..job import Job
 from ..losses.matching import MatchTerm
 from ..models.architectures import is_encoder
 from ..schedules import in_steps
-from ..stages import Stage
-from ..training import Plan
 
 
 def announce(job: Job, engine: Engine, console: Console) -> None:
@@ -51,8 +49,8 @@ def job_lines(job: Job) -> list[str]:
             lines.append(f"  frozen: {', '.join(section.freeze)}")
         if section.replacement is not None:
             rate = f"{section.replacement.rate:g}{', rising' if section.replacement.schedule == 'linear' else ''}"
-            total, end = _total(stage), stage.objective.replacement.all_from(_total(stage))
-            alone = f"all from step {end:,} of {total:,} on" if end < total else f"to the end, step {total:,}"
+            end = stage.objective.replacement.all_from(stage.total)
+            alone = f"all from step {end:,} of {stage.total:,} on" if end < stage.total else f"to the end, step {stage.total:,}"
             lines.append(f"  modules replaced with probability {rate}; {alone}")
     return lines
 
@@ -62,7 +60,7 @@ def warnings(job: Job) -> list[str]:
     lines = []
     for index, section in enumerate(job.recipe.stages):
         stage = job.stage(index)
-        total, replacement = _total(stage), stage.objective.replacement
+        total, replacement = stage.total, stage.objective.replacement
         if replacement is not None and replacement.until is not None and replacement.all_from(total) >= total:
             lines.append(
                 f"stages[{index}].replacement.until: {_point(replacement.until)}, and the stage has {total:,}: "
@@ -80,10 +78,6 @@ def warnings(job: Job) -> list[str]:
 
 def _point(share: float) -> str:
     return f"{share:g} of the steps" if share < 1 else f"{share:g} steps"
-
-
-def _total(stage: Stage) -> int:
-    return Plan.of(stage.section.train, stage.batches.steps_per_epoch).total
 
 
 def _new_text(model: Model) -> str:

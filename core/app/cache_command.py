@@ -26,11 +26,8 @@ def cache(
     """Show what prepared data, teacher outputs and converted checkpoints take on disk, or remove them."""
     if clear and as_json:
         raise CrossdistilError("--json: is for the list, not for --clear")
-    chosen = [
-        entry
-        for entry in entries()
-        if (kind is None or entry.kind == kind.value) and entry.days_unused >= unused_days
-    ]  # fmt: skip
+    kinds = KINDS if kind is None else (kind.value,)
+    chosen = [entry for entry in entries() if entry.kind in kinds and entry.days_unused >= unused_days]
     if as_json:
         found = [
             {"kind": entry.kind, "folder": str(entry.folder), "bytes": entry.size, "days_unused": round(entry.days_unused, 3)}

@@ -23,7 +23,7 @@ from ..models.theseus import predecessor_tensors
 from ..recipe import Recipe
 from ..runs import RunFolder, State
 from ..stages import Stage
-from ..training import Outcome, Plan, Trainer
+from ..training import Outcome, Trainer
 from .announce import announce, metrics_text
 from .interruption import Interruption
 from .models import model_paths, told_as_given, with_model_folders
@@ -201,10 +201,9 @@ def _past_notes(outcomes: list[Outcome]) -> list[dict[str, Any]]:
 def _past(stage: Stage, state: State) -> Outcome:
     """A stage that a resumed run finished before; its weights are in the state of the stage that follows it."""
     notes = state.notes["past"][stage.index]
-    steps = Plan.of(stage.section.train, stage.batches.steps_per_epoch).total
-    if notes["steps"] != steps:
-        raise TrainingError(f"stage '{stage.name}': the saved state is of a run of {notes['steps']} steps, not {steps}")
-    return Outcome({}, state.step, steps, notes["tokens"], notes["seconds"])
+    if notes["steps"] != stage.total:
+        raise TrainingError(f"stage '{stage.name}': the saved state is of a run of {notes['steps']} steps, not {stage.total}")
+    return Outcome({}, state.step, stage.total, notes["tokens"], notes["seconds"])
 
 
 def _peak_process_memory_mb() -> float:

@@ -24,7 +24,6 @@ from ..models.architectures import make_forward
 from ..stages import Stage
 from ..task_data import EVALUATION_BATCH
 from ..teacher_cache import CacheKey, DamagedCache, TeacherCache, TeacherMemory, model_digest, tokens_digest
-from ..training import Plan
 
 LARGEST = 64 << 30
 """Bytes above which `auto` does not make a cache, whatever the room."""
@@ -120,8 +119,7 @@ class Teaching:
         return f"{padded[0]} with mask_padding: false compares padding, which is not cached" if padded else None
 
     def _pays(self, stage: Stage, caches: dict[str, TeacherCache]) -> bool:
-        train, per_epoch = stage.section.train, stage.batches.steps_per_epoch
-        passes = Plan.of(train, per_epoch).total / per_epoch
+        passes = stage.total / stage.batches.steps_per_epoch
         size = sum(cache.missing for cache in caches.values())
         folder = next(iter(caches.values())).folder
         free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
