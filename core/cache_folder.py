@@ -16,6 +16,7 @@ from pathlib import Path
 import platformdirs
 
 from .errors import CrossdistilError
+from .files import TEMPORARY
 
 KINDS = {
     "tokens": "tokens of tasks and raw text",
@@ -71,7 +72,7 @@ def remove(chosen: Iterable[Entry]) -> None:
     for entry in chosen:
         try:
             # First out of sight, in one step: a process that looks for the entry finds all of it or nothing.
-            doomed = entry.folder.with_name(f"{entry.folder.name}.tmp-removed-{os.getpid()}")
+            doomed = entry.folder.with_name(f"{entry.folder.name}{TEMPORARY}removed-{os.getpid()}")
             os.rename(entry.folder, doomed)
             shutil.rmtree(doomed) if doomed.is_dir() else doomed.unlink()
         except FileNotFoundError:  # another process was faster

@@ -44,11 +44,13 @@ class RunFolderError(CrossdistilError):
 
 @contextlib.contextmanager
 def checkpoint_named(where: object) -> Iterator[None]:
-    """Puts `where`, a file or the recipe's key of a model, in front of each line of an error about a checkpoint."""
+    """Puts `where`, a file or the recipe's key of a model, in front of each line of an error about a checkpoint; where it is
+    empty, nothing."""
+    prefix = f"{where}: " if str(where) else ""
     try:
         yield
     except CrossdistilError as error:
-        raise CheckpointError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
+        raise CheckpointError("\n".join(prefix + line for line in str(error).splitlines())) from error
 
 
 class Errors(list):

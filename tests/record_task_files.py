@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from crossdistil.core.app.record_commands import Kind, RecordFormat, export_records
 from crossdistil.core.data import ofrecord, tfrecord
@@ -75,3 +76,16 @@ def write_tf(path, rows):
 def write_of(path, rows):
     """Records of OneFlow."""
     ofrecord.write_records(path, map(ofrecord.make_record, rows))
+
+
+@pytest.fixture(scope="session")
+def vocabulary(tmp_path_factory):
+    """A vocabulary file."""
+    return tiny.write_vocabulary(tmp_path_factory.mktemp("records") / "vocabulary")
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory):
+    """A folder with tables of tasks, and what they are."""
+    folder = tmp_path_factory.mktemp("tables")
+    return folder, write_tables(folder)

@@ -20,7 +20,8 @@ def job(tmp_path_factory):
         tree = tiny.kd_recipe(folder / "task", folder / "teacher", steps=steps, warmup=warmup)
         tree["stages"][0]["objective"] = [{"loss": "hard_label"}]
         tree["stages"][0]["replacement"] = {"schedule": schedule, "rate": rate, "until": until}
-        return prepare(parse_recipe(tree, "test"), "test", False)
+        made = prepare(parse_recipe(tree, "test"), "test", False)
+        return made, [made.stage(0)]
 
     return make
 
@@ -35,19 +36,19 @@ def job(tmp_path_factory):
     ],
 )
 def test_when_modules_are_replaced(job, until, text):
-    assert f"  modules replaced with probability 0.3, rising; {text}" in job_lines(job(until, 0.1))
+    assert f"  modules replaced with probability 0.3, rising; {text}" in job_lines(*job(until, 0.1))
 
 
 def test_a_schedule_longer_than_its_stage_is_told(job):
-    assert warnings(job(0.999, 0.1)) == [
+    assert warnings(job(0.999, 0.1)[1]) == [
         "stages[0].replacement.until: 0.999 of the steps, and the stage has 50: the student is never trained alone"
     ]
-    assert warnings(job(2500, 50)) == [
+    assert warnings(job(2500, 50)[1]) == [
         "stages[0].replacement.until: 2500 steps, and the stage has 50: the student is never trained alone",
         "stages[0].train.warmup: 50 steps, and the stage has 50: the learning rate never reaches its peak",
     ]
-    assert warnings(job(50, 0.1, rate=0.0, schedule="constant"))[1:] == [
+    assert warnings(job(50, 0.1, rate=0.0, schedule="constant")[1])[1:] == [
         "stages[0].replacement.rate: 0 to the end: the student is never trained at all"
     ]
     # To the end on purpose, and a last step alone.
-    assert warnings(job(None, 0.1)) == warnings(job(49, 49)) == []
+    assert warnings(job(None, 0.1)[1]) == warnings(job(49, 49)[1]) == []

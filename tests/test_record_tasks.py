@@ -18,18 +18,9 @@ from crossdistil.core.errors import CrossdistilError, DataError
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.sections import TaskSection
 from crossdistil.tests import tiny
-from crossdistil.tests.record_task_files import FORMATS, ROWS, export, run_classifier_file, write_of, write_tables, write_tf
+from crossdistil.tests.record_task_files import FORMATS, ROWS, export, run_classifier_file, tables, vocabulary, write_of, write_tf
 
-
-@pytest.fixture(scope="session")
-def vocabulary(tmp_path_factory):
-    return tiny.write_vocabulary(tmp_path_factory.mktemp("records") / "vocabulary")
-
-
-@pytest.fixture(scope="session")
-def tables(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tables")
-    return folder, write_tables(folder)
+__all__ = ["tables", "vocabulary"]
 
 
 def assert_same(described, data, other, tokenizer, splits=("train", "dev"), **changes):

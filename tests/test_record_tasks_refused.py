@@ -13,20 +13,11 @@ from crossdistil.core.data.tokenize import load_tokenizer, tokenized
 from crossdistil.core.errors import CrossdistilError, DataError
 from crossdistil.core.sections import TaskSection
 from crossdistil.tests import tiny
-from crossdistil.tests.record_task_files import FORMATS, ROWS, export, run_classifier_file, write_tables, write_tf
+from crossdistil.tests.record_task_files import FORMATS, ROWS, export, run_classifier_file, tables, vocabulary, write_tf
+
+__all__ = ["tables", "vocabulary"]
 
 NAMES = {RecordFormat.tfrecord: "{}.tfrecord", RecordFormat.ofrecord: "{}.of_record-0"}
-
-
-@pytest.fixture(scope="session")
-def vocabulary(tmp_path_factory):
-    return tiny.write_vocabulary(tmp_path_factory.mktemp("records") / "vocabulary")
-
-
-@pytest.fixture(scope="session")
-def tables(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tables")
-    return folder, write_tables(folder)
 
 
 # ---------------------------------------------------------------------------------------------- records of others

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from ..checkpoint import Model
@@ -10,18 +12,20 @@ from ..job import Job
 from ..losses.matching import MatchTerm
 from ..models.architectures import is_encoder
 from ..schedules import in_steps
+from ..stages import Stage
 
 
 def announce(job: Job, engine: Engine, console: Console) -> None:
     """Print the job."""
-    for line in job_lines(job):
+    stages = [job.stage(index) for index in range(len(job.recipe.stages))]
+    for line in job_lines(job, stages):
         console.print(line)
-    for line in warnings(job):
+    for line in warnings(stages):
         console.print(f"warning: {line}", style="yellow")
     console.print(f"backend: {engine.name} on {engine.device}, {engine.precision}")
 
 
-def job_lines(job: Job) -> list[str]:
+def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:
     """One line a fact."""
     train = len(job.data.tokens["train"].lengths)
     counts = f"{train:,} train"
@@ -37,8 +41,8 @@ def job_lines(job: Job) -> list[str]:
     if job.projections:
         names = sorted({name.removeprefix("projection.").rpartition(".")[0] for name in job.projections})
         lines.append(f"projections that came with the student's weights: {', '.join(names)}")
-    for index, section in enumerate(job.recipe.stages):
-        settings, stage = section.train, job.stage(index)
+    for stage in stages:
+        section, settings = stage.section, stage.section.train
         per_epoch = stage.batches.steps_per_epoch
         length = f"{settings.steps} steps" if settings.steps else f"{settings.epochs:g} epochs of {per_epoch} steps"
         lines.append(f"stage {section.name}: {length}, batch {settings.batch_size}")
@@ -55,11 +59,11 @@ def job_lines(job: Job) -> list[str]:
     return lines
 
 
-def warnings(job: Job) -> list[str]:
+def warnings(stages: Sequence[Stage]) -> list[str]:
     """What a schedule says that the steps of its stage leave no room for."""
     lines = []
-    for index, section in enumerate(job.recipe.stages):
-        stage = job.stage(index)
+    for index, stage in enumerate(stages):
+        section = stage.section
         total, replacement = stage.total, stage.objective.replacement
         if replacement is not None and replacement.until is not None and replacement.all_from(total) >= total:
             lines.append(

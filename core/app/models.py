@@ -23,7 +23,7 @@ def model_folder(path: Path, where: str = "") -> Path:
     about which core has its own errors. `where` names the recipe key that asked for it. Raises CheckpointError."""
     if _is_canonical(path) or not is_checkpoint(path):
         return path
-    with checkpoint_named(where) if where else contextlib.nullcontext():
+    with checkpoint_named(where):
         folder = kind_folder("converted") / _identity(path)
         if not folder.is_dir():
             _convert(path, folder)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..cache_folder import kind_folder
+from ..files import TEMPORARY
 from .token_table import TokenTable
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -97,7 +98,7 @@ def _load(folder: Path, dtypes: Mapping[str, np.dtype]) -> dict[str, np.ndarray]
 
 def _store(folder: Path, dtypes: Mapping[str, np.dtype], parts: Iterator[Arrays]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+    working = Path(tempfile.mkdtemp(prefix=f"{folder.name}{TEMPORARY}", dir=folder.parent))
     try:
         entry, damaged = working / "entry", working / "damaged"
         entry.mkdir()

@@ -12,31 +12,16 @@ The last layer is left out of PKD's rules, because its output reaches the loss t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import Field
 
 RULES = ("uniform", "skip", "last", "top", "bottom", "final")
 
-Layer = Annotated[int, Field(ge=0)]
+Layer = Annotated[int, Field(ge=0, strict=True)]
 Side = Layer | Annotated[tuple[Layer, Layer], Field()]
 Pairs = tuple[tuple[Side, Side], ...]
 """(teacher, student) pairs; a side is a layer, or two layers for the losses that compare a pair of them (`fsp`, `mmd`)."""
-
-
-def is_pairs(value: object) -> bool:
-    """Whether plain data has the form of `Pairs`."""
-
-    def is_layer(side: object) -> bool:
-        return isinstance(side, int) and not isinstance(side, bool) and side >= 0
-
-    def is_pair(pair: object, is_side: Callable[[object], bool]) -> bool:
-        return isinstance(pair, list | tuple) and len(pair) == 2 and all(map(is_side, pair))
-
-    return isinstance(value, list | tuple) and all(
-        is_pair(pair, lambda side: is_layer(side) or is_pair(side, is_layer)) for pair in value
-    )
 
 
 def resolve_layers(choice: str | Pairs, teacher_layers: int, student_layers: int) -> Pairs:

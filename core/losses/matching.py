@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from ..errors import did_you_mean
 from ..models.outputs import output_name
 from .base import LossTerm, ProjectionTensor, TermContext
-from .layers import RULES, Pairs, is_pairs, pairs_text, resolve_layers, sides
+from .layers import RULES, Pairs, pairs_text, resolve_layers, sides
 
 
 class Projection(BaseModel):
@@ -40,13 +40,15 @@ class MatchTerm(LossTerm):
     layer_reduction: Literal["sum", "mean"] = "sum"
     """Over the pairs."""
 
-    @field_validator("layers", mode="before", check_fields=False)  # a term without layers is among the heirs
+    @field_validator("layers", mode="wrap", check_fields=False)  # a term without layers is among the heirs
     @classmethod
-    def _rule_or_pairs(cls, value: Any) -> Any:
-        if value in RULES if isinstance(value, str) else is_pairs(value):
-            return value
-        near = did_you_mean(value, RULES) if isinstance(value, str) else ""
-        raise ValueError(f"expected {', '.join(RULES)} or a list of [teacher, student] layers, got {value!r}{near}")
+    def _rule_or_pairs(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:  # of either form, a line for each
+            near = did_you_mean(value, RULES) if isinstance(value, str) else ""
+            expected = f"{', '.join(RULES)} or a list of [teacher, student] layers"
+            raise ValueError(f"expected {expected}, got {value!r}{near}") from None
 
     needs_teacher: ClassVar[bool] = True
     kind: ClassVar[str] = "hidden"
