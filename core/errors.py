@@ -66,9 +66,9 @@ class Errors(list):
 
     def throw(self) -> None:
         """Raise what was kept, several errors as one with a line for each; what two parts found is told once."""
-        different = list(dict.fromkeys(map(str, self)))
-        if different:
-            raise self[0] if len(different) == 1 else CrossdistilError("\n".join(different))
+        different = list(dict.fromkeys(line for error in self for line in str(error).splitlines()))
+        if self:
+            raise self[0] if len(self) == 1 or len(different) == 1 else CrossdistilError("\n".join(different))
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

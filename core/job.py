@@ -14,10 +14,10 @@ import numpy as np
 from .checkpoint import Model, load_model, load_projections
 from .data.batches import TrainBatches, length_buckets
 from .data.mixing import mixed
-from .data.tasks import Examples, TaskSpec, read_split, resolve_task
+from .data.tasks import Examples, TaskSpec, check_files, check_folder, read_split, resolve_task
 from .data.tokenize import Tokenizer, load_tokenizer
 from .data.words import WordTokenizer, build_words
-from .errors import CheckpointError, DataError, Errors, RecipeError
+from .errors import CheckpointError, Errors, RecipeError
 from .fit import fit_problems, same_inputs, teacher_problems, words_problems
 from .losses.base import TermContext
 from .models.outputs import LOGITS
@@ -86,7 +86,7 @@ def prepare(recipe: Recipe, source: str, static_shapes: bool) -> Job:
     """
     errors = Errors()
     spec = errors.collect(resolve_task, recipe.task)
-    examples = errors.collect(_examples, recipe, spec) if spec is not None else None
+    examples = errors.collect(_examples, recipe, spec) if spec is not None else errors.collect(check_files, recipe.task)
     teachers = {
         name: errors.collect(load_model, section.model, _teacher_key(recipe, name), spec is not None and spec.masked)
         for name, section in recipe.all_teachers.items()
@@ -133,9 +133,7 @@ def _examples(recipe: Recipe, spec: TaskSpec) -> dict[str, Examples] | None:
     task = recipe.task
     if spec.raw:
         return {}
-    if not task.data.is_dir():
-        what = "is a file, expected a folder" if task.data.exists() else "no such folder"
-        raise DataError(f"task.data: {task.data}: {what}")
+    check_folder(task.data)
     errors, examples = Errors(), {}
     for split in ("train", "dev", *(split for split in spec.splits if split == MISMATCHED)):
         examples[split] = errors.collect(read_split, spec, task.data, split)

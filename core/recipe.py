@@ -22,7 +22,16 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from .errors import CrossdistilError, RecipeError, did_you_mean
 from .files import write_text
 from .recipe_errors import describe
-from .sections import CacheSection, NotesSection, Section, StageSection, StudentSection, TaskSection, TeacherSection
+from .sections import (
+    FOR_DIGEST,
+    CacheSection,
+    NotesSection,
+    Section,
+    StageSection,
+    StudentSection,
+    TaskSection,
+    TeacherSection,
+)
 
 RECIPES_FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 
@@ -90,7 +99,8 @@ class Recipe(Section):
 
     def digest(self) -> str:
         """SHA-256 of the resolved recipe; it travels with the student and ties a run folder to its recipe."""
-        content = {key: value for key, value in self.resolved().items() if key not in ("notes", "description")}
+        resolved = self.model_dump(mode="json", by_alias=True, context=FOR_DIGEST)
+        content = {key: value for key, value in resolved.items() if key not in ("notes", "description")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def write(self, path: Path) -> None:

@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from .data.masking import MaskingSettings
+from .data.text_files import is_encoding
 from .losses.catalogue import Term
 from .losses.presets import expand
 from .models.theseus import SCHEDULES as REPLACEMENT_SCHEDULES
 from .schedules import SCHEDULES, SLANTED_RATIO
 
 
+FOR_DIGEST = "digest"
+"""The context of `model_dump` for what a digest is made of."""
+
+
 class Section(BaseModel):
     """Part of a recipe: unknown keys are errors, and nothing changes after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    newer: ClassVar[tuple[str, ...]] = ()
+    """Keys that there were not from the first. At their defaults they are no part of a recipe's digest, so that a run goes on
+    which an earlier version began."""
+
+    @model_serializer(mode="wrap")
+    def _without_new_defaults(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        values = handler(self)
+        if info.context == FOR_DIGEST:
+            for key in self.newer:
+                if getattr(self, key) == type(self).model_fields[key].default:
+                    values.pop(key, None)
+        return values
+
+
+def label_text(value: Any) -> str:
+    """A value of YAML as a JSON file has it in its text."""
+    return "null" if value is None else str(value)
 
 
 def _absolute(path: Path) -> Path:
@@ -33,7 +56,13 @@ class TaskSection(Section):
     anew in every epoch as `masking` says, or as the records of `crossdistil data mlm` have them, where it is not given; then
     `data` may also be a binarized_text pickle of DistilBERT's scripts, and `files: {dev: name}` is text to score on. In other
     kinds `data` may be a folder of records that `crossdistil data export` or `data import` wrote, which says itself what its
-    columns and labels are."""
+    columns and labels are.
+
+    Tables are .tsv (quotation marks are text, as in GLUE's), .csv, or .jsonl and .json (an object a line, or an array of them)."""
+
+    newer: ClassVar[tuple[str, ...]] = (
+        "header", "columns", "encoding", "separator", "quoting", "bad_rows", "skip_labels",
+    )
 
     name: str
     data: Path
@@ -46,6 +75,42 @@ class TaskSection(Section):
     files: dict[str, str] = {}
     metrics: tuple[str, ...] | None = None
     masking: MaskingSettings | None = None
+    header: bool | None = None
+    """Whether tables begin with a line of column names; with `false`, `columns` names all of them in their order."""
+    columns: tuple[str, ...] | None = Field(None, min_length=1)
+    encoding: str | None = None
+    """Of the tables, where it is not UTF-8: gb18030, big5, cp1252, ... A byte-order mark is obeyed without it."""
+    separator: str | None = Field(None, min_length=1, max_length=1)
+    """Between the columns of .tsv and .csv files."""
+    quoting: Literal["csv", "none"] | None = None
+    """Whether cells of .tsv and .csv files may be in quotation marks, as CSV has them."""
+    bad_rows: Literal["error", "skip"] | None = None
+    """Rows that cannot be read: an error, or left out and counted, as by default in GLUE's own files."""
+    skip_labels: tuple[str, ...] = ()
+    """Rows with these labels are left out and counted."""
+
+    @model_validator(mode="after")
+    def _columns_without_header(self) -> TaskSection:
+        if self.columns is not None and self.header is not False:
+            raise ValueError("columns is for header: false")
+        if self.columns is not None and len(set(self.columns)) < len(self.columns):
+            raise ValueError("columns: a name is there twice")
+        return self
+
+    @model_validator(mode="after")
+    def _tables_of_tasks(self) -> TaskSection:
+        if self.kind in ("text", "mlm"):
+            for key in self.newer:
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} is for the tables of a task, not for kind: {self.kind}")
+        return self
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is not None and not is_encoding(value):
+            raise ValueError(f"'{value}' is no encoding of text; for example utf-8, gb18030, big5, cp1252, utf-16")
+        return value
 
     @model_validator(mode="after")
     def _masking_of_mlm(self) -> TaskSection:
@@ -55,11 +120,11 @@ class TaskSection(Section):
 
     _absolute_data = field_validator("data")(_absolute)
 
-    @field_validator("labels", mode="before")
+    @field_validator("labels", "columns", "skip_labels", mode="before")
     @classmethod
     def _labels_are_text(cls, value: Any) -> Any:
         # YAML reads `labels: [0, 1]` as numbers; in the data file they are text.
-        return [str(item) for item in value] if isinstance(value, list) else value
+        return [label_text(item) for item in value] if isinstance(value, list) else value
 
 
 class TeacherSection(Section):

@@ -89,9 +89,10 @@ def load_data(
 def tokenize(
     spec: TaskSpec, tokenizer: Tokenizer, buckets: tuple[int, ...], examples: dict[str, Examples], max_length: int
 ) -> TaskData:
-    """Examples as a model with that tokenizer takes them."""
+    """Examples as a model with that tokenizer takes them; their texts are not kept."""
     tokens = {split: tokenized(found, tokenizer, max_length) for split, found in examples.items()}
-    return TaskData(spec, tokenizer, buckets, examples, tokens)
+    kept = {split: found.without_texts() for split, found in examples.items()}
+    return TaskData(spec, tokenizer, buckets, kept, tokens)
 
 
 def logits_function(config: Config):

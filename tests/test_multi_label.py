@@ -228,7 +228,7 @@ def test_the_first_loss_is_the_formula(distilled, teacher):
     folder, _, recipe = distilled
     job = prepare(recipe, "test", False)
     [batch] = next(job.stage(0).batches.epoch(0))
-    texts = job.data.examples["train"].texts
+    texts = read(recipe.task.data).texts
     # The rows of the first batch by their tokens, each alone.
     tokens = job.data.tokens["train"]
     rows = [
@@ -283,7 +283,7 @@ def test_transformers_reads_the_same(distilled, task):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    student, texts = distilled[0] / "student", read(task, "dev").texts
+    student, texts = distilled[0] / "student", list(read(task, "dev").texts)
     tokenizer, theirs = AutoTokenizer.from_pretrained(student), AutoModelForSequenceClassification.from_pretrained(student)
     assert theirs.config.problem_type == "multi_label_classification"
     inputs = tokenizer(texts, padding=True, return_tensors="pt")

@@ -72,9 +72,9 @@ def mixed_job(task, teacher, **other):
 def test_the_texts_of_another_task_teach_without_their_labels(engine, tmp_path, tiny_task, tiny_model):
     job = mixed_job(tiny_task, tiny_model, name="cola", data=str(write_other_task(tmp_path / "cola")))
     train = job.data.examples["train"]
-    assert len(train.texts) == len(job.data.tokens["train"].lengths) == 44 + 15
+    assert len(train) == len(job.data.tokens["train"].lengths) == 44 + 15
     assert train.label_mask.tolist() == [1.0] * 44 + [0.0] * 15
-    assert len(job.data.examples["dev"].texts) == 21
+    assert len(job.data.examples["dev"]) == 21
     function, frozen, batch = first_batch(job)
     labelled = batch["label_mask"] > 0
     assert labelled.sum() == 44 and batch["example_mask"].sum() == 59

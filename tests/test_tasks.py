@@ -50,6 +50,13 @@ class Section:
     kind: str | None = None
     files: dict[str, str] = field(default_factory=dict)
     metrics: list[str] | None = None
+    header: bool | None = None
+    columns: list[str] | None = None
+    encoding: str | None = None
+    separator: str | None = None
+    quoting: str | None = None
+    bad_rows: str | None = None
+    skip_labels: tuple[str, ...] = ()
 
 
 def plain(folder: Path, **changes) -> Section:
@@ -187,9 +194,11 @@ def test_missing_file_lists_what_the_folder_has(tmp_path):
     (tmp_path / "dev.tsv").write_text("sentence\tlabel\na\t0\n")
     with pytest.raises(DataError, match=r"train\.tsv: no such file; the folder holds dev\.tsv"):
         read(Section("sst-2", tmp_path))
-    with pytest.raises(DataError, match=r"the folder .*nowhere does not exist"):
+    with pytest.raises(DataError, match=r"task\.data: .*nowhere: no such folder"):
         read(Section("sst-2", tmp_path / "nowhere"))
-    with pytest.raises(DataError, match=r"no file for the split 'test'; the folder holds dev\.tsv"):
+    with pytest.raises(DataError, match=r"task\.data: .*dev\.tsv: is a file, expected the folder"):
+        read(Section("sst-2", tmp_path / "dev.tsv"))
+    with pytest.raises(DataError, match=r"no file for the split 'test' .*; the folder holds dev\.tsv"):
         read(plain(tmp_path, labels=["0", "1"]), "test")
 
 
@@ -200,7 +209,9 @@ BAD_SECTIONS = {
     "one label": ({"labels": ["a"]}, r"task\.labels: expected two or more different labels, got 'a'"),
     "same label": ({"labels": ["a", "a"]}, r"task\.labels"),
     "regression labels": ({"kind": "regression", "labels": ["a", "b"]}, r"task\.labels: a regression task"),
-    "no train": ({"labels": None}, r"task\.labels: needed, because there is no train file; the folder is empty"),
+    "no train": ({"labels": None}, r"no file for the split 'train' \(train\.tsv, .*task\.files\.train\); the folder is empty"),
+    "half": ({"labels": ["a", "\ud800"]}, r"task\.labels: '\\ud800' holds half a surrogate pair"),
+    "header": ({"header": False}, r"task\.columns: needed with header: false"),
     "metric": ({"labels": ["a", "b"], "metrics": ["acuracy"]}, r"'acuracy'.*did you mean 'accuracy'"),
     "metric kind": ({"name": "sts-b", "metrics": ["accuracy"]}, r"'accuracy' is no metric.*pearson, spearman"),
     "f1 of three": ({"labels": ["a", "b", "c"], "metrics": ["f1"]}, r"'f1' is no metric"),

@@ -21,6 +21,8 @@ def files(right_files, tmp_path) -> Files:
     return right_files.copy(tmp_path / "files")
 
 
+SKIP = "; task.bad_rows: skip leaves such rows out"
+UNKNOWN = " (1 row); task.labels names all classes, task.skip_labels leaves rows out"
 DATA = {
     "folder": (lambda files: shutil.rmtree(files.data), "task.data: {root}/data: no such folder"),
     "train.tsv": (
@@ -28,14 +30,14 @@ DATA = {
         "{root}/data/train.tsv: no such file; the folder holds dev.tsv, test.tsv",
     ),
     "too few columns": (
-        lambda files: files.append("train.tsv", "the film\n"), "{root}/data/train.tsv:14: got 1 columns, expected 2",
+        lambda files: files.append("train.tsv", "the film\n"), "{root}/data/train.tsv:14: got 1 columns, expected 2" + SKIP,
     ),
     "too many columns": (
-        lambda files: files.append("dev.tsv", "a\tb\t1\n"), "{root}/data/dev.tsv:14: got 3 columns, expected 2",
+        lambda files: files.append("dev.tsv", "a\tb\t1\n"), "{root}/data/dev.tsv:14: got 3 columns, expected 2" + SKIP,
     ),
     "label": (
         lambda files: files.append("train.tsv", "the film\t2\n"),
-        "{root}/data/train.tsv:14: got label '2', expected one of '0', '1'",
+        "{root}/data/train.tsv:14: got label '2', expected one of '0', '1'" + UNKNOWN,
     ),
     "empty": (lambda files: (files.data / "dev.tsv").write_text(""), "{root}/data/dev.tsv: is empty"),
     "header only": (
@@ -47,7 +49,7 @@ DATA = {
     ),
     "encoding": (
         lambda files: (files.data / "train.tsv").write_bytes(b"sentence\tlabel\nfilm\xe9\t1\n"),
-        "{root}/data/train.tsv:2: not UTF-8 (byte 0xe9)",
+        "{root}/data/train.tsv:2: not UTF-8 (byte 0xe9); its bytes read as CP1252: task.encoding: cp1252",
     ),
 }  # fmt: skip
 
@@ -56,7 +58,7 @@ DATA = {
 def test_data(files, spoil, message):
     spoil(files)
     before = contents(files.root)
-    assert_refused(files, files.run(), message)
+    assert_refused(files, files.run(sets=["task.bad_rows=error"]), message)
     assert contents(files.root) == before
 
 

@@ -176,7 +176,8 @@ def test_everything_at_once(files):
     assert_refused(
         files,
         answer,
-        "{root}/data/train.tsv:14: got label '2', expected one of '0', '1'",
+        "{root}/data/train.tsv:14: got label '2', expected one of '0', '1' (1 row); "
+        "task.labels names all classes, task.skip_labels leaves rows out",
         "{root}/data/dev.tsv: no such file; the folder holds test.tsv, train.tsv",
         "teacher.model: {root}/teacher/config.json: model_type is 'roberta', expected "
         "'bert', 'distilbert', 'albert', 'electra' or 'bilstm'",

@@ -13,15 +13,16 @@ from ..losses.matching import MatchTerm
 from ..models.architectures import is_encoder
 from ..schedules import in_steps
 from ..stages import Stage
+from .data_report import data_lines, data_warnings, unknown_shares, unknown_warnings
 
 
 def announce(job: Job, engine: Engine, console: Console) -> None:
     """Print the job."""
     stages = [job.stage(index) for index in range(len(job.recipe.stages))]
     for line in job_lines(job, stages):
-        console.print(line)
-    for line in warnings(stages):
-        console.print(f"warning: {line}", style="yellow")
+        console.print(line, markup=False)
+    for line in [*data_warnings(job.data), *_teacher_warnings(job), *warnings(stages)]:
+        console.print(f"warning: {line}", style="yellow", markup=False)
     console.print(f"backend: {engine.name} on {engine.device}, {engine.precision}")
 
 
@@ -31,7 +32,8 @@ def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:
     counts = f"{train:,} train"
     if "dev" in job.data.examples:
         counts += f" and {len(job.data.examples['dev']):,} dev"
-    lines = [f"{job.recipe.method} on {job.data.spec.name}: {counts} examples", f"student: {_model_text(job.student)}"]
+    lines = [f"{job.recipe.method} on {job.data.spec.name}: {counts} examples", *data_lines(job.data)]
+    lines.append(f"student: {_model_text(job.student)}")
     for name, teacher in job.teachers.items():
         lines.append(f"{name}: {_model_text(teacher)} from {job.recipe.all_teachers[name].model}")
     if job.recipe.student.init.layers is not None:
@@ -56,6 +58,15 @@ def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:
             end = stage.objective.replacement.all_from(stage.total)
             alone = f"all from step {end:,} of {stage.total:,} on" if end < stage.total else f"to the end, step {stage.total:,}"
             lines.append(f"  modules replaced with probability {rate}; {alone}")
+    return lines
+
+
+def _teacher_warnings(job: Job) -> list[str]:
+    """Of teachers that have another vocabulary than the student, and cannot read the texts with it."""
+    lines = []
+    for name, data in job.teacher_data.items():
+        if data is not job.data:
+            lines += [f"{name}: {line}" for line in unknown_warnings(unknown_shares(data), data.tokenizer)]
     return lines
 
 

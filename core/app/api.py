@@ -79,17 +79,19 @@ def evaluate(
 
 def predict(
     model: str | Path,
-    texts: Sequence[str],
-    pairs: Sequence[str] | None = None,
+    texts: str | Sequence[str],
+    pairs: str | Sequence[str] | None = None,
     *,
     backend: str | None = None,
     device: str | None = None,
     precision: str = "fp32",
 ) -> list[inference.Prediction]:
-    """A model's predictions for texts, or for pairs of texts. The backend must be importable here."""
+    """A model's predictions for texts, or for pairs of texts, in their order; a string is one text. The backend must be
+    importable here."""
     options = EngineOptions(device, precision)
-    pair_list = None if pairs is None else list(pairs)
-    return inference.predict(Path(model), list(texts), pair_list, backend or default_backend(), options)
+    text_list = [texts] if isinstance(texts, str) else list(texts)
+    pair_list = None if pairs is None else [pairs] if isinstance(pairs, str) else list(pairs)
+    return inference.predict(Path(model), text_list, pair_list, backend or default_backend(), options)
 
 
 def crosscheck(

@@ -138,7 +138,7 @@ def evaluate(
 
     options = EngineOptions(device, precision.value)
     columns = {"text": text, "text_pair": text_pair, "label": label}
-    print(json.dumps(evaluate(model, task, data, split, name, options, max_length, columns)))
+    print(json.dumps(evaluate(model, task, data, split, name, options, max_length, columns, _tell)))
 
 
 @app.command()
@@ -146,10 +146,15 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A model folder, for example RUN/student.")],
     text: Annotated[list[str] | None, typer.Argument(help="Texts to classify; omit them with --file.")] = None,
     pair: Annotated[str | None, typer.Option(help="The second text, for a model of pairs (with one TEXT).")] = None,
-    file: Annotated[Path | None, typer.Option(help="A file with one text a line, or a table with --text-column.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the texts in a TSV, CSV or JSONL file.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A file with one text a line, a TSV, CSV or JSON table, or - for lines of standard input.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of a table's texts; default: as the model's task has it.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second texts.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column that is written beside each answer, as id.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of --file, where it is not UTF-8: gb18030, cp1252, ...")] = None,
     out: Annotated[Path | None, typer.Option(help="Write JSON lines there instead of printing them.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,
     backend: BackendOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.fp32,
@@ -159,7 +164,9 @@ def predict(
     name = backend or default_backend()
     _hand_over(name)
     from ..files import write_text
-    from .inference import as_json_lines, predict, read_texts
+    from ..data.text_files import is_encoding
+    from .given_texts import GivenTexts, read_texts
+    from .inference import as_json_lines, load_classifier, predict
 
     if (file is None) == (not text):
         raise CrossdistilError("predict: give either texts or --file" + (", not both" if text else ""))
@@ -167,14 +174,27 @@ def predict(
         raise CrossdistilError("--pair: is the second of one TEXT; for those of a file give --pair-column")
     if pair is not None and len(text) != 1:
         raise CrossdistilError(f"--pair: needs exactly one text, got {len(text)}")
-    if text_column is not None and file is None:
-        raise CrossdistilError("--text-column: is a column of --file, which is not given")
+    for option, value in {"--text-column": text_column, "--id-column": id_column, "--encoding": encoding}.items():
+        if value is not None and file is None:
+            what = "is of --file" if option == "--encoding" else "is a column of --file"
+            raise CrossdistilError(f"{option}: {what}, which is not given")
     if pair_column is not None and text_column is None:
         raise CrossdistilError("--pair-column: needs --text-column, the column of the first texts")
-    texts, pairs = text, None if pair is None else [pair]
+    if encoding is not None and not is_encoding(encoding):
+        raise CrossdistilError(f"--encoding {encoding}: no encoding of text; for example gb18030, big5, cp1252, utf-16")
+    if overwrite and out is None:
+        raise CrossdistilError("--overwrite: is for --out, which is not given")
+    if out is not None and out.exists() and not overwrite:
+        raise CrossdistilError(f"--out {out}: is there already; --overwrite replaces it")
+    given = GivenTexts(text or [], None if pair is None else [pair])
+    classifier = load_classifier(model)
     if file is not None:
-        texts, pairs = read_texts(file, text_column, pair_column)
-    lines = as_json_lines(predict(model, texts, pairs, name, EngineOptions(device, precision.value), max_length))
+        given = read_texts(file, classifier[0].about.get("task", {}), text_column, pair_column, id_column, encoding)
+    for note in given.notes:
+        _tell(f"warning: {note}")
+    options = EngineOptions(device, precision.value)
+    found = predict(model, given.texts, given.pairs, name, options, max_length, _tell, classifier)
+    lines = as_json_lines(found, given.ids)
     if out is None:
         sys.stdout.write(lines)
     else:
@@ -255,6 +275,11 @@ def demo(
     from .demo import run_demo
 
     raise typer.Exit(0 if run_demo(_names(backends), out, seed, console) else 1)
+
+
+def _tell(line: str) -> None:
+    """Say something beside what a command prints, which may go to another program."""
+    print(line, file=sys.stderr)
 
 
 def _names(text: str) -> tuple[str, ...]:

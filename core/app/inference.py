@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,21 @@ from scipy.special import expit, softmax
 from ...backends.registry import load_engine
 from ..checkpoint import Model, load_model
 from ..data.batches import evaluation_batches, length_buckets
-from ..data.tables import read_columns
-from ..data.tasks import GLUE_TASKS, check_texts, glue_task, resolve_task
+from ..data.tables import is_half
+from ..data.tasks import GLUE_TASKS, glue_task, resolve_task
+from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..engine import EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems
 from ..sections import TaskSection
 from ..task_data import EVALUATION_BATCH, load_data, logits_function
+from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
+from .given_texts import takes_pairs
 from .models import model_folder, told_as_given
+
+Tell = Callable[[str], None]
+"""Where something that a person should know is said."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +74,10 @@ def evaluate(
     options: EngineOptions,
     max_length: int | None = None,
     columns: dict[str, str | None] | None = None,
+    tell: Tell | None = None,
 ) -> dict[str, float]:
     """The model's metrics on a split of a task: of the one that it was trained on, unless `task` names another, GLUE's or one
-    whose `columns` (text, text_pair, label) are given."""
+    whose `columns` (text, text_pair, label) are given. `tell` is told of the data; without it, what looks wrong is logged."""
     model, tokenizer = load_classifier(folder)
     own, given = model.about.get("task", {}), {key: name for key, name in (columns or {}).items() if name is not None}
     if given and not given.keys() >= {"text", "label"}:
@@ -84,6 +92,8 @@ def evaluate(
             "--text and --label"
         )
     described = {"name": task} if other else own or {"name": "task"}
+    if not other and not given and glue_task(described["name"]) is None and model.labels is not None:
+        described = {"labels": model.labels, **described}  # there need be no train file beside the one to score on
     section = TaskSection(**{**described, **given, "data": data, "max_length": _length(model, max_length)})
     spec = resolve_task(section)
     problems = teacher_problems(model, spec, str(folder))
@@ -94,7 +104,22 @@ def evaluate(
     loaded = load_data(spec, section, tokenizer, length_buckets(section.max_length, engine.static_shapes), (split,))
     if loaded.examples[split].labels is None:
         raise DataError(f"{data}: the split '{split}' has no labels to evaluate with; use predict")
-    return loaded.score(split, engine.infer(logits_function(model.config), model.parameters))[0]
+    for line in data_lines(loaded) if tell is not None else ():
+        tell(line)
+    for line in data_warnings(loaded, split):
+        _warn(line, tell)
+    metrics, logits = loaded.score(split, engine.infer(logits_function(model.config), model.parameters))
+    same = one_answer(spec, logits, loaded.examples[split].labels, split)
+    if same is not None:
+        _warn(same, tell)
+    return metrics
+
+
+def _warn(line: str, tell: Tell | None) -> None:
+    if tell is None:
+        logging.getLogger(__name__).warning("%s", line)
+    else:
+        tell(f"warning: {line}")
 
 
 def _length(model: Model, given: int | None) -> int:
@@ -106,23 +131,35 @@ def _length(model: Model, given: int | None) -> int:
 
 def predict(
     folder: Path,
-    texts: list[str],
-    pairs: list[str] | None,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
     backend: str,
     options: EngineOptions,
     max_length: int | None = None,
+    tell: Tell | None = None,
+    classifier: tuple[Model, Tokenizer] | None = None,
 ) -> list[Prediction]:
-    """The model's predictions, in the order of the texts."""
-    model, tokenizer = load_classifier(folder)
+    """The model's predictions, in the order of the texts. `tell` is told of what looks wrong, which is logged without it;
+    `classifier` is the model in the folder, where it is loaded already."""
+    model, tokenizer = classifier or load_classifier(folder)
     length = _length(model, max_length)
     positions = getattr(model.config, "max_position_embeddings", length)  # a BiLSTM has no limit
     if length > positions:
         raise CrossdistilError(f"--max-length {length}: {folder} has only {positions} positions")
-    if not texts:
+    if not len(texts):
         raise DataError("no text to predict")
+    _check_given("text", texts)
+    if pairs is not None:
+        _check_given("pair", pairs)
+        if len(pairs) != len(texts):
+            raise DataError(f"got {len(texts)} texts and {len(pairs)} second texts, expected one for each")
+    elif takes_pairs(model.about.get("task", {})):
+        _warn(f"{folder} was trained on pairs of texts, but gets single ones", tell)
     engine = load_engine(backend, options)
     infer = engine.infer(logits_function(model.config), model.parameters)
     tokens = tokenizer.encode_pairs(texts, pairs, length)
+    for line in unknown_warnings({"these texts": unknown_share(tokens, tokenizer)}, tokenizer):
+        _warn(line, tell)
     logits = np.zeros((len(texts), model.outputs or 1), np.float32)
     batch_size = min(EVALUATION_BATCH, len(texts))
     for rows, batch in evaluation_batches(tokens, None, batch_size, length_buckets(length, engine.static_shapes)):
@@ -130,8 +167,16 @@ def predict(
     return list(_predictions(model, texts, pairs, logits))
 
 
+def _check_given(what: str, texts: Sequence[str]) -> None:
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise DataError(f"{what} {number}: got {type(text).__name__}, expected a text")
+        if is_half(text):
+            raise DataError(f"{what} {number}: holds half a surrogate pair")
+
+
 def _predictions(
-    model: Model, texts: list[str], pairs: list[str] | None, logits: np.ndarray
+    model: Model, texts: Sequence[str], pairs: Sequence[str] | None, logits: np.ndarray
 ) -> Iterator[Prediction]:
     logits = logits.astype(np.float64)
     probabilities = expit(logits) if model.multi_label else softmax(logits, axis=1)
@@ -147,29 +192,9 @@ def _predictions(
         yield Prediction(text, pair, max(by_label, key=by_label.get), by_label, None)
 
 
-def read_texts(path: Path, text: str | None, pair: str | None) -> tuple[list[str], list[str] | None]:
-    """The texts of a file: the named columns of a TSV, CSV or JSONL file, or each line of any other file."""
-    if text is not None:
-        names = [text] if pair is None else [text, pair]
-        columns = read_columns(path, required=names)
-        for name in names:
-            check_texts(path, name, columns.cells[name], columns.line_numbers)
-        return columns.cells[text], None if pair is None else columns.cells[pair]
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    if not lines[-1]:
-        lines.pop()
-    if not lines:
-        raise DataError(f"{path}: is empty, expected one text a line")
-    return [line.removesuffix("\r") for line in lines], None
-
-
-def as_json_lines(predictions: list[Prediction]) -> str:
-    """One JSON object a line."""
-    return "".join(json.dumps(item.as_json(), ensure_ascii=False) + "\n" for item in predictions)
+def as_json_lines(predictions: Sequence[Prediction], ids: Sequence[Any] | None = None) -> str:
+    """One JSON object a line, with what identifies each text where that is known."""
+    found = (item.as_json() for item in predictions)
+    if ids is not None:
+        found = ({"id": name, **item} for name, item in zip(ids, found, strict=True))
+    return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in found)

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from ...backends.registry import load_module
+from ..data.folders import folder_contents
 from ..data.record_note import NOTE, RecordNote, SplitNote, VocabularyNote, block_checksums, first_damage, read_note
 from ..data.record_texts import check_cells, check_ends, decoded, write_table
-from ..data.tables import folder_contents
 from ..data.task_records import (
     Features,
     Shape,

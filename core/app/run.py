@@ -25,6 +25,7 @@ from ..runs import RunFolder, State
 from ..stages import Stage
 from ..training import Outcome, Trainer
 from .announce import announce, metrics_text
+from .data_report import one_answer
 from .interruption import Interruption
 from .models import model_paths, told_as_given, with_model_folders
 from .probe import write_probe
@@ -116,7 +117,11 @@ class _Run:
         answers = job.data.answers(stage.config)
 
         def evaluate(trained: Parameters) -> dict[str, float]:
-            return job.data.score("dev", engine.infer(answers, self._student_of(trained)))[0]
+            metrics, logits = job.data.score("dev", engine.infer(answers, self._student_of(trained)))
+            same = None if logits is None else one_answer(job.data.spec, logits, job.data.examples["dev"].labels, "dev")
+            if same is not None:
+                self._console.print(f"{engine.name} {stage.section.name}: warning: {same}", style="yellow", markup=False)
+            return metrics
 
         can_evaluate = stage.evaluated and "dev" in job.data.examples
         with Interruption() as signals, TrainingProgress(f"{engine.name} {stage.name}", self._console) as progress:

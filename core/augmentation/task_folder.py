@@ -6,13 +6,13 @@ import csv
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..data.tables import read_columns
-from ..data.tasks import TaskSpec, check_texts, read_split
+from ..data.tasks import TaskSpec, read_split, without_labels
 from ..errors import CrossdistilError, DataError
 from ..files import replace_folder
 from .copies import Copy
@@ -25,9 +25,9 @@ class TrainingTexts:
     """The columns of a training file that are read from it; labels are as the file holds them."""
 
     path: Path
-    texts: list[str]
-    pairs: list[str] | None
-    labels: list
+    texts: Sequence[str]
+    pairs: Sequence[str] | None
+    labels: Sequence
 
 
 def read_training_texts(spec: TaskSpec, data: Path) -> TrainingTexts:
@@ -38,9 +38,8 @@ def read_training_texts(spec: TaskSpec, data: Path) -> TrainingTexts:
     read_split(spec, data, "dev")
     path = data / spec.splits["train"]
     names = [spec.text] if spec.text_pair is None else [spec.text, spec.text_pair]
-    columns = read_columns(path, [*names, spec.label], header=spec.header)
-    for name in names:
-        check_texts(path, name, columns.cells[name], columns.line_numbers)
+    columns = read_columns(path, [*names, spec.label], header=spec.header, texts=names, format=spec.format)
+    columns = without_labels(path, columns, spec.label, spec.skip_labels, names)
     pairs = None if spec.text_pair is None else columns.cells[spec.text_pair]
     return TrainingTexts(path, columns.cells[spec.text], pairs, columns.cells[spec.label])
 
@@ -98,7 +97,7 @@ def _write_rows(path: Path, spec: TaskSpec, rows: Iterable[dict[str, Any]]) -> N
     kind = path.suffix.lower()
     # newline="": no platform may turn \n into \r\n, and CSV cells keep theirs.
     with path.open("w", encoding="utf-8", newline="") as file:
-        if kind == ".jsonl":
+        if kind in (".jsonl", ".json"):
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             return
         cells = ([str(row.get(name, "")) for name in names] for row in rows)

@@ -16,8 +16,8 @@ import numpy as np
 import tokenizers
 
 from ..errors import DataError
+from .folders import folder_contents
 from .record_rows import read_rows
-from .tables import folder_contents
 from .token_cache import Rows, cached_table, update_with_file
 from .token_table import TokenTable
 from .tokenize import Tokenizer

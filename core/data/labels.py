@@ -1,84 +1,153 @@
-"""Cells of a label column to numbers: a class, a score, or a row of zeros and ones, with file and line in every error."""
+"""Cells of a label column to numbers: a class, a score, or a row of zeros and ones, with file and line in every error.
+
+A label is what a cell says without the white space around it. Labels that a person would read as the same (`Good` and `good`,
+`1` and a full-width one, `1` and `1.0`) are never two classes unless the recipe names both.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, did_you_mean
+from .tables import is_half
 
 SEPARATOR = "|"
 """Between the labels of an example that may have several."""
 
+MISSING = ("-", "--", "?", "n/a", "na", "nan", "none", "null", "#n/a", "undefined")
+"""What tools write where there is no label."""
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
+
+
+def cell_text(cell: object) -> str:
+    """What a cell says, as text: JSON's 1 and true are '1' and 'true'."""
+    return cell.strip() if isinstance(cell, str) else json.dumps(cell)
+
 
 def label_text(path: Path, cell: object, line: int) -> str:
-    """A label is compared as text: JSON's 1 and true are '1' and 'true'."""
-    label = cell if isinstance(cell, str) else json.dumps(cell)
+    """The label in a cell, which is compared as text."""
+    label = cell_text(cell)
     if not label or not isinstance(cell, (str, int, float)):
-        raise DataError(f"{path}:{line}: label {json.dumps(cell)} is no text or number")
+        raise DataError(f"{path}:{line}: label {json.dumps(cell)[:100]} is no text or number; task.skip_labels leaves such rows out")
+    if is_half(label):
+        raise DataError(f"{path}:{line}: label {json.dumps(label)[:100]} holds half a surrogate pair")
     return label
 
 
 def label_set(path: Path, cell: object, line: int) -> tuple[str, ...]:
     """The labels of an example that may have several: a JSON list, or a text with `|` between them; an empty one is none."""
     if isinstance(cell, str):
-        cell = [part.strip() for part in cell.split(SEPARATOR)] if cell.strip() else []
+        cell = cell.split(SEPARATOR) if cell.strip() else []
     labels = tuple(label_text(path, part, line) for part in (cell if isinstance(cell, list) else [cell]))
     if len(set(labels)) < len(labels):
         raise DataError(f"{path}:{line}: a label is there twice: {listed(labels)}")
     return labels
 
 
-def found_labels(path: Path, cells: list, line_numbers: np.ndarray, several: bool) -> tuple[str, ...]:
+def found_labels(path: Path, cells: Sequence, line_numbers: np.ndarray, several: bool) -> tuple[str, ...]:
     """The distinct labels of a column, in numerical order when all are integers; `several` is whether a cell may hold
-    more than one."""
+    more than one. Raises DataError where two of them differ in nothing that a person sees."""
 
-    def all_labels() -> Iterator[str]:
+    def all_labels() -> Iterator[tuple[str, int]]:
         for cell, line in zip(cells, line_numbers):
-            if several:
-                yield from label_set(path, cell, line)
-            else:
-                yield label_text(path, cell, line)
+            for label in label_set(path, cell, line) if several else (label_text(path, cell, line),):
+                yield label, line
 
-    labels = sorted(set(all_labels()))
+    lines: dict[str, int] = {}
+    for label, line in all_labels():
+        lines.setdefault(label, int(line))
+    labels = sorted(lines)
     if len(labels) < 2:
         found = f"has the label {listed(labels)}" if labels else "is without a label"
         raise DataError(f"{path}: every row {found}, expected two or more different ones")
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(label_key(label), []).append(label)
+    clashes = ["; ".join(f"'{label}' (line {lines[label]})" for label in same) for same in alike.values() if len(same) > 1]
+    if clashes:
+        raise DataError(
+            f"{path}: labels that look like the same class, written in different ways: {' and '.join(clashes[:5])}; write each "
+            "class in one way, or name the classes with task.labels"
+        )
     try:
         return tuple(sorted(labels, key=int))
     except ValueError:
         return tuple(labels)
 
 
-def class_indices(path: Path, labels: Sequence[str], cells: list, line_numbers: np.ndarray) -> np.ndarray:
-    """The place of each cell's label among `labels`: (rows,) int32."""
+def label_key(label: str) -> str:
+    """What labels have in common that a person takes for the same: letters whatever their case and width, and numbers by
+    their value; characters that are not seen do not count."""
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", label).casefold())
+    text = " ".join("".join(character for character in text if unicodedata.category(character) != "Cf").split())
+    return repr(float(text)) if _NUMBER.fullmatch(text) else text
+
+
+def class_indices(path: Path, labels: Sequence[str], cells: Sequence, line_numbers: np.ndarray, source: str = "") -> np.ndarray:
+    """The place of each cell's label among `labels`: (rows,) int32. `source` is the file whose labels these are."""
     index_of = {label: index for index, label in enumerate(labels)}
-    indices = np.empty(len(cells), dtype=np.int32)
+    indices, unknown = np.empty(len(cells), dtype=np.int32), _Unknown(path, labels, source)
     for row, cell in enumerate(cells):
         label = label_text(path, cell, line_numbers[row])
-        if label not in index_of:
-            raise _unknown(path, line_numbers[row], label, labels)
-        indices[row] = index_of[label]
+        indices[row] = index_of.get(label, -1)
+        if indices[row] < 0:
+            unknown.add(label, line_numbers[row])
+    unknown.throw()
     return indices
 
 
-def label_rows(path: Path, labels: Sequence[str], cells: list, line_numbers: np.ndarray) -> np.ndarray:
+def label_rows(path: Path, labels: Sequence[str], cells: Sequence, line_numbers: np.ndarray, source: str = "") -> np.ndarray:
     """Which of `labels` each cell holds: (rows, labels) float32."""
     index_of = {label: index for index, label in enumerate(labels)}
-    rows = np.zeros((len(cells), len(labels)), dtype=np.float32)
+    rows, unknown = np.zeros((len(cells), len(labels)), dtype=np.float32), _Unknown(path, labels, source)
     for row, cell in enumerate(cells):
         for label in label_set(path, cell, line_numbers[row]):
-            if label not in index_of:
-                raise _unknown(path, line_numbers[row], label, labels)
-            rows[row, index_of[label]] = 1.0
+            if label in index_of:
+                rows[row, index_of[label]] = 1.0
+            else:
+                unknown.add(label, line_numbers[row])
+    unknown.throw()
     return rows
 
 
-def scores(path: Path, name: str, cells: list, line_numbers: np.ndarray) -> np.ndarray:
+class _Unknown:
+    """Labels that are none of the task's, all of them told at once."""
+
+    def __init__(self, path: Path, labels: Sequence[str], source: str):
+        self._path, self._labels, self._source = path, labels, source
+        self._lines: dict[str, list[int]] = {}
+
+    def add(self, label: str, line: int) -> None:
+        self._lines.setdefault(label, []).append(int(line))
+
+    def throw(self) -> None:
+        if not self._lines:
+            return
+        (label, lines), *others = self._lines.items()
+        text = f"{self._path}:{lines[0]}: got label '{label}', expected one of {listed(self._labels)}"
+        same = next((known for known in self._labels if label_key(known) == label_key(label)), None)
+        if same is not None:
+            text += f"; it looks like '{same}', written in another way"
+        else:
+            text += did_you_mean(label, self._labels).rstrip("?")
+        if self._source:
+            text += f"; {self._source} has no such label"
+        if others:
+            text += f"; nor are {listed([name for name, _ in others])}"
+        rows = sum(map(len, self._lines.values()))
+        text += f" ({rows:,} row{'s' * (rows > 1)}); task.labels names all classes, task.skip_labels leaves rows out"
+        raise DataError(text)
+
+
+def scores(path: Path, name: str, cells: Sequence, line_numbers: np.ndarray) -> np.ndarray:
     """The numbers of the column `name`: (rows,) float32."""
     values = np.empty(len(cells), dtype=np.float32)
     for row, cell in enumerate(cells):
@@ -98,5 +167,20 @@ def listed(labels: Sequence[str]) -> str:
     return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
 
 
-def _unknown(path: Path, line: int, label: str, labels: Sequence[str]) -> DataError:
-    return DataError(f"{path}:{line}: got label '{label}', expected one of {listed(labels)}")
+def label_warnings(labels: Sequence[str], counts: np.ndarray, split: str) -> list[str]:
+    """What looks wrong with classes and how many rows (labels,) each has in a split, in words."""
+    lines = []
+    missing = [label for label in labels if label.casefold() in MISSING]
+    if missing:
+        lines.append(f"{listed(missing)} is a class here; if it stands for a missing label: task.skip_labels: {json.dumps(missing)}")
+    if all(_NUMBER.fullmatch(label) for label in labels) and any("." in label for label in labels):
+        lines.append(f"the classes are decimal numbers ({listed(labels)}); scores are for kind: regression")
+    rare = [label for label, count in zip(labels, counts) if count == 1]
+    if rare:
+        lines.append(f"{listed(rare)} {'has' if len(rare) == 1 else 'have'} one row in {split}")
+    absent = [label for label, count in zip(labels, counts) if not count]
+    if absent:
+        lines.append(f"{listed(absent)} {'has' if len(absent) == 1 else 'have'} no row in {split}")
+    if len(labels) > 100:
+        lines.append(f"{len(labels):,} classes; is the label a column of classes?")
+    return lines

@@ -1,160 +1,238 @@
-"""Named columns of .tsv, .csv and .jsonl files, each row with its line number.
+"""Named columns of .tsv, .csv, .json and .jsonl files, each row with its line number.
 
 GLUE's .tsv is not quoted CSV: quotation marks are text, and so are the Unicode line separators that `str.splitlines`
-would cut at. Hence one reader for the three formats that is exact about both, and names file and line in every error.
+would cut at. Hence one reader for all formats that is exact about it, reads a row at a time, and names file and line in
+every error. What a file is, beyond its name, is a `TableFormat`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
 from ..errors import DataError, did_you_mean
+from .table_rows import Lines, Rows, Skipped, TableFormat, delimited_rows, json_rows
+from .text_files import MARK, not_text, open_text
+from .texts import Texts
 
-EXTENSIONS = (".tsv", ".csv", ".jsonl")
+EXTENSIONS = (".tsv", ".csv", ".jsonl", ".json")
+_JSON = (".jsonl", ".json")
+_SHOWN = 20  # names of columns in an error
 
 
 @dataclass(frozen=True)
 class Columns:
     """`cells[name][row]` is a string, or what JSON holds; an optional column that the file lacks has no entry."""
 
-    cells: dict[str, list]
+    cells: dict[str, Sequence]
     line_numbers: np.ndarray  # (rows,) int64: the line on which the row starts, from 1
+    notes: tuple[str, ...] = ()
+    """What a person must know of how the file was read: rows that were left out, a separator that was found."""
 
 
 def read_columns(
-    path: Path, required: Sequence[str], optional: Sequence[str] = (), header: Sequence[str] | None = None
+    path: Path,
+    required: Sequence[str],
+    optional: Sequence[str] = (),
+    header: Sequence[str] | None = None,
+    texts: Collection[str] = (),
+    format: TableFormat = TableFormat(),
 ) -> Columns:
-    """Read the columns of these names; `header` names the columns of a file without a header line.
+    """Read the columns of these names; `header` names the columns of a file without a header line. Columns of `texts` are
+    `Texts`, and a cell of theirs that is no text is an error. A name in the file may have other capitals, and white space
+    around it, where only one column is meant.
 
-    Raises DataError for a missing, empty, non-UTF-8 or malformed file and for a missing column.
+    Raises DataError for a missing, empty or malformed file, for one in another encoding and for a missing column.
     """
+    skipped = Skipped(path, format)
+    with _opened(path, format) as file:
+        lines = Lines(file, skipped)
+        if path.suffix.lower() in _JSON:
+            columns = _json_columns(path, json_rows(path, lines, skipped), required, optional, texts, skipped)
+        else:
+            names, rows, notes = delimited_rows(path, lines, skipped, header, lambda found: not _missing(found, required))
+            columns = _delimited_columns(path, names, rows, required, optional, texts, skipped, header is None)
+            skipped.notes += notes
+        encoding = file.encoding
+    if not len(columns.line_numbers):
+        raise DataError(f"{path}: holds no rows{skipped.reason()}")
+    if encoding.startswith("utf-") and encoding not in ("utf-8", "utf-8-sig", format.encoding):
+        skipped.notes.append(f"{path.name}: is {encoding.upper()}, as its byte-order mark says")
+    return Columns(columns.cells, columns.line_numbers, (*skipped.notes, *skipped.told(len(columns.line_numbers))))
+
+
+def column_names(path: Path, format: TableFormat = TableFormat()) -> list[str]:
+    """The names in a table's header, or the keys of its first JSON object."""
+    skipped = Skipped(path, format)
+    with _opened(path, format) as file:
+        if path.suffix.lower() in _JSON:
+            return list(next(json_rows(path, Lines(file, skipped), skipped), (0, {}))[1])
+        return delimited_rows(path, Lines(file, skipped), skipped, None, lambda found: len(found) > 1)[0]
+
+
+@contextlib.contextmanager
+def _opened(path: Path, format: TableFormat) -> Iterator[TextIO]:
+    """A table's file; what is wrong with its text is told as an error of the data."""
     extension = path.suffix.lower()
     if extension not in EXTENSIONS:
         raise DataError(f"{path}: unknown kind of file, expected one of {', '.join(EXTENSIONS)}")
-    text = _read_text(path)
-    if extension == ".jsonl":
-        columns = _json_columns(path, text, required, optional)
-    else:
-        rows = _tsv_rows(text) if extension == ".tsv" else _csv_rows(path, text)
-        columns = _delimited_columns(path, rows, required, optional, header)
-    if not len(columns.line_numbers):
-        raise DataError(f"{path}: holds no rows")
-    return columns
-
-
-def folder_contents(folder: Path) -> str:
-    """What a folder holds, in words, for errors about a file that is not in it."""
-    if not folder.is_dir():
-        return f"the folder {folder} does not exist"
-    names = sorted(entry.name for entry in folder.iterdir())
-    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    return f"the folder holds {shown}" if names else "the folder is empty"
-
-
-def _read_text(path: Path) -> str:
+    quoted_lines = format.quoting == "csv" or (extension == ".csv" and format.quoting is None)
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; {folder_contents(path.parent)}") from None
+        with open_text(path, format.encoding, "" if quoted_lines else "\n") as file:
+            yield file
+    except UnicodeError:
+        raise DataError(not_text(path, path.read_bytes(), format.encoding, format.say("encoding", "{}"))) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        # The official MRPC files start with a byte order mark, which would become part of the first column's name.
-        return content.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{line}: not UTF-8 (byte 0x{content[error.start]:02x})") from None
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines end with \\n or \\r\\n and with nothing else; the last one may lack its end."""
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    for number, line in enumerate(lines, 1):
-        yield number, line.removesuffix("\r")
+class _Builder:
+    """Columns that grow by a row at a time."""
 
+    def __init__(self, names: Iterable[str], texts: Collection[str]):
+        self._cells = {name: Texts() if name in texts else [] for name in names}
+        self._lines = array("q")
+        self._known: dict[str, str] = {}
 
-def _tsv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    for number, line in _lines(text):
-        yield number, line.split("\t")
+    def add(self, line: int, cells: Iterable) -> None:
+        for column, cell in zip(self._cells.values(), cells):
+            # A label is one string object, however many rows have it.
+            is_label = isinstance(cell, str) and not isinstance(column, Texts)
+            column.append(self._known.setdefault(cell, cell) if is_label else cell)
+        self._lines.append(line)
 
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    # strict: otherwise a quotation mark that is never closed swallows the rest of the file without a word.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    start = 1
-    try:
-        for row in reader:
-            yield start, row or [""]
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(f"{path}:{start}: malformed CSV: {error}") from None
+    def columns(self) -> Columns:
+        return Columns(self._cells, np.array(self._lines, dtype=np.int64))
 
 
 def _delimited_columns(
     path: Path,
-    rows: Iterator[tuple[int, list[str]]],
+    names: list[str],
+    rows: Rows,
     required: Sequence[str],
     optional: Sequence[str],
-    header: Sequence[str] | None,
+    texts: Collection[str],
+    skipped: Skipped,
+    has_header: bool,
 ) -> Columns:
-    names = list(header) if header is not None else next(rows, (0, []))[1]
-    if not names:
-        raise DataError(f"{path}: is empty")
-    _require(path, names, required)
-    wanted = [name for name in (*required, *optional) if name in names]
-    for name in wanted:
-        if names.count(name) > 1:
-            raise DataError(f"{path}: {names.count(name)} columns are named '{name}'")
-    places = [(names.index(name), []) for name in wanted]
-    line_numbers = []
+    _require(path, names, required, skipped.format if has_header else None)
+    wanted = [name for name in (*required, *optional) if not _missing(names, [name])]
+    places = [_place(path, names, name) for name in wanted]
+    builder, width = _Builder(wanted, texts), len(names)
+    text_places = [place for name, place in zip(wanted, places) if name in texts]
+    quotes = 0
     for number, row in rows:
-        if row == [""] and len(names) > 1:  # a blank line; with one column it is an empty text
+        if len(row) > width and not any(row[width:]):
+            row = row[:width]
+        if width > 1 and (not any(row) or (len(row) == 1 and not row[0].strip())):
+            continue  # a blank line; with one column it is an empty text
+        if len(row) != width:
+            hint = skipped.format.say("quoting", "csv") if path.suffix.lower() == ".tsv" and _is_open(row) else ""
+            hint = f", where cells are quoted as in CSV: {hint}" if hint else ""
+            skipped.add(number, f"got {len(row)} columns, expected {width}{hint}")
             continue
-        if len(row) != len(names):
-            raise DataError(f"{path}:{number}: got {len(row)} columns, expected {len(names)}")
-        line_numbers.append(number)
-        for position, cells in places:
-            cells.append(row[position])
-    cells = {name: cells for name, (_, cells) in zip(wanted, places)}
-    return Columns(cells, np.array(line_numbers, dtype=np.int64))
+        if skipped.unquoted:
+            quotes += any('""' in row[place] and row[place][0] == row[place][-1] == '"' for place in text_places)
+        builder.add(number, (row[place] for place in places))
+    if quotes and skipped.format.quoting is None:
+        way = skipped.format.say("quoting", "csv")
+        skipped.notes.append(
+            f"{path.name}: {quotes:,} texts look quoted as in CSV, but quotation marks in .tsv files are text{f'; {way}' if way else ''}"
+        )
+    return builder.columns()
 
 
-def _json_columns(path: Path, text: str, required: Sequence[str], optional: Sequence[str]) -> Columns:
+def _is_open(row: list[str]) -> bool:
+    """Whether a cell begins with a quotation mark that it does not end with, as where a line was cut in a quoted cell."""
+    return any(cell.startswith('"') and (len(cell) < 2 or not cell.endswith('"')) for cell in row)
+
+
+def _json_columns(
+    path: Path, rows: Iterator, required: Sequence[str], optional: Sequence[str], texts: Collection[str], skipped: Skipped
+) -> Columns:
     """An optional column is taken when the first record has it, and then every record must."""
-    wanted: list[str] | None = None
-    cells: dict[str, list] = {}
-    line_numbers = []
-    for number, line in _lines(text):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: not JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{path}:{number}: got {type(record).__name__}, expected a JSON object")
-        if wanted is None:
-            wanted = [*required, *(name for name in optional if name in record)]
-            cells = {name: [] for name in wanted}
-        _require(f"{path}:{number}", list(record), wanted)
-        line_numbers.append(number)
-        for name in wanted:
-            cells[name].append(record[name])
-    return Columns(cells, np.array(line_numbers, dtype=np.int64))
+    builder: _Builder | None = None
+    wanted: list[str] = []
+    keys: list[str] = []
+    for number, record in rows:
+        if builder is None:
+            names = list(record)
+            _require(f"{path}:{number}", names, required)
+            wanted = [*required, *(name for name in optional if not _missing(names, [name]))]
+            keys = [names[_place(path, names, name)] for name in wanted]
+            builder = _Builder(wanted, texts)
+        problems = (_json_problem(record, name, key, name in texts) for name, key in zip(wanted, keys))
+        problem = next(filter(None, problems), None)
+        if problem is not None:
+            skipped.add(number, problem)
+        else:
+            builder.add(number, (record[key] for key in keys))
+    return Columns({}, np.zeros(0, np.int64)) if builder is None else builder.columns()
 
 
-def _require(place: Path | str, names: Sequence[str], required: Sequence[str]) -> None:
-    for name in required:
-        if name not in names:
-            raise DataError(
-                f"{place}: no column '{name}'{did_you_mean(name, names) or ';'} the columns are {', '.join(names)}"
-            )
+def _json_problem(record: dict, name: str, key: str, is_text: bool) -> str | None:
+    """Why a record has no cell of that name, or None."""
+    if key not in record:
+        return f"no column '{name}'{did_you_mean(name, record) or ';'} the columns are {_listed(list(record))}"
+    cell = record[key]
+    if not is_text:
+        return None
+    if not isinstance(cell, str):
+        return f"'{name}' is {json.dumps(cell)[:100]}, expected a text"
+    return f"'{name}' holds half a surrogate pair" if is_half(cell) else None
+
+
+def is_half(text: str) -> bool:
+    """Whether a text holds half a surrogate pair, which JSON's \\ud800 can spell and no file of text can hold."""
+    if text.isascii():
+        return False
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _key(name: str) -> str:
+    """What two names have in common that a person takes for the same."""
+    return name.strip().strip(MARK).casefold()
+
+
+def _missing(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    if all(name in names for name in wanted):
+        return []
+    keys = {_key(name) for name in names}
+    return [name for name in wanted if name not in names and _key(name) not in keys]
+
+
+def _place(path: Path, names: Sequence[str], wanted: str) -> int:
+    same = [index for index, name in enumerate(names) if name == wanted]
+    same = same or [index for index, name in enumerate(names) if _key(name) == _key(wanted)]
+    if len(same) > 1:
+        raise DataError(f"{path}: {len(same)} columns are named '{wanted}'")
+    return same[0]
+
+
+def _require(place: Path | str, names: Sequence[str], required: Sequence[str], format: TableFormat | None = None) -> None:
+    missing = _missing(names, required)
+    if not missing:
+        return
+    what = f"column '{missing[0]}'" if len(missing) == 1 else "columns " + " and ".join(f"'{name}'" for name in missing)
+    near = next((hint for hint in (did_you_mean(name, names) for name in missing) if hint), "")
+    text = f"{place}: no {what}{near or ';'} the columns are {_listed(names)}"
+    ways = [] if near or format is None else [format.say("header", "false"), format.say("columns", "[...]")]
+    if any(ways):
+        text += f"; if its first line is no header: {' and '.join(filter(None, ways))}, the names of all columns in their order"
+    raise DataError(text)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(name if len(name) <= 60 else f"{name[:57]}..." for name in names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -6,7 +6,6 @@ plain task, whose columns the recipe gives. A folder of records (`record_note`) 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,12 +13,15 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import DataError, did_you_mean
+from ..errors import DataError, Errors, did_you_mean
 from ..metrics import CLASSIFICATION_METRICS, MULTI_LABEL_METRICS, REGRESSION_METRICS
-from .labels import class_indices, found_labels, label_rows, listed, scores
+from .folders import folder_contents
+from .labels import cell_text, class_indices, found_labels, label_rows, listed, scores
 from .record_note import RecordNote, read_note
-from .tables import EXTENSIONS, folder_contents, read_columns
+from .table_rows import TableFormat
+from .tables import EXTENSIONS, Columns, is_half, read_columns
 from .task_records import RecordTokens, read_recorded
+from .texts import Texts
 
 _SPLITS = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
 _MNLI_SPLITS = {
@@ -43,11 +45,15 @@ class TaskSpec:
     labels: tuple[str, ...] | None  # class index -> label as the file spells it; None: regression
     metrics: tuple[str, ...]  # the first one chooses the best checkpoint
     splits: dict[str, str] = field(default_factory=lambda: dict(_SPLITS))  # split -> file name
-    header: tuple[str, ...] | None = None  # column names where files have no header line (all but the test splits)
+    header: tuple[str, ...] | None = None  # column names where files have no header line
+    test_has_header: bool = False  # whether a test split has one all the same
     names: tuple[str, ...] | None = None  # what the classes mean, where the file only has numbers
     raw: bool = False  # raw text: nothing to predict but the text itself
     masked: bool = False  # raw text, of which some tokens are masked
     multi_label: bool = False  # an example has any number of the labels, none included
+    format: TableFormat = TableFormat()
+    skip_labels: tuple[str, ...] = ()  # rows with them are left out
+    labels_from: str = ""  # the file that the labels were found in
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
@@ -64,7 +70,8 @@ GLUE_TASKS = {
     spec.name: spec
     for spec in (
         TaskSpec(
-            "cola", "sentence", None, "label", _BINARY, ("matthews",), header=_COLA_HEADER),
+            "cola", "sentence", None, "label", _BINARY, ("matthews",), header=_COLA_HEADER, test_has_header=True,
+        ),
         TaskSpec("sst-2", "sentence", None, "label", _BINARY, ("accuracy",), names=("negative", "positive")),
         TaskSpec(
             "mrpc", "#1 String", "#2 String", "Quality", _BINARY, ("accuracy", "f1"),
@@ -88,9 +95,9 @@ GLUE_TASKS = {
 
 @dataclass
 class Examples:
-    texts: list[str]
-    """None of them where there are `tokens` instead."""
-    pairs: list[str] | None
+    texts: Sequence[str]
+    """None of them where there are `tokens` instead, or where they are tokens already and no longer needed."""
+    pairs: Sequence[str] | None
     labels: np.ndarray | None
     """(examples,) int32 class index or float32 score, (examples, labels) float32 0 or 1 where an example may have several;
     None: the file has no labels."""
@@ -98,9 +105,15 @@ class Examples:
     line_numbers: np.ndarray  # (examples,) int64
     label_mask: np.ndarray | None = None  # (examples,) float32, 0 where the label means nothing; None: all are labels
     tokens: RecordTokens | None = None
+    notes: tuple[str, ...] = ()
+    """What a person must know of how the file was read."""
 
     def __len__(self) -> int:
         return len(self.line_numbers)
+
+    def without_texts(self) -> Examples:
+        """The same, when only labels are needed any more."""
+        return replace(self, texts=[], pairs=None)
 
 
 class TaskSection(Protocol):
@@ -115,6 +128,13 @@ class TaskSection(Protocol):
     kind: str | None  # "classification", "regression", "multi_label", "text" or "mlm"
     files: dict[str, str]
     metrics: list[str] | None
+    header: bool | None
+    columns: list[str] | None
+    encoding: str | None
+    separator: str | None
+    quoting: str | None  # "csv" or "none"
+    bad_rows: str | None  # "error" or "skip"
+    skip_labels: list[str]
 
 
 def glue_task(name: str) -> TaskSpec | None:
@@ -134,22 +154,12 @@ def resolve_task(section: TaskSection) -> TaskSpec:
     if official is None:
         spec = _plain_task(section) if note is None else _recorded_task(section, note)
     else:
-        kind = "regression" if official.labels is None else "classification"
-        if section.kind not in (None, kind):
-            raise DataError(f"task.kind: '{official.name}' is a {kind} task, got '{section.kind}'")
-        spec = replace(
-            official,
-            text=section.text or official.text,
-            text_pair=section.text_pair or official.text_pair,
-            label=section.label or official.label,
-            labels=official.labels if section.labels is None else tuple(section.labels),
-            names=official.names if section.labels is None else None,
-            splits={**official.splits, **section.files},
-        )
-        if kind == "regression" and section.labels is not None:
-            raise DataError(f"task.labels: '{official.name}' is a regression task and has no label names")
+        spec = _official_task(section, official)
     if spec.labels is not None and (len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels)):
         raise DataError(f"task.labels: expected two or more different labels, got {listed(spec.labels)}")
+    half = next((label for label in spec.labels or () if is_half(label)), None)
+    if half is not None:
+        raise DataError(f"task.labels: {ascii(half)} holds half a surrogate pair")
     if note is not None:
         _check_records(section, spec, note)
         spec = replace(spec, splits={split: found.file for split, found in note.splits.items()})
@@ -158,15 +168,22 @@ def resolve_task(section: TaskSection) -> TaskSpec:
     return spec
 
 
+def check_folder(data: Path) -> None:
+    """Raise DataError unless the folder of a task's files is there."""
+    if not data.is_dir():
+        what = "is a file, expected the folder that its train and dev files are in" if data.exists() else "no such folder"
+        raise DataError(f"task.data: {data}: {what}")
+
+
 def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
     """Read the examples of one split. A test split without the label column has no labels, as in GLUE.
 
     Raises DataError that names the file and, for a bad row, its line.
     """
     data_folder = Path(data_folder)
+    check_folder(data_folder)
     if split not in spec.splits:
-        hint = did_you_mean(split, spec.splits) or f"; {folder_contents(data_folder)}"
-        raise DataError(f"{data_folder}: task '{spec.name}' has no file for the split '{split}'{hint}")
+        raise _no_split(spec.name, data_folder, split, spec.splits)
     path = data_folder / spec.splits[split]
     is_test = split.startswith("test")
     note = read_note(data_folder)
@@ -175,31 +192,116 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
         if labels is None and not is_test:
             raise DataError(f"{path}: its records have no labels")
         return Examples([], None, labels, path, np.arange(1, len(tokens.table.lengths) + 1), tokens=tokens)
+    _check_file(path, split)
     texts = [spec.text] if spec.text_pair is None else [spec.text, spec.text_pair]
     columns = read_columns(
         path,
         required=texts if is_test else [*texts, spec.label],
         optional=[spec.label] if is_test else [],
-        header=None if is_test else spec.header,
+        header=None if is_test and spec.test_has_header else spec.header,
+        texts=texts,
+        format=spec.format,
     )
-    for name in texts:
-        check_texts(path, name, columns.cells[name], columns.line_numbers)
+    columns = without_labels(path, columns, spec.label, spec.skip_labels, texts)
     labels = None
     if spec.label in columns.cells:
         cells, lines = columns.cells[spec.label], columns.line_numbers
         if spec.labels is None:
             labels = scores(path, spec.label, cells, lines)
         else:
-            labels = (label_rows if spec.multi_label else class_indices)(path, spec.labels, cells, lines)
+            source = "" if path.name == spec.labels_from else spec.labels_from
+            labels = (label_rows if spec.multi_label else class_indices)(path, spec.labels, cells, lines, source)
     pairs = None if spec.text_pair is None else columns.cells[spec.text_pair]
-    return Examples(columns.cells[spec.text], pairs, labels, path, columns.line_numbers)
+    return Examples(columns.cells[spec.text], pairs, labels, path, columns.line_numbers, notes=columns.notes)
 
 
-def _plain_task(section: TaskSection) -> TaskSpec:
-    for key in ("text", "label"):
-        if not getattr(section, key):
-            hint = did_you_mean(section.name.lower(), GLUE_TASKS)
-            raise DataError(f"task.{key}: needed, because '{section.name}' is not a GLUE task{hint}")
+def without_labels(path: Path, columns: Columns, label: str, skip: Sequence[str], texts: Sequence[str]) -> Columns:
+    """The rows of a table whose label is none of `skip`, and a note of the others."""
+    if not skip or label not in columns.cells:
+        return columns
+    kept = np.array([cell_text(cell) not in skip for cell in columns.cells[label]], bool)
+    if kept.all():
+        return columns
+    if not kept.any():
+        raise DataError(f"{path}: every row has a label of task.skip_labels ({listed(skip)})")
+    cells = {}
+    for name, column in columns.cells.items():
+        left = (cell for cell, keep in zip(column, kept) if keep)
+        cells[name] = Texts(left) if name in texts else list(left)
+    count = int((~kept).sum())
+    note = f"{path.name}: {count:,} {'row is' if count == 1 else 'rows are'} left out for task.skip_labels ({listed(skip)})"
+    return Columns(cells, columns.line_numbers[kept], (*columns.notes, note))
+
+
+def check_files(section: TaskSection) -> None:
+    """What is wrong with the train and dev files of a task that cannot be resolved, to be told together with the reason; raises
+    DataError."""
+    if section.kind in ("text", "mlm") or glue_task(section.name) is not None or not (section.text and section.label):
+        return
+    check_folder(section.data)
+    errors, splits = Errors(), _found_splits(section)
+    names = [name for name in (section.text, section.text_pair, section.label) if name is not None]
+    for split in ("train", "dev"):
+        if split not in splits:
+            errors.append(_no_split(section.name, section.data, split, splits))
+        else:
+            path = section.data / splits[split]
+            errors.collect(read_columns, path, names, (), section.columns, names[:-1], table_format(section, "error"))
+    errors.throw()
+
+
+def table_format(section: TaskSection, bad_rows: str) -> TableFormat:
+    """How the task's tables are to be read; `bad_rows` is the default."""
+    return TableFormat(section.encoding, section.separator, section.quoting, section.bad_rows or bad_rows)
+
+
+def _no_split(name: str, folder: Path, split: str, splits: dict[str, str]) -> DataError:
+    near = did_you_mean(split, splits)
+    expected = "" if near else f" ({', '.join(f'{split}{end}' for end in EXTENSIONS)}, or task.files.{split})"
+    return DataError(f"{folder}: task '{name}' has no file for the split '{split}'{expected}{near or f'; {folder_contents(folder)}'}")
+
+
+def _check_file(path: Path, split: str) -> None:
+    """Raise DataError where a task's file is not there, with the one that may be meant."""
+    if path.exists():
+        return
+    others = [f"{split}{end}" for end in EXTENSIONS if (path.parent / f"{split}{end}").is_file()]
+    hint = f"; to read {others[0]}: task.files.{split}: {others[0]}" if others else ""
+    raise DataError(f"{path}: no such file; {folder_contents(path.parent)}{hint}")
+
+
+def _official_task(section: TaskSection, official: TaskSpec) -> TaskSpec:
+    kind = "regression" if official.labels is None else "classification"
+    if section.kind not in (None, kind):
+        raise DataError(f"task.kind: '{official.name}' is a {kind} task, got '{section.kind}'")
+    if kind == "regression" and section.labels is not None:
+        raise DataError(f"task.labels: '{official.name}' is a regression task and has no label names")
+    header, test_has_header = official.header, official.test_has_header
+    if section.header is not None:
+        header, test_has_header = (None if section.header else _columns(section)), False
+    return replace(
+        official,
+        text=section.text or official.text,
+        text_pair=section.text_pair or official.text_pair,
+        label=section.label or official.label,
+        labels=official.labels if section.labels is None else tuple(label.strip() for label in section.labels),
+        names=official.names if section.labels is None else None,
+        splits={**official.splits, **section.files},
+        header=header,
+        test_has_header=test_has_header,
+        # The official QQP files have rows without all columns, which everybody leaves out.
+        format=table_format(section, "skip"),
+        skip_labels=tuple(section.skip_labels),
+    )
+
+
+def _columns(section: TaskSection) -> tuple[str, ...]:
+    if section.columns is None:
+        raise DataError("task.columns: needed with header: false, the names of all columns in their order")
+    return tuple(section.columns)
+
+
+def _found_splits(section: TaskSection) -> dict[str, str]:
     splits = dict(section.files)
     for split in _SPLITS:
         if split not in splits:
@@ -208,25 +310,35 @@ def _plain_task(section: TaskSection) -> TaskSpec:
                 raise DataError(f"task.files.{split}: needed, because {section.data} holds {' and '.join(found)}")
             if found:
                 splits[split] = found[0]
+    return splits
+
+
+def _plain_task(section: TaskSection) -> TaskSpec:
+    for key in ("text", "label"):
+        if not getattr(section, key):
+            hint = did_you_mean(section.name.lower(), GLUE_TASKS)
+            raise DataError(f"task.{key}: needed, because '{section.name}' is not a GLUE task{hint}")
+    header = _columns(section) if section.header is False else None
+    splits = _found_splits(section)
     is_regression, multi_label = section.kind == "regression", section.kind == "multi_label"
     if is_regression and section.labels is not None:
         raise DataError("task.labels: a regression task has no label names")
-    if is_regression:
-        labels = None
-    elif section.labels is not None:
-        labels = tuple(section.labels)
-    else:
-        labels = _labels_of_train(section, splits)
-    return TaskSpec(
+    spec = TaskSpec(
         name=section.name,
         text=section.text,
         text_pair=section.text_pair,
         label=section.label,
-        labels=labels,
+        labels=None if section.labels is None else tuple(label.strip() for label in section.labels),
         metrics=REGRESSION_METRICS if is_regression else MULTI_LABEL_METRICS if multi_label else ("accuracy", "macro_f1"),
         splits=splits,
+        header=header,
         multi_label=multi_label,
+        format=table_format(section, "error"),
+        skip_labels=tuple(section.skip_labels),
     )
+    if is_regression or section.labels is not None:
+        return spec
+    return replace(spec, labels=_labels_of_train(spec, Path(section.data)), labels_from=splits["train"])
 
 
 def _recorded_task(section: TaskSection, note: RecordNote) -> TaskSpec:
@@ -264,13 +376,15 @@ def _check_records(section: TaskSection, spec: TaskSpec, note: RecordNote) -> No
         raise DataError(f"task.labels: {got}, but those of the records in {section.data} are {expected}, in this order")
 
 
-def _labels_of_train(section: TaskSection, splits: dict[str, str]) -> tuple[str, ...]:
+def _labels_of_train(spec: TaskSpec, data: Path) -> tuple[str, ...]:
     """The distinct labels of the train file."""
-    if "train" not in splits:
-        raise DataError(f"task.labels: needed, because there is no train file; {folder_contents(Path(section.data))}")
-    path = Path(section.data) / splits["train"]
-    columns = read_columns(path, [section.label])
-    return found_labels(path, columns.cells[section.label], columns.line_numbers, section.kind == "multi_label")
+    check_folder(data)
+    if "train" not in spec.splits:
+        raise _no_split(spec.name, data, "train", spec.splits)
+    path = data / spec.splits["train"]
+    columns = read_columns(path, [spec.label], header=spec.header, format=spec.format)
+    columns = without_labels(path, columns, spec.label, spec.skip_labels, ())
+    return found_labels(path, columns.cells[spec.label], columns.line_numbers, spec.multi_label)
 
 
 def _checked_metrics(metrics: Sequence[str], spec: TaskSpec) -> tuple[str, ...]:
@@ -287,14 +401,3 @@ def _checked_metrics(metrics: Sequence[str], spec: TaskSpec) -> tuple[str, ...]:
         raise DataError(f"task.metrics: expected one or more of {', '.join(fitting)}, got none")
     return tuple(metrics)
 
-
-def check_texts(path: Path, name: str, cells: list, line_numbers: np.ndarray) -> None:
-    """Raise DataError for a cell of the column `name` that is no text, which JSON allows."""
-    for cell, line in zip(cells, line_numbers):
-        if not isinstance(cell, str):
-            raise DataError(f"{path}:{line}: '{name}' is {json.dumps(cell)}, expected a text")
-        if not cell.isascii():
-            try:
-                cell.encode("utf-8")
-            except UnicodeEncodeError:  # half a surrogate pair, which JSON's \ud800 can spell and no tokenizer can take
-                raise DataError(f"{path}:{line}: '{name}' holds half a surrogate pair") from None

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_AT_ONCE = 1 << 22  # tokens that are counted
+
 
 @dataclass(frozen=True)
 class TokenTable:
@@ -29,3 +31,14 @@ class TokenTable:
             return self.first_lengths
         tokens = np.diff(self.offsets)
         return np.maximum(self.first_lengths, tokens - self.first_lengths) if self.apart else tokens
+
+
+def unknown_share(table: TokenTable, tokenizer) -> float:
+    """The share of [UNK] among the tokens of a table, [CLS] and [SEP] left out."""
+    unknown, total = 0, len(table.ids)
+    ends = () if tokenizer.is_words or table.ends is not None else tokenizer.ends
+    for first in range(0, len(table.ids), _AT_ONCE):
+        ids = np.asarray(table.ids[first : first + _AT_ONCE])
+        unknown += int(np.count_nonzero(ids == tokenizer.unknown_id))
+        total -= sum(int(np.count_nonzero(ids == end)) for end in ends)
+    return unknown / max(1, total)

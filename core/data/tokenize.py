@@ -18,8 +18,9 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from ..errors import CheckpointError, DataError
-from .tables import folder_contents
+from .folders import folder_contents
 from .tasks import Examples
+from .text_files import read_text
 from .token_cache import Rows, cached_table
 from .token_table import TokenTable
 from .words import WordTokenizer
@@ -59,7 +60,7 @@ class Tokenizer:
         )
         self.library, self.source = library, source
         self.vocab_size = len(vocabulary)
-        self.pad_id = vocabulary["[PAD]"]
+        self.pad_id, self.unknown_id = vocabulary["[PAD]"], vocabulary["[UNK]"]
         self._model_max_length = model_max_length
         self._definition = library.to_str(pretty=True)
         self.fingerprint = hashlib.sha256(self._definition.encode()).hexdigest()
@@ -158,7 +159,9 @@ def load_tokenizer(folder: Path) -> Tokenizer | WordTokenizer:
     model_max_length = length if isinstance(length, int) and length < 2**31 else None
     if json_path.is_file():
         try:
-            library = tokenizers.Tokenizer.from_file(str(json_path))
+            library = tokenizers.Tokenizer.from_str(read_text(json_path, error=CheckpointError))
+        except CheckpointError:
+            raise
         except Exception as error:  # the library raises nothing narrower
             raise CheckpointError(f"{json_path}: not a tokenizer file: {error}") from None
         if isinstance(library.model, models.WordLevel):
@@ -183,7 +186,7 @@ def load_vocabulary_file(path: Path) -> Tokenizer:
 def _from_vocabulary(path: Path, config: dict) -> tokenizers.Tokenizer:
     vocabulary: dict[str, int] = {}
     # Not splitlines: Google's Chinese vocabulary has U+2028 as a token.
-    lines = _read_text(path).split("\n")
+    lines = read_text(path, error=CheckpointError).split("\n")
     if not lines[-1]:
         lines.pop()
     for index, line in enumerate(lines):
@@ -207,16 +210,9 @@ def _from_vocabulary(path: Path, config: dict) -> tokenizers.Tokenizer:
     return library
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from None
-
-
 def _read_config(path: Path) -> dict:
     try:
-        config = json.loads(_read_text(path))
+        config = json.loads(read_text(path, error=CheckpointError))
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON: {error}") from None
     if not isinstance(config, dict):

@@ -40,9 +40,9 @@ class WordTokenizer:
             raise CheckpointError(f"{source}: the token ids are not 0 to {len(vocabulary) - 1}, each once")
         library.no_truncation()
         library.no_padding()
-        self.library = library
+        self.library, self.source = library, source
         self.vocab_size = len(vocabulary)
-        self.pad_id = vocabulary["[PAD]"]
+        self.pad_id, self.unknown_id = vocabulary["[PAD]"], vocabulary["[UNK]"]
         self._definition = library.to_str(pretty=True)
         self.fingerprint = hashlib.sha256(self._definition.encode()).hexdigest()
 

@@ -1,0 +1,88 @@
+"""What a person should see of the data before a model is trained or scored on it: classes and their counts, what was left out,
+and how much of the texts the vocabulary cannot read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..data.labels import label_warnings
+from ..data.tasks import Examples, TaskSpec
+from ..data.token_table import unknown_share
+from ..data.tokenize import Tokenizer
+from ..data.words import WordTokenizer
+from ..task_data import TaskData
+
+UNREADABLE = 0.05
+"""The share of [UNK] from which on it is told that a vocabulary of word pieces cannot read the texts."""
+RARE_WORDS = 0.2
+"""The same for a vocabulary of whole words, which leaves rare ones out on purpose."""
+_SHOWN = 12  # classes in a line
+
+
+def data_lines(data: TaskData) -> list[str]:
+    """The classes of each split with their counts, and the share of [UNK]."""
+    lines = [line for split, examples in data.examples.items() if (line := split_line(data.spec, split, examples))]
+    shares = unknown_shares(data)
+    if shares:
+        lines.append("[UNK]: " + ", ".join(f"{share:.1%} of the tokens of {split}" for split, share in shares.items()))
+    return lines
+
+
+def split_line(spec: TaskSpec, split: str, examples: Examples) -> str | None:
+    """How many rows of a split have each class, or how its scores lie; None where it has no labels."""
+    labels = examples.labels
+    if labels is None:
+        return None
+    if examples.label_mask is not None:
+        labels = labels[examples.label_mask > 0]
+    if spec.labels is None:
+        return f"{split}: scores from {labels.min():g} to {labels.max():g}, mean {labels.mean():.4g}" if len(labels) else None
+    counts = class_counts(spec, labels)
+    order = range(len(counts)) if len(counts) <= _SHOWN else np.argsort(-counts, kind="stable")[:_SHOWN]
+    text = ", ".join(f"{spec.label_names[index]} {counts[index]:,}" for index in order)
+    more = f" and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
+    return f"{split}: {text}{more}"
+
+
+def class_counts(spec: TaskSpec, labels: np.ndarray) -> np.ndarray:
+    """The rows of each class: (classes,) integers."""
+    return labels.sum(axis=0).astype(np.int64) if spec.multi_label else np.bincount(labels, minlength=len(spec.labels))
+
+
+def data_warnings(data: TaskData, first: str = "train") -> list[str]:
+    """What looks wrong with the data of a task; the classes are those of the split `first`."""
+    lines = [note for examples in data.examples.values() for note in examples.notes]
+    examples = data.examples.get(first)
+    if examples is not None and data.spec.labels is not None and examples.labels is not None:
+        lines += label_warnings(data.spec.labels, class_counts(data.spec, examples.labels), first)
+    return lines + unknown_warnings(unknown_shares(data), data.tokenizer)
+
+
+def unknown_shares(data: TaskData) -> dict[str, float]:
+    """The share of [UNK] among the tokens of each split."""
+    return {split: unknown_share(table, data.tokenizer) for split, table in data.tokens.items()}
+
+
+def unknown_warnings(shares: Mapping[str, float], tokenizer: Tokenizer | WordTokenizer) -> list[str]:
+    """Of splits that a vocabulary cannot read."""
+    limit = RARE_WORDS if tokenizer.is_words else UNREADABLE
+    bad = [f"{share:.1%} of the tokens of {split}" for split, share in shares.items() if share >= limit]
+    if not bad:
+        return []
+    return [f"{' and '.join(bad)} are [UNK]: the vocabulary of {tokenizer.source} lacks them"]
+
+
+def one_answer(spec: TaskSpec, logits: np.ndarray, labels: np.ndarray | None, split: str) -> str | None:
+    """That a model says the same of all examples of a split, though they differ, or None where it does not."""
+    if spec.labels is None or len(logits) < 2 or (labels is not None and (labels == labels[0]).all()):
+        return None
+    answers = logits > 0 if spec.multi_label else logits.argmax(axis=1)[:, None]
+    if not (answers == answers[0]).all():
+        return None
+    if spec.multi_label:
+        answer = ", ".join(name for name, is_there in zip(spec.label_names, answers[0]) if is_there) or "no label"
+    else:
+        answer = f"'{spec.label_names[answers[0, 0]]}'"
+    return f"{answer} is predicted for all {len(logits):,} examples of {split}"

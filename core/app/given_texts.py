@@ -1,0 +1,93 @@
+"""The texts that `predict` is given: lines of a file or of standard input, or columns of a table.
+
+A model that was trained here knows in which columns its task's texts are; of any other model's table the column must be named.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.table_rows import TableFormat
+from ..data.tables import EXTENSIONS, column_names, read_columns
+from ..data.tasks import glue_task
+from ..data.text_files import decoded, read_text
+from ..errors import CrossdistilError, DataError
+
+STANDARD_INPUT = Path("-")
+
+
+@dataclass(frozen=True)
+class GivenTexts:
+    """Texts in their order, with the second ones of pairs, and what identifies each where a column does."""
+
+    texts: Sequence[str]
+    pairs: Sequence[str] | None = None
+    ids: Sequence[Any] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def takes_pairs(task: dict[str, Any]) -> bool:
+    """Whether a model with that description of its task was trained on pairs of texts."""
+    return _own_columns(task)[1] is not None
+
+
+def read_texts(
+    path: Path,
+    task: dict[str, Any],
+    text: str | None = None,
+    pair: str | None = None,
+    id_column: str | None = None,
+    encoding: str | None = None,
+) -> GivenTexts:
+    """The texts of a file: the columns of a TSV, CSV or JSON table, or each line of any other file and of standard input.
+    `task` describes the task of the model, which tells the columns that are not named. Raises DataError."""
+    if path == STANDARD_INPUT or path.suffix.lower() not in EXTENSIONS:
+        if text is not None or id_column is not None:
+            option = "--id-column" if text is None else "--text-column"
+            what = "standard input" if path == STANDARD_INPUT else str(path)
+            raise CrossdistilError(f"{option}: is a column of a table ({', '.join(EXTENSIONS)}), but {what} has one text a line")
+        return GivenTexts(_lines(path, encoding))
+    own_text, own_pair = _own_columns(task)
+    format = TableFormat(
+        encoding or task.get("encoding"), task.get("separator"), task.get("quoting"), of_command=True
+    )
+    names = [own_text, own_pair] if text is None else [text, pair]
+    there = column_names(path, format)
+    if names[0] is None:
+        raise DataError(f"{path}: name the column of the texts with --text-column; the columns are {', '.join(there)}")
+    names = [name for name in names if name is not None]
+    wanted = names if id_column is None else [*names, id_column]
+    official = glue_task(task.get("name", ""))
+    header = task.get("columns") or (official.header if official is not None else None)
+    if header is not None and all(name in there for name in wanted):
+        header = None
+    columns = read_columns(path, wanted, header=header, texts=names, format=format)
+    cells = columns.cells
+    ids = None if id_column is None else cells[id_column]
+    return GivenTexts(cells[names[0]], cells[names[1]] if len(names) > 1 else None, ids, columns.notes)
+
+
+def _own_columns(task: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The columns of the texts in the tables of a task, as far as its description tells them."""
+    official = glue_task(task.get("name", ""))
+    if official is None:
+        return task.get("text"), task.get("text_pair")
+    return task.get("text", official.text), task.get("text_pair", official.text_pair)
+
+
+def _lines(path: Path, encoding: str | None) -> list[str]:
+    if path == STANDARD_INPUT:
+        name = "standard input"
+        text = decoded(name, sys.stdin.buffer.read(), encoding, way_out="--encoding {}")
+    else:
+        name, text = str(path), read_text(path, encoding, way_out="--encoding {}")
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise DataError(f"{name}: is empty, expected one text a line")
+    return [line.removesuffix("\r") for line in lines]
