@@ -1,13 +1,13 @@
 """The cache folder, shared by all runs of a user: where it is, what kinds of entries it has, their sizes, and their removal.
 
 An entry is a folder `KIND/NAME` that is made again when it is missing. One that is still being written, or was left by a killed
-process, has `.tmp-` in its name; teacher outputs are written in place, since they go on where they were interrupted.
+process, is a workplace (`workplaces`); teacher outputs are written in place, since they go on where they were interrupted.
+A process holds what it uses (`locks.hold_folder`), and what is held is not removed.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from pathlib import Path
 import platformdirs
 
 from .errors import CrossdistilError
-from .files import TEMPORARY
+from .locks import claim_folder
+from .workplaces import is_workplace, remove_dead, workplace
 
 KINDS = {
     "tokens": "tokens of tasks and raw text",
@@ -66,21 +67,37 @@ def entries() -> list[Entry]:
     return found
 
 
-def remove(chosen: Iterable[Entry]) -> None:
-    """Remove these. Raises CrossdistilError that names what could not be removed."""
-    problems = []
+def remove(chosen: Iterable[Entry]) -> list[Entry]:
+    """Remove these but those that a process is making or using, which are returned. Raises CrossdistilError that names what
+    could not be removed."""
+    problems, kept = [], []
     for entry in chosen:
         try:
-            # First out of sight, in one step: a process that looks for the entry finds all of it or nothing.
-            doomed = entry.folder.with_name(f"{entry.folder.name}{TEMPORARY}removed-{os.getpid()}")
-            os.rename(entry.folder, doomed)
-            shutil.rmtree(doomed) if doomed.is_dir() else doomed.unlink()
+            if not _removed(entry.folder):
+                kept.append(entry)
         except FileNotFoundError:  # another process was faster
             continue
         except OSError as error:
             problems.append(f"{entry.folder}: could not be removed: {error.strerror}")
     if problems:
         raise CrossdistilError("\n".join(problems))
+    return kept
+
+
+def _removed(folder: Path) -> bool:
+    """Remove an entry unless it is in use. Raises OSError."""
+    if is_workplace(folder.name):
+        remove_dead(folder.parent)
+        return not folder.exists()
+    if not folder.is_dir():
+        folder.unlink()
+        return True
+    with claim_folder(folder) as free:
+        if free:
+            # First out of sight, in one step: a process that looks for the entry finds all of it or nothing.
+            with workplace(folder) as working:
+                os.rename(folder, working / folder.name)
+    return free
 
 
 def _entry(kind: str, folder: Path) -> Entry:

@@ -17,6 +17,8 @@ from .optimizers import OptimizerSpec
 
 Batch = dict[str, np.ndarray]
 Parameters = dict[str, np.ndarray]
+Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]
+"""Shape and type of arrays by name."""
 Objective = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor]]
 
 
@@ -62,8 +64,11 @@ class TrainStep(Protocol):
     def state(self) -> Parameters:
         """What else is needed to go on bit for bit: optimizer moments and counters, as host arrays."""
 
+    def state_layout(self) -> Layout:
+        """Shape and type of each array that `state` returns, by which a saved state is checked before `restore`."""
+
     def restore(self, parameters: Parameters, state: Parameters) -> None:
-        """Go back to what `parameters` and `state` returned."""
+        """Go back to what `parameters` and `state` returned. The arrays have the layout of `state_layout`."""
 
 
 class Engine(Protocol):

@@ -10,39 +10,29 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
+import logging
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import google_crc32c
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from .checksums import Damaged, changed_files, noted_checksums
 from .errors import RunFolderError, TrainingError
-from .files import TEMPORARY, clear_disk_errors, remove_leftovers, replace_folder, save_arrays, write_text
+from .files import clear_disk_errors, flush, make_folder, replace_folder, write_text
+from .locks import lock_file
 from .recipe import Recipe, flat
+from .states import State, read_state, write_state
+from .workplaces import TEMPORARY, remove_dead
 
 RECIPE, METRICS, RESULT, STATE = "recipe.yaml", "metrics.jsonl", "result.json", "state"
+STUDENT = "student"
 PROBE = "probe.safetensors"
 _MARKER, _LOCK = "run.json", ".lock"
-
-
-@dataclass
-class State:
-    """A point in a run from which it goes on as if it had never stopped."""
-
-    step: int
-    parameters: dict[str, np.ndarray]
-    optimizer: dict[str, np.ndarray]
-    best: dict[str, np.ndarray] | None
-    """Parameters at the best evaluation so far, unless they are `parameters`."""
-    notes: dict[str, Any]
-    """Counters of the training loop, as JSON."""
+_WRITTEN = (_MARKER, RECIPE, METRICS, RESULT, STUDENT, PROBE, "predictions.safetensors")
 
 
 class RunFolder:
@@ -57,24 +47,23 @@ class RunFolder:
         self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             with clear_disk_errors(path):
-                path.mkdir(parents=True, exist_ok=True)
-                self._lock = (path / _LOCK).open("w")
-        except RunFolderError:
+                make_folder(path)
+                self._lock = lock_file(path / _LOCK)
+        except RunFolderError as error:
             self._remove_made()
+            if isinstance(error.__cause__, BlockingIOError):
+                raise RunFolderError(f"{path}: another process is running in it") from None
             raise
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunFolderError(f"{path}: another process is running in it") from None
-        self.complete = (path / RESULT).is_file()
-        try:
+            self.complete = self._is_complete()
+            self._digest = marker["digest"]
+            self._logged = 0, 0  # bytes of metrics.jsonl, and their CRC-32C
             if self._new:
                 write_text(path / _MARKER, json.dumps(marker, indent=2) + "\n")
-            if not (path / RECIPE).is_file():
-                recipe.write(path / RECIPE)
-            remove_leftovers(path)
-            if (path / STATE).is_dir():
-                remove_leftovers(path / STATE)
+            self._keep_recipe(recipe)
+            for folder in (path, path / STATE):
+                remove_dead(folder)
+                _remove_old_temporaries(folder)
         except BaseException:
             self.discard_if_new()
             self.close()
@@ -100,10 +89,15 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: holds another run; choose a new folder, or --resume to go on with it")
         try:
             found = dict(json.loads((self.path / _MARKER).read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+        except OSError as error:
+            raise RunFolderError(f"{self.path / _MARKER}: cannot be read: {error.strerror}") from error
+        except (ValueError, TypeError, RecursionError) as error:
             raise RunFolderError(f"{self.path / _MARKER}: damaged: {error}") from error
         if found.get("digest") != marker["digest"]:
-            raise RunFolderError(f"{self.path}: was started with another recipe: {self._differences(recipe)}")
+            differences = self._differences(recipe)
+            if not differences:
+                raise RunFolderError(f"{self.path / _MARKER}: damaged: digest: is not that of {RECIPE}")
+            raise RunFolderError(f"{self.path}: was started with another recipe: {differences}")
         for key, value in marker.items():
             if found.get(key) != value:
                 raise RunFolderError(
@@ -119,61 +113,111 @@ class RunFolder:
         except (OSError, ValueError, YAMLError):
             return f"see {path}"
         keys = [key for key in {**started, **now} if started.get(key) != now.get(key)]
+        if not keys:
+            return ""
         shown = [f"{key} was {json.dumps(started.get(key))}, is {json.dumps(now.get(key))}" for key in keys[:3]]
         return "; ".join([*shown, *([f"and {len(keys) - 3} more"] if len(keys) > 3 else [])]) + f" (see {path})"
 
+    def _is_complete(self) -> bool:
+        """Whether there is a result; one that cannot be read is an error."""
+        path = self.path / RESULT
+        try:
+            if not isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
+                raise ValueError("no JSON object")
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, RecursionError) as error:
+            what = getattr(error, "strerror", None) or "damaged"
+            raise RunFolderError(f"{path}: {what}; remove it, and --resume makes it again") from error
+        return True
+
+    def damage(self) -> str | None:
+        """What is wrong with the student of a complete run, or None."""
+        folder = self.path / STUDENT
+        try:
+            if not folder.is_dir():
+                return f"{STUDENT} is missing"
+            noted = noted_checksums(folder)
+            problems = [] if noted is None else changed_files(folder, noted)
+        except Damaged as error:
+            problems = [str(error)]
+        return f"{STUDENT}/{problems[0]}" if problems else None
+
+    def _keep_recipe(self, recipe: Recipe) -> None:
+        """Write recipe.yaml where it is missing or says something else."""
+        path = self.path / RECIPE
+        if path.is_dir():
+            raise RunFolderError(f"{path}: is a folder, expected a file")
+        if path.is_file():
+            if not self._differences(recipe):
+                return
+            _tell("%s: is not the recipe of the run, and is written again", path)
+        recipe.write(path)
+
     def append(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
-        path = self.path / METRICS
-        with clear_disk_errors(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        path, data = self.path / METRICS, (json.dumps(line) + "\n").encode()
+        with clear_disk_errors(path), path.open("ab") as file:
+            file.write(data)
+        size, crc = self._logged
+        self._logged = size + len(data), google_crc32c.extend(crc, data)
 
     def rewind_metrics(self, step: int) -> None:
         """Drop the lines after `step`, and a line that was cut off: they will be written again."""
         path = self.path / METRICS
-        if not path.exists():
-            return
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            data = b""
+        except OSError as error:
+            raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
         kept = []
-        for text in path.read_text(encoding="utf-8").split("\n"):
+        for number, text in enumerate(data.split(b"\n")[:-1], start=1):
             try:
-                if json.loads(text)["step"] <= step:
-                    kept.append(text + "\n")
-            except (ValueError, TypeError, KeyError):
+                entry = json.loads(text)
+                if entry["step"] > step:
+                    continue
+            except (ValueError, TypeError, KeyError, RecursionError):
+                _tell("%s:%d: is no line of metrics, and is left out", path, number)
                 continue
-        write_text(path, "".join(kept))
+            kept.append(text + b"\n")
+        found = b"".join(kept)
+        if found != data:
+            write_text(path, found.decode("utf-8"))
+        self._logged = len(found), google_crc32c.value(found)
 
     def save_state(self, state: State) -> None:
         """Write a state under its own name, whole or not at all, then remove the older ones."""
         folder = self.path / STATE / f"step-{state.step:08d}"
+        with clear_disk_errors(self.path / METRICS):
+            if (self.path / METRICS).exists():  # the lines up to the state are on the disk before it is
+                flush(self.path / METRICS)
+        size, crc = self._logged
         with replace_folder(folder) as temporary:
-            save_arrays(temporary / "parameters.safetensors", state.parameters)
-            save_arrays(temporary / "optimizer.safetensors", state.optimizer)
-            if state.best is not None:
-                save_arrays(temporary / "best.safetensors", state.best)
-            notes = {"step": state.step, **state.notes}
-            (temporary / "state.json").write_text(json.dumps(notes, indent=2) + "\n", encoding="utf-8")
+            write_state(temporary, state, {"recipe": self._digest, "metrics": {"bytes": size, "crc32c": f"{crc:08x}"}})
         for older in self._states():
             if older != folder:
                 shutil.rmtree(older, ignore_errors=True)
 
     def load_state(self) -> State | None:
-        """The newest state, or None when there is none yet."""
+        """The newest state, every byte as it was written, or None when there is none yet. Raises TrainingError. The lines of
+        metrics.jsonl after it are dropped, and a line that was cut off: they will be written again."""
+        if (self.path / STATE).exists() and not (self.path / STATE).is_dir():
+            raise TrainingError(f"{self.path / STATE}: is a file, expected the folder of the saved states")
         states = self._states()
         if not states:
+            if (self.path / METRICS).exists():
+                _tell("%s: has no saved state; the run begins again", self.path)
+            self.rewind_metrics(0)
             return None
-        folder = states[-1]
-        try:
-            notes = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            best = folder / "best.safetensors"
-            return State(
-                step=notes.pop("step"),
-                parameters=load_file(folder / "parameters.safetensors"),
-                optimizer=load_file(folder / "optimizer.safetensors"),
-                best=load_file(best) if best.exists() else None,
-                notes=notes,
-            )
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise TrainingError(f"{folder}: the saved state is damaged: {error}") from error
+        state, about = read_state(states[-1])
+        if about.get("recipe", self._digest) != self._digest:
+            raise TrainingError(f"{states[-1]}: the saved state is of another recipe")
+        self.rewind_metrics(state.step)
+        size, crc = self._logged
+        if about.get("metrics", {"bytes": size, "crc32c": f"{crc:08x}"}) != {"bytes": size, "crc32c": f"{crc:08x}"}:
+            _tell("%s: its lines up to step %d are not as they were written", self.path / METRICS, state.step)
+        return state
 
     def _states(self) -> list[Path]:
         return sorted(path for path in (self.path / STATE).glob("step-*") if path.name[5:].isdigit())
@@ -185,8 +229,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Give the lock back."""
-        self._lock.close()
-        (self.path / _LOCK).unlink(missing_ok=True)
+        self._lock.release()
 
     def discard_if_new(self) -> None:
         """Leave everything as it was found if nothing but the run's description was written."""
@@ -199,3 +242,15 @@ class RunFolder:
         with contextlib.suppress(OSError):  # not empty: something else is at work there
             for folder in self._made:
                 folder.rmdir()
+
+
+def _tell(text: str, *arguments: object) -> None:
+    logging.getLogger(__name__).warning(text, *arguments)
+
+
+def _remove_old_temporaries(folder: Path) -> None:
+    """What killed processes of earlier versions left in a run folder, which is locked."""
+    for path in folder.glob(f"*{TEMPORARY}*"):
+        written = path.name.partition(TEMPORARY)[0]
+        if written in _WRITTEN or written.startswith("step-"):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

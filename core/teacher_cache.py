@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +23,8 @@ import numpy as np
 from .checkpoint import Model
 from .data.token_table import TokenTable
 from .errors import CrossdistilError
-from .files import clear_disk_errors, write_text
+from .files import clear_disk_errors, make_folder, write_text
+from .locks import hold_folder, lock_file
 from .teacher_outputs import Layout, load, make_layout, store
 
 _FORMAT = 1
@@ -145,7 +145,9 @@ class TeacherCache:
     def write(self, outputs: Callable[[int], Outputs], tell: Callable[[int, int], None]) -> None:
         """Fill the cache. `outputs(n)` gives the teacher's outputs from batch n on; `tell(rows, all)` is called at times."""
         with clear_disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
+            while not self.hold():
+                make_folder(self.folder)
             with self._locked():
                 self.check_identity()
                 if self.complete:  # another process was faster
@@ -201,11 +203,17 @@ class TeacherCache:
         """The outputs of a batch of rows by name, padded to `length`, in float32."""
         return {layout.name: load(layout, flat, rows, length) for layout, flat in zip(self.layouts, self._flat)}
 
+    def hold(self) -> bool:
+        """Say that this process uses the folder, until it ends; False where there is none."""
+        return hold_folder(self.folder)
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self.folder / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # waits for another process that is writing
+        lock = lock_file(self.folder / ".lock", wait=True)  # for another process that is writing
+        try:
             yield
+        finally:
+            lock.release()
 
     def _writable(self) -> tuple[list[np.memmap], bool]:
         """The files in their full size, and whether all of them were there before."""

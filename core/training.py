@@ -18,10 +18,11 @@ from .data.batches import real_tokens
 from .engine import Parameters, Step, TrainStep
 from .errors import TrainingError
 from .metrics import LOWER_IS_BETTER
-from .runs import RunFolder, State
+from .runs import RunFolder
 from .schedules import in_steps, schedule
 from .sections import TrainSection
 from .stages import Stage
+from .states import State, check_arrays, check_steps
 
 
 class Progress(Protocol):
@@ -100,7 +101,7 @@ class Trainer:
         warmup = in_steps(self._train.warmup, self.plan.total)
         self._factor = schedule(self._train.schedule, self.plan.total, warmup, self._train.slanted_ratio)
         self._notes: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best_metric": None, "best_step": None}
-        self._notes["stage"] = stage.index
+        self._notes |= {"stage": stage.index, "past": []}
         self._open_window(0)
         self._best: Parameters | None = None
 
@@ -135,6 +136,8 @@ class Trainer:
         return self._outcome()
 
     def _restore(self, state: State) -> int:
+        check_arrays(state, "the optimizer", state.optimizer, self._train_step.state_layout())
+        check_steps(state, self._first, self.plan.total, len(self._objective.names) + 1)
         self._train_step.restore(state.parameters, state.optimizer)
         self._parameters = state.parameters
         self._notes = state.notes

@@ -16,7 +16,8 @@ from crossdistil.core.app.api import run
 from crossdistil.core.errors import CrossdistilError, TrainingError
 from crossdistil.core.files import replace_folder
 from crossdistil.core.recipe import parse_recipe
-from crossdistil.core.runs import RunFolder, State
+from crossdistil.core.runs import RunFolder
+from crossdistil.core.states import State
 from crossdistil.tests import tiny
 
 IDENTITY = {"backend": "none", "device": "cpu", "precision": "fp32"}
@@ -132,7 +133,9 @@ def opened(tmp_path, recipe):
 def state_at(step):
     array = np.full(4, step, np.float32)
     optimizer = {"m": array * 2, "steps": np.array(step)}
-    return State(step, {"p": array}, optimizer, {"p": array - 1}, {"tokens": step * 10, "best_step": 1})
+    window = {"step": 0, "sum": 0.0, "tokens": 0, "seconds": 0.0}
+    notes = {"tokens": step * 10, "seconds": 1.5, "best_step": 1, "best_metric": 0.5, "stage": 0, "window": window, "past": []}
+    return State(step, {"p": array}, optimizer, {"p": array - 1}, notes)
 
 
 def test_a_half_written_state_is_ignored_and_removed(tmp_path, opened):
@@ -148,7 +151,7 @@ def test_a_half_written_state_is_ignored_and_removed(tmp_path, opened):
     folder = opened()
     loaded = folder.load_state()
     assert (loaded.step, loaded.parameters["p"][0], loaded.optimizer["m"][0], loaded.best["p"][0]) == (5, 5, 10, 4)
-    assert loaded.notes == {"tokens": 50, "best_step": 1}
+    assert loaded.notes == state_at(5).notes
     assert loaded.optimizer["steps"].shape == () and loaded.optimizer["steps"] == 5
     assert [path.name for path in state.iterdir()] == ["step-00000005"]
     assert not list((tmp_path / "run").glob("*.tmp-*"))

@@ -20,6 +20,7 @@ from crossdistil.core.runs import RunFolder
 from crossdistil.core.schedules import in_steps, schedule
 from crossdistil.core.sections import TrainSection
 from crossdistil.core.stages import Stage
+from crossdistil.core.states import layout_of
 from crossdistil.core.training import Plan, Trainer
 from crossdistil.tests import tiny
 
@@ -53,6 +54,9 @@ class CountingStep:
 
     def state(self):
         return {"moment": np.full(3, 2 * self.position, np.float32)}
+
+    def state_layout(self):
+        return layout_of(self.state())
 
     def restore(self, parameters, state):
         assert state["moment"][0] == 2 * parameters["p"][0]

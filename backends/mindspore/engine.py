@@ -233,6 +233,9 @@ class MindSporeTrainStep:
     def state(self):
         return self._optimizer.state()
 
+    def state_layout(self):
+        return self._optimizer.state_layout()
+
     def restore(self, parameters, state):
         for name, parameter in self._trained.items():
             overwrite(parameter, parameters[name])

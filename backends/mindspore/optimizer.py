@@ -49,6 +49,15 @@ class Optimizer:
                 arrays[f"{kind}/{name}"] = moment.asnumpy().copy()
         return arrays
 
+    def state_layout(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """Shape and type of each array of `state`."""
+        moments = {
+            f"{kind}/{name}": (tuple(moment.shape), np.dtype(np.float32))
+            for kind, moments in self._moments.items()
+            for name, moment in zip(self._names, moments)
+        }
+        return {"steps": ((), np.dtype(np.int64)), **moments}
+
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Go back to what `state` returned."""
         self._steps = int(state["steps"])

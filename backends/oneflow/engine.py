@@ -137,6 +137,9 @@ class OneFlowTrainStep:
     def state(self):
         return self._optimizer.state()
 
+    def state_layout(self):
+        return self._optimizer.state_layout()
+
     def restore(self, parameters, state):
         with flow.no_grad():
             for name, tensor in self._trained.items():

@@ -68,6 +68,15 @@ class _ClippedOptimizer:
                 arrays[f"{kind}/{name}"] = tensor.numpy().copy()
         return arrays
 
+    def state_layout(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """Shape and type of each array of `state`."""
+        moments = {
+            f"{kind}/{name}": (tuple(tensor.shape), np.dtype(np.float32))
+            for kind, tensors in self._moments.items()
+            for name, tensor in tensors.items()
+        }
+        return {"steps": ((), np.dtype(np.int64)), **moments}
+
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Go back to what `state` returned."""
         self._steps = int(state["steps"])

@@ -172,6 +172,10 @@ class TorchTrainStep:
             state["loss_scale"] = np.float32(self._scaler.get_scale())
         return state
 
+    def state_layout(self):
+        layout = self._optimizer.state_layout()
+        return layout if self._scaler is None else {**layout, "loss_scale": ((), np.dtype(np.float32))}
+
     def restore(self, parameters, state):
         with torch.no_grad():
             for name, tensor in self._trained.items():

@@ -3,6 +3,7 @@ has the formulas."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from ...core.optimizers import CLIP_EPSILON, OptimizerSpec, is_decayed
@@ -14,7 +15,9 @@ def make_optimizer(params: dict[str, torch.Tensor], spec: OptimizerSpec):
 
 
 class _ClippedOptimizer:
-    """Clips, steps and saves; a subclass gives the torch optimizer."""
+    """Clips, steps and saves; a subclass gives the torch optimizer, and names what that keeps of each parameter."""
+
+    kinds: tuple[str, ...]
 
     def __init__(self, params, spec):
         self._differentiated = [p for name, p in params.items() if spec.is_differentiated(name)]
@@ -54,9 +57,21 @@ class _ClippedOptimizer:
     def state(self):
         arrays = {}
         for name, tensor in self._params.items():
-            for key, value in self._inner.state.get(tensor, {}).items():
-                arrays[f"{key}/{name}"] = value.detach().cpu().numpy().copy()
+            # Without a step (a loss scale that was too large so far) there is nothing yet, which is as good as zeros.
+            found = self._inner.state.get(tensor, {})
+            for key in self.kinds:
+                shape = () if key == "step" else tensor.shape
+                value = found[key].detach().cpu().numpy().copy() if key in found else np.zeros(shape, np.float32)
+                arrays[f"{key}/{name}"] = value
         return arrays
+
+    def state_layout(self):
+        kind = np.dtype(np.float32)
+        return {
+            f"{key}/{name}": (() if key == "step" else tuple(tensor.shape), kind)
+            for name, tensor in self._params.items()
+            for key in self.kinds
+        }
 
     def restore(self, state):
         self._inner.state.clear()
@@ -71,6 +86,8 @@ class _ClippedOptimizer:
 class AdamW(_ClippedOptimizer):
     """torch.optim.AdamW, fused."""
 
+    kinds = ("step", "exp_avg", "exp_avg_sq")
+
     def _make(self, groups):
         spec = self._spec
         return torch.optim.AdamW(groups, lr=0.0, betas=(spec.beta1, spec.beta2), eps=spec.epsilon, fused=True)
@@ -79,6 +96,8 @@ class AdamW(_ClippedOptimizer):
 class Adadelta(_ClippedOptimizer):
     """torch.optim.Adadelta over all tensors at once."""
 
+    kinds = ("step", "square_avg", "acc_delta")
+
     def _make(self, groups):
         spec = self._spec
         return torch.optim.Adadelta(groups, lr=0.0, rho=spec.beta2, eps=spec.epsilon, foreach=True)
@@ -86,6 +105,8 @@ class Adadelta(_ClippedOptimizer):
 
 class BertAdam(_ClippedOptimizer):
     """Adam without bias correction, its decay added to the update, as Google's BERT trains."""
+
+    kinds = ("exp_avg", "exp_avg_sq")
 
     def _make(self, groups):
         return _BertAdam(groups, self._spec)

@@ -18,7 +18,7 @@ Kind = Enum("Kind", [(name, name) for name in KINDS], type=str)
 
 
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="Remove them; not while a run prepares its data.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove them, but for those in use.")] = False,
     kind: Annotated[Kind | None, typer.Option(help="Only entries of this kind.")] = None,
     unused_days: Annotated[float, typer.Option(min=0, help="Only entries that were not used for so many days.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Each entry, as JSON.")] = False,
@@ -36,10 +36,14 @@ def cache(
         print(json.dumps({"folder": str(default_cache_folder()), "entries": found}, indent=2))
         return
     if clear:
-        remove(chosen)
+        kept = remove(chosen)
+        chosen = [entry for entry in chosen if entry not in kept]
     count = f"{len(chosen):,} {'entry' if len(chosen) == 1 else 'entries'}"
     console = make_console()
     console.print(f"{default_cache_folder()}: {'removed ' if clear else ''}{count}, {_size(chosen)}")
+    if clear and kept:
+        many = f"{len(kept):,} {'entry is' if len(kept) == 1 else 'entries are'}"
+        console.print(f"{many} in use by a run or another command and left alone, {_size(kept)}")
     if chosen and not clear:
         console.print(_table(chosen))
 

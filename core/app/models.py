@@ -15,6 +15,7 @@ from ...converters.formats import is_checkpoint
 from ..cache_folder import kind_folder
 from ..checkpoint import WEIGHTS
 from ..errors import CrossdistilError, Errors, checkpoint_named
+from ..locks import hold_folder
 from ..recipe import Recipe
 
 
@@ -25,7 +26,7 @@ def model_folder(path: Path, where: str = "") -> Path:
         return path
     with checkpoint_named(where):
         folder = kind_folder("converted") / _identity(path)
-        if not folder.is_dir():
+        while not hold_folder(folder):  # from now on, or another process might remove it before it is read
             _convert(path, folder)
     return folder
 

@@ -21,7 +21,8 @@ from ..files import write_arrays
 from ..job import Job, prepare, with_about
 from ..models.theseus import predecessor_tensors
 from ..recipe import Recipe
-from ..runs import RunFolder, State
+from ..runs import STUDENT, RunFolder
+from ..states import State, check_arrays, layout_of
 from ..stages import Stage
 from ..training import Outcome, Trainer
 from .announce import announce, metrics_text
@@ -58,6 +59,10 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
     run = RunFolder(options.out, recipe, identity, options.resume)
     try:
         if run.complete:
+            damage = run.damage()
+            if damage is not None:
+                remedy = "remove result.json, and --resume makes it again from the saved state"
+                raise CrossdistilError(f"{options.out}: the run is complete, but {damage}; {remedy}")
             raise CrossdistilError(f"{options.out}: the run is complete; there is nothing to resume")
         return _Run(job, engine, run, options, console).train()
     except BaseException:
@@ -79,7 +84,9 @@ class _Run:
         job, started = self._job, time.perf_counter()
         teachers = self._teacher_results()
         state = self._run.load_state()
-        self._run.rewind_metrics(0 if state is None else state.step)
+        if state is not None and state.notes["stage"] >= len(job.recipe.stages):
+            problem = f"stage: got {state.notes['stage'] + 1}, expected at most {len(job.recipe.stages)}"
+            raise TrainingError(f"{state.source}: the saved state does not fit: {problem}")
         parameters: Parameters = {**job.student.parameters, **job.projections}
         outcomes: list[Outcome] = []
         stages = []
@@ -92,9 +99,21 @@ class _Run:
                 outcomes.append(_past(stage, state))
                 continue
             here = state if state is not None and state.notes["stage"] == index else None
+            if here is not None:
+                self._check(here, stages)
             outcomes.append(self._stage(stage, first, parameters, here, _past_notes(outcomes)))
             parameters = outcomes[-1].parameters
         return self._finish(stages, outcomes, teachers, started)
+
+    def _check(self, state: State, stages: list[Stage]) -> None:
+        """Whether the parameters of a saved state are those of the stages so far."""
+        expected = layout_of({**self._job.student.parameters, **self._job.projections})
+        for stage in stages:
+            for name, tensor in stage.objective.projections.items():
+                expected.setdefault(name, (tuple(tensor.shape), np.dtype(np.float32)))
+        check_arrays(state, "the parameters", state.parameters, expected)
+        if state.best is not None:
+            check_arrays(state, "the parameters of the best evaluation", state.best, expected)
 
     def _stage(
         self, stage: Stage, first: int, parameters: Parameters, state: State | None, past: list[dict[str, Any]]
@@ -139,7 +158,7 @@ class _Run:
         metrics, logits = job.data.final_metrics(infer)
         student = with_about(job.student, last.parameters, self._about(metrics, last))
         projections = {name: array for name, array in last.parameters.items() if name not in job.student.parameters}
-        save_model(student, self._run.path / "student", job.data.tokenizer, projections)
+        save_model(student, self._run.path / STUDENT, job.data.tokenizer, projections)
         if self._probe and logits is not None:
             write_arrays(self._run.path / "predictions.safetensors", {"logits": logits})
         seconds, tokens = (sum(getattr(outcome, key) for outcome in outcomes) for key in ("seconds", "tokens"))

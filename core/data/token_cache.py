@@ -10,17 +10,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
-import shutil
 import struct
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..cache_folder import kind_folder
-from ..files import TEMPORARY
+from ..files import put_folder
+from ..locks import hold_folder
+from ..workplaces import workplace
 from .token_table import TokenTable
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -87,8 +86,9 @@ def _checksums(folder: Path, names: Iterable[str]) -> str:
 
 
 def _load(folder: Path, dtypes: Mapping[str, np.dtype]) -> dict[str, np.ndarray] | None:
-    """The entry, memory-mapped, or None where there is none or not the one that was written."""
+    """The entry, memory-mapped and in use from now on, or None where there is none or not the one that was written."""
     try:
+        hold_folder(folder)
         if (folder / "sha256").read_text(encoding="ascii") != _checksums(folder, dtypes):
             return None
         return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in dtypes}
@@ -98,9 +98,8 @@ def _load(folder: Path, dtypes: Mapping[str, np.dtype]) -> dict[str, np.ndarray]
 
 def _store(folder: Path, dtypes: Mapping[str, np.dtype], parts: Iterator[Arrays]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    working = Path(tempfile.mkdtemp(prefix=f"{folder.name}{TEMPORARY}", dir=folder.parent))
-    try:
-        entry, damaged = working / "entry", working / "damaged"
+    with workplace(folder) as working:
+        entry = working / folder.name
         entry.mkdir()
         with contextlib.ExitStack() as stack:
             files = {
@@ -110,11 +109,7 @@ def _store(folder: Path, dtypes: Mapping[str, np.dtype], parts: Iterator[Arrays]
                 for name, values in part.items():
                     files[name].append(values)
         (entry / "sha256").write_text(_checksums(entry, dtypes), encoding="ascii")
-        if folder.exists():
-            os.rename(folder, damaged)
-        os.rename(entry, folder)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+        put_folder(entry, folder, working)
 
 
 def gathered(dtypes: Mapping[str, np.dtype], parts: Iterator[Arrays]) -> dict[str, np.ndarray]:

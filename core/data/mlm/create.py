@@ -7,9 +7,11 @@ its number alone: not on how many processes or machines work, nor on whether the
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
+
+from ...checksums import file_checksum
 from ...errors import DataError
-from ...files import TEMPORARY, clear_disk_errors, replace_file, write_text
+from ...files import clear_disk_errors, make_folder, replace_file, write_text
+from ...locks import lock_file
+from ...workplaces import TEMPORARY, is_workplace, workplace
+from ..tfrecord import read_records
 from .blocks import COUNTS, Source
 from .documents import BLOCK_BYTES, Block, Corpus
 from .settings import Settings
@@ -27,6 +35,7 @@ from .workers import Made, made_blocks
 
 _FORMAT = 1  # one more whenever the same input gives other bytes
 _COPIED = 1 << 20  # bytes at a time
+_LOCK = ".lock"
 Report = Callable[[int, int], None]
 """Told how many bytes of the files are done, of how many."""
 
@@ -81,9 +90,28 @@ def create(
     are kept. Raises DataError for shards that are in the way or were made otherwise."""
     settings = source.settings
     about = described(corpus, vocabulary, settings, "blocks")
+    if out.exists() and not out.is_dir():
+        raise DataError(f"--out {out}: is a file, expected a folder")
+    with _locked(out, part), clear_disk_errors(out), workplace(out / part.note) as working:
+        return _create(corpus, source, about, out, part, processes, resume, report, working)
+
+
+def _create(
+    corpus: Corpus,
+    source: Source,
+    about: dict[str, Any],
+    out: Path,
+    part: Part,
+    processes: int,
+    resume: bool,
+    report: Report,
+    working: Path,
+) -> dict[str, Any]:
+    """The same in a folder that no other process writes this machine's shards to. Blocks are kept in the folder `working`."""
+    settings = source.settings
     ready = _finished(out, part, about, resume)
+    _remove_old_temporaries(out, part)
     totals, shards = Counter(dict.fromkeys(COUNTS, 0)), []
-    _remove_leftovers(out, part)
 
     def shard_of(block: Block) -> int:
         return block.number // settings.blocks_per_shard
@@ -91,16 +119,15 @@ def create(
     def place(block: Block) -> Path | None:
         number = shard_of(block)
         wanted = part.has(number) and number not in ready
-        return out / f"{shard_name(number)}{TEMPORARY}block-{block.number}" if wanted else None
+        return working / f"block-{block.number}" if wanted else None
 
-    with clear_disk_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
     made = made_blocks(corpus.blocks(), place, source, processes)
     try:
         for number, blocks in itertools.groupby(made, key=lambda each: shard_of(each[0])):
             if part.has(number) and number not in ready:
-                counts = _write_shard(out / shard_name(number), _reported(blocks, corpus, report))
-                write_text(_note_of(out, number), _json({**about, "counts": counts}))
+                path = out / shard_name(number)
+                counts, written = _write_shard(path, _reported(blocks, corpus, report))
+                write_text(_note_of(out, number), _json(_sealed({**about, "counts": counts, **written})))
             else:
                 for _ in _reported(blocks, corpus, report):
                     pass
@@ -110,11 +137,10 @@ def create(
                 shards.append(shard_name(number))
     finally:
         made.close()
-        _remove_leftovers(out, part)
     if shards and not totals["examples"]:
         raise DataError(f"{corpus.where()}: gives no example: no sentence has a piece of the vocabulary")
     note = {**about, "counts": dict(totals), "shards": shards}
-    write_text(out / part.note, _json(note))
+    write_note(out / part.note, note)
     return note
 
 
@@ -124,7 +150,8 @@ def _reported(blocks: Iterator[tuple[Block, Made | None]], corpus: Corpus, repor
         report(block.position, corpus.size)
 
 
-def _write_shard(path: Path, blocks: Iterator[Made | None]) -> dict[str, int]:
+def _write_shard(path: Path, blocks: Iterator[Made | None]) -> tuple[dict[str, int], dict[str, Any]]:
+    """(what was counted, size and checksum of the file)."""
     counts = Counter(dict.fromkeys(COUNTS, 0))
     with replace_file(path) as temporary, temporary.open("wb") as file:
         for made in blocks:
@@ -133,21 +160,37 @@ def _write_shard(path: Path, blocks: Iterator[Made | None]) -> dict[str, int]:
                 shutil.copyfileobj(records, file, _COPIED)
             made[0].unlink()
             counts.update(made[1])
-    return dict(counts)
+    return dict(counts), file_checksum(path)
 
 
-def _remove_leftovers(out: Path, part: Part) -> None:
-    """What a process that was killed, or an error, left of this machine's shards."""
-    for path in out.glob(f"examples-*.tfrecord{TEMPORARY}*"):
-        if part.has(_number(path.with_name(path.name.partition(".")[0]))):
-            path.unlink()
+@contextlib.contextmanager
+def _locked(out: Path, part: Part) -> Iterator[None]:
+    """No other process writes the same shards. Machines that share the work write to one folder side by side."""
+    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
+    with clear_disk_errors(out):
+        make_folder(out)
+        locks = []
+        try:
+            locks.append(lock_file(out / _LOCK, shared=part.count > 1))
+            if part.count > 1:
+                locks.append(lock_file(out / f"{_LOCK}-{part.index + 1}-of-{part.count}"))
+        except BlockingIOError:
+            for lock in locks:
+                lock.release()
+            raise DataError(f"--out {out}: another process is writing records to it") from None
+    try:
+        yield
+    finally:
+        for lock in reversed(locks):
+            lock.release()
+        with contextlib.suppress(OSError):  # not empty, as it should be
+            for folder in missing:
+                folder.rmdir()
 
 
 def _finished(out: Path, part: Part, about: dict[str, Any], resume: bool) -> dict[int, dict[str, int]]:
     """The counts of this machine's shards that are there and were made in the same way."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"--out {out}: is a file, expected a folder")
-    there = sorted(out.glob("*")) if part.count == 1 else [
+    there = sorted(path for path in out.glob("*") if not (path.name.startswith(_LOCK) or is_workplace(path.name))) if part.count == 1 else [
         path for path in sorted(out.glob("examples-*.tfrecord")) if part.has(_number(path))
     ]  # fmt: skip
     if there and not resume:
@@ -157,16 +200,56 @@ def _finished(out: Path, part: Part, about: dict[str, Any], resume: bool) -> dic
         number = _number(path)
         if not part.has(number) or not (out / shard_name(number)).is_file():
             continue
-        try:
-            note = json.loads(path.read_text(encoding="utf-8"))
-            counts = {name: int(note["counts"][name]) for name in COUNTS}
-        except (ValueError, KeyError, TypeError):
-            continue  # it is made again
+        note = _read_note(path)
+        if note is None:
+            _told_damaged(path)
+            continue
         other = next((name for name in about if note.get(name) != _plain(about[name])), None)
         if other is not None:
             raise DataError(f"--out {out}: {shard_name(number)} was made with another {_difference(other, note, about)}")
-        ready[number] = counts
+        if _is_as_noted(out / shard_name(number), note):
+            ready[number] = note["counts"]
+        else:
+            _told_damaged(out / shard_name(number))
     return ready
+
+
+def _read_note(path: Path) -> dict[str, Any] | None:
+    """The note of a shard, or None where it is damaged."""
+    try:
+        note = dict(json.loads(path.read_text(encoding="utf-8")))
+        counts = {name: int(note["counts"][name]) for name in COUNTS}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return {**note, "counts": counts} if note == _sealed(note) or "note_crc32c" not in note else None
+
+
+def _is_as_noted(path: Path, note: dict[str, Any]) -> bool:
+    """Whether a shard has the bytes that its note says; of an earlier version's, which says none, all records are read."""
+    if "crc32c" in note:
+        return file_checksum(path) == {key: note.get(key) for key in ("bytes", "crc32c")}
+    try:
+        return sum(1 for _ in read_records(path)) == note["counts"]["examples"]
+    except DataError:
+        return False
+
+
+def _sealed(note: dict[str, Any]) -> dict[str, Any]:
+    """A note with a checksum of its own content."""
+    content = {key: value for key, value in note.items() if key != "note_crc32c"}
+    data = json.dumps(content, sort_keys=True).encode()
+    return {**content, "note_crc32c": f"{google_crc32c.value(data):08x}"}
+
+
+def _told_damaged(path: Path) -> None:
+    logging.getLogger(__name__).warning("%s: is not as it was written, and is made again", path)
+
+
+def _remove_old_temporaries(out: Path, part: Part) -> None:
+    """What killed processes of earlier versions left of this machine's shards."""
+    for path in out.glob(f"examples-*.tfrecord{TEMPORARY}*"):
+        if path.is_file() and part.has(_number(path.with_name(path.name.partition(".")[0]))):
+            path.unlink()
 
 
 def _difference(name: str, note: dict[str, Any], about: dict[str, Any]) -> str:
@@ -195,6 +278,7 @@ def _json(note: Sequence | dict) -> str:
     return json.dumps(note, indent=2, ensure_ascii=False) + "\n"
 
 
-def write_note(out: Path, note: dict[str, Any]) -> None:
-    """The note of an algorithm that has its own way to write records."""
-    write_text(out / "mlm.json", _json(note))
+
+def write_note(path: Path, note: dict[str, Any]) -> None:
+    """Write the note of all shards."""
+    write_text(path, _json(note))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ...files import replace_file
+from ...files import replace_folder
 from .blocks import COUNTS
 from .create import described, shard_name, write_note
 from .documents import Corpus
@@ -169,13 +169,13 @@ def create_google(
     counts.update(examples=len(examples), random_next=sum(example[4] for example in examples))
     counts.update(tokens=sum(len(example[0]) for example in examples), masked=sum(len(example[2]) for example in examples))
     names = [shard_name(number) for number in range(files)]
-    with ExitStack() as stack:
-        temporaries = [stack.enter_context(replace_file(out / name)) for name in names]
-        writers = [stack.enter_context(path.open("wb")) for path in temporaries]
-        for number, record in enumerate(_records(examples, settings)):
-            writers[number % files].write(record)
     note = {**described(corpus, vocabulary, settings, "google"), "counts": dict(counts), "shards": names}
-    write_note(out, note)
+    with replace_folder(out) as temporary:
+        with ExitStack() as stack:
+            writers = [stack.enter_context((temporary / name).open("wb")) for name in names]
+            for number, record in enumerate(_records(examples, settings)):
+                writers[number % files].write(record)
+        write_note(temporary / "mlm.json", note)
     return note
 
 

@@ -1,0 +1,69 @@
+"""Checksums of the files in a folder that this project wrote: a flipped bit, a cut file or one of another folder is an error
+before anything is used, and not another model.
+
+`checksums.json` holds the size and the CRC-32C of every file beside it. Folders of earlier versions have none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+CHECKSUMS = "checksums.json"
+_FORMAT = 1
+_CHUNK = 1 << 22
+
+
+class Damaged(ValueError):
+    """A file that is not as it was written; the message names it, without its folder."""
+
+
+def file_checksum(path: Path) -> dict[str, Any]:
+    """Size in bytes and CRC-32C of a file. Raises OSError."""
+    size, value = 0, 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            size, value = size + len(chunk), google_crc32c.extend(value, chunk)
+    return {"bytes": size, "crc32c": f"{value:08x}"}
+
+
+def write_checksums(folder: Path) -> None:
+    """Note all files that a folder holds, which is not yet in its place. Raises OSError."""
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    content = {"format": _FORMAT, "files": {name: file_checksum(folder / name) for name in names}}
+    (folder / CHECKSUMS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def noted_checksums(folder: Path) -> dict[str, Any] | None:
+    """What `checksums.json` says of each file, or None where there is none. Raises Damaged."""
+    try:
+        content = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT or not isinstance(content["files"], dict):
+            raise Damaged(f"{CHECKSUMS}: format: got {content['format']!r}, expected {_FORMAT}")
+        return content["files"]
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Damaged(f"{CHECKSUMS}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise error if isinstance(error, Damaged) else Damaged(f"{CHECKSUMS}: damaged") from error
+
+
+def changed_files(folder: Path, noted: dict[str, Any], names: Iterable[str] | None = None) -> list[str]:
+    """What is wrong with those of the noted files (all, unless `names` are given), each as `NAME: what`."""
+    problems = []
+    for name in noted if names is None else names:
+        try:
+            found = file_checksum(folder / name)
+        except FileNotFoundError:
+            problems.append(f"{name}: missing")
+        except OSError as error:
+            problems.append(f"{name}: {error.strerror}")
+        else:
+            if found != noted.get(name):
+                problems.append(f"{name}: is not as it was written")
+    return problems
