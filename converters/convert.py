@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.checkpoint import check_unchanged
 from ..core.errors import CheckpointError, RunFolderError
 from ..core.files import replace_folder
 from . import oneflow_folder
@@ -74,6 +75,7 @@ def convert(
     layout = _layout(options)
     _check_destination(source, destination, options.overwrite)
     checkpoint = read_canonical(source, options.read)
+    check_unchanged(source if source.is_dir() else source.parent)
     if options.vocabulary is not None:
         checkpoint = resize_vocabulary(checkpoint, options.vocabulary)
     tensors, added = _planned(checkpoint, layout, options)

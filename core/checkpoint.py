@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
+from .checksums import Damaged, check_model_folder, write_checksums
 from .errors import CheckpointError, did_you_mean
 from .files import replace_folder
 from .models.architectures import (
@@ -115,7 +116,16 @@ def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
         labels = tuple(f"LABEL_{index}" for index in range(outputs))
     multi_label = labels is not None and raw.get("problem_type") == _PROBLEM_TYPES["multi-label classification"]
     about = raw.get("crossdistil", {})
+    check_unchanged(folder, prefix)
     return Model(config, tensors, outputs, labels, new, about, folder, multi_label, words, decoder)
+
+
+def check_unchanged(folder: Path, prefix: str = "") -> None:
+    """Raise CheckpointError where the weights of a student are not as its run wrote them; another changed file is told."""
+    try:
+        check_model_folder(folder, (WEIGHTS, PROJECTIONS))
+    except Damaged as error:
+        raise CheckpointError(f"{prefix}{folder}/{error}") from error
 
 
 def load_config(folder: Path, where: str = "") -> Config:
@@ -232,9 +242,12 @@ def _check_tensors(tensors, config: Config, outputs: int | None, where: str, wor
     return tuple(missing)
 
 
-def save_model(model: Model, folder: Path, tokenizer, projections: dict[str, np.ndarray] | None = None) -> None:
+def save_model(
+    model: Model, folder: Path, tokenizer, projections: dict[str, np.ndarray] | None = None, checksums: bool = False
+) -> None:
     """Write a model folder whole or not at all. `tokenizer` has `save(folder)`; `projections` are what was trained beside
-    the model and is no part of it: they go into a file of their own, for a later distillation to go on from."""
+    the model and is no part of it: they go into a file of their own, for a later distillation to go on from. With `checksums`,
+    `load_model` refuses weights that are not as they are written here."""
     config = first_keys(model.config, model.outputs, model.words) | _config_entries(model.config)
     if model.outputs is not None:
         labels = model.labels or ("LABEL_0",)
@@ -251,6 +264,8 @@ def save_model(model: Model, folder: Path, tokenizer, projections: dict[str, np.
         if projections:
             save_file(projections, temporary / PROJECTIONS)
         tokenizer.save(temporary)
+        if checksums:
+            write_checksums(temporary)
 
 
 def _config_entries(config: Config) -> dict[str, Any]:

@@ -7,6 +7,7 @@ before anything is used, and not another model.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -67,3 +68,13 @@ def changed_files(folder: Path, noted: dict[str, Any], names: Iterable[str] | No
             if found != noted.get(name):
                 problems.append(f"{name}: is not as it was written")
     return problems
+
+
+def check_model_folder(folder: Path, binary: Iterable[str]) -> None:
+    """Whether the files of a model folder are as the run wrote them, where it noted that. Those named in `binary`, which nobody
+    edits by hand, must be: Damaged is raised. A change of the others is told in a line."""
+    noted = noted_checksums(folder)
+    for problem in [] if noted is None else changed_files(folder, noted):
+        if problem.partition(":")[0] in binary:
+            raise Damaged(f"{problem}; if it was changed on purpose, remove {CHECKSUMS}")
+        logging.getLogger(__name__).warning("%s/%s; if it was changed on purpose, remove %s", folder, problem, CHECKSUMS)

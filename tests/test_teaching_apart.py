@@ -91,6 +91,6 @@ def test_memory_is_not_filled_with_a_teachers_layers(tree, tmp_path, tiny_model,
     """`never` and a teacher with another tokenizer: the other teacher's outputs have to be kept as well."""
     monkeypatch.setattr(teaching, "LARGEST_IN_MEMORY", 1000)
     tree = apart(tree, tmp_path, "bert") | {"teacher_cache": {"use": "never"}}
-    with pytest.raises(CrossdistilError, match="'never', but a teacher has another tokenizer .* 'auto' keeps them on"):
+    with pytest.raises(CrossdistilError, match="'never', but a teacher has another tokenizer .* 'auto' keeps them on the disk"):
         tree["task"] = tree["task"] | {"data": str(tiny.write_task(tmp_path / "larger", train=200))}
         teach(tree)

@@ -185,7 +185,7 @@ def test_full_disk_for_predictions(files, finished, tmp_path):
     out = tmp_path / "predictions.jsonl"
     out.write_text("old\n")
     with full_disk(50):
-        answer = crossdistil("predict", finished / "student", "the film is good", "--out", out)
+        answer = crossdistil("predict", finished / "student", "the film is good", "--out", out, "--overwrite")
     assert_refused(answer, f"{out}: cannot be written: File too large")
     assert out.read_text() == "old\n" and set(os.listdir(tmp_path)) == {"finished", "predictions.jsonl"}
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from ...backends.registry import BACKENDS, default_backend, interpreter
 from ..engine import EngineOptions
 from ..errors import MESSAGE_PREFIX, CrossdistilError
+from ..processes import end_with_parent
 from ..recipe import Recipe, load_recipe, parse_recipe
 from .cache_command import cache
 from .conversion_commands import convert, inspect
@@ -44,6 +45,7 @@ LengthOption = Annotated[int | None, typer.Option(min=4, help="Cut texts to this
 
 def main() -> None:
     """The entry point: runs the command and turns errors into messages and exit codes."""
+    end_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code = app(sys.argv[1:] or ["--help"], "crossdistil", standalone_mode=False) or 0
@@ -207,6 +209,7 @@ def crosscheck(
     backends: Annotated[str, typer.Option(help="Backends, with commas between them.")] = ",".join(BACKENDS),
     steps: Annotated[int | None, typer.Option(min=1, help="Only this many optimizer steps.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default: runs/crosscheck-METHOD-TIME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted cross-check in --out.")] = False,
     preset: PresetOption = None,
     overrides: SetOption = None,
     device: DeviceOption = None,
@@ -217,9 +220,15 @@ def crosscheck(
     from .tables import print_crosscheck
 
     loaded = comparable(load_recipe(recipe, overrides or [], preset), steps)
+    if resume and out is None:
+        raise CrossdistilError("--resume: name the folder of the cross-check with --out")
     folder = out or Path("runs") / f"crosscheck-{loaded.method}-{datetime.now():%Y%m%d-%H%M%S}"
-    options = CrosscheckOptions(_names(backends), folder.absolute(), device, steps_per_call, recipe)
-    result = crosscheck(loaded, options, console)
+    options = CrosscheckOptions(_names(backends), folder.absolute(), device, steps_per_call, recipe, resume)
+    try:
+        result = crosscheck(loaded, options, console)
+    except KeyboardInterrupt as error:
+        print(f"crossdistil: interrupted; {error or '--resume goes on with what is finished'}", file=sys.stderr)
+        sys.exit(130)
     print_crosscheck(result, console)
     console.print(f"report: {folder / 'report.html'}")
     raise typer.Exit(0 if result["verdict"] == "agree" else 1)

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from ...backends.registry import interpreters
+from ...backends.registry import BACKENDS, interpreters
+from .. import runs
 from ..data.batches import DEFAULT_BUCKETS
 from ..errors import CrossdistilError, RunFolderError
-from ..files import write_text
+from ..files import clear_disk_errors, make_folder, write_text
+from ..locks import lock_file
 from ..recipe import Recipe
+from ..workplaces import is_workplace
 from .compare import compare
-from .report import write_report
+from .crosscheck_files import read_json
+from .report import REPORT, write_report
 from .worker import run_worker
 
 RESULT = "crosscheck.json"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class CrosscheckOptions:
     steps_per_call: int | None = None
     source: str = "recipe"
     """What errors call the recipe."""
+    resume: bool = False
+    """Go on in a folder where a cross-check was interrupted."""
 
 
 def comparable(recipe: Recipe, steps: int | None) -> Recipe:
@@ -57,23 +66,67 @@ def crosscheck(recipe: Recipe, options: CrosscheckOptions, console: Console) -> 
     interpreters(options.backends)
     if len(options.backends) < 2:
         raise CrossdistilError(f"backend '{options.backends[0]}': a cross-check needs another one to compare it with")
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise RunFolderError(f"{options.out}: holds something already; choose a new folder")
+    _check_folder(options)
     arguments = ["--probe"]
     if options.device is not None:
         arguments += ["--device", options.device]
     if options.steps_per_call is not None:
         arguments += ["--steps-per-call", str(options.steps_per_call)]
-    try:
+    with _locked(options.out):
         for name in options.backends:
             console.rule(f"[bold]{name}")
-            run_worker(recipe, options.source, name, options.out / name, arguments, console.quiet)
-    except BaseException:
-        if options.out.is_dir() and not any(options.out.iterdir()):
-            options.out.rmdir()
-        raise
-    console.rule("[bold]comparison")
-    result = compare(options.out, list(options.backends))
-    write_text(options.out / RESULT, json.dumps(result, indent=2) + "\n")
-    write_report(options.out)
+            folder = options.out / name
+            if (folder / runs.RESULT).is_file():
+                _check_finished(folder, recipe)
+                console.print(f"{name}: was finished before")
+                continue
+            again = ["--resume"] if folder.is_dir() else []
+            run_worker(recipe, options.source, name, folder, [*arguments, *again], console.quiet)
+        console.rule("[bold]comparison")
+        result = compare(options.out, list(options.backends))
+        write_text(options.out / RESULT, json.dumps(result, indent=2) + "\n")
+        write_report(options.out)
     return result
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """No other process writes there; a folder that stays empty is removed."""
+    with clear_disk_errors(out):
+        make_folder(out)
+        try:
+            lock = lock_file(out / _LOCK)
+        except BlockingIOError:
+            raise RunFolderError(f"{out}: another process is running in it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+        with contextlib.suppress(OSError):
+            out.rmdir()
+
+
+def _check_folder(options: CrosscheckOptions) -> None:
+    """Whether a cross-check may be written there: nothing is there, or one to go on with."""
+    out = options.out
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise RunFolderError(f"{out}: holds something already; choose a new folder")
+    names = {path.name for path in out.iterdir() if path.name != _LOCK and not is_workplace(path.name)}
+    known = {*BACKENDS, RESULT, REPORT}
+    if options.resume:
+        if names - known:
+            raise RunFolderError(f"{out}: holds {min(names - known)}, which is of no cross-check; choose a new folder")
+        if names >= {RESULT, REPORT}:
+            raise RunFolderError(f"{out}: the cross-check is complete; there is nothing to resume")
+    elif names:
+        unfinished = names <= known and not names >= {RESULT, REPORT}
+        remedy = "--resume goes on with the cross-check in it, or choose a new folder" if unfinished else "choose a new folder"
+        raise RunFolderError(f"{out}: holds something already; {remedy}")
+
+
+def _check_finished(folder: Path, recipe: Recipe) -> None:
+    """Whether the finished run of an earlier process is of this recipe."""
+    if read_json(folder / runs.RESULT).get("recipe_digest") != recipe.digest():
+        raise RunFolderError(f"{folder}: was started with another recipe, see {folder / runs.RECIPE}; choose a new folder")

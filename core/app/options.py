@@ -13,6 +13,7 @@ import typer
 
 from ...backends.registry import BACKENDS, interpreter
 from ...converters.formats import LAYOUTS
+from ..processes import child_environment
 
 
 class Precision(str, Enum):
@@ -46,7 +47,10 @@ def hand_over(backend: str, text: str | None = None) -> None:
     if python == Path(sys.executable):
         return
     worker = subprocess.Popen(
-        [str(python), "-m", "crossdistil", *sys.argv[1:]], stdin=None if text is None else subprocess.PIPE, text=True
+        [str(python), "-m", "crossdistil", *sys.argv[1:]],
+        env=child_environment(),
+        stdin=None if text is None else subprocess.PIPE,
+        text=True,
     )
     # The worker saves what it has and says so: Ctrl-C reaches it from the terminal, SIGTERM from here.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -27,6 +27,7 @@ from .report_charts import (
 )
 
 LISTED_ROWS = 12
+REPORT = "report.html"
 
 
 def write_report(folder: Path) -> Path:
@@ -38,7 +39,7 @@ def write_report(folder: Path) -> Path:
     result = read_json(folder / "crosscheck.json")
     runs = read_runs(folder, list(result["backends"]))
     pairs = compare_runs(runs)
-    path = folder / "report.html"
+    path = folder / REPORT
     write_text(path, _template().render(_content(result, runs, pairs, folder)))
     return path
 

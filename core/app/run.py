@@ -158,7 +158,7 @@ class _Run:
         metrics, logits = job.data.final_metrics(infer)
         student = with_about(job.student, last.parameters, self._about(metrics, last))
         projections = {name: array for name, array in last.parameters.items() if name not in job.student.parameters}
-        save_model(student, self._run.path / STUDENT, job.data.tokenizer, projections)
+        save_model(student, self._run.path / STUDENT, job.data.tokenizer, projections, checksums=True)
         if self._probe and logits is not None:
             write_arrays(self._run.path / "predictions.safetensors", {"logits": logits})
         seconds, tokens = (sum(getattr(outcome, key) for outcome in outcomes) for key in ("seconds", "tokens"))

@@ -18,7 +18,7 @@ from rich.console import Console
 from ..cache_folder import kind_folder
 from ..data.batches import RowBatches, evaluation_batches
 from ..engine import Engine, Parameters
-from ..errors import CrossdistilError
+from ..errors import CrossdistilError, RunFolderError
 from ..job import Job
 from ..models.architectures import make_forward
 from ..stages import Stage
@@ -98,16 +98,26 @@ class Teaching:
         caches = self._caches(stage)
         if asked.use == "auto" and not apart and not self._pays(stage, caches):
             return None
-        for name, cache in caches.items():
-            try:
-                self._fill(name, cache)
-            except DamagedCache:
-                if asked.folder is not None:  # the user's; in our own folder nothing is lost
-                    raise
-                self._console.print(f"{name}: {cache.folder} is damaged, and is made again")
-                cache.discard()
-                self._fill(name, cache)
+        try:
+            for name, cache in caches.items():
+                self._fill_or_repair(name, cache)
+        except RunFolderError as error:
+            if asked.use == "always":
+                raise CrossdistilError(f"teacher_cache.use: 'always', but {error}") from error
+            instead = "the teachers' outputs are kept in memory" if apart else "the teachers run in every step"
+            self._console.print(f"teacher_cache: {error}; {instead}", markup=False)
+            return {name: self._in_memory(name, tuple(sorted(wanted[name]))) for name in wanted} if apart else None
         return caches
+
+    def _fill_or_repair(self, name: str, cache: TeacherCache) -> None:
+        try:
+            self._fill(name, cache)
+        except DamagedCache:
+            if self._job.recipe.teacher_cache.folder is not None:  # the user's; in our own folder nothing is lost
+                raise
+            self._console.print(f"{name}: {cache.folder} is damaged, and is made again")
+            cache.discard()
+            self._fill(name, cache)
 
     def _obstacle(self, stage: Stage) -> str | None:
         """Why outputs cannot be cached."""
@@ -149,6 +159,7 @@ class Teaching:
 
     def _fill(self, name: str, cache: TeacherCache) -> None:
         outputs = ", ".join(cache.key.outputs)
+        cache.hold()
         if not cache.complete:
             size = f"{cache.size / 1e6:,.1f} MB in {cache.key.precision}"
             self._console.print(f"{name}: {outputs} for {self._rows(name):,} rows, {size}, go to {cache.folder}")
@@ -168,8 +179,9 @@ class Teaching:
             memory = TeacherMemory(outputs, self._job.teachers[name], table.lengths, self._row_outputs(name, outputs))
             if memory.size > LARGEST_IN_MEMORY:
                 raise CrossdistilError(
-                    f"teacher_cache.use: 'never', but a teacher has another tokenizer than the student, and {name}'s outputs "
-                    f"would take {memory.size / 1e9:.1f} GB of memory; 'auto' keeps them on the disk"
+                    f"teacher_cache.use: {self._job.recipe.teacher_cache.use!r}, but a teacher has another tokenizer than the "
+                    f"student, and without a cache on the disk {name}'s outputs would take {memory.size / 1e9:.1f} GB of memory; "
+                    "'auto' keeps them on the disk where it can be written"
                 )
             self._console.print(f"{name}: {', '.join(outputs)} are kept in memory")
             self._memories[key] = memory

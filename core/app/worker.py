@@ -8,13 +8,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ...backends.registry import interpreter
 from ..errors import MESSAGE_PREFIX, CrossdistilError
+from ..processes import Forwarded, child_environment
 from ..recipe import Recipe
 from ..runs import RESULT
 
+_ENDINGS = ("crossdistil: interrupted; ", "crossdistil: terminated; ")
 STANDARD_INPUT = "standard input"
 """What errors call a recipe that comes from there."""
 
@@ -27,22 +29,37 @@ def run_worker(
     What the process finds wrong is raised here as a CrossdistilError, in which `source` names the recipe.
     """
     command = [str(interpreter(backend)), "-m", "crossdistil", "run", "-", "--backend", backend, "--out", str(out)]
-    worker = subprocess.run(
+    worker = subprocess.Popen(
         [*command, *arguments],
-        input=json.dumps(recipe.resolved()),
+        env=child_environment(),
         text=True,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL if quiet else None,
         stderr=subprocess.PIPE,
+        start_new_session=True,
     )
-    lines = worker.stderr.splitlines()
+    with worker, Forwarded(worker) as forwarded:
+        errors = worker.communicate(json.dumps(recipe.resolved()))[1]
+    lines = errors.splitlines()
+    if forwarded.number is not None:
+        _stop(forwarded.number, lines)
     messages = [line.removeprefix(MESSAGE_PREFIX) for line in lines if line.startswith(MESSAGE_PREFIX)]
     if messages:
         raise CrossdistilError("\n".join(line.replace(f"{STANDARD_INPUT}: ", f"{source}: ", 1) for line in messages))
-    if worker.stderr and (worker.returncode or not quiet):
-        sys.stderr.write(worker.stderr)
+    if errors and (worker.returncode or not quiet):
+        sys.stderr.write(errors)
     if worker.returncode:
         raise CrossdistilError(f"backend '{backend}': the run ended with {_ending(worker.returncode)}")
     return json.loads((out / RESULT).read_text(encoding="utf-8"))
+
+
+def _stop(number: int, lines: Sequence[str]) -> NoReturn:
+    """End as the process was asked to end; what it said of what it saved is said here."""
+    said = next((line.partition("; ")[2] for line in reversed(lines) if line.startswith(_ENDINGS)), "")
+    if number == signal.SIGTERM:
+        print(f"crossdistil: terminated{said and f'; {said}'}", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+    raise KeyboardInterrupt(*([said] if said else []))
 
 
 def _ending(code: int) -> str:

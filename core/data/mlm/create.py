@@ -190,11 +190,12 @@ def _locked(out: Path, part: Part) -> Iterator[None]:
 
 def _finished(out: Path, part: Part, about: dict[str, Any], resume: bool) -> dict[int, dict[str, int]]:
     """The counts of this machine's shards that are there and were made in the same way."""
-    there = sorted(path for path in out.glob("*") if not (path.name.startswith(_LOCK) or is_workplace(path.name))) if part.count == 1 else [
-        path for path in sorted(out.glob("examples-*.tfrecord")) if part.has(_number(path))
-    ]  # fmt: skip
+    if part.count == 1:
+        there = [path for path in out.glob("*") if not (path.name.startswith(_LOCK) or is_workplace(path.name))]
+    else:
+        there = [path for path in out.glob("examples-*.tfrecord") if part.has(_number(path))]
     if there and not resume:
-        raise DataError(f"--out {out}: holds {there[0].name} already; give --resume to go on with it, or name a new folder")
+        raise DataError(f"--out {out}: holds {min(there).name} already; give --resume to go on with it, or name a new folder")
     ready = {}
     for path in sorted(out.glob("examples-*.json")):
         number = _number(path)

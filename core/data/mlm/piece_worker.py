@@ -6,6 +6,7 @@ The other process is started as a program, not by `multiprocessing`, which would
 from __future__ import annotations
 
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,8 @@ from itertools import islice
 import numpy as np
 import tokenizers
 
+from ...errors import DataError
+from ...processes import child_environment, end_with_parent
 from .pieces import PieceTable
 
 Encoded = tuple[np.ndarray, np.ndarray]
@@ -25,7 +28,7 @@ _ALONE = 1  # batch that this process encodes before another one is worth its st
 
 def encode_batches(batches: Iterable[Sequence[str]], library: tokenizers.Tokenizer) -> Iterator[Encoded]:
     """The pieces of each batch of texts by the tokenizer `library`, without special tokens around them, in order. Raises
-    OSError where the other process fails."""
+    DataError where the other process is ended."""
     table, batches = PieceTable(library), iter(batches)
     for texts in islice(batches, _ALONE):
         yield _encoded(table, texts)
@@ -51,7 +54,8 @@ def _encoded(table: PieceTable, texts: Sequence[str]) -> Encoded:
 @contextmanager
 def _worker(library: tokenizers.Tokenizer) -> Iterator[subprocess.Popen]:
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-m", __name__], stdin=pipe, stdout=pipe) as process:
+    command = [sys.executable, "-m", __name__]
+    with subprocess.Popen(command, env=child_environment(), stdin=pipe, stdout=pipe) as process:
         try:
             _send(process, (library.to_str(), library.encode_special_tokens))
             yield process
@@ -60,19 +64,29 @@ def _worker(library: tokenizers.Tokenizer) -> Iterator[subprocess.Popen]:
 
 
 def _send(worker: subprocess.Popen, content: object) -> None:
-    pickle.dump(content, worker.stdin, pickle.HIGHEST_PROTOCOL)
-    worker.stdin.flush()
+    try:
+        pickle.dump(content, worker.stdin, pickle.HIGHEST_PROTOCOL)
+        worker.stdin.flush()
+    except BrokenPipeError:
+        raise _ended(worker) from None
 
 
 def _receive(worker: subprocess.Popen) -> Encoded:
     try:
         return pickle.load(worker.stdout)
-    except EOFError:
-        raise OSError(f"the process that finds word pieces ended with exit code {worker.wait()}") from None
+    except (EOFError, pickle.UnpicklingError):
+        raise _ended(worker) from None
+
+
+def _ended(worker: subprocess.Popen) -> DataError:
+    code = worker.wait()
+    how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}, as happens when memory is short"
+    return DataError(f"the process that finds word pieces was ended with {how}; the same command starts it again")
 
 
 def main() -> None:
     """The other process: batches from standard input, their pieces to standard output, until the input ends."""
+    end_with_parent()
     definition, special_as_text = pickle.load(sys.stdin.buffer)
     library = tokenizers.Tokenizer.from_str(definition)
     library.encode_special_tokens = special_as_text
