@@ -122,7 +122,8 @@ class Crossdistil:
     def train_step(self, parameters: Parameters):
         """The engine's step for the stage, as a run makes it."""
         frozen = Teaching(self.job, self.engine, make_console(quiet=True)).frozen(self.stage)
-        return self.engine.train_step(self.stage.objective.function, parameters, frozen, self.stage.optimizer(parameters))
+        objective, optimizer = self.stage.objective, self.stage.optimizer(parameters)
+        return self.engine.train_step(objective.function, parameters, frozen, optimizer, objective.statistics)
 
     def run(self, turn: Turn) -> None:
         """The whole job; the run folder and its saved state are part of it."""

@@ -20,6 +20,8 @@ Parameters = dict[str, np.ndarray]
 Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 """Shape and type of arrays by name."""
 Objective = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor]]
+Statistics = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+"""`f(ops, parameters, frozen, batch)`: sums (N,) over a micro-batch, which the objective needs of all of them."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Step:
     micro_batches: list[Batch]
     learning_rate: float
     seed: int
+
+    def random_state(self, micro_batch: int) -> int:
+        """What seeds the dropout of a micro-batch, 32 bits: the same however often and after whatever it is computed."""
+        return int(np.random.SeedSequence([self.seed, micro_batch]).generate_state(1, np.uint32)[0])
 
 
 class StepMetrics(Protocol):
@@ -88,9 +94,18 @@ class Engine(Protocol):
         """Peak device memory in MiB; None where the device is the CPU (the process's own peak is used then)."""
 
     def train_step(
-        self, objective: Objective, parameters: Parameters, frozen: Parameters, optimizer: OptimizerSpec
+        self,
+        objective: Objective,
+        parameters: Parameters,
+        frozen: Parameters,
+        optimizer: OptimizerSpec,
+        statistics: Statistics | None = None,
     ) -> TrainStep:
-        """A step that differentiates `objective(ops, parameters, frozen, batch)` by `parameters`."""
+        """A step that differentiates `objective(ops, parameters, frozen, batch)` with respect to `parameters`.
+
+        Where a step has several micro-batches, `statistics` are computed of each before, without a gradient and with its
+        dropout, added up, and given to the objective with each micro-batch as `STATISTICS` (`core.losses.base`).
+        """
 
     def gradients(
         self, objective: Objective, parameters: Parameters, frozen: Parameters, batch: Batch

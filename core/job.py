@@ -60,6 +60,7 @@ class Job:
             # The first stage's order is that of a recipe with one stage.
             self.recipe.seed if index == 0 else (self.recipe.seed, index),
             examples.label_mask,
+            any(term.counts_padding for term in section.objective),
         )
         if "train" in self.data.masks:
             batches.attach_masks(self.data.masks["train"])

@@ -35,6 +35,10 @@ class Objective:
     (1 + terms,) with the total and each unweighted term. Summed over the micro-batches of an effective batch, both are
     the means over that whole batch. `params` are the student's tensors and the projections; `frozen` are the teachers'
     tensors, each name preceded by the teacher's and a slash.
+
+    `statistics(ops, params, frozen, batch)` gives the sums (N,) of a micro-batch that the terms over the whole effective batch
+    need, to be added up over all its micro-batches and given to each as `STATISTICS` (`core.losses.base`); None where no
+    term does. Its forward pass of the student is the function's, so that it draws the same dropout.
     """
 
     def __init__(
@@ -56,28 +60,39 @@ class Objective:
         self.needs_teacher = bool(self.teacher_outputs)
         self.cached = teachers.cached
         self._units = [term.unit for term in terms]
-        self.function = self._function([term.function(context, label) for term, label in zip(terms, labels)], teachers)
-
-    def _function(self, functions, teachers: Teachers):
-        context, wanted = self.context, self.student_outputs
-        if self.replacement is None:
-            student_forward = make_forward(context.student, wanted)
+        whole = [term for term in terms if term.scope == "batch"]
+        sizes = [term.statistics_size if term.scope == "batch" else 0 for term in terms]
+        places = [sum(sizes[:index]) for index in range(len(terms))]
+        functions = [term.bound(context, label, place) for term, label, place in zip(terms, labels, places)]
+        if replacement is None:
+            forward = make_forward(context.student, self.student_outputs)
         else:
-            student_forward = make_replacing_forward(context.student, wanted, self.replacement)
-        teacher_names = list(self.teacher_outputs)
-        outputs = [sorted(self.teacher_outputs[name]) for name in teacher_names]
+            forward = make_replacing_forward(context.student, self.student_outputs, replacement)
+        self.function = _make_function(functions, forward, self._teach(self.teacher_outputs, teachers))
+        self.statistics = None
+        if whole:
+            # Teachers with dropout draw as in the step only if they compute the same.
+            needed = self.teacher_outputs if teachers.dropout else _union([term.teacher_outputs(context) for term in whole])
+            sums = [term.statistics(context) for term in whole]
+            self.statistics = _make_statistics(sums, forward, self._teach(needed, teachers))
+
+    def _teach(self, wanted: dict[str, frozenset[str]], teachers: Teachers):
+        """`teach(ops, frozen, batch)`: these outputs of the teachers, and the mean of their logits."""
+        context = self.context
+        teacher_names = list(wanted)
+        outputs = [sorted(wanted[name]) for name in teacher_names]
         keys = [[f"{name}/{output}" for output in own] for name, own in zip(teacher_names, outputs)]
         cached_keys = [key for own in keys for key in own]
         # A teacher never uses dropout: its targets would be noise.
         forwards = [
             make_forward(
                 context.teachers[name] if teachers.dropout else context.teachers[name].without_dropout(),
-                self.teacher_outputs[name],
+                wanted[name],
                 f"{name}/",
             )
             for name in teacher_names
         ]
-        with_logits = [name for name in teacher_names if LOGITS in self.teacher_outputs[name]]
+        with_logits = [name for name in teacher_names if LOGITS in wanted[name]]
         all_logits = len(with_logits) == len(context.teachers) and bool(with_logits)
         logits_keys = [f"{name}/{LOGITS}" for name in with_logits]
         shares = [teachers.weights[name] for name in with_logits]
@@ -100,18 +115,7 @@ class Objective:
                 taught[MEAN_LOGITS] = mean
             return taught
 
-        def function(ops, params, frozen, batch):
-            student = student_forward(ops, params, batch)
-            teacher = teach(ops, frozen, batch)
-            denominators, weights = batch["denominators"], batch["weights"]
-            total, values = 0.0, []
-            for index in range(len(functions)):
-                value = functions[index](ops, params, student, teacher, batch) / denominators[index]
-                total = total + value * weights[index]
-                values.append(value)
-            return total, ops.stack([total] + values)
-
-        return function
+        return teach
 
     @property
     def used_tensors(self) -> frozenset[str]:
@@ -135,6 +139,33 @@ class Objective:
         if self.replacement is not None:
             extra["gates"] = self.replacement.gates(seed, step, total)
         return [{**batch, **extra} for batch in micro_batches]
+
+
+def _make_function(functions, forward, teach):
+    def function(ops, params, frozen, batch):
+        student = forward(ops, params, batch)
+        teacher = teach(ops, frozen, batch)
+        denominators, weights = batch["denominators"], batch["weights"]
+        total, values = 0.0, []
+        for index in range(len(functions)):
+            value = functions[index](ops, params, student, teacher, batch) / denominators[index]
+            total = total + value * weights[index]
+            values.append(value)
+        return total, ops.stack([total] + values)
+
+    return function
+
+
+def _make_statistics(sums, forward, teach):
+    def statistics(ops, params, frozen, batch):
+        student = forward(ops, params, batch)
+        teacher = teach(ops, frozen, batch)
+        found = []
+        for index in range(len(sums)):
+            found += sums[index](ops, student, teacher, batch)
+        return ops.stack(found)
+
+    return statistics
 
 
 def _union(parts: Sequence[dict[str, frozenset[str]]]) -> dict[str, frozenset[str]]:

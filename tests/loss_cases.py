@@ -123,7 +123,7 @@ def random_output(name: str, config, outputs: int, generator) -> np.ndarray:
 
 def results(engine, cases: dict[str, Case]) -> dict[str, tuple[float, dict[str, np.ndarray]]]:
     """Case -> its value and its gradients by the student's outputs and by the projections, on a backend."""
-    functions = [case.term.function(case.context, case.label) for case in cases.values()]
+    functions = [case.term.bound(case.context, case.label) for case in cases.values()]
     parts = [dict(zip(("student", "teacher", "params", "batch"), case.inputs)) for case in cases.values()]
     for case, part in zip(cases.values(), parts):
         part["batch"] = part["batch"] | {"units": np.array(UNITS[case.term.unit](part["batch"]), np.float32)}

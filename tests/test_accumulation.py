@@ -8,10 +8,12 @@ import pytest
 from crossdistil.core.data.batches import TrainBatches
 from crossdistil.core.data.tokenize import TokenTable
 from crossdistil.core.engine import Step
-from crossdistil.core.losses.base import TermContext
+from crossdistil.core.losses.base import STATISTICS, TermContext
 from crossdistil.core.losses.catalogue import LOSSES
+from crossdistil.core.models.heads import head_shapes
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
+from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 
 BATCH, EXAMPLES, TOLERANCE = 8, 21, 1e-6
@@ -20,8 +22,18 @@ STUDENT = tiny.STILL.model_copy(update={"num_hidden_layers": 1, "hidden_size": 1
 # a key's bias) into a whole step.
 SPEC = OptimizerSpec("adamw", epsilon=1e-2, weight_decay=0.1)
 
+FLSW, CWSM = {"kind": "flsw", "beta": 1, "gamma": 2}, {"kind": "cwsm", "beta": 2}
+SCHEDULED = [
+    {"loss": "kd_ce", "temperature": 8, "temperature_schedule": FLSW, "weight": 0.5},
+    {"loss": "kd_mse", "temperature": 8, "temperature_schedule": CWSM, "probability_shift": True},
+]
 
-def make_batches(accumulation: int) -> TrainBatches:
+
+def make_term(**options):
+    return LOSSES[options["loss"]](**options)
+
+
+def make_batches(accumulation: int, one_length: bool = False, labels: np.ndarray | None = None) -> TrainBatches:
     generator = np.random.default_rng(4)
     lengths = generator.integers(3, 9, EXAMPLES)
     lengths[[3, 11]] = 15, 16
@@ -29,18 +41,19 @@ def make_batches(accumulation: int) -> TrainBatches:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     firsts = generator.integers(1, lengths + 1).astype(np.int32)
     table = TokenTable(ids.astype(np.int32), offsets, firsts)
-    labels = generator.integers(0, 2, EXAMPLES).astype(np.int32)
-    return TrainBatches(table, labels, BATCH, accumulation, (8, 16), seed=5)
+    labels = generator.integers(0, 2, EXAMPLES).astype(np.int32) if labels is None else labels
+    return TrainBatches(table, labels, BATCH, accumulation, (8, 16), 5, None, one_length)
 
 
 @pytest.fixture(scope="module")
-def train(engine):
+def train(make_engine):
     """Two epochs with this accumulation: the values of each step and the weights after them."""
-    term = LOSSES["hard_label"](loss="hard_label", weight=0.5)
-    objective = Objective([term], TermContext(2, False, STUDENT), Teachers({}))
+    terms = [make_term(loss="hard_label", weight=0.5), *(make_term(**options) for options in SCHEDULED)]
+    objective = Objective(terms, TermContext(2, False, STUDENT, {"teacher": STUDENT}), Teachers({"teacher": 1.0}))
     student = tiny.random_parameters(STUDENT, seed=1)
+    frozen = {f"teacher/{name}": array for name, array in tiny.random_parameters(STUDENT, seed=2).items()}
 
-    def run(accumulation):
+    def run(accumulation, **options):
         batches = make_batches(accumulation)
         steps = [
             Step(objective.prepare(micro_batches), 1e-2, seed=0)
@@ -48,7 +61,7 @@ def train(engine):
             for micro_batches in batches.epoch(epoch)
         ]
         assert len(steps) == 6
-        step = engine.train_step(objective.function, student, {}, SPEC)
+        step = make_engine(**options).train_step(objective.function, student, frozen, SPEC, objective.statistics)
         return steps, step.run(iter(steps), len(steps)).fetch(), step.parameters()
 
     return run
@@ -75,3 +88,146 @@ def test_accumulation_changes_nothing(train, whole, accumulation):
         np.testing.assert_allclose(array, expected[name], rtol=TOLERANCE, atol=TOLERANCE, err_msg=name)
     moved = {name: np.abs(array - student[name]).max() for name, array in parameters.items()}
     assert moved["classifier.weight"] > 1e-2
+
+
+def test_the_statistics_see_the_dropout_of_the_step(engine):
+    """A micro-batch with nothing but fill rows adds nothing to what the other one has alone."""
+    config = STUDENT.with_dropout(0.4)
+    context = TermContext(2, False, config, {"teacher": STUDENT})
+    objective = Objective([make_term(**SCHEDULED[0])], context, Teachers({"teacher": 1.0}))
+    student = tiny.random_parameters(STUDENT, seed=1)
+    frozen = {f"teacher/{name}": array for name, array in tiny.random_parameters(STUDENT, seed=2).items()}
+    batch = tiny.random_batch(rows=8, length=8)
+    fill = {**batch, "example_mask": np.zeros(8, np.float32), "label_mask": np.zeros(8, np.float32)}
+    values = []
+    for cut in ([batch], [batch, fill]):
+        step = engine.train_step(objective.function, student, frozen, SPEC, objective.statistics)
+        values.append(step.run(iter([Step(objective.prepare(cut), 1e-2, seed=3)]), 1).fetch())
+    np.testing.assert_allclose(values[1], values[0], rtol=TOLERANCE)
+
+
+@pytest.mark.only_backend("mindspore")
+def test_a_sink_computes_the_statistics_of_each_step(train, whole):
+    _, values, _ = train(1, steps_per_call=3)
+    np.testing.assert_allclose(values, whole[1], rtol=TOLERANCE)
+
+
+# Every loss with every option that changes what is summed, and its formula is written once: held in float64.
+CLASSES = [
+    *SCHEDULED,
+    {"loss": "hard_label"},
+    {"loss": "kd_ce", "temperature": 4, "reduction": "mean", "probability_shift": True},
+    {"loss": "kd_ce", "temperature": 8, "temperature_schedule": CWSM, "temperature_squared": False, "teacher": "other"},
+    {"loss": "kd_mse"},
+    {"loss": "kd_mse", "temperature": 8, "temperature_schedule": {**FLSW, "gamma": 1.5}},
+    {"loss": "hidden_mse"},
+    {"loss": "hidden_mse", "mask_padding": False, "projection": {"kind": "tanh"}},
+    {"loss": "embedding_mse"},
+    {"loss": "embedding_mse", "mask_padding": False},
+    {"loss": "hidden_cosine", "embeddings": True, "layer_reduction": "mean"},
+    {"loss": "pkd", "layers": "uniform"},
+    {"loss": "pkd", "layers": "uniform", "normalize": False, "reduction": "mean"},
+    {"loss": "mmd", "layers": [[[0, 2], [0, 1]]]},
+    {"loss": "mmd", "divide_by": "length"},
+    {"loss": "fsp"},
+    {"loss": "attention_mse"},
+    {"loss": "attention_mse_sum"},
+    {"loss": "attention_ce"},
+    {"loss": "attention_ce_mean"},
+    {"loss": "attention_score_mse", "clamp": True},
+    {"loss": "attention_score_mse", "mask_padding": False},
+    {"loss": "attention_kl"},
+    {"loss": "value_relation_kl"},
+    {"loss": "self_relation_kl", "relation": "key", "relation_heads": 2},
+]
+WORDS = [
+    {"loss": "masked_lm"},
+    {"loss": "word_kl"},
+    {"loss": "word_kl", "tokens": "masked", "temperature_squared": False},
+    {"loss": "word_mse"},
+    {"loss": "word_mse", "tokens": "masked"},
+]
+SEVERAL = [{"loss": "hard_label"}, {"loss": "kd_multi_label", "temperature": 2}]
+REGRESSION = [{"loss": "hard_label"}, {"loss": "kd_mse"}]
+TEACHER = STUDENT.model_copy(update={"num_hidden_layers": 2})
+CATALOGUE = {
+    "classes": (CLASSES, TermContext(2, False, STUDENT, {"teacher": TEACHER, "other": TEACHER})),
+    "words": (WORDS, TermContext(None, False, STUDENT, {"teacher": TEACHER}, masked=True)),
+    "several labels": (SEVERAL, TermContext(3, False, STUDENT, {"teacher": TEACHER}, multi_label=True)),
+    "regression": (REGRESSION, TermContext(1, True, STUDENT, {"teacher": TEACHER})),
+}
+
+
+def test_the_catalogue_is_whole():
+    assert {options["loss"] for terms, _ in CATALOGUE.values() for options in terms} == set(LOSSES)
+    mentioned = {(options["loss"], key) for terms, _ in CATALOGUE.values() for options in terms for key in options}
+    switches = {"mask_padding", "divide_by", "reduction", "normalize", "tokens", "probability_shift", "temperature_schedule"}
+    assert {(name, key) for name, term in LOSSES.items() for key in term.model_fields if key in switches} <= mentioned
+
+
+@pytest.mark.parametrize("kind", CATALOGUE)
+def test_no_loss_depends_on_the_cut(kind):
+    options, context = CATALOGUE[kind]
+    terms = [make_term(**each) for each in options]
+    assert [term.problems(context) for term in terms] == [[] for _ in terms]
+    objective = Objective(terms, context, Teachers({name: 1 / len(context.teachers) for name in context.teachers}))
+    held = parameters_of(context, objective)
+    values = [
+        [value_of(objective, held, micro_batches) for micro_batches in batches_of(terms, context, accumulation).epoch(0)]
+        for accumulation in (1, 2, 4)
+    ]
+    whole = np.array(values[0])
+    assert whole.shape == (3, 1 + len(terms)) and np.isfinite(whole).all() and (whole[:, 1:] != 0).all()
+    for cut in values[1:]:
+        np.testing.assert_allclose(cut, whole, rtol=1e-9)
+
+
+def batches_of(terms, context, accumulation):
+    drawn, one_length = np.random.default_rng(8), any(term.counts_padding for term in terms)
+    labels = None
+    if context.regression:
+        labels = drawn.normal(2, 1, EXAMPLES).astype(np.float32)
+    elif context.multi_label:
+        labels = drawn.integers(0, 2, (EXAMPLES, context.outputs)).astype(np.float32)
+    batches = make_batches(accumulation, one_length, labels)
+    if context.masked:
+        batches.attach_masks(mask_last_tokens)
+    return batches
+
+
+def mask_last_tokens(batch, rows, epoch):
+    lengths, width = batch["attention_mask"].sum(axis=1).astype(np.int32), batch["input_ids"].shape[1]
+    places = np.arange(len(rows), dtype=np.int32) * width + lengths - 1
+    return batch | {
+        "masked_rows": places,
+        "masked_labels": batch["input_ids"].reshape(-1)[places],
+        "masked_weights": batch["example_mask"],
+    }
+
+
+def value_of(objective, held, micro_batches):
+    """The values (1 + terms,) of a step, summed over its micro-batches."""
+    prepared, ops = objective.prepare(micro_batches), ReferenceOps()
+    if objective.statistics is not None and len(prepared) > 1:
+        sums = sum(objective.statistics(ops, *held, batch) for batch in prepared)
+        prepared = [batch | {STATISTICS: sums} for batch in prepared]
+    return sum(objective.function(ops, *held, batch)[1] for batch in prepared)
+
+
+def parameters_of(context, objective):
+    """Student with projections, and teachers, in float64."""
+    outputs, drawn = context.outputs or 2, np.random.default_rng(6)
+    student = random_model(STUDENT, outputs, 1)
+    student |= {name: drawn.normal(0, 0.3, tensor.shape) for name, tensor in objective.projections.items()}
+    taught = {
+        f"{name}/{tensor}": array
+        for seed, name in enumerate(context.teachers, start=2)
+        for tensor, array in random_model(TEACHER, outputs, seed).items()
+    }
+    return student, taught
+
+
+def random_model(config, outputs, seed):
+    drawn = np.random.default_rng(seed)
+    head = {name: drawn.normal(0, 0.2, shape) for name, shape in head_shapes(config)["mlm"].items()}
+    return head | {name: array.astype(np.float64) for name, array in tiny.random_parameters(config, outputs, seed).items()}

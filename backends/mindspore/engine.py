@@ -23,6 +23,7 @@ from mindspore import ops as P
 
 from ...core.engine import EngineOptions
 from ...core.errors import BackendError
+from ...core.losses.base import STATISTICS
 from .ops import MindSporeOps
 from .optimizer import Optimizer, overwrite
 from .sinking import Sink
@@ -114,8 +115,8 @@ class MindSporeEngine:
             loaded[name] = ms.Parameter(tensor, name=f"{prefix}/{name}", requires_grad=False)
         return loaded
 
-    def train_step(self, objective, parameters, frozen, optimizer):
-        return MindSporeTrainStep(self, objective, parameters, frozen, optimizer)
+    def train_step(self, objective, parameters, frozen, optimizer, statistics=None):
+        return MindSporeTrainStep(self, objective, parameters, frozen, optimizer, statistics)
 
     def gradients(self, objective, parameters, frozen, batch):
         params = self.load(parameters, "student")
@@ -152,9 +153,9 @@ def to_device(batch) -> dict[str, ms.Tensor]:
     return ms.mutable({name: ms.Tensor(array) for name, array in batch.items()})
 
 
-def random_state(seed: int, micro_batch: int) -> np.ndarray:
+def random_state(step, micro_batch: int) -> np.ndarray:
     """Where the dropout generator starts for a micro-batch of a step."""
-    return np.random.SeedSequence([seed, micro_batch]).generate_state(1, np.uint32).view(np.int32).reshape(())
+    return np.uint32(step.random_state(micro_batch)).view(np.int32).reshape(())
 
 
 def make_gradient(ops, objective, params, frozen, by):
@@ -173,6 +174,16 @@ def make_gradient(ops, objective, params, frozen, by):
     return gradient
 
 
+def make_statistics(ops, statistics, params, frozen):
+    """`sums(batch, state) -> (N,)`, to be compiled."""
+
+    def sums(batch, state):
+        P.assign(ops.random_state, state)
+        return statistics(ops, params, frozen, batch)
+
+    return sums
+
+
 class StepMetrics:
     """Loss values of the steps that one call ran, still on the device."""
 
@@ -186,7 +197,7 @@ class StepMetrics:
 class MindSporeTrainStep:
     """Parameters, optimizer and the compiled steps over them."""
 
-    def __init__(self, engine, objective, parameters, frozen, optimizer):
+    def __init__(self, engine, objective, parameters, frozen, optimizer, statistics):
         changing, fixed = optimizer.split(parameters)
         differentiated = engine.load(changing, "student")
         self._trained = {name: p for name, p in differentiated.items() if optimizer.is_trained(name)}
@@ -203,7 +214,9 @@ class MindSporeTrainStep:
 
         self._step = ms.jit(step)
         self._sink = Sink(step, engine.steps_per_call)
-        self._accumulate = Accumulation(differentiated, gradient, update)
+        if statistics is not None:
+            statistics = make_statistics(engine.ops, statistics, params, frozen)
+        self._accumulate = Accumulation(differentiated, gradient, update, statistics)
 
     def run(self, steps, count):
         values, group = [], []
@@ -222,7 +235,7 @@ class MindSporeTrainStep:
         numbers = [self._optimizer.numbers(step.learning_rate) for step in group]
         if len(group[0].micro_batches) > 1:
             return self._accumulate(group[0], ms.Tensor(numbers[0]))
-        batches, states = [step.micro_batches[0] for step in group], [random_state(step.seed, 0) for step in group]
+        batches, states = [step.micro_batches[0] for step in group], [random_state(step, 0) for step in group]
         if self._sink.capacity == 1:
             return self._step(to_device(batches[0]), ms.Tensor(numbers[0]), ms.Tensor(states[0]))
         return self._sink(batches, numbers, states)
@@ -252,8 +265,9 @@ def shapes(step):
 class Accumulation:
     """A step over several micro-batches: gradients are summed in place, then applied. It is never sunk."""
 
-    def __init__(self, params, gradient, update):
+    def __init__(self, params, gradient, update, statistics):
         self._gradient, self._update = gradient, update
+        self._statistics = None if statistics is None else ms.jit(statistics)
         self._params, self._compiled = params, None
 
     def _compile(self):
@@ -281,9 +295,11 @@ class Accumulation:
         if self._compiled is None:
             self._compiled = self._compile()
         add, apply = self._compiled
-        summed = None
-        for index, batch in enumerate(step.micro_batches):
-            values = add(to_device(batch), ms.Tensor(random_state(step.seed, index)))
-            summed = values if summed is None else summed + values
+        states = [ms.Tensor(random_state(step, index)) for index in range(len(step.micro_batches))]
+        shared = {}
+        if self._statistics is not None:
+            sums = [self._statistics(to_device(batch), state) for batch, state in zip(step.micro_batches, states)]
+            shared = {STATISTICS: np.sum([each.asnumpy() for each in sums], axis=0)}
+        values = [add(to_device(batch | shared), state) for batch, state in zip(step.micro_batches, states)]
         apply(numbers)
-        return summed
+        return sum(values[1:], values[0])

@@ -11,6 +11,7 @@ import oneflow as flow  # noqa: E402
 
 from ...core.engine import EngineOptions  # noqa: E402
 from ...core.errors import BackendError  # noqa: E402
+from ...core.losses.base import STATISTICS  # noqa: E402
 from .ops import DropoutMasks, OneFlowOps  # noqa: E402
 from .optimizer import make_optimizer  # noqa: E402
 
@@ -70,8 +71,8 @@ class OneFlowEngine:
             for name, array in parameters.items()
         }
 
-    def train_step(self, objective, parameters, frozen, optimizer):
-        return OneFlowTrainStep(self, objective, parameters, frozen, optimizer)
+    def train_step(self, objective, parameters, frozen, optimizer, statistics=None):
+        return OneFlowTrainStep(self, objective, parameters, frozen, optimizer, statistics)
 
     def gradients(self, objective, parameters, frozen, batch):
         params = self.load(parameters, trainable=True)
@@ -107,8 +108,8 @@ class OneFlowStepMetrics:
 class OneFlowTrainStep:
     """Parameters, optimizer and the objective's gradient."""
 
-    def __init__(self, engine, objective, parameters, frozen, optimizer):
-        self._engine, self._objective = engine, objective
+    def __init__(self, engine, objective, parameters, frozen, optimizer, statistics):
+        self._engine, self._objective, self._statistics = engine, objective, statistics
         changing, fixed = optimizer.split(parameters)
         differentiated = engine.load(changing, trainable=True)
         self._params = differentiated | engine.load(fixed, trainable=False)
@@ -120,16 +121,28 @@ class OneFlowTrainStep:
         return OneFlowStepMetrics([self._step(next(steps)) for _ in range(count)])
 
     def _step(self, step):
-        engine, summed = self._engine, None
-        engine.masks.reseed(step.seed)
-        for micro_batch in step.micro_batches:
-            total, values = self._objective(engine.ops, self._params, self._frozen, engine.to_device(micro_batch))
+        summed, shared = None, self._shared(step)
+        for index in range(len(step.micro_batches)):
+            total, values = self._computed(self._objective, step, index, shared)
             if total.requires_grad:  # not where the gates leave out all that is trained
                 total.backward()
             values = values.detach()
             summed = values if summed is None else summed + values
         self._optimizer.step(step.learning_rate)
         return summed
+
+    def _computed(self, function, step, index, shared):
+        self._engine.masks.reseed(step.random_state(index))
+        batch = self._engine.to_device(step.micro_batches[index]) | shared
+        return function(self._engine.ops, self._params, self._frozen, batch)
+
+    def _shared(self, step):
+        """What every micro-batch gets of all of them."""
+        if self._statistics is None or len(step.micro_batches) == 1:
+            return {}
+        with flow.no_grad():
+            sums = [self._computed(self._statistics, step, index, {}) for index in range(len(step.micro_batches))]
+            return {STATISTICS: sum(sums)}
 
     def parameters(self):
         return {name: tensor.detach().numpy().copy() for name, tensor in self._trained.items()}

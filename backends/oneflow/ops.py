@@ -22,7 +22,7 @@ from .vocabulary import word_loss  # noqa: E402
 
 
 class DropoutMasks:
-    """Where dropout takes its randomness from: one seed, given before each step, decides everything.
+    """Where dropout takes its randomness from: one seed, given before each micro-batch, decides everything.
 
     On a CPU the masks are NumPy's: its generator costs 1 ns an element, OneFlow's (which is serial) 12.
     """

@@ -14,6 +14,7 @@ import torch
 
 from ...core.engine import EngineOptions
 from ...core.errors import BackendError
+from ...core.losses.base import STATISTICS
 from ...core.models.spec import is_norm
 from .ops import TorchOps
 from .optimizer import make_optimizer
@@ -99,8 +100,8 @@ class TorchEngine:
     def compiled(self, function):
         return torch.compile(function, dynamic=False) if self._compile else function
 
-    def train_step(self, objective, parameters, frozen, optimizer):
-        return TorchTrainStep(self, objective, parameters, frozen, optimizer)
+    def train_step(self, objective, parameters, frozen, optimizer, statistics=None):
+        return TorchTrainStep(self, objective, parameters, frozen, optimizer, statistics)
 
     def gradients(self, objective, parameters, frozen, batch):
         params = self.load(parameters, trainable=True)
@@ -136,7 +137,7 @@ class TorchStepMetrics:
 class TorchTrainStep:
     """Parameters, optimizer and the objective's gradient."""
 
-    def __init__(self, engine, objective, parameters, frozen, optimizer):
+    def __init__(self, engine, objective, parameters, frozen, optimizer, statistics):
         self._engine = engine
         changing, fixed = optimizer.split(parameters)
         self._params = engine.load(changing, trainable=True)
@@ -144,6 +145,7 @@ class TorchTrainStep:
         self._trained = {name: tensor for name, tensor in self._params.items() if optimizer.is_trained(name)}
         self._frozen = engine.load_frozen(frozen)
         self._objective = engine.compiled(objective)
+        self._statistics = None if statistics is None else engine.compiled(statistics)
         self._optimizer = make_optimizer(self._params, optimizer)
         # fp16 gradients underflow without a loss scale; the scaler skips a step whose gradients overflowed.
         self._scaler = torch.amp.GradScaler(engine._device.type) if engine.precision == "fp16" else None
@@ -152,16 +154,28 @@ class TorchTrainStep:
         return TorchStepMetrics([self._step(next(steps)) for _ in range(count)])
 
     def _step(self, step):
-        engine, summed = self._engine, None
-        torch.manual_seed(step.seed)
-        for micro_batch in step.micro_batches:
-            total, values = self._objective(engine.ops, self._all_params, self._frozen, engine.to_device(micro_batch))
+        summed, shared = None, self._shared(step)
+        for index in range(len(step.micro_batches)):
+            total, values = self._computed(self._objective, step, index, shared)
             if total.requires_grad:  # not where the gates leave out all that is trained
                 (total if self._scaler is None else self._scaler.scale(total)).backward()
             values = values.detach()
             summed = values if summed is None else summed + values
         self._optimizer.step(step.learning_rate, self._scaler)
         return summed
+
+    def _computed(self, function, step, index, shared):
+        torch.manual_seed(step.random_state(index))
+        batch = self._engine.to_device(step.micro_batches[index]) | shared
+        return function(self._engine.ops, self._all_params, self._frozen, batch)
+
+    def _shared(self, step):
+        """What every micro-batch gets of all of them."""
+        if self._statistics is None or len(step.micro_batches) == 1:
+            return {}
+        with torch.no_grad():
+            sums = [self._computed(self._statistics, step, index, {}) for index in range(len(step.micro_batches))]
+            return {STATISTICS: sum(sums)}
 
     def parameters(self):
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._trained.items()}

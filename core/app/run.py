@@ -132,7 +132,8 @@ class _Run:
             held |= predecessor_tensors(predecessor.parameters)
         if self._probe and stage.index == 0 and state is None:
             write_probe(stage, engine, held, frozen, self._run.path)
-        step = engine.train_step(stage.objective.function, held, frozen, stage.optimizer(held))
+        objective = stage.objective
+        step = engine.train_step(objective.function, held, frozen, stage.optimizer(held), objective.statistics)
         answers = job.data.answers(stage.config)
 
         def evaluate(trained: Parameters) -> dict[str, float]:

@@ -67,13 +67,16 @@ class TrainBatches:
         buckets: Sequence[int],
         seed: int | Sequence[int],
         label_mask: np.ndarray | None = None,
+        one_length: bool = False,
     ):
+        """With `one_length` all micro-batches of a step are padded to the length of the longest: cutting changes no padding."""
         if batch_size < 1 or accumulation < 1 or batch_size % accumulation:
             raise DataError(f"batch_size {batch_size} cannot be cut into {accumulation} equal micro-batches")
         self._rows = RowBatches(tokens, labels, buckets, label_mask)
         self._lengths = np.asarray(tokens.lengths)
         self._batch_size, self._micro_size = batch_size, batch_size // accumulation
         self._seed = [seed] if isinstance(seed, int) else list(seed)
+        self._one_length = one_length
         self._more: MoreArrays | None = None
         self._masks: Masks | None = None
         self.steps_per_epoch = -(-len(self._lengths) // batch_size)
@@ -86,8 +89,12 @@ class TrainBatches:
         """Mask every batch, after all else is in it."""
         self._masks = masks
 
-    def _batch(self, rows: np.ndarray, epoch: int) -> Batch:
-        batch = self._rows.batch(rows)
+    def _micro_batches(self, step: np.ndarray, epoch: int) -> list[Batch]:
+        least = self._lengths[step[step != _FILL]].max(initial=0) if self._one_length else 0
+        return [self._batch(rows, epoch, int(least)) for rows in step]
+
+    def _batch(self, rows: np.ndarray, epoch: int, least: int) -> Batch:
+        batch = self._rows.batch(rows, least)
         if self._more is not None:
             batch |= self._more(rows, batch["input_ids"].shape[1])
         return batch if self._masks is None else self._masks(batch, rows, epoch)
@@ -104,7 +111,7 @@ class TrainBatches:
         rows = np.full(self.steps_per_epoch * self._batch_size, _FILL, dtype=np.int64)
         rows[: len(shuffled)] = shuffled[np.lexsort((self._lengths[shuffled], pool))]
         steps = generator.permutation(rows.reshape(self.steps_per_epoch, -1, self._micro_size))
-        return ([self._batch(micro, number) for micro in step] for step in steps[start_step:])
+        return (self._micro_batches(step, number) for step in steps[start_step:])
 
 
 def evaluation_batches(
@@ -161,15 +168,15 @@ class RowBatches:
         self._label_mask = np.append(known, 0).astype(np.float32)
         self._pad_id = tokens.pad_id
 
-    def batch(self, rows: np.ndarray) -> Batch:
-        """The batch of these `rows` (batch,) of the table."""
+    def batch(self, rows: np.ndarray, least: int = 0) -> Batch:
+        """The batch of these `rows` (batch,) of the table, padded as one with a row of `least` tokens."""
         starts, lengths, first_lengths = self._starts[rows], self._row_lengths[rows], self._first_lengths[rows]
         example_mask = (rows != _FILL).astype(np.float32)
         common = {"labels": self._labels[rows], "example_mask": example_mask}
         common["label_mask"] = example_mask * self._label_mask[rows]
         if self._apart:
             second_lengths = lengths - first_lengths
-            length = self._bucket(max(first_lengths.max(), second_lengths.max()))
+            length = self._bucket(max(least, first_lengths.max(), second_lengths.max()))
             input_ids, is_first = self._padded(starts, first_lengths, length)
             second_ids, is_second = self._padded(starts + first_lengths, second_lengths, length)
             return {
@@ -180,7 +187,7 @@ class RowBatches:
                 **common,
             }
         place = self._padded if self._ends is None else self._between_ends
-        input_ids, is_token = place(starts, lengths, self._bucket(lengths.max()))
+        input_ids, is_token = place(starts, lengths, self._bucket(max(least, lengths.max())))
         is_second = is_token & (np.arange(is_token.shape[1]) >= first_lengths[:, None])
         return {
             "input_ids": input_ids,

@@ -62,6 +62,10 @@ class AttentionScoreMeanSquaredError(AttentionMatch):
     def unit(self):
         return "token_pairs" if self.mask_padding else "position_pairs"
 
+    @property
+    def counts_padding(self):
+        return not self.mask_padding
+
     def compare(self, context):
         mask_padding, clamp = self.mask_padding, self.clamp
 

@@ -2,7 +2,9 @@
 
 A term returns a *sum* over the examples of a micro-batch, and says in which unit it is counted. The training loop counts
 the units of the whole effective batch on the host and hands the number in as a tensor, so that the value and the
-gradient do not depend on how a batch is cut into micro-batches.
+gradient do not depend on how a batch is cut into micro-batches. Of a term whose rows depend on each other (`scope` is the
+batch), what they share is made of sums too: `statistics` gives those of a micro-batch, and the term's function takes those
+of the whole effective batch.
 """
 
 from __future__ import annotations
@@ -22,7 +24,15 @@ LossFunction = Callable[
 ]
 """`f(ops, params, student, teacher, batch) -> scalar`, the sum over the micro-batch. `params` holds the projections;
 `student` the student's outputs by name (`hidden/3`), `teacher` those of each teacher by teacher and name
-(`teacher/hidden/6`), and as `logits` the weighted mean of all teachers' logits."""
+(`teacher/hidden/6`), and as `logits` the weighted mean of all teachers' logits. Where the term's scope is the batch,
+`f(ops, params, student, teacher, batch, statistics)`, the last being the sums (n,) over the whole effective batch."""
+
+Statistics = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], list[Tensor]]
+"""`f(ops, student, teacher, batch) -> n scalars`, sums over the real examples of a micro-batch. No gradient flows into them."""
+
+STATISTICS = "statistics"
+"""The key of a batch under which the sums of all micro-batches are, those of one term after those of another, (N,). A
+micro-batch that has none is the whole effective batch."""
 
 
 def _real_lengths(batch: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -100,6 +110,16 @@ class LossTerm(BaseModel):
         """What the sum is divided by: a key of `UNITS`."""
         return "examples"
 
+    @property
+    def scope(self) -> Literal["rows", "batch"]:
+        """What the value of a row depends on: that row alone, or all rows of the effective batch, through `statistics`."""
+        return "rows"
+
+    @property
+    def counts_padding(self) -> bool:
+        """Whether the value depends on the length that rows are padded to: all micro-batches of a step then have one."""
+        return False
+
     def problems(self, context: TermContext) -> list[tuple[str, str]]:
         """What makes this term impossible in this job, as (key, message)."""
         return []
@@ -119,6 +139,30 @@ class LossTerm(BaseModel):
     def function(self, context: TermContext, label: str) -> LossFunction:
         """The term over `Ops`."""
         raise NotImplementedError
+
+    statistics_size: ClassVar[int] = 0
+    """How many sums `statistics` gives, where the scope is the batch."""
+
+    def statistics(self, context: TermContext) -> Statistics:
+        """The sums that the function needs of all rows, where the scope is the batch; they need no output beside the term's."""
+        raise NotImplementedError
+
+    def bound(self, context: TermContext, label: str, first: int = 0) -> LossFunction:
+        """The function without `statistics`, which it takes from the batch, where they begin at place `first`, or makes of
+        the batch."""
+        function = self.function(context, label)
+        if self.scope == "rows":
+            return function
+        statistics, end = self.statistics(context), first + self.statistics_size
+
+        def with_statistics(ops, params, student, teacher, batch):
+            if STATISTICS in batch:
+                sums = batch[STATISTICS][first:end]
+            else:
+                sums = ops.stop_gradient(ops.stack(statistics(ops, student, teacher, batch)))
+            return function(ops, params, student, teacher, batch, sums)
+
+        return with_statistics
 
 
 def sum_rows(ops: Ops, values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:

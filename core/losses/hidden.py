@@ -41,6 +41,10 @@ class HiddenMeanSquaredError(HiddenMatch):
     def unit(self):
         return "tokens" if self.mask_padding else "positions"
 
+    @property
+    def counts_padding(self):
+        return not self.mask_padding
+
     def compare(self, context):
         mask_padding = self.mask_padding
 
@@ -149,6 +153,10 @@ class MaximumMeanDiscrepancy(HiddenMatch):
     @property
     def unit(self):
         return "token_pairs"
+
+    @property
+    def counts_padding(self):
+        return self.divide_by == "length"
 
     def compare(self, context):
         size_axis = 2 if self.divide_by == "width" else 1

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from ..models.outputs import LOGITS
 from .base import LossTerm, TermContext, sum_rows
-from .temperature import TemperatureSchedule, make_soften
+from .temperature import TemperatureSchedule, make_soften, make_sums
 
 
 def pairs_of(ops, x):
@@ -118,6 +118,20 @@ class ClassLogitsMatch(LogitsMatch):
     temperature_schedule: TemperatureSchedule = TemperatureSchedule()
     probability_shift: bool = False
 
+    statistics_size: ClassVar[int] = 2
+
+    @property
+    def scope(self):
+        return "rows" if self.temperature_schedule.kind == "constant" else "batch"
+
+    def statistics(self, context):
+        sums, targets = make_sums(self.temperature_schedule), self.make_targets(context)
+
+        def of_temperatures(ops, student, teacher, batch):
+            return sums(ops, student["logits"], targets(ops, teacher, batch), batch)
+
+        return of_temperatures
+
     def problems(self, context: TermContext):
         found = super().problems(context)
         if found:
@@ -188,8 +202,8 @@ class KnowledgeDistillationCrossEntropy(ClassLogitsMatch):
         if self.reduction == "mean":
             scale = scale / context.outputs
 
-        def soft_cross_entropy(ops, params, student, teacher, batch):
-            own, taught, square = soften(ops, student["logits"], targets(ops, teacher, batch), batch)  # (B, C)
+        def soft_cross_entropy(ops, params, student, teacher, batch, sums=None):
+            own, taught, square = soften(ops, student["logits"], targets(ops, teacher, batch), batch, sums)  # (B, C)
             per_example = ops.sum(ops.softmax(taught) * ops.log_softmax(own), axis=1)
             if squared:
                 per_example = per_example * square
@@ -209,8 +223,8 @@ class KnowledgeDistillationMeanSquaredError(ClassLogitsMatch):
         targets, soften = self.make_targets(context), make_soften(self.temperature_schedule, self.temperature)
         scale = 1.0 / context.outputs
 
-        def squared_difference(ops, params, student, teacher, batch):
-            own, taught, _ = soften(ops, student["logits"], targets(ops, teacher, batch), batch)
+        def squared_difference(ops, params, student, teacher, batch, sums=None):
+            own, taught, _ = soften(ops, student["logits"], targets(ops, teacher, batch), batch, sums)
             difference = own - taught  # (B, C)
             return sum_rows(ops, ops.sum(difference * difference, axis=1), batch) * scale
 

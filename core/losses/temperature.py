@@ -1,7 +1,7 @@
 """Temperatures that differ from example to example (Wen et al. 2019, arXiv 1911.07471, as TextBrewer has them).
 
 With T the temperature of the term, v and t the student's and the teacher's logits of an example, and the mean over the real
-examples of the micro-batch:
+examples of the whole effective batch, however it is cut into micro-batches:
   flsw   w = (1 - cos(v, t))^gamma                     (focal loss style weights)
   cwsm   w = 1 / (max softmax(v) + 0.001)              (confidence weighted by the student's maximum)
   tau = T + beta (mean w - w)
@@ -56,32 +56,45 @@ def _example(names: tuple[str, ...]) -> str:
     return ", ".join(f"{name}: 1" for name in names)
 
 
+def make_sums(schedule: TemperatureSchedule):
+    """`sums(ops, student, teacher, batch) -> [sum of w, number]` of the real examples with logits (B, C); not of a constant."""
+    weigh = _make_weigh(schedule)
+
+    def sums(ops, student, teacher, batch):
+        mask = batch["example_mask"]
+        return [ops.sum(weigh(ops, ops.stop_gradient(student), teacher) * mask), ops.sum(mask)]
+
+    return sums
+
+
 def make_soften(schedule: TemperatureSchedule, temperature: float):
-    """`soften(ops, student, teacher, batch) -> (student / tau, teacher / tau, tau^2)` of logits (B, C); the last is a number,
-    or (B,) where examples have temperatures of their own."""
+    """`soften(ops, student, teacher, batch, sums) -> (student / tau, teacher / tau, tau^2)` of logits (B, C); the last is a
+    number, or (B,) where examples have temperatures of their own, from the `sums` (2,) of the whole effective batch."""
     if schedule.kind == "constant":
         inverse, square = 1.0 / temperature, temperature**2
 
-        def soften(ops, student, teacher, batch):
+        def soften(ops, student, teacher, batch, sums):
             return student * inverse, teacher * inverse, square
 
         return soften
 
-    weigh = _focal(schedule.gamma) if schedule.kind == "flsw" else _confidence
-    beta = schedule.beta
+    weigh, beta = _make_weigh(schedule), schedule.beta
 
-    def soften_each(ops, student, teacher, batch):
+    def soften_each(ops, student, teacher, batch, sums):
         weights = weigh(ops, ops.stop_gradient(student), teacher)  # (B,)
         mask = batch["example_mask"]
-        # A micro-batch may consist of fill rows only.
-        mean = ops.sum(weights * mask) / (ops.sum(mask) + 1e-12)
-        tau = (mean - weights) * beta + temperature
+        # A batch may consist of fill rows only.
+        tau = (sums[0] / (sums[1] + 1e-12) - weights) * beta + temperature
         # What fill rows hold must not make numbers that are not finite: a mask does not remove those.
         tau = ops.stop_gradient(tau * mask + (1.0 - mask))
         inverse = ops.reshape(1.0 / tau, (-1, 1))
         return student * inverse, teacher * inverse, tau * tau
 
     return soften_each
+
+
+def _make_weigh(schedule: TemperatureSchedule):
+    return _focal(schedule.gamma) if schedule.kind == "flsw" else _confidence
 
 
 def _focal(gamma: float):
