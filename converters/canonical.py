@@ -18,6 +18,7 @@ from ..core.checkpoint import model_config
 from ..core.errors import CheckpointError, checkpoint_named, did_you_mean
 from ..core.models.architectures import Config, tensor_shapes
 from ..core.models.heads import head_shapes
+from ..core.shown import shown
 from .configuration import activation_note, check_sizes, find_config, find_tokenizer, with_heads, without_config
 from .formats import open_checkpoint
 from .names_tensorflow import FOR_GOOGLES_GRAPH
@@ -181,7 +182,7 @@ def _as_family(raw: dict[str, Any], family: str, where: str) -> tuple[dict[str, 
     offset = raw.get("pad_token_id", 1) + 1
     positions = raw.get("max_position_embeddings", 514)
     if not isinstance(positions, int):
-        raise CheckpointError(f"{where}: max_position_embeddings is {positions!r}, expected a number")
+        raise CheckpointError(f"{where}: max_position_embeddings is {shown(positions)}, expected a number")
     positions -= offset
     folded = {**raw, "model_type": "bert", "max_position_embeddings": positions}
     return folded, [f"RoBERTa's layout as BERT's: its first {offset} position rows, which it never uses, are cut off"]

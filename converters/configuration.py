@@ -17,6 +17,7 @@ from ..core.errors import CheckpointError
 from ..core.models.architectures import Config
 from ..core.models.families import ElectraConfig
 from ..core.models.spec import ACTIVATIONS
+from ..core.shown import shown
 
 GOOGLE_CONFIG = "bert_config.json"
 _CONFIG_NAMES = (CONFIG, GOOGLE_CONFIG, "albert_config.json", "electra_config.json")
@@ -147,9 +148,9 @@ def check_sizes(
     found = sizes(family, shapes)
     wrong = {key: (raw[key], size) for key, size in found.items() if raw.get(key, size) != size}
     if wrong and not trust_tensors:
-        lines = [f"{where}: {key} is {told!r}, the tensors say {size}" for key, (told, size) in wrong.items()]
+        lines = [f"{where}: {key} is {shown(told)}, the tensors say {size}" for key, (told, size) in wrong.items()]
         raise CheckpointError("\n".join(lines) + "\n(--fix-config takes the tensors' sizes)")
-    notes = [f"{key} is {size}; the configuration said {told!r}" for key, (told, size) in wrong.items()]
+    notes = [f"{key} is {size}; the configuration said {shown(told)}" for key, (told, size) in wrong.items()]
     return {**raw, **found}, notes
 
 
@@ -177,7 +178,7 @@ def with_heads(
     if labels is None:
         labels = {str(index): f"LABEL_{index}" for index in range(outputs)}
     elif not isinstance(labels, dict) or set(labels) != {str(index) for index in range(len(labels))}:
-        raise CheckpointError(f'{where}: id2label: expected {{"0": name, "1": name, ...}}, got {json.dumps(labels)}')
+        raise CheckpointError(f'{where}: id2label: expected {{"0": name, "1": name, ...}}, got {shown(labels)}')
     elif len(labels) != outputs:
         raise CheckpointError(f"{where}: id2label names {len(labels)} classes, the classifier has {outputs} outputs")
     filled |= {"id2label": labels, "label2id": {str(label): int(index) for index, label in labels.items()}}

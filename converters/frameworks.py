@@ -5,13 +5,13 @@ The arrays come as float32 where they are floating-point numbers: NumPy has no b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import CheckpointError
+from ..core.json_files import read_object
 from .tensorflow_objects import GRAPH_KEY, object_names
 
 MODULES = {"pytorch": "torch", "tf": "tensorflow", "mindspore": "mindspore", "oneflow": "oneflow"}
@@ -43,7 +43,7 @@ def _shards(path: Path, names: tuple[str, ...]) -> list[Path]:
     for name in names:
         index = path if path.is_file() else path / f"{name}.index.json"
         if index.is_file():
-            files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            files = read_object(index, CheckpointError)["weight_map"].values()
             return [index.parent / file for file in dict.fromkeys(files)]
         if (path / name).is_file():
             return [path / name]

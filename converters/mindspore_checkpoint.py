@@ -18,7 +18,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..core.errors import CheckpointError
-from ..core.safe_pickle import shown
+from ..core.shown import shown
 from ..core.wire import BYTES, VARINT, Malformed, delimited, number, read_varint, varint
 from .mindspore_values import CONTENT, DIMS, MAP_TENSOR, MAX_TAG, TAG, TENSOR, TYPE, VALUE, Entry, read_entries
 from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo, loaded_content
@@ -79,7 +79,7 @@ def write(
         checksum = 0
         for tensor in tensors:
             if tensor.info.name in written:
-                raise CheckpointError(f"{path}: there are two tensors '{shown(tensor.info.name)}'")
+                raise CheckpointError(f"{path}: there are two tensors {shown(tensor.info.name)}")
             written.add(tensor.info.name)
             checksum = _write_tensor(file, tensor, path, slice_size, checksum)
         if crc:
@@ -165,9 +165,9 @@ def _check(file: BinaryIO, size: int, path: Path) -> tuple[int, bool]:
 
 def _info(entry: Entry, path: Path) -> TensorInfo:
     """Raises CheckpointError unless the content is what shape and type say."""
-    place = f"{path}: '{shown(entry.tag)}'"
+    place = f"{path}: {shown(entry.tag)}"
     if entry.kind not in _TYPES:
-        raise CheckpointError(f"{place}: has the type '{shown(entry.kind)}', which MindSpore does not have")
+        raise CheckpointError(f"{place}: has the type {shown(entry.kind)}, which MindSpore does not have")
     there = sum(part.size for part in entry.parts)
     itemsize = DTYPES[_TYPES[entry.kind]].itemsize
     info = TensorInfo(entry.tag, () if entry.dims == (0,) and there == itemsize else entry.dims, _TYPES[entry.kind])
@@ -206,10 +206,10 @@ def _tensor(path: Path, entry: Entry) -> Tensor:
                     while position < end:
                         count = file.readinto(memoryview(content[position:end]))
                         if not count:
-                            raise CheckpointError(f"{path}: '{shown(info.name)}': the file became shorter since it was opened")
+                            raise CheckpointError(f"{path}: {shown(info.name)}: the file became shorter since it was opened")
                         position += count
         except OSError as error:
-            raise CheckpointError(f"{path}: '{shown(info.name)}': cannot be read: {error.strerror or error}") from error
+            raise CheckpointError(f"{path}: {shown(info.name)}: cannot be read: {error.strerror or error}") from error
         return array
 
     return Tensor(info, load)
@@ -220,7 +220,7 @@ def _tensor(path: Path, entry: Entry) -> Tensor:
 def _write_tensor(file: BinaryIO, tensor: Tensor, path: Path, slice_size: int, checksum: int) -> int:
     """The checksum of the file after this tensor. Its array is gone when this returns, before the next one is read."""
     info = tensor.info
-    place = f"{path}: '{shown(info.name)}'"
+    place = f"{path}: {shown(info.name)}"
     content = loaded_content(tensor, place)
     if info.shape == (0,):
         raise CheckpointError(f"{place}: has the shape [0], which MindSpore would read as a scalar")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ..core.errors import CheckpointError
-from ..core.safe_pickle import shown
+from ..core.shown import shown
 from ..core.wire import BYTES, VARINT, Malformed, read_varint
 
 VALUE = 1
@@ -60,7 +60,7 @@ def read_entries(file: BinaryIO, end: int, path: Path) -> list[Entry]:
                 raise Malformed(f"there is a field {field}, which a checkpoint does not have")
             place = f"the value at byte {span.start:,}"
             entry = _read_value(file, span)
-            place = f"'{shown(entry.tag)}'"
+            place = f"{shown(entry.tag)}"
             if last is not None and entry.tag == last.tag:
                 if (entry.dims, entry.kind) != (last.dims, last.kind):
                     raise Malformed("its parts differ in shape or type")
@@ -69,7 +69,7 @@ def read_entries(file: BinaryIO, end: int, path: Path) -> list[Entry]:
                 raise Malformed("it is there twice")
             else:
                 last = entries[entry.tag] = entry
-            place = f"what follows '{shown(entry.tag)}'"
+            place = f"what follows {shown(entry.tag)}"
     except Malformed as error:
         raise CheckpointError(f"{path}: {place}: {error}; it is no MindSpore checkpoint, or damaged or cut off") from error
     if not entries:
@@ -91,7 +91,7 @@ def _read_value(file: BinaryIO, span: Span) -> Entry:
     try:
         dims, kind, content = _read_tensor(file, found[TENSOR])
     except Malformed as error:
-        raise Malformed(f"'{shown(tag)}': {error}") from error
+        raise Malformed(f"{shown(tag)}: {error}") from error
     return Entry(tag, dims, kind, [content])
 
 

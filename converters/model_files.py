@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..core.errors import CheckpointError
-from ..core.safe_pickle import shown
+from ..core.json_files import read_json
+from ..core.shown import plain, shown
 from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo, in_shards
 
 MAX_DIMENSIONS = 32
@@ -25,8 +26,6 @@ MAX_DIMENSIONS = 32
 MAX_NUMBER = 1 << 48
 """Above any number of elements, and safe to multiply and print."""
 
-_MAX_JSON = 1 << 25
-"""Bytes: some hundred belong to a tensor."""
 _BLOCK = 1 << 20
 _PART = re.compile(r"(.*)-[0-9]{5}-of-([0-9]{5})(\..*)")
 
@@ -46,25 +45,6 @@ def size_of(file: BinaryIO) -> int:
     size = file.seek(0, 2)
     file.seek(0)
     return size
-
-
-def read_json(data: bytes, where: str) -> Any:
-    """JSON in which no key of an object stands twice."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = {}
-        for key, value in pairs:
-            if key in found:
-                raise CheckpointError(f"{where}: {shown(key)} is there twice")
-            found[key] = value
-        return found
-
-    if len(data) > _MAX_JSON:
-        raise CheckpointError(f"{where}: has {len(data):,} bytes, expected at most {_MAX_JSON:,}")
-    try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{where}: is no JSON, or damaged ({shown(str(error))})") from error
 
 
 def check_shape(shape: Any, where: str) -> tuple[int, ...]:
@@ -122,20 +102,19 @@ def check_names(tensors: Sequence[Tensor], path: Path) -> None:
     for tensor in tensors:
         name = tensor.info.name
         if not is_name(name) or name in seen:
-            raise CheckpointError(f"{path}: cannot hold a tensor named {shown(repr(name))}" + (" twice" if name in seen else ""))
+            raise CheckpointError(f"{path}: cannot hold a tensor named {shown(name)}" + (" twice" if name in seen else ""))
         seen.add(name)
 
 
 def open_shards(index: Path, open_file: Callable[[Path], Checkpoint]) -> tuple[dict[str, Tensor], list[Checkpoint]]:
     """The tensors in the order of the index, and its files."""
-    with opened(index) as file:
-        content = read_json(file.read(_MAX_JSON + 1), str(index))
+    content = read_json(index, CheckpointError)
     places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{index}: has no weight_map, expected names of tensors and the file of each")
     for name, file_name in places.items():
         if not (is_name(name) and is_name(file_name) and file_name == Path(file_name).name and file_name != ".."):
-            raise CheckpointError(f"{index}: {shown(name)} has no name of a file beside the index")
+            raise CheckpointError(f"{index}: {plain(name)} has no name of a file beside the index")
     _check_parts(index, set(places.values()))
     shards = {}
     for file_name in dict.fromkeys(places.values()):
@@ -161,7 +140,7 @@ def _check_parts(index: Path, files: set[str]) -> None:
         for number in range(1, min(int(count), len(files) + 1) + 1):
             name = f"{stem}-{number:05d}-of-{count}{suffix}"
             if name not in files:
-                raise CheckpointError(f"{index}: has no tensor in {shown(name)}, one of {int(count):,} files")
+                raise CheckpointError(f"{index}: has no tensor in {plain(name)}, one of {int(count):,} files")
 
 
 def write_shards(

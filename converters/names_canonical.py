@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from ..core.errors import CheckpointError
+from ..core.shown import shown
 from .rules import Rule, Spelling, Table, without_wrappers
 
 
@@ -172,7 +173,7 @@ def _is_roberta(names: Iterable[str], config: Mapping[str, Any]) -> bool:
 def _fold_roberta(spelling: Spelling, config: Mapping[str, Any]) -> None:
     padding = config.get("pad_token_id", 1)
     if not isinstance(padding, int) or padding < 0:
-        raise CheckpointError(f"pad_token_id is {padding!r}, expected a number: RoBERTa's positions start behind it")
+        raise CheckpointError(f"pad_token_id is {shown(padding)}, expected a number: RoBERTa's positions start behind it")
     spelling.first_position = padding + 1
     if any(name.startswith("classifier.dense.") for name in spelling.names.values()):
         unused = [source for source, name in spelling.names.items() if re.match(r"(roberta\.)?pooler\.", name)]

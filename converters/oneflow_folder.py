@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core import safe_pickle
 from ..core.errors import CheckpointError
-from ..core.safe_pickle import shown
+from ..core.shown import plain, shown
 from .oneflow_legacy import NO_CHECKSUM, is_variables, open_variable, open_variables, write_variable
 from .tensors import Checkpoint, Tensor
 
@@ -108,7 +108,7 @@ def _state_dict(path: Path, checkpoint: Checkpoint) -> tuple[dict, str]:
         return entries, ""
     for chosen in _STATE_DICTS:
         if _holds_tensors(entries.get(chosen)):
-            checkpoint.notes.append(f"the tensors are those of its entry {chosen!r}")
+            checkpoint.notes.append(f"the tensors are those of its entry {shown(chosen)}")
             others = {_key(key): _described(value) for key, value in entries.items() if key != chosen}
             checkpoint.skipped.update(others)
             return entries[chosen], f"{chosen}."
@@ -123,7 +123,7 @@ def _holds_tensors(value: Any) -> bool:
 
 
 def _key(key: Any) -> str:
-    return shown(key if isinstance(key, str) else repr(key))
+    return plain(key if isinstance(key, str) else repr(key))
 
 
 def _described(value: Any) -> str:
@@ -132,11 +132,11 @@ def _described(value: Any) -> str:
 
 
 def _tensor(path: Path, name: str, reference: _Reference) -> Tensor:
-    place = f"{path}: '{shown(name)}'"
+    place = f"{path}: {shown(name)}"
     if reference.path is None:
         raise CheckpointError(f"{place}: has no path; expected the folder where it lies")
     if not _PATH.fullmatch(reference.path):
-        raise CheckpointError(f"{place}: refused: its path '{shown(reference.path)}' is no name of a folder in the checkpoint")
+        raise CheckpointError(f"{place}: refused: its path {shown(reference.path)} is no name of a folder in the checkpoint")
     return open_variable(path / reference.path, name)
 
 

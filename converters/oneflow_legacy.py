@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import CheckpointError
-from ..core.safe_pickle import shown
+from ..core.shown import shown
 from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo, loaded_content
 
 NO_CHECKSUM = "has no checksums: a change of its numbers would not be seen"
@@ -73,7 +73,7 @@ def open_variables(path: Path) -> Checkpoint:
 
 def open_variable(folder: Path, name: str, with_meta: bool = True) -> Tensor:
     """The tensor in a folder of `out` and `meta`. Raises CheckpointError with the folder and the tensor's name."""
-    place = f"{folder}: '{shown(name)}'"
+    place = f"{folder}: {shown(name)}"
     elements = folder / _ELEMENTS
     if folder.is_symlink():
         raise CheckpointError(f"{place}: is a link, which may lead anywhere; expected a folder")
@@ -113,7 +113,7 @@ def write(folder: Path, tensors: Sequence[Tensor], meta: bool = True) -> None:
         info = tensor.info
         if not _NAME.fullmatch(info.name) or info.name == _DONE:
             raise CheckpointError(
-                f"{folder}: '{shown(info.name)}' is no name of a variable; expected letters, digits, _, - and ., at most 255"
+                f"{folder}: {shown(info.name)} is no name of a variable; expected letters, digits, _, - and ., at most 255"
             )
         if not meta and info.dtype != "F32":
             raise CheckpointError(f"{folder}: '{info.name}' is {info.dtype}, but without meta only F32 can be told")
@@ -125,7 +125,7 @@ def write(folder: Path, tensors: Sequence[Tensor], meta: bool = True) -> None:
 def write_variable(folder: Path, tensor: Tensor, meta: bool = True) -> None:
     """A folder with the file `out` and, with `meta`, the file that tells its shape."""
     info = tensor.info
-    place = f"{folder}: '{shown(info.name)}'"
+    place = f"{folder}: {shown(info.name)}"
     if info.dtype not in _TYPE_NAMES:
         raise CheckpointError(f"{place}: is {info.dtype}, which OneFlow cannot load; it can {', '.join(_TYPE_NAMES)}")
     try:
@@ -160,7 +160,7 @@ def _parse_meta(file: Path, name: str, place: str, size: int) -> TensorInfo:
     shape = tuple(int(number) for number in re.findall(r"\d+", match[1]))
     if match[2] not in _TYPES:
         known = ", ".join(_TYPES)
-        raise CheckpointError(f"{place}: {_META} has the data_type '{shown(match[2])}'; expected one of {known}")
+        raise CheckpointError(f"{place}: {_META} has the data_type {shown(match[2])}; expected one of {known}")
     info = TensorInfo(name, shape, _TYPES[match[2]])
     if info.dtype == "BF16" and size == 2 * info.size > 0:
         # flow.save turns them into NumPy's float32 on their way to the file, and still calls them kBFloat16.

@@ -21,6 +21,7 @@ from math import prod
 from typing import Any
 
 from ..core.errors import CheckpointError, did_you_mean
+from ..core.shown import plain, shown
 from . import names_canonical, names_mindspore, names_oneflow, names_tensorflow
 from .names_canonical import FAMILIES, ROBERTA, TIED, is_norm
 from .rules import Match, Spelling, Table
@@ -159,7 +160,7 @@ def _families(config: Mapping[str, Any]) -> tuple[str, ...]:
     if kind == ROBERTA:
         return ("bert",)
     if kind not in FAMILIES:
-        raise CheckpointError(f"model_type {kind!r}: expected one of {', '.join((*FAMILIES, ROBERTA))}")
+        raise CheckpointError(f"model_type {shown(kind)}: expected one of {', '.join((*FAMILIES, ROBERTA))}")
     return (kind,)
 
 
@@ -239,8 +240,8 @@ def _unflattened(
 
 
 def _nothing_known(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    shown = ", ".join(name if len(name) <= 100 else f"{name[:97]}..." for name in list(shapes)[:_SHOWN]) or "none"
+    first = ", ".join(plain(name, 97) for name in list(shapes)[:_SHOWN]) or "none"
     return (
-        f"no tensor has a name that is known; the first names are {shown}; supported are checkpoints of"
+        f"no tensor has a name that is known; the first names are {first}; supported are checkpoints of"
         f" {', '.join(FAMILIES)} and roberta with the names of {', '.join(DIALECTS)}"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import numpy as np
 
 from ..core.checkpoint import model_config
 from ..core.errors import CheckpointError
+from ..core.json_files import read_object
+from ..core.shown import plain
 from .canonical import CanonicalCheckpoint
 from .tensors import DTYPES, Tensor
 
@@ -72,8 +73,8 @@ def _vocabulary(checkpoint: CanonicalCheckpoint) -> tuple[Path | None, int]:
     if (path := checkpoint.tokenizer.get("tokenizer.json")) is None:
         return None, 0
     try:
-        definition = json.loads(path.read_text(encoding="utf-8"))
+        definition = read_object(path, CheckpointError)
         numbers = [entry["id"] + 1 for entry in definition.get("added_tokens") or ()]
         return path, max([len(definition["model"]["vocab"]), *numbers])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: is no tokenizer: {error!r}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: is no tokenizer: {plain(repr(error))}") from error

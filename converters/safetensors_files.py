@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import CheckpointError
-from ..core.safe_pickle import shown
+from ..core.json_files import MAX_BYTES, parse_json
+from ..core.shown import plain
 from .model_files import (
     as_tensor,
     check_shape,
@@ -29,7 +30,6 @@ from .model_files import (
     opened,
     read_blocks,
     read_bytes,
-    read_json,
     size_of,
     write_shards,
 )
@@ -84,7 +84,9 @@ def _open_file(path: Path) -> Checkpoint:
                 f"{path}: is no safetensors file, or cut off: its header would have {length:,} bytes, the file has {size:,}"
             )
         where = f"{path}: the header"
-        header = read_json(bytes(read_bytes(file, _LENGTH.size, length, where)), where)
+        if length > MAX_BYTES:
+            raise CheckpointError(f"{where} would have {length:,} bytes, expected at most {MAX_BYTES:,}")
+        header = parse_json(bytes(read_bytes(file, _LENGTH.size, length, where)), where, CheckpointError)
     if not isinstance(header, dict):
         raise CheckpointError(f"{where} is no object of tensors")
     metadata = header.pop(_METADATA, {})
@@ -111,14 +113,14 @@ def _open_file(path: Path) -> Checkpoint:
 
 
 def _read_entry(name: str, entry: Any, metadata: Mapping[str, str], path: Path) -> tuple[TensorInfo, tuple[int, int]]:
-    where = f"{path}: {shown(name)}"
+    where = f"{path}: {plain(name)}"
     if not is_name(name):
         raise CheckpointError(f"{where} is no name of a tensor")
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(f"{where} is not described by dtype, shape and data_offsets")
     dtype, offsets = entry["dtype"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise CheckpointError(f"{where} is of type {shown(str(dtype))}, expected one of {', '.join(DTYPES)}")
+        raise CheckpointError(f"{where} is of type {plain(str(dtype))}, expected one of {', '.join(DTYPES)}")
     if metadata.get(name) == "Int4":
         raise CheckpointError(f"{where} is of type Int4, two numbers in a byte, expected one of {', '.join(DTYPES)}")
     info = TensorInfo(name, check_shape(entry["shape"], where), dtype)
@@ -165,7 +167,7 @@ class _Data:
             for block in read_blocks(file, self.offsets[name], self.infos[name].size, f"{self.path}: {name}"):
                 checksum = zlib.crc32(block, checksum)
         if str(checksum) != self.checksum:
-            expected = shown(self.checksum)
+            expected = plain(self.checksum)
             raise CheckpointError(f"{self.path}: is damaged: the checksum of its tensors is {checksum}, expected {expected}")
         self.checksum = None
 

@@ -19,6 +19,7 @@ import google_crc32c
 import numpy as np
 
 from ..core.errors import CheckpointError
+from ..core.shown import shown
 from ..core.wire import Malformed, mask_crc
 from .leveldb_table import read_table, write_table
 from .tensorflow_entries import (
@@ -125,7 +126,7 @@ class _Bundle:
         try:
             return key.decode()
         except UnicodeDecodeError as error:
-            raise CheckpointError(f"{self._index}: is damaged: the name {key[:100]!r} is not UTF-8") from error
+            raise CheckpointError(f"{self._index}: is damaged: the name {shown(key, 100)} is not UTF-8") from error
 
     def _entry(self, name: str, key: bytes) -> Entry:
         """The entry, whose data, if it has its own, is in a file that is there."""

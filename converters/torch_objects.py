@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..core.errors import CheckpointError
-from ..core.safe_pickle import add_entries, shown
+from ..core.safe_pickle import add_entries
+from ..core.shown import plain, shown
 from .model_files import is_name
 from .tensors import DTYPES
 
@@ -217,7 +218,7 @@ def named_tensors(root: Any, where: str, notes: list[str]) -> tuple[dict[str, To
         key = next((key for key in WRAPPERS if isinstance(root.get(key), dict) and _has_tensors(root[key])), None)
         if key is None:
             break
-        skipped |= {f"{path}{shown(_text(other))}": f"is beside '{path}{key}'" for other in root if other != key}
+        skipped |= {f"{path}{plain(_text(other))}": f"is beside '{path}{key}'" for other in root if other != key}
         path, root = f"{path}{key}.", root[key]
     if not isinstance(root, dict):
         raise CheckpointError(f"{where}: holds a {_kind(root)}, expected a dictionary of tensors, as model.state_dict() is")
@@ -245,15 +246,15 @@ def _walk(root: dict, where: str) -> tuple[dict[str, TorchTensor], dict[str, str
                 raise CheckpointError(f"{where}: its names have more than {_MAX_TEXT:,} letters")
             if isinstance(value, dict):
                 if id(value) in seen:
-                    raise CheckpointError(f"{where}: {shown(name)} is a dictionary that is there twice")
+                    raise CheckpointError(f"{where}: {plain(name)} is a dictionary that is there twice")
                 seen.add(id(value))
                 rows.append((f"{name}.", iter(value.items())))
                 break
             if not isinstance(value, TorchTensor):
-                others[shown(name)] = f"is a {_kind(value)}, no tensor"
+                others[plain(name)] = f"is a {_kind(value)}, no tensor"
             elif not is_name(name) or name in tensors:
                 twice = " twice" if name in tensors else ""
-                raise CheckpointError(f"{where}: has a tensor named {shown(repr(name))}{twice}, which no model can have")
+                raise CheckpointError(f"{where}: has a tensor named {shown(name)}{twice}, which no model can have")
             else:
                 tensors[name] = value
         else:

@@ -22,7 +22,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..core.errors import CheckpointError
-from ..core.safe_pickle import Refused, load, load_next, shown
+from ..core.safe_pickle import Refused, load, load_next
+from ..core.shown import plain, shown
 from .model_files import MAX_NUMBER, as_tensor, check_shape, open_shards, opened, read_blocks, read_bytes, size_of
 from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo
 from .torch_objects import ALLOWED, DTYPE_NAMES, Storage, TorchTensor, named_tensors
@@ -133,7 +134,7 @@ def _directory(path: Path) -> list[zipfile.ZipInfo]:
         with _Limited(path) as file, zipfile.ZipFile(file) as archive:
             return archive.infolist()
     except Exception as error:  # `zipfile` raises many kinds for a damaged directory
-        reason = shown(str(error))
+        reason = plain(str(error))
         raise CheckpointError(f"{path}: is cut off or damaged: its directory of entries cannot be read ({reason})") from error
 
 
@@ -161,7 +162,7 @@ def _read_archive(path: Path, notes: list[str]) -> tuple[Any, _Source, str]:
         if "byteorder" in places:
             order = _read_entry(file, places["byteorder"], f"{path}: {prefix}byteorder").decode("latin-1")
             if order != "little":
-                raise CheckpointError(f"{path}: was saved with byte order '{shown(order)}', expected 'little'")
+                raise CheckpointError(f"{path}: was saved with byte order {shown(order)}, expected 'little'")
         data = _read_entry(file, places["data.pkl"], f"{path}: {pickles[0]}")
     storages = {name.removeprefix("data/"): place for name, place in places.items() if name.startswith("data/")}
     root = load(data, f"{path}: {pickles[0]}", ALLOWED, Storage.from_reference)
@@ -169,7 +170,7 @@ def _read_archive(path: Path, notes: list[str]) -> tuple[Any, _Source, str]:
 
 
 def _find(file: BinaryIO, size: int, entry: zipfile.ZipInfo, checksums: bool, path: Path) -> _Place:
-    where = f"{path}: {shown(entry.filename)}"
+    where = f"{path}: {plain(entry.filename)}"
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & _ENCRYPTED or entry.compress_size != entry.file_size:
         raise CheckpointError(f"{where} is compressed or encrypted, which PyTorch's are not")
     if not 0 <= entry.header_offset <= size - _LOCAL_HEADER.size:
@@ -222,7 +223,7 @@ def _read_old(path: Path, notes: list[str]) -> tuple[Any, _Source, str]:
             storage = Storage.from_reference(identity)
             known = storages.setdefault(storage.key, storage)
             if (known.dtype, known.elements) != (storage.dtype, storage.elements):
-                raise CheckpointError(f"{path}: describes the storage {shown(storage.key)} in two ways")
+                raise CheckpointError(f"{path}: describes the storage {plain(storage.key)} in two ways")
             return storage
 
         root = pickle("the pickle", ALLOWED, reference)
@@ -236,7 +237,7 @@ def _read_old(path: Path, notes: list[str]) -> tuple[Any, _Source, str]:
             if len(count) < _COUNT.size:
                 break  # found again when the tensor is known, to be named
             if key in places or _COUNT.unpack(count)[0] != expected:
-                raise CheckpointError(f"{path}: the storage {shown(key)} is damaged: it has not {expected:,} elements")
+                raise CheckpointError(f"{path}: the storage {plain(key)} is damaged: it has not {expected:,} elements")
             places[key] = _Place(file.tell(), storages[key].size, None)
             file.seek(min(file.tell() + storages[key].size, size))
         if file.tell() != size:
@@ -260,7 +261,7 @@ def _check(name: str, tensor: TorchTensor, source: _Source) -> tuple[TensorInfo,
         raise CheckpointError(f"{where} has no strides, expected {len(info.shape)} numbers")
     place = source.places.get(tensor.storage.key)
     if place is None:
-        raise CheckpointError(f"{where}: its storage {shown(tensor.storage.key)} is missing or cut off")
+        raise CheckpointError(f"{where}: its storage {plain(tensor.storage.key)} is missing or cut off")
     if place.size != tensor.storage.size:
         raise CheckpointError(f"{where}: its storage has {place.size:,} bytes, expected {tensor.storage.size:,}")
     if _end(tensor) * item > place.size:
@@ -294,7 +295,7 @@ def _load(info: TensorInfo, tensor: TorchTensor, place: _Place, source: _Source)
             for block in read_blocks(file, place.offset + end, place.size - end, where):
                 checksum = zlib.crc32(block, checksum)
             if checksum != place.checksum:
-                raise CheckpointError(f"{where} is damaged: the checksum of its storage {shown(tensor.storage.key)} is wrong")
+                raise CheckpointError(f"{where} is damaged: the checksum of its storage {plain(tensor.storage.key)} is wrong")
             source.verified.add(tensor.storage.key)
     if _is_contiguous(tensor):
         return as_tensor(data, info, where)

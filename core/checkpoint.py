@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from .checksums import Damaged, check_model_folder, write_checksums
 from .errors import CheckpointError, did_you_mean
 from .files import replace_folder
+from .json_files import parse_json, read_object
 from .models.architectures import (
     CONFIGURATIONS,
     Config,
@@ -35,6 +36,7 @@ from .models.architectures import (
     words_tensors,
 )
 from .recipe_errors import describe
+from .shown import shown
 
 CONFIG, WEIGHTS, PROJECTIONS = "config.json", "model.safetensors", "projections.safetensors"
 
@@ -139,9 +141,9 @@ def model_config(raw: dict[str, Any], where: str) -> Config:
     kind = raw.get("model_type", "bert")
     if not isinstance(kind, str) or kind not in CONFIGURATIONS:
         *others, last = (f"'{name}'" for name in CONFIGURATIONS)
-        raise CheckpointError(f"{where}: model_type is '{kind}', expected {', '.join(others)} or {last}")
+        raise CheckpointError(f"{where}: model_type is {shown(kind)}, expected {', '.join(others)} or {last}")
     if raw.get("position_embedding_type", "absolute") != "absolute":
-        raise CheckpointError(f"{where}: position_embedding_type is {raw['position_embedding_type']!r}, not 'absolute'")
+        raise CheckpointError(f"{where}: position_embedding_type is {shown(raw['position_embedding_type'])}, not 'absolute'")
     try:
         return config_from(raw)
     except ValidationError as error:
@@ -156,14 +158,11 @@ def _read_config(folder: Path, prefix: str) -> dict[str, Any]:
 def read_config_file(path: Path, expected: str, prefix: str = "") -> dict[str, Any]:
     """The JSON object in a configuration; `expected` says what should have been given where there is no such file."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path, CheckpointError)
     except FileNotFoundError:
         raise CheckpointError(f"{prefix}{path}: no such file; expected {expected}") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{prefix}{path}: not readable as JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{prefix}{path}: expected a JSON object, got {type(raw).__name__}")
-    return raw
+    except CheckpointError as error:
+        raise CheckpointError(f"{prefix}{error}") from error
 
 
 def _read_tensors(path: Path, prefix: str, config: Config, words: bool) -> dict[str, np.ndarray]:
@@ -203,7 +202,7 @@ def _bfloat16_tensor(path: Path, name: str) -> np.ndarray:
     """A tensor that NumPy has no type for: its 16 bits are the upper half of a float32's."""
     with path.open("rb") as file:
         header_size = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(header_size))[name]
+        entry = parse_json(file.read(header_size), f"{path}: the header", CheckpointError)[name]
         start, end = entry["data_offsets"]
         file.seek(8 + header_size + start)
         bits = np.frombuffer(file.read(end - start), "<u2")
@@ -215,7 +214,7 @@ def _labels(raw: dict[str, Any], where: str) -> tuple[str, ...] | None:
     if names is None:
         return None
     if not isinstance(names, dict) or set(names) != {str(index) for index in range(len(names))}:
-        raise CheckpointError(f'{where}: id2label: expected {{"0": name, "1": name, ...}}, got {json.dumps(names)}')
+        raise CheckpointError(f'{where}: id2label: expected {{"0": name, "1": name, ...}}, got {shown(names)}')
     labels = tuple(str(names[str(index)]) for index in range(len(names)))
     if len(set(labels)) < len(labels):
         raise CheckpointError(f"{where}: id2label: expected different names, got {', '.join(labels)}")

@@ -32,6 +32,7 @@ from .sections import (
     TaskSection,
     TeacherSection,
 )
+from .shown import shown
 
 RECIPES_FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 
@@ -152,7 +153,7 @@ def parse_recipe(tree: Any, source: str, overrides: Iterable[str] = (), preset: 
     A recipe file may hold `presets`: name -> {path.to.key: value}, its variants. They are no part of the recipe itself.
     """
     if not isinstance(tree, dict):
-        raise RecipeError(source, [f"expected a mapping with method, task, student and stages, got {tree!r}"])
+        raise RecipeError(source, [f"expected a mapping with method, task, student and stages, got {shown(tree)}"])
     presets = tree.pop("presets", None) or {}
     if preset is not None:
         if preset not in presets:
@@ -217,7 +218,7 @@ def _set(tree: dict[str, Any], key: str, value: Any, asked: str) -> None:
             node[part] = [] if following.isdigit() and (depth or part in Recipe.model_fields) else {}
         node = node[index]
         if not isinstance(node, dict | list):
-            raise CrossdistilError(f"{asked}: {'.'.join(parents[: depth + 1])} holds {node!r}, not keys")
+            raise CrossdistilError(f"{asked}: {'.'.join(parents[: depth + 1])} holds {shown(node)}, not keys")
     node[_index(node, last, ".".join(parents), asked)] = value
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from .errors import did_you_mean
 from .losses.presets import PRESETS
+from .shown import shown
 
 
 def describe(error: ValidationError, model: type[BaseModel], parent: str = "") -> list[str]:
@@ -35,7 +36,7 @@ def _line(problem: Any, model: type[BaseModel], parent: str) -> str:
     if kind == "union_tag_invalid":
         choices = [choice.strip(" '") for choice in context["expected_tags"].split(",")]
         near = did_you_mean(context["tag"], [*choices, *PRESETS]) or f"; known: {', '.join(choices)}"
-        return f"{_path((*location, 'loss'))}: unknown loss '{context['tag']}'{near}"
+        return f"{_path((*location, 'loss'))}: unknown loss {shown(context['tag'])}{near}"
     if kind == "union_tag_not_found":
         return f"{_path((*location, 'loss'))}: missing"
     if kind == "missing":
@@ -43,13 +44,13 @@ def _line(problem: Any, model: type[BaseModel], parent: str) -> str:
     if kind == "literal_error":
         choices = [choice.strip(" '") for choice in context["expected"].replace(" or ", ", ").split(",")]
         near = did_you_mean(str(got), choices) or f"; known: {', '.join(choices)}"
-        return f"{_path(location)}: unknown value {got!r}{near}"
+        return f"{_path(location)}: unknown value {shown(got)}{near}"
     if kind == "value_error":
         prefix = f"{_path(location)}: " if location else ""
         return prefix + str(context["error"])
     # Of a section, pydantic adds the name of its class.
     message = re.sub(r" or instance of \w+", "", problem["msg"].replace("Input should", "should"))
-    return f"{_path(location)}: {message[0].lower()}{message[1:]}, got {'null' if got is None else repr(got)}"
+    return f"{_path(location)}: {message[0].lower()}{message[1:]}, got {'null' if got is None else shown(got)}"
 
 
 def _path(location: tuple) -> str:

@@ -25,6 +25,7 @@ from .errors import RunFolderError, TrainingError
 from .files import clear_disk_errors, flush, make_folder, replace_folder, write_text
 from .locks import lock_file
 from .recipe import Recipe, flat
+from .shown import plain, shown
 from .states import State, read_state, write_state
 from .workplaces import TEMPORARY, remove_dead
 
@@ -101,7 +102,7 @@ class RunFolder:
         for key, value in marker.items():
             if found.get(key) != value:
                 raise RunFolderError(
-                    f"{self.path}: was started with {key} {found.get(key)!r}, cannot be resumed with {value!r}"
+                    f"{self.path}: was started with {key} {shown(found.get(key))}, cannot be resumed with {shown(value)}"
                 )
         return True
 
@@ -115,8 +116,8 @@ class RunFolder:
         keys = [key for key in {**started, **now} if started.get(key) != now.get(key)]
         if not keys:
             return ""
-        shown = [f"{key} was {json.dumps(started.get(key))}, is {json.dumps(now.get(key))}" for key in keys[:3]]
-        return "; ".join([*shown, *([f"and {len(keys) - 3} more"] if len(keys) > 3 else [])]) + f" (see {path})"
+        changes = [f"{plain(key)} was {shown(started.get(key))}, is {shown(now.get(key))}" for key in keys[:3]]
+        return "; ".join([*changes, *([f"and {len(keys) - 3} more"] if len(keys) > 3 else [])]) + f" (see {path})"
 
     def _is_complete(self) -> bool:
         """Whether there is a result; one that cannot be read is an error."""

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 from .errors import CheckpointError
+from .shown import plain
 
 MAX_INSTRUCTIONS = 5_000_000
 """Some forty belong to a tensor. Each makes at most an empty dictionary, of 64 bytes."""
@@ -81,7 +82,7 @@ def load_next(
         raise
     except Exception as error:  # whatever the functions of `allowed` and pickletools say to bytes that make no sense
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise CheckpointError(f"{where}: is no pickle of what it should hold, or damaged ({shown(reason)})") from error
+        raise CheckpointError(f"{where}: is no pickle of what it should hold, or damaged ({plain(reason)})") from error
 
 
 class _Bounded:
@@ -242,7 +243,7 @@ class _Machine:
         if not (isinstance(module, str) and isinstance(name, str)):
             raise ValueError("a function's name is no text")
         if (module, name) not in self.allowed:
-            raise Refused(self.where, f"would run {shown(f'{module}.{name}')}")
+            raise Refused(self.where, f"would run {plain(f'{module}.{name}')}")
         self.stack.append(self.allowed[module, name])
 
     def _do_reduce(self, _) -> None:
@@ -281,9 +282,3 @@ def add_entries(target: dict, entries: Any) -> None:
         if key in target:
             raise ValueError("a key is there twice")
         target[key] = value
-
-
-def shown(text: str) -> str:
-    """What a file says, fit for a terminal."""
-    start = "".join(letter if letter.isprintable() else "?" for letter in text[:200])
-    return start if len(text) <= 200 else f"{start}..."

@@ -27,6 +27,7 @@ from .models.bilstm import BiLstmConfig
 from .models.transfer import can_transfer, transferred
 from .recipe_errors import describe
 from .sections import StudentSection
+from .shown import shown
 
 
 def build_student(
@@ -117,7 +118,7 @@ def student_config(
     kind = section.architecture.get("model_type", "bert" if like is None else model_type(like))
     if kind not in CONFIGURATIONS:
         known = ", ".join(CONFIGURATIONS)
-        return None, [f"student.architecture.model_type: unknown architecture {kind!r}; known: {known}"]
+        return None, [f"student.architecture.model_type: unknown architecture {shown(kind)}; known: {known}"]
     chosen = CONFIGURATIONS[kind]
     base: dict[str, Any] = {} if like is None else like_config(chosen, like)
     if vocabulary is not None:

@@ -24,7 +24,9 @@ from .checkpoint import Model
 from .data.token_table import TokenTable
 from .errors import CrossdistilError
 from .files import clear_disk_errors, make_folder, write_text
+from .json_files import read_object
 from .locks import hold_folder, lock_file
+from .shown import shown
 from .teacher_outputs import Layout, load, make_layout, store
 
 _FORMAT = 1
@@ -126,18 +128,18 @@ class TeacherCache:
         """Raise CrossdistilError if the folder holds a cache of something else."""
         path = self.folder / "identity.json"
         try:
-            found = dict(json.loads(path.read_text(encoding="utf-8")))
+            found = read_object(path, DamagedCache)
         except FileNotFoundError:
             # It is written first: where there is anything else, someone removed it.
             if self.complete or (self.folder / "progress.json").is_file():
                 raise DamagedCache(f"{path}: missing; {_AGAIN}") from None
             return
-        except (OSError, ValueError, TypeError) as error:
-            raise DamagedCache(f"{path}: damaged: {error}; {_AGAIN}") from error
+        except DamagedCache as error:
+            raise DamagedCache(f"{error}; {_AGAIN}") from error
         words = {"teacher": "another teacher", "tokens": "other data or another tokenizer", "outputs": "other outputs"}
         for name, expected in self.key.as_json().items():
             if found.get(name) != expected:
-                what = words.get(name, f"{name} {found.get(name)!r} instead of {expected!r}")
+                what = words.get(name, f"{name} {shown(found.get(name))} instead of {shown(expected)}")
                 raise CrossdistilError(
                     f"{self.folder}: is a teacher cache of {what}; choose another teacher_cache.folder or delete it"
                 )
@@ -176,9 +178,9 @@ class TeacherCache:
         """Map the files, after a look at every byte. Raises CrossdistilError for anything that is not as it was written."""
         self.check_identity()
         try:
-            sums = dict(json.loads((self.folder / "complete.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise DamagedCache(f"{self.folder / 'complete.json'}: damaged: {error}; {_AGAIN}") from error
+            sums = read_object(self.folder / "complete.json", DamagedCache)
+        except (OSError, DamagedCache) as error:
+            raise DamagedCache(f"{error}; {_AGAIN}") from error
         self._flat = []
         for layout in self.layouts:
             path, expected = self.path(layout), layout.size * self._dtype.itemsize
@@ -241,9 +243,9 @@ class TeacherCache:
 
     def _progress(self) -> dict[str, int]:
         try:
-            found = json.loads((self.folder / "progress.json").read_text(encoding="utf-8"))
+            found = read_object(self.folder / "progress.json", DamagedCache)
             return {"batches": max(0, int(found["batches"])), "rows": int(found["rows"])}
-        except (OSError, ValueError, TypeError, KeyError):
+        except (DamagedCache, OSError, ValueError, TypeError, KeyError):
             return {"batches": 0, "rows": 0}
 
     def _save(self, flats: list[np.memmap], progress: dict[str, int]) -> None:

@@ -172,7 +172,7 @@ CONFIGURATIONS = {
     "number of labels": ({"id2label": {"0": "a"}}, "id2label names 1 classes, the classifier has 3 outputs"),
     "labels that are none": ({"id2label": 3}, 'id2label: expected {"0": name, "1": name, ...}, got 3'),
     "labels by other keys": (
-        {"id2label": {"a": 0, "b": 1, "c": 2}}, 'id2label: expected {"0": name, "1": name, ...}, got {"a": 0, "b": 1, "c": 2}',
+        {"id2label": {"a": 0, "b": 1, "c": 2}}, 'id2label: expected {"0": name, "1": name, ...}, got {\'a\': 0, \'b\': 1, \'c\': 2}',
     ),
     "heads": ({"num_attention_heads": 5}, "hidden_size 24 is not a multiple of num_attention_heads 5"),
     "activation": ({"hidden_act": "swish"}, "hidden_act: unknown value 'swish'"),
@@ -192,8 +192,8 @@ def test_configurations(tmp_path, source, changes, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not readable as JSON: "),
-        ("[1]", "expected a JSON object, got list"),
+        ("{", "is no JSON, or damaged"),
+        ("[1]", "expected a JSON object, got [1]"),
         (None, "no such file; expected a config.json"),
     ],
 )

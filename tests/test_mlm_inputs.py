@@ -102,7 +102,7 @@ WRONG = {
     "utf-16": (None, "good".encode("utf-16"), r"text:1: not UTF-8 \(byte 0xff\)"),
     "gzip cut off": (None, gzip.compress(b"good film\n" * 9000)[:-20], r"text:\d+: cannot be read"),
     "xz cut off": ("lines", lzma.compress(b"good film\n")[:-20], r"text:\d+: cannot be read"),
-    "json": (None, b'{"text": "a"}\n{"text"\n', "text:2: not JSON"),
+    "json": (None, b'{"text": "a"}\n{"text"\n', "text:2: is no JSON"),
     "key": (None, b'{"text": "a"}\n{"body": 1}\n', r"text:2: expected a text under the key 'text'; its keys are body"),
     "no object": ("json", b"[1]\n", "text:1: expected a text under the key 'text'; it is no object"),
     "no end": (None, b'<doc id="1" title="T">\na\n', "text:1: this <doc> has no </doc>"),

@@ -32,10 +32,10 @@ CONTRADICTIONS = {
     "short file": (b"abc", "is no safetensors file: it has 3 bytes"),
     "long header": (struct.pack("<Q", 2**62) + b"{}", "its header would have 4,611,686,018,427,387,904 bytes, the file has 10"),
     "no JSON": (struct.pack("<Q", 2) + b"{:", "the header: is no JSON"),
-    "no UTF-8": (struct.pack("<Q", 2) + b"{\xff", "the header: is no JSON"),
+    "no UTF-8": (struct.pack("<Q", 2) + b"{\xff", "the header: line 1: is no JSON"),
     "nested": (struct.pack("<Q", 100_000) + b"[" * 100_000, "the header: is no JSON"),
     "list": (struct.pack("<Q", 2) + b"[]", "the header is no object"),
-    "long number": (struct.pack("<Q", 6000) + b'{"a":' + b"1" * 5994 + b"}", "the header: is no JSON"),
+    "long number": (struct.pack("<Q", 6000) + b'{"a":' + b"1" * 5994 + b"}", "the header: has an integer of 5,994 digits"),
     "metadata": (header_of(__metadata__={"a": 1}, a=entry()), "__metadata__ that is no object of texts"),
     "no entry": (header_of(a=3), "a is not described by dtype"),
     "more keys": (header_of(a=entry(other=1)), "a is not described by dtype"),
@@ -56,7 +56,7 @@ CONTRADICTIONS = {
     "overlap": (header_of(a=entry(), b=entry(shape=[1], offsets=(4, 8))), "b begins at byte 4 of the data, expected 8"),
     "more data": (header_of(a=entry(shape=[1], offsets=(0, 4))), "the tensors end at byte 4 of the data, which has 8"),
     "no name": (header_of(**{"": entry()}), "is no name of a tensor"),
-    "escape": (header_of(**{"a\x1b[31m": entry()}), r"a\?\[31m is no name of a tensor"),
+    "escape": (header_of(**{"a\x1b[31m": entry()}), r"a\\x1b\[31m is no name of a tensor"),
     "half a letter": (header_of(**{"a\ud800": entry()}), "is no name of a tensor"),
 }
 
@@ -72,7 +72,7 @@ def test_a_header_that_contradicts(tmp_path, case):
 def test_a_name_that_is_there_twice(tmp_path):
     text = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}'
     (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
-    with pytest.raises(CheckpointError, match=r"a\.safetensors: the header: a is there twice"):
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: the header: 'a' is there twice"):
         open_checkpoint(tmp_path / "a.safetensors")
 
 

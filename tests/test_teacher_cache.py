@@ -234,12 +234,12 @@ DAMAGE = {
     "flipped first": (lambda folder: flip(folder / "keys-1.bin", 0.0, 0x01), "keys-1.bin: damaged"),
     "flipped last": (lambda folder: flip(folder / "values-2.bin", 1.0, 0x80), "values-2.bin: damaged"),
     "missing": (lambda folder: (folder / "pooled.bin").unlink(), "pooled.bin: missing"),
-    "garbled complete": (lambda folder: (folder / "complete.json").write_text('{"logits"'), "complete.json: damaged"),
-    "other complete": (lambda folder: (folder / "complete.json").write_text("3"), "complete.json: damaged"),
+    "garbled complete": (lambda folder: (folder / "complete.json").write_text('{"logits"'), "complete.json: is no JSON, or damaged"),
+    "other complete": (lambda folder: (folder / "complete.json").write_text("3"), "complete.json: expected a JSON object, got 3"),
     "empty complete": (lambda folder: (folder / "complete.json").write_text("{}"), "hidden-0.bin: damaged"),
     "no identity": (lambda folder: (folder / "identity.json").unlink(), "identity.json: missing"),
-    "garbled identity": (lambda folder: (folder / "identity.json").write_bytes(b"\xff{"), "identity.json: damaged"),
-    "other identity": (lambda folder: (folder / "identity.json").write_text("[]"), "is a teacher cache of format None"),
+    "garbled identity": (lambda folder: (folder / "identity.json").write_bytes(b"\xff{"), "identity.json: line 1: is no JSON, or damaged"),
+    "other identity": (lambda folder: (folder / "identity.json").write_text("[]"), "identity.json: expected a JSON object"),
 }
 
 

@@ -153,7 +153,7 @@ def test_bad_folders(tmp_path):
     write_vocabulary(tmp_path, [*SPECIAL, "", "a"])
     refused(r"vocab\.txt:6: a blank line")
     (tmp_path / "tokenizer_config.json").write_text("{")
-    refused(r"tokenizer_config\.json: not JSON")
+    refused(r"tokenizer_config\.json: is no JSON")
     (tmp_path / "tokenizer_config.json").unlink()
     (tmp_path / "tokenizer.json").write_text("{}")
     refused(r"tokenizer\.json: not a tokenizer file")

@@ -91,7 +91,7 @@ MODELS = {
     ),
     "not JSON": (
         lambda files: (files.teacher / "config.json").write_text("{"),
-        [CONFIG_JSON + "not readable as JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"],
+        [CONFIG_JSON + "is no JSON, or damaged (Expecting property name enclosed in double quotes, column 2)"],
     ),
     "not BERT": (
         lambda files: files.change_config(model_type="roberta"),
@@ -107,7 +107,7 @@ MODELS = {
     ),
     "class names": (
         lambda files: files.change_config(id2label={"no": "negative", "yes": "positive"}),
-        [CONFIG_JSON + 'id2label: expected {"0": name, "1": name, ...}, got {"no": "negative", "yes": "positive"}'],
+        [CONFIG_JSON + 'id2label: expected {"0": name, "1": name, ...}, got {\'no\': \'negative\', \'yes\': \'positive\'}'],
     ),
     "more layers than weights": (
         lambda files: files.change_config(num_hidden_layers=5),

@@ -16,6 +16,7 @@ from rich.table import Table
 from ...backends.registry import BACKENDS, default_backend, interpreter
 from ..engine import EngineOptions
 from ..errors import MESSAGE_PREFIX, CrossdistilError
+from ..json_files import parse_json
 from ..processes import end_with_parent
 from ..recipe import Recipe, load_recipe, parse_recipe
 from .cache_command import cache
@@ -298,7 +299,4 @@ def _names(text: str) -> tuple[str, ...]:
 def _recipe(name: str, text: str | None, overrides: list[str], preset: str | None) -> Recipe:
     if text is None:
         return load_recipe(name, overrides, preset)
-    try:
-        return parse_recipe(json.loads(text), STANDARD_INPUT, overrides, preset)
-    except ValueError as error:
-        raise CrossdistilError(f"{STANDARD_INPUT}: not a recipe in JSON: {error}") from error
+    return parse_recipe(parse_json(text, STANDARD_INPUT), STANDARD_INPUT, overrides, preset)

@@ -15,6 +15,8 @@ from ruamel.yaml.error import YAMLError
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CrossdistilError
+from ..json_files import json_lines, read_object
+from ..shown import shown
 
 DISPLAY_NAMES = {"torch": "PyTorch", "oneflow": "OneFlow", "mindspore": "MindSpore", "tensorflow": "TensorFlow"}
 
@@ -113,27 +115,18 @@ def has_layers(recipe: dict[str, Any] | None) -> bool:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object."""
-    try:
-        content = json.loads(_existing(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CrossdistilError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CrossdistilError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content
+    return read_object(_existing(path))
 
 
 def _read_losses(path: Path) -> dict[int, float]:
     losses: dict[int, float] = {}
-    for number, line in enumerate(_existing(path).read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, entry in json_lines(_existing(path), any_number=True):
         try:
-            entry = json.loads(line)
             if "loss" in entry:
                 # A run that was resumed may have logged a step twice; the later one is the one that counts.
                 losses[int(entry["step"])] = math.nan if entry["loss"] is None else float(entry["loss"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise CrossdistilError(f"{path}:{number}: not a metrics line: {line[:80]!r}") from error
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise CrossdistilError(f"{path}: line {number}: not a metrics line: {shown(entry, 80)}") from error
     if not losses:
         raise CrossdistilError(f"{path}: holds no training step, expected a line with step and loss for each step")
     return dict(sorted(losses.items()))

@@ -8,7 +8,6 @@ The request has `framework`, `path`, `out` (an .npz file to write: name of an ou
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from ...converters.tensors import Checkpoint, Tensor, dtype_name
 from ...converters.verify import make_outputs, sample_batch, wanted_outputs
 from ..engine import EngineOptions
 from ..errors import MESSAGE_PREFIX, CheckpointError, CrossdistilError
+from ..json_files import parse_json
 
 
 def framework_outputs(framework: str, path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
@@ -63,7 +63,7 @@ def _as_read_by(framework: str, path: Path) -> Checkpoint:
 
 def main() -> int:
     """Serve the request of standard input."""
-    request = json.load(sys.stdin)
+    request = parse_json(sys.stdin.buffer.read(), "standard input")
     given = request["options"]
     options = ReadOptions(
         None if given["config"] is None else Path(given["config"]),

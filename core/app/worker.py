@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from ...backends.registry import interpreter
 from ..errors import MESSAGE_PREFIX, CrossdistilError
+from ..json_files import read_object
 from ..processes import Forwarded, child_environment
 from ..recipe import Recipe
 from ..runs import RESULT
@@ -50,7 +51,7 @@ def run_worker(
         sys.stderr.write(errors)
     if worker.returncode:
         raise CrossdistilError(f"backend '{backend}': the run ended with {_ending(worker.returncode)}")
-    return json.loads((out / RESULT).read_text(encoding="utf-8"))
+    return read_object(out / RESULT)
 
 
 def _stop(number: int, lines: Sequence[str]) -> NoReturn:

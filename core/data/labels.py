@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, did_you_mean
+from ..shown import shown
 from .tables import is_half
 
 SEPARATOR = "|"
@@ -156,15 +157,14 @@ def scores(path: Path, name: str, cells: Sequence, line_numbers: np.ndarray) -> 
         except (TypeError, ValueError):
             score = math.nan
         if not math.isfinite(score):
-            raise DataError(f"{path}:{line_numbers[row]}: got score {cell!r} in '{name}', expected a finite number")
+            raise DataError(f"{path}:{line_numbers[row]}: got score {shown(cell)} in '{name}', expected a finite number")
         values[row] = score
     return values
 
 
 def listed(labels: Sequence[str]) -> str:
     """Labels in an error: at most ten of them."""
-    shown = [f"'{label}'" for label in labels]
-    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
+    return ", ".join(map(shown, labels[:10])) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
 
 
 def label_warnings(labels: Sequence[str], counts: np.ndarray, split: str) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from tokenizers import decoders
 
 from ..errors import DataError
+from ..shown import shown
 from .labels import SEPARATOR
 from .tasks import TaskSpec
 from .token_table import TokenTable
@@ -44,8 +45,8 @@ def check_ends(source: Path, table: TokenTable, tokenizer: Tokenizer, pairs: boo
         row = int(np.flatnonzero(~right)[0])
         expected = "[CLS] text [SEP] pair [SEP]" if pairs else "[CLS] text [SEP]"
         tokens = [tokenizer.library.id_to_token(int(token)) for token in table.ids[starts[row] : ends[row]]]
-        shown = " ".join(tokens[:8]) + (" ..." if len(tokens) > 8 else "")
-        raise DataError(f"{source}: row {row + 1} is '{shown}', expected {expected}: another vocabulary, or another task")
+        row_text = " ".join(tokens[:8]) + (" ..." if len(tokens) > 8 else "")
+        raise DataError(f"{source}: row {row + 1} is '{row_text}', expected {expected}: another vocabulary, or another task")
 
 
 def decoded(table: TokenTable, tokenizer: Tokenizer, max_length: int, pairs: bool) -> Decoded:
@@ -94,4 +95,4 @@ def check_cells(names: Iterable[str]) -> None:
     """Raise DataError for a name that a cell of a .tsv file cannot hold."""
     for name in names:
         if set(name) & {"\t", "\n", "\r"}:
-            raise DataError(f"the name {name!r} has a tab or an end of a line, which a .tsv file cannot hold")
+            raise DataError(f"the name {shown(name)} has a tab or an end of a line, which a .tsv file cannot hold")

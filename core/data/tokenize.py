@@ -18,6 +18,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from ..errors import CheckpointError, DataError
+from ..json_files import read_object
 from .folders import folder_contents
 from .tasks import Examples
 from .text_files import read_text
@@ -211,13 +212,7 @@ def _from_vocabulary(path: Path, config: dict) -> tokenizers.Tokenizer:
 
 
 def _read_config(path: Path) -> dict:
-    try:
-        config = json.loads(read_text(path, error=CheckpointError))
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: got {type(config).__name__}, expected a JSON object")
-    return config
+    return read_object(path, CheckpointError)
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFun
 
 from ..errors import did_you_mean
 from ..models.outputs import output_name
+from ..shown import shown
 from .base import LossTerm, ProjectionTensor, TermContext
 from .layers import RULES, Pairs, pairs_text, resolve_layers, sides
 
@@ -48,7 +49,7 @@ class MatchTerm(LossTerm):
         except ValidationError:  # of either form, a line for each
             near = did_you_mean(value, RULES) if isinstance(value, str) else ""
             expected = f"{', '.join(RULES)} or a list of [teacher, student] layers"
-            raise ValueError(f"expected {expected}, got {value!r}{near}") from None
+            raise ValueError(f"expected {expected}, got {shown(value)}{near}") from None
 
     needs_teacher: ClassVar[bool] = True
     kind: ClassVar[str] = "hidden"

@@ -24,7 +24,9 @@ import google_crc32c
 from ...checksums import file_checksum
 from ...errors import DataError
 from ...files import clear_disk_errors, make_folder, replace_file, write_text
+from ...json_files import read_object
 from ...locks import lock_file
+from ...shown import shown
 from ...workplaces import TEMPORARY, is_workplace, workplace
 from ..tfrecord import read_records
 from .blocks import COUNTS, Source
@@ -218,9 +220,9 @@ def _finished(out: Path, part: Part, about: dict[str, Any], resume: bool) -> dic
 def _read_note(path: Path) -> dict[str, Any] | None:
     """The note of a shard, or None where it is damaged."""
     try:
-        note = dict(json.loads(path.read_text(encoding="utf-8")))
+        note = read_object(path, DataError)
         counts = {name: int(note["counts"][name]) for name in COUNTS}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (DataError, OSError, ValueError, KeyError, TypeError):
         return None
     return {**note, "counts": counts} if note == _sealed(note) or "note_crc32c" not in note else None
 
@@ -258,7 +260,7 @@ def _difference(name: str, note: dict[str, Any], about: dict[str, Any]) -> str:
     old, new = note.get(name), _plain(about[name])
     if isinstance(old, dict) and isinstance(new, dict):
         name, old, new = next((f"{name}.{key}", old.get(key), new[key]) for key in new if old.get(key) != new[key])
-    return f"{name}: {old}, now {new}; name a new folder"
+    return f"{name}: {shown(old)}, now {shown(new)}; name a new folder"
 
 
 def _number(path: Path) -> int:

@@ -11,13 +11,14 @@ Lines of all but the first are split into sentences by a simple rule, after . ! 
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import DataError
+from ...errors import CrossdistilError, DataError
+from ...json_files import parse_json
+from ...shown import plain
 from .inputs import TextFile
 
 FORMATS = ("sentences", "lines", "wiki", "json")
@@ -90,13 +91,10 @@ class Corpus:
         for number, line in file.lines():
             if not line:
                 continue
-            try:
-                content = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{file.path}:{number}: not JSON: {error}") from None
+            content = parse_json(line, f"{file.path}:{number}", DataError)
             text = content.get(self._text_key) if isinstance(content, dict) else None
             if not isinstance(text, str):
-                keys = f"its keys are {', '.join(map(str, content))}" if isinstance(content, dict) else "it is no object"
+                keys = f"its keys are {plain(', '.join(content))}" if isinstance(content, dict) else "it is no object"
                 raise DataError(f"{file.path}:{number}: expected a text under the key '{self._text_key}'; {keys}")
             for part in text.split("\n"):
                 yield from split_sentences(part.strip())
@@ -155,8 +153,8 @@ def detect_format(path: Path) -> str:
 
 def _is_object(line: str) -> bool:
     try:
-        return line.startswith("{") and isinstance(json.loads(line), dict)
-    except ValueError:
+        return line.startswith("{") and isinstance(parse_json(line, ""), dict)
+    except CrossdistilError:
         return False
 
 
