@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossdistil.core.data import tokenize
+from crossdistil.core.data import text_heads
 from crossdistil.core.data.tasks import Examples
 from crossdistil.core.data.tokenize import load_tokenizer, tokenized
 from crossdistil.core.errors import CheckpointError, DataError
@@ -85,7 +85,7 @@ def test_any_text_as_in_transformers(both, text, pair, max_length):
 
 
 def test_many_texts_are_encoded_in_chunks(both, monkeypatch):
-    monkeypatch.setattr(tokenize, "_CHUNK", 5)
+    monkeypatch.setattr(text_heads, "CHUNK_TEXTS", 5)
     assert_same(both, TRICKY, TRICKY[::-1], 16)
 
 
@@ -173,9 +173,9 @@ class Counting:
         self.tokenizer, self.calls = tokenizer, 0
         self.fingerprint, self.pad_id = tokenizer.fingerprint, tokenizer.pad_id
 
-    def encode_pairs(self, *arguments):
+    def encode_rows(self, *arguments):
         self.calls += 1
-        return self.tokenizer.encode_pairs(*arguments)
+        return self.tokenizer.encode_rows(*arguments)
 
 
 def make_examples(texts, pairs=None):

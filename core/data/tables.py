@@ -25,6 +25,8 @@ from .texts import Texts
 EXTENSIONS = (".tsv", ".csv", ".jsonl", ".json")
 _JSON = (".jsonl", ".json")
 _SHOWN = 20  # names of columns in an error
+Asked = tuple[Sequence[str], Sequence[str], Sequence[str]]
+"""Names of columns: those that are read, those that are read where they are there, and those that must be there."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,11 @@ def read_columns(
     header: Sequence[str] | None = None,
     texts: Collection[str] = (),
     format: TableFormat = TableFormat(),
+    there: Sequence[str] = (),
 ) -> Columns:
     """Read the columns of these names; `header` names the columns of a file without a header line. Columns of `texts` are
-    `Texts`, and a cell of theirs that is no text is an error. A name in the file may have other capitals, and white space
-    around it, where only one column is meant.
+    `Texts`, and a cell of theirs that is no text is an error; those of `there` must be there, and are not read. A name in the
+    file may have other capitals, and white space around it, where only one column is meant.
 
     Raises DataError for a missing, empty or malformed file, for one in another encoding and for a missing column.
     """
@@ -55,10 +58,12 @@ def read_columns(
     with _opened(path, format) as file:
         lines = Lines(file, skipped)
         if path.suffix.lower() in _JSON:
-            columns = _json_columns(path, json_rows(path, lines, skipped), required, optional, texts, skipped)
+            columns = _json_columns(path, json_rows(path, lines, skipped), (required, optional, there), texts, skipped)
         else:
-            names, rows, notes = delimited_rows(path, lines, skipped, header, lambda found: not _missing(found, required))
-            columns = _delimited_columns(path, names, rows, required, optional, texts, skipped, header is None)
+            names, rows, notes = delimited_rows(
+                path, lines, skipped, header, lambda found: not _missing(found, [*there, *required])
+            )
+            columns = _delimited_columns(path, names, rows, (required, optional, there), texts, skipped, header is None)
             skipped.notes += notes
         encoding = file.encoding
     if not len(columns.line_numbers):
@@ -116,13 +121,13 @@ def _delimited_columns(
     path: Path,
     names: list[str],
     rows: Rows,
-    required: Sequence[str],
-    optional: Sequence[str],
+    asked: Asked,
     texts: Collection[str],
     skipped: Skipped,
     has_header: bool,
 ) -> Columns:
-    _require(path, names, required, skipped.format if has_header else None)
+    required, optional, there = asked
+    _require(path, names, [*there, *required], skipped.format if has_header else None)
     wanted = [name for name in (*required, *optional) if not _missing(names, [name])]
     places = [_place(path, names, name) for name in wanted]
     builder, width = _Builder(wanted, texts), len(names)
@@ -155,16 +160,17 @@ def _is_open(row: list[str]) -> bool:
 
 
 def _json_columns(
-    path: Path, rows: Iterator, required: Sequence[str], optional: Sequence[str], texts: Collection[str], skipped: Skipped
+    path: Path, rows: Iterator, asked: Asked, texts: Collection[str], skipped: Skipped
 ) -> Columns:
     """An optional column is taken when the first record has it, and then every record must."""
+    required, optional, there = asked
     builder: _Builder | None = None
     wanted: list[str] = []
     keys: list[str] = []
     for number, record in rows:
         if builder is None:
             names = list(record)
-            _require(f"{path}:{number}", names, required)
+            _require(f"{path}:{number}", names, [*there, *required])
             wanted = [*required, *(name for name in optional if not _missing(names, [name]))]
             keys = [names[_place(path, names, name)] for name in wanted]
             builder = _Builder(wanted, texts)

@@ -382,7 +382,8 @@ def _labels_of_train(spec: TaskSpec, data: Path) -> tuple[str, ...]:
     if "train" not in spec.splits:
         raise _no_split(spec.name, data, "train", spec.splits)
     path = data / spec.splits["train"]
-    columns = read_columns(path, [spec.label], header=spec.header, format=spec.format)
+    texts = [spec.text] if spec.text_pair is None else [spec.text, spec.text_pair]
+    columns = read_columns(path, [spec.label], header=spec.header, format=spec.format, there=texts)
     columns = without_labels(path, columns, spec.label, spec.skip_labels, ())
     return found_labels(path, columns.cells[spec.label], columns.line_numbers, spec.multi_label)
 

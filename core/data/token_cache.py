@@ -38,15 +38,22 @@ def cached_table(
 ) -> TokenTable:
     """The table of that key (a digest of all it depends on), from the cache (the default one unless given) or put
     there as `make()` yields it."""
+    arrays = cached_arrays("tokens", key, cache_folder, TABLE_ARRAYS, lambda: _pieces(make()))
+    return TokenTable(**arrays, pad_id=pad_id, apart=apart)
 
-    def parts() -> Iterator[Arrays]:
-        count = 0
-        yield {"offsets": np.zeros(1, np.int64)}
-        for tokens, lengths, first_lengths in make():
-            yield {"ids": tokens, "offsets": count + np.cumsum(lengths), "first_lengths": first_lengths}
-            count += len(tokens)
 
-    return TokenTable(**cached_arrays("tokens", key, cache_folder, TABLE_ARRAYS, parts), pad_id=pad_id, apart=apart)
+def table_of(rows: Iterator[Rows], pad_id: int, apart: bool = False) -> TokenTable:
+    """The table of these rows, in memory."""
+    return TokenTable(**gathered(TABLE_ARRAYS, _pieces(rows)), pad_id=pad_id, apart=apart)
+
+
+def _pieces(rows: Iterator[Rows]) -> Iterator[Arrays]:
+    """The arrays of a table, piece by piece."""
+    count = 0
+    yield {"offsets": np.zeros(1, np.int64)}
+    for tokens, lengths, first_lengths in rows:
+        yield {"ids": tokens, "offsets": count + np.cumsum(lengths), "first_lengths": first_lengths}
+        count += len(tokens)
 
 
 def cached_arrays(

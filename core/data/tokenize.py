@@ -22,13 +22,12 @@ from ..json_files import read_object
 from .folders import folder_contents
 from .tasks import Examples
 from .text_files import read_text
-from .token_cache import Rows, cached_table
+from .text_heads import GROWTH, TextHeads, chunks, head_size
+from .token_cache import Rows, cached_table, table_of
 from .token_table import TokenTable
 from .words import WordTokenizer
 
 _REQUIRED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-_CHUNK = 4096  # texts encoded at once: enough for the library's threads, small enough for memory
-
 
 CASED_SHARE = 0.01
 """Of the tokens of a vocabulary with capital letters, above which it is a cased one (Google's: 0 and 29 %)."""
@@ -65,6 +64,7 @@ class Tokenizer:
         self._model_max_length = model_max_length
         self._definition = library.to_str(pretty=True)
         self.fingerprint = hashlib.sha256(self._definition.encode()).hexdigest()
+        self._heads = TextHeads(library, library.model.max_input_chars_per_word)
 
     def encode_pairs(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> TokenTable:
         """Encode `texts`, each with its pair unless `pairs` is None, in at most `max_length` tokens a row."""
@@ -73,23 +73,71 @@ class Tokenizer:
             raise DataError(f"max_length {max_length} leaves no room for the text, expected {smallest} or more")
         if pairs is not None and len(pairs) != len(texts):
             raise ValueError(f"{len(texts)} texts and {len(pairs)} pairs")
+        return table_of(self.encode_rows(texts, pairs, max_length), self.pad_id)
+
+    def encode_rows(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Iterator[Rows]:
+        """The same, some rows at a time."""
         allow_threads()
-        inputs = list(texts) if pairs is None else list(zip(texts, pairs))
-        ids, lengths, first_lengths = [], [], []
+        size = head_size(max_length)
+        for some, others in chunks(texts, pairs, size):
+            heads = [self._heads.head(text, size) if len(text) > size else (text, False) for text in some]
+            if others is None:
+                rows = self._encode([head for head, _ in heads], max_length)
+                for row, (_, is_cut) in enumerate(heads):
+                    grown = size
+                    while is_cut and len(rows[row].ids) < max_length:
+                        grown *= GROWTH
+                        head, is_cut = self._heads.head(some[row], grown)
+                        [rows[row]] = self._encode([head], max_length)
+            else:
+                inputs = []
+                for text, other, (head, is_cut) in zip(some, others, heads):
+                    is_long = is_cut or len(other) > size
+                    inputs.append(self._pair_heads(text, other, size, max_length - 3) if is_long else (head, other))
+                rows = self._encode(inputs, max_length)
+            ids = [encoding.ids for encoding in rows]
+            lengths = np.array([len(row) for row in ids], dtype=np.int64)
+            second = np.array([sum(encoding.type_ids) for encoding in rows], dtype=np.int64)
+            yield np.fromiter(itertools.chain.from_iterable(ids), dtype=np.int32), lengths, (lengths - second).astype(np.int32)
+
+    def _encode(self, inputs: list, max_length: int) -> list[tokenizers.Encoding]:
         self.library.enable_truncation(max_length, strategy="longest_first")
         try:
-            for start in range(0, len(inputs), _CHUNK):
-                encodings = self.library.encode_batch_fast(inputs[start : start + _CHUNK])
-                rows = [encoding.ids for encoding in encodings]
-                lengths += [len(row) for row in rows]
-                first_lengths += [len(row) - sum(encoding.type_ids) for row, encoding in zip(rows, encodings)]
-                ids.append(np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32))
+            return self.library.encode_batch_fast(inputs)
         finally:
             self.library.no_truncation()
-        offsets = np.zeros(len(inputs) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        flat = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32)
-        return TokenTable(flat, offsets, np.array(first_lengths, dtype=np.int32), self.pad_id)
+
+    def _pair_heads(self, first: str, second: str, size: int, room: int) -> tuple[str, str]:
+        """Heads of a pair that are cut to the same tokens as the whole texts: what is kept of each depends on how many tokens
+        the shorter one has, up to the `room` for both, and on which of them is the longer one."""
+        texts, sizes, cut = (first, second), [size, size], [False, False]
+        heads, counts = ["", ""], [0, 0]
+        first_is_longer: bool | None = None
+
+        def grow(side: int, factor: int = GROWTH) -> None:
+            sizes[side] *= factor
+            heads[side], cut[side] = self._heads.head(texts[side], sizes[side])
+            counts[side] = self._heads.count(heads[side])
+
+        grow(0, 1)
+        grow(1, 1)
+        while any(cut):
+            short = next((side for side in (0, 1) if cut[side] and counts[side] < room), None)
+            longer = counts[0] > counts[1]
+            if short is None and all(cut) and first_is_longer is None:
+                # Both are cut to half the room, and the longer one has the odd token of it.
+                first_is_longer = self._heads.first_is_longer(first, second) if room % 2 else longer
+            if short is not None:
+                grow(short)
+            elif all(cut) and longer != first_is_longer:
+                grow(0 if first_is_longer else 1)
+            elif cut[0] and not cut[1] and not longer:
+                grow(0)
+            elif cut[1] and not cut[0] and longer:
+                grow(1)
+            else:
+                break
+        return heads[0], heads[1]
 
     def encode_pieces(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The word pieces of texts, all of them and without [CLS] and [SEP]: ids (pieces,) int32 and lengths (texts,)."""
@@ -226,12 +274,9 @@ def tokenized(
     if examples.tokens is not None:
         return examples.tokens.fitting(tokenizer, max_length)
     apart = isinstance(tokenizer, WordTokenizer) and examples.pairs is not None
-    made: list[TokenTable] = []  # once, even if it turns out that it cannot be stored
 
     def rows() -> Iterator[Rows]:
-        if not made:
-            made.append(tokenizer.encode_pairs(examples.texts, examples.pairs, max_length))
-        yield made[0].ids, np.diff(made[0].offsets), made[0].first_lengths
+        return tokenizer.encode_rows(examples.texts, examples.pairs, max_length)
 
     return cached_table(_cache_key(examples, tokenizer, max_length), cache_folder, rows, tokenizer.pad_id, apart)
 
@@ -242,5 +287,6 @@ def _cache_key(examples: Examples, tokenizer: Tokenizer | WordTokenizer, max_len
     for texts in (examples.texts, examples.pairs or []):
         # The count keeps single texts and empty pairs apart, the lengths ["ab", "c"] and ["a", "bc"].
         key.update(np.array([len(texts), *map(len, texts)], dtype="<i8").tobytes())
-        key.update("".join(texts).encode("utf-8"))
+        for text in texts:
+            key.update(text.encode("utf-8"))
     return key.hexdigest()

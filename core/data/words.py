@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,12 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from ..errors import CheckpointError, DataError
+from .text_heads import GROWTH, TextHeads, chunks, head_size
+from .token_cache import Rows, table_of
 from .token_table import TokenTable
 
 # [MASK] is not needed to read texts: augmentation puts it into them in place of words.
 SPECIAL_WORDS = ("[PAD]", "[UNK]", "[MASK]")
-_CHUNK = 4096  # texts encoded at once
 
 
 class WordTokenizer:
@@ -45,6 +46,7 @@ class WordTokenizer:
         self.pad_id, self.unknown_id = vocabulary["[PAD]"], vocabulary["[UNK]"]
         self._definition = library.to_str(pretty=True)
         self.fingerprint = hashlib.sha256(self._definition.encode()).hexdigest()
+        self._heads = TextHeads(library, max(map(len, vocabulary)))
 
     def encode_pairs(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> TokenTable:
         """Encode `texts`, each with its pair unless `pairs` is None, each text and each pair in at most `max_length` words."""
@@ -52,22 +54,31 @@ class WordTokenizer:
             raise DataError(f"max_length {max_length} leaves no room for the text, expected 1 or more")
         if pairs is not None and len(pairs) != len(texts):
             raise ValueError(f"{len(texts)} texts and {len(pairs)} pairs")
-        rows = self._encode(texts, max_length)
-        first_lengths = np.array([len(row) for row in rows], dtype=np.int32)
-        if pairs is not None:
-            rows = [first + second for first, second in zip(rows, self._encode(pairs, max_length))]
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum([len(row) for row in rows], out=offsets[1:])
-        flat = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32)
-        return TokenTable(flat, offsets, first_lengths, self.pad_id, apart=pairs is not None)
+        return table_of(self.encode_rows(texts, pairs, max_length), self.pad_id, apart=pairs is not None)
 
-    def _encode(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    def encode_rows(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Iterator[Rows]:
+        """The same, some rows at a time."""
         # Left unset, the library prints a warning whenever this process forks after using its threads.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-        rows = []
-        for start in range(0, len(texts), _CHUNK):
-            encodings = self.library.encode_batch_fast(list(texts[start : start + _CHUNK]), add_special_tokens=False)
-            rows += [encoding.ids[:max_length] for encoding in encodings]
+        for some, others in chunks(texts, pairs, head_size(max_length)):
+            rows = self._encode(some, max_length)
+            firsts = np.array([len(row) for row in rows], dtype=np.int32)
+            if others is not None:
+                rows = [first + second for first, second in zip(rows, self._encode(others, max_length))]
+            lengths = np.array([len(row) for row in rows], dtype=np.int64)
+            yield np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32), lengths, firsts
+
+    def _encode(self, texts: list[str], max_length: int) -> list[list[int]]:
+        size = head_size(max_length)
+        heads = [self._heads.head(text, size) if len(text) > size else (text, False) for text in texts]
+        encodings = self.library.encode_batch_fast([head for head, _ in heads], add_special_tokens=False)
+        rows = [encoding.ids[:max_length] for encoding in encodings]
+        for row, (_, is_cut) in enumerate(heads):
+            grown = size
+            while is_cut and len(rows[row]) < max_length:
+                grown *= GROWTH
+                head, is_cut = self._heads.head(texts[row], grown)
+                rows[row] = self.library.encode(head, add_special_tokens=False).ids[:max_length]
         return rows
 
     def save(self, folder: Path) -> None:
