@@ -143,8 +143,17 @@ class _EpochEnds:
     def __init__(self, turn: Turn):
         self._turn = turn
 
-    def step(self, done: int, total: int, loss: float, tokens_per_second: float) -> None:
+    def start(self, done: int, total: int) -> None:
+        """Nothing is told of it."""
+
+    def advance(self, done: int, tokens: int) -> None:
+        """Nothing is told of single steps."""
+
+    def loss(self, value: float) -> None:
         self._turn("epoch")
+
+    def evaluate(self) -> None:
+        """There is no evaluation."""
 
     def evaluated(self, step: int, metrics: dict[str, float], best: bool) -> None:
         """There is no evaluation."""

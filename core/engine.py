@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -51,6 +51,27 @@ class Step:
         return int(np.random.SeedSequence([self.seed, micro_batch]).generate_state(1, np.uint32)[0])
 
 
+def unheard(*_: object) -> None:
+    """Told something that no one asked for."""
+
+
+class Compilations:
+    """Tells of each batch shape that is new to a function, before its compilation, which takes seconds to minutes."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[str, tuple[int, ...]], None] = unheard
+        """Takes what is compiled and the shape (batch, length) of the tokens."""
+        self._seen: set[Any] = set()
+
+    def check(self, what: str, function: Any, batch: Batch) -> None:
+        """`function`, which `what` names for people, is about to compute a batch."""
+        key = (function, *[array.shape for array in batch.values()])
+        if key not in self._seen:
+            self._seen.add(key)
+            if "input_ids" in batch:
+                self.tell(what, batch["input_ids"].shape)
+
+
 class StepMetrics(Protocol):
     """Results that stay on the device until they are asked for, so that a step never waits for the host."""
 
@@ -61,8 +82,9 @@ class StepMetrics(Protocol):
 class TrainStep(Protocol):
     """A compiled optimizer step with its parameters and optimizer state."""
 
-    def run(self, steps: Iterator[Step], count: int) -> StepMetrics:
-        """Take `count` steps from the iterator and execute exactly that many."""
+    def run(self, steps: Iterator[Step], count: int, dispatched: Callable[[int], None] = unheard) -> StepMetrics:
+        """Take `count` steps from the iterator, or all it has if those are fewer, and execute exactly these. `dispatched`
+        is told how many more steps the device was given, whenever it was; it waits for none of them."""
 
     def parameters(self) -> Parameters:
         """The trainable parameters as float32 host arrays, by canonical name."""
@@ -85,6 +107,8 @@ class Engine(Protocol):
     precision: str
     static_shapes: bool
     """Whether each new batch shape costs a compilation."""
+    compilations: Compilations
+    """Told before each of them."""
     ops: Ops
 
     def versions(self) -> dict[str, str]:

@@ -6,10 +6,10 @@ a device can run them without the host; nothing is read back in between.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,11 +28,21 @@ from .states import State, check_arrays, check_steps
 class Progress(Protocol):
     """Where the loop tells how far it is."""
 
-    def step(self, done: int, total: int, loss: float, tokens_per_second: float) -> None:
-        """Steps are done; `loss` is the mean since the last call."""
+    def start(self, done: int, total: int) -> None:
+        """The loop starts, `done` of its steps having been taken before."""
+
+    def advance(self, done: int, tokens: int) -> None:
+        """The device was given steps up to `done`, which have `tokens` tokens in all. It is called for each of them, so it
+        must cost nothing."""
+
+    def loss(self, value: float) -> None:
+        """The mean loss since the last call."""
+
+    def evaluate(self) -> None:
+        """An evaluation starts."""
 
     def evaluated(self, step: int, metrics: dict[str, float], best: bool) -> None:
-        """An evaluation is done."""
+        """It is done."""
 
 
 Evaluate = Callable[[Parameters], dict[str, float]]
@@ -111,17 +121,21 @@ class Trainer:
 
     def run(self, state: State | None = None, interrupted: Callable[[], bool] = lambda: False) -> Outcome:
         """Train to the end, from a saved state of this stage if there is one. Raises TrainingError when the loss is not
-        finite, and KeyboardInterrupt, its state saved, where `interrupted()` is true between two events."""
+        finite, and KeyboardInterrupt, its state saved, after the step before which `interrupted()` became true."""
         step = 0 if state is None else self._restore(state)
         steps = self._steps(step)
+        self._progress.start(step, self.plan.total)
         while step < self.plan.total:
-            until = self.plan.next_event(step)
+            count = self.plan.next_event(step) - step
+            taken = _unless(interrupted, steps, count)
             started = time.perf_counter()
-            values = self._train_step.run(steps, until - step).fetch()  # (steps, 1 + terms)
+            values = self._train_step.run(taken, count, self._counted(step)).fetch()  # (steps, 1 + terms)
             self._notes["seconds"] += time.perf_counter() - started
             self._check(values, step)
-            self._notes["window"]["sum"] = (values.sum(axis=0) + np.asarray(self._notes["window"]["sum"])).tolist()
-            step = until
+            # In float64 the sum is exact, so that it is the same wherever the run was interrupted.
+            window = self._notes["window"]
+            window["sum"] = (values.sum(axis=0, dtype=np.float64) + np.asarray(window["sum"])).tolist()
+            step += len(values)
             last = step == self.plan.total
             if step % self.plan.log_every == 0 or last:
                 self._log(step)
@@ -134,6 +148,17 @@ class Trainer:
                 place = f"step {self._first + step:,} is saved in {self._run.path}"
                 raise KeyboardInterrupt(f"{place}; --resume goes on from there")
         return self._outcome()
+
+    def _counted(self, step: int) -> Callable[[int], None]:
+        """Tells the progress of steps after `step` as the device is given them."""
+        advance, notes, done = self._progress.advance, self._notes, step
+
+        def dispatched(number: int) -> None:
+            nonlocal done
+            done += number
+            advance(done, notes["tokens"])
+
+        return dispatched
 
     def _restore(self, state: State) -> int:
         check_arrays(state, "the optimizer", state.optimizer, self._train_step.state_layout())
@@ -156,7 +181,7 @@ class Trainer:
     def _steps(self, start: int) -> Iterator[Step]:
         per_epoch = self.plan.steps_per_epoch
         number = start
-        for epoch in count(start // per_epoch):
+        for epoch in itertools.count(start // per_epoch):
             for micro_batches in self._batches.epoch(epoch, number - epoch * per_epoch):
                 self._notes["tokens"] += sum(real_tokens(batch) for batch in micro_batches)
                 yield Step(
@@ -203,12 +228,13 @@ class Trainer:
                 "tokens_per_second": round(tokens_per_second, 1),
             }
         )
-        self._progress.step(step, self.plan.total, loss, tokens_per_second)
+        self._progress.loss(loss)
         self._open_window(step)
 
     def _evaluated(self, step: int) -> None:
         parameters = self._current()
         self._require_finite(parameters, step)
+        self._progress.evaluate()
         metrics = self._evaluate(parameters)
         name, main = next(iter(metrics.items()))
         before = self._notes["best_metric"]
@@ -228,3 +254,11 @@ class Trainer:
             tokens=self._notes["tokens"],
             seconds=self._notes["seconds"],
         )
+
+
+def _unless(interrupted: Callable[[], bool], steps: Iterator[Step], count: int) -> Iterator[Step]:
+    """The next `count` steps, or only the first of them until `interrupted()`."""
+    for number in range(count):
+        if number and interrupted():
+            return
+        yield next(steps)

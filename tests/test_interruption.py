@@ -7,22 +7,21 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from crossdistil.core.app.api import run
+from crossdistil.core.app.progress import TrainingProgress
 from crossdistil.core.recipe import parse_recipe
-from crossdistil.core.runs import RunFolder
 from crossdistil.tests import tiny
 
 
 @pytest.fixture
 def tree(tiny_task, tiny_model):
-    """Twelve steps, logged every third, saved at the end only."""
-    return tiny.kd_recipe(tiny_task, tiny_model, steps=12, log_every=3)
+    """Twelve steps, which are logged and saved at the end only."""
+    return tiny.kd_recipe(tiny_task, tiny_model, steps=12, log_every=100_000, evaluate_every=100_000)
 
 
 @pytest.fixture
@@ -35,30 +34,33 @@ def go(tree, backend_name, pytestconfig):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_steps_so_far_are_saved(go, tmp_path, monkeypatch, number, capsys, backend_name):
-    append, handlers = RunFolder.append, [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+def test_the_step_under_way_is_saved_as_the_last(go, tmp_path, monkeypatch, number, capsys, backend_name):
+    advance, handlers = TrainingProgress.advance, [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
 
-    def append_and_signal(folder, line):
-        append(folder, line)
-        if line["step"] == 6 and "loss" in line:
+    def advance_and_signal(progress, done, tokens):
+        advance(progress, done, tokens)
+        if done == 6:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(RunFolder, "append", append_and_signal)
+    monkeypatch.setattr(TrainingProgress, "advance", advance_and_signal)
     interrupted = number == signal.SIGINT and backend_name != "mindspore"  # which makes SIGTERM of it
     with pytest.raises(KeyboardInterrupt if interrupted else SystemExit) as caught:
         go(tmp_path / "broken")
     told = f"step 6 is saved in {tmp_path}/broken; --resume goes on from there"
     asked, *more = capsys.readouterr().err.splitlines()
-    assert asked == "crossdistil: saving after the steps that are under way; once more stops at once"
+    assert asked == "crossdistil: saving after the step that is under way; once more stops at once"
     if interrupted:
         assert str(caught.value) == told and not more
     else:
         assert caught.value.code == 143 and more == [f"crossdistil: terminated; {told}"]
     assert [path.name for path in tmp_path.glob("broken/state/*")] == ["step-00000006"]
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
-    monkeypatch.setattr(RunFolder, "append", append)
+    monkeypatch.setattr(TrainingProgress, "advance", advance)
     go(tmp_path / "broken", resume=True)
     go(tmp_path / "whole")
+    # The loss of all twelve steps is told as if there had been no interruption.
+    [[loss], [expected]] = ([line["loss"] for line in lines(tmp_path / name) if "loss" in line] for name in ("broken", "whole"))
+    assert loss == pytest.approx(expected, rel=1e-6)
     expected, found = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "broken"))
     for key, array in expected.items():
         np.testing.assert_allclose(found[key], array, rtol=0, atol=1e-6, err_msg=key)
@@ -66,14 +68,11 @@ def test_the_steps_so_far_are_saved(go, tmp_path, monkeypatch, number, capsys, b
 
 @pytest.mark.only_backend("torch")
 def test_a_second_signal_stops_at_once(go, tmp_path, monkeypatch):
-    append = RunFolder.append
-
-    def append_and_signal(folder, line):
-        append(folder, line)
+    def signal_twice(progress, done, tokens):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(RunFolder, "append", append_and_signal)
+    monkeypatch.setattr(TrainingProgress, "advance", signal_twice)
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path / "broken")
     assert not (tmp_path / "broken" / "state").exists()
@@ -85,14 +84,18 @@ def test_the_command_line_says_what_is_saved(tree, tmp_path):
     recipe, folder = tmp_path / "recipe.yaml", tmp_path / "run"
     recipe.write_text(json.dumps(tree))
     command = [sys.executable, "-m", "crossdistil", "run", recipe, "--out", folder]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not (folder / "metrics.jsonl").exists() and process.poll() is None:
-        time.sleep(0.02)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "step 1/" not in (line := process.stdout.readline()) and line:
+        pass
     process.send_signal(signal.SIGINT)
-    errors = process.communicate()[1]
+    _, errors = process.communicate()
     [state] = folder.glob("state/*")
     step = int(state.name.removeprefix("step-"))
-    assert process.returncode == 130 and step % 3 == 0
+    assert process.returncode == 130
     assert errors.split("\n")[-2] == (
         f"crossdistil: interrupted; step {step:,} is saved in {folder}; --resume goes on from there"
     )
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -73,7 +73,9 @@ def test_sunk_steps_are_the_unsunk_steps():
     unsunk, sunk = new_train_step(objective), new_train_step(objective, steps_per_call=100)
     expected = unsunk.run(iter(steps), 250).fetch()
     remaining = iter([*steps, steps[0]])
-    found = sunk.run(remaining, 250).fetch()
+    dispatched = []
+    found = sunk.run(remaining, 250, dispatched.append).fetch()
+    assert dispatched == [100, 30, *[1] * 20, 100]  # a sink at a time, and the one after 20 of one step each is full
     assert next(remaining) is steps[0], "one step too many was taken"
     assert found.shape == (250, 2)
     np.testing.assert_array_equal(found, expected)

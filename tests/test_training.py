@@ -3,6 +3,7 @@ and saved. No framework is needed for it."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 
@@ -35,12 +36,13 @@ class CountingStep:
         self.taken, self.calls, self.bad = [], [], bad or {}
         self.position = 0
 
-    def run(self, steps, count):
+    def run(self, steps, count, dispatched):
         self.calls.append(count)
         rows = []
-        for _ in range(count):
-            self.taken.append(next(steps))
+        for step in itertools.islice(steps, count):
+            self.taken.append(step)
             self.position += 1
+            dispatched(1)
             loss = self.bad.get(self.position, 10.0 * self.position)
             rows.append([loss, loss * 2, loss * 3])
         self.values = np.array(rows, np.float32)
@@ -67,8 +69,18 @@ class Silent:
     def __init__(self):
         self.best = []
 
-    def step(self, done, total, loss, tokens_per_second):
-        assert 0 < done <= total
+    def start(self, done, total):
+        self.at, self.total = done, total
+
+    def advance(self, done, tokens):
+        self.at += 1
+        assert self.at == done <= self.total and tokens > 0
+
+    def loss(self, value):
+        assert value > 0
+
+    def evaluate(self):
+        """Told before `evaluated`."""
 
     def evaluated(self, step, metrics, best):
         self.best += [step] if best else []

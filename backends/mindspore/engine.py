@@ -10,6 +10,7 @@ import functools
 import os
 import tempfile
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 # Before MindSpore is imported: only errors are logged, and what it writes about a graph that does not compile does not
@@ -21,7 +22,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops as P
 
-from ...core.engine import EngineOptions
+from ...core.engine import Compilations, EngineOptions, unheard
 from ...core.errors import BackendError
 from ...core.losses.base import STATISTICS
 from .ops import MindSporeOps
@@ -88,6 +89,7 @@ class MindSporeEngine:
         self.steps_per_call = options.steps_per_call or STEPS_PER_CALL[self._target]
         self.fused_optimizer = self._target == "CPU"
         self.ops = MindSporeOps(PRECISIONS[options.precision])
+        self.compilations = Compilations()
         self._inference: dict[Callable, Callable] = {}
 
     def versions(self):
@@ -132,6 +134,7 @@ class MindSporeEngine:
         params = ms.mutable(loaded) if loaded else {}  # an empty dict cannot be mutable
 
         def run(batch):
+            self.compilations.check("the evaluation", function, batch)
             return [output.asnumpy() for output in compiled(params, to_device(batch))]
 
         return run
@@ -214,24 +217,33 @@ class MindSporeTrainStep:
 
         self._step = ms.jit(step)
         self._sink = Sink(step, engine.steps_per_call)
+        self._compilations = engine.compilations
         if statistics is not None:
             statistics = make_statistics(engine.ops, statistics, params, frozen)
         self._accumulate = Accumulation(differentiated, gradient, update, statistics)
 
-    def run(self, steps, count):
+    def run(self, steps, count, dispatched=unheard):
         values, group = [], []
-        for _ in range(count):
-            step = next(steps)
-            if group and (len(group) == self._sink.capacity or shapes(step) != shapes(group[0])):
-                values.append(self._run_group(group))
-                group = []
-            group.append(step)
-        if group:
+
+        def run_group():
             values.append(self._run_group(group))
+            dispatched(len(group))
+            group.clear()
+
+        for step in islice(steps, count):
+            if group and shapes(step) != shapes(group[0]):
+                run_group()
+            group.append(step)
+            if len(group) == self._sink.capacity:  # at once: the next step may be long in coming, or not come
+                run_group()
+        if group:
+            run_group()
         return StepMetrics(values)
 
     def _run_group(self, group):
         """Neighbouring steps whose batches have one shape. With accumulation a group is one step."""
+        for micro_batch in group[0].micro_batches:
+            self._compilations.check("the training step", self, micro_batch)
         numbers = [self._optimizer.numbers(step.learning_rate) for step in group]
         if len(group[0].micro_batches) > 1:
             return self._accumulate(group[0], ms.Tensor(numbers[0]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from . import import_quietly
 
 import_quietly()
@@ -9,7 +11,7 @@ import_quietly()
 import numpy as np  # noqa: E402
 import oneflow as flow  # noqa: E402
 
-from ...core.engine import EngineOptions  # noqa: E402
+from ...core.engine import Compilations, EngineOptions, unheard  # noqa: E402
 from ...core.errors import BackendError  # noqa: E402
 from ...core.losses.base import STATISTICS  # noqa: E402
 from .ops import DropoutMasks, OneFlowOps  # noqa: E402
@@ -48,6 +50,7 @@ class OneFlowEngine:
             raise BackendError("compile: the oneflow backend runs eagerly; its nn.Graph takes 4-8 s per batch shape")
         self.device = "cpu" if self._device.type == "cpu" else f"cuda:{self._device.index}"
         self.precision = options.precision
+        self.compilations = Compilations()  # told of none: every operation runs by itself
         self.masks = DropoutMasks(self._device)
         self.ops = OneFlowOps(self._device, self.masks)
 
@@ -117,8 +120,12 @@ class OneFlowTrainStep:
         self._frozen = engine.load(frozen, trainable=False)
         self._optimizer = make_optimizer(differentiated, optimizer)
 
-    def run(self, steps, count):
-        return OneFlowStepMetrics([self._step(next(steps)) for _ in range(count)])
+    def run(self, steps, count, dispatched=unheard):
+        values = []
+        for step in islice(steps, count):
+            values.append(self._step(step))
+            dispatched(1)
+        return OneFlowStepMetrics(values)
 
     def _step(self, step):
         summed, shared = None, self._shared(step)

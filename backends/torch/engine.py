@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from itertools import islice
 
 import numpy as np
 
@@ -12,7 +13,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import torch
 
-from ...core.engine import EngineOptions
+from ...core.engine import Compilations, EngineOptions, unheard
 from ...core.errors import BackendError
 from ...core.losses.base import STATISTICS
 from ...core.models.spec import is_norm
@@ -57,6 +58,7 @@ class TorchEngine:
         self._dtype = PRECISIONS[options.precision]
         self.ops = TorchOps(self._device, self._dtype)
         self._compile = self.static_shapes = options.compile
+        self.compilations = Compilations()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
 
@@ -97,8 +99,17 @@ class TorchEngine:
             for name, tensor in tensors.items()
         }
 
-    def compiled(self, function):
-        return torch.compile(function, dynamic=False) if self._compile else function
+    def compiled(self, function, what: str):
+        """`function(..., batch)`, compiled where that was asked for."""
+        if not self._compile:
+            return function
+        compiled, check = torch.compile(function, dynamic=False), self.compilations.check
+
+        def run(*arguments):
+            check(what, function, arguments[-1])
+            return compiled(*arguments)
+
+        return run
 
     def train_step(self, objective, parameters, frozen, optimizer, statistics=None):
         return TorchTrainStep(self, objective, parameters, frozen, optimizer, statistics)
@@ -114,7 +125,7 @@ class TorchEngine:
 
     def infer(self, function, parameters):
         params = self.load_frozen(parameters)
-        compiled = self.compiled(function)
+        compiled = self.compiled(function, "the evaluation")
 
         def run(batch):
             with torch.inference_mode():
@@ -144,14 +155,18 @@ class TorchTrainStep:
         self._all_params = self._params | engine.load_frozen(fixed)
         self._trained = {name: tensor for name, tensor in self._params.items() if optimizer.is_trained(name)}
         self._frozen = engine.load_frozen(frozen)
-        self._objective = engine.compiled(objective)
-        self._statistics = None if statistics is None else engine.compiled(statistics)
+        self._objective = engine.compiled(objective, "the training step")
+        self._statistics = None if statistics is None else engine.compiled(statistics, "the statistics of a step")
         self._optimizer = make_optimizer(self._params, optimizer)
         # fp16 gradients underflow without a loss scale; the scaler skips a step whose gradients overflowed.
         self._scaler = torch.amp.GradScaler(engine._device.type) if engine.precision == "fp16" else None
 
-    def run(self, steps, count):
-        return TorchStepMetrics([self._step(next(steps)) for _ in range(count)])
+    def run(self, steps, count, dispatched=unheard):
+        values = []
+        for step in islice(steps, count):
+            values.append(self._step(step))
+            dispatched(1)
+        return TorchStepMetrics(values)
 
     def _step(self, step):
         summed, shared = None, self._shared(step)

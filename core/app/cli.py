@@ -106,6 +106,7 @@ def run(
     folder = out or Path("runs") / f"{loaded.method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if resume and not folder.exists():
         console.print(f"{folder}: there is no run to resume; this is a new one")
+        resume = False
     options = EngineOptions(device, precision.value, compile, steps_per_call)
     source = recipe if text is None else STANDARD_INPUT
     try:

@@ -1,5 +1,5 @@
 """Ctrl-C and SIGTERM (what schedulers send before they take a machine away) while a run trains: the first asks it to save and
-stop after the steps that are under way, the second stops it at once.
+stop after the step that is under way (of MindSpore's sinks: after the sink), the second stops it at once.
 
 Once MindSpore has compiled a graph, a handler of its own answers Ctrl-C with SIGTERM to the process, which comes here like any
 other: the same is saved, and the exit code is that of SIGTERM.
@@ -39,7 +39,7 @@ class Interruption:
     def _ask(self, number: int, frame: object) -> None:
         self._number = number
         self._restore()
-        print("crossdistil: saving after the steps that are under way; once more stops at once", file=sys.stderr)
+        print("crossdistil: saving after the step that is under way; once more stops at once", file=sys.stderr)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

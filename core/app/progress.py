@@ -1,11 +1,21 @@
-"""Tells how far training is: a live bar in a terminal, plain lines anywhere else."""
+"""Tells how far training is: a live bar in a terminal, plain lines anywhere else.
+
+Steps are counted and timed when the device is given them, so that nothing here waits for it; the loss is shown when the loop
+has read it anyway. What is drawn is drawn in this thread, at most a few times a second.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
+
+DRAW_SECONDS = 0.25
+"""In a terminal, the least time between two pictures of the bar."""
+FIRST_LINE_SECONDS, LAST_LINE_SECONDS = 3.0, 60.0
+"""Elsewhere, the least time between two lines at first and in the end; in between it is a fifth of what has passed."""
 
 
 def make_console(quiet: bool = False, stderr: bool = False) -> Console:
@@ -21,54 +31,134 @@ class TrainingProgress:
     def __init__(self, title: str, console: Console):
         self._title, self._console = title, console
         self._bar: Progress | None = None
-        self._task = None
-        self._printed = 0.0
-        self._started = time.monotonic()
-        self._first: int | None = None
+        self._done = self._total = self._shown = 0
+        self._loss: float | None = None
+        self._rate = _Rate()
+        self._started = self._next = time.monotonic()
 
     def __enter__(self) -> TrainingProgress:
-        if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("[bold]{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("loss {task.fields[loss]:.4f} · {task.fields[speed]:,.0f} tokens/s ·"),
-                TimeRemainingColumn(),
-                TextColumn("left"),
-                console=self._console,
-            )
-            self._task = self._bar.add_task(self._title, total=None, loss=float("nan"), speed=0.0)
-            self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
+            self._draw(self._figures())
             self._bar.stop()
 
-    def step(self, done: int, total: int, loss: float, tokens_per_second: float) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total, loss=loss, speed=tokens_per_second)
-            return
+    def start(self, done: int, total: int) -> None:
+        self._done, self._total, self._shown = done, total, done
+        if self._console.is_terminal and not self._console.quiet:
+            self._bar = Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+                TextColumn("{task.fields[text]}", markup=False),
+                console=self._console,
+                auto_refresh=False,
+            )
+            text = f"step {done + 1:,} is under way"
+            self._task = self._bar.add_task(self._title, total=total, completed=done, text=text)
+            self._bar.start()
+
+    def advance(self, done: int, tokens: int) -> None:
         now = time.monotonic()
-        if self._first is None:
-            self._first, self._started = done, now
-        elif now - self._printed < 10 and done < total:
-            return
-        self._printed = now
-        left = ""
-        if done > self._first and done < total:
-            seconds = (now - self._started) / (done - self._first) * (total - done)
-            left = f", {duration(seconds)} left"
-        self._console.print(
-            f"{self._title}: step {done}/{total}, loss {loss:.4f}, {tokens_per_second:,.0f} tokens/s{left}",
-        )
+        self._rate.count(done, tokens, now)
+        self._done = done
+        if now >= self._next and done < self._total:  # the last step's picture has its loss
+            self._show(now)
+
+    def loss(self, value: float) -> None:
+        self._loss = value
+        if self._done == self._total > self._shown:
+            self._show(time.monotonic())
+
+    def evaluate(self) -> None:
+        self._rate.pause(time.monotonic())
+        self._draw("evaluating")
 
     def evaluated(self, step: int, metrics: dict[str, float], best: bool) -> None:
+        self._rate.go_on(time.monotonic())
         text = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         self._console.print(f"{self._title}: step {step}, dev {text}{' (best)' if best else ''}")
+        self._draw(self._figures())
+
+    def compiles(self, shape: Sequence[int]) -> None:
+        """A graph is about to be compiled for batches of a shape."""
+        self._rate.skip()
+        self._draw(f"compiling for {shape_text(shape)}")
+
+    def _show(self, now: float) -> None:
+        self._shown = self._done
+        if self._bar is not None:
+            self._next = now + DRAW_SECONDS
+            self._draw(self._figures())
+            return
+        pause = (now - self._started) / 5
+        self._next = now + min(max(pause, FIRST_LINE_SECONDS), LAST_LINE_SECONDS)
+        figures = self._figures().replace(" · ", ", ")
+        self._console.print(f"{self._title}: step {self._done}/{self._total}{', ' if figures else ''}{figures}")
+
+    def _draw(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, text=text, refresh=True)
+
+    def _figures(self) -> str:
+        """Those that are known: the loss, the speed, the time left."""
+        parts = [] if self._loss is None else [f"loss {self._loss:.4f}"]
+        each, left = self._rate.seconds_per_step, self._total - self._done
+        if each is not None:
+            parts.append(f"{self._rate.tokens_per_second:,.0f} tokens/s")
+            parts += [f"{duration(left * each)} left"] if left else []
+        return " · ".join(parts)
+
+
+class _Rate:
+    """Steps and tokens a second since the first step of this process, which starts slower than the others, without the time
+    that evaluation and compilation take."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, int] | None = None
+        self._since = 0.0
+        self._waits = True
+        self._steps, self._tokens, self._seconds = 0, 0, 0.0
+
+    def count(self, done: int, tokens: int, now: float) -> None:
+        if not self._waits:
+            self._steps += done - self._last[0]
+            self._tokens += tokens - self._last[1]
+            self._seconds += now - self._since
+        self._last, self._since, self._waits = (done, tokens), now, False
+
+    def skip(self) -> None:
+        """Do not count the next step: of one that waits for a compilation it is not known what it takes itself."""
+        self._waits = True
+
+    def pause(self, now: float) -> None:
+        """Something other than steps takes the time from now on, until `go_on`; the device has done all of them."""
+        if not self._waits:
+            self._seconds += now - self._since
+
+    def go_on(self, now: float) -> None:
+        self._since, self._waits = now, self._last is None
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """None as long as it is not known."""
+        return self._seconds / self._steps if self._steps else None
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self._tokens / max(self._seconds, 1e-9)
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """`32 x 64 tokens`."""
+    return f"{' x '.join(map(str, shape))} tokens"
 
 
 def duration(seconds: float) -> str:
-    """Minutes and seconds, as text."""
+    """Hours, minutes and seconds, as text."""
     minutes, rest = divmod(int(seconds), 60)
+    hours, short = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {short:02d}m"
     return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from .data_report import one_answer
 from .interruption import Interruption
 from .models import model_paths, told_as_given, with_model_folders
 from .probe import write_probe
-from .progress import TrainingProgress
+from .progress import TrainingProgress, shape_text
 from .teaching import Teaching
 
 
@@ -55,6 +57,7 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
         # The run folder and its resumption know the recipe as it was given.
         job = dataclasses.replace(prepare(found, source, engine.static_shapes), recipe=recipe)
     announce(job, engine, console)
+    engine.compilations.tell = lambda what, shape: console.print(f"{engine.name}: compiling {what} for {shape_text(shape)}")
     identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}
     run = RunFolder(options.out, recipe, identity, options.resume)
     try:
@@ -77,7 +80,7 @@ class _Run:
 
     def __init__(self, job: Job, engine: Engine, run: RunFolder, options: RunOptions, console: Console):
         self._job, self._engine, self._run, self._console = job, engine, run, console
-        self._probe = options.probe
+        self._probe, self._resume = options.probe, options.resume
         self._teaching = Teaching(job, engine, console)
 
     def train(self) -> dict[str, Any]:
@@ -87,6 +90,9 @@ class _Run:
         if state is not None and state.notes["stage"] >= len(job.recipe.stages):
             problem = f"stage: got {state.notes['stage'] + 1}, expected at most {len(job.recipe.stages)}"
             raise TrainingError(f"{state.source}: the saved state does not fit: {problem}")
+        if self._resume:
+            place = "no step is saved yet, starting from the first" if state is None else f"going on at step {state.step:,}"
+            self._console.print(f"{self._run.path}: {place}")
         parameters: Parameters = {**job.student.parameters, **job.projections}
         outcomes: list[Outcome] = []
         stages = []
@@ -144,12 +150,26 @@ class _Run:
             return metrics
 
         can_evaluate = stage.evaluated and "dev" in job.data.examples
-        with Interruption() as signals, TrainingProgress(f"{engine.name} {stage.name}", self._console) as progress:
+        title = f"{engine.name} {stage.name}"
+        with Interruption() as signals, TrainingProgress(title, self._console) as progress, self._compiling(progress):
             trainer = Trainer(
                 stage, job.recipe.seed, first, parameters, step, evaluate if can_evaluate else None, self._run, progress
             )
             trainer.remember(past)
             return trainer.run(state, signals.asked)
+
+    @contextlib.contextmanager
+    def _compiling(self, progress: TrainingProgress) -> Iterator[None]:
+        """Tells the progress of compilations too, whose time is not that of steps."""
+        compilations, tell = self._engine.compilations, self._engine.compilations.tell
+
+        def tell_both(what: str, shape: tuple[int, ...]) -> None:
+            tell(what, shape)
+            progress.compiles(shape)
+
+        compilations.tell = tell_both
+        yield
+        compilations.tell = tell
 
     def _finish(
         self, stages: list[Stage], outcomes: list[Outcome], teachers: dict[str, dict[str, Any]], started: float
