@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import re
+import select
 import time
 
 import pytest
@@ -38,16 +39,14 @@ def terminal(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)
     file = os.fdopen(theirs, "w")
 
     def read():
         file.flush()
-        try:
-            text = os.read(ours, 1 << 16).decode()
-        except BlockingIOError:
-            return ""
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+        taken, patience = b"", 2.0
+        while select.select([ours], [], [], patience)[0]:
+            taken, patience = taken + os.read(ours, 1 << 16), 0.05
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", taken.decode())
 
     yield Console(file=file, highlight=False), read
     file.close()
