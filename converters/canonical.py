@@ -16,7 +16,8 @@ import numpy as np
 
 from ..core.checkpoint import model_config
 from ..core.errors import CheckpointError, checkpoint_named, did_you_mean
-from ..core.models.architectures import Config, tensor_shapes
+from ..core.models.architectures import CONFIGURATIONS, Config, tensor_shapes
+from ..core.models.config_keys import config_notes, renamed
 from ..core.models.heads import head_shapes
 from ..core.shown import shown
 from .configuration import activation_note, check_sizes, find_config, find_tokenizer, with_heads, without_config
@@ -67,6 +68,8 @@ class CanonicalCheckpoint:
     missing: tuple[str, ...] = ()
     """Canonical names that are missing by the user's decision."""
     notes: list[str] = field(default_factory=list)
+    config_notes: list[str] = field(default_factory=list)
+    """Those of the notes that are about the keys of its configuration."""
     repairs: list[str] = field(default_factory=list)
     """What was wrong in the source and is right here."""
     resized: bool = False
@@ -118,6 +121,7 @@ def read_canonical(
         repairs = _flip_word_embeddings(found, canonical_shapes, raw)
     raw, size_notes = check_sizes(raw, str(config_path), found.family, canonical_shapes, options.fix_config)
     config = model_config(raw, str(config_path))
+    said_of_config = config_notes(raw, type(config), config_path.name)
     outputs = _outputs(found.family, canonical_shapes)
     expected, heads = _expected(config, outputs, canonical_shapes)
     missing = _check_complete(path, expected, canonical_shapes, found, options.allow_missing)
@@ -137,7 +141,8 @@ def read_canonical(
         tokenizer=find_tokenizer(path),
         dropped=dropped,
         missing=missing,
-        notes=[*notes, *fold_notes, *size_notes],
+        notes=[*notes, *fold_notes, *size_notes, *said_of_config],
+        config_notes=said_of_config,
         repairs=repairs,
     )
 
@@ -178,7 +183,7 @@ def _refuse_trained(path: Path, added: Iterable[Tensor]) -> None:
 def _as_family(raw: dict[str, Any], family: str, where: str) -> tuple[dict[str, Any], list[str]]:
     """The configuration of the family that the tensors were read as: RoBERTa's is a BERT whose positions start later."""
     if raw.get("model_type") != "roberta" or family != "bert":
-        return {**raw, "model_type": family}, []
+        return renamed({**raw, "model_type": family}, CONFIGURATIONS[family]), []
     offset = raw.get("pad_token_id", 1) + 1
     positions = raw.get("max_position_embeddings", 514)
     if not isinstance(positions, int):

@@ -16,6 +16,7 @@ from ..core.checkpoint import CONFIG, read_config_file
 from ..core.errors import CheckpointError
 from ..core.models.architectures import Config
 from ..core.models.families import ElectraConfig
+from ..core.models.head_classes import other_head
 from ..core.models.spec import ACTIVATIONS
 from ..core.shown import shown
 
@@ -170,9 +171,10 @@ def with_heads(
 ) -> dict[str, Any]:
     """The configuration with the class of transformers that has these heads, and with the labels of its classifier."""
     stem, classes = _MODEL_NAMES[family]
-    kind = "ForSequenceClassification" if outputs is not None else classes.get(heads, "Model")
+    head = None if outputs is None else other_head(raw)
+    kind = classes.get(heads, "Model") if outputs is None else "ForSequenceClassification" if head is None else head.ending
     filled = {**raw, "architectures": [stem + kind]}
-    if outputs is None:
+    if outputs is None or kind == "ForMultipleChoice":  # whose one output is a score of a choice, and no class
         return filled
     labels = raw.get("id2label")
     if labels is None:
@@ -182,7 +184,7 @@ def with_heads(
     elif len(labels) != outputs:
         raise CheckpointError(f"{where}: id2label names {len(labels)} classes, the classifier has {outputs} outputs")
     filled |= {"id2label": labels, "label2id": {str(label): int(index) for index, label in labels.items()}}
-    if outputs == 1:
+    if outputs == 1 and head is None:
         filled["problem_type"] = "regression"
     return filled
 
@@ -214,16 +216,13 @@ def google_config(raw: Mapping[str, Any], type_vocabulary: int | None) -> dict[s
         value = raw.get(distilbert_key) if raw.get("model_type") == "distilbert" else raw.get(key)
         if value is not None:
             known[key] = value
-    # Google's code has one GELU, the tanh approximation, and calls it gelu.
-    if known.get("hidden_act") in ("gelu_new", "gelu_pytorch_tanh"):
-        known["hidden_act"] = "gelu"
     for key in ("embedding_size", "num_hidden_groups", "inner_group_num"):
         if key in raw:
             known[key] = raw[key]
     if type_vocabulary is not None:
         known["type_vocab_size"] = type_vocabulary
-    if ACTIVATIONS.get(known.get("hidden_act")) == "tanh":
-        known["hidden_act"] = "gelu"  # is the tanh approximation there, which has no other name
+    if ACTIVATIONS.get(known.get("hidden_act")) in ("tanh", "erf"):
+        known["hidden_act"] = "gelu"  # the only one there, by the tanh approximation; `google_notes` tells where it differs
     return dict(sorted(known.items()))
 
 

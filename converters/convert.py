@@ -22,6 +22,7 @@ from .recognise import foreign_names
 from .resize import resize_vocabulary
 from .tensors import DTYPES, Tensor, TensorInfo
 
+_MOST_TYPES = 1000
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 TYPES = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 """What the command line calls a type -> its name."""
@@ -39,8 +40,8 @@ class ConvertOptions:
     """A key of `TYPES`; None keeps each tensor's."""
     vocabulary: int | None = None
     """Rows of the result's vocabulary; None keeps them."""
-    type_vocabulary: int = 2
-    """Rows of the token types that a DistilBERT gets for Google's graph."""
+    type_vocabulary: int | None = None
+    """Rows of the token types that a DistilBERT gets for Google's graph; None is what its configuration says, else 2."""
     overwrite: bool = False
     """Replace a destination that exists."""
     read: ReadOptions = field(default_factory=ReadOptions)
@@ -107,7 +108,7 @@ def write_checkpoint(
     layout.write(inner, tensors)
     google = None
     if options.to == "tf":
-        types = options.type_vocabulary if checkpoint.family == "distilbert" else None
+        types = _type_vocabulary(checkpoint, options) if checkpoint.family == "distilbert" else None
         google = google_config(checkpoint.raw, types)
     write_files(folder, _with_dtype(checkpoint.raw, options.dtype), checkpoint.tokenizer, google)
 
@@ -162,7 +163,7 @@ def _planned(
         planned = [_as_declared(tensor) for tensor in planned]
     extra = []
     if options.to == "tf" and checkpoint.family == "distilbert":
-        extra = _for_googles_graph(checkpoint, options.type_vocabulary, dtype or "F32")
+        extra = _for_googles_graph(checkpoint, _type_vocabulary(checkpoint, options), dtype or "F32")
     return planned + extra, tuple(tensor.info.name for tensor in extra)
 
 
@@ -194,6 +195,16 @@ def _as_declared(tensor: Tensor) -> Tensor:
         return tensor
     shape = (1, *tensor.info.shape)
     return Tensor(replace(tensor.info, shape=shape), lambda: tensor.load().reshape(shape))
+
+
+def _type_vocabulary(checkpoint: CanonicalCheckpoint, options: ConvertOptions) -> int:
+    """How many token types a DistilBERT, which has none, gets."""
+    if options.type_vocabulary is not None:
+        return options.type_vocabulary
+    types = checkpoint.raw.get("type_vocab_size") or 2
+    if type(types) is not int or not 0 < types <= _MOST_TYPES:
+        raise CheckpointError(f"type_vocab_size is {types!r}, expected 1 to {_MOST_TYPES}; --type-vocabulary replaces it")
+    return types
 
 
 def _for_googles_graph(checkpoint: CanonicalCheckpoint, types: int, dtype: str) -> list[Tensor]:

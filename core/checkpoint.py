@@ -35,10 +35,16 @@ from .models.architectures import (
     words_bias,
     words_tensors,
 )
+from .models.config_keys import config_notes, config_problems
+from .models.head_classes import head_parts, is_of_head, other_head, unknown_class
+from .models.spec import EncoderConfig
 from .recipe_errors import describe
-from .shown import shown
+from .shown import plain, shown
 
 CONFIG, WEIGHTS, PROJECTIONS = "config.json", "model.safetensors", "projections.safetensors"
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+"""Types of weights; integers are those of a quantized model, which are not weights alone."""
 
 # Kind of a model -> what transformers calls it.
 _PROBLEM_TYPES = {
@@ -69,6 +75,10 @@ class Model:
     """Whether it predicts words: then the head of a masked language model is among the parameters."""
     decoder: np.ndarray | None = None
     """(vocabulary, embedding): that head's last weight, where it is not the word embeddings."""
+    other_head: str = ""
+    """Why the head of its checkpoint is no classifier of texts, where it has such a one; it is left out."""
+    notes: tuple[str, ...] = ()
+    """What its user should know, each a line."""
 
     @property
     def missing_words(self) -> tuple[str, ...]:
@@ -102,7 +112,8 @@ def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
     config = model_config(raw, f"{prefix}{folder / CONFIG}")
     if words and not is_encoder(config):
         raise CheckpointError(f"{prefix}{folder / CONFIG}: model_type is '{raw['model_type']}', which predicts no words")
-    tensors = _read_tensors(folder / WEIGHTS, prefix, config, words)
+    head_of = other_head(raw) if is_encoder(config) else None
+    tensors, left_out = _read_tensors(folder / WEIGHTS, prefix, config, words, head_of is not None)
     decoder = _separate_decoder(tensors, config, f"{prefix}{folder / WEIGHTS}") if words else None
     labels = _labels(raw, f"{prefix}{folder / CONFIG}")
     head = head_names(config)[0]
@@ -119,7 +130,23 @@ def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
     multi_label = labels is not None and raw.get("problem_type") == _PROBLEM_TYPES["multi-label classification"]
     about = raw.get("crossdistil", {})
     check_unchanged(folder, prefix)
-    return Model(config, tensors, outputs, labels, new, about, folder, multi_label, words, decoder)
+    reason = "" if head_of is None else head_of.reason
+    notes = _notes(raw, config, folder, left_out, outputs, reason)
+    return Model(config, tensors, outputs, labels, new, about, folder, multi_label, words, decoder, reason, notes)
+
+
+def _notes(
+    raw: dict[str, Any], config: Config, folder: Path, left_out: list[str], outputs: int | None, reason: str
+) -> tuple[str, ...]:
+    if not is_encoder(config):
+        return ()
+    notes = config_notes(raw, type(config), str(folder / CONFIG))
+    if left_out:
+        notes.append(f"{folder}: {reason}; its head ({head_parts(left_out)}) is left out")
+    if outputs is not None and (name := unknown_class(raw)):
+        notes.append(f"{folder / CONFIG}: architectures is {plain(name)}, which is not known here; "
+                     "by its tensors it is read as a classifier of sentences")  # fmt: skip
+    return tuple(notes)
 
 
 def check_unchanged(folder: Path, prefix: str = "") -> None:
@@ -142,13 +169,13 @@ def model_config(raw: dict[str, Any], where: str) -> Config:
     if not isinstance(kind, str) or kind not in CONFIGURATIONS:
         *others, last = (f"'{name}'" for name in CONFIGURATIONS)
         raise CheckpointError(f"{where}: model_type is {shown(kind)}, expected {', '.join(others)} or {last}")
-    if raw.get("position_embedding_type", "absolute") != "absolute":
-        raise CheckpointError(f"{where}: position_embedding_type is {shown(raw['position_embedding_type'])}, not 'absolute'")
+    problems = config_problems(raw, CONFIGURATIONS[kind]) if issubclass(CONFIGURATIONS[kind], EncoderConfig) else []
     try:
-        return config_from(raw)
+        if not problems:  # else what its missing keys lead to is no news
+            return config_from(raw)
     except ValidationError as error:
         problems = describe(error, CONFIGURATIONS[kind])
-        raise CheckpointError("\n".join(f"{where}: {line}" for line in problems)) from error
+    raise CheckpointError("\n".join(f"{where}: {line}" for line in problems))
 
 
 def _read_config(folder: Path, prefix: str) -> dict[str, Any]:
@@ -165,17 +192,25 @@ def read_config_file(path: Path, expected: str, prefix: str = "") -> dict[str, A
         raise CheckpointError(f"{prefix}{error}") from error
 
 
-def _read_tensors(path: Path, prefix: str, config: Config, words: bool) -> dict[str, np.ndarray]:
+def _read_tensors(
+    path: Path, prefix: str, config: Config, words: bool, without_head: bool
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """(tensors, names of those of a head that is left out)."""
     if not path.is_file():
         raise CheckpointError(f"{prefix}{path}: no such file; a model folder holds its weights in {WEIGHTS}")
-    tensors = {}
+    tensors, left_out = {}, []
     try:
         with safe_open(path, framework="numpy") as file:
             for name, canonical in canonical_names(config, file.keys(), words).items():
+                if without_head and is_of_head(canonical):
+                    left_out.append(canonical)
+                    continue
+                if (kind := file.get_slice(name).get_dtype()) not in _FLOATS:
+                    raise CheckpointError(f"{prefix}{path}: {name} is of type {kind}, expected {', '.join(_FLOATS)}")
                 tensors[canonical] = read_tensor(file, path, name)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{prefix}{path}: damaged or not a safetensors file: {error}") from error
-    return tensors
+    return tensors, left_out
 
 
 def _separate_decoder(tensors: dict[str, np.ndarray], config: Config, where: str) -> np.ndarray | None:

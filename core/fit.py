@@ -5,12 +5,17 @@ from __future__ import annotations
 from .checkpoint import Model
 from .data.tasks import TaskSpec
 from .data.tokenize import Tokenizer
-from .models.architectures import Config
+from .models.architectures import Config, is_encoder
 from .sections import TaskSection
+
+_PADDED_TO = 128
+"""Tables of words are padded to multiples of 8, 64 or 128 rows."""
 
 
 def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
     """Why this model, which `where` names, cannot answer this task: another number, naming or order of the classes."""
+    if teacher.other_head:
+        return [f"{where}: {teacher.other_head}; expected a classifier of sentences"]
     if teacher.new:
         return [f"{where}: has no {teacher.new[0]}; fine-tune it on the task first (recipes/finetune.yaml)"]
     if spec.kind != teacher.kind:
@@ -44,16 +49,32 @@ def same_labels(names: tuple[str, ...], spec: TaskSpec) -> bool:
 
 def fit_problems(where: str, config: Config, tokenizer: Tokenizer, task: TaskSection) -> list[str]:
     """What does not fit between a model, the tokenizer and the task's length."""
-    problems = []
-    if config.vocab_size != tokenizer.vocab_size:
-        problems.append(
-            f"{where}: vocab_size is {config.vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens"
-        )
+    problems = vocabulary_problems(where, config, tokenizer)
     if getattr(config, "max_position_embeddings", task.max_length) < task.max_length:
         problems.append(
             f"task.max_length: {task.max_length}, but {where} has only {config.max_position_embeddings} positions"
         )
     return problems
+
+
+def vocabulary_problems(where: str, config: Config, tokenizer: Tokenizer) -> list[str]:
+    """Whether there is a row in the model's table of words for each token. More rows are as good: many tables are padded."""
+    rows, tokens = config.vocab_size, tokenizer.vocab_size
+    if rows >= tokens:
+        return []
+    remedy = f"; `crossdistil convert MODEL NEW --to pytorch --resize-vocabulary {tokens}` adds rows" if is_encoder(config) else ""
+    return [f"{where}: vocab_size is {rows}, but the tokenizer has {tokens} tokens{remedy}"]
+
+
+def vocabulary_notes(where: str, config: Config, tokenizer: Tokenizer) -> list[str]:
+    """What to know of a table of words that has far more rows than there are tokens: perhaps the tokenizer is another's."""
+    rows, tokens = config.vocab_size, tokenizer.vocab_size
+    if rows - tokens < _PADDED_TO:
+        return []
+    return [
+        f"{where}: the table of words has {rows:,} rows, the tokenizer only {tokens:,} tokens; the other rows are never used. "
+        "Is this the vocabulary that the model was trained with?"
+    ]
 
 
 def same_inputs(teacher: Model, student: Model) -> bool:

@@ -18,7 +18,7 @@ from .data.tasks import Examples, TaskSpec, check_files, check_folder, read_spli
 from .data.tokenize import Tokenizer, load_tokenizer
 from .data.words import WordTokenizer, build_words
 from .errors import CheckpointError, Errors, RecipeError
-from .fit import fit_problems, same_inputs, teacher_problems, words_problems
+from .fit import fit_problems, same_inputs, teacher_problems, vocabulary_notes, words_problems
 from .losses.base import TermContext
 from .models.outputs import LOGITS
 from .objective import Teachers
@@ -43,6 +43,8 @@ class Job:
     """As each teacher takes it: the student's where they have the same tokenizer."""
     projections: dict[str, np.ndarray] = field(default_factory=dict)
     """Projections that came with the weights that the student starts from."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of the models."""
 
     def stage(self, index: int, cached: bool = False) -> Stage:
         """A stage of the recipe; with `cached`, the teachers' outputs come with the batches."""
@@ -116,7 +118,23 @@ def prepare(recipe: Recipe, source: str, static_shapes: bool) -> Job:
         if other.fingerprint not in same:
             same[other.fingerprint] = _tokenize(spec, recipe, other, own, examples, recipe.task.max_length)
     teacher_data = {name: same[other.fingerprint] for name, other in teacher_tokenizers.items()}
-    return Job(recipe, context, data, student, teachers, teacher_data, projections)
+    notes = _notes(recipe, tokenizer, teacher_tokenizers, teachers, student)
+    return Job(recipe, context, data, student, teachers, teacher_data, projections, notes)
+
+
+def _notes(
+    recipe: Recipe,
+    tokenizer: Tokenizer | WordTokenizer,
+    teacher_tokenizers: dict[str, Tokenizer],
+    teachers: dict[str, Model],
+    student: Model,
+) -> tuple[str, ...]:
+    lines = [note for model in (*teachers.values(), student) for note in model.notes]
+    for name, teacher in teachers.items():
+        lines += vocabulary_notes(_teacher_key(recipe, name), teacher.config, teacher_tokenizers[name])
+    if not any(same_inputs(teacher, student) for teacher in teachers.values()):
+        lines += vocabulary_notes("student", student.config, tokenizer)
+    return tuple(lines)
 
 
 def with_about(model: Model, parameters: dict[str, np.ndarray], about: dict) -> Model:

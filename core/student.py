@@ -75,7 +75,8 @@ def build_student(
     for name in new:
         parameters[name] = new_tensor(config, name, shapes[name], seed)
     ordered = {name: np.array(parameters[name], np.float32) for name in shapes}
-    return Model(config, ordered, outputs, labels, new, multi_label=multi_label, words=words), problems
+    notes = () if source is None else source.notes
+    return Model(config, ordered, outputs, labels, new, multi_label=multi_label, words=words, notes=notes), problems
 
 
 def build_bilstm(

@@ -242,7 +242,7 @@ def test_every_tensor_is_in_one_part():
 @pytest.mark.parametrize(
     ("config", "keys", "message"),
     [
-        (DISTILBERT, {"hidden_size": 32}, "hidden_size: unknown key"),
+        (DISTILBERT, {"hidden_size": 64}, "hidden_size is 64, but dim, which means the same, is 32"),
         (DISTILBERT, {"n_heads": 5}, "dim 32 is not a multiple of n_heads 5"),
         (ALBERT, {"num_hidden_groups": 3}, "num_hidden_groups 3 is more than num_hidden_layers 2"),
         (ALBERT, {"embedding_size": 8}, r"has shape \(16,\), config.json says \(8,\)"),

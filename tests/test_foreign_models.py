@@ -150,7 +150,8 @@ def test_evaluation_and_predictions(expected, tmp_path, tiny_task, cache, backen
         own, found = (
             command(verb, model, *others, *options) for model in (expected / "student", tmp_path / PLACES[name])
         )
-        assert (own.code, found.code, found.stderr) == (0, 0, "")
+        assert (own.code, found.code, own.stderr) == (0, 0, "")
+        assert all(line.startswith(f"crossdistil: note: {tmp_path / PLACES[name]}: ") for line in found.stderr.splitlines())
         assert found.stdout == own.stdout
 
 

@@ -128,7 +128,7 @@ def convert(
     allow_extra: Sequence[str] = (),
     fix_config: bool = False,
     resize_vocabulary: int | None = None,
-    type_vocabulary: int = 2,
+    type_vocabulary: int | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Bring a checkpoint to another framework, as `crossdistil convert`; returns what was done. Raises CrossdistilError."""

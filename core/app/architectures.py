@@ -23,6 +23,7 @@ from ..recipe_errors import describe
 from ..sections import WordsSection
 from ..stages import freeze_problems, replacement_problems
 from ..student import other_architecture, shared_layers_problems, student_config
+from .models import is_canonical
 
 ASSUMED = (
     BertConfig(num_hidden_layers=6, hidden_size=384, num_attention_heads=12, intermediate_size=1536),
@@ -63,10 +64,10 @@ def architectures(recipe: Recipe, source: str) -> Architectures:
 
 def _config(path: Path, name: str) -> Config | None:
     """The architecture of the model at `path`, a model folder or a checkpoint of any format; None where there is none yet."""
-    if (path / CONFIG).is_file():
-        return load_config(path, name)
-    if not is_checkpoint(path):
+    if not is_checkpoint(path) and not (path / CONFIG).is_file():
         return None
+    if not is_checkpoint(path) or is_canonical(path):
+        return load_config(path, name)
     with checkpoint_named(name):
         return read_canonical(path).config
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..augmentation.task_folder import TrainingTexts
 from ..augmentation.vectors import load_vectors
 from ..augmentation.words import WordAugmentation, WordSettings
 from ..engine import EngineOptions
-from .models import model_folder, told_as_given
+from .models import model_folder, tell_notes, told_as_given
 
 Made = tuple[dict[str, Any], Iterator[Copy]]
 """What the note of the new folder says about it, and the copies."""
@@ -38,11 +38,13 @@ def by_masked_lm(
     batch_size: int,
     seed: int,
     report: Report,
+    tell: Callable[[str], None] | None = None,
 ) -> Made:
-    """Replacement by a language model and word vectors."""
+    """Replacement by a language model and word vectors. `tell` is told what to know of the model; without it, that is logged."""
     folder = model_folder(model, "--model")
     with told_as_given((model, folder)):
         language_model = load_language_model(folder)
+    tell_notes(language_model.notes, tell, (model, folder))
     near = None if vectors is None else load_vectors(vectors)
     engine = load_engine(backend, options)
     filler = GapFiller(language_model, engine, batch_size)

@@ -191,7 +191,7 @@ def predict(
     if out is not None and out.exists() and not overwrite:
         raise CrossdistilError(f"--out {out}: is there already; --overwrite replaces it")
     given = GivenTexts(text or [], None if pair is None else [pair])
-    classifier = load_classifier(model)
+    classifier = load_classifier(model, _tell)
     if file is not None:
         given = read_texts(file, classifier[0].about.get("task", {}), text_column, pair_column, id_column, encoding)
     for note in given.notes:

@@ -27,8 +27,8 @@ def convert(
     fix_config: Annotated[bool, typer.Option("--fix-config", help="Where it contradicts them, trust the tensors.")] = False,
     resize_vocabulary: Annotated[int | None, typer.Option(min=1, help="Rows of the result's vocabulary.")] = None,
     type_vocabulary: Annotated[
-        int, typer.Option(min=1, help="DistilBERT to tf: rows of the token types that Google's graph asks for.")
-    ] = 2,
+        int | None, typer.Option(min=1, help="DistilBERT to tf: rows of the token types for Google's graph; default 2.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a destination that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -109,7 +110,7 @@ def augment(
             )
             options = EngineOptions(device, precision.value)
             about, found = by_masked_lm(
-                train, settings, model, vectors, name, options, batch_size, seed, progress.count
+                train, settings, model, vectors, name, options, batch_size, seed, progress.count, partial(console.print, markup=False)
             )
         about = {"method": method.value, "task": spec.name, "seed": seed, **about}
         examples = write_task_folder(spec, data, train, found, out, about)["examples"]

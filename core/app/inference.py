@@ -21,12 +21,12 @@ from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..engine import EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
-from ..fit import fit_problems, teacher_problems
+from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
 from ..sections import TaskSection
 from ..task_data import EVALUATION_BATCH, load_data, logits_function
 from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
 from .given_texts import takes_pairs
-from .models import model_folder, told_as_given
+from .models import model_folder, tell_notes, told_as_given
 
 Tell = Callable[[str], None]
 """Where something that a person should know is said."""
@@ -55,14 +55,22 @@ class Prediction:
         return {key: value for key, value in values.items() if value is not None}
 
 
-def load_classifier(folder: Path) -> tuple[Model, Tokenizer]:
-    """A model with a head, and its tokenizer; raises CheckpointError if one of them is missing."""
+def load_classifier(folder: Path, tell: Tell | None = None) -> tuple[Model, Tokenizer]:
+    """A model with a head, and its tokenizer; raises CheckpointError if one of them is missing. `tell` is told what to know of
+    the model; without it, that is logged."""
     found = model_folder(folder)
     with told_as_given((folder, found)):
         model = load_model(found)
+        if model.other_head:
+            raise CheckpointError(f"{folder}: {model.other_head}; expected a classifier of sentences")
         if model.new:
             raise CheckpointError(f"{folder}: has no {model.new[0]}, so it cannot classify; fine-tune it first")
-        return model, load_tokenizer(found)
+        tokenizer = load_tokenizer(found)
+        if problems := vocabulary_problems(str(folder), model.config, tokenizer):
+            raise CheckpointError("\n".join(problems))
+    notes = [*model.notes, *vocabulary_notes(str(folder), model.config, tokenizer)]
+    tell_notes(notes, tell, (folder, found))
+    return model, tokenizer
 
 
 def evaluate(
@@ -78,7 +86,7 @@ def evaluate(
 ) -> dict[str, float]:
     """The model's metrics on a split of a task: of the one that it was trained on, unless `task` names another, GLUE's or one
     whose `columns` (text, text_pair, label) are given. `tell` is told of the data; without it, what looks wrong is logged."""
-    model, tokenizer = load_classifier(folder)
+    model, tokenizer = load_classifier(folder, tell)
     own, given = model.about.get("task", {}), {key: name for key, name in (columns or {}).items() if name is not None}
     if given and not given.keys() >= {"text", "label"}:
         raise CrossdistilError(f"--{'label' if 'text' in given else 'text'}: needed beside --{next(iter(given))}")
@@ -141,7 +149,7 @@ def predict(
 ) -> list[Prediction]:
     """The model's predictions, in the order of the texts. `tell` is told of what looks wrong, which is logged without it;
     `classifier` is the model in the folder, where it is loaded already."""
-    model, tokenizer = classifier or load_classifier(folder)
+    model, tokenizer = classifier or load_classifier(folder, tell)
     length = _length(model, max_length)
     positions = getattr(model.config, "max_position_embeddings", length)  # a BiLSTM has no limit
     if length > positions:

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from ...converters.canonical import CanonicalCheckpoint, ReadOptions
 from ...converters.configuration import find_config, find_tokenizer
 from ...converters.convert import ConvertOptions, convert
 from ...converters.formats import is_checkpoint
 from ..cache_folder import kind_folder
-from ..checkpoint import WEIGHTS
-from ..errors import CrossdistilError, Errors, checkpoint_named
+from ..checkpoint import CONFIG, WEIGHTS, model_config
+from ..errors import CheckpointError, CrossdistilError, Errors, checkpoint_named
 from ..locks import hold_folder
+from ..models.architectures import CONFIGURATIONS, is_encoder, knows_names
+from ..models.head_classes import HEAD_PARTS, other_head
 from ..recipe import Recipe
+
+_FORMAT = 2
+"""Of the entries of the cache: what was made under another number is made again."""
+_NOTES = "notes.json"
+"""Beside a converted model: what its conversion had to tell, which is told each time that it is used."""
 
 
 def model_folder(path: Path, where: str = "") -> Path:
     """The canonical folder of the checkpoint at `path`: the path itself if it is one, or if nothing there is a checkpoint,
     about which core has its own errors. `where` names the recipe key that asked for it. Raises CheckpointError."""
-    if _is_canonical(path) or not is_checkpoint(path):
+    if is_canonical(path) or not is_checkpoint(path):
         return path
     with checkpoint_named(where):
         folder = kind_folder("converted") / _identity(path)
@@ -32,11 +42,58 @@ def model_folder(path: Path, where: str = "") -> Path:
 
 
 def _convert(path: Path, folder: Path) -> None:
+    config, _ = find_config(path, None)
+    patterns: tuple[str, ...] = ()
+    if config is not None and other_head(config) is not None:
+        # Its encoder can be used; that the head is left out is among the notes.
+        patterns = tuple(pattern for part in sorted(HEAD_PARTS) for pattern in (f"{part}.*", f"*.{part}.*"))
+
+    def keep_notes(checkpoint: CanonicalCheckpoint, temporary: Path) -> None:
+        notes = [note for note in checkpoint.notes if note not in checkpoint.config_notes]
+        notes += [f"{name} is left out: {other_head(config).reason}" for name in checkpoint.left_out]
+        (temporary / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
+
     try:
-        convert(path, folder, ConvertOptions("pytorch"))
+        convert(path, folder, ConvertOptions("pytorch", read=ReadOptions(allow_extra=patterns)), keep_notes)
     except CrossdistilError:
         if not folder.is_dir():  # else another process was faster
             raise
+
+
+def tell_notes(notes: Iterable[str], tell: Callable[[str], None] | None, *pairs: tuple[Path, Path]) -> None:
+    """`tell` what the user of models should know, or log it where there is no such function. `pairs` are (given, folder), as for
+    `told_as_given`."""
+    for line in all_notes(notes, *pairs):
+        if tell is None:
+            logging.getLogger(__name__).warning("%s", line)
+        else:
+            tell(f"note: {line}")
+
+
+def all_notes(notes: Iterable[str], *pairs: tuple[Path, Path]) -> list[str]:
+    """These lines and those of the conversions that made the folders, by the names that were given, each once."""
+    lines = [_as_given(line, pairs) for line in notes]
+    for given, folder in pairs:
+        if given != folder:
+            lines += [f"{given}: {note}" for note in _conversion_notes(folder)]
+    return list(dict.fromkeys(lines))
+
+
+def _conversion_notes(folder: Path) -> list[str]:
+    try:
+        return json.loads((folder / _NOTES).read_text(encoding="utf-8"))
+    except OSError:  # another process cleared the cache, which the next reading of the folder tells
+        return []
+
+
+def _as_given(text: str, pairs: Iterable[tuple[Path, Path]]) -> str:
+    for given, folder in pairs:
+        if given != folder:
+            _, config = find_config(given, None)
+            if config is not None:
+                text = text.replace(str(folder / CONFIG), str(config))
+            text = text.replace(str(folder), str(given))
+    return text
 
 
 @contextlib.contextmanager
@@ -45,10 +102,7 @@ def told_as_given(*pairs: tuple[Path, Path]) -> Iterator[None]:
     try:
         yield
     except CrossdistilError as error:
-        text = str(error)
-        for given, folder in pairs:
-            text = text.replace(str(folder), str(given))
-        error.args = (text,)
+        error.args = (_as_given(str(error), pairs),)
         raise
 
 
@@ -78,15 +132,27 @@ def with_model_folders(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def _is_canonical(path: Path) -> bool:
+def is_canonical(path: Path) -> bool:
+    """Whether core reads this folder as it is: its container, its model type and its tensors' names are the canonical ones. What
+    is damaged, or cannot be any model, counts as one, since core says what is wrong. Only the configuration and the header
+    of the weights are read."""
     weights = path / WEIGHTS
     if not weights.is_file():
         return False
     try:
         with safe_open(weights, framework="numpy") as file:
-            return (file.metadata() or {}).get("format", "pt") == "pt"
-    except (SafetensorError, OSError):
-        return True  # damaged: core says so
+            if (file.metadata() or {}).get("format", "pt") != "pt":
+                return False
+            names = file.keys()
+        raw, where = find_config(path, None)
+        if raw is None:
+            return True
+        if where != path / CONFIG or raw.get("model_type", "bert") not in tuple(CONFIGURATIONS):
+            return False
+        config = model_config(raw, str(where))
+    except (SafetensorError, OSError, CheckpointError):
+        return True
+    return not is_encoder(config) or knows_names(config, names, other_head(raw) is not None)
 
 
 def _identity(path: Path) -> str:
@@ -98,7 +164,7 @@ def _identity(path: Path) -> str:
         files = {file for file in path.parent.iterdir() if file.is_file() and file.name.startswith(stem)}
     _, config = find_config(path, None)
     files |= {*find_tokenizer(path).values(), *([] if config is None else [config])}
-    digest = hashlib.sha256(str(path.resolve()).encode())
+    digest = hashlib.sha256(f"{_FORMAT}\0{path.resolve()}".encode())
     for file in sorted(files):
         state = file.stat()
         digest.update(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())

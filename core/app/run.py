@@ -30,7 +30,7 @@ from ..training import Outcome, Trainer
 from .announce import announce, metrics_text
 from .data_report import one_answer
 from .interruption import Interruption
-from .models import model_paths, told_as_given, with_model_folders
+from .models import all_notes, model_paths, told_as_given, with_model_folders
 from .probe import write_probe
 from .progress import TrainingProgress, shape_text
 from .teaching import Teaching
@@ -53,9 +53,12 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
     recipe, the data, a model, the backend or the folder is not in order."""
     engine = load_engine(options.backend, options.engine)
     found = with_model_folders(recipe)
-    with told_as_given(*zip(model_paths(recipe), model_paths(found))):
+    pairs = list(zip(model_paths(recipe), model_paths(found)))
+    with told_as_given(*pairs):
         # The run folder and its resumption know the recipe as it was given.
         job = dataclasses.replace(prepare(found, source, engine.static_shapes), recipe=recipe)
+    for line in all_notes(job.notes, *pairs):
+        console.print(f"note: {line}", markup=False)
     announce(job, engine, console)
     engine.compilations.tell = lambda what, shape: console.print(f"{engine.name}: compiling {what} for {shape_text(shape)}")
     identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}

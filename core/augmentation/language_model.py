@@ -14,6 +14,7 @@ from ..data.batches import evaluation_batches, length_buckets
 from ..data.tokenize import Tokenizer, TokenTable, load_tokenizer
 from ..engine import Engine
 from ..errors import CheckpointError
+from ..fit import vocabulary_notes, vocabulary_problems
 from ..models.architectures import Config, decoder_names
 from ..models.masked_lm import make_masked_lm
 
@@ -31,6 +32,8 @@ class LanguageModel:
     tokenizer: Tokenizer
     digest: str
     """SHA-256 of its weights' file."""
+    notes: tuple[str, ...] = ()
+    """What its user should know, each a line."""
 
 
 def load_language_model(folder: Path) -> LanguageModel:
@@ -45,14 +48,13 @@ def load_language_model(folder: Path) -> LanguageModel:
     if model.decoder is not None:
         parameters[decoder_names(model.config)[0]] = model.decoder
     tokenizer = load_tokenizer(folder)
-    if tokenizer.vocab_size != model.config.vocab_size:
-        raise CheckpointError(
-            f"{folder}: vocab_size is {model.config.vocab_size}, but the tokenizer has {tokenizer.vocab_size} tokens"
-        )
+    if problems := vocabulary_problems(str(folder), model.config, tokenizer):
+        raise CheckpointError("\n".join(problems))
     if tokenizer.library.token_to_id(MASK) is None:
         raise CheckpointError(f"{folder}: the vocabulary lacks {MASK}, so it is no masked language model's")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return LanguageModel(model.config, parameters, model.decoder is None, tokenizer, digest)
+    notes = (*model.notes, *vocabulary_notes(str(folder), model.config, tokenizer))
+    return LanguageModel(model.config, parameters, model.decoder is None, tokenizer, digest, notes)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class GapFiller:
             position = np.zeros(size, np.int64)
             position[: len(indices)] = places[indices]
             batch["masked_rows"] = (np.arange(size) * length + position).astype(np.int32)
-            logits = self._infer(batch)[0][: len(indices)]
+            # Rows of a padded table are no words.
+            logits = self._infer(batch)[0][: len(indices), : len(self._tokens)]
             best = np.argpartition(-logits, min(count, logits.shape[1]) - 1, axis=1)[:, :count]
             for index, row, chosen in zip(indices, logits, best):
                 ordered = chosen[np.argsort(-row[chosen], kind="stable")]

@@ -10,7 +10,9 @@ import numpy as np
 from . import bert, bilstm, heads, spec
 from .bert import Forward
 from .bilstm import BiLstmConfig
+from .config_keys import USUAL_KEYS, own_keys
 from .families import AlbertConfig, DistilBertConfig, ElectraConfig, sinusoids
+from .head_classes import is_of_head
 from .outputs import LOGITS
 from .spec import BertConfig, EncoderConfig
 
@@ -40,8 +42,10 @@ def config_from(raw: Mapping[str, Any]) -> Config:
     """The configuration in a `config.json`, BERT's where no `model_type` is given. KeyError with an unknown one, pydantic's
     ValidationError with a wrong entry."""
     chosen = CONFIGURATIONS[raw.get("model_type", "bert")]
-    ignored = chosen.ignored_keys if issubclass(chosen, EncoderConfig) else frozenset()
-    return chosen(**{key: value for key, value in spec.config_keys(dict(raw)).items() if key not in ignored})
+    if issubclass(chosen, EncoderConfig):
+        return chosen(**own_keys(raw, chosen))
+    # Nobody else writes this one, so that an unknown key is a mistake.
+    return chosen(**{key: value for key, value in raw.items() if key not in USUAL_KEYS - chosen.model_fields.keys()})
 
 
 def tensor_shapes(config: Config, outputs: int | None, words: bool = False) -> dict[str, tuple[int, ...]]:
@@ -117,6 +121,14 @@ def canonical_names(config: Config, names: Iterable[str], words: bool = False) -
     canonical = {name: root + name if name.split(".")[0] in parts else name for name in names}
     kept = frozenset(decoder_names(config)) | heads.words_shapes(config).keys() if words else frozenset()
     return {name: own for name, own in canonical.items() if own in kept or not own.startswith(not_ours)}
+
+
+def knows_names(config: EncoderConfig, names: Iterable[str], other_head: bool = False) -> bool:
+    """Whether each of the names in a file has a place in the model or is left out by `canonical_names`; with `other_head`, also
+    those of a head that is none of ours."""
+    expected = {*tensor_shapes(config, 1, words=True), *decoder_names(config)}
+    own = canonical_names(config, names, words=True).values()
+    return all(name in expected or (other_head and is_of_head(name)) for name in own)
 
 
 def decoder_names(config: Config) -> tuple[str, str]:

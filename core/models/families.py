@@ -27,7 +27,8 @@ class DistilBertConfig(EncoderConfig):
         "attention_dropout": "attention_probs_dropout_prob",
         "seq_classif_dropout": "head_dropout",
     }
-    ignored_keys = frozenset({"tie_weights_"})
+    ignored_keys = frozenset({"tie_weights_", "qa_dropout", "type_vocab_size"})
+    aliases = {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
 
     vocab_size: int = Field(30522, ge=1)
     max_position_embeddings: int = Field(512, ge=1)
@@ -41,10 +42,8 @@ class DistilBertConfig(EncoderConfig):
     attention_dropout: float = Field(0.1, ge=0, lt=1)
     activation: Activation = "gelu"
     initializer_range: float = Field(0.02, gt=0)
-    qa_dropout: float = Field(0.1, ge=0, lt=1)
-    """Of question answering; it changes nothing here."""
     seq_classif_dropout: float = Field(0.2, ge=0, lt=1)
-    pad_token_id: int = Field(0, ge=0)
+    pad_token_id: int | None = 0
 
     @property
     def hidden_size(self) -> int:
@@ -136,7 +135,7 @@ class AlbertConfig(EncoderConfig):
     initializer_range: float = Field(0.02, gt=0)
     layer_norm_eps: float = Field(1e-12, gt=0)
     classifier_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    pad_token_id: int = Field(0, ge=0)
+    pad_token_id: int | None = 0
 
     @model_validator(mode="after")
     def _every_group_has_a_layer(self) -> AlbertConfig:
@@ -168,6 +167,9 @@ class ElectraConfig(EncoderConfig):
     discriminator are both of this kind."""
 
     names = ELECTRA
+    ignored_keys = frozenset(  # of multiple choice
+        "summary_type summary_use_proj summary_activation summary_last_dropout summary_proj_to_labels summary_first_dropout".split()
+    )
 
     vocab_size: int = Field(30522, ge=1)
     embedding_size: int = Field(128, ge=1)
@@ -183,12 +185,7 @@ class ElectraConfig(EncoderConfig):
     type_vocab_size: int = Field(2, ge=1)
     initializer_range: float = Field(0.02, gt=0)
     layer_norm_eps: float = Field(1e-12, gt=0)
-    pad_token_id: int = Field(0, ge=0)
-    summary_type: str = "first"
-    """This and the other `summary` keys are of multiple choice; they change nothing here."""
-    summary_use_proj: bool = True
-    summary_activation: str | None = "gelu"
-    summary_last_dropout: float = Field(0.1, ge=0, lt=1)
+    pad_token_id: int | None = 0
 
     @property
     def head_dropout(self) -> float:

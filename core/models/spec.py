@@ -7,18 +7,42 @@ The canonical form is Hugging Face's: its configuration keys, tensor names and l
 from __future__ import annotations
 
 import zlib
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ..shown import shown
 from .names import BERT, Names
 
-# `gelu_new` and `gelu_pytorch_tanh` are Hugging Face's two names of the tanh approximation that Google's TF code uses.
-ACTIVATIONS = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "relu": "relu"}
+ACTIVATIONS = {
+    "gelu": "erf",
+    "gelu_python": "erf",
+    "gelu_new": "tanh",
+    "gelu_pytorch_tanh": "tanh",
+    "gelu_python_tanh": "tanh",
+    "gelu_fast": "tanh",
+    "gelu_accurate": "tanh",
+    "relu": "relu",
+}
+"""transformers' names -> the function: GELU by erf, its tanh approximation, which Google's TF code uses, or ReLU. Names of
+one function are ways to compute it that differ in the last bits."""
 
 
-Activation = Literal["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"]
+def _known_activation(name: str) -> str:
+    # No suggestion by spelling: `quick_gelu` is near `gelu`, and another function.
+    if name not in ACTIVATIONS:
+        known = "; ".join(f"{', '.join(names)} ({kind})" for kind, names in _by_function().items())
+        raise ValueError(f"unknown value {shown(name)}; known: {known}")
+    return name
+
+
+def _by_function() -> dict[str, list[str]]:
+    kinds = {"erf": "GELU by erf", "tanh": "GELU by its tanh approximation", "relu": "ReLU"}
+    return {kinds[kind]: [name for name, own in ACTIVATIONS.items() if own == kind] for kind in kinds}
+
+
+Activation = Annotated[str, AfterValidator(_known_activation)]
 
 
 class EncoderConfig(BaseModel):
@@ -32,6 +56,8 @@ class EncoderConfig(BaseModel):
     """Own key -> BERT's name of the same, where they differ."""
     ignored_keys: ClassVar[frozenset[str]] = frozenset()
     """Keys of this family's config.json that do not change what our model computes, beside those of all families."""
+    aliases: ClassVar[dict[str, str]] = {}
+    """Key that transformers takes for another one -> the family's own."""
 
     @model_validator(mode="after")
     def _heads_divide_hidden(self) -> EncoderConfig:
@@ -95,7 +121,8 @@ class BertConfig(EncoderConfig):
     type_vocab_size: int = Field(2, ge=1)
     initializer_range: float = Field(0.02, gt=0)
     layer_norm_eps: float = Field(1e-12, gt=0)
-    pad_token_id: int = Field(0, ge=0)
+    pad_token_id: int | None = 0
+    """transformers' models start with zeros in its row; what is computed is masked wherever it is."""
     classifier_relu: bool = False
     """TinyBERT's published code puts a ReLU between pooler and classifier. No key of Hugging Face, whose model differs."""
 
@@ -113,21 +140,6 @@ class BertConfig(EncoderConfig):
     def relu_before_classifier(self) -> bool:
         """Whether there is a ReLU between pooler and classifier."""
         return self.classifier_relu
-
-
-# Keys of a Hugging Face config.json that do not change what our model computes.
-IGNORED_CONFIG_KEYS = frozenset(
-    """architectures model_type id2label label2id problem_type torch_dtype dtype transformers_version use_cache
-    _name_or_path finetuning_task gradient_checkpointing position_embedding_type bos_token_id eos_token_id
-    sep_token_id is_decoder add_cross_attention tie_word_embeddings num_labels output_attentions
-    output_hidden_states return_dict directionality pooler_fc_size pooler_num_attention_heads
-    pooler_num_fc_layers pooler_size_per_head pooler_type crossdistil""".split()
-)
-
-
-def config_keys(raw: dict[str, Any]) -> dict[str, Any]:
-    """The entries of a `config.json` that make a configuration; what is left over is refused by the model itself."""
-    return {key: value for key, value in raw.items() if key not in IGNORED_CONFIG_KEYS}
 
 
 def layer_prefix(layer: int) -> str:

@@ -1,0 +1,76 @@
+"""What the `architectures` of a `config.json` says of a model's head. Tensors alone cannot tell: the classifier of a sentence,
+that of each token and the score of one choice have the same names and shapes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..shown import plain
+
+_SENTENCES = "ForSequenceClassification"
+_OTHERS = (
+    ("ForTokenClassification", re.compile(r"Token|N[Ee][Rr]|C[Rr][Ff]|Tagg|Span|BiLSTM"), "a token classifier"),
+    ("ForMultipleChoice", re.compile(r"MultipleChoice|SWAG|Swag"), "a multiple-choice model"),
+    ("ForQuestionAnswering", re.compile(r"Question|QA|SQuAD|Squad"), "a question answering model"),
+)
+"""End of the class in transformers, what other code's classes of the kind have in their names, and what it is in words."""
+_WITHOUT_CLASSIFIER = (
+    "Model ForMaskedLM ForPreTraining ForNextSentencePrediction LMHeadModel LMHead LMHeads ForCausalLM".split()
+)
+_IN_TAG = re.compile(r"[BIESMLU][-_].+")
+
+HEAD_PARTS = frozenset({"classifier", "pre_classifier", "qa_outputs", "sequence_summary", "crf"})
+"""What the names of the tensors of such heads start with."""
+
+
+@dataclass(frozen=True)
+class OtherHead:
+    """A head that answers for something else than a text, or a pair of texts, as a whole."""
+
+    ending: str
+    """How transformers' class of the kind ends."""
+    reason: str
+    """How it is known, for messages: `architectures is BertForTokenClassification: a token classifier`."""
+
+
+def other_head(raw: Mapping[str, Any]) -> OtherHead | None:
+    """The head of a configuration that is not that of a classifier of sentences; None where it is, or where nothing is said."""
+    name, labels = class_name(raw), raw.get("id2label")
+    names = list(map(str, labels.values())) if isinstance(labels, dict) else []
+    if raw.get("problem_type") == "regression" and len(names) > 1:
+        return OtherHead(_SENTENCES, f"problem_type is regression, of {len(names)} numbers: only one is computed here")
+    if name.endswith((_SENTENCES, *_WITHOUT_CLASSIFIER)):
+        return None
+    for ending, pattern, what in _OTHERS:
+        if pattern.search(name):
+            return OtherHead(ending, f"architectures is {plain(name)}: {what}")
+    if "O" in names and len(names) > 1 and all(label == "O" or _IN_TAG.fullmatch(label) for label in names):
+        ending, _, what = _OTHERS[0]
+        return OtherHead(ending, f"its labels are tags of tokens ({plain(', '.join(names[:3]))}): {what}")
+    return None
+
+
+def unknown_class(raw: Mapping[str, Any]) -> str:
+    """The class that `architectures` names, where nothing is known of it; else an empty string."""
+    name = class_name(raw)
+    known = name.endswith((_SENTENCES, *_WITHOUT_CLASSIFIER)) or other_head(raw) is not None
+    return "" if known else name
+
+
+def class_name(raw: Mapping[str, Any]) -> str:
+    """The first of `architectures`, or an empty string."""
+    names = raw.get("architectures")
+    return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+
+
+def is_of_head(name: str) -> bool:
+    """Whether a tensor of this name belongs to such a head."""
+    return name.split(".")[0] in HEAD_PARTS
+
+
+def head_parts(names: Iterable[str]) -> str:
+    """The parts of a head that these tensors are of, for a message."""
+    return ", ".join(sorted({name.split(".")[0] for name in names}))
