@@ -16,9 +16,9 @@ import numpy as np
 
 from ..core.checkpoint import model_config
 from ..core.errors import CheckpointError, checkpoint_named, did_you_mean
-from ..core.models.architectures import CONFIGURATIONS, Config, tensor_shapes
+from ..core.models.architectures import CONFIGURATIONS, Config, pooler_names
 from ..core.models.config_keys import config_notes, renamed
-from ..core.models.heads import head_shapes
+from ..core.models.heads import HEADS, PAIRS, head_shapes
 from ..core.shown import shown
 from .configuration import activation_note, check_sizes, find_config, find_tokenizer, with_heads, without_config
 from .formats import open_checkpoint
@@ -26,6 +26,8 @@ from .names_tensorflow import FOR_GOOGLES_GRAPH
 from .projections import PROJECTION, read_projections
 from .recognise import Match, Recognised, recognise
 from .repair import flipped_word_embeddings, repair_message
+from .targets import source_notes
+from .task_heads import CHOICES, SENTENCES, SPANS, model_shapes, task_of, task_outputs, with_class
 from .tensors import Checkpoint, Tensor, TensorInfo
 
 _SHOWN = 5
@@ -60,6 +62,8 @@ class CanonicalCheckpoint:
     """By canonical name, in the order of the architecture."""
     outputs: int | None
     """Number of logits of its classifier; None without one."""
+    task: str | None
+    """What the classifier is for (`task_heads`); None without one."""
     heads: tuple[str, ...]
     """Pre-training heads: `mlm`, `nsp`, ..."""
     tokenizer: dict[str, Path]
@@ -122,8 +126,11 @@ def read_canonical(
     raw, size_notes = check_sizes(raw, str(config_path), found.family, canonical_shapes, options.fix_config)
     config = model_config(raw, str(config_path))
     said_of_config = config_notes(raw, type(config), config_path.name)
-    outputs = _outputs(found.family, canonical_shapes)
-    expected, heads = _expected(config, outputs, canonical_shapes)
+    with checkpoint_named(str(config_path)):
+        task, task_notes = task_of(config, raw, canonical_shapes, checkpoint.tensors)
+    outputs = task_outputs(config, task, canonical_shapes)
+    expected, heads = _expected(config, task, outputs, canonical_shapes)
+    task_notes += source_notes(config, raw, task, checkpoint.tensors)
     missing = _check_complete(path, expected, canonical_shapes, found, options.allow_missing)
     tensors = {
         name: _mapped(sources[found.matches[name].source], found.matches[name], name, shape, path)
@@ -134,14 +141,15 @@ def read_canonical(
         dialect=found.dialect,
         family=found.family,
         config=config,
-        raw=with_heads(raw, found.family, heads, outputs, str(config_path)),
+        raw=with_class(with_heads(raw, found.family, heads, None if task == SPANS else outputs, str(config_path)), config, task),
         tensors=tensors,
         outputs=outputs,
+        task=task,
         heads=heads,
         tokenizer=find_tokenizer(path),
         dropped=dropped,
         missing=missing,
-        notes=[*notes, *fold_notes, *size_notes, *said_of_config],
+        notes=[*notes, *fold_notes, *size_notes, *task_notes, *said_of_config],
         config_notes=said_of_config,
         repairs=repairs,
     )
@@ -212,27 +220,20 @@ def _flip_word_embeddings(found: Recognised, shapes: dict[str, tuple[int, ...]],
     return repairs
 
 
-def _outputs(family: str, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
-    """Number of logits of the classifier, if there is one."""
-    shape = shapes.get("classifier.out_proj.bias" if family == "electra" else "classifier.bias")
-    return shape[0] if shape else None
-
-
 def _expected(
-    config: Config, outputs: int | None, shapes: Mapping[str, tuple[int, ...]]
+    config: Config, task: str | None, outputs: int | None, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
     """(name -> shape of all that belongs to the parts which the checkpoint has, names of the heads among them)."""
-    expected = dict(tensor_shapes(config, outputs))
-    pooler = [name for name in expected if ".pooler." in name]
-    if not any(name in shapes for name in pooler):
+    expected, own = model_shapes(config, task, outputs), head_shapes(config)
+    heads = tuple(head for head, tensors in own.items() if any(name in shapes for name in tensors))
+    pooler = pooler_names(config)
+    needs_pooler = task in (SENTENCES, CHOICES) or any(HEADS[config.names.model_type][head].kind == PAIRS for head in heads)
+    if not needs_pooler and not any(name in shapes for name in pooler):
         for name in pooler:
-            del expected[name]
-    heads = []
-    for head, tensors in head_shapes(config).items():
-        if any(name in shapes for name in tensors):
-            expected |= tensors
-            heads.append(head)
-    return expected, tuple(heads)
+            expected.pop(name, None)
+    for head in heads:
+        expected |= own[head]
+    return expected, heads
 
 
 def _check_complete(

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..core.checkpoint import CONFIG, read_config_file
 from ..core.errors import CheckpointError
-from ..core.models.architectures import Config
-from ..core.models.families import ElectraConfig
 from ..core.models.head_classes import other_head
 from ..core.models.spec import ACTIVATIONS
 from ..core.shown import shown
@@ -187,26 +185,6 @@ def with_heads(
     if outputs == 1 and head is None:
         filled["problem_type"] = "regression"
     return filled
-
-
-def google_notes(config: Config, types: Iterable[str]) -> list[str]:
-    """What Google's code makes of a checkpoint that differs from what it is. `types` are those of its tensors."""
-    notes = []
-    activation, is_electra = ACTIVATIONS[config.hidden_act], isinstance(config, ElectraConfig)
-    if activation == "erf" and not is_electra:
-        notes.append(
-            f"hidden_act is {config.hidden_act} (by erf): Google's graph computes its tanh approximation, up to 5e-4 apart in an "
-            "activation"
-        )
-    elif activation == "tanh" and is_electra:
-        notes.append(
-            f"hidden_act is {config.hidden_act} (the tanh approximation): Google's ELECTRA computes gelu by erf, up to 5e-4 "
-            "apart in an activation"
-        )
-    half = sorted({"F16": "fp16", "BF16": "bf16"}[kind] for kind in types if kind in ("F16", "BF16"))
-    if half:
-        notes.append(f"tensors are {' and '.join(half)}: Google's graph restores float32 only (--dtype fp32)")
-    return notes
 
 
 def google_config(raw: Mapping[str, Any], type_vocabulary: int | None) -> dict[str, Any]:

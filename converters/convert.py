@@ -10,16 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checkpoint import check_unchanged
-from ..core.errors import CheckpointError, RunFolderError
+from ..core.checkpoint import check_unchanged, model_config
+from ..core.errors import CheckpointError, RunFolderError, checkpoint_named
 from ..core.files import replace_folder
 from . import oneflow_folder
 from .canonical import CanonicalCheckpoint, ReadOptions, read_canonical
-from .configuration import google_config, google_notes, write_files
+from .configuration import google_config, with_heads, write_files
 from .formats import LAYOUTS, WEIGHTS_FOLDER, Layout, is_checkpoint
+from .names_tensorflow import generator_name
 from .projections import write_projections
 from .recognise import foreign_names
 from .resize import resize_vocabulary
+from .targets import refuse, target_notes
+from .task_heads import model_shapes
 from .tensors import DTYPES, Tensor, TensorInfo
 
 _MOST_TYPES = 1000
@@ -44,6 +47,10 @@ class ConvertOptions:
     """Rows of the token types that a DistilBERT gets for Google's graph; None is what its configuration says, else 2."""
     overwrite: bool = False
     """Replace a destination that exists."""
+    encoder_only: bool = False
+    """Leave the classifier and the heads of pre-training out."""
+    for_us: bool = False
+    """The result is read by this package alone, whose models compute all that a configuration says."""
     read: ReadOptions = field(default_factory=ReadOptions)
 
 
@@ -79,6 +86,11 @@ def convert(
     check_unchanged(source if source.is_dir() else source.parent)
     if options.vocabulary is not None:
         checkpoint = resize_vocabulary(checkpoint, options.vocabulary)
+    if options.encoder_only:
+        checkpoint = encoder_of(checkpoint)
+    if not options.for_us:
+        with checkpoint_named(f"--to {options.to}"):
+            refuse(checkpoint.config, checkpoint.task, checkpoint.heads, layout.dialect)
     tensors, added = _planned(checkpoint, layout, options)
     with replace_folder(destination) as temporary:
         write_checkpoint(temporary, checkpoint, layout, tensors, options)
@@ -88,8 +100,27 @@ def convert(
             except CheckpointError as error:
                 raise CheckpointError(str(error).replace(str(temporary), str(destination))) from error
     size = sum(tensor.info.size for tensor in tensors)
-    notes = google_notes(checkpoint.config, {tensor.info.dtype for tensor in tensors}) if options.to == "tf" else []
+    types = {tensor.info.dtype for tensor in tensors}
+    notes = target_notes(checkpoint.config, checkpoint.task, checkpoint.heads, checkpoint.tensors, types, layout.dialect)
     return Conversion(checkpoint, layout, len(tensors), size, added, tuple(notes))
+
+
+def encoder_of(checkpoint: CanonicalCheckpoint) -> CanonicalCheckpoint:
+    """The checkpoint without its classifier and its heads of pre-training. What was trained beside it stays."""
+    own = model_shapes(checkpoint.config, None, None)
+    kept = {name: tensor for name, tensor in checkpoint.tensors.items() if name in own or name in checkpoint.projections}
+    raw = {key: value for key, value in checkpoint.raw.items() if key not in ("id2label", "label2id", "problem_type")}
+    raw.pop("classifier_relu", None)
+    return replace(
+        checkpoint,
+        config=model_config(raw, "--encoder-only"),
+        raw=with_heads(raw, checkpoint.family, (), None, "--encoder-only"),
+        tensors=kept,
+        outputs=None,
+        task=None,
+        heads=(),
+        dropped=checkpoint.dropped | {name: "left out by --encoder-only" for name in checkpoint.tensors if name not in kept},
+    )
 
 
 def write_checkpoint(
@@ -154,6 +185,8 @@ def _planned(
 ) -> tuple[list[Tensor], tuple[str, ...]]:
     """(tensors by their names in the target, names of those that the source does not have)."""
     names = foreign_names(checkpoint.tensors, checkpoint.family, layout.dialect)
+    if options.to == "tf" and checkpoint.heads == ("generator",):
+        names = {own: (generator_name(name), transpose) for own, (name, transpose) in names.items()}
     dtype = None if options.dtype is None else TYPES[options.dtype]
     stored = {tensor.info.dtype for tensor in checkpoint.tensors.values()}
     if options.to == "oneflow" and "BF16" in (stored if dtype is None else {dtype}):

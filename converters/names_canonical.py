@@ -58,6 +58,7 @@ _ALBERT_LAYER = (
     "ffn_output",
 )
 _PROJECTION = _pairs("", "fit_dense")
+_SPANS = _pairs("", "qa_outputs")
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "bert": (
@@ -67,6 +68,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "cls.predictions.bias",
         *_pairs("cls.", "predictions.transform.dense", "predictions.transform.LayerNorm", "seq_relationship"),
         *_pairs("", "classifier"),
+        *_SPANS,
         *_PROJECTION,
     ),
     "distilbert": (
@@ -75,6 +77,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         *_pairs("", "vocab_transform", "vocab_layer_norm"),
         "vocab_projector.bias",
         *_pairs("", "pre_classifier", "classifier"),
+        *_SPANS,
         *_PROJECTION,
     ),
     "albert": (
@@ -84,6 +87,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         *_pairs("albert.", "pooler"),
         "predictions.bias",
         *_pairs("", "predictions.LayerNorm", "predictions.dense", "sop_classifier.classifier", "classifier"),
+        *_SPANS,
         *_PROJECTION,
     ),
     "electra": (
@@ -94,6 +98,8 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         *_pairs("generator_predictions.", "LayerNorm", "dense"),
         "generator_lm_head.bias",
         *_pairs("classifier.", "dense", "out_proj"),
+        *_pairs("", "classifier"),
+        *_SPANS,
         *_PROJECTION,
     ),
 }

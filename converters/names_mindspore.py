@@ -32,6 +32,7 @@ _ENCODER = (
     ("cls.predictions.bias", "bert.cls1.output_bias"),
     ("cls.seq_relationship.", "bert.cls2.dense."),
     ("classifier.", "bert.dense_1."),
+    ("qa_outputs.", "bert.dense1."),
     (".LayerNorm.", ".layernorm."),
     ("layernorm.weight", "layernorm.gamma"),
     ("layernorm.bias", "layernorm.beta"),
@@ -50,7 +51,7 @@ _TABLES = {
 
 _ENCODER_PREFIX = re.compile(r"^(.*?)(?:tiny)?bert_(?:embedding_lookup|embedding_postprocessor|encoder)\.")
 _IN_ENCODER = re.compile(r"^(?:tiny)?(bert_(?:embedding_lookup|embedding_postprocessor|encoder)\.|dense\.)")
-_HEADS = ("dense_1.", "cls1.", "cls2.")
+_HEADS = ("dense_1.", "dense1.", "cls1.", "cls2.")
 
 
 @cache

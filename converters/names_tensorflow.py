@@ -23,6 +23,8 @@ _HEADS = {
     "cls.seq_relationship.bias": "cls/seq_relationship/output_bias",
     "classifier.weight": "output_weights",
     "classifier.bias": "output_bias",
+    "qa_outputs.weight": "cls/squad/output_weights",
+    "qa_outputs.bias": "cls/squad/output_bias",
 }
 """BERT's names that are no plain paths in Google's code, and are not transposed."""
 
@@ -171,7 +173,8 @@ def _one_of_two_encoders(spelling: Spelling, config: Mapping[str, Any]) -> None:
     if not any(name.startswith("generator/") for name in spelling.names.values()):
         return
     architectures = config.get("architectures")
-    wants_generator = isinstance(architectures, list) and "ElectraForMaskedLM" in architectures
+    alone = not any(name.startswith("electra/encoder/") for name in spelling.names.values())
+    wants_generator = alone or (isinstance(architectures, list) and "ElectraForMaskedLM" in architectures)
     read, other = ("generator", "discriminator") if wants_generator else ("discriminator", "generator")
     left = ("electra/",) if wants_generator else ("generator/", "generator_lm_head/")
     left += (f"{other}_predictions/",)
@@ -183,4 +186,10 @@ def _one_of_two_encoders(spelling: Spelling, config: Mapping[str, Any]) -> None:
             spelling.dropped[source] = f"of the {other}, which shares the file"
         elif wants_generator:
             spelling.names[source] = re.sub("^generator/", "electra/", name)
-    spelling.notes.append(f"generator and discriminator are in one file, and the {read} is read")
+    if not alone:
+        spelling.notes.append(f"generator and discriminator are in one file, and the {read} is read")
+
+
+def generator_name(name: str) -> str:
+    """Google's name of a generator's variable: only its embeddings, which it shares with the discriminator, are the latter's."""
+    return name if name.startswith("electra/embeddings/") else re.sub("^electra/", "generator/", name)

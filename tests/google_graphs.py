@@ -28,11 +28,11 @@ Outputs = dict[str, tf.Tensor]
 Build = Callable[[Mapping[str, Any], Mapping[str, np.ndarray]], Outputs]
 
 
-def build_bert(config, inputs, heads=("mlm", "nsp"), labels: int | None = None, hidden_map: bool = False) -> Outputs:
-    """hidden/0 (embeddings) to hidden/N, pooled, and what is asked for: `mlm`, `nsp`, `logits` of a classifier.
-
-    `hidden_map` is no part of Google's classifier: DistilBERT has a map with a ReLU in place of the pooler.
-    """
+def build_bert(
+    config, inputs, heads=("mlm", "nsp"), labels: int | None = None, tokens: int | None = None, spans: bool = False
+) -> Outputs:
+    """hidden/0 (embeddings) to hidden/N, pooled, and what is asked for: `mlm`, `nsp`, `logits` of a classifier of whole texts
+    (run_classifier) or of `tokens` (BERT-NER), `start` and `end` of an answer (run_squad)."""
     with tf.variable_scope("bert"):
         with tf.variable_scope("embeddings"):
             x, table = _embeddings(config, inputs, config["hidden_size"])
@@ -49,15 +49,10 @@ def build_bert(config, inputs, heads=("mlm", "nsp"), labels: int | None = None, 
             outputs["mlm"] = _words(config, x, table, transform=True)
     if "nsp" in heads:
         outputs["nsp"] = _pair(outputs["pooled"])
-    if labels is not None:
-        first = outputs["pooled"]
-        if hidden_map:
-            first = _dense(x[:, 0], config["hidden_size"], "relu", "pre_classifier")
-        outputs["logits"] = _weights_and_bias(first, labels)
-    return outputs
+    return outputs | _task(x, outputs["pooled"], labels, tokens, spans)
 
 
-def build_albert(config, inputs, heads=("mlm", "sop"), labels: int | None = None) -> Outputs:
+def build_albert(config, inputs, heads=("mlm", "sop"), labels: int | None = None, tokens: int | None = None) -> Outputs:
     """As `build_bert`, with `sop` in place of `nsp`; hidden/0 is after the map to the hidden width, and each of the layers
     that make up a group counts."""
     with tf.variable_scope("bert"):
@@ -82,9 +77,7 @@ def build_albert(config, inputs, heads=("mlm", "sop"), labels: int | None = None
             outputs["mlm"] = _words(config, x, table, transform=True)
     if "sop" in heads:
         outputs["sop"] = _pair(outputs["pooled"])
-    if labels is not None:
-        outputs["logits"] = _weights_and_bias(outputs["pooled"], labels)
-    return outputs
+    return outputs | _task(x, outputs["pooled"], labels, tokens)
 
 
 def build_electra(config, inputs, heads=("discriminator",), scope: str = "electra") -> Outputs:
@@ -110,6 +103,23 @@ def build_electra(config, inputs, heads=("discriminator",), scope: str = "electr
             inner = _dense(x, config["hidden_size"], config["hidden_act"])
             outputs["discriminator"] = _dense(inner, 1)[:, :, 0]
     return outputs
+
+
+def _task(x: tf.Tensor, pooled: tf.Tensor, labels: int | None, tokens: int | None, spans: bool = False) -> Outputs:
+    if labels is not None:
+        return {"logits": _weights_and_bias(pooled, labels)}
+    if tokens is not None:
+        return {"logits": _of_each(x, tokens)}
+    if spans:
+        with tf.variable_scope("cls/squad"):
+            start, end = tf.unstack(_of_each(x, 2), axis=-1)
+        return {"start": start, "end": end}
+    return {}
+
+
+def _of_each(x: tf.Tensor, outputs: int) -> tf.Tensor:
+    rows, length, width = x.shape
+    return tf.reshape(_weights_and_bias(tf.reshape(x, [-1, width]), outputs), [rows, length, outputs])
 
 
 def _embeddings(config, inputs, width: int) -> tuple[tf.Tensor, tf.Variable]:
@@ -227,13 +237,17 @@ def save(
             return session.run([weights, outputs])
 
 
-def restore(build: Build, config, inputs, prefix: Path) -> tuple[set[str], dict[str, np.ndarray]]:
-    """(names of the graph's variables, outputs) with the variables of a checkpoint."""
+def restore(build: Build, config, inputs, prefix: Path) -> tuple[set[str], set[str], dict[str, np.ndarray]]:
+    """(names of the variables that the checkpoint initialises, names of those that are drawn at random, outputs), as `modeling.py`
+    does it: `init_from_checkpoint` with the names that graph and checkpoint have in common."""
     with tf.Graph().as_default():
         outputs = build(config, inputs)
+        names = {variable.op.name: variable for variable in tf.global_variables()}
+        there = {name for name, _ in tf.train.list_variables(str(prefix))}
+        tf.train.init_from_checkpoint(str(prefix), {name: variable for name, variable in names.items() if name in there})
         with tf.Session() as session:
-            tf.train.Saver().restore(session, str(prefix))
-            return {variable.op.name for variable in tf.global_variables()}, session.run(outputs)
+            session.run(tf.global_variables_initializer())
+            return set(names) & there, set(names) - there, session.run(outputs)
 
 
 def write(arrays: Mapping[str, np.ndarray], prefix: Path) -> None:

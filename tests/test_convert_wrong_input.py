@@ -222,7 +222,7 @@ def test_names_that_are_those_of_nothing(tmp_path, source):
 
 def test_trained_weights_where_a_distilbert_has_no_place(tmp_path):
     """Google's graph was trained further: leaving these out would lose what was learnt."""
-    write_source(tmp_path / "source", DISTILBERT)
+    write_source(tmp_path / "source", DISTILBERT, None)
     prefix = convert_source(tmp_path / "source", "tf") / "bert_model.ckpt"
     arrays = {
         "bert/embeddings/token_type_embeddings": np.full((2, 32), 1e-3, np.float32),
@@ -233,7 +233,7 @@ def test_trained_weights_where_a_distilbert_has_no_place(tmp_path):
     for name, array in arrays.items():
         folder = tmp_path / name.replace("/", "-")
         folder.mkdir()
-        write_config(folder, DISTILBERT)
+        write_config(folder, DISTILBERT, None)
         changed = Tensor(TensorInfo(name, array.shape, "F32"), lambda array=array: array)
         tensors = tensorflow_checkpoint.open_checkpoint(prefix).tensors | {name: changed}
         tensorflow_checkpoint.write(folder, list(tensors.values()))

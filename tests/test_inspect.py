@@ -119,7 +119,7 @@ def test_what_a_conversion_would_drop_repair_and_say(source):
 
 
 def test_a_distilbert_as_google_has_it(tmp_path):
-    write_source(tmp_path / "source", DISTILBERT)
+    write_source(tmp_path / "source", DISTILBERT, None)
     crossdistil.convert(tmp_path / "source", tmp_path / "tf", to="tf", dtype="fp16")
     found, _ = inspected(tmp_path / "tf" / "bert_model.ckpt")
     assert found["dropped"] == {"added for Google's graph, no part of a DistilBERT": 3} and found["family"] == "distilbert"

@@ -130,8 +130,9 @@ def convert(
     resize_vocabulary: int | None = None,
     type_vocabulary: int | None = None,
     overwrite: bool = False,
+    encoder_only: bool = False,
 ) -> dict[str, Any]:
     """Bring a checkpoint to another framework, as `crossdistil convert`; returns what was done. Raises CrossdistilError."""
     read = ReadOptions(None if config is None else Path(config), tuple(allow_missing), tuple(allow_extra), fix_config)
-    options = ConvertOptions(to, layout, dtype, resize_vocabulary, type_vocabulary, overwrite, read)
+    options = ConvertOptions(to, layout, dtype, resize_vocabulary, type_vocabulary, overwrite, encoder_only, read=read)
     return conversion.as_json(conversion.run_conversion(Path(source), Path(destination), options, verify))

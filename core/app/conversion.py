@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def as_json(converted: Converted) -> dict[str, Any]:
             "limit": proof.limit,
             "worst": proof.worst,
             "not_run": proof.not_run,
+            "limits": {name: limit for name, limit in proof.limits.items() if limit < math.inf},
             "differences": {
                 column: {row.output: {"absolute": row.absolute, "relative": row.relative} for row in rows}
                 for column, rows in proof.columns.items()
@@ -95,10 +97,15 @@ def _print_verification(proof: Verification, console: Console) -> None:
         table.add_column(column, justify="right")
     for rows in zip(*proof.columns.values()):
         table.add_row(rows[0].output, *(f"{row.absolute:.1e}" for row in rows))
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     for text in proof.not_run:
         console.print(f"  {text}", markup=False)
-    console.print(f"verified: {proof.weights}; worst output {proof.worst:.1e} of its largest value, limit {proof.limit:.0e}")
+    place = proof.worst_place
+    outputs = "no output could be computed" if place is None else (
+        f"worst output {place[1].output}, {proof.worst:.1e} of its largest value, limit {proof.limit:.1g}"
+    )  # fmt: skip
+    console.print(f"verified: {proof.weights}; {outputs}", markup=False)
 
 
 def print_inspection(found: dict[str, Any], all_tensors: bool, console: Console) -> None:

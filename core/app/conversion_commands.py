@@ -29,6 +29,7 @@ def convert(
     type_vocabulary: Annotated[
         int | None, typer.Option(min=1, help="DistilBERT to tf: rows of the token types for Google's graph; default 2.")
     ] = None,
+    encoder_only: Annotated[bool, typer.Option("--encoder-only", help="Leave classifier and pre-training heads out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a destination that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,
 ) -> None:
@@ -39,7 +40,7 @@ def convert(
 
     read = ReadOptions(config, tuple(allow_missing or ()), tuple(allow_extra or ()), fix_config)
     kind = None if dtype is None else dtype.value
-    options = ConvertOptions(to.value, layout, kind, resize_vocabulary, type_vocabulary, overwrite, read)
+    options = ConvertOptions(to.value, layout, kind, resize_vocabulary, type_vocabulary, overwrite, encoder_only, read=read)
     converted = conversion.run_conversion(source, destination, options, verify)
     if as_json:
         print(json.dumps(conversion.as_json(converted), indent=2))

@@ -47,7 +47,7 @@ def framework_outputs(framework: str, path: Path, options: ReadOptions) -> dict[
 def _as_read_by(framework: str, path: Path) -> Checkpoint:
     """Our view of the checkpoint, with the framework's arrays in place of what we read."""
     ours = open_checkpoint(path)
-    arrays = read_with(framework, ours.path)
+    arrays = read_with(framework, ours.path, ours.tensors)
     lost = [name for name in ours.tensors if name not in arrays]
     if lost:
         raise CheckpointError(f"{ours.path}: {framework} does not find {lost[0]}")

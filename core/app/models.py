@@ -54,7 +54,8 @@ def _convert(path: Path, folder: Path) -> None:
         (temporary / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
 
     try:
-        convert(path, folder, ConvertOptions("pytorch", read=ReadOptions(allow_extra=patterns)), keep_notes)
+        options = ConvertOptions("pytorch", for_us=True, read=ReadOptions(allow_extra=patterns))
+        convert(path, folder, options, keep_notes)
     except CrossdistilError:
         if not folder.is_dir():  # else another process was faster
             raise
