@@ -47,13 +47,21 @@ def write_corpus(path: Path, documents: int = 60, seed: int = 0) -> Path:
     return path
 
 
-def make(folder: Path, corpus: Path, vocabulary: Path, processes: int = 1, part: Part | None = None, **settings) -> dict:
+def make(
+    folder: Path,
+    corpus: Path,
+    vocabulary: Path,
+    processes: int = 1,
+    part: Part | None = None,
+    resume: bool = False,
+    **settings,
+) -> dict:
     """Create records in `folder`; returns the note."""
     chosen = Settings(**settings)
     chosen.check()
     source = Source(vocabulary, None, chosen)
     return create(
-        Corpus([corpus]), source, Vocabulary(vocabulary), folder, part or Part(), processes, False, lambda done, total: None
+        Corpus([corpus]), source, Vocabulary(vocabulary), folder, part or Part(), processes, resume, lambda done, total: None
     )
 
 
