@@ -57,14 +57,11 @@ def found_labels(path: Path, cells: Sequence, line_numbers: np.ndarray, several:
     """The distinct labels of a column, in numerical order when all are integers; `several` is whether a cell may hold
     more than one. Raises DataError where two of them differ in nothing that a person sees."""
 
-    def all_labels() -> Iterator[tuple[str, int]]:
-        for cell, line in zip(cells, line_numbers):
-            for label in label_set(path, cell, line) if several else (label_text(path, cell, line),):
-                yield label, line
-
     lines: dict[str, int] = {}
-    for label, line in all_labels():
-        lines.setdefault(label, int(line))
+    for cell, row in first_rows(cells):
+        line = int(line_numbers[row])
+        for label in label_set(path, cell, line) if several else (label_text(path, cell, line),):
+            lines.setdefault(label, line)
     labels = sorted(lines)
     if len(labels) < 2:
         found = f"has the label {listed(labels)}" if labels else "is without a label"
@@ -84,6 +81,17 @@ def found_labels(path: Path, cells: Sequence, line_numbers: np.ndarray, several:
         return tuple(labels)
 
 
+def first_rows(cells: Sequence) -> Iterator[tuple[object, int]]:
+    """Each different cell of a column with the row where it is first."""
+    known: set[str] = set()
+    for row, cell in enumerate(cells):
+        if not isinstance(cell, str):
+            yield cell, row
+        elif cell not in known:
+            known.add(cell)
+            yield cell, row
+
+
 def label_key(label: str) -> str:
     """What labels have in common that a person takes for the same: letters whatever their case and width, and numbers by
     their value; characters that are not seen do not count."""
@@ -95,14 +103,21 @@ def label_key(label: str) -> str:
 def class_indices(path: Path, labels: Sequence[str], cells: Sequence, line_numbers: np.ndarray, source: str = "") -> np.ndarray:
     """The place of each cell's label among `labels`: (rows,) int32. `source` is the file whose labels these are."""
     index_of = {label: index for index, label in enumerate(labels)}
-    indices, unknown = np.empty(len(cells), dtype=np.int32), _Unknown(path, labels, source)
+    index_of = {label: index for index, label in enumerate(labels)}
+    indices, unknown = [], _Unknown(path, labels, source)
+    known: dict[str, int] = {}  # as the file spells it
     for row, cell in enumerate(cells):
-        label = label_text(path, cell, line_numbers[row])
-        indices[row] = index_of.get(label, -1)
-        if indices[row] < 0:
-            unknown.add(label, line_numbers[row])
+        index = known.get(cell) if isinstance(cell, str) else None
+        if index is None:
+            label = label_text(path, cell, line_numbers[row])
+            index = index_of.get(label, -1)
+            if index < 0:
+                unknown.add(label, line_numbers[row])
+            elif isinstance(cell, str):
+                known[cell] = index
+        indices.append(index)
     unknown.throw()
-    return indices
+    return np.array(indices, np.int32)
 
 
 def label_rows(path: Path, labels: Sequence[str], cells: Sequence, line_numbers: np.ndarray, source: str = "") -> np.ndarray:

@@ -86,8 +86,22 @@ class Lines:
             self.number += 1
             if "\0" not in line:
                 return line
-            way = self._skipped.format.say("encoding", "utf-16-le") if line.count("\0") > len(line) // 3 else ""
-            self._skipped.add(self.number, "holds a NUL character" + (f"; if it is UTF-16: {way}" if way else ""))
+            self._bad(line)
+
+    def numbered(self) -> Iterator[tuple[int, str]]:
+        """The rest of them with their numbers, faster than one by one."""
+        while self._ahead:
+            yield self.number + 1, next(self)
+        for number, line in enumerate(self.file, self.number + 1):
+            if "\0" in line:
+                self.number = number
+                self._bad(line)
+            else:
+                yield number, line
+
+    def _bad(self, line: str) -> None:
+        way = self._skipped.format.say("encoding", "utf-16-le") if line.count("\0") > len(line) // 3 else ""
+        self._skipped.add(self.number, "holds a NUL character" + (f"; if it is UTF-16: {way}" if way else ""))
 
     def put_back(self, line: str) -> None:
         """Let the last line come again."""
@@ -141,8 +155,8 @@ def _names(line: str, separator: str, is_tsv: bool) -> list[str]:
 
 def _plain_rows(lines: Lines, separator: str) -> Rows:
     """Lines end with \\n or \\r\\n and with nothing else; the last one may lack its end."""
-    for line in lines:
-        yield lines.number, line.removesuffix("\n").removesuffix("\r").split(separator)
+    for number, line in lines.numbered():
+        yield number, line.removesuffix("\n").removesuffix("\r").split(separator)
 
 
 def _csv_rows(path: Path, lines: Lines, separator: str, skipped: Skipped) -> Rows:

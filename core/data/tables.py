@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -99,19 +99,27 @@ def _opened(path: Path, format: TableFormat) -> Iterator[TextIO]:
 
 
 class _Builder:
-    """Columns that grow by a row at a time."""
+    """Columns that grow by a row at a time: `adders` take its cells, `line` the number of its line."""
 
     def __init__(self, names: Iterable[str], texts: Collection[str]):
         self._cells = {name: Texts() if name in texts else [] for name in names}
         self._lines = array("q")
-        self._known: dict[str, str] = {}
+        self.line = self._lines.append
+        self.adders = [self._adder(column) for column in self._cells.values()]
 
-    def add(self, line: int, cells: Iterable) -> None:
-        for column, cell in zip(self._cells.values(), cells):
-            # A label is one string object, however many rows have it.
-            is_label = isinstance(cell, str) and not isinstance(column, Texts)
-            column.append(self._known.setdefault(cell, cell) if is_label else cell)
-        self._lines.append(line)
+    @staticmethod
+    def _adder(column: Texts | list) -> Callable[[Any], None]:
+        if isinstance(column, Texts):
+            return column.append
+        known: dict[str, str] = {}
+        add, same = column.append, known.setdefault
+        # A label is one string object, however many rows have it.
+        return lambda cell: add(same(cell, cell) if isinstance(cell, str) else cell)
+
+    def quoted(self) -> int:
+        """How many texts look as CSV quotes them."""
+        texts = [column for column in self._cells.values() if isinstance(column, Texts) and b'""' in column.utf8]
+        return sum(text.startswith('"') and text.endswith('"') and '""' in text for column in texts for text in column)
 
     def columns(self) -> Columns:
         return Columns(self._cells, np.array(self._lines, dtype=np.int64))
@@ -131,25 +139,28 @@ def _delimited_columns(
     wanted = [name for name in (*required, *optional) if not _missing(names, [name])]
     places = [_place(path, names, name) for name in wanted]
     builder, width = _Builder(wanted, texts), len(names)
-    text_places = [place for name, place in zip(wanted, places) if name in texts]
-    quotes = 0
+    steps = list(zip(builder.adders, places))
     for number, row in rows:
-        if len(row) > width and not any(row[width:]):
-            row = row[:width]
-        if width > 1 and (not any(row) or (len(row) == 1 and not row[0].strip())):
-            continue  # a blank line; with one column it is an empty text
-        if len(row) != width:
-            hint = skipped.format.say("quoting", "csv") if path.suffix.lower() == ".tsv" and _is_open(row) else ""
-            hint = f", where cells are quoted as in CSV: {hint}" if hint else ""
-            skipped.add(number, f"got {len(row)} columns, expected {width}{hint}")
-            continue
-        if skipped.unquoted:
-            quotes += any('""' in row[place] and row[place][0] == row[place][-1] == '"' for place in text_places)
-        builder.add(number, (row[place] for place in places))
-    if quotes and skipped.format.quoting is None:
+        if len(row) != width or not row[0]:
+            if len(row) > width and not any(row[width:]):
+                row = row[:width]
+            if width > 1 and (not any(row) or (len(row) == 1 and not row[0].strip())):
+                continue  # a blank line; with one column it is an empty text
+            if len(row) != width:
+                is_quoted = path.suffix.lower() == ".tsv" and _is_open(row)
+                hint = skipped.format.say("quoting", "csv") if is_quoted else ""
+                hint = f", where cells are quoted as in CSV: {hint}" if hint else ""
+                skipped.add(number, f"got {len(row)} columns, expected {width}{hint}")
+                continue
+        for add, place in steps:
+            add(row[place])
+        builder.line(number)
+    quotes = builder.quoted() if skipped.unquoted and skipped.format.quoting is None else 0
+    if quotes:
         way = skipped.format.say("quoting", "csv")
+        way = f"; {way}" if way else ""
         skipped.notes.append(
-            f"{path.name}: {quotes:,} texts look quoted as in CSV, but quotation marks in .tsv files are text{f'; {way}' if way else ''}"
+            f"{path.name}: {quotes:,} texts look quoted as in CSV, but quotation marks in .tsv files are text{way}"
         )
     return builder.columns()
 
@@ -179,7 +190,9 @@ def _json_columns(
         if problem is not None:
             skipped.add(number, problem)
         else:
-            builder.add(number, (record[key] for key in keys))
+            for add, key in zip(builder.adders, keys):
+                add(record[key])
+            builder.line(number)
     return Columns({}, np.zeros(0, np.int64)) if builder is None else builder.columns()
 
 

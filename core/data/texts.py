@@ -5,12 +5,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
+
 
 class Texts(Sequence):
     """Texts, kept as UTF-8 one behind the other. A slice is a list of strings."""
 
     def __init__(self, texts: Iterable[str] = ()):
-        self._bytes, self._ends = bytearray(), array("q", [0])
+        self._bytes, self._ends, self._lengths = bytearray(), array("q", [0]), array("i")
         for text in texts:
             self.append(text)
 
@@ -18,6 +20,17 @@ class Texts(Sequence):
         """Add a text. Raises UnicodeEncodeError for half a surrogate pair, which no tokenizer can take."""
         self._bytes += text.encode("utf-8")
         self._ends.append(len(self._bytes))
+        self._lengths.append(len(text))
+
+    @property
+    def characters(self) -> np.ndarray:
+        """Of each text: (texts,) int32."""
+        return np.array(self._lengths, np.int32)
+
+    @property
+    def utf8(self) -> bytearray:
+        """All of them, one behind the other."""
+        return self._bytes
 
     def __len__(self) -> int:
         return len(self._ends) - 1

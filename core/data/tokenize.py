@@ -23,6 +23,7 @@ from .folders import folder_contents
 from .tasks import Examples
 from .text_files import read_text
 from .text_heads import GROWTH, TextHeads, chunks, head_size
+from .texts import Texts
 from .token_cache import Rows, cached_table, table_of
 from .token_table import TokenTable
 from .words import WordTokenizer
@@ -286,7 +287,7 @@ def _cache_key(examples: Examples, tokenizer: Tokenizer | WordTokenizer, max_len
     key = hashlib.sha256(described.encode())
     for texts in (examples.texts, examples.pairs or []):
         # The count keeps single texts and empty pairs apart, the lengths ["ab", "c"] and ["a", "bc"].
-        key.update(np.array([len(texts), *map(len, texts)], dtype="<i8").tobytes())
-        for text in texts:
-            key.update(text.encode("utf-8"))
+        column = texts if isinstance(texts, Texts) else Texts(texts)
+        key.update(np.concatenate([[len(column)], column.characters]).astype("<i8").tobytes())
+        key.update(column.utf8)
     return key.hexdigest()
