@@ -19,6 +19,7 @@ from types import ModuleType
 
 from ..core.engine import Engine, EngineOptions
 from ..core.errors import BackendError, Errors, did_you_mean
+from ..core.threads import set_up
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -91,6 +92,7 @@ def load_module(name: str, module: str) -> ModuleType:
     backend = backend_named(name)
     if not backend.here:
         raise BackendError(f"backend '{name}': not installed in {sys.executable}; {backend.install}")
+    set_up()  # before the framework is imported
     try:
         return importlib.import_module(f"..{name}.{module}", __name__)
     except (ImportError, OSError) as error:

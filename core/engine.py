@@ -110,6 +110,13 @@ class Engine(Protocol):
     compilations: Compilations
     """Told before each of them."""
     ops: Ops
+    threads: int
+    """CPU threads of a kernel."""
+    kernels: dict[str, str]
+    """Where there is a choice between kernels that differ in the last bits: what for -> which. It may depend on the machine."""
+
+    def keep_kernels(self, recorded: dict[str, str]) -> list[str]:
+        """Go on with the `kernels` of the process that started a run; returns a line for each that are not this one's own."""
 
     def versions(self) -> dict[str, str]:
         """Versions of the framework and of what it stands on."""

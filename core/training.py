@@ -111,13 +111,13 @@ class Trainer:
         warmup = in_steps(self._train.warmup, self.plan.total)
         self._factor = schedule(self._train.schedule, self.plan.total, warmup, self._train.slanted_ratio)
         self._notes: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best_metric": None, "best_step": None}
-        self._notes |= {"stage": stage.index, "past": []}
+        self._notes |= {"stage": stage.index, "past": [], "kernels": {}}
         self._open_window(0)
         self._best: Parameters | None = None
 
-    def remember(self, past: list[dict[str, Any]]) -> None:
-        """Keep what the stages before this one took, with every saved state."""
-        self._notes["past"] = past
+    def remember(self, past: list[dict[str, Any]], kernels: dict[str, str]) -> None:
+        """Keep what the stages before this one took, and which kernels the engine uses, with every saved state."""
+        self._notes |= {"past": past, "kernels": kernels}
 
     def run(self, state: State | None = None, interrupted: Callable[[], bool] = lambda: False) -> Outcome:
         """Train to the end, from a saved state of this stage if there is one. Raises TrainingError when the loss is not
@@ -165,7 +165,7 @@ class Trainer:
         check_steps(state, self._first, self.plan.total, len(self._objective.names) + 1)
         self._train_step.restore(state.parameters, state.optimizer)
         self._parameters = state.parameters
-        self._notes = state.notes
+        self._notes = state.notes | {"kernels": self._notes["kernels"]}
         self._best = state.parameters if state.notes["best_step"] == state.step else state.best
         return state.step - self._first
 

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
-from crossdistil.core.engine import Step
+from crossdistil.core.app.api import run
+from crossdistil.core.engine import EngineOptions, Step
+from crossdistil.core.errors import BackendError
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
+from crossdistil.core.training import Trainer
 from crossdistil.tests import tiny
 
 pytestmark = pytest.mark.only_backend("torch")
 
 
+@pytest.fixture
+def kernels(monkeypatch):
+    """The module that chooses, on a machine of which nothing is set."""
+    from crossdistil.backends.torch import linear
+
+    monkeypatch.delenv(linear.SETTING, raising=False)
+    yield linear
+    monkeypatch.undo()
+    linear.choose()
+
+
 @pytest.mark.parametrize("rows", [7, 96])  # below and above the number from which oneDNN is called
 @pytest.mark.parametrize("strided", [False, True])
-def test_linear_maps_are_exact_in_value_and_gradient(rows, strided):
+@pytest.mark.parametrize("kernel", ["onednn", "pytorch"])
+def test_linear_maps_are_exact_in_value_and_gradient(kernels, rows, strided, kernel):
     import torch
 
-    from crossdistil.backends.torch.linear import linear
-
+    assert kernels.choose(kernel) == kernel
     generator = np.random.default_rng(rows)
     x, weight, bias, gradient = (generator.normal(size=size) for size in ((rows, 2, 24), (40, 24), (40,), (rows, 40)))
     tensors = [torch.tensor(array, dtype=torch.float32, requires_grad=True) for array in (x, weight, bias)]
     inputs = tensors[0][:, 1] if strided else tensors[0][:, :1].reshape(rows, 24)
-    result = linear(inputs, tensors[1], tensors[2])
+    result = kernels.linear(inputs, tensors[1], tensors[2])
     result.backward(torch.tensor(gradient, dtype=torch.float32))
     taken = x[:, 1] if strided else x[:, 0]
     by_x = np.zeros_like(x)
@@ -34,6 +51,76 @@ def test_linear_maps_are_exact_in_value_and_gradient(rows, strided):
     expected = [taken @ weight.T + bias, by_x, gradient.T @ taken, gradient.sum(0)]
     for found, wanted in zip([result.detach(), *(tensor.grad for tensor in tensors)], expected):
         np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+PROCESSORS = [
+    ("AMD", "AVX512", "onednn"),
+    ("AMD", "AVX2", "pytorch"),
+    ("Intel", "AVX512", "pytorch"),
+    ("unknown", "DEFAULT", "pytorch"),
+]
+
+
+@pytest.mark.parametrize(("vendor", "capability", "expected"), PROCESSORS)
+def test_the_processor_chooses_unless_the_user_does(kernels, monkeypatch, vendor, capability, expected):
+    monkeypatch.setattr(kernels, "vendor", lambda: vendor)
+    monkeypatch.setattr(kernels, "get_cpu_capability", lambda: capability)
+    assert kernels.choose() == expected
+    for name in kernels.CHOICES:
+        monkeypatch.setenv(kernels.SETTING, name)
+        assert kernels.choose() == name
+    monkeypatch.setenv(kernels.SETTING, "onedn")
+    with pytest.raises(BackendError, match="^CROSSDISTIL_LINEAR: got 'onedn', expected onednn or pytorch; did you mean 'onednn'"):
+        kernels.choose()
+
+
+def test_a_resumed_run_keeps_its_kernels(kernels, monkeypatch, tmp_path, tiny_task, tiny_model):
+    class Stopped(Exception):
+        pass
+
+    def stop(self, step):
+        save(self, step)
+        if step == 4:
+            raise Stopped
+
+    save = Trainer._save
+    tree = tiny.kd_recipe(tiny_task, tiny_model, steps=8, save_every=4)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(tree))
+    monkeypatch.setattr(kernels, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(kernels, "vendor", lambda: "AMD")
+    whole = run(path, out=tmp_path / "whole", backend="torch", quiet=True)
+    assert whole["kernels"] == {"linear": "onednn"} and whole["threads"] >= 1
+    for folder, setting in (("kept", None), ("told", "pytorch")):
+        monkeypatch.setattr(kernels, "vendor", lambda: "AMD")
+        with monkeypatch.context() as patch, pytest.raises(Stopped):
+            patch.setattr(Trainer, "_save", stop)
+            run(path, out=tmp_path / folder, backend="torch", quiet=True)
+        monkeypatch.setattr(kernels, "vendor", lambda: "Intel")
+        if setting is not None:
+            monkeypatch.setenv(kernels.SETTING, setting)
+        result = run(path, out=tmp_path / folder, backend="torch", resume=True, quiet=True)
+        assert result["kernels"] == {"linear": setting or "onednn"}
+    expected, found = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "kept"))
+    assert all(np.array_equal(found[name], array) for name, array in expected.items())
+
+
+def test_another_kernel_than_the_recorded_is_told(kernels, monkeypatch):
+    monkeypatch.setattr(kernels, "vendor", lambda: "Intel")
+    from crossdistil.backends.torch.engine import TorchEngine
+
+    engine = TorchEngine(EngineOptions("cpu"))
+    assert engine.keep_kernels({"linear": "pytorch"}) == engine.keep_kernels({}) == []
+    [line] = engine.keep_kernels({"linear": "onednn"})
+    assert line == "linear maps: by onednn, as in the process that started the run; this one would take pytorch"
+    assert engine.kernels == {"linear": "onednn"}
+    monkeypatch.setenv(kernels.SETTING, "pytorch")
+    [line] = TorchEngine(EngineOptions("cpu")).keep_kernels({"linear": "onednn"})
+    assert line.startswith("linear maps: by pytorch, since CROSSDISTIL_LINEAR says; the run was started with onednn")
+    monkeypatch.setattr(kernels, "_OPERATOR", None)
+    monkeypatch.delenv(kernels.SETTING)
+    [line] = TorchEngine(EngineOptions("cpu")).keep_kernels({"linear": "onednn"})
+    assert "oneDNN's operator is missing here" in line
 
 
 def test_a_compiled_step_is_the_eager_step(make_engine):

@@ -22,6 +22,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops as P
 
+from ...core import threads
 from ...core.engine import Compilations, EngineOptions, unheard
 from ...core.errors import BackendError
 from ...core.losses.base import STATISTICS
@@ -53,11 +54,9 @@ def resolve_device(name: str | None) -> tuple[str, int]:
 
 @functools.cache  # MindSpore takes this once a process
 def set_up_cpu() -> None:
-    """Choose the CPU, with OMP_NUM_THREADS threads a kernel, or as many as there are cores."""
+    """Choose the CPU, with as many threads a kernel as `core.threads` says."""
     ms.set_device("CPU")
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    threads = int(asked) if asked.isdecimal() and int(asked) > 0 else len(os.sched_getaffinity(0))
-    ms.device_context.cpu.op_tuning.threads_num(threads)
+    ms.device_context.cpu.op_tuning.threads_num(threads.number())
 
 
 def check_precision(precision: str, target: str) -> None:
@@ -86,6 +85,7 @@ class MindSporeEngine:
             ms.set_device("Ascend", index)
         self.device = "cpu" if self._target == "CPU" else f"ascend:{index}"
         self.precision = options.precision
+        self.kernels, self.threads = {}, threads.number()
         self.steps_per_call = options.steps_per_call or STEPS_PER_CALL[self._target]
         self.fused_optimizer = self._target == "CPU"
         self.ops = MindSporeOps(PRECISIONS[options.precision])
@@ -94,6 +94,9 @@ class MindSporeEngine:
 
     def versions(self):
         return {"mindspore": ms.__version__}
+
+    def keep_kernels(self, recorded):
+        return []
 
     def peak_memory_mb(self):
         if self._target == "CPU":

@@ -11,6 +11,7 @@ import_quietly()
 import numpy as np  # noqa: E402
 import oneflow as flow  # noqa: E402
 
+from ...core import threads  # noqa: E402
 from ...core.engine import Compilations, EngineOptions, unheard  # noqa: E402
 from ...core.errors import BackendError  # noqa: E402
 from ...core.losses.base import STATISTICS  # noqa: E402
@@ -51,11 +52,16 @@ class OneFlowEngine:
         self.device = "cpu" if self._device.type == "cpu" else f"cuda:{self._device.index}"
         self.precision = options.precision
         self.compilations = Compilations()  # told of none: every operation runs by itself
+        self.kernels, self.threads = {}, threads.number()
+        flow.set_num_threads(self.threads)
         self.masks = DropoutMasks(self._device)
         self.ops = OneFlowOps(self._device, self.masks)
 
     def versions(self):
         return {"oneflow": flow.__version__}
+
+    def keep_kernels(self, recorded):
+        return []
 
     def peak_memory_mb(self):
         return None  # OneFlow 0.9 does not count it on CUDA either

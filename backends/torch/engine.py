@@ -17,6 +17,7 @@ from ...core.engine import Compilations, EngineOptions, unheard
 from ...core.errors import BackendError
 from ...core.losses.base import STATISTICS
 from ...core.models.spec import is_norm
+from . import linear
 from .ops import TorchOps
 from .optimizer import make_optimizer
 
@@ -59,6 +60,9 @@ class TorchEngine:
         self.ops = TorchOps(self._device, self._dtype)
         self._compile = self.static_shapes = options.compile
         self.compilations = Compilations()
+        # Of float32 on a CPU; half precision has one kernel.
+        self.kernels = {"linear": linear.choose()} if self._device.type == "cpu" and options.precision == "fp32" else {}
+        self.threads = torch.get_num_threads()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
 
@@ -68,6 +72,17 @@ class TorchEngine:
             found["cuda"] = torch.version.cuda or "?"
             found["gpu"] = torch.cuda.get_device_name(self._device)
         return found
+
+    def keep_kernels(self, recorded):
+        started, now = recorded.get("linear"), self.kernels.get("linear")
+        if started not in linear.CHOICES or now is None or started == now:
+            return []
+        if linear.asked() is None:
+            self.kernels["linear"] = linear.choose(started)
+        if self.kernels["linear"] == started:
+            return [f"linear maps: by {started}, as in the process that started the run; this one would take {now}"]
+        why = f"{linear.SETTING} says" if linear.asked() else "oneDNN's operator is missing here"
+        return [f"linear maps: by {now}, since {why}; the run was started with {started}, so the last bits differ"]
 
     def peak_memory_mb(self):
         if self._device.type != "cuda":

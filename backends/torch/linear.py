@@ -1,13 +1,24 @@
-"""Linear maps in float32 on a CPU by oneDNN instead of MKL, which PyTorch takes there: on AMD processors MKL reaches less
-than half of oneDNN's speed, on others the two are about equal.
+"""Linear maps in float32 on a CPU: by oneDNN or by MKL, which is what PyTorch takes there (`F.linear`).
+
+MKL uses AVX-512 on Intel's processors only. Measured with PyTorch 2.13, one thread: on an AMD EPYC that has bf16 instructions (and
+so AVX-512) MKL reached less than half of oneDNN's speed; on an AMD EPYC of family 25, model 1, which has AVX2 only, 1.1 to 1.25
+times oneDNN's; on an Intel Xeon with AMX oneDNN made a whole step 20 to 25 % slower. So oneDNN is taken on AMD's processors with
+AVX-512, and what PyTorch takes on all others. `CROSSDISTIL_LINEAR=onednn` or `pytorch` decides otherwise. The two differ in the last
+bits, so the choice is part of a run's state.
 
 The operator is PyTorch's own but private (its compiler generates calls of it), so `F.linear` stays where it is missing.
 """
 
 from __future__ import annotations
 
+import os
+
 import torch
 import torch.nn.functional as F
+from torch.backends.cpu import get_cpu_capability
+
+from ...core.errors import BackendError, did_you_mean
+from ...core.processor import vendor
 
 _SMALL = 64
 """Rows below which the operator's packing costs more than it saves."""
@@ -25,6 +36,27 @@ def _find_operator():
 
 
 _OPERATOR = _find_operator()
+SETTING, ONEDNN, PYTORCH = "CROSSDISTIL_LINEAR", "onednn", "pytorch"
+CHOICES = (ONEDNN, PYTORCH)
+_chosen = PYTORCH
+
+
+def choose(name: str | None = None) -> str:
+    """Use `onednn` or `pytorch` from now on in this process, by default what the setting or else the processor says;
+    returns what is used, which is `pytorch` where oneDNN's operator is missing. Raises BackendError for another setting."""
+    global _chosen
+    if name is None:
+        name = asked() or (ONEDNN if vendor() == "AMD" and "AVX512" in get_cpu_capability() else PYTORCH)
+    _chosen = name if _OPERATOR is not None else PYTORCH
+    return _chosen
+
+
+def asked() -> str | None:
+    """The user's setting, if there is one."""
+    name = os.environ.get(SETTING) or None
+    if name not in (None, *CHOICES):
+        raise BackendError(f"{SETTING}: got {name!r}, expected {' or '.join(CHOICES)}{did_you_mean(name, CHOICES)}")
+    return name
 
 
 def _product(a, b, bias=None):
@@ -56,7 +88,7 @@ def linear(x, weight, bias):
     """`F.linear` of float32 tensors on a CPU: x (..., in), weight (out, in), bias (out,)."""
     rows = x.reshape(-1, x.shape[-1])
     # PyTorch's own compiler chooses for itself, and cannot look into this choice.
-    if torch.compiler.is_compiling() or _OPERATOR is None or rows.shape[0] < _SMALL:
+    if torch.compiler.is_compiling() or _chosen == PYTORCH or rows.shape[0] < _SMALL:
         return F.linear(x, weight, bias)
     rows = rows.contiguous()  # a strided input costs a hundred times as much
     if torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad or bias.requires_grad):
@@ -67,7 +99,7 @@ def linear(x, weight, bias):
 
 
 def _operator_takes(a):
-    return _OPERATOR is not None and a.dtype is torch.float32 and a.device.type == "cpu" and a.shape[0] >= _SMALL
+    return _chosen == ONEDNN and a.dtype is torch.float32 and a.device.type == "cpu" and a.shape[0] >= _SMALL
 
 
 def product(a, b, bias=None):

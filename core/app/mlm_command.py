@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from .. import threads
 from ..data.mlm.blocks import Source
 from ..data.mlm.create import Part, create
 from ..data.mlm.documents import BLOCK_BYTES, Corpus
@@ -126,13 +126,8 @@ def mlm(
             note = create_google(corpus, loaded, settings, out, files, report)
         else:
             source = Source(vocabulary, lower_case, settings)
-            note = create(corpus, source, loaded, out, part, processes or _processors(), resume, report)
+            note = create(corpus, source, loaded, out, part, processes or threads.number(), resume, report)
     _tell(note, out, console)
-
-
-def _processors() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _tell(note: dict[str, Any], out: Path, console: Console) -> None:

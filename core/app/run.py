@@ -96,6 +96,8 @@ class _Run:
         if self._resume:
             place = "no step is saved yet, starting from the first" if state is None else f"going on at step {state.step:,}"
             self._console.print(f"{self._run.path}: {place}")
+        for line in [] if state is None else self._engine.keep_kernels(state.notes.get("kernels", {})):
+            self._console.print(line, markup=False)
         parameters: Parameters = {**job.student.parameters, **job.projections}
         outcomes: list[Outcome] = []
         stages = []
@@ -158,7 +160,7 @@ class _Run:
             trainer = Trainer(
                 stage, job.recipe.seed, first, parameters, step, evaluate if can_evaluate else None, self._run, progress
             )
-            trainer.remember(past)
+            trainer.remember(past, engine.kernels)
             return trainer.run(state, signals.asked)
 
     @contextlib.contextmanager
@@ -190,6 +192,8 @@ class _Run:
         result = {
             **{"backend": engine.name, "device": engine.device, "precision": engine.precision},
             "versions": {"python": sys.version.split()[0], "numpy": np.__version__, **engine.versions()},
+            "threads": engine.threads,
+            "kernels": engine.kernels,
             "seed": job.recipe.seed,
             "steps": sum(outcome.steps for outcome in outcomes),
             "epochs": sum(epochs),

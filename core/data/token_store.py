@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
+from .. import threads
 from ..errors import DataError
 from .corpus import corpus_files, files_digest, read_texts
 from .legacy_pickles import read_binarized, read_token_counts
 from .mlm.piece_worker import encode_batches
 from .token_cache import Arrays, cached_arrays, update_with_file
-from .tokenize import Tokenizer, allow_threads
+from .tokenize import Tokenizer
 
 _FORMAT = 1  # one more whenever the same files give another store
 _AT_ONCE = 4096  # rows of a pickle
@@ -58,7 +59,7 @@ def token_store(path: Path, tokenizer: Tokenizer, cache_folder: Path | None = No
     key = files_digest(files, f"store {_FORMAT} {tokenizers.__version__} {tokenizer.fingerprint}")
 
     def pieces() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        allow_threads()
+        threads.set_up()
         texts = (some for file in files for some in read_texts(file, tokenizer.vocab_size))
         yield from encode_batches(texts, tokenizer.library)
 

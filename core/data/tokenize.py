@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from .. import threads
 from ..errors import CheckpointError, DataError
 from ..json_files import read_object
 from .folders import folder_contents
@@ -78,7 +78,7 @@ class Tokenizer:
 
     def encode_rows(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Iterator[Rows]:
         """The same, some rows at a time."""
-        allow_threads()
+        threads.set_up()
         size = head_size(max_length)
         for some, others in chunks(texts, pairs, size):
             heads = [self._heads.head(text, size) if len(text) > size else (text, False) for text in some]
@@ -142,7 +142,7 @@ class Tokenizer:
 
     def encode_pieces(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The word pieces of texts, all of them and without [CLS] and [SEP]: ids (pieces,) int32 and lengths (texts,)."""
-        allow_threads()
+        threads.set_up()
         rows = [encoding.ids for encoding in self.library.encode_batch_fast(list(texts), add_special_tokens=False)]
         ids = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32)
         return ids, np.array([len(row) for row in rows], dtype=np.int64)
@@ -186,12 +186,6 @@ class Tokenizer:
         _write(folder / "tokenizer.json", self._definition)
         _write(folder / "vocab.txt", lines)
         _write(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
-
-
-def allow_threads() -> None:
-    """Let the library use threads."""
-    # Left unset, the library prints a warning whenever this process forks after using its threads.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 
 def load_tokenizer(folder: Path) -> Tokenizer | WordTokenizer:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+from .. import threads
 from ..errors import CheckpointError, DataError
 from .text_heads import GROWTH, TextHeads, chunks, head_size
 from .token_cache import Rows, table_of
@@ -58,8 +58,7 @@ class WordTokenizer:
 
     def encode_rows(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Iterator[Rows]:
         """The same, some rows at a time."""
-        # Left unset, the library prints a warning whenever this process forks after using its threads.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        threads.set_up()
         for some, others in chunks(texts, pairs, head_size(max_length)):
             rows = self._encode(some, max_length)
             firsts = np.array([len(row) for row in rows], dtype=np.int32)

@@ -1,0 +1,20 @@
+"""What processor this is: some kernels are faster on those of one vendor."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+_VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}
+
+
+def vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """`AMD`, `Intel`, or what the system says of another, or `unknown`. Linux tells in a file, Windows in the platform's name."""
+    found = ""
+    try:
+        with cpuinfo.open(encoding="utf-8", errors="replace") as lines:
+            found = next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
+    except OSError:
+        pass
+    found = found or platform.processor() or platform.machine()
+    return next((name for word, name in _VENDORS.items() if word in found), found or "unknown")

@@ -1,0 +1,127 @@
+"""How many threads there are: what the user, the affinity and the control groups say, and that libraries are told."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from crossdistil.core import threads
+from crossdistil.core.processor import vendor
+
+
+@pytest.fixture(autouse=True)
+def many_processors(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+
+
+def write(root, groups, **files):
+    for path, text in {"proc/self/cgroup": groups, **files}.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    return root
+
+
+V1 = "12:memory:/docker/5c\n4:cpu,cpuacct:/docker/5c\n0::/system.slice\n"
+MACHINES = {
+    "no control groups": (None, {}, 16),
+    "version 2": ("0::/\n", {"sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4),
+    "version 2, no limit": ("0::/\n", {"sys/fs/cgroup/cpu.max": "max 100000\n"}, 16),
+    "version 2, a half": ("0::/\n", {"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
+    "version 2, a group above": (
+        "0::/pod/container\n",
+        {"sys/fs/cgroup/pod/cpu.max": "250000 100000", "sys/fs/cgroup/pod/container/cpu.max": "max 100000"},
+        3,
+    ),
+    "version 1, in a container": (
+        V1,
+        {
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "600000",
+            "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000",
+        },
+        6,
+    ),
+    "version 1, outside": (
+        V1,
+        {
+            "sys/fs/cgroup/cpu/docker/5c/cpu.cfs_quota_us": "200000",
+            "sys/fs/cgroup/cpu/docker/5c/cpu.cfs_period_us": "100000",
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+        },
+        2,
+    ),
+    "more than there are": ("0::/\n", {"sys/fs/cgroup/cpu.max": "9900000 100000"}, 16),
+    "damaged": ("0::/\nnonsense\n", {"sys/fs/cgroup/cpu.max": "much"}, 16),
+}
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_processors(tmp_path, name):
+    groups, files, expected = MACHINES[name]
+    root = tmp_path if groups is None else write(tmp_path, groups, **files)
+    assert threads.processors(root) == expected
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("3", 3), ("4,2", 4), ("", 16), ("0", 16), ("many", 16), ("-2", 16)])
+def test_the_user_decides(monkeypatch, asked, expected):
+    monkeypatch.setattr(threads, "processors", lambda: 16)
+    assert threads.number({"OMP_NUM_THREADS": asked}) == expected
+
+
+def test_libraries_are_told_and_the_user_s_settings_stay(monkeypatch):
+    monkeypatch.setattr(threads, "processors", lambda: 5)
+    environment: dict[str, str] = {}
+    threads.set_up(environment)
+    assert environment == {
+        "OMP_NUM_THREADS": "5",
+        "RAYON_NUM_THREADS": "5",
+        "TOKENIZERS_PARALLELISM": "true",
+        "OMP_WAIT_POLICY": "passive",
+    }
+    own = {"OMP_NUM_THREADS": "2", "RAYON_NUM_THREADS": "7", "TOKENIZERS_PARALLELISM": "false", "GOMP_SPINCOUNT": "9"}
+    environment = dict(own)
+    threads.set_up(environment)
+    assert environment == own
+
+
+def test_commands_say_so_before_they_load_a_library():
+    program = (
+        "import sys, os\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('numpy', 'tokenizers'):\n"
+        "            assert os.environ['OMP_WAIT_POLICY'] == 'passive' and 'OMP_NUM_THREADS' in os.environ, name\n"
+        "            print(name)\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "import crossdistil\n"
+        "assert 'OMP_WAIT_POLICY' not in os.environ\n"
+        "import crossdistil.core.app.cli\n"
+    )
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "numpy" in done.stdout.split(), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("processor\t: 0\nvendor_id\t: AuthenticAMD\n", "AMD"),
+        ("vendor_id\t: GenuineIntel\nmodel name\t: Xeon\n", "Intel"),
+        ("vendor_id\t: HygonGenuine\n", "HygonGenuine"),
+    ],
+)
+def test_the_processor_s_vendor(tmp_path, text, expected):
+    (tmp_path / "cpuinfo").write_text(text)
+    assert vendor(tmp_path / "cpuinfo") == expected
+
+
+def test_the_vendor_where_there_is_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("platform.processor", lambda: "Intel64 Family 6 Model 143 Stepping 8, GenuineIntel")
+    assert vendor(tmp_path / "nothing") == "Intel"
+    monkeypatch.setattr("platform.processor", lambda: "")
+    monkeypatch.setattr("platform.machine", lambda: "")
+    assert vendor(tmp_path / "nothing") == "unknown"
