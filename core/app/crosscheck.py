@@ -18,7 +18,7 @@ from ..errors import CrossdistilError, RunFolderError
 from ..files import clear_disk_errors, make_folder, write_text
 from ..locks import lock_file
 from ..recipe import Recipe
-from ..workplaces import is_workplace
+from ..workplaces import is_workplace, remove_dead
 from .compare import compare
 from .crosscheck_files import read_json
 from .report import REPORT, write_report
@@ -73,6 +73,9 @@ def crosscheck(recipe: Recipe, options: CrosscheckOptions, console: Console) -> 
     if options.steps_per_call is not None:
         arguments += ["--steps-per-call", str(options.steps_per_call)]
     with _locked(options.out):
+        remove_dead(options.out)
+        if (options.out / RESULT).is_file() and (options.out / REPORT).is_file():
+            raise RunFolderError(f"{options.out}: the cross-check is complete; there is nothing to resume")
         for name in options.backends:
             console.rule(f"[bold]{name}")
             folder = options.out / name
@@ -118,8 +121,6 @@ def _check_folder(options: CrosscheckOptions) -> None:
     if options.resume:
         if names - known:
             raise RunFolderError(f"{out}: holds {min(names - known)}, which is of no cross-check; choose a new folder")
-        if names >= {RESULT, REPORT}:
-            raise RunFolderError(f"{out}: the cross-check is complete; there is nothing to resume")
     elif names:
         unfinished = names <= known and not names >= {RESULT, REPORT}
         remedy = "--resume goes on with the cross-check in it, or choose a new folder" if unfinished else "choose a new folder"
