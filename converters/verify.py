@@ -149,6 +149,8 @@ def rounding(checkpoint: CanonicalCheckpoint, reference: dict[str, np.ndarray]) 
 
 
 def _outputs(checkpoint: CanonicalCheckpoint, ops, kind: type) -> dict[str, np.ndarray]:
+    if not wanted_outputs(checkpoint):
+        return {}
     parameters = {
         name: tensor.load().astype(kind) for name, tensor in checkpoint.tensors.items() if tensor.info.dtype in _FLOATS
     }

@@ -128,6 +128,10 @@ def test_half_precision_is_rounded_to_the_nearest(tmp_path, ms, layout, dtype, k
     ["pretraining", "pretraining, old", "pretraining, square", "classifier", "classifier alone", "student", "electra"],
 )
 def test_what_mindspore_saved_is_the_same_model(tmp_path, trained, name, to):
+    if (name, to) == ("electra", "tf"):
+        with pytest.raises(CheckpointError, match="Google's ELECTRA has none of this kind"):
+            crossdistil.convert(trained[name].folder, tmp_path / "result", to=to)
+        return
     told = crossdistil.convert(trained[name].folder, tmp_path / "result", to=to)
     assert told["source"]["names"] == ("mindspore-old" if "old" in name else "mindspore")
     assert_right(trained[name].network, tmp_path / "result")
@@ -240,6 +244,8 @@ def test_a_network_that_lost_a_parameter_is_refused(tmp_path, zoo, ms):
 @pytest.mark.parametrize("to", ["pytorch", "tf", "oneflow"])
 @pytest.mark.parametrize("name", ["pretraining", "pretraining, old", "pretraining, square", "classifier", "electra"])
 def test_there_and_back_no_bit_is_changed(tmp_path, ms, trained, name, to):
+    if (name, to) == ("electra", "tf"):
+        return  # refused, see above
     crossdistil.convert(trained[name].folder, tmp_path / "there", to=to)
     layout = "ckpt-old" if "old" in name else "ckpt"
     crossdistil.convert(tmp_path / "there", tmp_path / "back", to="mindspore", layout=layout)

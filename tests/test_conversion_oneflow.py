@@ -155,6 +155,10 @@ def test_a_type_that_oneflow_could_not_load_is_refused(tmp_path, layout, dtype):
 @pytest.mark.parametrize("to", ["pytorch", "tf"])
 @pytest.mark.parametrize("name", ["pretraining", "pretraining with copies", "square", "all heads", "distilbert"])
 def test_what_oneflow_saved_is_the_same_model(tmp_path, saved, name, to):
+    if (name, to) == ("distilbert", "tf"):
+        with pytest.raises(CheckpointError, match="pre_classifier: Google's classifier has no hidden layer"):
+            crossdistil.convert(saved[name].folder, tmp_path / "result", to=to)
+        return
     told = crossdistil.convert(saved[name].folder, tmp_path / "result", to=to)
     copies = {"copy of a tensor that it is tied to": 2, "buffer that follows from the configuration": 1}
     assert told["dropped"] == (copies if "copies" in name else {})
@@ -214,6 +218,8 @@ def test_the_student_of_a_distillation_before_modules(tmp_path, models, meta, wi
 @pytest.mark.parametrize("to", ["pytorch", "tf", "mindspore"])
 @pytest.mark.parametrize("name", ["pretraining", "square", "all heads", "distilbert"])
 def test_there_and_back_no_bit_is_changed(tmp_path, flow, saved, name, to):
+    if (name, to) == ("distilbert", "tf"):
+        return  # refused, see above
     crossdistil.convert(saved[name].folder, tmp_path / "there", to=to)
     crossdistil.convert(tmp_path / "there", tmp_path / "back", to="oneflow")
     sources.assert_same(loaded(flow, tmp_path / "back/weights"), loaded(flow, saved[name].folder / "weights"))
