@@ -150,7 +150,10 @@ def is_canonical(path: Path) -> bool:
             return True
         if where != path / CONFIG or raw.get("model_type", "bert") not in tuple(CONFIGURATIONS):
             return False
-        config = model_config(raw, str(where))
+        try:
+            config = model_config(raw, str(where))
+        except CheckpointError:
+            return "model_type" in raw  # else it may be that of another family, which the names tell
     except (SafetensorError, OSError, CheckpointError):
         return True
     return not is_encoder(config) or knows_names(config, names, other_head(raw) is not None)
