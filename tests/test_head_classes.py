@@ -27,12 +27,12 @@ OTHERS = {
     "ForQuestionAnswering": "a question answering model",
 }
 WITHOUT = {
-    "bert": ["Model", "ForMaskedLM", "ForPreTraining", "ForNextSentencePrediction", "LMHeadModel"],
+    "bert": ["Model", "ForMaskedLM", "ForPreTraining", "ForNextSentencePrediction"],
     "distilbert": ["Model", "ForMaskedLM"],
     "albert": ["Model", "ForMaskedLM", "ForPreTraining"],
-    "electra": ["Model", "ForMaskedLM", "ForPreTraining", "ForCausalLM"],
+    "electra": ["Model", "ForMaskedLM", "ForPreTraining"],
 }
-"""Family -> its classes that have no classifier; those of decoders are no decoders unless the configuration says so."""
+"""Family -> its classes that have no classifier."""
 FORMATS = ["safetensors", "bin"]
 
 
@@ -71,6 +71,10 @@ def assert_same_encoder(ours, theirs) -> None:
 def test_other_heads_are_no_classifiers_of_sentences_and_are_left_out(family, kind, container, tmp_path):
     folder = tmp_path / "model"
     theirs = written_as(folder, family, kind, container)
+    if (family, kind, container) == ("electra", "ForMultipleChoice", "bin"):  # whose head no conversion knows
+        with pytest.raises(CheckpointError, match="architectures is ElectraForMultipleChoice: its head cannot have classifier"):
+            model_folder(folder)
+        return
     found = model_folder(folder)
     ours = load_model(found)
     assert_same_encoder(ours, theirs)
@@ -112,16 +116,16 @@ def test_sentence_classifiers_give_their_logits(family, container, tmp_path, opt
 
 @pytest.mark.only_backend("torch")
 def test_a_decoder_is_refused_by_each_reader(tmp_path, options):
-    for name, container in (("a", "safetensors"), ("b", "bin")):
-        written(tmp_path / name, tiny.CONFIG, "LMHeadModel", is_decoder=True)
-        if container == "bin":
-            as_pickle(tmp_path / name)
-        for action in (
-            lambda folder: predict(folder, ["a"], None, "torch", options),
-            lambda folder: convert(folder, tmp_path / "out", ConvertOptions("mindspore")),
-        ):
-            with pytest.raises(CheckpointError, match="config.json: is_decoder is True: a decoder"):
-                action(tmp_path / name)
+    for kind, reason in (("ForMaskedLM", "is_decoder is True: a decoder"), ("LMHeadModel", "architectures is BertLMHeadModel: a causal")):
+        for container in FORMATS:
+            folder = tmp_path / kind / container
+            written(folder, tiny.CONFIG, kind, **({"is_decoder": True} if kind == "ForMaskedLM" else {}))
+            if container == "bin":
+                as_pickle(folder)
+            with pytest.raises(CheckpointError, match=f"config.json: {reason}"):
+                predict(folder, ["a"], None, "torch", options)
+            with pytest.raises(CheckpointError, match=f"config.json: {reason}"):
+                convert(folder, tmp_path / "out", ConvertOptions("mindspore"))
     assert not (tmp_path / "out").exists()
 
 

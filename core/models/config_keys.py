@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..shown import plain, shown
+from .head_classes import class_name, is_causal
 from .spec import EncoderConfig
 
 USUAL_KEYS = frozenset(
@@ -78,6 +79,8 @@ def config_problems(raw: Mapping[str, Any], chosen: type[EncoderConfig]) -> list
     own, known = chosen.model_fields, _known(chosen) | _OLDER_KEYS
     absent = [key for key in own if key not in raw and not any(raw_key in raw for raw_key in _names_of(key, chosen.aliases))]
     problems = []
+    if is_causal(raw):
+        problems.append(f"architectures is {plain(class_name(raw))}: a causal language model; only encoders are computed here")
     width, hidden = raw.get("embedding_size"), chosen.own_key("hidden_size")
     if width is not None and "embedding_size" not in own and width != raw.get(hidden, own[hidden].default):
         problems.append(f"embedding_size is {shown(width)}: a {chosen.names.model_type}'s embeddings are as wide as {hidden}")

@@ -17,9 +17,8 @@ _OTHERS = (
     ("ForQuestionAnswering", re.compile(r"Question|QA|SQuAD|Squad"), "a question answering model"),
 )
 """End of the class in transformers, what other code's classes of the kind have in their names, and what it is in words."""
-_WITHOUT_CLASSIFIER = (
-    "Model ForMaskedLM ForPreTraining ForNextSentencePrediction LMHeadModel LMHead LMHeads ForCausalLM".split()
-)
+_WITHOUT_CLASSIFIER = "Model ForMaskedLM ForPreTraining ForNextSentencePrediction".split()
+_CAUSAL = re.compile(r"LMHeadModel|ForCausalLM|DoubleHeads")
 _IN_TAG = re.compile(r"[BIESMLU][-_].+")
 
 HEAD_PARTS = frozenset({"classifier", "pre_classifier", "qa_outputs", "sequence_summary", "crf"})
@@ -58,6 +57,11 @@ def unknown_class(raw: Mapping[str, Any]) -> str:
     name = class_name(raw)
     known = name.endswith((_SENTENCES, *_WITHOUT_CLASSIFIER)) or other_head(raw) is not None
     return "" if known else name
+
+
+def is_causal(raw: Mapping[str, Any]) -> bool:
+    """Whether the class is that of a language model whose tokens see only those before them."""
+    return bool(_CAUSAL.search(class_name(raw)))
 
 
 def class_name(raw: Mapping[str, Any]) -> str:
