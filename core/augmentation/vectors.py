@@ -49,7 +49,7 @@ def load_vectors(path: Path, largest: int = LARGEST) -> WordVectors:
     words: list[str] = []
     rows: list[np.ndarray] = []
     try:
-        with path.open(encoding="utf-8", newline="\n") as file:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
             for number, line in enumerate(file, 1):
                 parts = line.rstrip("\r\n").rstrip(" ").split(" ")
                 if number == 1 and len(parts) == 2 and all(part.isdecimal() for part in parts):

@@ -18,6 +18,7 @@ import tokenizers
 from ..errors import DataError
 from .folders import folder_contents
 from .record_rows import read_rows
+from .text_files import not_utf8
 from .token_cache import Rows, cached_table, update_with_file
 from .token_table import TokenTable
 from .tokenize import Tokenizer
@@ -148,7 +149,7 @@ def read_lines(path: Path) -> Iterator[list[str]]:
             try:
                 text = piece.decode("utf-8").strip()
             except UnicodeDecodeError as error:
-                raise DataError(f"{path}:{number}: not UTF-8 (byte 0x{piece[error.start]:02x})") from None
+                raise DataError(not_utf8(path, number, piece, error.start)) from None
             number += piece.endswith(b"\n")
             if text:
                 batch.append(text)

@@ -119,7 +119,7 @@ def word_vectors(path: Path, tokenizer: WordTokenizer, table: np.ndarray) -> tup
     vocabulary = tokenizer.library.get_vocab(with_added_tokens=True)
     filled, found, width = np.array(table, np.float32), set(), table.shape[1]
     try:
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
             for number, line in enumerate(file, 1):
                 fields = line.rstrip().split(" ")
                 if number == 1 and len(fields) == 2 and all(field.isdecimal() for field in fields):

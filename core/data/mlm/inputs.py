@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...errors import DataError
+from ..text_files import MARK, not_utf8
 
-_MARK = "\ufeff"
 _UNPACK = {
     b"\x1f\x8b": lambda raw: gzip.GzipFile(fileobj=raw),
     b"BZh": bz2.BZ2File,
@@ -67,9 +67,9 @@ class TextFile:
                 stream = self._raw if unpack is None else io.BufferedReader(unpack(self._raw), 1 << 20)
                 for number, line in enumerate(stream, 1):
                     text = line.decode("utf-8")
-                    yield number, (text.removeprefix(_MARK) if number == 1 else text).strip()
+                    yield number, (text.removeprefix(MARK) if number == 1 else text).strip()
         except UnicodeDecodeError as error:
-            raise DataError(f"{self.path}:{number}: not UTF-8 (byte 0x{error.object[error.start]:02x})") from None
+            raise DataError(not_utf8(self.path, number, error.object, error.start)) from None
         except _DAMAGED as error:
             reason = getattr(error, "strerror", None) or error
             raise DataError(f"{self.path}:{number + 1}: cannot be read: {reason}") from None
