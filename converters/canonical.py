@@ -4,7 +4,6 @@ configuration. Tensors stay where they are until they are asked for.
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from .configuration import activation_note, check_sizes, find_config, find_token
 from .formats import open_checkpoint
 from .names_tensorflow import FOR_GOOGLES_GRAPH
 from .projections import PROJECTION, read_projections
+from .reading import ReadOptions, allowed
 from .recognise import Match, Recognised, recognise
 from .repair import flipped_word_embeddings, repair_message
 from .targets import source_notes
@@ -32,20 +32,10 @@ from .tensors import Checkpoint, Tensor, TensorInfo
 
 _SHOWN = 5
 _LEFT_OUT = "left out by --allow-extra"
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What the user decided about a checkpoint that does not quite fit."""
-
-    config: Path | None = None
-    """The configuration, where none lies beside the checkpoint."""
-    allow_missing: tuple[str, ...] = ()
-    """Patterns of canonical names that may be missing, as in a shell: `cls.*`."""
-    allow_extra: tuple[str, ...] = ()
-    """Patterns of the checkpoint's own names that are left out."""
-    fix_config: bool = False
-    """Take the tensors' sizes where the configuration has others."""
+_WAYS_OUT = (
+    "\n(no part of the model{}; --allow-extra PATTERN leaves them out, --rename PATTERN=NAME reads them under another name;"
+    " in a recipe: read.allow_extra, read.rename)"
+)
 
 
 @dataclass
@@ -104,10 +94,10 @@ def read_canonical(
     raw, config_path = find_config(path, options.config)
     shapes = {name: tensor.info.shape for name, tensor in checkpoint.tensors.items()}
     with checkpoint_named(path):
-        found = recognise(shapes, raw)
+        found = recognise(shapes, raw, options=options)
     dropped = dict(checkpoint.skipped) | found.dropped
-    dropped |= dict.fromkeys(_allowed([*found.unknown, *found.dropped], options.allow_extra), _LEFT_OUT)
-    _refuse_unknown(path, {name: near for name, near in found.unknown.items() if name not in dropped})
+    dropped |= dict.fromkeys(allowed([*found.unknown, *found.dropped], options.allow_extra), _LEFT_OUT)
+    _refuse_unknown(path, {name: near for name, near in found.unknown.items() if name not in dropped}, found.prefix)
     _refuse_trained(path, [checkpoint.tensors[name] for name, reason in dropped.items() if reason == FOR_GOOGLES_GRAPH])
     beside, unplaced = read_projections(path)
     dropped |= unplaced
@@ -155,15 +145,11 @@ def read_canonical(
     )
 
 
-def _allowed(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
-
-
-def _refuse_unknown(path: Path, unknown: Mapping[str, str]) -> None:
+def _refuse_unknown(path: Path, unknown: Mapping[str, str], prefix: str) -> None:
     if unknown:
         lines = [f"{path}: unknown tensor {name}" + (f"; did you mean {near}?" if near else "") for name, near in unknown.items()]
         more = f"\nand {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-        raise CheckpointError("\n".join(lines[:_SHOWN]) + more + "\n(--allow-extra PATTERN leaves them out)")
+        raise CheckpointError("\n".join(lines[:_SHOWN]) + more + _WAYS_OUT.format(f", whose names start with '{prefix}'" if prefix else ""))
 
 
 def _refuse_trained(path: Path, added: Iterable[Tensor]) -> None:
@@ -245,8 +231,8 @@ def _check_complete(
 ) -> tuple[str, ...]:
     """The names that are missing by permission. Tensors without a shape of their own get the expected one."""
     missing = [name for name in expected if name not in shapes]
-    allowed = _allowed(missing, patterns)
-    problems = [f"missing tensor {name}{did_you_mean(name, found.unknown)}" for name in missing if name not in allowed]
+    permitted = allowed(missing, patterns)
+    problems = [f"missing tensor {name}{did_you_mean(name, found.unknown)}" for name in missing if name not in permitted]
     for name, shape in expected.items():
         there = shapes.get(name, shape)
         if len(there) == 1 != len(shape) and there[0] == np.prod(shape):
@@ -258,9 +244,9 @@ def _check_complete(
             problems.append(f"{source}: as {name} its shape is {there}, the configuration says {shape}")
     if problems:
         more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        hint = "\n(--allow-missing PATTERN goes on without them)" if len(allowed) < len(missing) else ""
+        hint = "\n(--allow-missing PATTERN goes on without them)" if len(permitted) < len(missing) else ""
         raise CheckpointError("\n".join(f"{path}: {line}" for line in problems[:_SHOWN]) + more + hint)
-    return tuple(allowed)
+    return tuple(permitted)
 
 
 def _ordered(expected: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core.errors import CheckpointError
 from ..core.shown import shown
-from .rules import Rule, Spelling, Table, without_wrappers
+from .rules import Rule, Spelling, Table
 
 
 def _pairs(prefix: str, *names: str) -> tuple[str, ...]:
@@ -135,8 +135,15 @@ _NORM_PARTS = (
     (re.compile(r"(LayerNorm|layer_norm)\.gamma$"), r"\1.weight"),
     (re.compile(r"(LayerNorm|layer_norm)\.beta$"), r"\1.bias"),
 )
+_ROBERTA_CLASSIFIER = re.compile(r"(^|\.)classifier\.dense\.")
 _PARTS = re.compile(r"^(embeddings|embeddings_project|encoder|transformer|pooler)\.")
 """What an encoder without its root starts with."""
+STARTS = frozenset("embeddings embeddings_project encoder transformer pooler roberta lm_head".split())
+ENDS = frozenset("gamma beta".split())
+_TRANSPARENT = re.compile(
+    r"(?<![^.])(?:_orig_mod|module|_module|_forward_module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+"""Of torch.compile, DataParallel and its successors, Opacus, Lightning, FSDP and activation checkpoints."""
 
 
 def is_norm(name: str) -> bool:
@@ -155,36 +162,38 @@ def table(family: str) -> Table:
     return Table(Rule(name, name) for name in (*TEMPLATES[family], *TIED[family]))
 
 
-def spell(names: Iterable[str], family: str, config: Mapping[str, Any]) -> Spelling:
-    """The names of a PyTorch file as the rules have them."""
-    return respell({name: name for name in names}, family, config)
+def clean(name: str) -> str:
+    """Without the names of wrapping modules, which PyTorch puts before those of the module inside, at any place."""
+    return _TRANSPARENT.sub("", name)
 
 
-def respell(names: Mapping[str, str], family: str, config: Mapping[str, Any]) -> Spelling:
-    """As `spell`, of names that are not quite those of the file: name in the file -> name."""
-    spelling = without_wrappers(names, ".")
+def wrappers(names: Iterable[str]) -> list[str]:
+    """The wrapping modules in the names of a file."""
+    return sorted({found for name in names for found in _TRANSPARENT.findall(name)})
+
+
+def spelled(name: str, kind: str) -> str:
+    """A name of a PyTorch file, without its prefix, as the rules have it."""
     for old, new in _NORM_PARTS:
-        spelling.names = {source: old.sub(new, name) for source, name in spelling.names.items()}
-    if family == "bert" and _is_roberta(spelling.names.values(), config):
-        _fold_roberta(spelling, config)
-    spelling.names = {source: _PARTS.sub(rf"{family}.\g<0>", name) for source, name in spelling.names.items()}
-    return spelling
+        name = old.sub(new, name)
+    family = kind
+    if kind == ROBERTA:
+        family = "bert"
+        for old, new in _ROBERTA_NAMES:
+            name = old.sub(new, name)
+    return _PARTS.sub(rf"{family}.\g<0>", name)
 
 
-def _is_roberta(names: Iterable[str], config: Mapping[str, Any]) -> bool:
-    roots = {name.partition(".")[0] for name in names}
-    return ROBERTA in roots or (config.get("model_type") == ROBERTA and "bert" not in roots)
-
-
-def _fold_roberta(spelling: Spelling, config: Mapping[str, Any]) -> None:
+def settle(spelling: Spelling, kind: str, config: Mapping[str, Any]) -> None:
+    """RoBERTa's first positions, which it never uses, and the pooler that its classifier does not."""
+    if kind != ROBERTA:
+        return
     padding = config.get("pad_token_id", 1)
     if not isinstance(padding, int) or padding < 0:
         raise CheckpointError(f"pad_token_id is {shown(padding)}, expected a number: RoBERTa's positions start behind it")
     spelling.first_position = padding + 1
-    if any(name.startswith("classifier.dense.") for name in spelling.names.values()):
-        unused = [source for source, name in spelling.names.items() if re.match(r"(roberta\.)?pooler\.", name)]
+    if any(_ROBERTA_CLASSIFIER.search(source) for source in spelling.names):
+        unused = [source for source, name in spelling.names.items() if name.startswith("bert.pooler.") and "pooler" in source]
         for source in unused:
             del spelling.names[source]
             spelling.dropped[source] = "pooler of RoBERTa that its classifier does not use"
-    for old, new in _ROBERTA_NAMES:
-        spelling.names = {source: old.sub(new, name) for source, name in spelling.names.items()}

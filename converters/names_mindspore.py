@@ -10,13 +10,11 @@ differ only in what MindSpore calls the parts: gamma, beta, embedding_table.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any
 
 from . import names_canonical
 from .names_canonical import TEMPLATES, TIED, is_embedding, is_norm
-from .rules import Rule, Spelling, Table
+from .rules import Rule, Table
 
 _ENCODER = (
     ("bert.embeddings.word_embeddings.weight", "bert.bert.bert_embedding_lookup.embedding_table"),
@@ -49,45 +47,29 @@ _TABLES = {
 }
 """Dialect -> names of the two tables whose names changed, in the encoder's `bert_embedding_postprocessor`."""
 
-_ENCODER_PREFIX = re.compile(r"^(.*?)(?:tiny)?bert_(?:embedding_lookup|embedding_postprocessor|encoder)\.")
-_IN_ENCODER = re.compile(r"^(?:tiny)?(bert_(?:embedding_lookup|embedding_postprocessor|encoder)\.|dense\.)")
-_HEADS = ("dense_1.", "dense1.", "cls1.", "cls2.")
+_IN_ENCODER = re.compile(r"^(?:bert\.){0,2}(?:tiny)?(bert_(?:embedding_lookup|embedding_postprocessor|encoder)\.|dense\.)")
+_HEAD = re.compile(r"^(?:bert\.)?(?=(?:dense_1|dense1|cls1|cls2)\.)")
+_ENCODER_STARTS = {f"{tiny}bert_{part}" for tiny in ("", "tiny") for part in ("embedding_lookup", "embedding_postprocessor", "encoder")}
+STARTS = names_canonical.STARTS | _ENCODER_STARTS | {"dense", "dense_1", "dense1", "cls1", "cls2"}
+ENDS = frozenset("gamma beta embedding_table".split())
 
 
 @cache
 def table(family: str, dialect: str) -> Table:
-    """The rules of a family in one of the two dialects; for reading, the canonical names that `spell` makes of others too."""
+    """The rules of a family in one of the two dialects; for reading, the canonical names that `spelled` makes of others too."""
     own = [Rule(name, name) for name in (*TEMPLATES[family], *TIED[family])]
     if family != "bert":
         return Table([Rule(rule.canonical, _parameter(rule.canonical)) for rule in own], own)
     return Table([Rule(name, _in_zoo(name, dialect)) for name in TEMPLATES[family]], own)
 
 
-def spell(names: Iterable[str], family: str, config: Mapping[str, Any]) -> Spelling:
-    """The names of a MindSpore file as the rules have them."""
-    names = list(names)
-    prefixes = {found[1] for name in names if (found := _ENCODER_PREFIX.match(name))}
-    if family == "bert" and len(prefixes) == 1:
-        return _spell_zoo(names, prefixes.pop())
-    plain = {name: re.sub(r"\.embedding_table$", ".weight", name) for name in names}
-    return names_canonical.respell(plain, family, config)
-
-
-def _spell_zoo(names: list[str], prefix: str) -> Spelling:
-    """With the prefixes of the whole pre-training network. `prefix` is what the file has before the encoder's parts."""
-    outer = prefix.removesuffix("bert.")
-    spelled = {}
-    for name in names:
-        spelled[name] = name
-        inner = name.removeprefix(prefix)
-        head = inner if inner.startswith(_HEADS) else name.removeprefix(outer)
-        if name.startswith(prefix) and _IN_ENCODER.match(inner):
-            spelled[name] = "bert.bert." + _IN_ENCODER.sub(r"\1", inner)
-        elif head.startswith(_HEADS):
-            spelled[name] = "bert." + head
-        elif head.startswith("fit_dense."):
-            spelled[name] = head
-    return Spelling(spelled)
+def spelled(name: str, kind: str) -> str:
+    """A name of a MindSpore file, without its prefix, as the rules have it: with those of the whole pre-training network."""
+    if kind == "bert":
+        for pattern, start in ((_IN_ENCODER, r"bert.bert.\1"), (_HEAD, "bert.")):
+            if pattern.match(name):
+                return pattern.sub(start, name)
+    return names_canonical.spelled(re.sub(r"\.embedding_table$", ".weight", name), kind)
 
 
 def _in_zoo(canonical: str, dialect: str) -> str:

@@ -8,15 +8,19 @@ snapshot of its training holds its teacher as well. OneFlow 0.9 has the canonica
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from .names_canonical import ROBERTA
 from .names_tensorflow import drop_added, google_rules
-from .rules import Rule, Spelling, Table, without_wrappers
+from .rules import Rule, Spelling, Table
 
 _STUDENT = "student-"
-_CLASSIFIER = re.compile(r"^classification-output[-_](weight|bias)s?$")
+_CLASSIFIER = re.compile(r"^(?:classification-output[-_]|output_(?:weight|bia)-output_)(weight|bias)s?$")
+"""The second as `convert_tf_ckpt_to_of.py` makes it of Google's `output_weights`, whose name has no parts."""
+
+ENDS = frozenset("weight output_weight output_weights output_bias".split())
 
 
 @cache
@@ -25,32 +29,33 @@ def table(family: str) -> Table:
     return Table(map(_rule, google_rules(family)))
 
 
-def spell(names: Iterable[str], family: str, config: Mapping[str, Any]) -> Spelling:
-    """The names of a file as the rules have them."""
-    names = list(names)
-    spelling = without_wrappers({name: name for name in names if not name.startswith(_STUDENT)}, "-")
-    students = {name.removeprefix(_STUDENT): None for name in names if name.startswith(_STUDENT)}
-    spelling.names = {source: _spelled(name) for source, name in spelling.names.items()}
-    if students:
-        _leave_out_teacher(spelling, students, family)
-        spelling.names |= {_STUDENT + name: _spelled(name) for name in students}
-        spelling.notes = [f"the student is read, whose names start with '{_STUDENT}'"]
-    if family == "distilbert":
-        drop_added(spelling)
-    return spelling
+def clean(name: str) -> str:
+    """A student's tensors have their teacher's names after `student-`; `settle` tells which of them are read."""
+    return name.removeprefix(_STUDENT)
 
 
-def _leave_out_teacher(spelling: Spelling, students: Mapping[str, None], family: str) -> None:
-    for source, name in list(spelling.names.items()):
-        is_model = table(family).canonical(name) is not None and not name.startswith("fit_dense-")
-        if is_model or source in students:
-            del spelling.names[source]
-            spelling.dropped[source] = "of the teacher, whose student is in the same checkpoint"
-
-
-def _spelled(name: str) -> str:
+def spelled(name: str, kind: str) -> str:
+    """A name of a file, cleaned and without its prefix, as the rules have it."""
     found = _CLASSIFIER.match(name)
     return f"classification-output_{'weights' if found[1] == 'weight' else 'bias'}" if found else name
+
+
+def settle(spelling: Spelling, kind: str, config: Mapping[str, Any]) -> None:
+    """Of a student and its teacher in one snapshot the student is read."""
+    students = {name for source, name in spelling.names.items() if source.startswith(_STUDENT)}
+    if students:
+        for source, name in list(spelling.names.items()):
+            is_model = table(_family(kind)).canonical(name) is not None and not name.startswith("fit_dense-")
+            if not source.startswith(_STUDENT) and (is_model or name in students):
+                del spelling.names[source]
+                spelling.dropped[source] = "of the teacher, whose student is in the same checkpoint"
+        spelling.notes.append(f"the student is read, whose names start with '{_STUDENT}'")
+    if kind == "distilbert":
+        drop_added(spelling)
+
+
+def _family(kind: str) -> str:
+    return "bert" if kind == ROBERTA else kind
 
 
 def _rule(google: Rule) -> Rule:

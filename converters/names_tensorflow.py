@@ -10,12 +10,12 @@ Hugging Face's TF classes call a head's weight a kernel too, and transpose it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from .names_canonical import TEMPLATES, is_embedding, is_norm
-from .rules import Rule, Spelling, Table, without_wrappers
+from .rules import Rule, Spelling, Table
 
 _HEADS = {
     "cls.predictions.bias": "cls/predictions/output_bias",
@@ -101,6 +101,8 @@ _MODEL_GARDEN = (
     (re.compile(r"^cls/predictions/output_bias/bias$"), "cls/predictions/output_bias"),
 )
 _PARTS = re.compile(r"^(embeddings|embeddings_project|encoder|pooler)/")
+STARTS = frozenset("embeddings embeddings_project encoder pooler generator".split())
+ENDS = frozenset("kernel bias gamma beta weight embeddings word_embeddings position_embeddings type_embeddings".split())
 
 
 def google_rules(family: str) -> list[Rule]:
@@ -115,15 +117,30 @@ def table(family: str) -> Table:
     return Table(google_rules(family), plain)
 
 
-def spell(names: Iterable[str], family: str, config: Mapping[str, Any]) -> Spelling:
-    """The names of a TensorFlow file as the rules have them."""
-    spelling = without_wrappers({name: name for name in names}, "/")
-    spelling.names = {source: _spelled(name, family) for source, name in spelling.names.items()}
-    if family == "electra":
+def clean(name: str) -> str:
+    """Without what TensorFlow and Keras add to a variable's name."""
+    name = _SUFFIX.sub("", name)
+    for old, new in _COMMON:
+        name = old.sub(new, name)
+    return name
+
+
+def spelled(name: str, kind: str) -> str:
+    """A name of a TensorFlow file, cleaned and without its prefix, as the rules have it."""
+    if _NUMBERED_NORM.match(name):
+        name = re.sub(r"layer_normalization(_[0-9]+)?/", "LayerNorm/", name)
+    if kind == "bert":
+        for old, new in _MODEL_GARDEN:
+            name = old.sub(new, name)
+    return _PARTS.sub(rf"{_ROOTS.get(kind, 'bert')}/\g<0>", name)
+
+
+def settle(spelling: Spelling, kind: str, config: Mapping[str, Any]) -> None:
+    """One of ELECTRA's two models, and a DistilBERT without what was added for Google's graph."""
+    if kind == "electra":
         _one_of_two_encoders(spelling, config)
-    if family == "distilbert":
+    if kind == "distilbert":
         drop_added(spelling)
-    return spelling
 
 
 def drop_added(spelling: Spelling) -> None:
@@ -153,18 +170,6 @@ def _plain(canonical: str, name: str) -> Rule:
     if part == "weight":
         return Rule(canonical, f"{place}/kernel", transpose=True)
     return Rule(canonical, path)
-
-
-def _spelled(name: str, family: str) -> str:
-    name = _SUFFIX.sub("", name)
-    for old, new in _COMMON:
-        name = old.sub(new, name)
-    if _NUMBERED_NORM.match(name):
-        name = re.sub(r"layer_normalization(_[0-9]+)?/", "LayerNorm/", name)
-    if family == "bert":
-        for old, new in _MODEL_GARDEN:
-            name = old.sub(new, name)
-    return _PARTS.sub(rf"{_ROOTS[family]}/\g<0>", name)
 
 
 def _one_of_two_encoders(spelling: Spelling, config: Mapping[str, Any]) -> None:

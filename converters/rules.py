@@ -11,16 +11,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 _NUMBER = "(0|[1-9][0-9]{0,4})"
 _DIGITS = re.compile(r"[0-9]+|\{\}")
 _LONGEST_NAME = 200
 """Longer names get no suggestion: the comparison takes time that grows with the square of the length."""
-
-WRAPPERS = frozenset("module model student teacher network net backbone _orig_mod".split())
-"""What data parallelism, compilation and training code put before every name."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,26 @@ class Spelling:
     """Rows of the position embeddings before this one are never used."""
 
 
+@dataclass(frozen=True)
+class Dialect:
+    """How the names of a framework are read. A name is cleaned, loses the prefix of its model, is spelled, and is looked up."""
+
+    table: Callable[[str], Table]
+    """Family -> its rules."""
+    separator: str
+    """Between the parts of a name."""
+    clean: Callable[[str], str]
+    """Takes off what says nothing, wherever it is in a name."""
+    spelled: Callable[[str, str], str]
+    """(name without prefix, kind) -> as the rules have it. The kind is the family, or `roberta`, which is read as a BERT."""
+    settle: Callable[[Spelling, str, Mapping[str, Any]], None]
+    """(all names, kind, configuration): decides what only shows with all names together."""
+    starts: frozenset[str]
+    """The parts with which a model's names may start, beside those of its rules."""
+    ends: frozenset[str]
+    """Those with which they may end."""
+
+
 class Table:
     """The rules of one family in one dialect; those of `also` are for reading only, other names of the same tensors."""
 
@@ -65,20 +83,28 @@ class Table:
         self._to_foreign: dict[str, list[tuple[re.Pattern[str], Rule]]] = defaultdict(list)
         self._to_canonical: dict[str, list[tuple[re.Pattern[str], Rule]]] = defaultdict(list)
         for rule in self.rules:
-            self._to_foreign[_skeleton(rule.canonical)].append((_pattern(rule.canonical), rule))
+            self._to_foreign[skeleton(rule.canonical)].append((_pattern(rule.canonical), rule))
         for rule in (*self.rules, *also):
-            self._to_canonical[_skeleton(rule.foreign)].append((_pattern(rule.foreign), rule))
+            self._to_canonical[skeleton(rule.foreign)].append((_pattern(rule.foreign), rule))
+
+    def starts(self, separator: str) -> set[str]:
+        """The first parts of the dialect's names."""
+        return {name.partition(separator)[0] for name in self._to_canonical}
+
+    def ends(self, separator: str) -> set[str]:
+        """The last ones."""
+        return {name.rpartition(separator)[2] for name in self._to_canonical}
 
     def foreign(self, canonical: str) -> tuple[str, bool] | None:
         """(name in the dialect, whether it is transposed there) of a canonical name."""
-        for pattern, rule in self._to_foreign.get(_skeleton(canonical), ()):
+        for pattern, rule in self._to_foreign.get(skeleton(canonical), ()):
             if found := pattern.fullmatch(canonical):
                 return rule.foreign.format(*found.groups()), rule.transpose
         return None
 
     def canonical(self, foreign: str) -> tuple[str, bool] | None:
         """(canonical name, whether it is transposed in the dialect) of a name in the dialect."""
-        for pattern, rule in self._to_canonical.get(_skeleton(foreign), ()):
+        for pattern, rule in self._to_canonical.get(skeleton(foreign), ()):
             if found := pattern.fullmatch(foreign):
                 return rule.canonical.format(*found.groups()), rule.transpose
         return None
@@ -92,22 +118,8 @@ class Table:
         return next(iter(difflib.get_close_matches(name, expected, n=1, cutoff=0.6)), "")
 
 
-def without_wrappers(names: Mapping[str, str], separator: str) -> Spelling:
-    """Without what every one of the names starts with, as long as that is one of `WRAPPERS`."""
-    short, removed = dict(names), ""
-    while prefix := _wrapper(short.values(), separator):
-        removed += prefix
-        short = {source: name.removeprefix(prefix) for source, name in short.items()}
-    return Spelling(short, notes=[f"every name starts with '{removed}', which is left out"] if removed else [])
-
-
-def _wrapper(names: Collection[str], separator: str) -> str:
-    prefix = next(iter(names), "").partition(separator)[0]
-    starts = prefix in WRAPPERS and all(name.startswith(prefix + separator) for name in names)
-    return prefix + separator if starts else ""
-
-
-def _skeleton(name: str) -> str:
+def skeleton(name: str) -> str:
+    """The name with `#` for each number: what all layers have in common."""
     return _DIGITS.sub("#", name)
 
 

@@ -127,10 +127,23 @@ class TaskSection(Section):
         return [label_text(item) for item in value] if isinstance(value, list) else value
 
 
+class ReadSection(Section):
+    """How a checkpoint is read that does not say everything itself, as the options of `crossdistil convert` of the same names:
+    the prefix of its model's names, tensors under other names (`fc.*=classifier.*`), patterns of tensors to leave out, moving
+    averages instead of the weights, the successor of BERT-of-Theseus."""
+
+    prefix: str | None = None
+    rename: tuple[str, ...] = ()
+    allow_extra: tuple[str, ...] = ()
+    ema: bool = False
+    successor: bool = False
+
+
 class TeacherSection(Section):
     """A fine-tuned model folder, and its share in the mean of several teachers' logits."""
 
     model: Path
+    read: ReadSection = ReadSection()
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
 
     _absolute_model = field_validator("model")(_absolute)
@@ -157,6 +170,7 @@ class InitSection(Section):
 
     source: str = Field("random", alias="from")
     layers: tuple[int, ...] | None = None
+    read: ReadSection = ReadSection()
 
     @field_validator("source")
     @classmethod
@@ -167,6 +181,8 @@ class InitSection(Section):
     def _layers_have_a_source(self) -> InitSection:
         if self.layers is not None and self.source == "random":
             raise ValueError("layers are given, but from is 'random': there are none to take")
+        if self.read != ReadSection() and self.source in ("random", "teacher"):
+            raise ValueError(f"read is given, but from is '{self.source}', which is no checkpoint")
         return self
 
 

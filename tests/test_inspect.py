@@ -114,7 +114,7 @@ def test_what_a_conversion_would_drop_repair_and_say(source):
     }  # fmt: skip
     assert "would be dropped 1: copy of a tensor that it is tied to" in text
     assert len(found["repairs"]) == 1 and "the wrong way round; transposed" in text
-    assert found["notes"] == ["every name starts with 'module.', which is left out"] and not found["problems"]
+    assert found["notes"] == ["'module.': names of wrapping modules, which are left out"] and not found["problems"]
     assert found["dtypes"] == {"F32": 49, "I64": 1}
 
 

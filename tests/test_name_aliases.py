@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import pytest
@@ -149,7 +150,10 @@ def test_prefixes_of_training_code(family, prefix):
     names = {prefix + name: name for name in of(family, "canonical").values()}
     found = recognise(shaped(names), None)
     assert (found.dialect, found.family, pairs(found), found.unknown) == ("canonical", family, names, {})
-    assert found.notes == [f"every name starts with '{prefix}', which is left out"]
+    wrappers, own = [part for part in ("_orig_mod.", "module.") if part in prefix], re.sub("_orig_mod.|module.", "", prefix)
+    notes = [f"the model's names start with '{own}', which is left out"] if own else []
+    notes += [f"{', '.join(map(repr, wrappers))}: names of wrapping modules, which are left out"] if wrappers else []
+    assert (found.notes, found.prefix) == (notes, own)
     some = recognise(shaped([*of(family, "canonical").values(), f"{prefix}extra.weight"]), None)
     assert list(some.unknown) == [f"{prefix}extra.weight"] and not some.notes
 

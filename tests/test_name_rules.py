@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crossdistil.converters.names_canonical import FAMILIES, TEMPLATES, TIED, is_embedding, is_norm
 from crossdistil.converters.recognise import DIALECTS, Match, foreign_names, recognise
-from crossdistil.converters.rules import Rule, Table, without_wrappers
+from crossdistil.converters.rules import Rule, Table
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import config_from, tensor_shapes
 from crossdistil.core.models.heads import decoders, head_shapes
@@ -157,19 +157,6 @@ def test_a_table_by_hand():
     assert table.nearest("x7/yy_9") == "x7/y_9" and table.nearest("quite different") == ""
     long = Table([Rule("c", "d" * 300)])
     assert long.nearest("d" * 190) == "d" * 300 and long.nearest("d" * 299) == ""
-
-
-def test_wrappers_are_what_every_name_starts_with():
-    assert without_wrappers({"module.model.a": "module.model.a", "module.model.b": "module.model.b"}, ".").names == {
-        "module.model.a": "a",
-        "module.model.b": "b",
-    }
-    assert without_wrappers({"module.a": "module.a", "b": "b"}, ".").names == {"module.a": "module.a", "b": "b"}
-    assert without_wrappers({"bert.a": "bert.a"}, ".").names == {"bert.a": "bert.a"}
-    for name in ("module", "module/a", "", "."):
-        assert without_wrappers({name: name}, ".").names == {name: name}
-    assert without_wrappers({"module.": "module."}, ".").names == {"module.": ""}
-    assert without_wrappers({}, ".").names == {}
 
 
 def test_a_name_without_a_rule_is_refused_with_the_nearest():

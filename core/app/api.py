@@ -126,6 +126,10 @@ def convert(
     config: str | Path | None = None,
     allow_missing: Sequence[str] = (),
     allow_extra: Sequence[str] = (),
+    prefix: str | None = None,
+    rename: Sequence[str] = (),
+    ema: bool = False,
+    successor: bool = False,
     fix_config: bool = False,
     resize_vocabulary: int | None = None,
     type_vocabulary: int | None = None,
@@ -133,6 +137,7 @@ def convert(
     encoder_only: bool = False,
 ) -> dict[str, Any]:
     """Bring a checkpoint to another framework, as `crossdistil convert`; returns what was done. Raises CrossdistilError."""
-    read = ReadOptions(None if config is None else Path(config), tuple(allow_missing), tuple(allow_extra), fix_config)
+    place = None if config is None else Path(config)
+    read = ReadOptions(place, tuple(allow_missing), tuple(allow_extra), fix_config, prefix, tuple(rename), ema, successor)
     options = ConvertOptions(to, layout, dtype, resize_vocabulary, type_vocabulary, overwrite, encoder_only, read=read)
     return conversion.as_json(conversion.run_conversion(Path(source), Path(destination), options, verify))

@@ -64,13 +64,7 @@ def _as_read_by(framework: str, path: Path) -> Checkpoint:
 def main() -> int:
     """Serve the request of standard input."""
     request = parse_json(sys.stdin.buffer.read(), "standard input")
-    given = request["options"]
-    options = ReadOptions(
-        None if given["config"] is None else Path(given["config"]),
-        tuple(given["allow_missing"]),
-        tuple(given["allow_extra"]),
-        given["fix_config"],
-    )
+    options = ReadOptions.from_json(request["options"])
     try:
         outputs = framework_outputs(request["framework"], Path(request["path"]), options)
     except CrossdistilError as error:

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ...converters.canonical import CanonicalCheckpoint, read_canonical
+from ...converters.canonical import CanonicalCheckpoint, ReadOptions, read_canonical
 from ...converters.configuration import find_config
 from ...converters.formats import open_checkpoint
 from ..checkpoint import load_model
@@ -15,7 +15,7 @@ from ..models.architectures import part_of, tensor_shapes
 from ..models.heads import head_shapes
 
 
-def inspect(path: Path) -> dict[str, Any]:
+def inspect(path: Path, options: ReadOptions = ReadOptions()) -> dict[str, Any]:
     """Format, tensors and, where it is a model that is known here, architecture, heads, labels and what a conversion would
     drop or repair; `problems` says what stands in the way. Raises CheckpointError for what is no checkpoint, or damaged."""
     checkpoint = open_checkpoint(path)
@@ -31,10 +31,10 @@ def inspect(path: Path) -> dict[str, Any]:
         "problems": [],
     }
     try:
-        config, file = find_config(path, None)
+        config, file = find_config(path, options.config)
         if config is not None and config.get("model_type") == "bilstm":
             return described | _bilstm(file.parent)
-        return described | _model(read_canonical(path))
+        return described | _model(read_canonical(path, options))
     except CheckpointError as error:
         return described | {"problems": str(error).splitlines()}
 

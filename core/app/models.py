@@ -15,6 +15,7 @@ from ...converters.canonical import CanonicalCheckpoint, ReadOptions
 from ...converters.configuration import find_config, find_tokenizer
 from ...converters.convert import ConvertOptions, convert
 from ...converters.formats import is_checkpoint
+from ...converters.reading import allowed
 from ..cache_folder import kind_folder
 from ..checkpoint import CONFIG, WEIGHTS, model_config
 from ..errors import CheckpointError, CrossdistilError, Errors, checkpoint_named
@@ -22,6 +23,7 @@ from ..locks import hold_folder
 from ..models.architectures import CONFIGURATIONS, is_encoder, knows_names
 from ..models.head_classes import HEAD_PARTS, other_head
 from ..recipe import Recipe
+from ..sections import ReadSection
 
 _FORMAT = 2
 """Of the entries of the cache: what was made under another number is made again."""
@@ -29,33 +31,39 @@ _NOTES = "notes.json"
 """Beside a converted model: what its conversion had to tell, which is told each time that it is used."""
 
 
-def model_folder(path: Path, where: str = "") -> Path:
+def model_folder(path: Path, where: str = "", read: ReadSection = ReadSection()) -> Path:
     """The canonical folder of the checkpoint at `path`: the path itself if it is one, or if nothing there is a checkpoint,
-    about which core has its own errors. `where` names the recipe key that asked for it. Raises CheckpointError."""
-    if is_canonical(path) or not is_checkpoint(path):
+    about which core has its own errors. `where` names the recipe key that asked for it, `read` says what the checkpoint does not.
+    Raises CheckpointError."""
+    if not is_checkpoint(path) or (read == ReadSection() and is_canonical(path)):
         return path
     with checkpoint_named(where):
-        folder = kind_folder("converted") / _identity(path)
+        folder = kind_folder("converted") / _identity(path, read)
         while not hold_folder(folder):  # from now on, or another process might remove it before it is read
-            _convert(path, folder)
+            _convert(path, folder, read)
     return folder
 
 
-def _convert(path: Path, folder: Path) -> None:
+def _convert(path: Path, folder: Path, read: ReadSection) -> None:
     config, _ = find_config(path, None)
+    other = None if config is None else other_head(config)
     patterns: tuple[str, ...] = ()
-    if config is not None and other_head(config) is not None:
+    if other is not None:
         # Its encoder can be used; that the head is left out is among the notes.
         patterns = tuple(pattern for part in sorted(HEAD_PARTS) for pattern in (f"{part}.*", f"*.{part}.*"))
+    options = ReadOptions(
+        allow_extra=(*read.allow_extra, *patterns), prefix=read.prefix, rename=read.rename, ema=read.ema, successor=read.successor
+    )
 
     def keep_notes(checkpoint: CanonicalCheckpoint, temporary: Path) -> None:
         notes = [note for note in checkpoint.notes if note not in checkpoint.config_notes]
-        notes += [f"{name} is left out: {other_head(config).reason}" for name in checkpoint.left_out]
+        by_user = set(allowed(checkpoint.left_out, read.allow_extra))
+        for name in checkpoint.left_out:
+            notes.append(f"{name} is left out: " + ("read.allow_extra" if name in by_user or other is None else other.reason))
         (temporary / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
 
     try:
-        options = ConvertOptions("pytorch", for_us=True, read=ReadOptions(allow_extra=patterns))
-        convert(path, folder, options, keep_notes)
+        convert(path, folder, ConvertOptions("pytorch", for_us=True, read=options), keep_notes)
     except CrossdistilError:
         if not folder.is_dir():  # else another process was faster
             raise
@@ -118,16 +126,16 @@ def with_model_folders(recipe: Recipe) -> Recipe:
     """The recipe with the canonical folders of its models in place of checkpoints of other formats."""
     changes, errors = {}, Errors()
     if recipe.teacher is not None:
-        folder = errors.collect(model_folder, recipe.teacher.model, "teacher.model")
+        folder = errors.collect(model_folder, recipe.teacher.model, "teacher.model", recipe.teacher.read)
         changes["teacher"] = recipe.teacher.model_copy(update={"model": folder})
     if recipe.teachers:
         changes["teachers"] = {
-            name: section.model_copy(update={"model": errors.collect(model_folder, section.model, f"teachers.{name}.model")})
+            name: section.model_copy(update={"model": errors.collect(model_folder, section.model, f"teachers.{name}.model", section.read)})
             for name, section in recipe.teachers.items()
         }
     init = recipe.student.init
     if init.source not in ("teacher", "random"):
-        folder = errors.collect(model_folder, Path(init.source), "student.init.from")
+        folder = errors.collect(model_folder, Path(init.source), "student.init.from", init.read)
         changes["student"] = recipe.student.model_copy(update={"init": init.model_copy(update={"source": str(folder)})})
     errors.throw()
     return recipe.model_copy(update=changes)
@@ -159,8 +167,8 @@ def is_canonical(path: Path) -> bool:
     return not is_encoder(config) or knows_names(config, names, other_head(raw) is not None)
 
 
-def _identity(path: Path) -> str:
-    """Changes when the checkpoint, its configuration or its tokenizer does: their names, sizes and times."""
+def _identity(path: Path, read: ReadSection) -> str:
+    """Changes when the checkpoint, its configuration or its tokenizer does: their names, sizes and times; or how it is read."""
     if path.is_dir():
         files = {file for file in path.rglob("*") if file.is_file()}
     else:
@@ -168,7 +176,7 @@ def _identity(path: Path) -> str:
         files = {file for file in path.parent.iterdir() if file.is_file() and file.name.startswith(stem)}
     _, config = find_config(path, None)
     files |= {*find_tokenizer(path).values(), *([] if config is None else [config])}
-    digest = hashlib.sha256(f"{_FORMAT}\0{path.resolve()}".encode())
+    digest = hashlib.sha256(f"{_FORMAT}\0{path.resolve()}\0{read.model_dump_json()}".encode())
     for file in sorted(files):
         state = file.stat()
         digest.update(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())

@@ -119,12 +119,7 @@ def _framework_outputs(python: Path, framework: str, path: Path, options: ReadOp
             "framework": framework,
             "path": str(path.absolute()),
             "out": str(out),
-            "options": {
-                "config": None if options.config is None else str(options.config.absolute()),
-                "allow_missing": options.allow_missing,
-                "allow_extra": options.allow_extra,
-                "fix_config": options.fix_config,
-            },
+            "options": options.as_json(),
         }
         done = subprocess.run(
             [str(python), "-m", "crossdistil.core.app.framework_forward"],
