@@ -14,19 +14,23 @@ from typing import Any
 
 import google_crc32c
 
+from .errors import CrossdistilError
+from .json_files import MAX_BYTES, parse_json
+from .shown import shown
+
 CHECKSUMS = "checksums.json"
 _FORMAT = 1
-_CHUNK = 1 << 22
+_CHUNK = 1 << 18  # as fast as a processor's cache
 
 
-class Damaged(ValueError):
+class Damaged(CrossdistilError):
     """A file that is not as it was written; the message names it, without its folder."""
 
 
 def file_checksum(path: Path) -> dict[str, Any]:
     """Size in bytes and CRC-32C of a file. Raises OSError."""
     size, value = 0, 0
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         while chunk := file.read(_CHUNK):
             size, value = size + len(chunk), google_crc32c.extend(value, chunk)
     return {"bytes": size, "crc32c": f"{value:08x}"}
@@ -42,16 +46,15 @@ def write_checksums(folder: Path) -> None:
 def noted_checksums(folder: Path) -> dict[str, Any] | None:
     """What `checksums.json` says of each file, or None where there is none. Raises Damaged."""
     try:
-        content = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-        if content["format"] != _FORMAT or not isinstance(content["files"], dict):
-            raise Damaged(f"{CHECKSUMS}: format: got {content['format']!r}, expected {_FORMAT}")
-        return content["files"]
+        data = (folder / CHECKSUMS).read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise Damaged(f"{CHECKSUMS}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise error if isinstance(error, Damaged) else Damaged(f"{CHECKSUMS}: damaged") from error
+    content = parse_json(data, CHECKSUMS, Damaged, MAX_BYTES)
+    if not isinstance(content, dict) or content.get("format") != _FORMAT or not isinstance(content.get("files"), dict):
+        raise Damaged(f"{CHECKSUMS}: damaged: got {shown(content, 60)}")
+    return content["files"]
 
 
 def changed_files(folder: Path, noted: dict[str, Any], names: Iterable[str] | None = None) -> list[str]:

@@ -23,6 +23,7 @@ from ruamel.yaml.error import YAMLError
 from .checksums import Damaged, changed_files, noted_checksums
 from .errors import RunFolderError, TrainingError
 from .files import clear_disk_errors, flush, make_folder, replace_folder, write_text
+from .json_files import parse_json
 from .locks import lock_file
 from .recipe import Recipe, flat
 from .shown import plain, shown
@@ -89,11 +90,12 @@ class RunFolder:
         if not resume:
             raise RunFolderError(f"{self.path}: holds another run; choose a new folder, or --resume to go on with it")
         try:
-            found = dict(json.loads((self.path / _MARKER).read_text(encoding="utf-8")))
+            data = (self.path / _MARKER).read_bytes()
         except OSError as error:
             raise RunFolderError(f"{self.path / _MARKER}: cannot be read: {error.strerror}") from error
-        except (ValueError, TypeError, RecursionError) as error:
-            raise RunFolderError(f"{self.path / _MARKER}: damaged: {error}") from error
+        found = parse_json(data, f"{self.path / _MARKER}: damaged", RunFolderError)
+        if not isinstance(found, dict):
+            raise RunFolderError(f"{self.path / _MARKER}: damaged: got {shown(found, 60)}, expected a JSON object")
         if found.get("digest") != marker["digest"]:
             differences = self._differences(recipe)
             if not differences:
@@ -122,14 +124,17 @@ class RunFolder:
     def _is_complete(self) -> bool:
         """Whether there is a result; one that cannot be read is an error."""
         path = self.path / RESULT
+        remedy = "remove it, and --resume makes it again"
         try:
-            if not isinstance(json.loads(path.read_text(encoding="utf-8")), dict):
-                raise ValueError("no JSON object")
+            value = parse_json(path.read_bytes(), str(path), RunFolderError, any_number=True)
         except FileNotFoundError:
             return False
-        except (OSError, ValueError, RecursionError) as error:
-            what = getattr(error, "strerror", None) or "damaged"
-            raise RunFolderError(f"{path}: {what}; remove it, and --resume makes it again") from error
+        except OSError as error:
+            raise RunFolderError(f"{path}: {error.strerror}; {remedy}") from error
+        except RunFolderError as error:
+            raise RunFolderError(f"{error}; {remedy}") from error
+        if not isinstance(value, dict):
+            raise RunFolderError(f"{path}: expected a JSON object, got {shown(value, 60)}; {remedy}")
         return True
 
     def damage(self) -> str | None:

@@ -26,8 +26,10 @@ from safetensors.numpy import load_file
 
 from .checksums import CHECKSUMS, changed_files, noted_checksums, write_checksums
 from .engine import Layout
-from .errors import TrainingError, did_you_mean
+from .errors import CrossdistilError, TrainingError, did_you_mean
 from .files import save_arrays
+from .json_files import MAX_BYTES, parse_json
+from .shown import plain, shown
 
 _PARAMETERS, _OPTIMIZER, _BEST, _NOTES = "parameters.safetensors", "optimizer.safetensors", "best.safetensors", "state.json"
 _FORMAT = 2  # from here on with checksums.json
@@ -69,7 +71,7 @@ def read_state(folder: Path) -> tuple[State, dict[str, Any]]:
             problems += [f"{name}: is not of this state" for name in sorted(names - set(noted))]
             if problems:
                 raise ValueError(problems[0])
-        notes = json.loads((folder / _NOTES).read_text(encoding="utf-8"))
+        notes = parse_json((folder / _NOTES).read_bytes(), _NOTES, TrainingError, MAX_BYTES)
         if noted is None and notes.pop("format", 1) != 1:
             raise ValueError(f"{CHECKSUMS}: missing")
         notes.pop("format", None)
@@ -84,10 +86,12 @@ def read_state(folder: Path) -> tuple[State, dict[str, Any]]:
             source=folder,
         )
         _check_notes(state)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, SafetensorError) as error:
-        what = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else " ".join(str(error).split())
-        if isinstance(error, KeyError):
-            what = f"{_NOTES}: {error.args[0]}: missing" if isinstance(error.args[0], str) else what
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, CrossdistilError, SafetensorError) as error:
+        what = plain(" ".join(str(error).split()))
+        if isinstance(error, OSError):
+            what = f"{Path(error.filename or folder).name}: {error.strerror}"
+        elif isinstance(error, KeyError):
+            what = f"{_NOTES}: {plain(str(error.args[0]))}: missing"
         raise TrainingError(f"{folder}: the saved state is damaged: {what}") from error
     if noted is None:
         logging.getLogger(__name__).warning(
@@ -146,7 +150,7 @@ def _check_notes(state: State) -> None:
         raise ValueError(f"{_NOTES}: step: got {state.step}, expected {int(expected)} by the folder's name")
     _count(notes["stage"], "stage"), _count(notes["tokens"], "tokens"), _number(notes["seconds"], "seconds")
     if (notes["best_step"] is None) != (notes["best_metric"] is None):
-        raise ValueError(f"{_NOTES}: best_step: got {notes['best_step']!r} with best_metric {notes['best_metric']!r}")
+        raise ValueError(f"{_NOTES}: best_step: got {shown(notes['best_step'])} with best_metric {shown(notes['best_metric'])}")
     if notes["best_step"] is not None:
         if _count(notes["best_step"], "best_step") > state.step:
             raise ValueError(f"{_NOTES}: best_step: got {notes['best_step']}, expected at most {state.step}")
@@ -168,12 +172,12 @@ def _check_notes(state: State) -> None:
 
 def _count(value: Any, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{_NOTES}: {key}: got {value!r}, expected a whole number")
+        raise ValueError(f"{_NOTES}: {key}: got {shown(value)}, expected a whole number")
     return value
 
 
 def _number(value: Any, key: str, negative: bool = False) -> float:
     fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not fits or (value < 0 and not negative):
-        raise ValueError(f"{_NOTES}: {key}: got {value!r}, expected a number")
+        raise ValueError(f"{_NOTES}: {key}: got {shown(value)}, expected a number")
     return value

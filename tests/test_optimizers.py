@@ -10,6 +10,7 @@ import pytest
 
 from crossdistil.core.engine import Step
 from crossdistil.core.optimizers import OptimizerSpec, is_decayed
+from crossdistil.core.states import layout_of
 
 STEPS, ROWS, WIDTH, OUTPUTS = 20, 6, 8, 5
 SHAPES = {
@@ -244,6 +245,7 @@ def test_a_restored_state_goes_on_bit_for_bit(engine, parameters, name):
     other = {name: np.zeros_like(array) for name, array in parameters.items()}
     second = engine.train_step(objective, other, {}, SPECS[name])
     second.run(iter(steps[:2]), 2).fetch()
+    assert layout_of(state) == dict(second.state_layout())
     second.restore(middle, state)
     after = second.run(iter(steps[7:]), STEPS - 7).fetch()
     np.testing.assert_array_equal(np.concatenate([before, after]), expected)

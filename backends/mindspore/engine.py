@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
 from collections.abc import Callable
 from itertools import islice
-from pathlib import Path
+
+from ...core.cache_folder import default_cache_folder
 
 # Before MindSpore is imported: only errors are logged, and what it writes about a graph that does not compile does not
 # land in the user's folder.
 os.environ.setdefault("GLOG_v", "3")
-os.environ.setdefault("MS_OM_PATH", str(Path(tempfile.gettempdir()) / "crossdistil-mindspore"))
+os.environ.setdefault("MS_OM_PATH", str(default_cache_folder() / "mindspore"))
 
 import mindspore as ms
 import numpy as np

@@ -1,0 +1,228 @@
+"""Kills `convert`, `convert --overwrite`, `data mlm`, `data export`, `run` and `crosscheck` at their file operations, runs the next
+command, and checks that it goes on to the same bytes and leaves nothing behind.
+
+    python benchmarks/robustness/kills.py [--every N] [COMMAND ...]
+
+`--every N` takes every Nth operation of `run`, and those of `crosscheck` outside of its workers are all taken. The result is
+`benchmarks/results/robustness_kills.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # forks of a process with threads hang
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tables import machine, write_json
+
+from crossdistil.tests.kill_points import command, content, forked, killed_at, points
+from crossdistil.tests.mlm_cases import write_corpus, write_vocabulary
+from crossdistil.tests.wrong_input_files import write_files
+
+RESULT = Path(__file__).resolve().parents[1] / "results" / "robustness_kills.json"
+_TIMES = {"tokens_per_second", "wall_seconds", "training_seconds", "peak_memory_mb", "seconds"}
+
+
+def sweep(place: Path, first, again, judge, reset, every: int = 1) -> dict[str, int]:
+    """Kill `first` at every Nth point below `place`, run `again`, and let `judge(place)` compare. `reset()` comes before each."""
+    log, killed, last = place.with_name("log"), 0, 0
+    for last in points(every):
+        reset()
+        if not killed_at(place, last, first, log):
+            judge()
+            break
+        killed += 1
+        code = forked(again, log)
+        assert code == 0, f"point {last}: the next command ended with {code}:\n{log.read_text(errors='replace')}"
+        try:
+            judge()
+        except AssertionError as error:
+            raise AssertionError(f"point {last}: {error}") from error
+    return {"operations": last - 1, "kills": killed}
+
+
+def conversions(root: Path, files, overwrite: bool, every: int) -> dict[str, int]:
+    """A conversion, also into a place that holds another one; `again` is the same command."""
+    place = root / "convert"
+    out, old = place / "out", root / "old"
+    source = files.teacher
+    convert = command("convert", source, out, "--to", "tf", "--overwrite")
+    assert forked(command("convert", source, old / "out", "--to", "mindspore"), root / "log") == 0
+    assert forked(convert, root / "log") == 0
+    new, before = content(place), content(old)
+
+    def reset() -> None:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(old, place) if overwrite else place.mkdir()
+
+    def again() -> None:
+        found = {name: value for name, value in content(place).items() if name == "out" or name.startswith("out/")}
+        assert found in (before, new) or (not overwrite and not found), f"neither old nor new: {sorted(found)}"
+        convert()
+
+    return sweep(place, convert, again, lambda: same(content(place), new), reset, every)
+
+
+def records(root: Path, files, every: int) -> dict[str, int]:
+    """`data mlm` in several shards, of which those that are done are kept."""
+    vocabulary, text = write_vocabulary(root / "vocabulary"), write_corpus(root / "text", 150)
+    lines = text.read_text()
+    text.write_text(lines * ((9 << 18) // len(lines) + 1))
+    place, whole = root / "mlm", root / "whole"
+    arguments = ["--data", text, "--vocabulary", vocabulary, "--dupe-factor", 1, "--shard-mib", 1, "--processes", 1]
+    assert forked(command("data", "mlm", *arguments, "--out", whole), root / "log") == 0
+    expected = content(whole)
+    first = command("data", "mlm", *arguments, "--out", place / "out")
+    again = command("data", "mlm", *arguments, "--out", place / "out", "--resume")
+
+    def reset() -> None:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+
+    return sweep(place, first, again, lambda: same(content(place / "out"), expected), reset, every)
+
+
+def export(root: Path, files, every: int) -> dict[str, int]:
+    """`data export`, whose result is whole or not there; `again` writes beside it where it is there."""
+    place = root / "export"
+    arguments = ["--task", "sst-2", "--data", files.data, "--tokenizer", files.teacher, "--format", "tfrecord"]
+    assert forked(command("data", "export", *arguments, "--out", root / "exported"), root / "log") == 0
+    expected = content(root / "exported")
+    first = command("data", "export", *arguments, "--out", place / "out")
+
+    def reset() -> None:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+
+    return sweep(place, first, first, lambda: same(children(place), {"out": expected}), reset, every)
+
+
+def runs(root: Path, files, every: int) -> dict[str, int]:
+    """A run and its cache, gone on with by `--resume`."""
+    import torch  # noqa: F401  before the forks, which then need not load it
+
+    place = root / "run"
+    os.environ["CROSSDISTIL_CACHE"] = str(place / "cache")
+    arguments = ["run", files.recipe, "--set", "stages.0.train.evaluate_every=3"]
+    first, again = command(*arguments, "--out", place / "run"), command(*arguments, "--out", place / "run", "--resume")
+
+    def reset() -> None:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+
+    def resume() -> None:
+        complete = (place / "run" / "result.json").exists()
+        try:
+            again()
+        except SystemExit as end:
+            sys.exit(0 if complete and end.code == 2 else end.code)  # it was killed after its end
+
+    reset()
+    assert forked(first, root / "log") == 0, (root / "log").read_text()
+    expected, cache = run_content(place / "run"), {path.name for path in (place / "cache").glob("*/*")}
+
+    def judge() -> None:
+        same(run_content(place / "run"), expected)
+        left = {path.name for path in (place / "cache").glob("*/*")} - cache
+        assert not left, f"left in the cache: {left}"
+
+    return sweep(place, first, resume, judge, reset, every)
+
+
+def crosschecks(root: Path, files, every: int) -> dict[str, int]:
+    """A cross-check's own operations, with its workers' work done once."""
+    place, done = root / "crosscheck", root / "done"
+    arguments = ["crosscheck", files.recipe, "--backends", "torch,oneflow", "--out", place / "out"]
+    code = forked(command(*arguments), root / "log")
+    assert code in (0, 1), (root / "log").read_text()
+    verdict = json.loads((place / "out" / "crosscheck.json").read_text())["verdict"]
+    expected = sorted(path.name for path in (place / "out").iterdir())
+    shutil.copytree(place, done, ignore=shutil.ignore_patterns("crosscheck.json", "report.html"))
+
+    def go() -> None:
+        try:
+            command(*arguments, "--resume")()
+        except SystemExit as end:
+            if end.code == 2 and (place / "out" / "report.html").exists():
+                sys.exit(0)  # it was killed after its end
+            sys.exit(0 if end.code == 1 else end.code)
+
+    def judge() -> None:
+        assert json.loads((place / "out" / "crosscheck.json").read_text())["verdict"] == verdict
+        same(sorted(path.name for path in (place / "out").iterdir()), expected)
+
+    def reset() -> None:
+        shutil.rmtree(place)
+        shutil.copytree(done, place)
+
+    return sweep(place, go, go, judge, reset, every)
+
+
+def run_content(folder: Path) -> dict[str, object]:
+    """What a run folder holds, without what the clock decides."""
+    found: dict[str, object] = dict(content(folder))
+    for path in [folder / "result.json", *folder.glob("state/*/state.json")]:
+        found[str(path.relative_to(folder))] = untimed(json.loads(path.read_text()))
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    found["metrics.jsonl"] = [untimed(json.loads(line)) for line in lines]
+    return {name: value for name, value in found.items() if not name.endswith("step-00000004/checksums.json")}
+
+
+def untimed(value: object) -> object:
+    """Without times, and what depends on them."""
+    if isinstance(value, dict):
+        return {key: untimed(each) for key, each in value.items() if key not in _TIMES and key != "metrics"}
+    return [untimed(each) for each in value] if isinstance(value, list) else value
+
+
+def children(folder: Path) -> dict[str, dict[str, str]]:
+    """The content of each folder in a folder, without temporaries, which the next command that writes there removes."""
+    return {path.name: content(path) for path in folder.iterdir()}
+
+
+def same(found: object, expected: object) -> None:
+    """Assert that they are equal, with what differs."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        names = sorted(name for name in {**found, **expected} if found.get(name) != expected.get(name))
+        assert not names, f"differs: {[(name, found.get(name), expected.get(name)) for name in names[:3]]}"
+    assert found == expected, f"got {found}, expected {expected}"
+
+
+COMMANDS = {
+    "convert": lambda root, files, every: conversions(root, files, False, 1),
+    "convert --overwrite": lambda root, files, every: conversions(root, files, True, 1),
+    "data mlm": lambda root, files, every: records(root, files, 1),
+    "data export": lambda root, files, every: export(root, files, 1),
+    "run": runs,
+    "crosscheck": lambda root, files, every: crosschecks(root, files, 1),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(COMMANDS)}; default: all")
+    parser.add_argument("--every", type=int, default=1, help="of run: every Nth operation")
+    options = parser.parse_args()
+    kept = json.loads(RESULT.read_text())["commands"] if RESULT.exists() else {}
+    for name in options.commands or COMMANDS:
+        with tempfile.TemporaryDirectory() as folder:
+            root, started = Path(os.path.realpath(folder)), time.perf_counter()
+            os.environ["CROSSDISTIL_CACHE"] = str(root / "cache")
+            found = COMMANDS[name](root, write_files(root / "files"), options.every)
+            kept[name] = {**found, "went on to the same bytes": found["kills"], "left behind": 0}
+            print(f"{name}: {found}, {time.perf_counter() - started:.0f} s", flush=True)
+        write_json(RESULT, {"machine": machine(), "date": datetime.date.today().isoformat(), "commands": kept})
+
+
+if __name__ == "__main__":
+    main()
