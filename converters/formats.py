@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ..core.errors import CheckpointError
+from ..core.hub_names import hub_hint
 from . import mindspore_checkpoint, oneflow_folder, oneflow_legacy, safetensors_files, tensorflow_checkpoint, torch_pickle
 from .tensors import Checkpoint, Tensor
 
@@ -97,7 +98,9 @@ def _what_is_there(path: Path) -> str:
         return f"no checkpoint in this folder ({shown or 'it is empty'}); {expected}"
     if not path.exists():
         beside = sorted(path.parent.glob(f"{path.name}*")) if path.parent.is_dir() else []
-        return f"no such file; {expected}" if not beside else f"incomplete: there is only {beside[0].name}; {expected}"
+        if beside:
+            return f"incomplete: there is only {beside[0].name}; {expected}"
+        return f"no such file; {expected}{hub_hint(path)}"
     with path.open("rb") as file:
         start = file.read(8)
     for signature, what in _SIGNATURES.items():

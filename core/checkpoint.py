@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from .checksums import Damaged, check_model_folder, write_checksums
 from .errors import CheckpointError, did_you_mean
 from .files import replace_folder
+from .hub_names import hub_hint
 from .json_files import parse_json, read_object
 from .models.architectures import (
     CONFIGURATIONS,
@@ -106,7 +107,7 @@ def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
     for it. Raises CheckpointError."""
     prefix = f"{where}: " if where else ""
     if not folder.is_dir():
-        what = "is a file, expected a model folder" if folder.exists() else "no such model folder"
+        what = "is a file, expected a model folder" if folder.exists() else f"no such model folder{hub_hint(folder)}"
         raise CheckpointError(f"{prefix}{folder}: {what}")
     raw = _read_config(folder, prefix)
     config = model_config(raw, f"{prefix}{folder / CONFIG}")

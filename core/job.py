@@ -20,6 +20,7 @@ from .data.words import WordTokenizer, build_words
 from .errors import CheckpointError, Errors, RecipeError
 from .fit import fit_problems, same_inputs, teacher_problems, vocabulary_notes, words_problems
 from .losses.base import TermContext
+from .losses.layers import placed
 from .models.outputs import LOGITS
 from .objective import Teachers
 from .recipe import Recipe
@@ -310,7 +311,7 @@ def _stage_problems(recipe: Recipe, index: int, context: TermContext, apart: lis
             if layered:
                 reason = f"{term.loss} compares token by token, but the student has another tokenizer than '{layered[0]}'"
                 found = [("loss", reason)]
-        problems += [f"{place}.{key}: {text}" for key, text in found]
+        problems += [placed(place, key, text) for key, text in found]
     if not problems and stage.replacement is not None:
         problems = [f"stages[{index}].{key}: {text}" for key, text in replacement_problems(stage, context)]
     if not problems and context.student is not None:

@@ -164,7 +164,7 @@ def parse_recipe(tree: Any, source: str, overrides: Iterable[str] = (), preset: 
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(source, describe(error, Recipe)) from error
+        raise RecipeError(source, describe(error, Recipe, tree=tree)) from error
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -189,7 +189,8 @@ def _parsed(override: str) -> tuple[str, Any, str]:
         value = YAML(typ="safe").load(text)
     except YAMLError as error:
         raise CrossdistilError(f"--set {override}: the value is not valid YAML") from error
-    return key, value, f"--set {override}"
+    # Errors name the keys as `stages[0].train.epochs`.
+    return re.sub(r"\[(\d+)\]", r".\1", key), value, f"--set {override}"
 
 
 def _set_all(tree: dict[str, Any], settings: Sequence[tuple[str, Any, str]]) -> None:

@@ -10,29 +10,37 @@ from pydantic import BaseModel, ValidationError
 
 from .errors import did_you_mean
 from .losses.presets import PRESETS
+from .recipe_keys import similar_key, whole_key
 from .shown import shown
 
 
-def describe(error: ValidationError, model: type[BaseModel], parent: str = "") -> list[str]:
-    """One line per problem, each with the path of its key, which starts with that of its `parent`."""
+def describe(error: ValidationError, model: type[BaseModel], parent: str = "", tree: Any = None) -> list[str]:
+    """One line per problem, each with the path of its key, which starts with that of its `parent`. Of a whole recipe, `tree` is
+    its plain data, in which a key that was shortened is looked for."""
     problems = error.errors(include_url=False)
     places = [problem["loc"] for problem in problems]
     # A list whose items are wrong is also reported as too short, because no valid item is left.
     return [
-        _line(problem, model, parent)
+        _line(problem, model, parent, tree)
         for problem in problems
         if problem["type"] != "too_short"
         or not any(len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places)
     ]
 
 
-def _line(problem: Any, model: type[BaseModel], parent: str) -> str:
+def _line(problem: Any, model: type[BaseModel], parent: str, tree: Any) -> str:
     location, owner = _resolve(problem["loc"], model)
     if parent:
         location = (parent, *location)
     kind, context, got = problem["type"], problem.get("ctx", {}), problem["input"]
     if kind == "extra_forbidden":
-        return f"{_path(location)}: unknown key{did_you_mean(str(location[-1]), _keys(owner))}"
+        key, inner = ".".join(map(str, location)), got
+        while isinstance(inner, dict) and len(inner) == 1:  # `train.epochs` was set: all of it is the key
+            part, inner = next(iter(inner.items()))
+            key, location = f"{key}.{part}", (*location, part)
+        near = whole_key(key, model, tree) if tree is not None else ""
+        near = near or did_you_mean(key.rpartition(".")[2], _keys(owner))
+        return f"{_path(location)}: unknown key{near or (similar_key(key, model, tree) if tree is not None else '')}"
     if kind == "union_tag_invalid":
         choices = [choice.strip(" '") for choice in context["expected_tags"].split(",")]
         near = did_you_mean(context["tag"], [*choices, *PRESETS]) or f"; known: {', '.join(choices)}"

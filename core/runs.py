@@ -33,8 +33,8 @@ from .workplaces import TEMPORARY, remove_dead
 RECIPE, METRICS, RESULT, STATE = "recipe.yaml", "metrics.jsonl", "result.json", "state"
 STUDENT = "student"
 PROBE = "probe.safetensors"
-_MARKER, _LOCK = "run.json", ".lock"
-_WRITTEN = (_MARKER, RECIPE, METRICS, RESULT, STUDENT, PROBE, "predictions.safetensors")
+MARKER, _LOCK = "run.json", ".lock"
+_WRITTEN = (MARKER, RECIPE, METRICS, RESULT, STUDENT, PROBE, "predictions.safetensors")
 
 
 class RunFolder:
@@ -61,7 +61,7 @@ class RunFolder:
             self._digest = marker["digest"]
             self._logged = 0, 0  # bytes of metrics.jsonl, and their CRC-32C
             if self._new:
-                write_text(path / _MARKER, json.dumps(marker, indent=2) + "\n")
+                write_text(path / MARKER, json.dumps(marker, indent=2) + "\n")
             self._keep_recipe(recipe)
             for folder in (path, path / STATE):
                 remove_dead(folder)
@@ -82,24 +82,24 @@ class RunFolder:
                 raise RunFolderError(f"{self.path}: is a file, expected a folder to write the run to") from None
             return False  # a file is among its parents
         # All that a process leaves which is killed at once.
-        names = {name for name in names if name != _LOCK and not name.startswith(_MARKER + TEMPORARY)}
+        names = {name for name in names if name != _LOCK and not name.startswith(MARKER + TEMPORARY)}
         if not names:
             return False
-        if _MARKER not in names:
-            raise RunFolderError(f"{self.path}: holds {min(names)} and no {_MARKER}; choose a new or an empty folder")
+        if MARKER not in names:
+            raise RunFolderError(f"{self.path}: holds {min(names)} and no {MARKER}; choose a new or an empty folder")
         if not resume:
             raise RunFolderError(f"{self.path}: holds another run; choose a new folder, or --resume to go on with it")
         try:
-            data = (self.path / _MARKER).read_bytes()
+            data = (self.path / MARKER).read_bytes()
         except OSError as error:
-            raise RunFolderError(f"{self.path / _MARKER}: cannot be read: {error.strerror}") from error
-        found = parse_json(data, f"{self.path / _MARKER}: damaged", RunFolderError)
+            raise RunFolderError(f"{self.path / MARKER}: cannot be read: {error.strerror}") from error
+        found = parse_json(data, f"{self.path / MARKER}: damaged", RunFolderError)
         if not isinstance(found, dict):
-            raise RunFolderError(f"{self.path / _MARKER}: damaged: got {shown(found, 60)}, expected a JSON object")
+            raise RunFolderError(f"{self.path / MARKER}: damaged: got {shown(found, 60)}, expected a JSON object")
         if found.get("digest") != marker["digest"]:
             differences = self._differences(recipe)
             if not differences:
-                raise RunFolderError(f"{self.path / _MARKER}: damaged: digest: is not that of {RECIPE}")
+                raise RunFolderError(f"{self.path / MARKER}: damaged: digest: is not that of {RECIPE}")
             raise RunFolderError(f"{self.path}: was started with another recipe: {differences}")
         for key, value in marker.items():
             if found.get(key) != value:
@@ -240,7 +240,7 @@ class RunFolder:
     def discard_if_new(self) -> None:
         """Leave everything as it was found if nothing but the run's description was written."""
         if self._new and not any((self.path / name).exists() for name in (METRICS, STATE, RESULT)):
-            for name in (_MARKER, RECIPE, PROBE, _LOCK):
+            for name in (MARKER, RECIPE, PROBE, _LOCK):
                 (self.path / name).unlink(missing_ok=True)
             self._remove_made()
 

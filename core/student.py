@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from .checkpoint import Model, load_model
 from .data.words import WordTokenizer, word_vectors
+from .losses.layers import even_layers
 from .models.architectures import (
     CONFIGURATIONS,
     Config,
@@ -139,18 +140,29 @@ def _layers(section: StudentSection, source: Model, config: Config) -> tuple[tup
     if layers is None:
         if wanted == available:
             return tuple(range(available)), []
-        return (), [
-            f"student.init.layers: missing; the source has {available} layers and the student {wanted}, "
-            f"so name {wanted} of 0 to {available - 1}"
+    return layers or (), layer_problems(layers, available, wanted)
+
+
+def layer_problems(layers: tuple[int, ...] | None, available: int, wanted: int) -> list[str]:
+    """What does not fit between the layers that a student of `wanted` layers starts from and a source that has `available`."""
+    if layers is None:
+        name = f", so name {wanted} of 0 to {available - 1}" if wanted <= available else ""
+        problems = [f"student.init.layers: missing; the source has {available} layers and the student {wanted}{name}"]
+    else:
+        problems = [
+            f"student.init.layers: layer {layer} does not exist; the source has layers 0 to {available - 1}"
+            for layer in layers
+            if not 0 <= layer < available
         ]
-    problems = [
-        f"student.init.layers: layer {layer} does not exist; the source has layers 0 to {available - 1}"
-        for layer in layers
-        if not 0 <= layer < available
-    ]
-    if len(layers) != wanted:
-        problems.append(f"student.init.layers: {len(layers)} layers for a student with num_hidden_layers {wanted}")
-    return layers, problems
+        if len(layers) != wanted:
+            problems.append(f"student.init.layers: {len(layers)} layers for a student with num_hidden_layers {wanted}")
+    if problems:
+        # A student that is deeper than its source can only be made less deep.
+        fewer = wanted if wanted < available else max(1, available // 2)
+        settings = [f"--set 'student.init.layers={even_layers(available, fewer)}'"]
+        settings += [f"--set student.architecture.num_hidden_layers={fewer}"] if fewer != wanted else []
+        problems[-1] += f"; for example {' '.join(settings)}"
+    return problems
 
 
 def other_architecture(source: Config, student: Config) -> str:

@@ -18,18 +18,20 @@ from ..errors import CrossdistilError
 from ..recipe import Recipe, load_recipe, overridden
 from . import conversion, inference, inspection
 from . import crosscheck as _crosscheck
+from .launchers import refuse_launchers
 from .progress import make_console
 from .run import RunOptions, execute
+from .run_folders import identity_of, recipe_of
 from .worker import run_worker
 
 
 def run(
-    recipe: str | Path | Recipe,
+    recipe: str | Path | Recipe | None = None,
     *,
     out: str | Path,
     backend: str | None = None,
     device: str | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
     preset: str | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
@@ -38,9 +40,18 @@ def run(
     """Run a recipe into the folder `out`; returns the content of its `result.json`.
 
     `recipe` is a file, a name of the catalogue, or a recipe that was read before; `preset` is one of a file's variants,
-    `overrides` are `path.to.key=value`, as `--set` on the command line. Raises CrossdistilError.
+    `overrides` are `path.to.key=value`, as `--set` on the command line. With `resume` the run in `out` goes on; what is not given
+    (recipe, backend, device, precision) is as it was. Raises CrossdistilError.
     """
-    backend = backend or default_backend()
+    refuse_launchers()
+    started = identity_of(Path(out)) if resume else {}
+    if recipe is None:
+        if not resume:
+            raise CrossdistilError("run: needs a recipe, except with resume")
+        recipe = recipe_of(Path(out))
+    backend = backend or started.get("backend") or default_backend()
+    device = device or started.get("device")
+    precision = precision or started.get("precision", "fp32")
     if isinstance(recipe, Recipe) and preset is not None:
         raise CrossdistilError(f"preset '{preset}': a recipe that was read before has none left; give its file or name")
     loaded = overridden(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides, preset)

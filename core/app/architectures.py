@@ -14,6 +14,7 @@ from ..checkpoint import CONFIG, load_config
 from ..data.tasks import TaskSpec, resolve_task
 from ..errors import DataError, RecipeError, checkpoint_named
 from ..losses.base import TermContext
+from ..losses.layers import placed
 from ..models.architectures import Config, is_encoder, model_type, shares_layers
 from ..models.bilstm import BiLstmConfig
 from ..models.spec import BertConfig
@@ -22,8 +23,9 @@ from ..recipe import Recipe
 from ..recipe_errors import describe
 from ..sections import WordsSection
 from ..stages import freeze_problems, replacement_problems
-from ..student import other_architecture, shared_layers_problems, student_config
+from ..student import layer_problems, other_architecture, shared_layers_problems, student_config
 from .models import is_canonical
+from .run_folders import student_of
 
 ASSUMED = (
     BertConfig(num_hidden_layers=6, hidden_size=384, num_attention_heads=12, intermediate_size=1536),
@@ -64,6 +66,8 @@ def architectures(recipe: Recipe, source: str) -> Architectures:
 
 def _config(path: Path, name: str) -> Config | None:
     """The architecture of the model at `path`, a model folder or a checkpoint of any format; None where there is none yet."""
+    with checkpoint_named(name):
+        path = student_of(path)
     if not is_checkpoint(path) and not (path / CONFIG).is_file():
         return None
     if not is_checkpoint(path) or is_canonical(path):
@@ -86,15 +90,15 @@ def _with(
     context = TermContext(outputs, outputs == 1, student, teachers, several, masked)
     problems = _start_problems(recipe, start, student, "student.init.from" in assumed)
     for index, stage in enumerate(recipe.stages):
+        place = f"stages[{index}]"
         own = [
-            f"objective[{number}].{key}: {text}"
+            placed(f"{place}.objective[{number}]", key, text)
             for number, term in enumerate(stage.objective)
             for key, text in term.problems(context)
         ]
         if not own and stage.replacement is not None:
-            own = [f"{key}: {text}" for key, text in replacement_problems(stage, context)]
-        own = own or [f"{key}: {text}" for key, text in freeze_problems(stage, context)]
-        problems += [f"stages[{index}].{text}" for text in own]
+            own = [f"{place}.{key}: {text}" for key, text in replacement_problems(stage, context)]
+        problems += own or [f"{place}.{key}: {text}" for key, text in freeze_problems(stage, context)]
     return Architectures(context, spec, assumed, tuple(problems))
 
 
@@ -128,10 +132,5 @@ def _start_problems(recipe: Recipe, start: Config | None, student: Config, assum
     if layers is None:
         # A folder that is not there yet may be a student of this very size.
         fits = assumed or own == available
-        return [] if fits else [f"student.init.layers: missing; the source has {available} layers and the student {own}"]
-    beyond = [layer for layer in layers if layer >= available]
-    if beyond:
-        return [f"student.init.layers: layer {beyond[0]} does not exist; the source has layers 0 to {available - 1}"]
-    if len(layers) != own:
-        return [f"student.init.layers: {len(layers)} layers for a student with num_hidden_layers {own}"]
-    return []
+        return [] if fits else layer_problems(None, available, own)
+    return layer_problems(layers, available, own)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ... import __version__
 from ...backends.registry import BACKENDS, default_backend, interpreter
 from ..engine import EngineOptions
 from ..errors import MESSAGE_PREFIX, CrossdistilError
@@ -22,15 +23,17 @@ from ..recipe import Recipe, load_recipe, parse_recipe
 from .cache_command import cache
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
+from .launchers import refuse_launchers
 from .options import BackendOption, DeviceOption, Precision, PrecisionOption
 from .options import hand_over as _hand_over
 from .progress import make_console
+from .run_folders import identity_of, recipe_of
+from .usage import usage_text
 from .worker import STANDARD_INPUT
 
 app = typer.Typer(
     name="crossdistil",
     help="One distillation recipe, executed on PyTorch, OneFlow and MindSpore.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -41,6 +44,7 @@ _UsageError = typer.BadParameter.__base__
 
 PresetOption = Annotated[str | None, typer.Option(help="A variant that the recipe names, applied before --set.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
+ModelArgument = Annotated[Path, typer.Argument(help="A model folder or checkpoint, or a finished run, whose student is meant.")]
 LengthOption = Annotated[int | None, typer.Option(min=4, help="Cut texts to this many tokens; default: as trained.")]
 
 
@@ -54,9 +58,7 @@ def main() -> None:
     except CrossdistilError as error:
         code = _fail(str(error))
     except _UsageError as error:
-        command = error.ctx.command_path if error.ctx else "crossdistil"
-        text = error.format_message().replace("Value error, ", "").rstrip(".")
-        code = _fail(f"{text}; see {command} --help")
+        code = _fail(usage_text(error))
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except OSError as error:
@@ -80,12 +82,30 @@ def _fail(text: str) -> int:
     return 2
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"crossdistil {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Print the version and end.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """One distillation recipe, executed on PyTorch, OneFlow and MindSpore."""
+
+
 @app.command()
 def run(
-    recipe: Annotated[str, typer.Argument(help="A YAML file, a name of `crossdistil recipes`, or - for standard input.")],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="A YAML file, a name of `crossdistil recipes`, or - for standard input; with --resume the run has it."),
+    ] = None,
     backend: BackendOption = None,
     device: DeviceOption = None,
-    precision: PrecisionOption = Precision.fp32,
+    precision: Annotated[Precision | None, typer.Option(help="What the model computes in; default: fp32.")] = None,
     preset: PresetOption = None,
     overrides: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/METHOD-BACKEND-TIME.")] = None,
@@ -95,19 +115,28 @@ def run(
     probe: Annotated[bool, typer.Option("--probe", hidden=True)] = False,
 ) -> None:
     """Train what a recipe describes, into a run folder."""
-    name = backend or default_backend()
+    refuse_launchers()
+    if resume and out is None:
+        raise CrossdistilError("--resume: name the run folder with --out")
+    if recipe is None and not resume:
+        raise CrossdistilError("run: name a recipe, for example kd (crossdistil recipes lists them); --resume --out RUN needs none")
+    if recipe is None:
+        recipe = str(recipe_of(out))
+    # What is not given is as it was when the run was started.
+    started = identity_of(out) if resume else {}
+    name = backend or started.get("backend") or default_backend()
+    device = device or started.get("device")
+    precision_name = precision.value if precision else started.get("precision", Precision.fp32.value)
     text = sys.stdin.read() if recipe == "-" else None
     loaded = _recipe(recipe, text, overrides or [], preset)
     _hand_over(name, text)
     from .run import RunOptions, execute
 
-    if resume and out is None:
-        raise CrossdistilError("--resume: name the run folder with --out")
     folder = out or Path("runs") / f"{loaded.method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if resume and not folder.exists():
         console.print(f"{folder}: there is no run to resume; this is a new one")
         resume = False
-    options = EngineOptions(device, precision.value, compile, steps_per_call)
+    options = EngineOptions(device, precision_name, compile, steps_per_call)
     source = recipe if text is None else STANDARD_INPUT
     try:
         result = execute(loaded, source, RunOptions(name, options, folder, resume, probe), console)
@@ -123,7 +152,7 @@ def run(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model folder, for example RUN/student.")],
+    model: ModelArgument,
     data: Annotated[Path, typer.Option(help="Folder with the task's files.")],
     task: Annotated[str | None, typer.Option(help="A GLUE task; default: the one it was trained on.")] = None,
     text: Annotated[str | None, typer.Option(help="Column of the texts, of a task of your own.")] = None,
@@ -147,7 +176,7 @@ def evaluate(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder, for example RUN/student.")],
+    model: ModelArgument,
     text: Annotated[list[str] | None, typer.Argument(help="Texts to classify; omit them with --file.")] = None,
     pair: Annotated[str | None, typer.Option(help="The second text, for a model of pairs (with one TEXT).")] = None,
     file: Annotated[
@@ -218,6 +247,7 @@ def crosscheck(
     steps_per_call: Annotated[int | None, typer.Option(min=1, help="Steps the device runs per call (sinking).")] = None,
 ) -> None:
     """Run a recipe on several backends and compare them; exit code 0 if they agree, 1 if they differ."""
+    refuse_launchers()
     from .crosscheck import CrosscheckOptions, comparable, crosscheck
     from .tables import print_crosscheck
 

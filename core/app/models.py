@@ -24,6 +24,7 @@ from ..models.architectures import CONFIGURATIONS, is_encoder, knows_names
 from ..models.head_classes import HEAD_PARTS, other_head
 from ..recipe import Recipe
 from ..sections import ReadSection
+from .run_folders import student_of
 
 _FORMAT = 2
 """Of the entries of the cache: what was made under another number is made again."""
@@ -35,6 +36,8 @@ def model_folder(path: Path, where: str = "", read: ReadSection = ReadSection())
     """The canonical folder of the checkpoint at `path`: the path itself if it is one, or if nothing there is a checkpoint,
     about which core has its own errors. `where` names the recipe key that asked for it, `read` says what the checkpoint does not.
     Raises CheckpointError."""
+    with checkpoint_named(where):
+        path = student_of(path)
     if not is_checkpoint(path) or (read == ReadSection() and is_canonical(path)):
         return path
     with checkpoint_named(where):

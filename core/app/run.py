@@ -30,6 +30,7 @@ from ..training import Outcome, Trainer
 from .announce import announce, metrics_text
 from .data_report import one_answer
 from .interruption import Interruption
+from .launchers import refuse_launchers
 from .models import all_notes, model_paths, told_as_given, with_model_folders
 from .probe import write_probe
 from .progress import TrainingProgress, shape_text
@@ -51,6 +52,7 @@ class RunOptions:
 def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) -> dict[str, Any]:
     """Run a recipe and return the content of result.json. Raises CrossdistilError before anything is written if the
     recipe, the data, a model, the backend or the folder is not in order."""
+    refuse_launchers()
     engine = load_engine(options.backend, options.engine)
     found = with_model_folders(recipe)
     pairs = list(zip(model_paths(recipe), model_paths(found)))

@@ -12,6 +12,7 @@ The last layer is left out of PKD's rules, because its output reaches the loss t
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import Field
@@ -33,7 +34,7 @@ def resolve_layers(choice: str | Pairs, teacher_layers: int, student_layers: int
         if total % own:
             raise ValueError(
                 f"'{choice}' needs a number of teacher layers that is a multiple of the student's, got {total} and {own}; "
-                "give a list of [teacher, student] layers"
+                f"give a list of [teacher, student] layers{_fitting(None, total, own)}"
             )
         pairs = tuple((m * total // own, m) for m in range(1, own + 1))
     elif choice == "final":
@@ -45,8 +46,31 @@ def resolve_layers(choice: str | Pairs, teacher_layers: int, student_layers: int
     if choice in ("skip", "last"):
         pairs = pairs[:-1]
     if not pairs:
-        raise ValueError(f"'{choice}' matches no layer of a student of one layer")
+        raise ValueError(f"'{choice}' matches no layer of a student of one layer{_fitting(None, total, own)}")
     return _checked(pairs, total, own)
+
+
+def even_layers(available: int, wanted: int) -> list[int]:
+    """Evenly spaced layers, counted from 0, for a student that starts from them; at most as many as there are."""
+    wanted = min(wanted, available)
+    return [index * available // wanted for index in range(wanted)]
+
+
+def placed(place: str, key: str, text: str) -> str:
+    """The problem of a key as one line; layers that would fit are told as the setting that takes them."""
+    told, found, layers = text.partition(_FITTING)
+    dotted = re.sub(r"\[(\d+)\]", r".\1", f"{place}.{key}")
+    return f"{place}.{key}: {told}" + (f"; for example --set '{dotted}={layers}'" if found else "")
+
+
+_FITTING = "; layers that fit: "
+
+
+def _fitting(pairs: Pairs | None, total: int, own: int) -> str:
+    """Pairs that are even and fit two models: of a list those of its student's layers, else of all."""
+    wanted = range(1, own + 1) if pairs is None else [side for _, side in pairs if isinstance(side, int) and side <= own]
+    even = [[round(layer * total / own), layer] for layer in wanted]
+    return f"{_FITTING}{even}" if even else ""
 
 
 def _checked(pairs: Pairs, total: int, own: int) -> Pairs:
@@ -58,6 +82,7 @@ def _checked(pairs: Pairs, total: int, own: int) -> Pairs:
                 if not 0 <= layer <= count:
                     raise ValueError(
                         f"{who} layer {layer} does not exist; the {who} has layers 1 to {count}, and 0 for the embeddings"
+                        + _fitting(pairs, total, own)
                     )
     return pairs
 

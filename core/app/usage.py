@@ -1,0 +1,43 @@
+"""What the command line answers to a command or an option that it does not have: one line that helps."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..errors import did_you_mean
+from ..recipe import RECIPES_FOLDER
+
+_SYNONYMS = {
+    "train": "run", "distil": "run", "distill": "run", "fit": "run", "finetune": "run finetune", "resume": "run --resume --out RUN",
+    "eval": "evaluate", "test": "evaluate", "score": "evaluate", "infer": "predict", "classify": "predict", "export": "convert",
+    "info": "inspect", "show": "inspect", "list": "recipes", "compare": "crosscheck", "augment": "data augment", "version": "--version",
+}  # fmt: skip
+
+
+def usage_text(error: Any) -> str:
+    """The message of an error of typer's parser, with the nearest command or option and where the help is."""
+    text = error.format_message().replace("Value error, ", "").rstrip(".")
+    path = error.ctx.command_path if error.ctx else "crossdistil"
+    command = re.match(r"No such command '(.*?)'", text)
+    if command and error.ctx is not None:
+        text = f"no such command '{command[1]}'{_nearest_command(command[1], error.ctx)}"
+    option = re.match(r"No such option:? '?(-[^\s'(]*)", text)
+    if option and error.ctx is not None:
+        known = [name for parameter in error.ctx.command.params for name in parameter.opts if not getattr(parameter, "hidden", False)]
+        text = f"no such option {option[1]}{_nearest_option(option[1], known)}"
+    return f"{text.removesuffix('?')}{'?' if text.endswith('?') else ';'} see {path} --help"
+
+
+def _nearest_option(given: str, known: list[str]) -> str:
+    begun = [name for name in known if len(given) > 3 and name.startswith(given)]
+    return f"; did you mean '{begun[0]}'?" if begun else did_you_mean(given, known)
+
+
+def _nearest_command(given: str, context: Any) -> str:
+    near = did_you_mean(given, context.command.list_commands(context))
+    if near or context.parent is not None:
+        return near
+    if (RECIPES_FOLDER / f"{given}.yaml").is_file() or given.endswith((".yaml", ".yml")):
+        return f"; did you mean 'run {given}'?"
+    return f"; did you mean '{_SYNONYMS[given]}'?" if given in _SYNONYMS else ""
