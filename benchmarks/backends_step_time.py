@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from kd_job import OPTIMIZER, kd_job
-from tables import RESULTS, machine, markdown, summary, write_json
+from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
 from crossdistil.backends.registry import BACKENDS, interpreters, load_engine
 from crossdistil.core.data.batches import real_tokens
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--steps-per-call", type=int, help="data sinking: steps that the device runs per call")
     parser.add_argument("--threads", type=int, help="CPU threads of each process")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: for a machine that is shared")
-    parser.add_argument("--out", type=Path, default=RESULTS / "backends_step_time.json")
+    parser.add_argument("--out", type=Path, default=NEW_RESULTS / "backends_step_time.json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--settings", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from tables import RESULTS, machine, markdown, write_json
+from tables import NEW_RESULTS, machine, markdown, write_json
 
 from crossdistil.backends.registry import BACKENDS, interpreters, load_engine
 from crossdistil.core.app.progress import make_console
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="CPU threads of each process")
     parser.add_argument("--limit-gib", type=float, default=24.0)
     parser.add_argument("--again", action="store_true", help="measure what the result file holds already")
-    parser.add_argument("--out", type=Path, default=RESULTS / "bert_base_shapes.json")
+    parser.add_argument("--out", type=Path, default=NEW_RESULTS / "bert_base_shapes.json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--settings", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from conversion_models import MODELS, copy_model, make_model
-from tables import RESULTS, machine, markdown, write_json
+from tables import NEW_RESULTS, machine, markdown, write_json
 
 FRAMEWORKS = ("pytorch", "tf", "mindspore", "oneflow")
 ENCODER = "MiniLM encoder, real weights"
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, help="folder of a real pretrained encoder")
     parser.add_argument("--work", type=Path, required=True, help="where the checkpoints are put meanwhile")
     parser.add_argument("--models", type=lambda text: text.split(";"), default=[*MODELS, ENCODER], help="names with ; between")
-    parser.add_argument("--out", type=Path, default=RESULTS / "conversion_matrix.json")
+    parser.add_argument("--out", type=Path, default=NEW_RESULTS / "conversion_matrix.json")
     options = parser.parse_args()
     result: dict[str, Any] = {"benchmark": "conversion_matrix", "machine": machine(), "models": {}}
     if options.out.is_file():

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from conversion_models import make_model
-from tables import RESULTS, machine, markdown, summary, write_json
+from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
 from crossdistil.converters.canonical import read_canonical
 from crossdistil.converters.configuration import find_config
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--oneflow", default=".venv-oneflow/bin/python", help="the Python that has OneFlow")
-    parser.add_argument("--out", type=Path, default=RESULTS / "conversion_speed.json")
+    parser.add_argument("--out", type=Path, default=NEW_RESULTS / "conversion_speed.json")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     shutil.rmtree(options.work, ignore_errors=True)

@@ -5,7 +5,7 @@ same text, and the student learns a task and goes to TensorFlow.
 
 The folder of the text holds train.txt and dev.txt. Every command is printed before it runs; started again, the script skips
 what is complete. The student's twin is the same three layers of the same encoder without the distillation. At the end the
-student is read by TensorFlow, and the figures go to `benchmarks/results/from_text.json`.
+student is read by TensorFlow, and the figures go to `runs/benchmarks/from_text.json`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tables import RESULTS, machine, markdown, write_json
+from tables import NEW_RESULTS, machine, markdown, write_json
 
 from crossdistil.backends.registry import load_engine
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.job import prepare
 from crossdistil.core.recipe import load_recipe
 
-FILE = RESULTS / "from_text.json"
+FILE = NEW_RESULTS / "from_text.json"
 TRAIN = "stages.0.train"
 STEPS, DISTILLATION_STEPS = 1000, 400
 LAYERS = "[1, 3, 5]"

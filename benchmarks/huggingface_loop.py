@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from kd_job import LEARNING_RATE, OPTIMIZER, SCHEDULED_STEPS, TEMPERATURE, WEIGHT, KdJob, kd_job
-from tables import RESULTS, machine, markdown, summary, write_json
+from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
 from crossdistil.backends.registry import load_engine  # before torch: the engine sets how torch takes memory
 from crossdistil.core.checkpoint import Model
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=["wall", "cpu"], default="wall", help="cpu: of this process, for a machine that is shared"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS / "huggingface_loop.json")
+    parser.add_argument("--out", type=Path, default=NEW_RESULTS / "huggingface_loop.json")
     options = parser.parse_args()
     job = kd_job(options.model_folder, options.data, options.task, options.batch_size, options.max_length, options.compile)
     load_engine("torch", EngineOptions(options.device))

@@ -22,7 +22,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before the framework is loaded
 
 import numpy as np
 from run_names import REFERENCE, method_of
-from tables import RESULTS, machine, summary, write_json
+from tables import NEW_RESULTS, machine, summary, write_json
 
 from crossdistil.backends.registry import load_engine
 from crossdistil.core.app.inference import load_classifier
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="turns of each model, without the warm-up")
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: for a machine that is shared")
-    parser.add_argument("--out", type=Path, default=RESULTS / "latency.json")
+    parser.add_argument("--out", type=Path, default=NEW_RESULTS / "latency.json")
     options = parser.parse_args()
     if bool(options.models) == bool(options.runs):
         parser.error("give either model folders or --runs")

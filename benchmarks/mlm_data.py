@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tables import RESULTS, machine, markdown, summary, write_json
+from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
 from crossdistil.core.data.mlm.documents import Corpus
 from crossdistil.core.data.tfrecord import parse_example, read_records
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=10)
     parser.add_argument("--repeat", type=int, default=10, help="how often the text is repeated for the second row of its memory")
     parser.add_argument("--megabytes", type=float, help="only the beginning of each text")
-    parser.add_argument("--out", type=Path, default=RESULTS / "mlm_data.json")
+    parser.add_argument("--out", type=Path, default=NEW_RESULTS / "mlm_data.json")
     options = parser.parse_args()
     settings = {name: getattr(options, name) for name in ("rounds", "processes", "passes", "megabytes")}
     result: dict[str, Any] = {"benchmark": "mlm_data", "machine": machine(), "settings": settings, "measurements": []}

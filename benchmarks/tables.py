@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
+"""The kept results, which the README's figures come from."""
+NEW_RESULTS = Path("runs") / "benchmarks"
+"""Where a benchmark writes unless `--out` says otherwise, so that only what is meant to be kept replaces what is."""
 
 
 def machine() -> dict[str, Any]:

@@ -30,7 +30,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from tables import RESULTS, machine, markdown, summary, write_json
+from tables import NEW_RESULTS, machine, markdown, summary, write_json
 from textbrewer_sides import LEARNING_RATE, SEED, WARMUP, Crossdistil, Settings, TextBrewer, write_data, write_teacher
 
 from crossdistil.core.engine import Step
@@ -237,7 +237,7 @@ def main() -> None:
     parser.add_argument("--equality-steps", type=int, default=10)
     parser.add_argument("--systems", default="textbrewer,cached,uncached", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--bf16", action="store_true", help="also crossdistil in bf16")
-    parser.add_argument("--out", type=Path, default=RESULTS / "textbrewer.json")
+    parser.add_argument("--out", type=Path, default=NEW_RESULTS / "textbrewer.json")
     options = parser.parse_args()
     if options.epochs < 2:
         parser.error("--epochs: later epochs are compared; give 2 or more")

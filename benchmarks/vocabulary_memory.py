@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tables import RESULTS, machine, markdown, write_json
+from tables import NEW_RESULTS, machine, markdown, write_json
 
 from crossdistil.backends.registry import BACKENDS, interpreters, load_engine
 from crossdistil.core.engine import EngineOptions
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--backends", default=",".join(BACKENDS), help="those of the chunked losses; torch is first")
     parser.add_argument("--shape", type=int, nargs=4, default=[50, 128, 21128, 768], metavar=("ROWS", "LENGTH", "WORDS", "WIDTH"))
     parser.add_argument("--threads", type=int, help="CPU threads of each process")
-    parser.add_argument("--out", type=Path, default=RESULTS / "vocabulary_memory.json")
+    parser.add_argument("--out", type=Path, default=NEW_RESULTS / "vocabulary_memory.json")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

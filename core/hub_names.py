@@ -27,7 +27,8 @@ def hub_hint(path: Path) -> str:
     cached = _cached(name)
     if cached is not None:
         return f"; the Hugging Face cache has it: {cached}"
-    return f"; if it is a name of the Hugging Face hub: hf download {name} --local-dir models/{parts[-1]}, then models/{parts[-1]}"
+    folder = f"models/{parts[-1]}"
+    return f"; if it is a name of the Hugging Face hub: hf download {name} --local-dir {folder}, then give {folder}"
 
 
 def _cached(name: str) -> Path | None:

@@ -56,7 +56,7 @@ def test_the_step_under_way_is_saved_as_the_last(go, tmp_path, monkeypatch, numb
     assert [path.name for path in tmp_path.glob("broken/state/*")] == ["step-00000006"]
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     monkeypatch.setattr(TrainingProgress, "advance", advance)
-    go(tmp_path / "broken", resume=True)
+    run(out=tmp_path / "broken", resume=True, quiet=True)  # which knows its recipe, backend and device
     go(tmp_path / "whole")
     # The loss of all twelve steps is told as if there had been no interruption.
     [[loss], [expected]] = ([line["loss"] for line in lines(tmp_path / name) if "loss" in line] for name in ("broken", "whole"))

@@ -33,6 +33,9 @@ def student(right_files, tmp_path_factory):
     return out / "student"
 
 
+LAYERS_THAT_FIT = "; for example --set 'student.init.layers=[0, 2]'"
+"""Of a teacher of 4 layers, for a student of 2."""
+
 # --set options -> messages, without the recipe's name in front.
 RECIPES = {
     "unknown key": (["stages.0.train.epohcs=3"], ["stages[0].train.epohcs: unknown key; did you mean 'epochs'?"]),
@@ -70,14 +73,16 @@ RECIPES = {
     ),
     "no teacher": (["teacher=null"], ["the loss kd_ce needs a teacher: give teacher.model"]),
     "layer beyond the teacher": (
-        ["student.init.layers=[0, 4]"], ["student.init.layers: layer 4 does not exist; the source has layers 0 to 3"],
+        ["student.init.layers=[0, 4]"],
+        ["student.init.layers: layer 4 does not exist; the source has layers 0 to 3" + LAYERS_THAT_FIT],
     ),
     "number of layers": (
-        ["student.init.layers=[0, 1, 2]"], ["student.init.layers: 3 layers for a student with num_hidden_layers 2"],
+        ["student.init.layers=[0, 1, 2]"],
+        ["student.init.layers: 3 layers for a student with num_hidden_layers 2" + LAYERS_THAT_FIT],
     ),
     "no layers": (
         ["student.init={from: teacher}"],
-        ["student.init.layers: missing; the source has 4 layers and the student 2, so name 2 of 0 to 3"],
+        ["student.init.layers: missing; the source has 4 layers and the student 2, so name 2 of 0 to 3" + LAYERS_THAT_FIT],
     ),
     "layers of nothing": (
         ["student.init={from: random, layers: [0, 1]}"],
@@ -324,5 +329,5 @@ def test_crosscheck_of_a_wrong_recipe(right_files, monkeypatch):
     others = [name for name in registry.BACKENDS if name != here]
     options = ["--backends", f"{here},{others[0]}", "--out", right_files.out, "--set", "student.init.layers=[0, 4]"]
     answer = crossdistil("crosscheck", right_files.recipe, *options)
-    message = "student.init.layers: layer 4 does not exist; the source has layers 0 to 3"
+    message = "student.init.layers: layer 4 does not exist; the source has layers 0 to 3" + LAYERS_THAT_FIT
     assert_refused(right_files, answer, f"{{root}}/recipe.yaml: {message}")

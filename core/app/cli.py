@@ -101,7 +101,7 @@ def options(
 def run(
     recipe: Annotated[
         str | None,
-        typer.Argument(help="A YAML file, a name of `crossdistil recipes`, or - for standard input; with --resume the run has it."),
+        typer.Argument(help="A YAML file, a name of `crossdistil recipes`, or - for standard input; not needed with --resume."),
     ] = None,
     backend: BackendOption = None,
     device: DeviceOption = None,
@@ -119,7 +119,8 @@ def run(
     if resume and out is None:
         raise CrossdistilError("--resume: name the run folder with --out")
     if recipe is None and not resume:
-        raise CrossdistilError("run: name a recipe, for example kd (crossdistil recipes lists them); --resume --out RUN needs none")
+        known = "crossdistil recipes lists them"
+        raise CrossdistilError(f"run: name a recipe, for example kd ({known}); --resume --out RUN needs none")
     if recipe is None:
         recipe = str(recipe_of(out))
     # What is not given is as it was when the run was started.

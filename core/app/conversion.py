@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ...converters.canonical import CanonicalCheckpoint
 from ...converters.convert import Conversion, ConvertOptions, convert
+from .run_folders import student_of
 from .verify import Verification, verify
 
 _SHOWN = 12
@@ -28,6 +29,7 @@ class Converted:
 
 def run_conversion(source: Path, destination: Path, options: ConvertOptions, verified: bool) -> Converted:
     """Convert, and verify the result before it takes its place. Raises CheckpointError or RunFolderError."""
+    source = student_of(source)
     proofs: list[Verification] = []
 
     def check(checkpoint: CanonicalCheckpoint, folder: Path) -> None:
@@ -116,12 +118,14 @@ def print_inspection(found: dict[str, Any], all_tensors: bool, console: Console)
     kinds = ", ".join(f"{count} {dtype}" for dtype, count in found["dtypes"].items())
     table.add_row("format", found["format"])
     table.add_row("tensors", f"{len(found['tensors'])} ({kinds}), {found['size_mb']} MiB")
+    if "family" in found or "classifier" in found:
+        table.add_row("classifier", escape(found["classifier"] or "none"))
     if "family" in found:
         table.add_row("names", found["names"])
         table.add_row("family", found["family"])
         for key, value in found["architecture"].items():
             table.add_row(key, str(value))
-        table.add_row("heads", ", ".join(found.get("heads", [])) or "none")
+        table.add_row("pre-training heads", ", ".join(found.get("heads", [])) or "none")
         table.add_row("labels", "none" if found["labels"] is None else escape(", ".join(map(str, found["labels"]))))
         parts = ", ".join(f"{name} {size:,}" for name, size in found["parameters_by_part"].items())
         table.add_row("parameters", f"{found['parameters']:,} ({parts})")

@@ -64,7 +64,8 @@ def load_classifier(folder: Path, tell: Tell | None = None) -> tuple[Model, Toke
         if model.other_head:
             raise CheckpointError(f"{folder}: {model.other_head}; expected a classifier of sentences")
         if model.new:
-            raise CheckpointError(f"{folder}: has no {model.new[0]}, so it cannot classify; fine-tune it first")
+            first = f"crossdistil run finetune --set student.init.from={folder} --set task.data=FOLDER"
+            raise CheckpointError(f"{folder}: has no {model.new[0]}, so it cannot classify; fine-tune it first: {first}")
         tokenizer = load_tokenizer(found)
         if problems := vocabulary_problems(str(folder), model.config, tokenizer):
             raise CheckpointError("\n".join(problems))

@@ -12,12 +12,15 @@ from ...converters.formats import open_checkpoint
 from ..checkpoint import load_model
 from ..errors import CheckpointError
 from ..models.architectures import part_of, tensor_shapes
+from ..models.head_classes import other_head
 from ..models.heads import head_shapes
+from .run_folders import student_of
 
 
 def inspect(path: Path, options: ReadOptions = ReadOptions()) -> dict[str, Any]:
     """Format, tensors and, where it is a model that is known here, architecture, heads, labels and what a conversion would
     drop or repair; `problems` says what stands in the way. Raises CheckpointError for what is no checkpoint, or damaged."""
+    path = student_of(path)
     checkpoint = open_checkpoint(path)
     infos = [tensor.info for tensor in checkpoint.tensors.values()]
     described: dict[str, Any] = {
@@ -34,6 +37,8 @@ def inspect(path: Path, options: ReadOptions = ReadOptions()) -> dict[str, Any]:
         config, file = find_config(path, options.config)
         if config is not None and config.get("model_type") == "bilstm":
             return described | _bilstm(file.parent)
+        if config is not None and (other := other_head(config)) is not None:
+            described["classifier"] = other.reason
         return described | _model(read_canonical(path, options))
     except CheckpointError as error:
         return described | {"problems": str(error).splitlines()}
@@ -51,9 +56,10 @@ def _model(model: CanonicalCheckpoint) -> dict[str, Any]:
         "names": model.dialect,
         "family": model.family,
         "architecture": model.config.model_dump(),
+        "classifier": _classifier(model),
         "heads": list(model.heads),
         "outputs": model.outputs,
-        "labels": None if labels is None else list(labels.values()),
+        "labels": None if labels is None else [label for _, label in sorted(labels.items(), key=_number)],
         "parameters": sum(groups.values()),
         "parameters_by_part": dict(groups),
         "missing": [name for name in expected if name not in model.tensors],
@@ -65,6 +71,27 @@ def _model(model: CanonicalCheckpoint) -> dict[str, Any]:
     }
 
 
+def _classifier(model: CanonicalCheckpoint) -> str | None:
+    """What it answers with, for people; None without one."""
+    other = other_head(model.raw)
+    if other is not None:
+        return other.reason
+    several = model.raw.get("problem_type") == "multi_label_classification"
+    return None if model.outputs is None else _answer(model.outputs, several)
+
+
+def _answer(outputs: int, several: bool) -> str:
+    if outputs == 1:
+        return "regression: one number"
+    return f"classification of texts: {'any' if several else 'one'} of {outputs} labels"
+
+
+def _number(item: tuple[str, Any]) -> tuple[int, str]:
+    """The place of a label, whose number JSON has as text."""
+    key = str(item[0])
+    return (int(key) if key.isdecimal() else 0, key)
+
+
 def _bilstm(folder: Path) -> dict[str, Any]:
     model = load_model(folder)
     groups: Counter[str] = Counter()
@@ -74,6 +101,7 @@ def _bilstm(folder: Path) -> dict[str, Any]:
         "names": "canonical",
         "family": "bilstm",
         "architecture": model.config.model_dump(),
+        "classifier": _answer(model.outputs or 1, model.multi_label),
         "outputs": model.outputs,
         "labels": None if model.labels is None else list(model.labels),
         "parameters": model.parameter_count,

@@ -9,10 +9,14 @@ from ..errors import did_you_mean
 from ..recipe import RECIPES_FOLDER
 
 _SYNONYMS = {
-    "train": "run", "distil": "run", "distill": "run", "fit": "run", "finetune": "run finetune", "resume": "run --resume --out RUN",
-    "eval": "evaluate", "test": "evaluate", "score": "evaluate", "infer": "predict", "classify": "predict", "export": "convert",
-    "info": "inspect", "show": "inspect", "list": "recipes", "compare": "crosscheck", "augment": "data augment", "version": "--version",
-}  # fmt: skip
+    **dict.fromkeys(("train", "distil", "distill", "fit"), "run"),
+    **dict.fromkeys(("eval", "test", "score"), "evaluate"),
+    **dict.fromkeys(("infer", "classify"), "predict"),
+    **dict.fromkeys(("info", "show"), "inspect"),
+    **{"export": "convert", "list": "recipes", "compare": "crosscheck"},
+    **{"resume": "run --resume --out RUN", "augment": "data augment", "mlm": "data mlm", "version": "--version"},
+}
+"""What people call a command that has another name here."""
 
 
 def usage_text(error: Any) -> str:
@@ -24,7 +28,8 @@ def usage_text(error: Any) -> str:
         text = f"no such command '{command[1]}'{_nearest_command(command[1], error.ctx)}"
     option = re.match(r"No such option:? '?(-[^\s'(]*)", text)
     if option and error.ctx is not None:
-        known = [name for parameter in error.ctx.command.params for name in parameter.opts if not getattr(parameter, "hidden", False)]
+        shown = [parameter for parameter in error.ctx.command.params if not getattr(parameter, "hidden", False)]
+        known = [name for parameter in shown for name in parameter.opts]
         text = f"no such option {option[1]}{_nearest_option(option[1], known)}"
     return f"{text.removesuffix('?')}{'?' if text.endswith('?') else ';'} see {path} --help"
 
