@@ -230,7 +230,7 @@ def test_device(right_files, backend_name, options, start):
     ("arguments", "message"),
     [
         (["rnu"], r"No such command 'rnu'.*; see crossdistil --help"),
-        (["run"], r"Missing argument '?recipe'?; see crossdistil run --help"),
+        (["run"], r"run: name a recipe, for example kd .*; --resume --out RUN needs none"),
         (["run", "kd", "--sett", "seed=1"], r"No such option: --sett.*; see crossdistil run --help"),
         (["run", "kd", "--precision", "fp8"], r"Invalid value for '--precision': 'fp8' .*; see crossdistil run --help"),
         (["run", "kd", "--resume"], r"--resume: name the run folder with --out"),

@@ -30,8 +30,8 @@ def usage_text(error: Any) -> str:
     if option and error.ctx is not None:
         shown = [parameter for parameter in error.ctx.command.params if not getattr(parameter, "hidden", False)]
         known = [name for parameter in shown for name in parameter.opts]
-        text = f"no such option {option[1]}{_nearest_option(option[1], known)}"
-    return f"{text.removesuffix('?')}{'?' if text.endswith('?') else ';'} see {path} --help"
+        text = f"no such option: {option[1]}{_nearest_option(option[1], known)}"
+    return f"{text}; see {path} --help"
 
 
 def _nearest_option(given: str, known: list[str]) -> str:
