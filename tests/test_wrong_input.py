@@ -296,7 +296,8 @@ def test_evaluate(right_files, student, arguments, message):
 def test_evaluate_an_encoder(files):
     files.change_weights(lambda tensors: [tensors.pop(name) for name in ("classifier.weight", "classifier.bias")])
     answer = crossdistil("evaluate", files.teacher, "--data", files.data, "--task", "sst-2")
-    assert_refused(files, answer, "{root}/teacher: has no classifier.weight, so it cannot classify; fine-tune it first")
+    told = "has no classifier.weight, so it cannot classify; fine-tune it first: crossdistil run finetune --set student.init.from="
+    assert_refused(files, answer, f"{{root}}/teacher: {told}{{root}}/teacher --set task.data=FOLDER")
 
 
 CROSSCHECK = {
