@@ -94,12 +94,15 @@ MODELS = {
         [CONFIG_JSON + "is no JSON, or damaged (Expecting property name enclosed in double quotes, column 2)"],
     ),
     "not BERT": (
-        lambda files: files.change_config(model_type="roberta"),
-        [CONFIG_JSON + "model_type is 'roberta', expected 'bert', 'distilbert', 'albert', 'electra' or 'bilstm'"],
+        lambda files: files.change_config(model_type="gpt2"),
+        ["teacher.model: {root}/teacher: model_type 'gpt2': expected one of bert, distilbert, albert, electra, roberta"],
     ),
     "unknown keys": (
-        lambda files: files.change_config(hiden_size=8, is_fast=True),
-        [CONFIG_JSON + "hiden_size: unknown key; did you mean 'hidden_size'?", CONFIG_JSON + "is_fast: unknown key"],
+        lambda files: files.change_config(classifer_relu=True, is_fast=True, add_cross_attention=True),
+        [
+            CONFIG_JSON + "classifer_relu: unknown key; did you mean 'classifier_relu'?",
+            CONFIG_JSON + "add_cross_attention is True: a decoder with cross-attention; only encoders are computed here",
+        ],
     ),
     "heads": (
         lambda files: files.change_config(num_attention_heads=3),
@@ -149,8 +152,9 @@ MODELS = {
     ),
     "vocabulary": (
         lambda files: (files.teacher / "tokenizer.json").unlink()
-        or (files.teacher / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n"),
-        ["{root}/recipe.yaml: teacher.model: vocab_size is 15, but the tokenizer has 4 tokens"],
+        or (files.teacher / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklm"])),
+        ["{root}/recipe.yaml: teacher.model: vocab_size is 15, but the tokenizer has 17 tokens; `crossdistil convert MODEL NEW "
+         "--to pytorch --resize-vocabulary 17` adds rows"],
     ),
     "no tokenizer": (
         lambda files: [(files.teacher / name).unlink() for name in ("tokenizer.json", "vocab.txt")],
