@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch  # noqa: F401  before the forks, which then need not load it
 from tables import machine, write_json
 
+import crossdistil.core.app.run  # noqa: F401  as torch
 from crossdistil.tests import damages
 from crossdistil.tests.kill_points import command, content, forked
 from crossdistil.tests.wrong_input_files import write_files
@@ -163,9 +164,9 @@ def main() -> None:
             try:
                 how = bench.outcome(name, arguments, right)
             except AssertionError as error:
-                problems.append(str(error))
+                problems.append(str(error)[:300])
                 how = "wrong"
-                print(f"WRONG {error}", flush=True)
+                print(f"WRONG {str(error)[:300]} ... {str(error)[-300:]}", flush=True)
             counts[how] += 1
             if how == "repaired":
                 silent.append(name)

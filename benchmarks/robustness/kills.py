@@ -111,6 +111,8 @@ def runs(root: Path, files, every: int) -> dict[str, int]:
     """A run and its cache, gone on with by `--resume`."""
     import torch  # noqa: F401  before the forks, which then need not load it
 
+    import crossdistil.core.app.run  # noqa: F401
+
     place = root / "run"
     os.environ["CROSSDISTIL_CACHE"] = str(place / "cache")
     arguments = ["run", files.recipe, "--set", "stages.0.train.evaluate_every=3"]
