@@ -72,8 +72,9 @@ def version_of(python: str) -> Optional[str]:
 def output_of(command: Sequence[str]) -> Optional[str]:
     """What a command prints, or None when it fails."""
     try:
+        # Not in the current folder, where anything may shadow an import.
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                              universal_newlines=True, timeout=60)
+                              cwd=os.sep, universal_newlines=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
@@ -216,7 +217,7 @@ def make_folder(environment: Environment, folder: Path) -> str:
                       "was not made by this script; move it away")
     if version in environment.pythons:
         pip = subprocess.run([str(python_in(folder)), "-m", "pip", "--version"], stdin=subprocess.DEVNULL,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                             cwd=os.sep, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if pip.returncode == 0:
             return version
     python, version = find_python(environment)
@@ -226,7 +227,7 @@ def make_folder(environment: Environment, folder: Path) -> str:
     what = "does not fit or does not start, making it again" if folder.exists() else "making it"
     say(f"{environment.folder}: {what} with Python {version} ({python})")
     done = subprocess.run([python, "-m", "venv", "--clear", str(folder)], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+                          cwd=os.sep, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
     if done.returncode:
         raise Problem(f"{done.stdout.strip()}\n{environment.folder}: `{python} -m venv` failed", code=1)
     return version

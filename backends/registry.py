@@ -19,6 +19,7 @@ from types import ModuleType
 
 from ..core.engine import Engine, EngineOptions
 from ..core.errors import BackendError, Errors, did_you_mean
+from ..core.processes import code_command
 from ..core.threads import set_up
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
@@ -124,6 +125,5 @@ def _candidates(name: str) -> list[Path]:
 
 @functools.cache
 def _has(python: Path, name: str) -> bool:
-    program = f"import importlib.util as u, sys; sys.exit(not (u.find_spec({name!r}) and u.find_spec('crossdistil')))"
-    # From another folder than the checkout, where `import crossdistil` could find something else.
-    return subprocess.run([python, "-c", program], cwd=python.parent, capture_output=True).returncode == 0
+    program = f"import importlib.util as u; sys.exit(not (u.find_spec({name!r}) and u.find_spec('crossdistil')))"
+    return subprocess.run(code_command(python, program), capture_output=True).returncode == 0

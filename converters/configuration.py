@@ -123,7 +123,8 @@ def sizes(family: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
             found[key] = shape[axis]
     if family in _LAYERS:
         key, prefix = _LAYERS[family]
-        numbers = {int(name[len(prefix) :].split(".")[0]) for name in shapes if name.startswith(prefix)}
+        layers = {name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)}
+        numbers = {int(layer) for layer in layers if layer.isdecimal() and len(layer) < 10}
         if numbers:
             found[key] = max(numbers) + 1
     return found

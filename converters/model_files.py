@@ -18,6 +18,7 @@ import numpy as np
 
 from ..core.errors import CheckpointError
 from ..core.json_files import read_json
+from ..core.plain_names import is_plain_name
 from ..core.shown import plain, shown
 from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo, in_shards
 
@@ -113,8 +114,8 @@ def open_shards(index: Path, open_file: Callable[[Path], Checkpoint]) -> tuple[d
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{index}: has no weight_map, expected names of tensors and the file of each")
     for name, file_name in places.items():
-        if not (is_name(name) and is_name(file_name) and file_name == Path(file_name).name and file_name != ".."):
-            raise CheckpointError(f"{index}: {plain(name)} has no name of a file beside the index")
+        if not (is_name(name) and is_plain_name(file_name)):
+            raise CheckpointError(f"{index}: {plain(name)} has no name of a file beside the index: {shown(file_name)}")
     _check_parts(index, set(places.values()))
     shards = {}
     for file_name in dict.fromkeys(places.values()):

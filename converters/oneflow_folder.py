@@ -8,13 +8,13 @@ for each tensor, which lies in `tensor_7` as a variable of the older format. The
 from __future__ import annotations
 
 import pickle
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..core import safe_pickle
 from ..core.errors import CheckpointError
+from ..core.plain_names import is_plain_name
 from ..core.shown import plain, shown
 from .oneflow_legacy import NO_CHECKSUM, is_variables, open_variable, open_variables, write_variable
 from .tensors import Checkpoint, Tensor
@@ -23,7 +23,6 @@ _PICKLE = "pickled_data"
 _VERSION = 1
 _MAX_PICKLE = 1 << 26
 _STATE_DICTS = ("state_dict", "model", "model_state_dict")
-_PATH = re.compile(r"[A-Za-z0-9_]{1,255}")
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -135,7 +134,7 @@ def _tensor(path: Path, name: str, reference: _Reference) -> Tensor:
     place = f"{path}: {shown(name)}"
     if reference.path is None:
         raise CheckpointError(f"{place}: has no path; expected the folder where it lies")
-    if not _PATH.fullmatch(reference.path):
+    if not is_plain_name(reference.path):
         raise CheckpointError(f"{place}: refused: its path {shown(reference.path)} is no name of a folder in the checkpoint")
     return open_variable(path / reference.path, name)
 

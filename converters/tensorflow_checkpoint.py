@@ -133,21 +133,21 @@ class _Bundle:
         try:
             entry = read_entry(self._table[key])
         except Malformed as error:
-            raise CheckpointError(f"{self._index}: the entry of tensor '{name}' is damaged: {error}") from error
+            raise CheckpointError(f"{self._index}: the entry of tensor {shown(name)} is damaged: {error}") from error
         if not entry.slices:
             path, size = self._shard(name, entry), entry.size
             if entry.offset + size > self._sizes[path]:
-                expected = f"expected at least {entry.offset + size:,} for tensor '{name}'"
+                expected = f"expected at least {entry.offset + size:,} for tensor {shown(name)}"
                 raise CheckpointError(f"{path}: is cut off: it has {self._sizes[path]:,} bytes, {expected}")
         return entry
 
     def _shard(self, name: str, entry: Entry) -> Path:
         if entry.shard >= self._shards:
-            raise CheckpointError(f"{self._index}: tensor '{name}' is in shard {entry.shard}, but there are {self._shards}")
+            raise CheckpointError(f"{self._index}: tensor {shown(name)} is in shard {entry.shard}, but there are {self._shards}")
         path = shard_path(self._index.parent, self._index.stem, entry.shard, self._shards)
         if path not in self._sizes:
             if not path.is_file():
-                raise CheckpointError(f"{path}: is missing; tensor '{name}' of {self._index.name} is in it")
+                raise CheckpointError(f"{path}: is missing; tensor {shown(name)} of {self._index.name} is in it")
             self._sizes[path] = path.stat().st_size
         return path
 
@@ -159,7 +159,7 @@ class _Bundle:
         return Tensor(info, partial(_load_parts, info, self._find_parts(key, info, entry)))
 
     def _check_shape(self, info: TensorInfo, entry: Entry) -> None:
-        place, shape = f"{self._index}: tensor '{info.name}'", list(entry.shape)
+        place, shape = f"{self._index}: tensor {shown(info.name)}", list(entry.shape)
         if len(shape) > _DIMENSIONS:
             raise CheckpointError(f"{place} has {len(shape)} dimensions, expected at most {_DIMENSIONS}")
         # Without the zeros, which hide that the other dimensions are impossible.
@@ -170,7 +170,7 @@ class _Bundle:
 
     def _find_parts(self, key: str, info: TensorInfo, entry: Entry) -> list[tuple[tuple, TensorInfo, Path, Entry]]:
         """(where in the whole, how it is read) of each part."""
-        place, found = f"{self._index}: tensor '{info.name}'", []
+        place, found = f"{self._index}: tensor {shown(info.name)}", []
         regions = [
             tuple((start, size if length is None else length) for (start, length), size in zip(extents, entry.shape))
             for extents in entry.slices
@@ -227,7 +227,7 @@ def _load_parts(info: TensorInfo, parts: Sequence[tuple[tuple, TensorInfo, Path,
 
 
 def _read_into(array: np.ndarray, info: TensorInfo, path: Path, entry: Entry) -> None:
-    place, target, crc = f"{path}: tensor '{info.name}'", array.reshape(-1).view(np.uint8), 0
+    place, target, crc = f"{path}: tensor {shown(info.name)}", array.reshape(-1).view(np.uint8), 0
     try:
         with path.open("rb") as file:
             file.seek(entry.offset)

@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 
 from ..core.errors import CheckpointError
+from ..core.plain_names import is_plain_name
+from ..core.shown import shown
 from .leveldb_table import is_table
 
 STATE = "checkpoint"
@@ -51,10 +53,13 @@ def find_index(path: Path) -> Path:
     names = ", ".join(index.name for index in there) or "none"
     newest = _newest(path / STATE)
     if newest is not None:
-        for prefix in (path / newest, path / Path(newest).name):
-            if (index := index_path(prefix.parent, prefix.name)).is_file():
-                return index
-        raise CheckpointError(f"{path / STATE}: names '{newest}', whose .index is missing; those in the folder: {names}")
+        # Often the full path on another machine: what is meant lies beside the file, and a file leads nowhere else.
+        name = re.split(r"[/\\]", newest)[-1]
+        if is_plain_name(name) and (index := index_path(path, name)).is_file():
+            return index
+        raise CheckpointError(
+            f"{path / STATE}: names {shown(newest)}, whose .index is missing in the folder; it holds: {names}"
+        )
     if len(there) != 1:
         raise CheckpointError(f"{path}: expected one TensorFlow checkpoint, or a file '{STATE}' that names one; found {names}")
     return there[0]

@@ -31,7 +31,10 @@ KINDS = {
 
 def default_cache_folder() -> Path:
     """CROSSDISTIL_CACHE, or the platform's cache folder of the user."""
-    return Path(os.environ.get("CROSSDISTIL_CACHE") or platformdirs.user_cache_dir("crossdistil"))
+    folder = os.environ.get("CROSSDISTIL_CACHE") or platformdirs.user_cache_dir("crossdistil")
+    if folder.startswith("~"):
+        raise CrossdistilError(f"{folder}: there is no home folder of this user; name a folder for caches in CROSSDISTIL_CACHE")
+    return Path(folder)
 
 
 def kind_folder(kind: str, base: Path | None = None) -> Path:

@@ -16,6 +16,7 @@ import google_crc32c
 
 from .errors import CrossdistilError
 from .json_files import MAX_BYTES, parse_json
+from .plain_names import is_plain_path
 from .shown import shown
 
 CHECKSUMS = "checksums.json"
@@ -61,6 +62,9 @@ def changed_files(folder: Path, noted: dict[str, Any], names: Iterable[str] | No
     """What is wrong with those of the noted files (all, unless `names` are given), each as `NAME: what`."""
     problems = []
     for name in noted if names is None else names:
+        if not is_plain_path(name):
+            problems.append(f"{shown(name)}: is no name of a file in the folder")
+            continue
         try:
             found = file_checksum(folder / name)
         except FileNotFoundError:

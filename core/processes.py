@@ -1,4 +1,5 @@
-"""Processes that a command starts: they end with it, however it ends, and what it is told to do reaches them."""
+"""Processes that a command starts: they import nothing from the current folder, they end with the command, however it ends, and
+what it is told to do reaches them."""
 
 from __future__ import annotations
 
@@ -9,11 +10,25 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 _PARENT = "CROSSDISTIL_PARENT"
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 _POLL_SECONDS = 1.0
+
+
+def python_command(python: Path | str, module: str, *arguments: str) -> list[str]:
+    """The command line that has an interpreter run a module as `python -m` does, but without the current folder at the head of
+    its module path: there, anyone's typer.py or json.py would be executed in place of the library. `-I` would drop the user's
+    PYTHONPATH too, and Python 3.10 knows neither `-P` nor PYTHONSAFEPATH."""
+    run = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    return [*code_command(python, run), *arguments]
+
+
+def code_command(python: Path | str, code: str) -> list[str]:
+    """The same for a program that is given as text."""
+    return [str(python), "-c", f"import sys; sys.path[:] = sys.path[sys.path[:1] == ['']:]; {code}"]
 
 
 def child_environment() -> dict[str, str]:

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from .errors import CrossdistilError, RecipeError, did_you_mean
 from .files import write_text
+from .plain_names import EXPECTED, is_plain_name
 from .recipe_errors import describe
 from .sections import (
     FOR_DIGEST,
@@ -32,7 +32,8 @@ from .sections import (
     TaskSection,
     TeacherSection,
 )
-from .shown import shown
+from .shown import plain, shown
+from .yaml_files import parse_yaml, read_yaml
 
 RECIPES_FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 
@@ -55,6 +56,14 @@ class Recipe(Section):
     student: StudentSection
     stages: tuple[StageSection, ...] = Field(min_length=1)
     seed: int = Field(42, ge=0, lt=2**31)
+
+    @field_validator("method")
+    @classmethod
+    def _name_of_a_folder(cls, method: str) -> str:
+        # Where no folder is named for a run, its name begins with this.
+        if not is_plain_name(method):
+            raise ValueError(f"got {shown(method)}, expected {EXPECTED}")
+        return method
 
     @model_validator(mode="after")
     def _teacher_where_needed(self) -> Recipe:
@@ -124,14 +133,7 @@ def load_recipe(name: str | Path, overrides: Iterable[str] = (), preset: str | N
 
 def recipe_tree(name: str | Path) -> Any:
     """The plain data in a recipe's file, presets and all."""
-    path = find_recipe(name)
-    try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except MarkedYAMLError as error:
-        line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
-        raise RecipeError(f"{name}{line}", [f"not valid YAML: {error.problem}"]) from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(str(name), [f"not valid YAML: {' '.join(str(error).split())}"]) from error
+    return read_yaml(find_recipe(name), str(name))
 
 
 def flat(tree: Any, path: str = "") -> dict[str, Any]:
@@ -154,17 +156,39 @@ def parse_recipe(tree: Any, source: str, overrides: Iterable[str] = (), preset: 
     """
     if not isinstance(tree, dict):
         raise RecipeError(source, [f"expected a mapping with method, task, student and stages, got {shown(tree)}"])
-    presets = tree.pop("presets", None) or {}
+    presets = presets_of(tree, source)
+    tree = {key: value for key, value in tree.items() if key != "presets"}
     if preset is not None:
         if preset not in presets:
             known = ", ".join(presets) or "none"
-            raise RecipeError(source, [f"preset '{preset}': not one of its presets{did_you_mean(preset, presets)} ({known})"])
+            raise RecipeError(source, [f"preset {shown(preset)}: not one of its presets{did_you_mean(preset, presets)} ({known})"])
         _set_all(tree, [(key, value, f"presets.{preset}.{key}") for key, value in presets[preset].items()])
     _set_all(tree, [_parsed(override) for override in overrides])
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         raise RecipeError(source, describe(error, Recipe, tree=tree)) from error
+
+
+def presets_of(tree: dict[Any, Any], source: str) -> dict[str, dict[str, Any]]:
+    """The variants that a recipe's file names, each path.to.key -> value. Raises RecipeError."""
+    presets = tree.get("presets")
+    if presets is None:
+        return {}
+    expected = "a mapping of path.to.key to value"
+    if not isinstance(presets, dict):
+        raise RecipeError(source, [f"presets: expected a mapping of names to what each sets, got {shown(presets)}"])
+    problems = []
+    for name, settings in presets.items():
+        if not isinstance(name, str):
+            problems.append(f"presets: expected names of variants, got {shown(name)}")
+        elif not isinstance(settings, dict):
+            problems.append(f"presets.{plain(name)}: expected {expected}, got {'null' if settings is None else shown(settings)}")
+        else:
+            problems += [f"presets.{plain(name)}: expected {expected}, got the key {shown(key)}" for key in settings if not isinstance(key, str)]
+    if problems:
+        raise RecipeError(source, problems)
+    return presets
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -186,9 +210,11 @@ def _parsed(override: str) -> tuple[str, Any, str]:
     if not separator or not key:
         raise CrossdistilError(f"--set {override}: expected path.to.key=value, for example stages.0.train.epochs=1")
     try:
-        value = YAML(typ="safe").load(text)
-    except YAMLError as error:
-        raise CrossdistilError(f"--set {override}: the value is not valid YAML") from error
+        value = parse_yaml(text, "")
+    except RecipeError as error:
+        problem = error.problems[0]
+        what = "the value is not valid YAML" if problem.startswith("not valid YAML: ") else problem
+        raise CrossdistilError(f"--set {plain(override)}: {what}") from error
     # Errors name the keys as `stages[0].train.epochs`.
     return re.sub(r"\[(\d+)\]", r".\1", key), value, f"--set {override}"
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from .errors import did_you_mean
 from .losses.presets import PRESETS
 from .recipe_keys import similar_key, whole_key
-from .shown import shown
+from .shown import plain, shown
 
 
 def describe(error: ValidationError, model: type[BaseModel], parent: str = "", tree: Any = None) -> list[str]:
@@ -64,7 +64,7 @@ def _line(problem: Any, model: type[BaseModel], parent: str, tree: Any) -> str:
 def _path(location: tuple) -> str:
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
+        text += f"[{part}]" if isinstance(part, int) else f"{'.' * bool(text)}{plain(str(part), 100)}"
     return text or "recipe"
 
 

@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from .checksums import Damaged, changed_files, noted_checksums
-from .errors import RunFolderError, TrainingError
+from .errors import RecipeError, RunFolderError, TrainingError
 from .files import clear_disk_errors, flush, make_folder, replace_folder, write_text
 from .json_files import parse_json
 from .locks import lock_file
@@ -29,6 +27,7 @@ from .recipe import Recipe, flat
 from .shown import plain, shown
 from .states import State, read_state, write_state
 from .workplaces import TEMPORARY, remove_dead
+from .yaml_files import read_yaml
 
 RECIPE, METRICS, RESULT, STATE = "recipe.yaml", "metrics.jsonl", "result.json", "state"
 STUDENT = "student"
@@ -112,8 +111,8 @@ class RunFolder:
         """The keys that the recipe which the run was started with has otherwise."""
         path = self.path / RECIPE
         try:
-            started, now = flat(YAML(typ="safe").load(path.read_text(encoding="utf-8"))), flat(recipe.resolved())
-        except (OSError, ValueError, YAMLError):
+            started, now = flat(read_yaml(path)), flat(recipe.resolved())
+        except RecipeError:
             return f"see {path}"
         keys = [key for key in {**started, **now} if started.get(key) != now.get(key)]
         if not keys:

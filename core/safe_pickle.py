@@ -26,6 +26,9 @@ MAX_INSTRUCTIONS = 5_000_000
 MAX_BITS = 128
 """Of an integer: enough for PyTorch's magic number, and short enough to be printed."""
 
+MAX_MARKS = 1000
+"""Open at once: each is a value inside of another one, and takes a hundred times its byte."""
+
 _LONGEST_LINE = 1 << 16
 _CONSTANTS = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
@@ -163,6 +166,8 @@ class _Machine:
         """Frames help who reads from a pipe."""
 
     def _do_mark(self, _) -> None:
+        if len(self.below) >= MAX_MARKS:
+            raise ValueError(f"more than {MAX_MARKS:,} marks are open")
         self.below.append(self.stack)
         self.stack = []
 

@@ -13,9 +13,15 @@ from .data.text_files import is_encoding
 from .losses.catalogue import Term
 from .losses.presets import expand
 from .models.theseus import SCHEDULES as REPLACEMENT_SCHEDULES
+from .plain_names import expanded
 from .schedules import SCHEDULES, SLANTED_RATIO
+from .shown import shown
 
 
+LONGEST = 1 << 16
+"""Tokens of a text: attention is quadratic in them, and no encoder here has positions for more."""
+MOST_ROWS = 1 << 20
+"""Of a batch, whose rows memory holds at once; BERT's largest published batches have 65,536."""
 FOR_DIGEST = "digest"
 """The context of `model_dump` for what a digest is made of."""
 
@@ -46,7 +52,7 @@ def label_text(value: Any) -> str:
 
 def _absolute(path: Path) -> Path:
     # Relative paths mean the folder the command was started in; the recipe in a run folder must work from anywhere.
-    return path.expanduser().absolute()
+    return expanded(path).absolute()
 
 
 class TaskSection(Section):
@@ -66,7 +72,7 @@ class TaskSection(Section):
 
     name: str
     data: Path
-    max_length: int = Field(128, ge=4)
+    max_length: int = Field(128, ge=4, le=LONGEST)
     kind: Literal["classification", "regression", "multi_label", "text", "mlm"] | None = None
     text: str | None = None
     text_pair: str | None = None
@@ -189,8 +195,8 @@ class InitSection(Section):
 class WordsSection(Section):
     """The words of a BiLSTM student, which are taken from the training texts."""
 
-    vocabulary: int = Field(10000, ge=4)
-    max_length: int = Field(32, ge=1)
+    vocabulary: int = Field(10000, ge=4, le=1 << 24)
+    max_length: int = Field(32, ge=1, le=LONGEST)
     """In words, of each text."""
     vectors: Path | None = None
     """A file of word vectors (GloVe, word2vec as text) that the embeddings start from."""
@@ -233,8 +239,8 @@ class StudentSection(Section):
 class TrainSection(Section):
     """One stage's training. Give `epochs` or `steps`."""
 
-    epochs: float | None = Field(None, gt=0, allow_inf_nan=False)
-    steps: int | None = Field(None, ge=1)
+    epochs: float | None = Field(None, gt=0, le=10**6, allow_inf_nan=False)
+    steps: int | None = Field(None, ge=1, le=10**9)
     batch_size: int = Field(32, ge=1)
     gradient_accumulation: int = Field(1, ge=1)
     optimizer: Literal["adamw", "bert_adam", "adadelta"] = "adamw"
@@ -271,6 +277,13 @@ class TrainSection(Section):
         if self.length_buckets is not None and min(self.length_buckets, default=0) < 1:
             raise ValueError("length_buckets needs at least one length, all of them positive")
         return self
+
+    @field_validator("batch_size", "gradient_accumulation")
+    @classmethod
+    def _fits_in_memory(cls, value: int) -> int:
+        if value > MOST_ROWS:
+            raise ValueError(f"got {shown(value)}, expected at most {MOST_ROWS:,}: memory holds the rows of a batch at once")
+        return value
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """The optimizer steps of the stage."""

@@ -254,7 +254,7 @@ def test_why_there_is_no_cache():
 def test_a_damaged_teacher_is_refused(tmp_path):
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "config.json").write_text("{")
-    with pytest.raises(Exception, match="not readable as JSON"):
+    with pytest.raises(Exception, match="is no JSON, or damaged"):
         explain("kd", ["teacher.model=teacher"])
 
 

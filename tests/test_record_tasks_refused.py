@@ -148,5 +148,5 @@ def test_a_damaged_note_is_refused(records):
             resolve_task(TaskSection(name="sst-2", data=noted(data, **changes)))
         (data / "records.json").write_bytes(before)
     (data / "records.json").write_text("{")
-    with pytest.raises(DataError, match=r"records\.json: Invalid JSON"):
+    with pytest.raises(DataError, match=r"records\.json: is no JSON"):
         resolve_task(TaskSection(name="sst-2", data=data))

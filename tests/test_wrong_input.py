@@ -140,7 +140,7 @@ NOT_RECIPES = {
     ),
     "list": ("- kd\n", ": expected a mapping with method, task, student and stages, got ['kd']"),
     "empty": ("", ": expected a mapping with method, task, student and stages, got None"),
-    "binary": (b"\xff\xfe", ": not valid YAML: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+    "binary": (b"\xff\xfe", ":1: not valid YAML: byte 0 is not UTF-8"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,11 +16,14 @@ from rich.table import Table
 
 from ... import __version__
 from ...backends.registry import BACKENDS, default_backend, interpreter
+from ..data.panics import is_panic
 from ..engine import EngineOptions
 from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..json_files import parse_json
 from ..processes import end_with_parent
 from ..recipe import Recipe, load_recipe, parse_recipe
+from ..sections import LONGEST
+from ..shown import plain, printable
 from .cache_command import cache
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
@@ -45,13 +49,15 @@ _UsageError = typer.BadParameter.__base__
 PresetOption = Annotated[str | None, typer.Option(help="A variant that the recipe names, applied before --set.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 ModelArgument = Annotated[Path, typer.Argument(help="A model folder or checkpoint, or a finished run, whose student is meant.")]
-LengthOption = Annotated[int | None, typer.Option(min=4, help="Cut texts to this many tokens; default: as trained.")]
+LengthOption = Annotated[int | None, typer.Option(min=4, max=LONGEST, help="Cut texts to this many tokens; default: as trained.")]
 
 
 def main() -> None:
     """The entry point: runs the command and turns errors into messages and exit codes."""
     end_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
     try:
         code = app(sys.argv[1:] or ["--help"], "crossdistil", standalone_mode=False) or 0
         sys.stdout.flush()
@@ -61,14 +67,22 @@ def main() -> None:
         code = _fail(usage_text(error))
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except MemoryError as error:
+        # NumPy says how much was asked for, Python nothing.
+        code = _fail(f"there is not enough memory{f': {error}' if str(error) else ''}; a smaller batch or model needs less")
     except OSError as error:
         if error.errno is None:
             raise
         # Files have their own errors, which name them: what has no name here is standard output.
         if error.filename is None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        text = f"{error.filename or 'standard output'}: {error.strerror}"
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "standard output"
+        text = f"{name}: {error.strerror}"
         code = 141 if isinstance(error, BrokenPipeError) else _fail(text)
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        code = _fail(f"the tokenizers library failed: {plain(str(error))}")
     if code == 130:
         has_state = sys.argv[1:2] == ["run"] or sys.argv[1:3] == ["data", "mlm"]
         what = "--resume goes on from what was saved before" if has_state else "nothing is half written"
@@ -77,7 +91,8 @@ def main() -> None:
 
 
 def _fail(text: str) -> int:
-    for line in text.splitlines():
+    # Whatever is in a file's name or a text: no character that a terminal obeys, and none that cannot be written.
+    for line in printable(text, "\n").split("\n"):
         print(f"{MESSAGE_PREFIX}{line}", file=sys.stderr)
     return 2
 
@@ -121,9 +136,10 @@ def run(
     if recipe is None and not resume:
         known = "crossdistil recipes lists them"
         raise CrossdistilError(f"run: name a recipe, for example kd ({known}); --resume --out RUN needs none")
-    started: dict[str, str] = {}
-    if recipe is None:  # what is not given is as it was when the run was started
-        recipe, started = str(recipe_of(out)), identity_of(out)
+    if recipe is None:
+        recipe = str(recipe_of(out))
+    # What is not given is as it was when the run was started.
+    started = identity_of(out) if resume else {}
     name = backend or started.get("backend") or default_backend()
     device = device or started.get("device")
     precision_name = precision.value if precision else started.get("precision", Precision.fp32.value)

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from safetensors import SafetensorError, safe_open
 
 from ..errors import CrossdistilError
 from ..json_files import json_lines, read_object
 from ..shown import shown
+from ..yaml_files import parse_yaml
 
 DISPLAY_NAMES = {"torch": "PyTorch", "oneflow": "OneFlow", "mindspore": "MindSpore", "tensorflow": "TensorFlow"}
 
@@ -135,10 +134,7 @@ def _read_losses(path: Path) -> dict[int, float]:
 def _parse_recipe(path: Path, text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
-    try:
-        recipe = YAML(typ="safe").load(text)
-    except YAMLError as error:
-        raise CrossdistilError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    recipe = parse_yaml(text, str(path))
     return recipe if isinstance(recipe, dict) else None
 
 

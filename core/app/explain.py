@@ -15,7 +15,7 @@ from ..losses.matching import HiddenMatch, MatchTerm
 from ..models.architectures import model_type
 from ..models.outputs import LOGITS, MASKED_WORDS, WORDS
 from ..objective import term_labels
-from ..recipe import RECIPES_FOLDER, Recipe, find_recipe, load_recipe, recipe_tree
+from ..recipe import RECIPES_FOLDER, Recipe, find_recipe, load_recipe, presets_of, recipe_tree
 from ..sections import StageSection, WordsSection
 from . import costs
 from .architectures import Architectures, architectures
@@ -225,7 +225,7 @@ def _presets(tree: dict[str, Any], base: Recipe, text: str) -> list[dict[str, An
                 {"key": key, "from": _value(tree, resolved, key), "to": value} for key, value in (settings or {}).items()
             ],
         }
-        for name, settings in (tree.get("presets") or {}).items()
+        for name, settings in presets_of(tree, base.method).items()
     ]
 
 

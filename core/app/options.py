@@ -13,7 +13,7 @@ import typer
 
 from ...backends.registry import BACKENDS, interpreter
 from ...converters.formats import LAYOUTS
-from ..processes import child_environment
+from ..processes import child_environment, python_command
 
 
 class Precision(str, Enum):
@@ -47,7 +47,7 @@ def hand_over(backend: str, text: str | None = None) -> None:
     if python == Path(sys.executable):
         return
     worker = subprocess.Popen(
-        [str(python), "-m", "crossdistil", *sys.argv[1:]],
+        python_command(python, "crossdistil", *sys.argv[1:]),
         env=child_environment(),
         stdin=None if text is None else subprocess.PIPE,
         text=True,

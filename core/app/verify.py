@@ -25,6 +25,7 @@ from ...converters.verify import (
     sample_batch,
 )
 from ..errors import MESSAGE_PREFIX, CheckpointError
+from ..processes import python_command
 
 
 @dataclass
@@ -122,7 +123,7 @@ def _framework_outputs(python: Path, framework: str, path: Path, options: ReadOp
             "options": options.as_json(),
         }
         done = subprocess.run(
-            [str(python), "-m", "crossdistil.core.app.framework_forward"],
+            python_command(python, "crossdistil.core.app.framework_forward"),
             input=json.dumps(request),
             text=True,
             capture_output=True,

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from ...backends.registry import interpreter
 from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..json_files import read_object
-from ..processes import Forwarded, child_environment
+from ..processes import Forwarded, child_environment, python_command
 from ..recipe import Recipe
 from ..runs import RESULT
 
@@ -29,7 +29,7 @@ def run_worker(
 
     What the process finds wrong is raised here as a CrossdistilError, in which `source` names the recipe.
     """
-    command = [str(interpreter(backend)), "-m", "crossdistil", "run", "-", "--backend", backend, "--out", str(out)]
+    command = python_command(interpreter(backend), "crossdistil", "run", "-", "--backend", backend, "--out", str(out))
     worker = subprocess.Popen(
         [*command, *arguments],
         env=child_environment(),

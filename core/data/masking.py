@@ -19,6 +19,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..errors import DataError
+from ..plain_names import expanded
 from .batches import Batch
 
 if TYPE_CHECKING:  # a recipe's sections have the settings, and a tokenizer's module has sections
@@ -54,7 +55,7 @@ class MaskingSettings(BaseModel):
     @field_validator("counts")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else value.expanduser().absolute()
+        return None if value is None else expanded(value).absolute()
 
     @model_validator(mode="after")
     def _consistent(self) -> MaskingSettings:

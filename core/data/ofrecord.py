@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..shown import shown
 from ..wire import BYTES, FIXED32, FIXED64, Malformed, delimited, fields, integers, number_fields, varints
 
 Feature = list[bytes] | np.ndarray
@@ -91,7 +92,7 @@ def parse_record(data: bytes) -> dict[str, Feature]:
         except UnicodeDecodeError:
             raise Malformed("a feature's name is not UTF-8") from None
         if text in found:
-            raise Malformed(f"the feature {text!r:.80} is there twice")
+            raise Malformed(f"the feature {shown(text, 80)} is there twice")
         found[text] = _feature(feature)
     return found
 

@@ -19,6 +19,9 @@ import pydantic
 import tokenizers
 
 from ..errors import DataError
+from ..json_files import read_json
+from ..plain_names import EXPECTED, is_plain_name
+from ..shown import plain, shown
 
 NOTE = "records.json"
 FORMATS = ("tfrecord", "ofrecord", "mindrecord")
@@ -61,11 +64,16 @@ class VocabularyNote(_Model):
 class SplitNote(_Model):
     """One split's file."""
 
-    file: str = pydantic.Field(pattern=r"^[^/\\]+$")
-    rows: int
+    file: str
+    rows: int = pydantic.Field(ge=0)
     labelled: bool
-    bytes: int
+    bytes: int = pydantic.Field(ge=0)
     crc32c: str
+
+    @pydantic.field_validator("file")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        return _plain_name(name)
 
 
 class RecordNote(_Model):
@@ -80,8 +88,15 @@ class RecordNote(_Model):
     text_pair: str | None
     label: str
     vocabulary: VocabularyNote
-    max_length: int
+    max_length: int = pydantic.Field(ge=1, le=1 << 20)
     splits: dict[str, SplitNote]
+
+    @pydantic.field_validator("splits")
+    @classmethod
+    def _plain(cls, splits: dict[str, SplitNote]) -> dict[str, SplitNote]:
+        for name in splits:
+            _plain_name(name)
+        return splits
 
     def fit_problems(self, library: tokenizers.Tokenizer, max_length: int) -> list[str]:
         """What does not fit between these records and a tokenizer, and the length that texts are cut to."""
@@ -105,13 +120,20 @@ def read_note(folder: Path) -> RecordNote | None:
     try:
         if not path.is_file():
             return None
-        return RecordNote.model_validate_json(path.read_bytes())
+        return RecordNote.model_validate_json(json.dumps(read_json(path, DataError)))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path}: {f'{place}: ' if place else ''}{first['msg']}") from None
+        place = plain(".".join(map(str, first["loc"])))
+        raise DataError(f"{path}: {f'{place}: ' if place else ''}{plain(first['msg'].removeprefix('Value error, '))}") from None
+
+
+def _plain_name(name: str) -> str:
+    """ValueError for a split or a file that is no plain name: both become paths."""
+    if not is_plain_name(name):
+        raise ValueError(f"got {shown(name)}, expected {EXPECTED}")
+    return name
 
 
 def block_checksums(path: Path) -> str:

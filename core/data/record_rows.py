@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..shown import plain
 from .tfrecord import Feature, parse_example, read_records
 from .token_cache import Rows
 
@@ -34,9 +35,9 @@ def read_rows(path: Path, vocabulary: int, max_length: int) -> Iterator[Rows | l
     rows: list[tuple[np.ndarray, int]] = []
     texts: list[str] = []
     size = 0
-    for number, (_, data) in enumerate(read_records(path), 1):
+    for number, (offset, data) in enumerate(read_records(path), 1):
         place = f"{path}: record {number}"
-        features = example(place, data)
+        features = example(f"{place} at byte {offset}", data)
         if "input_ids" in features:
             if texts:
                 yield texts
@@ -166,7 +167,7 @@ def _unmasked(place: str, features: dict[str, Feature | None], ids: np.ndarray) 
 def integer_feature(place: str, features: dict[str, Feature | None], name: str) -> np.ndarray:
     """The feature of that name, which must be a list of integers."""
     if name not in features:
-        raise DataError(f"{place}: has no {name}; its features are {', '.join(sorted(features))}")
+        raise DataError(f"{place}: has no {name}; its features are {plain(', '.join(sorted(features)))}")
     values = features[name]
     if not isinstance(values, np.ndarray) or values.dtype != np.int64:
         raise DataError(f"{place}: {name} is not a list of integers")
@@ -176,7 +177,7 @@ def integer_feature(place: str, features: dict[str, Feature | None], name: str) 
 def _texts(place: str, features: dict[str, Feature | None]) -> list[str]:
     name = next((name for name in _TEXTS if name in features), None)
     if name is None:
-        there = ", ".join(sorted(features)) or "none"
+        there = plain(", ".join(sorted(features))) or "none"
         raise DataError(f"{place}: has neither input_ids nor text nor sentence; its features are {there}")
     values = features[name]
     if not isinstance(values, list):

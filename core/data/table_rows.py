@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import re
@@ -149,10 +148,9 @@ def delimited_rows(
 
 def _names(line: str, separator: str, is_tsv: bool) -> list[str]:
     line = line.rstrip("\r\n")
-    if not is_tsv or separator != "\t":
-        with contextlib.suppress(csv.Error):
-            return next(csv.reader([line], delimiter=separator), [])
-    return line.split(separator)
+    if is_tsv and separator == "\t":
+        return line.split(separator)
+    return next(csv.reader([line], delimiter=separator), [])
 
 
 def _plain_rows(lines: Lines, separator: str) -> Rows:

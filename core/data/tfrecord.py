@@ -80,7 +80,9 @@ def parse_example(data: bytes, wanted: Sequence[str] | None = None) -> dict[str,
     for features in messages(data, 1):
         for entry in messages(features, 1):
             name, feature = b"", b""
-            for field, _, value in fields(entry):
+            for field, kind, value in fields(entry):
+                if field in (1, 2) and kind != BYTES:
+                    raise Malformed(f"an entry has a field {field} of wire type {kind}")
                 if field == 1:
                     name = value
                 elif field == 2:

@@ -19,7 +19,9 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from .. import threads
 from ..errors import CheckpointError, DataError
 from ..json_files import read_object
+from ..shown import plain
 from .folders import folder_contents
+from .panics import panics_told, quiet_panics
 from .tasks import Examples
 from .text_files import read_text
 from .text_heads import GROWTH, TextHeads, chunks, head_size
@@ -104,7 +106,8 @@ class Tokenizer:
     def _encode(self, inputs: list, max_length: int) -> list[tokenizers.Encoding]:
         self.library.enable_truncation(max_length, strategy="longest_first")
         try:
-            return self.library.encode_batch_fast(inputs)
+            with panics_told(self.source):
+                return self.library.encode_batch_fast(inputs)
         finally:
             self.library.no_truncation()
 
@@ -143,7 +146,9 @@ class Tokenizer:
     def encode_pieces(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The word pieces of texts, all of them and without [CLS] and [SEP]: ids (pieces,) int32 and lengths (texts,)."""
         threads.set_up()
-        rows = [encoding.ids for encoding in self.library.encode_batch_fast(list(texts), add_special_tokens=False)]
+        with panics_told(self.source):
+            encodings = self.library.encode_batch_fast(list(texts), add_special_tokens=False)
+        rows = [encoding.ids for encoding in encodings]
         ids = np.fromiter(itertools.chain.from_iterable(rows), dtype=np.int32)
         return ids, np.array([len(row) for row in rows], dtype=np.int64)
 
@@ -202,12 +207,14 @@ def load_tokenizer(folder: Path) -> Tokenizer | WordTokenizer:
     # transformers writes 1e30 for "no limit"
     model_max_length = length if isinstance(length, int) and length < 2**31 else None
     if json_path.is_file():
+        definition = read_text(json_path, error=CheckpointError)
         try:
-            library = tokenizers.Tokenizer.from_str(read_text(json_path, error=CheckpointError))
+            with quiet_panics(json_path):
+                library = tokenizers.Tokenizer.from_str(definition)
         except CheckpointError:
             raise
         except Exception as error:  # the library raises nothing narrower
-            raise CheckpointError(f"{json_path}: not a tokenizer file: {error}") from None
+            raise CheckpointError(f"{json_path}: not a tokenizer file: {plain(str(error))}") from None
         if isinstance(library.model, models.WordLevel):
             return WordTokenizer(library, json_path)
         if not isinstance(library.model, models.WordPiece):

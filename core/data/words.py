@@ -19,6 +19,7 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from .. import threads
 from ..errors import CheckpointError, DataError
+from .panics import panics_told
 from .text_heads import GROWTH, TextHeads, chunks, head_size
 from .token_cache import Rows, table_of
 from .token_table import TokenTable
@@ -70,7 +71,8 @@ class WordTokenizer:
     def _encode(self, texts: list[str], max_length: int) -> list[list[int]]:
         size = head_size(max_length)
         heads = [self._heads.head(text, size) if len(text) > size else (text, False) for text in texts]
-        encodings = self.library.encode_batch_fast([head for head, _ in heads], add_special_tokens=False)
+        with panics_told(self.source):
+            encodings = self.library.encode_batch_fast([head for head, _ in heads], add_special_tokens=False)
         rows = [encoding.ids[:max_length] for encoding in encodings]
         for row, (_, is_cut) in enumerate(heads):
             grown = size

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .outputs import LOGITS
-from .spec import initial_tensor
+from .spec import check_sizes, initial_tensor
 
 HEAD = "classifier"
 PARTS = {"embeddings": "embeddings", "lstm": "encoder", "fully_connected": "pooler", HEAD: "classifier"}
@@ -23,6 +23,8 @@ class BiLstmConfig(BaseModel):
     """A BiLSTM classifier or regression over words."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    _sizes = model_validator(mode="after")(check_sizes)
 
     model_type: Literal["bilstm"] = "bilstm"
     vocab_size: int = Field(10000, ge=1)

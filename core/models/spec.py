@@ -45,6 +45,18 @@ def _by_function() -> dict[str, list[str]]:
 Activation = Annotated[str, AfterValidator(_known_activation)]
 
 
+_MOST_LAYERS, _MOST = 1000, 1 << 24
+
+
+def check_sizes(config: BaseModel) -> BaseModel:
+    """ValueError for a size that no model has, before names and shapes of that many tensors are made."""
+    for key, value in config:
+        most = _MOST_LAYERS if "layers" in key or "group" in key else _MOST
+        if type(value) is int and value > most:
+            raise ValueError(f"{key} is {shown(value)}, which no model has; expected at most {most:,}")
+    return config
+
+
 class EncoderConfig(BaseModel):
     """What the configurations of all families have in common. The fields of each are the keys of its `config.json`; whoever
     works with any family uses BERT's names for them, which each has, as field or as property, and the properties here."""
@@ -58,6 +70,8 @@ class EncoderConfig(BaseModel):
     """Keys of this family's config.json that do not change what our model computes, beside those of all families."""
     aliases: ClassVar[dict[str, str]] = {}
     """Key that transformers takes for another one -> the family's own."""
+
+    _sizes = model_validator(mode="after")(check_sizes)
 
     @model_validator(mode="after")
     def _heads_divide_hidden(self) -> EncoderConfig:

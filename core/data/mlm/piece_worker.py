@@ -1,24 +1,15 @@
-"""Word pieces of many texts by two processes: every second batch goes to a process of its own, the others stay here.
-
-The other process is started as a program, not by `multiprocessing`, which would run the caller's script once more.
-"""
+"""Word pieces of many texts by two processes: every second batch goes to a process of its own, the others stay here."""
 
 from __future__ import annotations
 
-import pickle
-import signal
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 import tokenizers
 
-from ...errors import DataError
-from ...processes import child_environment, end_with_parent
 from .pieces import PieceTable
+from .worker_process import WorkerProcess, serve
 
 Encoded = tuple[np.ndarray, np.ndarray]
 """Ids (pieces,) int32, and the pieces of each text (texts,)."""
@@ -35,12 +26,13 @@ def encode_batches(batches: Iterable[Sequence[str]], library: tokenizers.Tokeniz
     first = next(batches, None)
     if first is None:
         return
-    with _worker(library) as worker:
+    with WorkerProcess(__name__, "finds word pieces", "the same command starts it again") as worker:
+        worker.send((library.to_str(), library.encode_special_tokens))
         while first is not None:
-            _send(worker, first)
+            worker.send(first)
             second = next(batches, None)
             here = None if second is None else _encoded(table, second)
-            yield _receive(worker)
+            yield worker.receive()
             if here is not None:
                 yield here
             first = next(batches, None)
@@ -51,54 +43,13 @@ def _encoded(table: PieceTable, texts: Sequence[str]) -> Encoded:
     return pieces.ids, pieces.lengths
 
 
-@contextmanager
-def _worker(library: tokenizers.Tokenizer) -> Iterator[subprocess.Popen]:
-    pipe = subprocess.PIPE
-    command = [sys.executable, "-m", __name__]
-    with subprocess.Popen(command, env=child_environment(), stdin=pipe, stdout=pipe) as process:
-        try:
-            _send(process, (library.to_str(), library.encode_special_tokens))
-            yield process
-        finally:
-            process.kill()
-
-
-def _send(worker: subprocess.Popen, content: object) -> None:
-    try:
-        pickle.dump(content, worker.stdin, pickle.HIGHEST_PROTOCOL)
-        worker.stdin.flush()
-    except BrokenPipeError:
-        raise _ended(worker) from None
-
-
-def _receive(worker: subprocess.Popen) -> Encoded:
-    try:
-        return pickle.load(worker.stdout)
-    except (EOFError, pickle.UnpicklingError):
-        raise _ended(worker) from None
-
-
-def _ended(worker: subprocess.Popen) -> DataError:
-    code = worker.wait()
-    how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}, as happens when memory is short"
-    return DataError(f"the process that finds word pieces was ended with {how}; the same command starts it again")
-
-
-def main() -> None:
-    """The other process: batches from standard input, their pieces to standard output, until the input ends."""
-    end_with_parent()
-    definition, special_as_text = pickle.load(sys.stdin.buffer)
+def _prepare(given: tuple[str, bool]) -> Callable[[Sequence[str]], Encoded]:
+    definition, special_as_text = given
     library = tokenizers.Tokenizer.from_str(definition)
     library.encode_special_tokens = special_as_text
     table = PieceTable(library)
-    while True:
-        try:
-            texts = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        pickle.dump(_encoded(table, texts), sys.stdout.buffer, pickle.HIGHEST_PROTOCOL)
-        sys.stdout.flush()
+    return lambda texts: _encoded(table, texts)
 
 
 if __name__ == "__main__":
-    main()
+    serve(_prepare)

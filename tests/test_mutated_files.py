@@ -1,0 +1,53 @@
+"""A small part of benchmarks/robustness/mutated_files.py: damaged files of every binary reader end in a reading or a clean error."""
+
+import importlib.util
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+
+import crossdistil
+
+DRIVER = Path(crossdistil.__file__).resolve().parent / "benchmarks/robustness/mutated_files.py"
+READS = 150
+
+
+@pytest.fixture(scope="module")
+def driver():
+    specification = importlib.util.spec_from_file_location("mutated_files", DRIVER)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["mutated_files"] = module  # its data classes look themselves up
+    specification.loader.exec_module(module)
+    yield module
+    del sys.modules["mutated_files"]
+
+
+READERS = [
+    "tfrecord", "tfrecord examples", "ofrecord", "tensorflow", "tensorflow entries", "mindspore ckpt", "safetensors",
+    "safetensors index", "torch zip", "torch zip pickle", "torch legacy", "oneflow state dict", "oneflow legacy", "cached arrays",
+    "data pickles", "record notes", "recipes",
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_files(driver, tmp_path, name):
+    if name == "torch legacy":
+        pytest.importorskip("torch")
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    for folder in ("first", "damaged"):
+        (tmp_path / folder).mkdir()
+    driver.READERS[name].make(tmp_path / "first")  # what is imported late is imported now
+    resource.setrlimit(resource.RLIMIT_AS, (used + (512 << 20), before[1]))
+    try:
+        found = driver.read_damaged(name, tmp_path / "damaged", 10**6, READS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert found["failures"] == []
+    assert found["read"] + found["refused"] == READS
+
+
+def test_every_reader_is_here(driver):
+    assert list(driver.READERS) == READERS
