@@ -38,7 +38,7 @@ def model_folder(path: Path, where: str = "", read: ReadSection = ReadSection())
     Raises CheckpointError."""
     with checkpoint_named(where):
         path = student_of(path)
-    if not is_checkpoint(path) or (read == ReadSection() and is_canonical(path)):
+    if (read == ReadSection() and is_canonical(path)) or not is_checkpoint(path):
         return path
     with checkpoint_named(where):
         folder = kind_folder("converted") / _identity(path, read)
