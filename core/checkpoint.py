@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from .checksums import Damaged, check_model_folder, write_checksums
-from .errors import CheckpointError, did_you_mean
+from .errors import CheckpointError, checkpoint_named, did_you_mean
 from .files import replace_folder
 from .hub_names import hub_hint
-from .json_files import parse_json, read_object
+from .json_files import read_object
 from .models.architectures import (
     CONFIGURATIONS,
     Config,
@@ -41,11 +41,9 @@ from .models.head_classes import head_parts, is_of_head, other_head, unknown_cla
 from .models.spec import EncoderConfig
 from .recipe_errors import describe
 from .shown import plain, shown
+from .stored_tensors import read_tensor
 
 CONFIG, WEIGHTS, PROJECTIONS = "config.json", "model.safetensors", "projections.safetensors"
-
-_FLOATS = ("F64", "F32", "F16", "BF16")
-"""Types of weights; integers are those of a quantized model, which are not weights alone."""
 
 # Kind of a model -> what transformers calls it.
 _PROBLEM_TYPES = {
@@ -206,9 +204,8 @@ def _read_tensors(
                 if without_head and is_of_head(canonical):
                     left_out.append(canonical)
                     continue
-                if (kind := file.get_slice(name).get_dtype()) not in _FLOATS:
-                    raise CheckpointError(f"{prefix}{path}: {name} is of type {kind}, expected {', '.join(_FLOATS)}")
-                tensors[canonical] = read_tensor(file, path, name)
+                with checkpoint_named(prefix.removesuffix(": ")):
+                    tensors[canonical] = read_tensor(file, path, name)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{prefix}{path}: damaged or not a safetensors file: {error}") from error
     return tensors, left_out
@@ -226,23 +223,6 @@ def _separate_decoder(tensors: dict[str, np.ndarray], config: Config, where: str
         what = "holds values that are not finite" if decoder.shape == table.shape else f"has shape {decoder.shape}"
         raise CheckpointError(f"{where}: {weight} {what}; expected {table.shape}, as {word_embeddings(config)}")
     return decoder
-
-
-def read_tensor(file, path: Path, name: str) -> np.ndarray:
-    """A tensor of the open safetensors `file` at `path` in float32, whatever type it was stored in."""
-    is_bfloat16 = file.get_slice(name).get_dtype() == "BF16"
-    return np.asarray(_bfloat16_tensor(path, name) if is_bfloat16 else file.get_tensor(name), np.float32)
-
-
-def _bfloat16_tensor(path: Path, name: str) -> np.ndarray:
-    """A tensor that NumPy has no type for: its 16 bits are the upper half of a float32's."""
-    with path.open("rb") as file:
-        header_size = int.from_bytes(file.read(8), "little")
-        entry = parse_json(file.read(header_size), f"{path}: the header", CheckpointError)[name]
-        start, end = entry["data_offsets"]
-        file.seek(8 + header_size + start)
-        bits = np.frombuffer(file.read(end - start), "<u2")
-    return (bits.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])
 
 
 def _labels(raw: dict[str, Any], where: str) -> tuple[str, ...] | None:
