@@ -131,12 +131,14 @@ def test_what_is_used_stays_in_the_cache(tmp_path, monkeypatch):
 def test_what_a_disk_refuses_is_one_line(tmp_path, number):
     with pytest.raises(RunFolderError) as caught, clear_disk_errors(tmp_path / "out"):
         raise OSError(number, os.strerror(number), str(tmp_path / "out" / "file"))
-    assert str(caught.value).startswith(f"{tmp_path}/out: cannot be written: {os.strerror(number)}") and "\n" not in str(caught.value)
+    told = str(caught.value)
+    assert told.startswith(f"{tmp_path}/out: cannot be written: {os.strerror(number)}") and "\n" not in told
 
 
 def test_an_error_of_another_file_names_it(tmp_path):
-    with pytest.raises(RunFolderError, match="out: cannot be written: /none/source: No such file"), replace_folder(tmp_path / "out"):
-        open("/none/source")
+    with pytest.raises(RunFolderError, match="out: cannot be written: /none/source: No such file"):
+        with replace_folder(tmp_path / "out"):
+            open("/none/source")
 
 
 def test_a_folder_that_vanishes(tmp_path):
@@ -174,7 +176,10 @@ def test_what_is_flushed_when(tmp_path, monkeypatch):
 
 
 def test_a_process_ends_with_the_one_that_started_it(tmp_path):
-    child = "from crossdistil.core.processes import end_with_parent\nend_with_parent()\nprint('ready', flush=True)\nimport time\ntime.sleep(60)"
+    child = (
+        "from crossdistil.core.processes import end_with_parent\nend_with_parent()\nprint('ready', flush=True)\n"
+        "import time\ntime.sleep(60)"
+    )
     parent = (
         "import subprocess, sys\nfrom crossdistil.core.processes import child_environment\n"
         "child = subprocess.Popen([sys.executable, '-c', sys.argv[1]], env=child_environment(), stdout=subprocess.PIPE)\n"

@@ -81,6 +81,15 @@ def test_what_excel_writes(tmp_path):
     assert examples.line_numbers.tolist() == [3, 6]
 
 
+def test_line_ends_of_old_macintoshes(tmp_path):
+    write(tmp_path, ROWS.format("\t").replace("\n", "\r"))
+    with pytest.raises(DataError, match=r"train\.tsv:1: lines end with \\r alone"):
+        read(plain(tmp_path))
+    (tmp_path / "train.tsv").unlink()
+    write(tmp_path, ROWS.format(",").replace("\n", "\r"), "train.csv")
+    assert read(plain(tmp_path)).texts == ["film", "plot"]
+
+
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff"), max_size=8)
 
 

@@ -1,4 +1,4 @@
-"""A teacher cache that cannot be written: `auto` runs the teacher in each step and says so, `always` is an error that says why."""
+"""A teacher cache that cannot be written: with `auto` the teacher runs in each step, which is told; with `always` it is an error."""
 
 from __future__ import annotations
 
@@ -35,5 +35,6 @@ def test_a_cache_that_cannot_be_written(files, tmp_path, monkeypatch, number):
     assert weights[0] == weights[1]
     answer = crossdistil("run", files.recipe, "--out", tmp_path / "always", *sets, "--set=teacher_cache.use=always")
     (message,) = answer.messages
-    assert message.startswith(f"teacher_cache.use: 'always', but {cache}/teacher/logits: cannot be written: {os.strerror(number)}")
+    told = f"teacher_cache.use: 'always', but {cache}/teacher/logits: cannot be written: {os.strerror(number)}"
+    assert message.startswith(told)
     assert not (tmp_path / "always").exists()

@@ -1,5 +1,6 @@
-"""Damages run folders, students and caches in many ways, and looks at what the next command makes of it: a refusal in a line, or a
-line that tells and the right result, or for what can be made again the right result; never another result, a traceback or a signal.
+"""Damages run folders, students and caches in many ways, and looks at what the next command makes of it: a refusal in a line,
+or a line that tells and the right result, or for what can be made again the right result; never another result, a traceback or
+a signal.
 
     python benchmarks/robustness/damaged_folders.py
 
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch  # noqa: F401  before the forks, which then need not load it
 from tables import machine, write_json
 
+import crossdistil.core.app.run  # noqa: F401  as torch
 from crossdistil.tests import damages
 from crossdistil.tests.kill_points import command, content, forked
 from crossdistil.tests.wrong_input_files import write_files
@@ -100,7 +102,8 @@ def cases(bench: Bench):
             yield f"{file}, older: {kind}", True, lambda path=path, change=change: damages.arrays(change)(path), resume, right
             yield f"{file}: {kind}", True, lambda path=path, change=change: damages.arrays(change, False)(path), resume, right
     for kind, change in damages.NOTES.items():
-        yield f"state.json, older: {kind}", True, lambda change=change: damages.noted(change)(run / state / "state.json"), resume, right
+        notes = run / state / "state.json"
+        yield f"state.json, older: {kind}", True, lambda change=change: damages.noted(change)(notes), resume, right
     swap = damages.swap("parameters.safetensors", "optimizer.safetensors")
     yield "swapped files", True, lambda: swap(run / state), resume, right
     copied = damages.copied("parameters.safetensors", "best.safetensors")
@@ -128,7 +131,8 @@ def cases(bench: Bench):
     evaluation = ["evaluate", student, "--data", bench.files.data]
     for kind, damage in damages.DAMAGES.items():
         path = student / "model.safetensors"
-        yield f"evaluate, model.safetensors: {kind}", False, lambda path=path, damage=damage: damage(path), evaluation, lambda: True
+        spoil = lambda path=path, damage=damage: damage(path)  # noqa: E731
+        yield f"evaluate, model.safetensors: {kind}", False, spoil, evaluation, lambda: True
     for path in sorted(path for path in (bench.kept / "cache").rglob("*") if path.is_file() and path.name != ".lock"):
         place = bench.work / path.relative_to(bench.kept)
         kind_of_entry = path.relative_to(bench.kept / "cache").parts[0]
@@ -138,7 +142,8 @@ def cases(bench: Bench):
             return content(bench.work / "fresh" / "student")["model.safetensors"] == bench.right
 
         for kind, damage in damages.DAMAGES.items():
-            yield f"cache {kind_of_entry}/{path.name}: {kind}", False, lambda place=place, damage=damage: damage(place), fresh, same
+            spoil = lambda place=place, damage=damage: damage(place)  # noqa: E731
+            yield f"cache {kind_of_entry}/{path.name}: {kind}", False, spoil, fresh, same
     for file in sorted(path.name for path in (bench.kept / "mlm").iterdir()):
         again = ["data", "mlm", *bench.mlm, "--resume"]
         for kind, damage in damages.DAMAGES.items():
@@ -159,9 +164,9 @@ def main() -> None:
             try:
                 how = bench.outcome(name, arguments, right)
             except AssertionError as error:
-                problems.append(str(error))
+                problems.append(str(error)[:300])
                 how = "wrong"
-                print(f"WRONG {error}", flush=True)
+                print(f"WRONG {str(error)[:300]} ... {str(error)[-300:]}", flush=True)
             counts[how] += 1
             if how == "repaired":
                 silent.append(name)

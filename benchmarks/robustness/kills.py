@@ -1,9 +1,9 @@
-"""Kills `convert`, `convert --overwrite`, `data mlm`, `data export`, `run` and `crosscheck` at their file operations, runs the next
-command, and checks that it goes on to the same bytes and leaves nothing behind.
+"""Kills `convert`, `convert --overwrite`, `data mlm`, `data export`, `run` and `crosscheck` at their file operations, runs the
+next command, and checks that it goes on to the same bytes and leaves nothing behind.
 
     python benchmarks/robustness/kills.py [--every N] [COMMAND ...]
 
-`--every N` takes every Nth operation of `run`, and those of `crosscheck` outside of its workers are all taken. The result is
+`--every N` takes every Nth operation of `run` and `data mlm`, and those of `crosscheck` outside of its workers are all taken. The result is
 `benchmarks/results/robustness_kills.json`.
 """
 
@@ -77,7 +77,7 @@ def records(root: Path, files, every: int) -> dict[str, int]:
     """`data mlm` in several shards, of which those that are done are kept."""
     vocabulary, text = write_vocabulary(root / "vocabulary"), write_corpus(root / "text", 150)
     lines = text.read_text()
-    text.write_text(lines * ((9 << 18) // len(lines) + 1))
+    text.write_text(lines * ((5 << 18) // len(lines) + 1))
     place, whole = root / "mlm", root / "whole"
     arguments = ["--data", text, "--vocabulary", vocabulary, "--dupe-factor", 1, "--shard-mib", 1, "--processes", 1]
     assert forked(command("data", "mlm", *arguments, "--out", whole), root / "log") == 0
@@ -110,6 +110,8 @@ def export(root: Path, files, every: int) -> dict[str, int]:
 def runs(root: Path, files, every: int) -> dict[str, int]:
     """A run and its cache, gone on with by `--resume`."""
     import torch  # noqa: F401  before the forks, which then need not load it
+
+    import crossdistil.core.app.run  # noqa: F401
 
     place = root / "run"
     os.environ["CROSSDISTIL_CACHE"] = str(place / "cache")
@@ -201,7 +203,7 @@ def same(found: object, expected: object) -> None:
 COMMANDS = {
     "convert": lambda root, files, every: conversions(root, files, False, 1),
     "convert --overwrite": lambda root, files, every: conversions(root, files, True, 1),
-    "data mlm": lambda root, files, every: records(root, files, 1),
+    "data mlm": records,
     "data export": lambda root, files, every: export(root, files, 1),
     "run": runs,
     "crosscheck": lambda root, files, every: crosschecks(root, files, 1),
@@ -211,7 +213,7 @@ COMMANDS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(COMMANDS)}; default: all")
-    parser.add_argument("--every", type=int, default=1, help="of run: every Nth operation")
+    parser.add_argument("--every", type=int, default=1, help="of run and data mlm: every Nth operation")
     options = parser.parse_args()
     kept = json.loads(RESULT.read_text())["commands"] if RESULT.exists() else {}
     for name in options.commands or COMMANDS:

@@ -40,15 +40,15 @@ def run(
     """Run a recipe into the folder `out`; returns the content of its `result.json`.
 
     `recipe` is a file, a name of the catalogue, or a recipe that was read before; `preset` is one of a file's variants,
-    `overrides` are `path.to.key=value`, as `--set` on the command line. With `resume` the run in `out` goes on; what is not given
-    (recipe, backend, device, precision) is as it was. Raises CrossdistilError.
+    `overrides` are `path.to.key=value`, as `--set` on the command line. With `resume` the run in `out` goes on; without
+    a recipe, with its own recipe, backend, device and precision. Raises CrossdistilError.
     """
     refuse_launchers()
-    started = identity_of(Path(out)) if resume else {}
+    started: dict[str, str] = {}
     if recipe is None:
         if not resume:
             raise CrossdistilError("run: needs a recipe, except with resume")
-        recipe = recipe_of(Path(out))
+        recipe, started = recipe_of(Path(out)), identity_of(Path(out))
     backend = backend or started.get("backend") or default_backend()
     device = device or started.get("device")
     precision = precision or started.get("precision", "fp32")

@@ -136,10 +136,9 @@ def run(
     if recipe is None and not resume:
         known = "crossdistil recipes lists them"
         raise CrossdistilError(f"run: name a recipe, for example kd ({known}); --resume --out RUN needs none")
-    if recipe is None:
-        recipe = str(recipe_of(out))
-    # What is not given is as it was when the run was started.
-    started = identity_of(out) if resume else {}
+    started: dict[str, str] = {}
+    if recipe is None:  # what is not given is as it was when the run was started
+        recipe, started = str(recipe_of(out)), identity_of(out)
     name = backend or started.get("backend") or default_backend()
     device = device or started.get("device")
     precision_name = precision.value if precision else started.get("precision", Precision.fp32.value)

@@ -10,14 +10,12 @@ from typing import Annotated
 import typer
 
 from ...backends.registry import default_backend
-from ..augmentation.masked_lm import MaskedSettings, published_copies
 from ..augmentation.task_folder import check_new_folder, read_training_texts, write_task_folder
 from ..augmentation.words import WordSettings
 from ..data.tasks import GLUE_TASKS, TaskSpec, glue_task, resolve_task
 from ..engine import EngineOptions
 from ..errors import CrossdistilError, did_you_mean
 from ..recipe import TaskSection
-from .augment import by_masked_lm, by_words
 from .counting import CountProgress
 from .mlm_command import mlm
 from .options import BackendOption, DeviceOption, Precision, PrecisionOption, hand_over
@@ -80,6 +78,9 @@ def augment(
     precision: PrecisionOption = Precision.fp32,
 ) -> None:
     """Write a task folder whose training file also has changed copies of its examples."""
+    from ..augmentation.masked_lm import MaskedSettings, published_copies  # which load the tokenizers
+    from .augment import by_masked_lm, by_words
+
     _check_method(context, method)
     check_new_folder(out, "--out")
     name = ""

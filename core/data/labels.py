@@ -69,7 +69,7 @@ def found_labels(path: Path, cells: Sequence, line_numbers: np.ndarray, several:
     alike: dict[str, list[str]] = {}
     for label in labels:
         alike.setdefault(label_key(label), []).append(label)
-    clashes = ["; ".join(f"'{label}' (line {lines[label]})" for label in same) for same in alike.values() if len(same) > 1]
+    clashes = ["; ".join(f"{shown(label)} (line {lines[label]})" for label in same) for same in alike.values() if len(same) > 1]
     if clashes:
         raise DataError(
             f"{path}: labels that look like the same class, written in different ways: {' and '.join(clashes[:5])}; write each "
@@ -148,10 +148,10 @@ class _Unknown:
         if not self._lines:
             return
         (label, lines), *others = self._lines.items()
-        text = f"{self._path}:{lines[0]}: got label '{label}', expected one of {listed(self._labels)}"
+        text = f"{self._path}:{lines[0]}: got label {shown(label)}, expected one of {listed(self._labels)}"
         same = next((known for known in self._labels if label_key(known) == label_key(label)), None)
         if same is not None:
-            text += f"; it looks like '{same}', written in another way"
+            text += f"; it looks like {shown(same)}, written in another way"
         else:
             text += did_you_mean(label, self._labels).rstrip("?")
         if self._source:

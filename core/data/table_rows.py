@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -148,9 +149,10 @@ def delimited_rows(
 
 def _names(line: str, separator: str, is_tsv: bool) -> list[str]:
     line = line.rstrip("\r\n")
-    if is_tsv and separator == "\t":
-        return line.split(separator)
-    return next(csv.reader([line], delimiter=separator), [])
+    if not is_tsv or separator != "\t":
+        with contextlib.suppress(csv.Error):
+            return next(csv.reader([line], delimiter=separator), [])
+    return line.split(separator)
 
 
 def _plain_rows(lines: Lines, separator: str) -> Rows:
