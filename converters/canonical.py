@@ -111,6 +111,9 @@ def read_canonical(
         raise without_config(path, found.family, canonical_shapes)
     notes += activation_note(raw, config_path, found.family)
     raw, fold_notes = _as_family(raw, found.family, str(config_path))
+    if found.layers is not None:
+        raw = {**raw, "num_hidden_layers": found.layers}
+        fold_notes.append(f"the successor of a training of BERT-of-Theseus is read, which has {found.layers} layers")
     with checkpoint_named(path):
         repairs = _flip_word_embeddings(found, canonical_shapes, raw)
     raw, size_notes = check_sizes(raw, str(config_path), found.family, canonical_shapes, options.fix_config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 from ..core.errors import CheckpointError
 from ..core.hub_names import hub_hint
 from . import mindspore_checkpoint, oneflow_folder, oneflow_legacy, safetensors_files, tensorflow_checkpoint, torch_pickle
+from .foreign_formats import foreign_format
 from .tensors import Checkpoint, Tensor
 
 WEIGHTS_FOLDER = "weights"
@@ -23,11 +25,9 @@ _READERS = {
     mindspore_checkpoint: "mindspore",
     oneflow_folder: "oneflow",
 }
-_SIGNATURES = {
-    b"\x89HDF": "a Keras HDF5 file, which is not supported; save a TensorFlow checkpoint with tf.train.Checkpoint",
-    b"\x1f\x8b": "a gzip archive; unpack it first",
-    b"{": "text, JSON by its start; where it is the index of several files, name their folder",
-}
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_OTHERS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|adapter_model|projections).*")
+"""Files with such a suffix that trainers put beside a model's."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,14 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether there is a checkpoint of a known format in a file, in a folder, or under a TensorFlow prefix."""
+    """Whether there is a checkpoint in a file, in a folder, or under a TensorFlow prefix, of a format that is known, be it only to
+    say that it is not read."""
     nested = path / WEIGHTS_FOLDER
-    return any(reader.is_checkpoint(path) for reader in _READERS) or (
-        nested.is_dir() and oneflow_folder.is_checkpoint(nested)
+    return (
+        any(reader.is_checkpoint(path) for reader in _READERS)
+        or (nested.is_dir() and oneflow_folder.is_checkpoint(nested))
+        or bool(_files(path))
+        or bool(foreign_format(path))
     )
 
 
@@ -80,14 +84,27 @@ def open_checkpoint(path: Path) -> Checkpoint:
     found = [reader for reader in _READERS if reader.is_checkpoint(path)]
     if not found and nested.is_dir() and oneflow_folder.is_checkpoint(nested):
         path, found = nested, [oneflow_folder]
+    if not found and (files := _files(path)):
+        if len(files) > 1:
+            raise CheckpointError(f"{path}: holds {len(files)} checkpoints, {', '.join(map(str, files[:6]))}; name one of them")
+        path = path / files[0]
+        found = [reader for reader in _READERS if reader.is_checkpoint(path)]
     if not found:
-        raise CheckpointError(f"{path}: {_what_is_there(path)}")
+        raise CheckpointError(f"{path}: {foreign_format(path) or _what_is_there(path)}")
     checkpoint = found[0].open_checkpoint(path)
     checkpoint.framework = "mindspore" if "MindSpore" in checkpoint.format else _READERS[found[0]]
     if len(found) > 1:
         others = ", ".join(reader.__name__.rsplit(".", 1)[1].replace("_", " ") for reader in found[1:])
         checkpoint.notes.append(f"the folder holds other formats as well, which were not read: {others}")
     return checkpoint
+
+
+def _files(folder: Path) -> list[str]:
+    """Files in a folder that hold a model under a name that says nothing."""
+    if not folder.is_dir():
+        return []
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in _SUFFIXES and not _OTHERS.fullmatch(file.name)]
+    return [file.name for file in files if file.is_file() and any(reader.is_checkpoint(file) for reader in _READERS)]
 
 
 def _what_is_there(path: Path) -> str:
@@ -103,7 +120,4 @@ def _what_is_there(path: Path) -> str:
         return f"no such file; {expected}{hub_hint(path)}"
     with path.open("rb") as file:
         start = file.read(8)
-    for signature, what in _SIGNATURES.items():
-        if start.startswith(signature):
-            return f"is {what}"
     return f"not recognised (it starts with {start!r}, {path.stat().st_size:,} bytes); {expected}"

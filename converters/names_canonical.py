@@ -57,7 +57,7 @@ _ALBERT_LAYER = (
     "ffn",
     "ffn_output",
 )
-_PROJECTION = _pairs("", "fit_dense")
+_PROJECTION = (*_pairs("", "fit_dense"), *_pairs("fit_denses.", "{}"))
 _SPANS = _pairs("", "qa_outputs")
 
 TEMPLATES: dict[str, tuple[str, ...]] = {

@@ -98,7 +98,11 @@ _MODEL_GARDEN = (
     (re.compile(r"^(?:.*/)?type_embeddings$"), "bert/embeddings/token_type_embeddings"),
     (re.compile(r"^(?:.*/)?embedding(?:s|_postprocessor)/layer_norm/"), "bert/embeddings/LayerNorm/"),
     (re.compile(r"^(?:.*/)?pooler_transform/"), "bert/pooler/dense/"),
-    (re.compile(r"^cls/predictions/output_bias/bias$"), "cls/predictions/output_bias"),
+    (re.compile(r"^(?:.*/)?[a-z0-9_]+/pooler_dense/"), "bert/pooler/dense/"),
+    (re.compile(r"^(?:.*/)?next_sentence/logits/"), "cls/seq_relationship/"),
+    (re.compile(r"^(?:.*/)?(?:sentence_prediction|classifier|classification|cls_head)/(?:predictions/transform/)?logits/"),
+     "classifier/"),
+    (re.compile(r"^(?:.*/)?cls/predictions/output_bias/bias$"), "cls/predictions/output_bias"),
 )
 _PARTS = re.compile(r"^(embeddings|embeddings_project|encoder|pooler)/")
 STARTS = frozenset("embeddings embeddings_project encoder pooler generator".split())
@@ -137,10 +141,33 @@ def spelled(name: str, kind: str) -> str:
 
 def settle(spelling: Spelling, kind: str, config: Mapping[str, Any]) -> None:
     """One of ELECTRA's two models, and a DistilBERT without what was added for Google's graph."""
+    if kind == "albert":
+        _bias_that_is_used(spelling)
+    if kind == "bert":
+        _pooler_that_is_used(spelling)
     if kind == "electra":
         _one_of_two_encoders(spelling, config)
     if kind == "distilbert":
         drop_added(spelling)
+
+
+def _bias_that_is_used(spelling: Spelling) -> None:
+    """Hugging Face's TFAlbert has two biases in its head, and adds `predictions/decoder/bias` to the logits."""
+    used = [source for source, name in spelling.names.items() if name.endswith("predictions/decoder/bias")]
+    for decoder in used:
+        own = spelling.names[decoder].removesuffix("decoder/bias") + "bias"
+        for source in [source for source, name in spelling.names.items() if name == own]:
+            del spelling.names[source]
+            spelling.dropped[source] = "bias that TFAlbert does not add to its logits, as it adds that of the decoder"
+        spelling.names[decoder] = own
+
+
+def _pooler_that_is_used(spelling: Spelling) -> None:
+    """The heads of the model garden have a pooler of their own, and leave the encoder's alone."""
+    if any("/pooler_dense/" in source for source in spelling.names):
+        for source in [source for source in spelling.names if "pooler_transform/" in source]:
+            del spelling.names[source]
+            spelling.dropped[source] = "pooler of the encoder, which its heads do not use"
 
 
 def drop_added(spelling: Spelling) -> None:

@@ -1,7 +1,8 @@
 """What was trained beside a model and is no part of it: in a canonical folder, in a file of its own.
 
-Of these maps only one has a name that other frameworks' checkpoints know, TinyBERT's `fit_dense`; training calls it
-`projection.fit_dense`, and a later distillation goes on from it.
+Of these maps only TinyBERT's have names that other frameworks' checkpoints know: `fit_dense`, one for all layers, and in its second
+version `fit_denses.N`, one for the embeddings (0) and for each layer. Training calls them `projection.fit_dense` and
+`projection.fit_denses.N`, and a later distillation goes on from them.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from ..core.checkpoint import PROJECTIONS
 from . import safetensors_files
 from .tensors import Tensor
 
-PROJECTION = "fit_dense."
-"""What the canonical names of TinyBERT's map from the student's to the teacher's width start with."""
+PROJECTION = ("fit_dense.", "fit_denses.")
+"""What the canonical names of TinyBERT's maps from the student's to the teacher's width start with."""
 _TRAINED = "projection."
 _UNPLACED = "projection of a training that has no name in other frameworks"
 

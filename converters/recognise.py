@@ -47,6 +47,8 @@ class Recognised:
     notes: list[str] = field(default_factory=list)
     prefix: str = ""
     """What the names of the model start with in the file."""
+    layers: int | None = None
+    """How many the model has, where it is a part of what the configuration describes."""
 
 
 _CANONICAL = Dialect(
@@ -91,6 +93,9 @@ _PROJECTED = re.compile(r"(query|key|value|[qkv]_lin)\.(weight|bias)$")
 _MERGED = re.compile(r"(attention\.output\.dense|attention\.dense|out_lin)\.weight$")
 _SHOWN = 3
 _ROBERTA_PART = re.compile(r"(?<![^.])roberta\.")
+_SUCCESSOR = re.compile(r"encoder\.scc_layer\.|encoder-student-layer_")
+"""As the published code and OneFlow's name it."""
+_PREDECESSOR = re.compile(r"encoder\.layer\.|encoder-layer_")
 _SUGGESTIONS = 50
 """So many unknown names get the nearest known one, whose search is slow."""
 
@@ -275,8 +280,9 @@ def _read(
             spelling.names[source] = dialect.spelled(name.removeprefix(prefix.prefix), kind)
         else:
             beside[source] = name
+    layers = _one_of_theseus(spelling, dialect, names.options)
     dialect.settle(spelling, kind, config)
-    found = Recognised(dialect_name, family, {}, names.dropped | spelling.dropped, prefix=prefix.prefix)
+    found = Recognised(dialect_name, family, {}, names.dropped | spelling.dropped, prefix=prefix.prefix, layers=layers)
     sources: dict[str, list[str]] = {}
     table = dialect.table(family)
     for source, spelled in spelling.names.items():
@@ -299,6 +305,33 @@ def _read(
         shape = _reshaped(name, found.matches, shapes, flat=dialect_name == "oneflow-legacy")
         found.matches[name] = Match(match.source, match.transpose, shape, first_row)
     return _Reading(found, {name: several for name, several in sources.items() if len(several) > 1}, rivals)
+
+
+def _one_of_theseus(spelling: Spelling, dialect: Dialect, options: ReadOptions) -> int | None:
+    """A training by replacement keeps predecessor and successor in one encoder: one of them is read, if it is said which. Returns
+    the number of layers of a successor. Raises CheckpointError."""
+    successors = {source: name for source, name in spelling.names.items() if _SUCCESSOR.search(name)}
+    if not successors:
+        return None
+    if not options.successor:
+        if len(allowed(successors, options.allow_extra)) == len(successors):
+            return None
+        raise CheckpointError(
+            f"{next(iter(successors))} is of the successor in a training of BERT-of-Theseus, whose predecessor is in the same "
+            "encoder: --successor reads the successor (in a recipe: read.successor), --allow-extra with a pattern of its names "
+            "leaves it out"
+        )
+    predecessors = [source for source, name in spelling.names.items() if _PREDECESSOR.search(name)]
+    spelling.dropped |= dict.fromkeys(predecessors, "of the predecessor, whose successor is read")
+    for source in predecessors:
+        del spelling.names[source]
+    for source, name in successors.items():
+        spelling.names[source] = _SUCCESSOR.sub(_replaced, name)
+    return len({skeleton[0] for name in successors.values() if (skeleton := re.findall("[0-9]+", name))})
+
+
+def _replaced(found: re.Match[str]) -> str:
+    return "encoder.layer." if "." in found[0] else "encoder-layer_"
 
 
 def _notes(names: _Names, dialect: Dialect, prefix: str, read: Iterable[str]) -> list[str]:

@@ -100,6 +100,12 @@ CASES = {
         mask_padding=False,
         projection={"name": "fit_dense"},
     ),
+    "hidden_mse, a projection of a layer": hidden(
+        over(((4, 2),), hidden_mse, project=("projection.fit_denses.2", PLAIN)),
+        loss="hidden_mse",
+        layers=[[4, 2]],
+        projection={"name": "fit_denses", "per_layer": True},
+    ),
     "hidden_mse, second teacher": Case(
         {"loss": "hidden_mse", "teacher": "same"}, against("wide", "same"), over(UNIFORM, hidden_mse, "same")
     ),

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossdistil.converters.names_canonical import TEMPLATES, TIED
+from crossdistil.converters.reading import ReadOptions
 from crossdistil.converters.recognise import DIALECTS, Match, foreign_names, recognise
 from crossdistil.core.errors import CheckpointError
 from crossdistil.tests.real_names import GOOGLE, LEGACY, OLD, ZOO, of, pairs, shaped
@@ -78,10 +79,12 @@ def test_a_snapshot_of_student_and_teacher_in_legacy_oneflow():
 
 
 def test_a_successor_of_theseus_is_not_guessed():
-    found = recognise(shaped([*LEGACY, "bert-encoder-student-layer_1-output-dense-weight"]), None)
-    assert found.unknown == {
-        "bert-encoder-student-layer_1-output-dense-weight": "bert-encoder-layer_1-output-dense-weight"
-    }
+    name = "bert-encoder-student-layer_1-output-dense-weight"
+    with pytest.raises(CheckpointError, match=f"{name} is of the successor in a training of BERT-of-Theseus.*--successor"):
+        recognise(shaped([*LEGACY, name]), None)
+    found = recognise(shaped([*LEGACY, name]), None, options=ReadOptions(successor=True))
+    assert found.matches["bert.encoder.layer.1.output.dense.weight"].source == name
+    assert not any(match.source.startswith("bert-encoder-layer_") for match in found.matches.values())
 
 
 def test_positions_of_legacy_oneflow_and_files_without_shapes():

@@ -28,8 +28,16 @@ class Projection(BaseModel):
 
     kind: Literal["linear", "relu", "tanh"] = "linear"
     name: str | None = Field(None, min_length=1, pattern=r"^[\w-]+$")
+    per_layer: bool = False
+    """Whether each of the student's layers has its own, `NAME.LAYER` (the `fit_denses` of TinyBERT's second version)."""
     learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False)
     """The peak of its own learning rate, which follows the stage's schedule; the stage's where it is not given."""
+
+    @model_validator(mode="after")
+    def _layers_of_a_name(self) -> Projection:
+        if self.per_layer and self.name is None:
+            raise ValueError("per_layer is for a projection with a name; without one each match has its own")
+        return self
 
 
 class MatchTerm(LossTerm):
@@ -142,7 +150,8 @@ class HiddenMatch(MatchTerm):
         if self.projection is None:
             return ["" for _ in pairs]
         if self.projection.name is not None:
-            return [f"projection.{self.projection.name}" for _ in pairs]
+            ends = ["." + "_".join(map(str, sides(student))) if self.projection.per_layer else "" for _, student in pairs]
+            return [f"projection.{self.projection.name}{end}" for end in ends]
         return [f"projection.{label}.{index}" for index in range(len(pairs))]
 
     def projections(self, context, label):
