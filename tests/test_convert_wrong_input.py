@@ -70,7 +70,7 @@ def convert_source(source: Path, to: str) -> Path:
         ("folder", {"a.txt": b"1", "b.txt": b"2"}, f"no checkpoint in this folder (a.txt, b.txt); {EXPECTED}"),
         (
             "model.h5", b"\x89HDF\r\n\x1a\n" + bytes(99),
-            "is a Keras HDF5 file, which is not supported; save a TensorFlow checkpoint with tf.train.Checkpoint",
+            "is a Keras HDF5 file, which is not read; load the model in TensorFlow and write it with tf.train.Checkpoint(model=model).write(path)",
         ),
         ("model.gz", b"\x1f\x8b\x08" + bytes(99), "is a gzip archive; unpack it first"),
         (
@@ -208,7 +208,8 @@ def test_unknown_and_missing_tensors(tmp_path, source):
     name = "bert.encoder.layer.1.output.dense.weight"
     change_weights(source, lambda tensors: tensors.update({name.replace("weight", "wieght"): tensors.pop(name)}))
     unknown = f"{{root}}/source: unknown tensor {name.replace('weight', 'wieght')}; did you mean {name}?"
-    assert refused(tmp_path, source) == [unknown, "(--allow-extra PATTERN leaves them out)"]
+    ways_out = "(no part of the model; --allow-extra PATTERN leaves them out, --rename PATTERN=NAME reads them under another name;"
+    assert refused(tmp_path, source) == [unknown, f"{ways_out} in a recipe: read.allow_extra, read.rename)"]
     near = f"missing tensor {name}; did you mean '{name.replace('weight', 'wieght')}'?"
     missing = [f"{{root}}/source: {near}", "(--allow-missing PATTERN goes on without them)"]
     assert refused(tmp_path, source, "--allow-extra", "*.wieght") == missing

@@ -150,8 +150,11 @@ class HiddenMatch(MatchTerm):
         if self.projection is None:
             return ["" for _ in pairs]
         if self.projection.name is not None:
-            ends = ["." + "_".join(map(str, sides(student))) if self.projection.per_layer else "" for _, student in pairs]
-            return [f"projection.{self.projection.name}{end}" for end in ends]
+            names = [f"projection.{self.projection.name}" for _ in pairs]
+            if not self.projection.per_layer:
+                return names
+            layers = ["_".join(map(str, dict.fromkeys(sides(student)))) for _, student in pairs]
+            return [f"{name}.{layer}" for name, layer in zip(names, layers)]
         return [f"projection.{label}.{index}" for index in range(len(pairs))]
 
     def projections(self, context, label):
