@@ -7,7 +7,7 @@ plain task, whose columns the recipe gives. A folder of records (`record_note`) 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,77 +21,8 @@ from .record_note import RecordNote, read_note
 from .table_rows import TableFormat
 from .tables import EXTENSIONS, Columns, is_half, read_columns
 from .task_records import RecordTokens, read_recorded
+from .task_specs import GLUE_TASKS, SPLITS, TaskSpec, glue_task
 from .texts import Texts
-
-_SPLITS = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
-_MNLI_SPLITS = {
-    "train": "train.tsv",
-    "dev": "dev_matched.tsv",
-    "dev_mismatched": "dev_mismatched.tsv",
-    "test": "test_matched.tsv",
-    "test_mismatched": "test_mismatched.tsv",
-}
-_COLA_HEADER = ("source", "label", "mark", "sentence")
-_ENTAILMENT = ("entailment", "not_entailment")
-_BINARY = ("0", "1")
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    name: str
-    text: str
-    text_pair: str | None  # None: one text an example
-    label: str
-    labels: tuple[str, ...] | None  # class index -> label as the file spells it; None: regression
-    metrics: tuple[str, ...]  # the first one chooses the best checkpoint
-    splits: dict[str, str] = field(default_factory=lambda: dict(_SPLITS))  # split -> file name
-    header: tuple[str, ...] | None = None  # column names where files have no header line
-    test_has_header: bool = False  # whether a test split has one all the same
-    names: tuple[str, ...] | None = None  # what the classes mean, where the file only has numbers
-    raw: bool = False  # raw text: nothing to predict but the text itself
-    masked: bool = False  # raw text, of which some tokens are masked
-    multi_label: bool = False  # an example has any number of the labels, none included
-    format: TableFormat = TableFormat()
-    skip_labels: tuple[str, ...] = ()  # rows with them are left out
-    labels_from: str = ""  # the file that the labels were found in
-
-    @property
-    def label_names(self) -> tuple[str, ...] | None:
-        """The names that a model of this task gives its classes; None for a regression."""
-        return self.names if self.names is not None and self.labels is not None else self.labels
-
-    @property
-    def kind(self) -> str:
-        """What is predicted, in words."""
-        return "regression" if self.labels is None else "multi-label classification" if self.multi_label else "classification"
-
-
-GLUE_TASKS = {
-    spec.name: spec
-    for spec in (
-        TaskSpec(
-            "cola", "sentence", None, "label", _BINARY, ("matthews",), header=_COLA_HEADER, test_has_header=True,
-        ),
-        TaskSpec("sst-2", "sentence", None, "label", _BINARY, ("accuracy",), names=("negative", "positive")),
-        TaskSpec(
-            "mrpc", "#1 String", "#2 String", "Quality", _BINARY, ("accuracy", "f1"),
-            names=("not_equivalent", "equivalent"),
-        ),
-        TaskSpec(
-            "qqp", "question1", "question2", "is_duplicate", _BINARY, ("accuracy", "f1"),
-            names=("not_duplicate", "duplicate"),
-        ),
-        TaskSpec("sts-b", "sentence1", "sentence2", "score", None, ("pearson", "spearman")),
-        TaskSpec(
-            "mnli", "sentence1", "sentence2", "gold_label", ("entailment", "neutral", "contradiction"), ("accuracy",),
-            _MNLI_SPLITS,
-        ),
-        TaskSpec("qnli", "question", "sentence", "label", _ENTAILMENT, ("accuracy",)),
-        TaskSpec("rte", "sentence1", "sentence2", "label", _ENTAILMENT, ("accuracy",)),
-        TaskSpec("wnli", "sentence1", "sentence2", "label", _BINARY, ("accuracy",)),
-    )
-}
-
 
 @dataclass
 class Examples:
@@ -135,12 +66,6 @@ class TaskSection(Protocol):
     quoting: str | None  # "csv" or "none"
     bad_rows: str | None  # "error" or "skip"
     skip_labels: list[str]
-
-
-def glue_task(name: str) -> TaskSpec | None:
-    """The GLUE task of that name, whatever its case and hyphens."""
-    key = name.lower().replace("-", "")
-    return next((spec for known, spec in GLUE_TASKS.items() if known.replace("-", "") == key), None)
 
 
 def resolve_task(section: TaskSection) -> TaskSpec:
@@ -303,7 +228,7 @@ def _columns(section: TaskSection) -> tuple[str, ...]:
 
 def _found_splits(section: TaskSection) -> dict[str, str]:
     splits = dict(section.files)
-    for split in _SPLITS:
+    for split in SPLITS:
         if split not in splits:
             found = [f"{split}{end}" for end in EXTENSIONS if (Path(section.data) / f"{split}{end}").is_file()]
             if len(found) > 1:

@@ -15,7 +15,12 @@ from ..errors import CrossdistilError, DataError
 from .folders import folder_contents
 
 MARK = "\ufeff"
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _GUESSES = ("utf-8", "gb18030", "cp1252")
 _SAMPLE = 1 << 22  # bytes that are tried in another encoding
 

@@ -25,8 +25,8 @@ _SPACE = " \t\n\r\u3000"
 _PUNCTUATION = "，。、；：！？"
 _CHINESE = "\u4e00-\u9fa5"
 # Letters, digits and symbols of which cleaning leaves one or more characters each, none of them a word of its own.
-_LETTERS = "A-Za-z0-9\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0391-\u03a1\u03a3-\u03c9\u0410-\u044f\u3041-\u3096\u30a1-\u30fa\uac00-\ud7a3"
-_LETTERS += "\U0001f300-\U0001f3fa\U0001f400-\U0001f64f"
+_LETTERS = "A-Za-z0-9\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0391-\u03a1\u03a3-\u03c9\u0410-\u044f"
+_LETTERS += "\u3041-\u3096\u30a1-\u30fa\uac00-\ud7a3\U0001f300-\U0001f3fa\U0001f400-\U0001f64f"
 _SPECIAL = re.compile(r"\[[!-~]*\]")
 
 
