@@ -127,11 +127,23 @@ def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
     elif labels is None:
         labels = tuple(f"LABEL_{index}" for index in range(outputs))
     multi_label = labels is not None and raw.get("problem_type") == _PROBLEM_TYPES["multi-label classification"]
-    about = raw.get("crossdistil", {})
+    about = _about(raw, f"{prefix}{folder / CONFIG}")
     check_unchanged(folder, prefix)
     reason = "" if head_of is None else head_of.reason
     notes = _notes(raw, config, folder, left_out, outputs, reason)
     return Model(config, tensors, outputs, labels, new, about, folder, multi_label, words, decoder, reason, notes)
+
+
+def _about(raw: dict[str, Any], where: str) -> dict[str, Any]:
+    """What was written about the model's training; who uses the task reads it as a recipe's."""
+    about = raw.get("crossdistil", {})
+    for key, value in (("crossdistil", about), ("crossdistil.task", about.get("task", {}) if isinstance(about, dict) else {})):
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{where}: {key}: got {shown(value)}, expected an object")
+        length = value.get("max_length", 128)
+        if type(length) is not int or length < 1:
+            raise CheckpointError(f"{where}: {key}.max_length: got {shown(length)}, expected a number from 1")
+    return about
 
 
 def _notes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import islice
 
 from . import import_quietly
@@ -53,7 +54,8 @@ class OneFlowEngine:
         self.precision = options.precision
         self.compilations = Compilations()  # told of none: every operation runs by itself
         self.kernels, self.threads = {}, threads.number()
-        flow.set_num_threads(self.threads)
+        if self.threads < (os.cpu_count() or 1):  # it has all of them by itself, and prints a warning where it is told so
+            flow.set_num_threads(self.threads)
         self.masks = DropoutMasks(self._device)
         self.ops = OneFlowOps(self._device, self.masks)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 from scipy.special import expit, softmax
 
 from ...backends.registry import load_engine
@@ -22,6 +23,7 @@ from ..data.tokenize import Tokenizer, load_tokenizer
 from ..engine import EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
+from ..recipe_errors import describe
 from ..sections import TaskSection
 from ..task_data import EVALUATION_BATCH, load_data, logits_function
 from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
@@ -103,7 +105,10 @@ def evaluate(
     described = {"name": task} if other else own or {"name": "task"}
     if not other and not given and glue_task(described["name"]) is None and model.labels is not None:
         described = {"labels": model.labels, **described}  # there need be no train file beside the one to score on
-    section = TaskSection(**{**described, **given, "data": data, "max_length": _length(model, max_length)})
+    try:
+        section = TaskSection(**{**described, **given, "data": data, "max_length": _length(model, max_length)})
+    except ValidationError as error:
+        raise CrossdistilError("\n".join(f"{folder}: {line}" for line in describe(error, TaskSection, "task"))) from None
     spec = resolve_task(section)
     problems = teacher_problems(model, spec, str(folder))
     problems += fit_problems(str(folder), model.config, tokenizer, section)
