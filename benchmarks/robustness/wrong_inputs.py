@@ -1,6 +1,6 @@
 """Wrong inputs given to the command line: each ends with clear errors, never with a traceback, a time-out or half a result.
 
-    python benchmarks/robustness/wrong_inputs.py [--count 2400] [--seed 1] [--only COMMAND] [--out FILE]
+    python benchmarks/robustness/wrong_inputs.py [--count 2400] [--seed 1] [--only COMMAND] [--jobs N] [--out FILE]
 
 Every case is a good command with one thing made wrong: an option, a key of the recipe, a value, or a file. The commands and
 their options are read from the command line itself, the keys from a resolved recipe, the files from a small world that is made
@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -27,6 +29,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +186,7 @@ class Grammar:
                 ("a word too many", [*good, *choose.choices(["x", "model", "", "-", "\x1b[1m"], k=3)], "text"),
                 ("a word left out", [word for index, word in enumerate(good) if index != place], "value"),
                 ("words in another order", choose.sample(good, len(good)), "option"),
-                ("nothing", [], "option"),
+                ("nothing", ["--out"] if command == "demo" else [], "option"),
             ]
         )
         return self._case(command, "option", f"{what}: {known}", arguments, harmless)
@@ -391,9 +394,10 @@ def load_everything() -> None:
     load_engine("torch", EngineOptions("cpu"))
 
 
-def drive(count: int, seed: int, only: str | None = None) -> dict[str, Any]:
-    """Run the cases; counts by command, kind and exit code, and the failures."""
+def drive(count: int, seed: int, only: str | None = None, part: int = 0, parts: int = 1) -> dict[str, Any]:
+    """Run every `parts`-th of the cases, from number `part` on; counts by command, kind and exit code, and the failures."""
     load_everything()
+    gc.freeze()  # what is imported stays where it is, and children share it
     counts: dict[str, Counter] = {}
     kinds: Counter = Counter()
     rules: Counter = Counter()
@@ -405,12 +409,13 @@ def drive(count: int, seed: int, only: str | None = None) -> dict[str, Any]:
         world.mkdir()
         write_world(world)
         check_good(world, folder)
-        for case in Grammar(seed, world).cases(count, only):
+        for case in islice(Grammar(seed, world).cases(count, only), part, None, parts):
             ended = run_case(case, world, folder)
             kinds[case.kind] += 1
             counts.setdefault(case.command, Counter())[str(ended["code"])] += 1
             if ended["problem"] is not None:
                 failures.append({"arguments": [word[:200] for word in case.arguments], "kind": case.kind, "what": case.what, **ended})
+                print(json.dumps(failures[-1]), file=sys.stderr, flush=True)
             elif ended["code"] == 0:
                 rules[HARMLESS[case.harmless]] += 1
     return {
@@ -423,15 +428,35 @@ def drive(count: int, seed: int, only: str | None = None) -> dict[str, Any]:
     }
 
 
+def drive_parts(options: argparse.Namespace) -> dict[str, Any]:
+    """The same in as many processes as are asked for."""
+    if options.jobs == 1:
+        return drive(options.count, options.seed, options.only)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(options.jobs) as pool:
+        settings = [(options.count, options.seed, options.only, part, options.jobs) for part in range(options.jobs)]
+        found = pool.starmap(drive, settings)
+    commands = {name: sum((Counter(each["commands"].get(name, {})) for each in found), Counter()) for name in GOOD}
+    return {
+        "cases": sum(each["cases"] for each in found),
+        "seed": options.seed,
+        "kinds": dict(sum((Counter(each["kinds"]) for each in found), Counter())),
+        "commands": {name: dict(codes) for name, codes in commands.items() if codes},
+        "exit code 0": dict(sum((Counter(each["exit code 0"]) for each in found), Counter())),
+        "failures": [failure for each in found for failure in each["failures"]],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", choices=list(GOOD), help="one command")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/robustness_wrong_inputs.json for a whole run")
     options = parser.parse_args()
     started = time.monotonic()
-    found = drive(options.count, options.seed, options.only)
+    found = drive_parts(options)
     from crossdistil.core.processor import vendor
 
     found |= {"seconds": round(time.monotonic() - started), "processor": vendor(), "date": time.strftime("%Y-%m-%d")}

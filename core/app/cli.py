@@ -23,12 +23,12 @@ from ..json_files import parse_json
 from ..processes import end_with_parent
 from ..recipe import Recipe, load_recipe, parse_recipe
 from ..sections import LONGEST
-from ..shown import plain, printable
+from ..shown import plain
 from .cache_command import cache
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
 from .launchers import refuse_launchers
-from .options import BackendOption, DeviceOption, Precision, PrecisionOption
+from .options import MOST, BackendOption, DeviceOption, Precision, PrecisionOption
 from .options import hand_over as _hand_over
 from .progress import make_console
 from .run_folders import identity_of, recipe_of
@@ -45,6 +45,9 @@ console = make_console()
 app.add_typer(data_app, name="data")
 _UsageError = typer.BadParameter.__base__
 """Base of what the parsing of arguments raises; typer exports only this one of them."""
+
+_LONGEST = 3000
+"""Characters of a line of a message, which may repeat what was typed."""
 
 PresetOption = Annotated[str | None, typer.Option(help="A variant that the recipe names, applied before --set.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
@@ -92,8 +95,8 @@ def main() -> None:
 
 def _fail(text: str) -> int:
     # Whatever is in a file's name or a text: no character that a terminal obeys, and none that cannot be written.
-    for line in printable(text, "\n").split("\n"):
-        print(f"{MESSAGE_PREFIX}{line}", file=sys.stderr)
+    for line in text.split("\n"):
+        print(f"{MESSAGE_PREFIX}{plain(line, _LONGEST)}", file=sys.stderr)
     return 2
 
 
@@ -126,7 +129,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/METHOD-BACKEND-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="torch: compile the step with torch.compile.")] = False,
-    steps_per_call: Annotated[int | None, typer.Option(min=1, help="Steps the device runs per call (sinking).")] = None,
+    steps_per_call: Annotated[int | None, typer.Option(min=1, max=MOST, help="Steps the device runs per call (sinking).")] = None,
     probe: Annotated[bool, typer.Option("--probe", hidden=True)] = False,
 ) -> None:
     """Train what a recipe describes, into a run folder."""
@@ -197,7 +200,9 @@ def predict(
     file: Annotated[
         Path | None, typer.Option(help="A file with one text a line, a TSV, CSV or JSON table, or - for lines of standard input.")
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of a table's texts; default: as the model's task has it.")] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of a table's texts; default: as the model's task has it.")
+    ] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second texts.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column that is written beside each answer, as id.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Of --file, where it is not UTF-8: gb18030, cp1252, ...")] = None,
@@ -253,13 +258,13 @@ def predict(
 def crosscheck(
     recipe: Annotated[str, typer.Argument(help="A YAML file or a name of `crossdistil recipes`.")],
     backends: Annotated[str, typer.Option(help="Backends, with commas between them.")] = ",".join(BACKENDS),
-    steps: Annotated[int | None, typer.Option(min=1, help="Only this many optimizer steps.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=MOST, help="Only this many optimizer steps.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default: runs/crosscheck-METHOD-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted cross-check in --out.")] = False,
     preset: PresetOption = None,
     overrides: SetOption = None,
     device: DeviceOption = None,
-    steps_per_call: Annotated[int | None, typer.Option(min=1, help="Steps the device runs per call (sinking).")] = None,
+    steps_per_call: Annotated[int | None, typer.Option(min=1, max=MOST, help="Steps the device runs per call (sinking).")] = None,
 ) -> None:
     """Run a recipe on several backends and compare them; exit code 0 if they agree, 1 if they differ."""
     refuse_launchers()
@@ -325,7 +330,7 @@ def backends() -> None:
 def demo(
     backends: Annotated[str, typer.Option(help="Backends, with commas between them.")] = ",".join(BACKENDS),
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the sentences and of the training.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the sentences and of the training.")] = 42,
 ) -> None:
     """A whole tour without a download: make sentences, fine-tune a teacher, distil a student on each backend, compare."""
     from .demo import run_demo

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import LAYOUT_NAMES, Framework, Precision
+from .options import LAYOUT_NAMES, MOST, Framework, Precision
 from .progress import make_console
 
 console = make_console()
@@ -50,9 +50,9 @@ def convert(
     ema: EmaOption = False,
     successor: SuccessorOption = False,
     fix_config: Annotated[bool, typer.Option("--fix-config", help="Where it contradicts them, trust the tensors.")] = False,
-    resize_vocabulary: Annotated[int | None, typer.Option(min=1, help="Rows of the result's vocabulary.")] = None,
+    resize_vocabulary: Annotated[int | None, typer.Option(min=1, max=MOST, help="Rows of the result's vocabulary.")] = None,
     type_vocabulary: Annotated[
-        int | None, typer.Option(min=1, help="DistilBERT to tf: rows of the token types for Google's graph; default 2.")
+        int | None, typer.Option(min=1, max=MOST, help="DistilBERT to tf: rows of the token types for Google's graph; default 2.")
     ] = None,
     encoder_only: Annotated[bool, typer.Option("--encoder-only", help="Leave classifier and pre-training heads out.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a destination that exists.")] = False,

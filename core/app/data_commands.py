@@ -18,7 +18,7 @@ from ..errors import CrossdistilError, did_you_mean
 from ..recipe import TaskSection
 from .counting import CountProgress
 from .mlm_command import mlm
-from .options import BackendOption, DeviceOption, Precision, PrecisionOption, hand_over
+from .options import MOST, BackendOption, DeviceOption, Precision, PrecisionOption, hand_over
 from .progress import make_console
 from .record_commands import add_record_commands
 
@@ -53,9 +53,10 @@ def augment(
     out: Annotated[Path, typer.Option(help="A new folder, for the same files.")],
     method: Annotated[Method, typer.Option(help="words: Tang et al. 2019; masked-lm: TinyBERT.")],
     copies: Annotated[
-        int | None, typer.Option(min=1, help="Of each example (masked-lm: of each text), at most; default: as published.")
+        int | None,
+        typer.Option(min=1, max=MOST, help="Of each example (masked-lm: of each text), at most; default: as published."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all draws.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of all draws.")] = 42,
     text: Annotated[str | None, typer.Option(help="Column of the texts.")] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
@@ -71,8 +72,8 @@ def augment(
     vectors: Annotated[
         Path | None, typer.Option(help="masked-lm: GloVe text file for words of several pieces; default: the model.")
     ] = None,
-    candidates: Annotated[int, typer.Option(min=1, help="masked-lm: how many words to ask for in each place.")] = 15,
-    batch_size: Annotated[int, typer.Option(min=1, help="masked-lm: places that are filled at once.")] = 64,
+    candidates: Annotated[int, typer.Option(min=1, max=MOST, help="masked-lm: how many words to ask for in each place.")] = 15,
+    batch_size: Annotated[int, typer.Option(min=1, max=MOST, help="masked-lm: places that are filled at once.")] = 64,
     backend: BackendOption = None,
     device: DeviceOption = None,
     precision: PrecisionOption = Precision.fp32,

@@ -19,6 +19,7 @@ from ..data.mlm.settings import Settings
 from ..data.mlm.vocabulary import Vocabulary
 from ..errors import CrossdistilError
 from .counting import CountProgress
+from .options import MOST
 from .progress import make_console
 
 _DEFAULTS = Settings()
@@ -86,13 +87,15 @@ def mlm(
     algorithm: Annotated[
         Algorithm, typer.Option(help="google: create_pretraining_data.py to the record, in memory; blocks: parallel, streamed.")
     ] = Algorithm.blocks,
-    processes: Annotated[int | None, typer.Option(min=1, help="blocks: worker processes; default: the processors.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="blocks: worker processes; default: the processors.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="blocks: keep the record files in --out that are complete.")] = False,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="blocks: only each Nth record file from the Ith on, for N machines.")
     ] = None,
-    shard_mib: Annotated[int, typer.Option(min=1, help="blocks: text in each record file, in MiB.")] = _SHARD_MIB,
-    files: Annotated[int, typer.Option(min=1, help="google: record files, filled in turn.")] = 1,
+    shard_mib: Annotated[int, typer.Option(min=1, max=MOST, help="blocks: text in each record file, in MiB.")] = _SHARD_MIB,
+    files: Annotated[int, typer.Option(min=1, max=MOST, help="google: record files, filled in turn.")] = 1,
 ) -> None:
     """Write records of masked language model examples, with Google's features, from raw text."""
     for other, names in _OWN.items():

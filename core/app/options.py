@@ -35,6 +35,9 @@ class Framework(str, Enum):
 
 LAYOUT_NAMES = "; ".join(f"{framework}: {', '.join(layouts)}" for framework, layouts in LAYOUTS.items())
 
+MOST = 2**31 - 1
+"""What no whole number on the command line is above."""
+
 BackendOption = Annotated[str | None, typer.Option("--backend", help=f"{', '.join(BACKENDS)}; default: the first here.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, npu, ascend; default: the backend's best.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="What the model computes in.")]

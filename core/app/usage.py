@@ -7,6 +7,10 @@ from typing import Any
 
 from ..errors import did_you_mean
 from ..recipe import RECIPES_FOLDER
+from ..shown import plain
+
+_LONGEST = 1000
+"""Characters of an answer, which may repeat what was typed."""
 
 _SYNONYMS = {
     **dict.fromkeys(("train", "distil", "distill", "fit"), "run"),
@@ -21,7 +25,8 @@ _SYNONYMS = {
 
 def usage_text(error: Any) -> str:
     """The message of an error of typer's parser, with the nearest command or option and where the help is."""
-    text = error.format_message().replace("Value error, ", "").rstrip(".")
+    # Choices of an option come on lines of their own.
+    text = error.format_message().replace("Value error, ", "").replace("\n\t", " ").rstrip(".")
     path = error.ctx.command_path if error.ctx else "crossdistil"
     command = re.match(r"No such command '(.*?)'", text)
     if command and error.ctx is not None:
@@ -31,7 +36,7 @@ def usage_text(error: Any) -> str:
         shown = [parameter for parameter in error.ctx.command.params if not getattr(parameter, "hidden", False)]
         known = [name for parameter in shown for name in parameter.opts]
         text = f"no such option: {option[1]}{_nearest_option(option[1], known)}"
-    return f"{text}; see {path} --help"
+    return f"{plain(text, _LONGEST)}; see {path} --help"
 
 
 def _nearest_option(given: str, known: list[str]) -> str:

@@ -11,6 +11,9 @@ WHOLE_WORDS = ("none", "pieces", "chinese")
 SHORTEST = 8
 """Tokens of the shortest `max_seq_length`: two texts with something in each, and the special tokens."""
 
+LONGEST = 2**16
+"""Tokens of the longest: far more than a model reads, and few enough for memory."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -31,8 +34,10 @@ class Settings:
         """Raises DataError that names the option."""
         smallest = {"max_seq_length": SHORTEST, "max_predictions_per_seq": 1, "dupe_factor": 1, "seed": 0, "blocks_per_shard": 1}
         for name, least in smallest.items():
-            if getattr(self, name) < least:
-                raise DataError(f"{name} {getattr(self, name)}: expected {least} or more")
+            most = LONGEST if name in ("max_seq_length", "max_predictions_per_seq") else 2**31 - 1
+            if not least <= getattr(self, name) <= most:
+                expected = f"{least} or more" if getattr(self, name) < least else f"{most} at most"
+                raise DataError(f"{name} {getattr(self, name)}: expected {expected}")
         if not 0 < self.masked_lm_prob <= 1:
             raise DataError(f"masked_lm_prob {self.masked_lm_prob:g}: expected more than 0, and 1 at most")
         if not 0 <= self.short_seq_prob <= 1:
