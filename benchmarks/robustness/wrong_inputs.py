@@ -136,7 +136,7 @@ def check_good(world: Path, folder: Path) -> None:
     for command in ("data export", *(name for name, words in GOOD.items() if "none" not in words)):
         ended = run_case(Case(command, "good", "", [*command.split(), *GOOD[command]], "value"), world, folder)
         if ended["code"] != 0:
-            raise SystemExit(f"the good command {command} ends with {ended}")
+            raise RuntimeError(f"the good command {command} ends with {ended}")
         if not (world / "records").exists():
             shutil.copytree(folder / "case" / "out", world / "records")
 
