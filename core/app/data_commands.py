@@ -54,7 +54,7 @@ def augment(
     method: Annotated[Method, typer.Option(help="words: Tang et al. 2019; masked-lm: TinyBERT.")],
     copies: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST, help="Of each example (masked-lm: of each text), at most; default: as published."),
+        typer.Option(min=1, max=10_000, help="Of each example (masked-lm: of each text), at most; default: as published."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of all draws.")] = 42,
     text: Annotated[str | None, typer.Option(help="Column of the texts.")] = None,
