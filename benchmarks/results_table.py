@@ -26,6 +26,7 @@ from typing import Any
 import backends_step_time
 import bert_base_shapes
 import conversion_matrix
+import conversion_referees
 import conversion_speed
 import from_text
 import huggingface_loop
@@ -41,6 +42,7 @@ WHOLE_TABLES = {
     "textbrewer_job": textbrewer_job.table,
     "bert_base_shapes": bert_base_shapes.table,
     "conversion_matrix": conversion_matrix.table,
+    "conversion_referees": conversion_referees.table,
     "conversion_speed": conversion_speed.table,
     "mlm_data": mlm_data.table,
     "from_text": from_text.table,

@@ -108,10 +108,10 @@ class BertLayer(nn.Module):
 
 
 class Bert(nn.Module):
-    """With both heads of pre-training and, with `outputs`, a classifier. With `copies` its state also has what a port of
+    """With both `heads` of pre-training and, with `outputs`, a classifier. With `copies` its state also has what a port of
     transformers' code saves: the decoder's copies of what it is tied to, and the buffer of positions."""
 
-    def __init__(self, config, outputs: int | None = None, copies: bool = False):
+    def __init__(self, config, outputs: int | None = None, copies: bool = False, heads: bool = True):
         super().__init__()
         hidden = config.hidden_size
         parts = embeddings(
@@ -121,7 +121,7 @@ class Bert(nn.Module):
         pooler = Parts(dense=nn.Linear(hidden, hidden))
         self.bert = Parts(embeddings=parts, encoder=Parts(layer=layers), pooler=pooler)
         predictions = Bias(config.vocab_size, transform=merged(config, hidden))
-        self.cls = Parts(predictions=predictions, seq_relationship=nn.Linear(hidden, 2))
+        self.cls = Parts(predictions=predictions, seq_relationship=nn.Linear(hidden, 2)) if heads else None
         if copies:
             decoder = nn.Linear(hidden, config.vocab_size)
             decoder.weight, decoder.bias = parts.word_embeddings.weight, predictions.bias
@@ -138,10 +138,12 @@ class Bert(nn.Module):
         for layer in self.bert.encoder.layer:
             hidden.append(layer(hidden[-1], mask))
         pooled = flow.tanh(self.bert.pooler.dense(hidden[-1][:, 0]))
+        logits = None if self.classifier is None else self.classifier(pooled)
+        if self.cls is None:
+            return named(hidden, pooled, logits=logits)
         predictions = self.cls.predictions
         words = predictions.transform.LayerNorm(self.activation(predictions.transform.dense(hidden[-1])))
         words = flow.matmul(words, parts.word_embeddings.weight.transpose(0, 1)) + predictions.bias
-        logits = None if self.classifier is None else self.classifier(pooled)
         return named(hidden, pooled, mlm=words, nsp=self.cls.seq_relationship(pooled), logits=logits)
 
 
@@ -161,19 +163,22 @@ class DistilBertLayer(nn.Module):
 
 
 class DistilBert(nn.Module):
-    """With the head of pre-training and a classifier."""
+    """With the head of pre-training (`heads`) and, with `outputs`, a classifier."""
 
-    def __init__(self, config, outputs: int):
+    def __init__(self, config, outputs: int | None, heads: bool = True):
         super().__init__()
-        hidden = config.hidden_size
+        hidden, self.words, self.classifies = config.hidden_size, heads, outputs is not None
         layers = nn.ModuleList([DistilBertLayer(config) for _ in range(config.num_hidden_layers)])
         self.distilbert = Parts(
             embeddings=embeddings(config, word=config.vocab_size, position=config.max_position_embeddings),
             transformer=Parts(layer=layers),
         )
-        self.vocab_transform, self.vocab_layer_norm = nn.Linear(hidden, hidden), nn.LayerNorm(hidden, eps=config.layer_norm_eps)
-        self.vocab_projector = Bias(config.vocab_size)
-        self.pre_classifier, self.classifier = nn.Linear(hidden, hidden), nn.Linear(hidden, outputs)
+        if self.words:
+            self.vocab_transform = nn.Linear(hidden, hidden)
+            self.vocab_layer_norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
+            self.vocab_projector = Bias(config.vocab_size)
+        if self.classifies:
+            self.pre_classifier, self.classifier = nn.Linear(hidden, hidden), nn.Linear(hidden, outputs)
         self.activation = activation(config.hidden_act)
 
     def outputs(self, batch) -> dict[str, np.ndarray]:
@@ -182,9 +187,13 @@ class DistilBert(nn.Module):
         hidden = [parts.LayerNorm(parts.word_embeddings(ids) + parts.position_embeddings.weight[: ids.shape[1]])]
         for layer in self.distilbert.transformer.layer:
             hidden.append(layer(hidden[-1], mask))
-        words = self.vocab_layer_norm(self.activation(self.vocab_transform(hidden[-1])))
-        words = flow.matmul(words, parts.word_embeddings.weight.transpose(0, 1)) + self.vocab_projector.bias
-        return named(hidden, mlm=words, logits=self.classifier(flow.relu(self.pre_classifier(hidden[-1][:, 0]))))
+        words = logits = None
+        if self.words:
+            words = self.vocab_layer_norm(self.activation(self.vocab_transform(hidden[-1])))
+            words = flow.matmul(words, parts.word_embeddings.weight.transpose(0, 1)) + self.vocab_projector.bias
+        if self.classifies:
+            logits = self.classifier(flow.relu(self.pre_classifier(hidden[-1][:, 0])))
+        return named(hidden, mlm=words, logits=logits)
 
 
 def legacy_shapes(config, outputs: int = 0) -> dict[str, tuple[int, ...]]:
