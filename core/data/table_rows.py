@@ -151,10 +151,7 @@ def _names(line: str, separator: str, is_tsv: bool) -> list[str]:
     line = line.rstrip("\r\n")
     if not is_tsv or separator != "\t":
         with contextlib.suppress(csv.Error):
-            try:
-        return next(csv.reader([line], delimiter=separator), [])
-    except csv.Error:  # a field beyond the module's limit is no name
-        return [line]
+            return next(csv.reader([line], delimiter=separator), [])
     return line.split(separator)
 
 
