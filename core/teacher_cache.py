@@ -28,6 +28,7 @@ from .json_files import read_object
 from .locks import hold_folder, lock_file
 from .shown import shown
 from .teacher_outputs import Layout, load, make_layout, store
+from .workplaces import remove_dead
 
 _FORMAT = 1
 _CHUNK = 1 << 24  # bytes checked at once
@@ -207,6 +208,7 @@ class TeacherCache:
 
     def hold(self) -> bool:
         """Say that this process uses the folder, until it ends; False where there is none."""
+        remove_dead(self.folder)
         return hold_folder(self.folder)
 
     @contextlib.contextmanager

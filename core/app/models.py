@@ -24,6 +24,7 @@ from ..models.architectures import CONFIGURATIONS, is_encoder, knows_names
 from ..models.head_classes import HEAD_PARTS, other_head
 from ..recipe import Recipe
 from ..sections import ReadSection
+from ..workplaces import remove_dead
 from .run_folders import student_of
 
 _FORMAT = 2
@@ -42,6 +43,7 @@ def model_folder(path: Path, where: str = "", read: ReadSection = ReadSection())
         return path
     with checkpoint_named(where):
         folder = kind_folder("converted") / _identity(path, read)
+        remove_dead(folder.parent)  # also where nothing is left to be written
         while not hold_folder(folder):  # from now on, or another process might remove it before it is read
             _convert(path, folder, read)
     return folder

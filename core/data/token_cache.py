@@ -19,7 +19,7 @@ import numpy as np
 from ..cache_folder import kind_folder
 from ..files import put_folder
 from ..locks import hold_folder
-from ..workplaces import workplace
+from ..workplaces import remove_dead, workplace
 from .token_table import TokenTable
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -61,6 +61,7 @@ def cached_arrays(
 ) -> dict[str, np.ndarray]:
     """The arrays of that kind and key, one axis each: from the cache, or put there piece by piece as `make()` yields them."""
     folder = kind_folder(kind, cache_folder) / key
+    remove_dead(folder.parent)  # also where nothing is left to be written
     stored = _load(folder, dtypes)
     if stored is not None:
         return stored
