@@ -107,7 +107,11 @@ RECIPES = {
         ["task.max_length=64"], ["task.max_length: 64, but teacher.model has only 32 positions"],
     ),
     "another vocabulary": (
-        ["student={architecture: {vocab_size: 99}}"], ["student: vocab_size is 99, but the tokenizer has 15 tokens"],
+        ["student={architecture: {vocab_size: 9}}"],
+        [
+            "student: vocab_size is 9, but the tokenizer has 15 tokens; `crossdistil convert MODEL NEW --to pytorch "
+            "--resize-vocabulary 15` adds rows"
+        ],
     ),
 }  # fmt: skip
 
@@ -176,7 +180,7 @@ def test_everything_at_once(files):
     """Data, teacher, tokenizer and recipe are wrong: all of it is told."""
     files.append("train.tsv", "the film\t2\n")
     (files.data / "dev.tsv").unlink()
-    files.change_config(model_type="roberta")
+    files.change_config(num_attention_heads=3)
     answer = files.run(sets=["student.tokenizer=/nowhere", "student.init.from=/no/encoder"])
     assert_refused(
         files,
@@ -184,8 +188,7 @@ def test_everything_at_once(files):
         "{root}/data/train.tsv:14: got label '2', expected one of '0', '1' (1 row); "
         "task.labels names all classes, task.skip_labels leaves rows out",
         "{root}/data/dev.tsv: no such file; the folder holds test.tsv, train.tsv",
-        "teacher.model: {root}/teacher/config.json: model_type is 'roberta', expected "
-        "'bert', 'distilbert', 'albert', 'electra' or 'bilstm'",
+        "teacher.model: {root}/teacher/config.json: hidden_size 8 is not a multiple of num_attention_heads 3",
         "student.tokenizer: /nowhere: no tokenizer.json and no vocab.txt; the folder /nowhere does not exist",
         "student.init.from: /no/encoder: no such model folder",
     )

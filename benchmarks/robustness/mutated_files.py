@@ -24,6 +24,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,15 @@ def _limited(name: str, seed: int, reads: int) -> None:
         print(json.dumps(read_damaged(name, Path(folder), seed, reads)))
 
 
+def _in_a_process(name: str, seed: int, reads: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--process", name, str(seed), str(reads)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        failure = [seed, f"the process ended with {done.returncode}: {done.stderr[-300:]}"]
+        return {"reads": reads, "read": 0, "refused": 0, "failures": [failure]}
+    return {"reads": reads, **json.loads(done.stdout.splitlines()[-1])}
+
+
 def main() -> None:
     """Run all readers and write the counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -378,21 +388,14 @@ def main() -> None:
         _limited(options.process[0], int(options.process[1]), int(options.process[2]))
         return
     each = -(-options.reads // len(options.readers))
-    results, began = {}, time.time()
+    results: dict[str, Any] = {}
+    began = time.time()
+    pool = ThreadPoolExecutor(os.cpu_count())
     for name in options.readers:
-        total: dict[str, Any] = {"reads": 0, "read": 0, "refused": 0, "failures": []}
-        for seed in range(0, each, _AT_ONCE):
-            reads = min(_AT_ONCE, each - seed)
-            command = [sys.executable, __file__, "--process", name, str(seed), str(reads)]
-            done = subprocess.run(command, capture_output=True, text=True)
-            total["reads"] += reads
-            if done.returncode:
-                total["failures"].append([seed, f"the process ended with {done.returncode}: {done.stderr[-300:]}"])
-                continue
-            part = json.loads(done.stdout.splitlines()[-1])
-            for key in ("read", "refused"):
-                total[key] += part[key]
-            total["failures"] += part["failures"]
+        seeds = range(0, each, _AT_ONCE)
+        parts = list(pool.map(_in_a_process, [name] * len(seeds), seeds, [min(_AT_ONCE, each - seed) for seed in seeds]))
+        total = {key: sum(part[key] for part in parts) for key in ("reads", "read", "refused")}
+        total["failures"] = [failure for part in parts for failure in part["failures"]]
         results[name] = total
         print(f"{name}: {total['reads']:,} reads, {total['refused']:,} refused, {len(total['failures'])} failures", flush=True)
         for seed, reason in total["failures"][:3]:
