@@ -174,8 +174,8 @@ def test_full_disk_in_training(files, finished, tmp_path):
 def test_full_disk_for_the_log(files, tmp_path):
     """Every later line fails too."""
     out = tmp_path / "run"
-    room = {"stages.0.train.save_every": 100, "stages.0.train.steps": 20, "stages.0.train.log_every": 1}
-    with full_disk(1500):
+    room = {"stages.0.train.save_every": 100, "stages.0.train.steps": 30, "stages.0.train.log_every": 1}
+    with full_disk(2500):
         answer = crossdistil("run", files.recipe, "--out", out, *(f"--set={key}={value}" for key, value in room.items()))
     assert_refused(answer, f"{out}/metrics.jsonl: cannot be written: File too large")
 

@@ -231,6 +231,8 @@ def _found_splits(section: TaskSection) -> dict[str, str]:
     for split in SPLITS:
         if split not in splits:
             found = [f"{split}{end}" for end in EXTENSIONS if (Path(section.data) / f"{split}{end}").is_file()]
+            # Beside a table, a .json is what the table was made of.
+            found = [name for name in found if not name.endswith(".json")] or found
             if len(found) > 1:
                 raise DataError(f"task.files.{split}: needed, because {section.data} holds {' and '.join(found)}")
             if found:
