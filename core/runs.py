@@ -200,9 +200,7 @@ class RunFolder:
         size, crc = self._logged
         with replace_folder(folder) as temporary:
             write_state(temporary, state, {"recipe": self._digest, "metrics": {"bytes": size, "crc32c": f"{crc:08x}"}})
-        for older in self._states():
-            if older != folder:
-                shutil.rmtree(older, ignore_errors=True)
+        self._keep_only(folder)
 
     def load_state(self) -> State | None:
         """The newest state, every byte as it was written, or None when there is none yet. Raises TrainingError. The lines of
@@ -218,11 +216,18 @@ class RunFolder:
         state, about = read_state(states[-1])
         if about.get("recipe", self._digest) != self._digest:
             raise TrainingError(f"{states[-1]}: the saved state is of another recipe")
+        self._keep_only(states[-1])  # a process may have been killed before it did
         self.rewind_metrics(state.step)
         size, crc = self._logged
         if about.get("metrics", {"bytes": size, "crc32c": f"{crc:08x}"}) != {"bytes": size, "crc32c": f"{crc:08x}"}:
             _tell("%s: its lines up to step %d are not as they were written", self.path / METRICS, state.step)
         return state
+
+    def _keep_only(self, folder: Path) -> None:
+        """Remove the other states."""
+        for older in self._states():
+            if older != folder:
+                shutil.rmtree(older, ignore_errors=True)
 
     def _states(self) -> list[Path]:
         return sorted(path for path in (self.path / STATE).glob("step-*") if path.name[5:].isdigit())

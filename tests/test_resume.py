@@ -167,6 +167,7 @@ def test_the_newest_state_counts_and_only_it_is_kept(tmp_path, opened):
     shutil.move(tmp_path / "older", state / "step-00000002")
     folder = opened()
     assert folder.load_state().step == 4
+    assert [path.name for path in state.iterdir()] == ["step-00000004"]
     folder.save_state(state_at(10))
     assert [path.name for path in state.iterdir()] == ["step-00000010"]
 
