@@ -21,7 +21,7 @@ from .names_tensorflow import generator_name
 from .projections import write_projections
 from .recognise import foreign_names
 from .resize import resize_vocabulary
-from .targets import refuse, target_notes
+from .targets import HIDDEN_LAYER, has_no_home, refuse, target_notes
 from .task_heads import model_shapes
 from .tensors import DTYPES, Tensor, TensorInfo
 
@@ -86,7 +86,11 @@ def convert(
     check_unchanged(source if source.is_dir() else source.parent)
     if options.vocabulary is not None:
         checkpoint = resize_vocabulary(checkpoint, options.vocabulary)
-    if options.encoder_only:
+    left_out = []
+    # Where no proof of equal logits is asked for, the encoder is converted all the same.
+    if not options.encoder_only and check is None and has_no_home(checkpoint.config, checkpoint.task, layout.dialect):
+        left_out = [f"{HIDDEN_LAYER}: it and the classifier are left out"]
+    if options.encoder_only or left_out:
         checkpoint = encoder_of(checkpoint)
     if not options.for_us:
         with checkpoint_named(f"--to {options.to}"):
@@ -102,7 +106,7 @@ def convert(
     size = sum(tensor.info.size for tensor in tensors)
     types = {tensor.info.dtype for tensor in tensors}
     notes = target_notes(checkpoint.config, checkpoint.task, checkpoint.heads, checkpoint.tensors, types, layout.dialect)
-    return Conversion(checkpoint, layout, len(tensors), size, added, tuple(notes))
+    return Conversion(checkpoint, layout, len(tensors), size, added, (*left_out, *notes))
 
 
 def encoder_of(checkpoint: CanonicalCheckpoint) -> CanonicalCheckpoint:
@@ -119,7 +123,7 @@ def encoder_of(checkpoint: CanonicalCheckpoint) -> CanonicalCheckpoint:
         outputs=None,
         task=None,
         heads=(),
-        dropped=checkpoint.dropped | {name: "left out by --encoder-only" for name in checkpoint.tensors if name not in kept},
+        dropped=checkpoint.dropped | {name: "head that is left out" for name in checkpoint.tensors if name not in kept},
     )
 
 

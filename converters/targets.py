@@ -19,7 +19,14 @@ from .task_heads import CHOICES, ENDINGS, LAST_MAPS, SENTENCES, TOKENS
 GOOGLE, ZOO, LEGACY = "tensorflow", ("mindspore", "mindspore-old"), "oneflow-legacy"
 _GOOGLES_EPSILON, _ZOOS_EPSILON = 1e-12, 1e-7
 _ZOO_TANH = "MindSpore's model zoo computes gelu by the tanh approximation, up to 5e-4 apart in an activation"
+HIDDEN_LAYER = "pre_classifier: Google's classifier has no hidden layer of this kind"
 _PAIR_HEADS = {"bert": "nsp", "distilbert": "nsp", "albert": "sop"}
+
+
+def has_no_home(config: Config, task: str | None, dialect: str) -> bool:
+    """Whether the model is of use there without its classifier alone: a DistilBERT's for Google's graph, whose programs draw and
+    train one of their own."""
+    return dialect == GOOGLE and config.names.model_type == "distilbert" and task == SENTENCES
 
 
 def refuse(config: Config, task: str | None, heads: tuple[str, ...], dialect: str) -> None:
@@ -30,8 +37,8 @@ def refuse(config: Config, task: str | None, heads: tuple[str, ...], dialect: st
         problem = f"classifier_relu: {whose} no ReLU before the classifier, and would give other logits"
     elif task == CHOICES and (dialect in (GOOGLE, LEGACY) or (family == "bert" and dialect in ZOO)):
         problem = "a multiple-choice model has no home there: its score would be read as a class"
-    elif dialect == GOOGLE and family == "distilbert" and task == SENTENCES:
-        problem = "pre_classifier: Google's classifier has no hidden layer of this kind; it would ignore it and give other logits"
+    elif has_no_home(config, task, dialect):
+        problem = f"{HIDDEN_LAYER}; it would ignore it and give other logits"
     elif dialect == GOOGLE and family == "electra" and task is not None:
         problem = "the classifier: Google's ELECTRA has none of this kind, and would draw its own at random"
     elif dialect == GOOGLE and family == "electra" and len(heads) > 1:

@@ -66,14 +66,23 @@ def test_what_a_target_cannot_express_is_refused_and_its_encoder_is_not(tmp_path
     to, model, message = REFUSED[name]
     source = write(tmp_path / "source", **model)
     with pytest.raises(CheckpointError, match=f"^--to {to}: {message}.*--encoder-only leaves the heads out"):
-        crossdistil.convert(source, tmp_path / "new", to=to)
+        crossdistil.convert(source, tmp_path / "new", to=to, verify=True)
     assert not (tmp_path / "new").exists()
     told = crossdistil.convert(source, tmp_path / "new", to=to, encoder_only=True)
     kept = tensors_of(tmp_path / "new")
     assert_same(kept, {name: array for name, array in tensors_of(source).items() if name in kept})
-    assert told["dropped"]["left out by --encoder-only"] == len(tensors_of(source)) - len(kept) > 0
+    assert told["dropped"]["head that is left out"] == len(tensors_of(source)) - len(kept) > 0
     config = json.loads((tmp_path / "new" / "config.json").read_text())
     assert config["architectures"][0].endswith("Model") and "classifier_relu" not in config
+
+
+def test_without_a_proof_the_encoder_of_a_distilbert_is_converted_and_its_classifier_is_told(tmp_path):
+    source = write(tmp_path / "source", config=DISTILBERT)
+    told = crossdistil.convert(source, tmp_path / "new", to="tf")
+    assert "pre_classifier: Google's classifier has no hidden layer of this kind: it and the classifier are left out" in told["notes"]
+    crossdistil.convert(source, tmp_path / "encoder", to="tf", encoder_only=True)
+    assert_same(tensors_of(tmp_path / "new"), tensors_of(tmp_path / "encoder"))
+    assert not any("output_weights" in name or "classifier" in name for name in tensors_of(tmp_path / "new"))
 
 
 def test_our_own_models_have_the_relu(tmp_path):
