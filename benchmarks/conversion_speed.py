@@ -25,8 +25,9 @@ from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
 from crossdistil.converters.canonical import read_canonical
 from crossdistil.converters.configuration import find_config
+from crossdistil.converters.dialects import foreign_names
 from crossdistil.converters.formats import LAYOUTS, open_checkpoint
-from crossdistil.converters.recognise import foreign_names, recognise
+from crossdistil.converters.recognise import recognise
 
 MODEL = "BERT-base, MLM + NSP"
 FRAMEWORKS = ("pytorch", "tf", "mindspore", "oneflow")

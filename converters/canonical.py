@@ -24,8 +24,9 @@ from .formats import open_checkpoint
 from .names_tensorflow import FOR_GOOGLES_GRAPH
 from .projections import PROJECTION, read_projections
 from .reading import ReadOptions, allowed
-from .recognise import Match, Recognised, recognise
+from .recognise import Recognised, recognise
 from .repair import flipped_word_embeddings, repair_message
+from .rules import Match
 from .targets import source_notes
 from .task_heads import CHOICES, SENTENCES, SPANS, model_shapes, task_of, task_outputs, with_class
 from .tensors import Checkpoint, Tensor, TensorInfo

@@ -16,10 +16,10 @@ from ..core.files import replace_folder
 from . import oneflow_folder
 from .canonical import CanonicalCheckpoint, ReadOptions, read_canonical
 from .configuration import google_config, with_heads, write_files
+from .dialects import foreign_names
 from .formats import LAYOUTS, WEIGHTS_FOLDER, Layout, is_checkpoint
 from .names_tensorflow import generator_name
 from .projections import write_projections
-from .recognise import foreign_names
 from .resize import resize_vocabulary
 from .targets import HIDDEN_LAYER, has_no_home, refuse, target_notes
 from .task_heads import model_shapes

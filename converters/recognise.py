@@ -2,13 +2,6 @@
 
 Every dialect reads the names of every family, and the one whose rules know most of them is it. The `model_type` of a
 configuration decides the family where there is one. Two that know equally many and disagree are no reason to guess.
-
-    canonical       Hugging Face transformers 5, PyTorch
-    tensorflow      Google's code; read, other TensorFlow code as well
-    mindspore       the model zoo since r1.2 (BERT); Hugging Face's names with MindSpore's parameters (others)
-    mindspore-old   the model zoo before
-    oneflow         OneFlow 0.9: canonical names
-    oneflow-legacy  OneFlow up to 0.4
 """
 
 from __future__ import annotations
@@ -16,20 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from math import prod
 from typing import Any
 
 from ..core.errors import CheckpointError, did_you_mean
 from ..core.shown import plain, shown
-from . import names_canonical, names_mindspore, names_oneflow, names_tensorflow
+from .dialects import DIALECTS
 from .left_out import left_out, refuse_adapter, without_averages
-from .names_canonical import FAMILIES, ROBERTA, TIED, is_norm
+from .names_canonical import FAMILIES, ROBERTA, TIED, wrappers
 from .prefixes import LONGEST, Found, best_prefix, forms
 from .reading import ReadOptions, allowed, renamed
 from .rules import Dialect, Match, Spelling
-
-__all__ = ["DIALECTS", "Match", "Recognised", "foreign_names", "recognise"]
+from .source_shapes import reshaped
+from .successor import one_of_theseus
 
 
 @dataclass
@@ -51,51 +42,10 @@ class Recognised:
     """How many the model has, where it is a part of what the configuration describes."""
 
 
-_CANONICAL = Dialect(
-    names_canonical.table,
-    ".",
-    names_canonical.clean,
-    names_canonical.spelled,
-    names_canonical.settle,
-    names_canonical.STARTS,
-    names_canonical.ENDS,
-)
-
-
-def _mindspore(dialect: str) -> Dialect:
-    own = partial(names_mindspore.table, dialect=dialect)
-    clean, settle = names_canonical.clean, names_canonical.settle
-    return Dialect(own, ".", clean, names_mindspore.spelled, settle, names_mindspore.STARTS, names_mindspore.ENDS)
-
-
-DIALECTS: dict[str, Dialect] = {
-    "canonical": _CANONICAL,
-    "tensorflow": Dialect(
-        names_tensorflow.table,
-        "/",
-        names_tensorflow.clean,
-        names_tensorflow.spelled,
-        names_tensorflow.settle,
-        names_tensorflow.STARTS,
-        names_tensorflow.ENDS,
-    ),
-    "mindspore": _mindspore("mindspore"),
-    "mindspore-old": _mindspore("mindspore-old"),
-    "oneflow": _CANONICAL,
-    "oneflow-legacy": Dialect(
-        names_oneflow.table, "-", names_oneflow.clean, names_oneflow.spelled, names_oneflow.settle, frozenset(), names_oneflow.ENDS
-    ),
-}
-
 _COPY = "copy of a tensor that it is tied to"
 
-_PROJECTED = re.compile(r"(query|key|value|[qkv]_lin)\.(weight|bias)$")
-_MERGED = re.compile(r"(attention\.output\.dense|attention\.dense|out_lin)\.weight$")
 _SHOWN = 3
 _ROBERTA_PART = re.compile(r"(?<![^.])roberta\.")
-_SUCCESSOR = re.compile(r"encoder\.scc_layer\.|encoder-student-layer_")
-"""As the published code and OneFlow's name it."""
-_PREDECESSOR = re.compile(r"encoder\.layer\.|encoder-layer_")
 _SUGGESTIONS = 50
 """So many unknown names get the nearest known one, whose search is slow."""
 
@@ -155,26 +105,6 @@ def recognise(
         for number, (name, spelled) in enumerate(found.unknown.items())
     }
     return found
-
-
-def foreign_names(canonical: Iterable[str], family: str, dialect: str) -> dict[str, tuple[str, bool]]:
-    """Canonical name -> (name in the dialect, whether it is transposed there). Raises CheckpointError for names that have
-    none there: unknown ones, and decoders that are not tied, where the dialect's networks tie them."""
-    table = DIALECTS[dialect].table(family)
-    names, problems = {}, []
-    for name in canonical:
-        found = table.foreign(name)
-        if found is not None:
-            names[name] = found
-        elif name in TIED[family]:
-            problems.append(f"{name}: networks of {dialect} {family} tie it to {TIED[family][name]}; it cannot be kept apart")
-        else:
-            expected = [rule.canonical.replace("{}", "0") for rule in table.rules]
-            problems.append(f"{name}: no tensor of {family} has this name{did_you_mean(name, expected)}")
-    if problems:
-        more = f"\nand {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise CheckpointError("\n".join(problems[:_SHOWN]) + more)
-    return names
 
 
 class _Names:
@@ -280,7 +210,7 @@ def _read(
             spelling.names[source] = dialect.spelled(name.removeprefix(prefix.prefix), kind)
         else:
             beside[source] = name
-    layers = _one_of_theseus(spelling, dialect, names.options)
+    layers = one_of_theseus(spelling, names.options)
     dialect.settle(spelling, kind, config)
     found = Recognised(dialect_name, family, {}, names.dropped | spelling.dropped, prefix=prefix.prefix, layers=layers)
     sources: dict[str, list[str]] = {}
@@ -302,43 +232,16 @@ def _read(
         _leave_out_copies(found)
     for name, match in found.matches.items():
         first_row = spelling.first_position if name.endswith("position_embeddings.weight") else 0
-        shape = _reshaped(name, found.matches, shapes, flat=dialect_name == "oneflow-legacy")
+        shape = reshaped(name, found.matches, shapes, flat=dialect_name == "oneflow-legacy")
         found.matches[name] = Match(match.source, match.transpose, shape, first_row)
     return _Reading(found, {name: several for name, several in sources.items() if len(several) > 1}, rivals)
 
 
-def _one_of_theseus(spelling: Spelling, dialect: Dialect, options: ReadOptions) -> int | None:
-    """A training by replacement keeps predecessor and successor in one encoder: one of them is read, if it is said which. Returns
-    the number of layers of a successor. Raises CheckpointError."""
-    successors = {source: name for source, name in spelling.names.items() if _SUCCESSOR.search(name)}
-    if not successors:
-        return None
-    if not options.successor:
-        if len(allowed(successors, options.allow_extra)) == len(successors):
-            return None
-        raise CheckpointError(
-            f"{next(iter(successors))} is of the successor in a training of BERT-of-Theseus, whose predecessor is in the same "
-            "encoder: --successor reads the successor (in a recipe: read.successor), --allow-extra with a pattern of its names "
-            "leaves it out"
-        )
-    predecessors = [source for source, name in spelling.names.items() if _PREDECESSOR.search(name)]
-    spelling.dropped |= dict.fromkeys(predecessors, "of the predecessor, whose successor is read")
-    for source in predecessors:
-        del spelling.names[source]
-    for source, name in successors.items():
-        spelling.names[source] = _SUCCESSOR.sub(_replaced, name)
-    return len({skeleton[0] for name in successors.values() if (skeleton := re.findall("[0-9]+", name))})
-
-
-def _replaced(found: re.Match[str]) -> str:
-    return "encoder.layer." if "." in found[0] else "encoder-layer_"
-
-
 def _notes(names: _Names, dialect: Dialect, prefix: str, read: Iterable[str]) -> list[str]:
     notes = [f"the model's names start with '{prefix}', which is left out"] if prefix else []
-    wrappers = names_canonical.wrappers(names.names[source] for source in read) if dialect.separator == "." else []
-    if wrappers:
-        notes.append(f"{', '.join(map(repr, wrappers))}: names of wrapping modules, which are left out")
+    around = wrappers(names.names[source] for source in read) if dialect.separator == "." else []
+    if around:
+        notes.append(f"{', '.join(map(repr, around))}: names of wrapping modules, which are left out")
     return notes
 
 
@@ -370,41 +273,6 @@ def _leave_out_copies(found: Recognised) -> None:
         else:
             found.matches[original] = match
             found.notes.append(f"{original} is taken from {match.source}, which is tied to it")
-
-
-def _reshaped(
-    name: str, matches: Mapping[str, Match], shapes: Mapping[str, tuple[int, ...]], flat: bool
-) -> tuple[int, ...] | None:
-    """What the source of a canonical tensor is to be reshaped to; None is as it is. `flat`: files without shapes."""
-    match = matches[name]
-    shape = shapes[match.source]
-    if name.endswith("position_embeddings.weight") and len(shape) == 3 and shape[0] == 1:
-        return shape[1:]
-    if match.transpose and len(shape) == 3:
-        if _PROJECTED.search(name):  # (hidden, heads, size of a head)
-            return (shape[0], shape[1] * shape[2])
-        if _MERGED.search(name):  # (heads, size of a head, hidden)
-            return (shape[0] * shape[1], shape[2])
-    if len(shape) == 2 and name.endswith(".bias") and _PROJECTED.search(name):
-        return (shape[0] * shape[1],)
-    if flat and len(shape) == 1 and name.endswith(".weight") and not is_norm(name):
-        return _unflattened(name, matches, shapes)
-    return None
-
-
-def _unflattened(
-    name: str, matches: Mapping[str, Match], shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[int, ...] | None:
-    """The shape that a weight of a file without shapes must have by its bias, an embedding by the LayerNorm behind it."""
-    embedding = names_canonical.is_embedding(name)
-    partner = re.sub(r"[a-z_]+\.weight$", "LayerNorm.bias", name) if embedding else re.sub("weight$", "bias", name)
-    if partner not in matches:
-        return None
-    elements, (width, *_) = prod(shapes[matches[name].source]), (*shapes[matches[partner].source], 0)
-    if not width or elements % width:
-        return None
-    by_bias_first = not embedding and not matches[name].transpose
-    return (width, elements // width) if by_bias_first else (elements // width, width)
 
 
 def _nothing_known(shapes: Mapping[str, tuple[int, ...]], prefix: str | None) -> str:

@@ -26,7 +26,6 @@ from .plain_names import expanded
 from .schedules import SCHEDULES, SLANTED_RATIO
 from .shown import shown
 
-
 LONGEST = 1 << 16
 """Tokens of a text: attention is quadratic in them, and no encoder here has positions for more."""
 MOST_ROWS = 1 << 20

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from crossdistil.converters.dialects import foreign_names
 from crossdistil.converters.names_canonical import TEMPLATES
-from crossdistil.converters.recognise import foreign_names
 
 GOOGLE_LAYER = {
     **{

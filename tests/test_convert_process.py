@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from crossdistil.converters import tensorflow_checkpoint
-from crossdistil.converters.recognise import foreign_names
+from crossdistil.converters.dialects import foreign_names
 from crossdistil.converters.tensors import Tensor, TensorInfo
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.spec import BertConfig

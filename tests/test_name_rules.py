@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossdistil.converters.dialects import DIALECTS, foreign_names
 from crossdistil.converters.names_canonical import FAMILIES, TEMPLATES, TIED, is_embedding, is_norm
-from crossdistil.converters.recognise import DIALECTS, Match, foreign_names, recognise
-from crossdistil.converters.rules import Rule, Table
+from crossdistil.converters.recognise import recognise
+from crossdistil.converters.rules import Match, Rule, Table
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import config_from, tensor_shapes
 from crossdistil.core.models.heads import decoders, head_shapes

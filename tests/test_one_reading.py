@@ -21,7 +21,15 @@ from crossdistil.core.errors import CheckpointError
 from crossdistil.core.fit import vocabulary_notes
 from crossdistil.core.recipe import load_recipe
 from crossdistil.tests import tiny
-from crossdistil.tests.test_config_keys import MODELS, TEXTS, change_config, options, our_probabilities, their_probabilities, written
+from crossdistil.tests.test_config_keys import (
+    MODELS,
+    TEXTS,
+    change_config,
+    options,
+    our_probabilities,
+    their_probabilities,
+    written,
+)
 from crossdistil.tests.tiny_families import randomise
 
 __all__ = ["options"]

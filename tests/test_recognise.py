@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossdistil.converters.dialects import DIALECTS, foreign_names
 from crossdistil.converters.names_canonical import TEMPLATES, TIED
 from crossdistil.converters.reading import ReadOptions
-from crossdistil.converters.recognise import DIALECTS, Match, foreign_names, recognise
+from crossdistil.converters.recognise import recognise
+from crossdistil.converters.rules import Match
 from crossdistil.core.errors import CheckpointError
 from crossdistil.tests.real_names import GOOGLE, LEGACY, OLD, ZOO, of, pairs, shaped
 

@@ -216,8 +216,8 @@ def predict(
     """Classify texts; prints one JSON object a line: the label and the probability of each class."""
     name = backend or default_backend()
     _hand_over(name)
-    from ..files import write_text
     from ..data.text_files import is_encoding
+    from ..files import write_text
     from .given_texts import GivenTexts, read_texts
     from .inference import as_json_lines, load_classifier, predict
 

@@ -13,8 +13,7 @@ from ..data.record_note import NOTE, RecordNote
 from ..data.tasks import GLUE_TASKS, TaskSpec, glue_task, resolve_task
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..errors import CrossdistilError, DataError, did_you_mean
-from ..sections import TaskSection
-from ..sections import LONGEST
+from ..sections import LONGEST, TaskSection
 from .options import hand_over
 from .progress import make_console
 from .record_files import (

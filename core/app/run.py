@@ -24,8 +24,8 @@ from ..job import Job, prepare, with_about
 from ..models.theseus import predecessor_tensors
 from ..recipe import Recipe
 from ..runs import STUDENT, RunFolder
-from ..states import State, check_arrays, layout_of
 from ..stages import Stage
+from ..states import State, check_arrays, layout_of
 from ..training import Outcome, Trainer
 from .announce import announce, metrics_text
 from .data_report import one_answer

@@ -24,6 +24,7 @@ from .task_records import RecordTokens, read_recorded
 from .task_specs import GLUE_TASKS, SPLITS, TaskSpec, glue_task
 from .texts import Texts
 
+
 @dataclass
 class Examples:
     texts: Sequence[str]

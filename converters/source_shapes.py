@@ -1,0 +1,49 @@
+"""What the arrays of a file are reshaped to before they are a canonical tensor: some code keeps the heads of attention apart, and
+the legacy folders of OneFlow have no shapes at all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from math import prod
+
+from .names_canonical import is_embedding, is_norm
+from .rules import Match
+
+_PROJECTED = re.compile(r"(query|key|value|[qkv]_lin)\.(weight|bias)$")
+_MERGED = re.compile(r"(attention\.output\.dense|attention\.dense|out_lin)\.weight$")
+
+
+def reshaped(
+    name: str, matches: Mapping[str, Match], shapes: Mapping[str, tuple[int, ...]], flat: bool
+) -> tuple[int, ...] | None:
+    """What the source of a canonical tensor is to be reshaped to; None is as it is. `flat`: files without shapes."""
+    match = matches[name]
+    shape = shapes[match.source]
+    if name.endswith("position_embeddings.weight") and len(shape) == 3 and shape[0] == 1:
+        return shape[1:]
+    if match.transpose and len(shape) == 3:
+        if _PROJECTED.search(name):  # (hidden, heads, size of a head)
+            return (shape[0], shape[1] * shape[2])
+        if _MERGED.search(name):  # (heads, size of a head, hidden)
+            return (shape[0] * shape[1], shape[2])
+    if len(shape) == 2 and name.endswith(".bias") and _PROJECTED.search(name):
+        return (shape[0] * shape[1],)
+    if flat and len(shape) == 1 and name.endswith(".weight") and not is_norm(name):
+        return _unflattened(name, matches, shapes)
+    return None
+
+
+def _unflattened(
+    name: str, matches: Mapping[str, Match], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[int, ...] | None:
+    """The shape that a weight of a file without shapes must have by its bias, an embedding by the LayerNorm behind it."""
+    embedding = is_embedding(name)
+    partner = re.sub(r"[a-z_]+\.weight$", "LayerNorm.bias", name) if embedding else re.sub("weight$", "bias", name)
+    if partner not in matches:
+        return None
+    elements, (width, *_) = prod(shapes[matches[name].source]), (*shapes[matches[partner].source], 0)
+    if not width or elements % width:
+        return None
+    by_bias_first = not embedding and not matches[name].transpose
+    return (width, elements // width) if by_bias_first else (elements // width, width)
