@@ -109,6 +109,7 @@ def test_a_shard_that_is_not_as_its_note_says_is_made_again(tmp_path, caplog):
         (shard, b""),
         (shard, shard.read_bytes()[:-1] + b"\0"),
         (note, note.read_bytes().replace(b'"documents": 5', b'"documents": 4')),
+        (note, note.read_bytes().replace(b'"note_crc32c"', b'"note_crc72c"')),
         (note, b"[" * 100_000),
     ):
         assert path.read_bytes() != damaged

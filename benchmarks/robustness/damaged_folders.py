@@ -75,7 +75,7 @@ class Bench:
             assert len(lines) == 1 and len(lines[0]) < 1000, f"{name}: {lines}"
             return "refused"
         told = any(words in text for words in ("is not as", "are not as", "damaged", "earlier version", "made again",
-                                               "no saved state", "written again", "left out", "is no line"))
+                                               "no saved state", "on purpose", "written again", "left out", "is no line"))
         assert right(), f"{name}: another result{', though told' if told else ', and not a word'}:\n{text}"
         return "told" if told else "repaired"
 
@@ -171,7 +171,7 @@ def main() -> None:
                 silent.append(name)
         total = sum(counts.values())
         print(f"{total} kinds of damage: {dict(counts)}")
-        print(f"the right result without a word: {', '.join(silent)}")
+        print(f"the right result without a word: {len(silent)}")
     write_json(
         RESULT,
         {

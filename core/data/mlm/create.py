@@ -203,7 +203,7 @@ def _finished(out: Path, part: Part, about: dict[str, Any], resume: bool) -> dic
         number = _number(path)
         if not part.has(number) or not (out / shard_name(number)).is_file():
             continue
-        note = _read_note(path)
+        note = _read_note(path, about)
         if note is None:
             _told_damaged(path)
             continue
@@ -217,14 +217,15 @@ def _finished(out: Path, part: Part, about: dict[str, Any], resume: bool) -> dic
     return ready
 
 
-def _read_note(path: Path) -> dict[str, Any] | None:
+def _read_note(path: Path, about: dict[str, Any]) -> dict[str, Any] | None:
     """The note of a shard, or None where it is damaged."""
     try:
         note = read_object(path, DataError)
         counts = {name: int(note["counts"][name]) for name in COUNTS}
     except (DataError, OSError, ValueError, KeyError, TypeError):
         return None
-    return {**note, "counts": counts} if note == _sealed(note) or "note_crc32c" not in note else None
+    is_older = set(note) == {*about, "counts"}  # an earlier version's, without checksums
+    return {**note, "counts": counts} if is_older or note == _sealed(note) else None
 
 
 def _is_as_noted(path: Path, note: dict[str, Any]) -> bool:
