@@ -1,6 +1,6 @@
 """Damaged files for every binary reader: bits flipped, ends cut off, lengths blown up, blocks exchanged.
 
-    python benchmarks/robustness/mutated_files.py                 # 240,000 reads, about 15 minutes
+    python benchmarks/robustness/mutated_files.py                 # 240,000 reads, about 25 minutes on 2 busy processors
     python benchmarks/robustness/mutated_files.py --reads 1000 --readers tfrecord "torch zip"
 
 Each reader runs in a process of its own that may take 1 GiB more than it has at its start, and has five seconds for a read. A
