@@ -2,13 +2,14 @@
 
     python benchmarks/robustness/wrong_inputs.py [--count 2400] [--seed 1] [--only COMMAND] [--jobs N] [--out FILE]
 
-Every case is a good command with one thing made wrong: an option, a key of the recipe, a value, or a file. The commands and
-their options are read from the command line itself, the keys from a resolved recipe, the files from a small world that is made
-anew for each case; which wrong thing is drawn from the seed. A case runs `main()` in a forked child of this process, which has
-imported everything, with a limit of time and memory.
+Every case is a good command with one thing made wrong (`wrong_input_cases.py`): an option, a key of the recipe, a value, or a
+file. The commands and their options are read from the command line itself, the keys from a resolved recipe, the files from a
+small world that is made anew for each case; which wrong thing is drawn from the seed. A case runs `main()` in a forked child of
+this process, which has imported everything, with a limit of time and memory.
 
 Right is: exit code 2 (1 is crosscheck's and demo's own answer), every line on standard error begins with "crossdistil: error: ",
-and no file is new or changed. Exit code 0 is right only for what a rule of `HARMLESS` explains.
+and no file is new or changed. Exit code 0 is wrong, but for the inputs that were drawn as such that may be fine; they are
+counted apart, and those that were accepted by the reason why.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import gc
 import json
 import multiprocessing
 import os
-import random
 import resource
 import shutil
 import signal
@@ -27,108 +27,19 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a child of a fork has no threads
 
-import typer
+from wrong_input_cases import FINE, GOOD, Case, Grammar, prepare, write_world
 
 from crossdistil.core.app import cli
 from crossdistil.core.errors import MESSAGE_PREFIX
-from crossdistil.core.recipe import flat, parse_recipe
-from crossdistil.tests import tiny
 
 SECONDS, MEMORY = 60, 4 << 30
-
-HARMLESS = {
-    "value": "the value is one that the key or the option takes",
-    "text": "any text can be classified, and any bytes that are text can be a text",
-    "file": "a file that this command does not read, or reads to the same meaning",
-    "data": "the rows that are left are a task; what was skipped is told",
-    "option": "asks for help, or repeats an option: the last one counts",
-}
-
-
-@dataclass
-class Case:
-    """A command line in a folder of its own."""
-
-    command: str
-    kind: str
-    what: str
-    arguments: list[str]
-    harmless: str | None = None
-    """Which rule explains an exit code of 0."""
-    files: dict[str, bytes | None] = field(default_factory=dict)
-    """Files of the world with other content; None is a missing one, and a name that ends in / is a folder in its place."""
-
-
-GOOD = {
-    "run": ["recipe.yaml", "--out", "out", "--backend", "torch"],
-    "evaluate": ["model", "--data", "task", "--task", "sst-2", "--backend", "torch"],
-    "predict": ["model", "--file", "task/dev.tsv", "--text-column", "sentence", "--backend", "torch"],
-    "crosscheck": ["recipe.yaml", "--backends", "none", "--steps", "1", "--out", "out"],
-    "convert": ["model", "out", "--to", "tf"],
-    "inspect": ["model"],
-    "cache": ["--kind", "tokens"],
-    "recipes": ["recipe.yaml"],
-    "backends": [],
-    "demo": ["--backends", "none", "--out", "out"],
-    "data mlm": ["--data", "texts.txt", "--vocabulary", "model", "--out", "out", "--max-seq-length", "16", "--processes", "1"],
-    "data export": ["--task", "sst-2", "--data", "task", "--tokenizer", "model", "--out", "out", "--max-length", "16"],
-    "data import": ["records", "--out", "out", "--tokenizer", "model"],
-    "data augment": ["--task", "sst-2", "--data", "task", "--out", "out", "--method", "words", "--copies", "1"],
-}
-"""What each command is given; `none` stands for what would start processes, and is refused itself."""
-
-VALUES: list[Any] = [
-    None, True, "", " ", "no such thing", "../../etc/passwd", "~nobody/x", "a" * 5000, "\u0000", "\x1b[31mred", "\ud800", "ÿ\n二",
-    "nan", "inf", -1, 0, 1, 2, 3.5, 1e308, 10**9, 10**30, -(2**31), 2**31, "1e5", "0x10", [], {}, [[]], [1, 2], ["a"], {"a": 1},
-    "[", "{", "&a [*a]", "!!python/object:os.system x", "a: b", "*", "%", "task", "model", "recipe.yaml", "out",
-]
-CONTENTS: dict[str, bytes | None] = {
-    "missing": None,
-    "empty": b"",
-    "zeros": bytes(4096),
-    "noise": random.Random(0).randbytes(5000),
-    "not UTF-8": "caf\xe9 \xfcber\tnaiv\n".encode("latin-1") * 20,
-    "UTF-16": "sentence\tlabel\nfine\t1\n".encode("utf-16"),
-    "a lone surrogate": b'{"sentence": "\\ud800", "label": 1, "a": 1}\n',
-    "deep JSON": b"[" * 50000 + b"]" * 50000,
-    "deep YAML": b"- " * 20000 + b"x",
-    "aliases": b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
-        f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]\n".encode() for n in range(9)
-    ),
-    "a huge number": b'{"hidden_size": ' + b"9" * 5000 + b"}",
-    "an array": b"[1, 2, 3]",
-    "a number": b"17",
-    "JSON cut off": b'{"model_type": "bert", "hidden',
-    "control characters": b"sentence\tlabel\n\x1b[2J\x07bad\x00\t1\n",
-    "a pickle": b"\x80\x04\x95\x0e\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94\x8c\x06system\x94\x93\x94.",
-    "a zip": b"PK\x03\x04" + bytes(200),
-    "one long line": b"word " * 100000,
-    "a table of one column": b"sentence\ngood\nbad\n",
-    "a table without rows": b"sentence\tlabel\n",
-    "one class": b"sentence\tlabel\n" + b"good\t1\n" * 30,
-    "labels that are texts": b"sentence\tlabel\n" + b"good\tpositive thinking\nbad\tother\n" * 20,
-    "labels that are missing": b"sentence\tlabel\n" + b"good\t\nbad\t0\n" * 20,
-    "ragged rows": b"sentence\tlabel\n" + b"good\t1\textra\nbad\nfine\t0\n" * 20,
-}
-
-
-def write_world(folder: Path) -> None:
-    """A task, a model, a recipe and texts, all good."""
-    tiny.write_task(folder / "task", 24, 12)
-    tiny.write_model(folder / "model")
-    (folder / "texts.txt").write_text("the film was good .\nit was bad .\n\nso the plot .\na scene .\n" * 8, encoding="utf-8")
-    train = {"steps": 1, "batch_size": 4, "length_buckets": [16]}
-    tree = tiny.kd_recipe(Path("task"), Path("model"), **train)
-    (folder / "recipe.yaml").write_text(json.dumps(tree, indent=1), encoding="utf-8")
-    (folder / "table.csv").write_text("sentence,label\ngood,1\nbad,0\n" * 8, encoding="utf-8")
+COUNTED = ("certainly wrong", "may be fine", "accepted", "kinds", "commands")
 
 
 def check_good(world: Path, folder: Path) -> None:
@@ -139,159 +50,6 @@ def check_good(world: Path, folder: Path) -> None:
             raise RuntimeError(f"the good command {command} ends with {ended}")
         if not (world / "records").exists():
             shutil.copytree(folder / "case" / "out", world / "records")
-
-
-def keys_of(folder: Path) -> list[str]:
-    """Every key of the resolved recipe, lists by number."""
-    recipe = parse_recipe(json.loads((folder / "recipe.yaml").read_text(encoding="utf-8")), "recipe.yaml", [], None)
-    return sorted(flat(recipe.resolved()))
-
-
-class Grammar:
-    """Draws cases."""
-
-    def __init__(self, seed: int, world: Path):
-        self._random = random.Random(seed)
-        self._keys = keys_of(world)
-        self._files = sorted(str(path.relative_to(world)) for path in world.rglob("*") if path.is_file())
-        self._commands = dict(_commands(typer.main.get_command(cli.app), []))
-
-    def cases(self, count: int, only: str | None = None) -> Iterator[Case]:
-        """`count` cases, the commands and kinds in turn."""
-        commands = [name for name in GOOD if only in (None, name)]
-        kinds = [self._option, self._option_value, self._argument, self._setting, self._file, self._json_value, self._table]
-        made = 0
-        while made < count:
-            for command in commands:
-                case = kinds[self._random.randrange(len(kinds))](command)
-                if case is not None and made < count:
-                    made += 1
-                    yield case
-
-    def _case(self, command: str, kind: str, what: str, arguments: list[str], harmless: str | None = None, **files) -> Case:
-        return Case(command, kind, what, [*command.split(), *arguments], harmless, files.get("files", {}))
-
-    def _option(self, command: str) -> Case:
-        """An option that there is not, or that lacks its value, or a word too many or few."""
-        good, choose = GOOD[command], self._random
-        options = [option for option in self._commands[command] if option]
-        known = choose.choice(options) if options else "--help"
-        place = choose.randrange(len(good) + 1)
-        what, arguments, harmless = choose.choice(
-            [
-                ("misspelled option", [*good, known + choose.choice("xyz")], None),
-                ("unknown option", [*good, "--" + choose.choice(["epochs", "gpu", "lr", "no-such", "", "-", "Ü"]), "3"], None),
-                ("option without a value", [*good, known], "value"),
-                ("option twice", [*good, known, "x", known], "value"),
-                ("a word too many", [*good, *choose.choices(["x", "model", "", "-", "\x1b[1m"], k=3)], "text"),
-                ("a word left out", [word for index, word in enumerate(good) if index != place], "value"),
-                ("words in another order", choose.sample(good, len(good)), "option"),
-                ("nothing", ["--out"] if command == "demo" else [], "option"),
-            ]
-        )
-        return self._case(command, "option", f"{what}: {known}", arguments, harmless)
-
-    def _option_value(self, command: str) -> Case | None:
-        options = [option for option in self._commands[command] if option and option != "--help"]
-        if not options:
-            return None
-        option, value = self._random.choice(options), self._value()
-        return self._case(command, "option value", f"{option} {value[:60]!r}", [*GOOD[command], option, value], "value")
-
-    def _argument(self, command: str) -> Case | None:
-        """A word of the command replaced."""
-        good = list(GOOD[command])
-        if not good:
-            return None
-        place, value = self._random.randrange(len(good)), self._value()
-        what = f"{good[place]} -> {value[:60]!r}"
-        good[place] = value
-        return self._case(command, "argument", what, good, "value")
-
-    def _setting(self, command: str) -> Case | None:
-        if command not in ("run", "crosscheck", "recipes"):
-            return None
-        choose, key, value = self._random, self._random.choice(self._keys), self._value()
-        harmless: str | None = "value"
-        if choose.random() < 0.3:
-            key, harmless = choose.choice([key + "x", key[:-1], "x." + key, key + ".0", key + ".x", "", ".", key.upper()]), "value"
-        setting = choose.choice([f"{key}={value}", f"{key}={json.dumps(value)}", f"{key}={value}", key])
-        return self._case(command, "setting", setting[:80], [*GOOD[command], "--set", setting], harmless)
-
-    def _file(self, command: str) -> Case:
-        """A file of the world with other content."""
-        name, content = self._random.choice(self._files), self._random.choice(list(CONTENTS))
-        files: dict[str, bytes | None] = {name: CONTENTS[content]}
-        if self._random.random() < 0.1:
-            content, files = "a folder", {name: None, name + "/": b""}
-        return self._case(command, "file", f"{name}: {content}", GOOD[command], "file", files=files)
-
-    def _json_value(self, command: str) -> Case:
-        """One value of a JSON file of the model, or of the recipe, replaced."""
-        name = self._random.choice(["model/config.json", "model/tokenizer_config.json", "model/tokenizer.json", "recipe.yaml"])
-        return self._case(command, "value in a file", f"{name}: #{self._random.randrange(10**6)}", GOOD[command], "value")
-
-    def _table(self, command: str) -> Case:
-        """Rows of a table damaged at random places."""
-        split, choose = self._random.choice(["train", "dev"]), self._random
-        lines = [f"{text}\t{label}" for text, label in zip(*tiny.sentences(24, choose.randrange(99)))]
-        damage = choose.choice(["\t", "\x00", "\r", '"', "\ufeff", "\ud7ff", "\u2028", "\t\t1", "", "9999999999999999999999", "-", "1.5"])
-        row = choose.randrange(len(lines))
-        cut = choose.randrange(len(lines[row]) + 1)
-        lines[row] = choose.choice([lines[row][:cut] + damage + lines[row][cut:], damage, lines[row][:cut] + damage])
-        header = choose.choice(["sentence\tlabel", "sentence\tlabel", "sentence\tlabel\tlabel", "label\tsentence", "text\tlabel", ""])
-        text = "\n".join([header, *lines]) + "\n"
-        files = {f"task/{split}.tsv": text.encode("utf-8", "surrogatepass")}
-        return self._case(command, "table", f"{split}.tsv row {row}: {damage!r}", GOOD[command], "data", files=files)
-
-    def _value(self) -> str:
-        value = self._random.choice(VALUES)
-        return value if isinstance(value, str) else json.dumps(value)
-
-
-def _commands(command: Any, path: list[str]) -> Iterator[tuple[str, list[str]]]:
-    if hasattr(command, "commands"):
-        for name, below in command.commands.items():
-            yield from _commands(below, [*path, name])
-    else:
-        yield " ".join(path), [option for each in command.params if each.opts for option in each.opts if option.startswith("--")]
-
-
-def prepare(case: Case, world: Path, folder: Path) -> None:
-    """The world in a folder of the case, with what the case makes wrong."""
-    shutil.copytree(world, folder)
-    for name, content in case.files.items():
-        path = folder / name
-        if content is None:
-            path.unlink(missing_ok=True)
-        elif name.endswith("/"):
-            path.mkdir()
-        else:
-            path.write_bytes(content)
-    if case.kind == "value in a file":
-        name, number = case.what.split(": #")
-        path, choose = folder / name, random.Random(int(number))
-        tree = json.loads(path.read_text(encoding="utf-8"))
-        replace_one(tree, choose)
-        path.write_text(json.dumps(tree), encoding="utf-8")
-
-
-def replace_one(tree: Any, choose: random.Random) -> None:
-    """Replace, remove or rename one entry, somewhere in a JSON value."""
-    while True:
-        places = list(tree) if isinstance(tree, dict) else list(range(len(tree)))
-        place = choose.choice(places)
-        below = tree[place]
-        if isinstance(below, (dict, list)) and below and choose.random() < 0.7:
-            tree = below
-            continue
-        if choose.random() < 0.15:
-            del tree[place]
-        elif isinstance(tree, dict) and choose.random() < 0.15:
-            tree[str(place) + "x"] = tree.pop(place)
-        else:
-            tree[place] = choose.choice([value for value in VALUES if value != "\ud800"])
-        return
 
 
 def contents(folder: Path) -> dict[str, tuple[int, int]]:
@@ -326,7 +84,7 @@ def _problem(case: Case, code: int | str, lines: list[str], changed: list[str]) 
     if any(line.startswith("Traceback") for line in lines):
         return "a traceback"
     if code == 0:
-        return None if case.harmless else "exit code 0 for a wrong input"
+        return None if case.fine else "exit code 0 for a wrong input"
     if code != 2 and not (code == 1 and case.command in ("crosscheck", "demo")):
         return f"exit code {code}"
     other = [line for line in lines if not line.startswith(MESSAGE_PREFIX)]
@@ -395,12 +153,10 @@ def load_everything() -> None:
 
 
 def drive(count: int, seed: int, only: str | None = None, part: int = 0, parts: int = 1) -> dict[str, Any]:
-    """Run every `parts`-th of the cases, from number `part` on; counts by command, kind and exit code, and the failures."""
+    """Run every `parts`-th of the cases, from number `part` on: counts, and the failures."""
     load_everything()
     gc.freeze()  # what is imported stays where it is, and children share it
-    counts: dict[str, Counter] = {}
-    kinds: Counter = Counter()
-    rules: Counter = Counter()
+    counts = {name: Counter() for name in COUNTED}
     failures = []
     with tempfile.TemporaryDirectory(prefix="crossdistil-wrong-") as name:
         folder = Path(name)
@@ -411,38 +167,30 @@ def drive(count: int, seed: int, only: str | None = None, part: int = 0, parts: 
         check_good(world, folder)
         for case in islice(Grammar(seed, world).cases(count, only), part, None, parts):
             ended = run_case(case, world, folder)
-            kinds[case.kind] += 1
-            counts.setdefault(case.command, Counter())[str(ended["code"])] += 1
+            counts["kinds"][case.kind] += 1
+            counts["commands"][f"{case.command}: {ended['code']}"] += 1
+            counts["may be fine" if case.fine else "certainly wrong"][f"exit code {ended['code']}"] += 1
             if ended["problem"] is not None:
                 failures.append({"arguments": [word[:200] for word in case.arguments], "kind": case.kind, "what": case.what, **ended})
                 print(json.dumps(failures[-1]), file=sys.stderr, flush=True)
             elif ended["code"] == 0:
-                rules[HARMLESS[case.harmless]] += 1
-    return {
-        "cases": sum(kinds.values()),
-        "seed": seed,
-        "kinds": dict(kinds),
-        "commands": {command: dict(codes) for command, codes in counts.items()},
-        "exit code 0": dict(rules),
-        "failures": failures,
-    }
+                counts["accepted"][FINE[case.fine]] += 1
+    return {"counts": counts, "failures": failures}
 
 
 def drive_parts(options: argparse.Namespace) -> dict[str, Any]:
-    """The same in as many processes as are asked for."""
+    """The same in as many processes as are asked for, and the counts of all."""
+    settings = [(options.count, options.seed, options.only, part, options.jobs) for part in range(options.jobs)]
     if options.jobs == 1:
-        return drive(options.count, options.seed, options.only)
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(options.jobs) as pool:
-        settings = [(options.count, options.seed, options.only, part, options.jobs) for part in range(options.jobs)]
-        found = pool.starmap(drive, settings)
-    commands = {name: sum((Counter(each["commands"].get(name, {})) for each in found), Counter()) for name in GOOD}
+        found = [drive(*settings[0])]
+    else:
+        with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+            found = pool.starmap(drive, settings)
+    counts = {name: dict(sorted(sum((each["counts"][name] for each in found), Counter()).items())) for name in COUNTED}
     return {
-        "cases": sum(each["cases"] for each in found),
+        "cases": sum(counts["kinds"].values()),
         "seed": options.seed,
-        "kinds": dict(sum((Counter(each["kinds"]) for each in found), Counter())),
-        "commands": {name: dict(codes) for name, codes in commands.items() if codes},
-        "exit code 0": dict(sum((Counter(each["exit code 0"]) for each in found), Counter())),
+        **counts,
         "failures": [failure for each in found for failure in each["failures"]],
     }
 
