@@ -34,8 +34,8 @@ from .tensors import Checkpoint, Tensor, TensorInfo
 _SHOWN = 5
 _LEFT_OUT = "left out by --allow-extra"
 _WAYS_OUT = (
-    "\n(no part of the model{}; --allow-extra PATTERN leaves them out, --rename PATTERN=NAME reads them under another name;"
-    " in a recipe: read.allow_extra, read.rename)"
+    "\n(no part of the model{}; `crossdistil convert` leaves them out with --allow-extra PATTERN and reads them under another name "
+    "with --rename PATTERN=NAME; in a recipe: read.allow_extra, read.rename)"
 )
 
 
@@ -151,7 +151,7 @@ def read_canonical(
 
 def _refuse_unknown(path: Path, unknown: Mapping[str, str], prefix: str) -> None:
     if unknown:
-        lines = [f"{path}: unknown tensor {name}" + (f"; did you mean {near}?" if near else "") for name, near in unknown.items()]
+        lines = [f"{path}: unknown tensor {name}" + (f"; did you mean {near}?" if near not in ("", name) else "") for name, near in unknown.items()]
         more = f"\nand {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
         raise CheckpointError("\n".join(lines[:_SHOWN]) + more + _WAYS_OUT.format(f", whose names start with '{prefix}'" if prefix else ""))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core.checkpoint import CONFIG, read_config_file
 from ..core.errors import CheckpointError
-from ..core.models.head_classes import other_head
+from ..core.models.head_classes import label_names, other_head
 from ..core.models.spec import ACTIVATIONS
 from ..core.shown import shown
 
@@ -175,7 +175,10 @@ def with_heads(
     filled = {**raw, "architectures": [stem + kind]}
     if outputs is None or kind == "ForMultipleChoice":  # whose one output is a score of a choice, and no class
         return filled
-    labels = raw.get("id2label")
+    try:
+        labels = label_names(raw)
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from error
     if labels is None:
         labels = {str(index): f"LABEL_{index}" for index in range(outputs)}
     elif not isinstance(labels, dict) or set(labels) != {str(index) for index in range(len(labels))}:

@@ -37,7 +37,7 @@ from .models.architectures import (
     words_tensors,
 )
 from .models.config_keys import config_notes, config_problems
-from .models.head_classes import head_parts, is_of_head, other_head, unknown_class
+from .models.head_classes import head_parts, is_of_head, label_names, other_head, unknown_class
 from .models.spec import EncoderConfig
 from .recipe_errors import describe
 from .shown import plain, shown
@@ -122,11 +122,19 @@ def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
         raise CheckpointError(
             f"{prefix}{folder / CONFIG}: id2label names {len(labels)} classes, but {head} has {outputs} rows"
         )
+    kind = raw.get("problem_type")
+    if kind not in (None, *_PROBLEM_TYPES.values()):
+        known = ", ".join(_PROBLEM_TYPES.values())
+        raise CheckpointError(f"{prefix}{folder / CONFIG}: problem_type is {shown(kind)}, expected one of {known}")
+    if kind == _PROBLEM_TYPES["regression"] and outputs is not None and outputs > 1:
+        raise CheckpointError(
+            f"{prefix}{folder / CONFIG}: problem_type is regression, but {head} has {outputs} rows; only one number is computed here"
+        )
     if outputs in (None, 1):
         labels = None
     elif labels is None:
         labels = tuple(f"LABEL_{index}" for index in range(outputs))
-    multi_label = labels is not None and raw.get("problem_type") == _PROBLEM_TYPES["multi-label classification"]
+    multi_label = labels is not None and kind == _PROBLEM_TYPES["multi-label classification"]
     about = _about(raw, f"{prefix}{folder / CONFIG}")
     check_unchanged(folder, prefix)
     reason = "" if head_of is None else head_of.reason
@@ -238,7 +246,10 @@ def _separate_decoder(tensors: dict[str, np.ndarray], config: Config, where: str
 
 
 def _labels(raw: dict[str, Any], where: str) -> tuple[str, ...] | None:
-    names = raw.get("id2label")
+    try:
+        names = label_names(raw)
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from error
     if names is None:
         return None
     if not isinstance(names, dict) or set(names) != {str(index) for index in range(len(names))}:

@@ -152,6 +152,37 @@ def test_what_this_bert_does_not_compute_is_refused(folder, keys, message):
         load_model(folder, "student.init.from")
 
 
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"problem_type": "regression"}, "problem_type is regression, but classifier.weight has 2 rows"),
+        ({"problem_type": "single_label"}, "problem_type is 'single_label', expected one of regression, single_label_classification"),
+        (
+            {"id2label": {"0": "no", "1": "yes"}, "label2id": {"no": 1, "yes": 0}},
+            "id2label: class '0' is 'no', and 'yes' in label2id; one of them is wrong",
+        ),
+    ],
+)
+def test_a_classifier_whose_answers_would_be_others_is_refused(folder, keys, message):
+    change_config(folder, **{"id2label": None, "label2id": None, **keys})
+    with pytest.raises(CheckpointError) as caught:
+        load_model(folder)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "labels"),
+    [
+        ({"label2id": {"yes": 1, "no": 0}}, ("no", "yes")),
+        ({"id2label": {"0": "no", "1": "yes"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}, ("no", "yes")),
+        ({}, ("LABEL_0", "LABEL_1")),
+    ],
+)
+def test_the_names_of_the_classes(folder, keys, labels):
+    change_config(folder, **{"id2label": None, "label2id": None, **keys})
+    assert load_model(folder).labels == labels
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()

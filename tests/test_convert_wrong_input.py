@@ -208,8 +208,10 @@ def test_unknown_and_missing_tensors(tmp_path, source):
     name = "bert.encoder.layer.1.output.dense.weight"
     change_weights(source, lambda tensors: tensors.update({name.replace("weight", "wieght"): tensors.pop(name)}))
     unknown = f"{{root}}/source: unknown tensor {name.replace('weight', 'wieght')}; did you mean {name}?"
-    ways_out = "(no part of the model; --allow-extra PATTERN leaves them out, --rename PATTERN=NAME reads them under another name;"
-    assert refused(tmp_path, source) == [unknown, f"{ways_out} in a recipe: read.allow_extra, read.rename)"]
+    ways_out = "(no part of the model; `crossdistil convert` leaves them out with --allow-extra PATTERN and reads them under another name "
+    assert refused(tmp_path, source) == [
+        unknown, f"{ways_out}with --rename PATTERN=NAME; in a recipe: read.allow_extra, read.rename)",
+    ]
     near = f"missing tensor {name}; did you mean '{name.replace('weight', 'wieght')}'?"
     missing = [f"{{root}}/source: {near}", "(--allow-missing PATTERN goes on without them)"]
     assert refused(tmp_path, source, "--allow-extra", "*.wieght") == missing

@@ -105,7 +105,7 @@ def test_a_wrong_file_is_one_line(cli, tmp_path):
     (tmp_path / "text").write_bytes(b"a film\n\xff\n")
     run = ["data", "mlm", "--vocabulary", vocabulary, "--out", tmp_path / "out", "--processes", 2, *COMMON]
     told = cli(*run, "--data", tmp_path / "text", code=2)
-    assert told.strip() == f"crossdistil: error: {tmp_path / 'text'}:2: not UTF-8 (byte 0xff)"
+    assert told.startswith(f"crossdistil: error: {tmp_path / 'text'}:2: not UTF-8 (byte 0xff)") and told.count("\n") == 1
     assert "--data nowhere: no such file or folder" in cli(*run, "--data", "nowhere", code=2)
     (tmp_path / "text").write_text("\u200b\n")
     assert "gives no example" in cli(*run, "--data", tmp_path / "text", code=2)

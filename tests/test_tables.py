@@ -172,7 +172,7 @@ def test_a_json_file_is_lines_or_an_array(tmp_path):
         "[]": "holds no rows",
         "[1]": "got int, expected a JSON object",
         '[{"text": "a", "label": 0} {}]': "expected , or ]",
-        "[" * 100_000: "train.json:1: not JSON",
+        "[" * 100_000: "train.json:1: the JSON is nested too deep",
     }.items():
         write(tmp_path, bad, "train.json")
         with pytest.raises(DataError, match=message):
@@ -261,6 +261,12 @@ def test_rows_without_a_label_are_left_out_where_told(tmp_path):
     assert examples.notes == ("train.jsonl: 4 rows are left out for task.skip_labels ('-', 'null', '')",)
     with pytest.raises(DataError, match="every row has a label of task.skip_labels"):
         read(plain(tmp_path, labels=["x", "y"], skip_labels=("a", "b", "-", "null", "")))
+
+
+def test_a_key_that_stands_twice_in_a_row(tmp_path):
+    write(tmp_path, '{"text": "a", "label": "x"}\n{"text": "b", "text": "c", "label": "y"}\n', "train.jsonl")
+    with pytest.raises(DataError, match=r"train\.jsonl:2: 'text' is there twice"):
+        read(plain(tmp_path))
 
 
 def test_half_a_surrogate_pair_in_a_label(tmp_path):

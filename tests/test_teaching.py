@@ -177,7 +177,7 @@ def test_the_command_line_refuses_a_cache_that_does_not_fit(backend_name, tmp_pa
     refused("identity.json: missing; delete the folder")
     shutil.copytree(tmp_path / "kept", folder, dirs_exist_ok=True)
     (hidden.folder / "complete.json").write_text("{")
-    refused("complete.json: damaged")
+    refused("complete.json: is no JSON, or damaged")
     shutil.copytree(tmp_path / "kept", folder, dirs_exist_ok=True)
     path = hidden.folder / "hidden-2.bin"
     data = bytearray(path.read_bytes())

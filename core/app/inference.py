@@ -186,7 +186,7 @@ def _check_given(what: str, texts: Sequence[str]) -> None:
         if not isinstance(text, str):
             raise DataError(f"{what} {number}: got {type(text).__name__}, expected a text")
         if is_half(text):
-            raise DataError(f"{what} {number}: holds half a surrogate pair")
+            raise DataError(f"{what} {number}: holds a byte that is not UTF-8, or half a surrogate pair")
 
 
 def _predictions(

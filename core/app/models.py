@@ -15,6 +15,7 @@ from ...converters.canonical import CanonicalCheckpoint, ReadOptions
 from ...converters.configuration import find_config, find_tokenizer
 from ...converters.convert import ConvertOptions, convert
 from ...converters.formats import is_checkpoint
+from ...converters.names_canonical import ROBERTA
 from ...converters.reading import allowed
 from ..cache_folder import kind_folder
 from ..checkpoint import CONFIG, WEIGHTS, model_config
@@ -161,8 +162,10 @@ def is_canonical(path: Path) -> bool:
         raw, where = find_config(path, None)
         if raw is None:
             return True
-        if where != path / CONFIG or raw.get("model_type", "bert") not in tuple(CONFIGURATIONS):
+        if where != path / CONFIG or raw.get("model_type") == ROBERTA:
             return False
+        if raw.get("model_type", "bert") not in tuple(CONFIGURATIONS):
+            return True
         try:
             config = model_config(raw, str(where))
         except CheckpointError:

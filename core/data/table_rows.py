@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..errors import DataError
+from ..shown import shown
 
 Rows = Iterator[tuple[int, list[str]]]
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -187,6 +188,34 @@ def _without_header(path: Path, rows: Rows, names: list[str], format: TableForma
         yield number, row
 
 
+def _unique(pairs: list[tuple[str, object]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise _Twice(f"{shown(twice)} is there twice")
+    return found
+
+
+class _Twice(ValueError):
+    pass
+
+
+# NaN is read here, unlike in other JSON: it may be a label, of which is warned.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+
+
+def _why_not(error: Exception) -> str:
+    """Why a row is not read, without the words of Python's own limits."""
+    if isinstance(error, _Twice):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "the JSON is nested too deep"
+    if not isinstance(error, json.JSONDecodeError):
+        return "the JSON has a number of too many digits"
+    return f"not JSON: {str(error)[:200]}"
+
+
 def json_rows(path: Path, lines: Lines, skipped: Skipped) -> Iterator[tuple[int, dict]]:
     """The objects of JSON lines, or of a .json file that holds an array of them."""
     is_first = True
@@ -198,10 +227,10 @@ def json_rows(path: Path, lines: Lines, skipped: Skipped) -> Iterator[tuple[int,
             return
         is_first = False
         try:
-            record = json.loads(line)
+            record = _DECODER.decode(line.strip())
         except (ValueError, RecursionError) as error:
             shape = ", expected one object a line or an array of objects" if path.suffix.lower() == ".json" else ""
-            skipped.add(lines.number, f"not JSON: {str(error)[:200]}{shape}")
+            skipped.add(lines.number, f"{_why_not(error)}{shape}")
             continue
         if isinstance(record, dict):
             yield lines.number, record
@@ -213,7 +242,7 @@ def _array_rows(path: Path, first: str, lines: Iterable[str], skipped: Skipped) 
     """The objects of an array, parsed one at a time, each with the line on which it begins."""
     number = lines.number
     text = first + "".join(lines)
-    place, decoder, counted = text.index("[") + 1, json.JSONDecoder(), 0
+    place, counted = text.index("[") + 1, 0
     space = re.compile(r"[ \t\r\n]*")
     is_start = True
     while True:
@@ -223,9 +252,9 @@ def _array_rows(path: Path, first: str, lines: Iterable[str], skipped: Skipped) 
         number += text.count("\n", counted, place)
         counted = place
         try:
-            record, place = decoder.raw_decode(text, place)
+            record, place = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}:{number}: not JSON: {str(error)[:200]}") from None
+            raise DataError(f"{path}:{number}: {_why_not(error)}") from None
         if isinstance(record, dict):
             yield number, record
         else:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..shown import plain
+from ..shown import plain, shown
 
 _SENTENCES = "ForSequenceClassification"
 _OTHERS = (
@@ -37,8 +37,8 @@ class OtherHead:
 
 def other_head(raw: Mapping[str, Any]) -> OtherHead | None:
     """The head of a configuration that is not that of a classifier of sentences; None where it is, or where nothing is said."""
-    name, labels = class_name(raw), raw.get("id2label")
-    names = list(map(str, labels.values())) if isinstance(labels, dict) else []
+    name, labels = class_name(raw), raw.get("id2label") or raw.get("label2id")
+    names = list(map(str, labels.values() if labels is raw.get("id2label") else labels)) if isinstance(labels, dict) else []
     if raw.get("problem_type") == "regression" and len(names) > 1:
         return OtherHead(_SENTENCES, f"problem_type is regression, of {len(names)} numbers: only one is computed here")
     if name.endswith((_SENTENCES, *_WITHOUT_CLASSIFIER)):
@@ -50,6 +50,22 @@ def other_head(raw: Mapping[str, Any]) -> OtherHead | None:
         ending, _, what = _OTHERS[0]
         return OtherHead(ending, f"its labels are tags of tokens ({plain(', '.join(names[:3]))}): {what}")
     return None
+
+
+def label_names(raw: Mapping[str, Any]) -> Any:
+    """The `id2label` of a configuration, or what its `label2id` says where it stands alone; None without either. Raises ValueError
+    where the two give the same names to different classes: one of them is wrong, and answers by it would be others."""
+    names, numbers = raw.get("id2label"), raw.get("label2id")
+    if not isinstance(numbers, dict) or not numbers:
+        return names
+    by_number = {str(number): name for name, number in numbers.items()}
+    if names is None:
+        return by_number if len(by_number) == len(numbers) else None
+    if isinstance(names, dict) and names != by_number and sorted(map(str, names.values())) == sorted(map(str, numbers)):
+        wrong = next(key for key, name in names.items() if by_number.get(key) != name)
+        other = shown(by_number.get(wrong))
+        raise ValueError(f"id2label: class {shown(wrong)} is {shown(names[wrong])}, and {other} in label2id; one of them is wrong")
+    return names
 
 
 def unknown_class(raw: Mapping[str, Any]) -> str:
