@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     SerializationInfo,
@@ -22,6 +21,7 @@ from .data.text_files import is_encoding
 from .losses.catalogue import Term
 from .losses.presets import expand
 from .models.theseus import SCHEDULES as REPLACEMENT_SCHEDULES
+from .number_keys import NumberKeys
 from .plain_names import expanded
 from .schedules import SCHEDULES, SLANTED_RATIO
 from .shown import shown
@@ -34,7 +34,7 @@ FOR_DIGEST = "digest"
 """The context of `model_dump` for what a digest is made of."""
 
 
-class Section(BaseModel):
+class Section(NumberKeys):
     """Part of a recipe: unknown keys are errors, and nothing changes after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

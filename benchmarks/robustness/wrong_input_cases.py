@@ -131,8 +131,11 @@ CONTENTS: dict[str, bytes | None] = {
     "labels that are missing": b"sentence\tlabel\n" + b"good\t\nbad\t0\n" * 20,
     "ragged rows": b"sentence\tlabel\n" + b"good\t1\textra\nbad\nfine\t0\n" * 20,
 }
-A_TASK = {"one class"}
-"""Contents of which a table can be made; all others are no table, or have no label that can be used."""
+A_TASK = {"one class", "UTF-16", "ragged rows"}
+"""Contents of which a table can be made, UTF-16 by its byte-order mark, and GLUE's ragged rows are left out and told; all
+others are no table, or have no label that can be used."""
+ANY_LABEL = {"labels that are texts", "labels that are missing"}
+"""Contents that `data augment`, which carries labels as the file holds them, can copy."""
 
 
 class Grammar:
@@ -229,7 +232,8 @@ class Grammar:
         if command not in READS:
             return None
         name = self._random.choice(READS[command])
-        content = self._random.choice([each for each in CONTENTS if not (name.endswith(".tsv") and each in A_TASK)])
+        fine = A_TASK | ANY_LABEL if command == "data augment" else A_TASK
+        content = self._random.choice([each for each in CONTENTS if not (name.endswith(".tsv") and each in fine)])
         files: dict[str, bytes | None] = {name: CONTENTS[content]}
         if self._random.random() < 0.1:
             content, files = "a folder", {name: None, name + "/": b""}

@@ -91,6 +91,8 @@ def augment(
     spec = _task(task, data, text, text_pair, label)
     train = read_training_texts(spec, data)
     console = make_console()
+    for line in train.notes:
+        console.print(line, markup=False)
     with CountProgress(f"augment {spec.name}", "examples", console) as progress:
         if method is Method.words:
             chosen = {"mask": mask_probability, "replace": replace_probability, "ngram": ngram_probability}

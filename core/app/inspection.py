@@ -33,6 +33,8 @@ def inspect(path: Path, options: ReadOptions = ReadOptions()) -> dict[str, Any]:
         "notes": checkpoint.notes,
         "problems": [],
     }
+    if options.config is not None:
+        find_config(path, options.config)  # what a person names is there and can be read, or it is an error, not an answer
     try:
         config, file = find_config(path, options.config)
         if config is not None and config.get("model_type") == "bilstm":

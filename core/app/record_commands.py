@@ -195,6 +195,8 @@ def _spec(
 def _report(spec: TaskSpec, splits: dict, note: RecordNote, out: Path) -> None:
     console = make_console()
     for split, found in splits.items():
+        for line in found.notes:
+            console.print(line, markup=False)
         console.print(f"{note.splits[split].file}: {described(found, spec)}", markup=False)
     vocabulary = note.vocabulary
     console.print(

@@ -50,6 +50,8 @@ class Split:
 
     table: TokenTable
     labels: np.ndarray | None
+    notes: tuple[str, ...] = ()
+    """What a person is told of the reading, as rows that are left out."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def task_splits(spec: TaskSpec, data: Path, tokenizer: Tokenizer, max_length: in
     for split, name in spec.splits.items():
         if split in ("train", "dev") or (data / name).is_file():
             examples = read_split(spec, data, split)
-            splits[split] = Split(tokenized(examples, tokenizer, max_length), examples.labels)
+            splits[split] = Split(tokenized(examples, tokenizer, max_length), examples.labels, examples.notes)
     for split in ("train", "dev"):
         if split not in splits:
             raise DataError(f"{data}: task '{spec.name}' has no file for the split '{split}'; {folder_contents(data)}")

@@ -28,6 +28,7 @@ class TrainingTexts:
     texts: Sequence[str]
     pairs: Sequence[str] | None
     labels: Sequence
+    notes: tuple[str, ...] = ()
 
 
 def read_training_texts(spec: TaskSpec, data: Path) -> TrainingTexts:
@@ -41,7 +42,7 @@ def read_training_texts(spec: TaskSpec, data: Path) -> TrainingTexts:
     columns = read_columns(path, [*names, spec.label], header=spec.header, texts=names, format=spec.format)
     columns = without_labels(path, columns, spec.label, spec.skip_labels, names)
     pairs = None if spec.text_pair is None else columns.cells[spec.text_pair]
-    return TrainingTexts(path, columns.cells[spec.text], pairs, columns.cells[spec.label])
+    return TrainingTexts(path, columns.cells[spec.text], pairs, columns.cells[spec.label], columns.notes)
 
 
 def check_new_folder(out: Path, option: str) -> None:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from ..models.outputs import LOGITS
+from ..number_keys import NumberKeys
 from ..ops import Ops, Tensor
 
 LossFunction = Callable[
@@ -90,7 +91,7 @@ class ProjectionTensor:
     kind: str
 
 
-class LossTerm(BaseModel):
+class LossTerm(NumberKeys):
     """Base of all terms; a subclass sets `loss` to its name in the recipe and implements `function`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from ..number_keys import NumberKeys
 
 # TextBrewer's, added to a logits vector's length, and to a probability.
 FLSW_EPSILON, CWSM_EPSILON = 1e-4, 1e-3
 _MOST_FACTORS = 8
 
 
-class TemperatureSchedule(BaseModel):
+class TemperatureSchedule(NumberKeys):
     """`constant`, or `{kind: flsw, beta: 1, gamma: 2}`, or `{kind: cwsm, beta: 1}`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

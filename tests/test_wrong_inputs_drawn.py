@@ -1,0 +1,91 @@
+"""A slice of the wrong inputs that `benchmarks/robustness/wrong_inputs.py` draws and gives to the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from crossdistil.core.app import cli
+from crossdistil.core.errors import RecipeError
+from crossdistil.core.recipe import parse_recipe
+from crossdistil.tests import tiny
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "robustness"
+
+
+@pytest.mark.only_backend("torch")
+def test_a_hundred_wrong_inputs(tmp_path):
+    out = tmp_path / "found.json"
+    # A process of its own: its children are forks of one that has no threads yet.
+    command = [sys.executable, FOLDER / "wrong_inputs.py", "--count", "100", "--seed", "11", "--jobs", "2", "--out", out]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert out.is_file(), done.stderr
+    found = json.loads(out.read_text())
+    assert found["failures"] == []
+    assert sum(found["certainly wrong"].values()) + sum(found["may be fine"].values()) == found["cases"] == 100
+    assert found["certainly wrong"]["exit code 2"] > 75
+
+
+def test_every_command_and_every_option_is_drawn(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(FOLDER)
+    import wrong_input_cases as drawn
+
+    commands = dict(drawn.commands(typer.main.get_command(cli.app), []))
+    assert set(drawn.GOOD) == set(commands)
+    known = {option for options in commands.values() for option in options}
+    assert (drawn.NUMBERS | drawn.NAMES | drawn.PATHS) <= known
+    drawn.write_world(tmp_path)
+    cases = list(drawn.Grammar(1, tmp_path).cases(8000))
+    assert {case.command for case in cases} == set(commands)
+    assert sum(case.fine is None for case in cases[:2600]) > 2000, "certainly wrong"
+    used = {word.partition("=")[0] for case in cases for word in case.arguments}
+    taking = {option for options in commands.values() for option, is_flag in options.items() if not is_flag}
+    assert taking <= used
+
+
+@pytest.fixture
+def task(tmp_path, monkeypatch):
+    """A good task and model, and a training table of which 20 of 60 rows can be read."""
+    monkeypatch.chdir(tmp_path)
+    tiny.write_model(tmp_path / "model")
+    folder = tiny.write_task(tmp_path / "task", 24, 12)
+    (folder / "train.tsv").write_text("sentence\tlabel\n" + "good\t1\textra\nbad\nfine\t0\n" * 20)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["export", "--tokenizer", "model", "--max-length", "16"],
+        ["augment", "--method", "words", "--copies", "1"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_rows_that_are_left_out_are_told_by_each_command_that_reads_them(task, command):
+    ended = CliRunner().invoke(cli.app, ["data", *command, "--task", "sst-2", "--data", "task", "--out", "out"])
+    assert ended.exit_code == 0
+    assert "train.tsv: 40 rows that cannot be read are left out of 60: line 2, 3, 5, 6, 8, ..." in " ".join(ended.output.split())
+
+
+@pytest.mark.parametrize("name", ["no-such.json", "."])
+def test_a_configuration_that_inspect_is_given_is_there(task, name):
+    ended = CliRunner().invoke(cli.app, ["inspect", "model", "--config", name])
+    assert ended.exit_code != 0 and name in str(ended.exception)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["seed", *(f"stages.0.{key}" for key in ("train.steps", "train.learning_rate", "objective.0.weight", "objective.0.temperature"))],
+)
+def test_a_yes_is_no_number(tmp_path, key):
+    tree = tiny.kd_recipe(tmp_path, tmp_path)
+    with pytest.raises(RecipeError, match="true, expected a number") as raised:
+        parse_recipe(tree, "recipe.yaml", [f"{key}=true"], None)
+    assert key.rpartition(".")[2] in str(raised.value)
