@@ -24,13 +24,13 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "robustness"
 def test_a_hundred_wrong_inputs(tmp_path):
     out = tmp_path / "found.json"
     # A process of its own: its children are forks of one that has no threads yet.
-    command = [sys.executable, FOLDER / "wrong_inputs.py", "--count", "100", "--seed", "11", "--jobs", "2", "--out", out]
+    command = [sys.executable, FOLDER / "wrong_inputs.py", "--count", "40", "--seed", "11", "--jobs", "2", "--out", out]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert out.is_file(), done.stderr
     found = json.loads(out.read_text())
     assert found["failures"] == []
-    assert sum(found["certainly wrong"].values()) + sum(found["may be fine"].values()) == found["cases"] == 100
-    assert found["certainly wrong"]["exit code 2"] > 75
+    assert sum(found["certainly wrong"].values()) + sum(found["may be fine"].values()) == found["cases"] == 40
+    assert found["certainly wrong"]["exit code 2"] > 30
 
 
 def test_every_command_and_every_option_is_drawn(monkeypatch, tmp_path):
