@@ -21,7 +21,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "robustness"
 
 
 @pytest.mark.only_backend("torch")
-def test_a_hundred_wrong_inputs(tmp_path):
+def test_wrong_inputs_that_are_drawn(tmp_path):
     out = tmp_path / "found.json"
     # A process of its own: its children are forks of one that has no threads yet.
     command = [sys.executable, FOLDER / "wrong_inputs.py", "--count", "40", "--seed", "11", "--jobs", "2", "--out", out]

@@ -1,0 +1,88 @@
+"""The README's table of what the drivers in this folder found, from their kept results.
+
+    python benchmarks/robustness/table.py README.md [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tables import RESULTS, replace_section
+
+SECTION = "robustness"
+
+
+def _wrong_inputs(found: dict[str, Any]) -> tuple[str, str]:
+    refused = found["certainly wrong"]["exit code 2"]
+    accepted = found["may be fine"]["exit code 0"]
+    what = f"{found['cases']:,} wrong inputs on the command line, drawn from all commands, options and recipe keys"
+    return what, (
+        f"{refused:,} of {sum(found['certainly wrong'].values()):,} that are certainly wrong refused with exit code 2; of "
+        f"{sum(found['may be fine'].values()):,} others {accepted:,} accepted; {len(found['failures'])} failures"
+    )
+
+
+def _mutated_files(found: dict[str, Any]) -> tuple[str, str]:
+    readers = found["readers"]
+    refused = sum(reader["refused"] for reader in readers.values())
+    what = f"{found['reads']:,} reads of damaged files by {len(readers)} readers"
+    return what, f"{refused:,} refused, the others read; {found['failures']} tracebacks, signals, time-outs or excesses of memory"
+
+
+def _damaged_folders(found: dict[str, Any]) -> tuple[str, str]:
+    what = f"{found['damages']} kinds of damage to run folders and caches"
+    silent = len(found["right result without a word"])
+    return what, (
+        f"{found['refused']} refused, {found['told']} told and gone on, {silent} made again without a word, with the right result; "
+        f"{len(found['wrong'])} ended otherwise"
+    )
+
+
+def _kills(found: dict[str, Any]) -> tuple[str, str]:
+    commands = found["commands"].values()
+    kills, right = (sum(command[key] for command in commands) for key in ("kills", "went on to the same bytes"))
+    left = sum(command["left behind"] for command in commands)
+    what = f"{kills} kills at file operations of {', '.join(f'`{name}`' for name in found['commands'])}"
+    return what, f"{right} went on to the same bytes, {left} left something behind"
+
+
+DRIVERS = {
+    "wrong_inputs": _wrong_inputs,
+    "mutated_files": _mutated_files,
+    "damaged_folders": _damaged_folders,
+    "kills": _kills,
+}
+
+
+def table(folder: Path = RESULTS) -> str:
+    """The rows of the results that are kept."""
+    lines = ["| driver | what was tried | what came out | date |", "| --- | --- | --- | ---: |"]
+    for name, row in DRIVERS.items():
+        path = folder / f"robustness_{name}.json"
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            lines.append(f"| `benchmarks/robustness/{name}.py` | {' | '.join(row(found))} | {found['date']} |")
+    return "\n".join([*lines, "", "On two cores of an AMD EPYC beside other work, torch on the CPU."])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("readme", type=Path)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page differs")
+    options = parser.parse_args()
+    text = options.readme.read_text(encoding="utf-8")
+    changed = replace_section(text, SECTION, table())
+    if options.check and changed != text:
+        sys.exit(f"{options.readme}: the section '{SECTION}' is not what the results give")
+    if not options.check:
+        options.readme.write_text(changed, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
