@@ -39,8 +39,8 @@ def _damaged_folders(found: dict[str, Any]) -> tuple[str, str]:
     what = f"{found['damages']} kinds of damage to run folders and caches"
     silent = len(found["right result without a word"])
     return what, (
-        f"{found['refused']} refused, {found['told']} told and gone on, {silent} made again without a word, with the right result; "
-        f"{len(found['wrong'])} ended otherwise"
+        f"{found['refused']} refused, {found['told']} told and gone on, {silent} made again without a word, with the right "
+        f"result; {len(found['wrong'])} ended otherwise"
     )
 
 
@@ -48,8 +48,9 @@ def _kills(found: dict[str, Any]) -> tuple[str, str]:
     commands = found["commands"].values()
     kills, right = (sum(command[key] for command in commands) for key in ("kills", "went on to the same bytes"))
     left = sum(command["left behind"] for command in commands)
-    what = f"{kills} kills at file operations of {', '.join(f'`{name}`' for name in found['commands'])}"
-    return what, f"{right} went on to the same bytes, {left} left something behind"
+    operations = sum(command["operations"] for command in commands)
+    what = f"kills at {kills} of the {operations} file operations of {', '.join(f'`{name}`' for name in found['commands'])}"
+    return what, f"{right} went on to the same bytes (`crosscheck`: the same verdict), {left} left something behind"
 
 
 DRIVERS = {
