@@ -143,6 +143,7 @@ def test_wrong_tensors_are_refused(folder, change, message):
         ({"hidden_act": "swish"}, "hidden_act"),
         ({"hidden_size": "32 wide"}, "hidden_size"),
         ({"embedding_size": 16}, "embedding_size is 16: a bert's embeddings are as wide as hidden_size"),
+        ({"num_hidden_layers": True}, "num_hidden_layers: got true, expected a number"),
         ({"id2label": {"0": "a", "1": "b", "2": "c"}}, "id2label names 3 classes, but classifier.weight has 2 rows"),
     ],
 )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from ..number_keys import NumberKeys
 from .outputs import LOGITS
 from .spec import check_sizes, initial_tensor
 
@@ -19,7 +20,7 @@ PARTS = {"embeddings": "embeddings", "lstm": "encoder", "fully_connected": "pool
 """What its tensors' names start with -> the part of a BERT that stands at the same place."""
 
 
-class BiLstmConfig(BaseModel):
+class BiLstmConfig(NumberKeys):
     """A BiLSTM classifier or regression over words."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())

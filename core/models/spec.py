@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ..number_keys import NumberKeys
 from ..shown import shown
 from .names import BERT, Names
 
@@ -57,7 +58,7 @@ def check_sizes(config: BaseModel) -> BaseModel:
     return config
 
 
-class EncoderConfig(BaseModel):
+class EncoderConfig(NumberKeys):
     """What the configurations of all families have in common. The fields of each are the keys of its `config.json`; whoever
     works with any family uses BERT's names for them, which each has, as field or as property, and the properties here."""
 
