@@ -95,7 +95,7 @@ MODELS = {
     ),
     "not BERT": (
         lambda files: files.change_config(model_type="gpt2"),
-        ["teacher.model: {root}/teacher: model_type 'gpt2': expected one of bert, distilbert, albert, electra, roberta"],
+        [CONFIG_JSON + "model_type is 'gpt2', expected 'bert', 'distilbert', 'albert', 'electra' or 'bilstm'"],
     ),
     "unknown keys": (
         lambda files: files.change_config(classifer_relu=True, is_fast=True, add_cross_attention=True),
@@ -144,7 +144,7 @@ MODELS = {
         [TEACHER + "its classes are bad, good, in this order; the task's are negative, positive"],
     ),
     "another order": (
-        lambda files: files.change_config(id2label={"0": "positive", "1": "negative"}),
+        lambda files: files.change_config(id2label={"0": "positive", "1": "negative"}, label2id=None),
         [TEACHER + "its classes are positive, negative, in this order; the task's are negative, positive"],
     ),
     "another number": (

@@ -61,7 +61,8 @@ def label_names(raw: Mapping[str, Any]) -> Any:
     by_number = {str(number): name for name, number in numbers.items()}
     if names is None:
         return by_number if len(by_number) == len(numbers) else None
-    if isinstance(names, dict) and names != by_number and sorted(map(str, names.values())) == sorted(map(str, numbers)):
+    numbered = isinstance(names, dict) and set(names) == {str(index) for index in range(len(names))}
+    if numbered and names != by_number and sorted(map(str, names.values())) == sorted(map(str, numbers)):
         wrong = next(key for key, name in names.items() if by_number.get(key) != name)
         other = shown(by_number.get(wrong))
         raise ValueError(f"id2label: class {shown(wrong)} is {shown(names[wrong])}, and {other} in label2id; one of them is wrong")
