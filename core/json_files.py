@@ -60,13 +60,13 @@ def parse_json(
         raise error(f"{where}: line {line}: is no JSON, or damaged: byte {problem.start:,} is not UTF-8") from problem
     hooks = {} if any_number else {"parse_constant": _no_constant, "parse_float": _finite}
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_int=_integer, **hooks)
+        value = json.loads(text, object_pairs_hook=unique, parse_int=_integer, **hooks)
         if text.count("[") + text.count("{") > MAX_DEPTH:
             _check_depth(value)
     except json.JSONDecodeError as problem:
         line = f"line {problem.lineno}: " if "\n" in text.strip() else ""
         raise error(f"{where}: {line}is no JSON, or damaged ({problem.msg}, column {problem.colno})") from problem
-    except _Refused as problem:
+    except Refused as problem:
         raise error(f"{where}: {problem}") from problem
     except RecursionError as problem:
         raise error(f"{where}: is no JSON that is read here: it is nested more than {MAX_DEPTH} levels deep") from problem
@@ -85,34 +85,35 @@ def json_lines(
                 yield number, parse_json(line, f"{path}: line {number}", error, any_number=any_number)
 
 
-class _Refused(Exception):
-    pass
+class Refused(ValueError):
+    """What is JSON, but is not read here; the message says why."""
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its (key, value) pairs. Raises Refused where a key stands twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise _Refused(f"{shown(twice)} is there twice")
+        raise Refused(f"{shown(twice)} is there twice")
     return found
 
 
 def _integer(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
-        raise _Refused(f"has an integer of {len(digits):,} digits, which nothing here means; at most {_MAX_DIGITS}")
+        raise Refused(f"has an integer of {len(digits):,} digits, which nothing here means; at most {_MAX_DIGITS}")
     return int(digits)
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise _Refused(f"has the number {plain(text, 40)}, which is too large")
+        raise Refused(f"has the number {plain(text, 40)}, which is too large")
     return number
 
 
 def _no_constant(name: str) -> float:
-    raise _Refused(f"has {name}, expected numbers")
+    raise Refused(f"has {name}, expected numbers")
 
 
 def _check_depth(value: Any) -> None:

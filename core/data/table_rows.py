@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..errors import DataError
-from ..shown import shown
+from ..json_files import Refused, unique
 
 Rows = Iterator[tuple[int, list[str]]]
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -188,26 +188,13 @@ def _without_header(path: Path, rows: Rows, names: list[str], format: TableForma
         yield number, row
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise _Twice(f"{shown(twice)} is there twice")
-    return found
-
-
-class _Twice(ValueError):
-    pass
-
-
 # NaN is read here, unlike in other JSON: it may be a label, of which is warned.
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+_DECODER = json.JSONDecoder(object_pairs_hook=unique)
 
 
 def _why_not(error: Exception) -> str:
     """Why a row is not read, without the words of Python's own limits."""
-    if isinstance(error, _Twice):
+    if isinstance(error, Refused):
         return str(error)
     if isinstance(error, RecursionError):
         return "the JSON is nested too deep"
