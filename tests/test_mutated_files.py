@@ -31,10 +31,10 @@ READERS = [
 
 
 @pytest.mark.filterwarnings("ignore:invalid escape sequence")
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.only_backend("torch")) if name == "torch legacy" else name for name in READERS]
+)
 def test_damaged_files(driver, tmp_path, name):
-    if name == "torch legacy":
-        pytest.importorskip("torch")
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
     for folder in ("first", "damaged"):

@@ -33,7 +33,9 @@ IDS = np.arange(20, dtype=np.int64).reshape(2, 10) + 3
 @pytest.fixture(scope="module")
 def classes():
     """(torch, transformers), whose models are small and random."""
-    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    import torch
+    import transformers
+
     torch.manual_seed(0)
     return torch, transformers
 
@@ -109,6 +111,7 @@ WAYS = ["data parallel", "compiled", "compiled inside", "parallel inside", "ligh
         "sentence transformers", "electra as bert", "roberta as bert", "distilbert"]  # fmt: skip
 
 
+@pytest.mark.only_backend("torch")
 @pytest.mark.parametrize("how", WAYS)
 def test_a_wrapped_module_is_read_as_itself(classes, tmp_path, how):
     torch, transformers = classes
@@ -122,6 +125,7 @@ def test_a_wrapped_module_is_read_as_itself(classes, tmp_path, how):
     assert np.abs(expected - got).max() < 1e-5
 
 
+@pytest.mark.only_backend("torch")
 def test_what_lies_beside_a_model_is_extra_and_a_head_can_be_renamed(classes, tmp_path):
     torch, transformers = classes
     config = transformers.BertConfig(**SIZES)
@@ -152,6 +156,7 @@ def test_what_lies_beside_a_model_is_extra_and_a_head_can_be_renamed(classes, tm
         assert problem in str(refused.value)
 
 
+@pytest.mark.only_backend("torch")
 def test_two_models_in_a_file_are_told_and_one_of_them_is_read(classes, tmp_path):
     torch, transformers = classes
     small, large = transformers.BertConfig(**SIZES), transformers.BertConfig(**SIZES | {"num_hidden_layers": 3})
@@ -178,6 +183,7 @@ def test_two_models_in_a_file_are_told_and_one_of_them_is_read(classes, tmp_path
         read_canonical(path)
 
 
+@pytest.mark.only_backend("torch")
 def test_a_recipe_says_how_its_models_are_read(classes, tmp_path, monkeypatch):
     from crossdistil.core.app.models import with_model_folders
     from crossdistil.core.recipe import load_recipe

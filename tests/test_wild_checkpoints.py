@@ -34,8 +34,10 @@ def tensors():
     return random_tensors(BERT, 3, heads=False)
 
 
+@pytest.mark.only_backend("torch")
 def test_moving_averages_as_tensorflow_writes_them(tmp_path, tensors):
-    tensorflow = pytest.importorskip("tensorflow")
+    import tensorflow
+
     v1 = tensorflow.compat.v1
     crossdistil.convert(write(tmp_path / "pt", tensors), tmp_path / "tf", to="tf")
     plain = tensorflow.train.load_checkpoint(str(tmp_path / "tf" / "bert_model.ckpt"))
@@ -118,9 +120,11 @@ def test_an_adapter_is_told(tmp_path):
         assert "\n" not in str(told.value)
 
 
+@pytest.mark.only_backend("torch")
 @pytest.mark.parametrize("name", ["weights.pth", "model.pt", "last.ckpt", "student.pkl", "model.bin", "weights.safetensors"])
 def test_the_only_checkpoint_of_a_folder(tmp_path, tensors, name):
-    torch = pytest.importorskip("torch")
+    import torch
+
     folder = write(tmp_path / "model", tensors, "weights.safetensors")
     if not name.endswith("safetensors"):
         (folder / "weights.safetensors").unlink()
