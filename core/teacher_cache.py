@@ -1,38 +1,39 @@
 """Teacher outputs on disk: computed once, by any backend, and read in every epoch by any other.
 
 A cache is a folder with a flat file for each output, `identity.json` that says of which teacher, tokens and outputs it is,
-`progress.json` while it is being written, and `complete.json` with sizes and checksums at the end. It is written in
-place so that an interrupted writer goes on where it stopped; nothing reads it before it is complete.
+`progress.bin` while it is being written, and `complete.json` with checksums at the end. It is written in place, by one process
+or several, so that interrupted writers go on where they stopped; nothing reads it before it is complete.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
 import json
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from .checkpoint import Model
-from .data.token_table import TokenTable
 from .errors import CrossdistilError
 from .files import clear_disk_errors, make_folder, write_text
+from .flat_files import NumberWriter, checksum, reserve
 from .json_files import read_object
 from .locks import hold_folder, lock_file
 from .shown import shown
-from .teacher_outputs import Layout, load, make_layout, store
+from .teacher_identity import CacheKey
+from .teacher_outputs import Layout, load, make_layout, pieces
+from .teacher_progress import Progress
 from .workplaces import remove_dead
 
-_FORMAT = 1
-_CHUNK = 1 << 24  # bytes checked at once
 _SAVE_SECONDS = 20.0
+_SHOWN_SECONDS = 60.0  # after which a network file system has shown what another machine wrote
+_PROGRESS = "progress.bin"
+_EARLIER = "progress.json"
+"""What an earlier version counted its batches in."""
 DTYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 
 _AGAIN = "delete the folder to make the cache again"
@@ -42,57 +43,32 @@ class DamagedCache(CrossdistilError):
     """A cache that is not as it was written; a new one can take its place."""
 
 
-Outputs = Iterator[tuple[np.ndarray, list[np.ndarray]]]
-"""(rows, values of each output padded as the model gave them), every row once, in an order that is always the same."""
+Compute = Callable[[np.ndarray], list[np.ndarray]]
+"""`f(rows)`: each output of a batch of rows, of which -1 only fills, padded as the model gave it."""
 
 
-@dataclass(frozen=True)
-class CacheKey:
-    """What a cache is of."""
+class Processes(Protocol):
+    """Those that write one cache together."""
 
-    teacher: str
-    """Digest of the teacher's configuration and weights."""
-    tokens: str
-    """Digest of the rows as the teacher takes them: data, tokenizer and length."""
-    outputs: tuple[str, ...]
-    precision: str
-    """What the numbers are stored in."""
-    computed_in: str
-    """What the teacher computed in."""
+    rank: int
+    size: int
 
-    def as_json(self) -> dict:
-        """The content of identity.json."""
-        return {
-            "format": _FORMAT,
-            "teacher": self.teacher,
-            "tokens": self.tokens,
-            "outputs": list(self.outputs),
-            "precision": self.precision,
-            "computed_in": self.computed_in,
-        }
-
-    @property
-    def digest(self) -> str:
-        """A name for the folder."""
-        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()[:32]
+    def together(self, function: Callable, *arguments: Any) -> Any:
+        """Call it in each process, and wait for all; an error in one is raised in all."""
 
 
-def model_digest(model: Model) -> str:
-    """SHA-256 of a model's configuration and weights."""
-    digest = hashlib.sha256(model.config.model_dump_json().encode())
-    for name in sorted(model.parameters):
-        array = np.ascontiguousarray(model.parameters[name])
-        digest.update(f"{name} {array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
+class _Alone:
+    rank, size = 0, 1
+
+    def together(self, function: Callable, *arguments: Any) -> Any:
+        return function(*arguments)
 
 
-def tokens_digest(table: TokenTable) -> str:
-    """SHA-256 of the rows of a token table."""
-    digest = hashlib.sha256(f"{table.pad_id} {table.apart}".encode())
-    for array in (table.ids, table.offsets, table.first_lengths):
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+ALONE = _Alone()
+
+
+def _nothing(*_: Any) -> None:
+    """The part of those that are not the first."""
 
 
 class TeacherCache:
@@ -132,7 +108,7 @@ class TeacherCache:
             found = read_object(path, DamagedCache)
         except FileNotFoundError:
             # It is written first: where there is anything else, someone removed it.
-            if self.complete or (self.folder / "progress.json").is_file():
+            if any((self.folder / name).is_file() for name in ("complete.json", _PROGRESS, _EARLIER)):
                 raise DamagedCache(f"{path}: missing; {_AGAIN}") from None
             return
         except DamagedCache as error:
@@ -145,35 +121,20 @@ class TeacherCache:
                     f"{self.folder}: is a teacher cache of {what}; choose another teacher_cache.folder or delete it"
                 )
 
-    def write(self, outputs: Callable[[int], Outputs], tell: Callable[[int, int], None]) -> None:
-        """Fill the cache. `outputs(n)` gives the teacher's outputs from batch n on; `tell(rows, all)` is called at times."""
-        with clear_disk_errors(self.folder):
-            make_folder(self.folder)
-            while not self.hold():
-                make_folder(self.folder)
-            with self._locked():
-                self.check_identity()
-                if self.complete:  # another process was faster
-                    return
-                write_text(self.folder / "identity.json", json.dumps(self.key.as_json(), indent=2) + "\n")
-                flats, whole = self._writable()
-                done = self._progress() if whole else {"batches": 0, "rows": 0}
-                rows_done, saved = done["rows"], time.monotonic()
-                for rows, values in outputs(done["batches"]):
-                    for layout, flat, value in zip(self.layouts, flats, values):
-                        self._store(layout, flat, rows, value)
-                    rows_done, done["batches"] = rows_done + len(rows), done["batches"] + 1
-                    if time.monotonic() - saved >= _SAVE_SECONDS:
-                        self._save(flats, {"batches": done["batches"], "rows": rows_done})
-                        tell(rows_done, len(self._lengths))
-                        saved = time.monotonic()
-                if rows_done != len(self._lengths):
-                    raise DamagedCache(f"{self.folder / 'progress.json'}: damaged; {_AGAIN}")
-                for flat in flats:
-                    flat.flush()
-                sums = {layout.name: _checksum(self.path(layout)) for layout in self.layouts}
-                write_text(self.folder / "complete.json", json.dumps(sums, indent=2) + "\n")
-                (self.folder / "progress.json").unlink(missing_ok=True)
+    def write(self, plan: np.ndarray, compute: Compute, tell: Callable[[int, int], None], processes: Processes = ALONE) -> None:
+        """Fill the cache with what `compute` gives of each batch of `plan` (batches, batch size), which has every row once and -1
+        where it only fills. All `processes` call this: each takes its share. `tell(rows, all)` is called at times."""
+        progress, first = Progress(self.folder / _PROGRESS, plan), processes.rank == 0
+
+        def each(function: Callable, *arguments: Any) -> Any:
+            return processes.together(self._with_clear_errors, function, *arguments)
+
+        with contextlib.ExitStack() as lock:
+            each(self._begin if first else _nothing, progress, lock)
+            # Read by all before any of them marks more.
+            missing = each(self._missing_batches, progress)[processes.rank :: processes.size]
+            each(self._fill, progress, missing, compute, tell if first else _nothing)
+            each(self._finish if first else _nothing, progress)
 
     def open(self) -> None:
         """Map the files, after a look at every byte. Raises CrossdistilError for anything that is not as it was written."""
@@ -190,14 +151,14 @@ class TeacherCache:
                 raise DamagedCache(f"{path}: missing; {_AGAIN}")
             if found != expected:
                 raise DamagedCache(f"{path}: has {found:,} bytes, expected {expected:,}; {_AGAIN}")
-            if _checksum(path) != sums.get(layout.name):
+            if checksum(path) != sums.get(layout.name):
                 raise DamagedCache(f"{path}: damaged (its checksum is wrong); {_AGAIN}")
             self._flat.append(np.asarray(np.memmap(path, self._dtype, "r")))
 
     def discard(self) -> None:
         """Remove what is there, so that it is made again. A process that has it open keeps what it has."""
         with clear_disk_errors(self.folder), self._locked():
-            for name in ("complete.json", "progress.json", "identity.json"):
+            for name in ("complete.json", _PROGRESS, _EARLIER, "identity.json"):
                 (self.folder / name).unlink(missing_ok=True)
             for layout in self.layouts:
                 self.path(layout).unlink(missing_ok=True)
@@ -211,6 +172,10 @@ class TeacherCache:
         remove_dead(self.folder)
         return hold_folder(self.folder)
 
+    def _with_clear_errors(self, function: Callable, *arguments: Any) -> Any:
+        with clear_disk_errors(self.folder):
+            return function(*arguments)
+
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         lock = lock_file(self.folder / ".lock", wait=True)  # for another process that is writing
@@ -219,96 +184,78 @@ class TeacherCache:
         finally:
             lock.release()
 
-    def _writable(self) -> tuple[list[np.memmap], bool]:
-        """The files in their full size, and whether all of them were there before."""
-        paths, whole, made = [self.path(layout) for layout in self.layouts], True, []
+    def _begin(self, progress: Progress, stack: contextlib.ExitStack) -> None:
+        """Lock the folder until the stack ends, and make the files in their full size."""
+        make_folder(self.folder)
+        while not self.hold():
+            make_folder(self.folder)
+        stack.enter_context(self._locked())
+        self.check_identity()
+        if self.complete:  # another process was faster
+            return
+        write_text(self.folder / "identity.json", json.dumps(self.key.as_json(), indent=2) + "\n")
+        whole, made = True, []
         try:
-            for path, layout in zip(paths, self.layouts):
+            for layout in self.layouts:
+                path = self.path(layout)
                 if not path.exists():
                     made.append(path)
-                whole &= _reserve(path, layout.size * self._dtype.itemsize)
+                whole &= reserve(path, layout.size * self._dtype.itemsize)
         except OSError:
             for path in made:  # a disk that is full should not stay so
                 path.unlink(missing_ok=True)
             raise
-        return [np.memmap(path, self._dtype, "r+") for path in paths], whole
+        progress.begin(keep=whole)
 
-    def _store(self, layout: Layout, flat: np.ndarray, rows: np.ndarray, value: np.ndarray) -> None:
+    def _missing_batches(self, progress: Progress) -> np.ndarray:
+        until = time.monotonic() + _SHOWN_SECONDS
+        while "identity.json" not in (names := os.listdir(self.folder) if self.folder.is_dir() else ()):
+            if time.monotonic() > until:
+                raise CrossdistilError(
+                    f"{self.folder}: is not seen by every process; choose a teacher_cache.folder on a disk that all share"
+                )
+            time.sleep(0.1)
+        self.hold()
+        return np.empty(0, np.int64) if "complete.json" in names else np.flatnonzero(~progress.done())
+
+    def _fill(self, progress: Progress, batches: np.ndarray, compute: Compute, tell: Callable[[int, int], None]) -> None:
+        if not len(batches):
+            return
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(NumberWriter(self.path(layout), self._dtype)) for layout in self.layouts]
+            written, saved = [], time.monotonic()
+            for batch in batches:
+                rows = progress.plan[batch]
+                values, rows = compute(rows), rows[rows >= 0]
+                for layout, file, value in zip(self.layouts, files, values):
+                    self._store(layout, file, rows, value)
+                written.append(int(batch))
+                if time.monotonic() - saved < _SAVE_SECONDS and batch != batches[-1]:
+                    continue
+                for file in files:
+                    file.flush()
+                progress.mark(written)
+                if batch != batches[-1]:
+                    tell(progress.rows(), len(self._lengths))
+                written, saved = [], time.monotonic()
+
+    def _finish(self, progress: Progress) -> None:
+        if self.complete:
+            return
+        if not progress.done().all():
+            raise DamagedCache(f"{progress.path}: was changed while the cache was written; {_AGAIN}")
+        sums = {layout.name: checksum(self.path(layout)) for layout in self.layouts}
+        write_text(self.folder / "complete.json", json.dumps(sums, indent=2) + "\n")
+        for name in (_PROGRESS, _EARLIER):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _store(self, layout: Layout, file: NumberWriter, rows: np.ndarray, values: np.ndarray) -> None:
         try:
             with np.errstate(over="raise"):
-                store(layout, flat, rows, self._lengths[rows], value)
+                for start, piece in pieces(layout, rows, self._lengths[rows], values):
+                    file.write(start, piece)
         except FloatingPointError:
-            largest = np.abs(value).max()
+            largest = np.abs(values).max()
             raise CrossdistilError(
                 f"teacher_cache.precision: {self.key.precision} cannot hold {layout.name}, up to {largest:.3g}; use fp32"
             ) from None
-
-    def _progress(self) -> dict[str, int]:
-        try:
-            found = read_object(self.folder / "progress.json", DamagedCache)
-            return {"batches": max(0, int(found["batches"])), "rows": int(found["rows"])}
-        except (DamagedCache, OSError, ValueError, TypeError, KeyError):
-            return {"batches": 0, "rows": 0}
-
-    def _save(self, flats: list[np.memmap], progress: dict[str, int]) -> None:
-        for flat in flats:
-            flat.flush()
-        write_text(self.folder / "progress.json", json.dumps(progress) + "\n")
-
-
-def _reserve(path: Path, size: int) -> bool:
-    """Make a file of that size; returns whether it was one before."""
-    with path.open("ab") as file:
-        before = file.tell()
-        if before > size:
-            file.truncate(size)
-        try:
-            # Reserved now: a full disk is an error here, and a killed process where a mapped file finds it out.
-            os.posix_fallocate(file.fileno(), 0, size)
-        except (AttributeError, OSError) as error:  # macOS lacks it, and some file systems do
-            if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-                raise
-            file.truncate(size)
-    return before == size
-
-
-def _checksum(path: Path) -> int:
-    value = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            value = zlib.crc32(chunk, value)
-    return value
-
-
-class TeacherMemory:
-    """The same without a disk, for outputs that are small: a row's are computed when it is first asked for."""
-
-    def __init__(
-        self,
-        outputs: tuple[str, ...],
-        model: Model,
-        lengths: np.ndarray,
-        compute: Callable[[np.ndarray], list[np.ndarray]],
-    ):
-        """`compute(rows)` gives the outputs of some rows, padded as the model gave them."""
-        self._lengths, self._compute = np.asarray(lengths), compute
-        self.layouts = [make_layout(name, model.config, model.outputs, self._lengths) for name in outputs]
-        self._known = np.zeros(len(self._lengths), bool)
-        self._flat: list[np.ndarray] = []
-
-    @property
-    def size(self) -> int:
-        """Bytes in memory, at most."""
-        return sum(layout.size for layout in self.layouts) * 4
-
-    def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
-        """As `TeacherCache.batch`."""
-        real = rows[rows >= 0]
-        new = real[~self._known[real]]
-        if not self._flat:
-            self._flat = [np.empty(layout.size, np.float32) for layout in self.layouts]
-        if len(new):
-            for layout, flat, value in zip(self.layouts, self._flat, self._compute(new)):
-                store(layout, flat, new, self._lengths[new], value)
-            self._known[new] = True
-        return {layout.name: load(layout, flat, rows, length) for layout, flat in zip(self.layouts, self._flat)}

@@ -7,6 +7,7 @@ with no padding: attention scores of a row of n tokens take heads * n * n number
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,10 +54,9 @@ def make_layout(name: str, config: Config, outputs: int | None, lengths: np.ndar
     return Layout(name, form, width, heads, starts)
 
 
-def store(layout: Layout, flat: np.ndarray, rows: np.ndarray, lengths: np.ndarray, values: np.ndarray) -> None:
-    """Put a batch of outputs, padded as the model gave them, into the flat array."""
+def pieces(layout: Layout, rows: np.ndarray, lengths: np.ndarray, values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(where it starts in the flat array, its numbers) of each row of a batch of outputs, padded as the model gave them."""
     for place, (row, length) in enumerate(zip(rows, lengths)):
-        start, end = layout.starts[row], layout.starts[row + 1]
         if layout.kind == "row":
             piece = values[place]
         elif layout.kind == "token":
@@ -65,7 +65,7 @@ def store(layout: Layout, flat: np.ndarray, rows: np.ndarray, lengths: np.ndarra
             piece = values[place, :, :length].swapaxes(0, 1)  # (A, n, D) -> (n, A, D)
         else:
             piece = values[place, :, :length, :length]  # (A, n, n)
-        flat[start:end] = piece.reshape(-1)
+        yield int(layout.starts[row]), piece.reshape(-1)
 
 
 def load(layout: Layout, flat: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:

@@ -4,12 +4,12 @@ cache, so that tests can kill it."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import signal
 import sys
 import time
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,15 @@ from rich.console import Console
 from crossdistil.core import teacher_cache
 from crossdistil.core.app.teaching import Teaching
 from crossdistil.core.checkpoint import Model, load_model
-from crossdistil.core.data.batches import evaluation_batches
+from crossdistil.core.data.batches import RowBatches, evaluation_rows
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
 from crossdistil.core.models.architectures import make_forward
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.teacher_cache import CacheKey, TeacherCache, model_digest, tokens_digest
+from crossdistil.core.teacher_cache import TeacherCache
+from crossdistil.core.teacher_identity import CacheKey, model_digest, tokens_digest
 from crossdistil.tests import tiny
 
 NAMES = ("hidden/0", "hidden/2", "keys/1", "logits", "pooled", "queries/2", "scores/1", "scores/2", "values/2")
@@ -62,40 +63,49 @@ def cache_at(folder: Path, model_folder: Path, names=NAMES, precision="fp32") ->
     return TeacherCache(folder, key_of(model, table, names, precision), model, table.lengths)
 
 
+def plan_of(table) -> np.ndarray:
+    """The rows of each batch."""
+    return evaluation_rows(table, BATCH)
+
+
 def outputs_of(model: Model, table, names=NAMES, engine=None):
-    """`f(first)`: the outputs of all rows from a batch on, as `TeacherCache.write` takes them."""
+    """`f(rows)`: the outputs of a batch of rows, as `TeacherCache.write` takes it."""
     forward = make_forward(model.config.without_dropout(), frozenset(names))
 
     def function(ops, params, batch):
         made = forward(ops, params, batch)
         return [made[name] for name in names]
 
-    infer = (engine or ReferenceEngine()).infer(function, model.parameters)
-
-    def outputs(first):
-        for rows, batch in islice(evaluation_batches(table, None, BATCH, (LENGTH,)), first, None):
-            yield rows, infer(batch)
-
-    return outputs
+    infer, batches = (engine or ReferenceEngine()).infer(function, model.parameters), RowBatches(table, None, (LENGTH,))
+    return lambda rows: infer(batches.batch(rows))
 
 
-def write(cache: TeacherCache, model_folder: Path, each=lambda number: None) -> list[int]:
+def write(cache: TeacherCache, model_folder: Path, each=lambda number: None, **processes) -> list[int]:
     """Fill a cache by the reference; `each(number)` is called before a batch. Returns the batches that were computed."""
-    made, computed = outputs_of(load_model(model_folder), rows_of(model_folder), cache.key.outputs), []
+    table, computed = rows_of(model_folder), []
+    compute, plan = outputs_of(load_model(model_folder), table, cache.key.outputs), plan_of(table)
+    numbers = {row: number for number, rows in enumerate(plan) for row in rows if row >= 0}
 
-    def outputs(first):
-        for number, batch in enumerate(made(first), first):
-            each(number)
-            computed.append(number)
-            yield batch
+    def outputs(rows):
+        number = numbers[rows[0]]
+        each(number)
+        computed.append(number)
+        return compute(rows)
 
-    cache.write(outputs, lambda done, total: None)
+    cache.write(plan, outputs, lambda done, total: None, **processes)
     return computed
 
 
 def content(folder: Path) -> dict[str, bytes]:
     """The files of a cache."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".bin", ".json")}
+
+
+def marked(folder) -> list[int]:
+    """The batches that the record of a cache calls done."""
+    record = (folder / "progress.bin").read_bytes()
+    assert len(record) == hashlib.sha256().digest_size + BATCHES
+    return [number for number, byte in enumerate(record[-BATCHES:]) if byte]
 
 
 def teach(tree: dict, stage: int = 0, engine=None):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import resource
 import signal
@@ -13,12 +12,12 @@ import sys
 import numpy as np
 import pytest
 
-from crossdistil.core import teacher_cache
 from crossdistil.core.checkpoint import load_model
-from crossdistil.core.data.batches import evaluation_batches
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.models.outputs import split_name
-from crossdistil.core.teacher_cache import DamagedCache, TeacherCache, TeacherMemory, tokens_digest
+from crossdistil.core.teacher_cache import TeacherCache
+from crossdistil.core.teacher_identity import tokens_digest
+from crossdistil.core.teacher_memory import TeacherMemory
 from crossdistil.tests import tiny
 from crossdistil.tests.cached_teacher import (
     BATCH,
@@ -29,7 +28,9 @@ from crossdistil.tests.cached_teacher import (
     cache_at,
     content,
     key_of,
+    marked,
     outputs_of,
+    plan_of,
     rows_of,
     write,
 )
@@ -61,7 +62,15 @@ def start(folder, model, kill_at=-1, **options):
 @pytest.fixture(scope="module")
 def computed(engine, tiny_model):
     """(rows, outputs) of each batch by the backend under test."""
-    return list(outputs_of(load_model(tiny_model), rows_of(tiny_model), NAMES, engine)(0))
+    table = rows_of(tiny_model)
+    compute = outputs_of(load_model(tiny_model), table, NAMES, engine)
+    return [(rows[rows >= 0], compute(rows)) for rows in plan_of(table)]
+
+
+def replayed(computed):
+    """`f(rows)` of what was computed."""
+    by_first = {rows[0]: values for rows, values in computed}
+    return lambda rows: by_first[rows[0]]
 
 
 def places(name, lengths, length):
@@ -79,7 +88,7 @@ def places(name, lengths, length):
 def test_what_is_read_is_what_the_teacher_computed(computed, tmp_path, tiny_model, precision):
     model, table = load_model(tiny_model), rows_of(tiny_model)
     cache = TeacherCache(tmp_path / "cache", key_of(model, table, NAMES, precision), model, table.lengths)
-    cache.write(lambda first: iter(computed), lambda done, total: None)
+    cache.write(plan_of(rows_of(tiny_model)), replayed(computed), lambda done, total: None)
     cache.open()
     by_row = {row: [values[place] for values in made] for rows, made in computed for place, row in enumerate(rows)}
     asked = []
@@ -114,7 +123,7 @@ def test_what_is_read_is_what_the_teacher_computed(computed, tmp_path, tiny_mode
 
 def test_the_reference_and_every_backend_write_the_same(computed, tmp_path, whole, tiny_model):
     cache = cache_at(tmp_path / "cache", tiny_model)
-    cache.write(lambda first: iter(computed), lambda done, total: None)
+    cache.write(plan_of(rows_of(tiny_model)), replayed(computed), lambda done, total: None)
     for layout in cache.layouts:
         here, there = (np.fromfile(one.path(layout), "<f4") for one in (cache, whole))
         np.testing.assert_allclose(here, there, rtol=1e-4, atol=2e-5, err_msg=layout.name)
@@ -145,56 +154,11 @@ def test_a_killed_writer_goes_on_where_it_stopped(tmp_path, whole, tiny_model):
         assert cache.missing < whole.size / 10  # the room is taken before anything is computed
         with pytest.raises(CrossdistilError, match="complete.json"):
             cache.open()
-        progress = folder / "progress.json"
-        positions.append(json.loads(progress.read_text())["batches"] if progress.exists() else 0)
-    assert positions == [0, 4]
+        positions.append(marked(folder))
+    assert positions == [[], [0, 1, 2, 3]]
     assert write(cache, tiny_model) == [4, 5]
     assert content(folder) == content(whole.folder)
     cache.open()
-
-
-class Stop(Exception):
-    pass
-
-
-def stop_at(number, last):
-    if number == last:
-        raise Stop
-
-
-@pytest.fixture
-def half(tmp_path, tiny_model, monkeypatch):
-    """A cache of which three batches are there."""
-    monkeypatch.setattr(teacher_cache, "_SAVE_SECONDS", 0.0)
-    cache = cache_at(tmp_path / "half", tiny_model)
-    with pytest.raises(Stop):
-        write(cache, tiny_model, lambda number: stop_at(number, 3))
-    return cache
-
-
-@pytest.mark.parametrize("harm", ["none", "removed", "truncated", "longer", "no progress", "garbled progress"])
-def test_only_what_is_really_there_is_not_computed_again(half, whole, tiny_model, harm):
-    path, progress = half.folder / "hidden-2.bin", half.folder / "progress.json"
-    if harm == "removed":
-        path.unlink()
-    elif harm == "truncated":
-        os.truncate(path, 100)
-    elif harm == "longer":
-        path.write_bytes(path.read_bytes() + b"more")
-    elif harm == "no progress":
-        progress.unlink()
-    elif harm == "garbled progress":
-        progress.write_text('{"batches": "three"}')
-    assert write(half, tiny_model) == list(range(3 if harm == "none" else 0, BATCHES))
-    half.open()
-    assert content(half.folder) == content(whole.folder)
-
-
-def test_a_progress_that_cannot_be_is_no_complete_cache(half, tiny_model):
-    (half.folder / "progress.json").write_text('{"batches": 99, "rows": 3}')
-    with pytest.raises(DamagedCache, match="progress.json: damaged"):
-        write(half, tiny_model)
-    assert not half.complete
 
 
 def test_two_processes_write_one_cache(tmp_path, whole, tiny_model):
@@ -234,11 +198,17 @@ DAMAGE = {
     "flipped first": (lambda folder: flip(folder / "keys-1.bin", 0.0, 0x01), "keys-1.bin: damaged"),
     "flipped last": (lambda folder: flip(folder / "values-2.bin", 1.0, 0x80), "values-2.bin: damaged"),
     "missing": (lambda folder: (folder / "pooled.bin").unlink(), "pooled.bin: missing"),
-    "garbled complete": (lambda folder: (folder / "complete.json").write_text('{"logits"'), "complete.json: is no JSON, or damaged"),
+    "garbled complete": (
+        lambda folder: (folder / "complete.json").write_text('{"logits"'),
+        "complete.json: is no JSON, or damaged",
+    ),
     "other complete": (lambda folder: (folder / "complete.json").write_text("3"), "complete.json: expected a JSON object, got 3"),
     "empty complete": (lambda folder: (folder / "complete.json").write_text("{}"), "hidden-0.bin: damaged"),
     "no identity": (lambda folder: (folder / "identity.json").unlink(), "identity.json: missing"),
-    "garbled identity": (lambda folder: (folder / "identity.json").write_bytes(b"\xff{"), "identity.json: line 1: is no JSON, or damaged"),
+    "garbled identity": (
+        lambda folder: (folder / "identity.json").write_bytes(b"\xff{"),
+        "identity.json: line 1: is no JSON, or damaged",
+    ),
     "other identity": (lambda folder: (folder / "identity.json").write_text("[]"), "identity.json: expected a JSON object"),
 }
 
@@ -277,7 +247,7 @@ def test_a_cache_of_something_else_is_refused(copy, whole, tmp_path, tiny_model)
     assert len({key.digest for key in [whole.key, *others.values()]}) == 6
     for what, key in others.items():
         other = TeacherCache(copy.folder, key, model, table.lengths)
-        for use in (other.check_identity, other.open, lambda other=other: other.write(None, None)):
+        for use in (other.check_identity, other.open, lambda other=other: other.write(plan_of(table), None, None)):
             with pytest.raises(CrossdistilError, match=f"^{copy.folder}: is a teacher cache of {what}; choose another"):
                 use()
 
@@ -294,8 +264,7 @@ def test_rows_that_differ_in_anything_are_other_rows(tiny_model):
 def test_numbers_that_fp16_cannot_hold_are_refused(tmp_path, tiny_model):
     model, table = load_model(tiny_model), rows_of(tiny_model)
     cache = cache_at(tmp_path / "cache", tiny_model, ("hidden/1",), "fp16")
-    batches = evaluation_batches(table, None, BATCH, (LENGTH,))
-    outputs = ((rows, [np.full((len(rows), LENGTH, model.config.hidden_size), 7e4, np.float32)]) for rows, _ in batches)
+    huge = [np.full((BATCH, LENGTH, model.config.hidden_size), 7e4, np.float32)]
     with pytest.raises(CrossdistilError, match=r"precision: fp16 cannot hold hidden/1, up to 7e\+04; use fp32"):
-        cache.write(lambda first: outputs, lambda done, total: None)
+        cache.write(plan_of(table), lambda rows: huge, lambda done, total: None)
     assert not cache.complete

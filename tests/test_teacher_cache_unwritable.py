@@ -22,7 +22,7 @@ def test_a_cache_that_cannot_be_written(files, tmp_path, monkeypatch, number):
     def refuse(path, *_):
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(teacher_cache, "_reserve" if number in (errno.ENOSPC, errno.EDQUOT) else "make_folder", refuse)
+    monkeypatch.setattr(teacher_cache, "reserve" if number in (errno.ENOSPC, errno.EDQUOT) else "make_folder", refuse)
     cache, weights = tmp_path / "cache", []
     sets = ["--set=stages.0.train.steps=40", f"--set=teacher_cache.folder={cache}"]
     for use in ("auto", "never"):

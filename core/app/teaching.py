@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from ..cache_folder import kind_folder
-from ..data.batches import RowBatches, evaluation_batches
+from ..data.batches import RowBatches, evaluation_rows
 from ..engine import Engine, Parameters
 from ..errors import CrossdistilError, RunFolderError
 from ..job import Job
 from ..models.architectures import make_forward
 from ..stages import Stage
 from ..task_data import EVALUATION_BATCH
-from ..teacher_cache import CacheKey, DamagedCache, TeacherCache, TeacherMemory, model_digest, tokens_digest
+from ..teacher_cache import DamagedCache, TeacherCache
+from ..teacher_identity import CacheKey, model_digest, tokens_digest
+from ..teacher_memory import TeacherMemory
 
 LARGEST = 64 << 30
 """Bytes above which `auto` does not make a cache, whatever the room."""
@@ -148,9 +149,7 @@ class Teaching:
         if name not in self._model_digests:
             self._model_digests[name] = model_digest(job.teachers[name])
         table = job.teacher_data[name].tokens["train"]
-        key = CacheKey(
-            self._model_digests[name], tokens_digest(table), outputs, asked.precision, self._engine.precision
-        )
+        key = CacheKey(self._model_digests[name], tokens_digest(table), outputs, asked.precision, self._engine.precision)
         if asked.folder is None:
             folder = kind_folder("teacher") / key.digest
         else:
@@ -167,7 +166,8 @@ class Teaching:
             def tell(done: int, total: int) -> None:
                 self._console.print(f"{name}: {done:,} of {total:,} rows are cached")
 
-            cache.write(lambda first: self._outputs(name, cache.key.outputs, first), tell)
+            plan = evaluation_rows(self._job.teacher_data[name].tokens["train"], EVALUATION_BATCH)
+            cache.write(plan, self._batch_outputs(name, cache.key.outputs), tell)
         else:
             self._console.print(f"{name}: {outputs} from {cache.folder}")
         cache.open()
@@ -200,23 +200,16 @@ class Teaching:
 
         return self._engine.infer(function, teacher.parameters)
 
-    def _outputs(self, name: str, outputs: tuple[str, ...], first: int) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-        """The teacher's outputs for every training row, from batch `first` on."""
-        data, infer = self._job.teacher_data[name], self._infer(name, outputs)
-        batches = evaluation_batches(data.tokens["train"], None, EVALUATION_BATCH, data.buckets)
-        for rows, batch in islice(batches, first, None):
-            yield rows, infer(batch)
-
-    def _row_outputs(self, name: str, outputs: tuple[str, ...]) -> Callable[[np.ndarray], list[np.ndarray]]:
-        """`f(rows)`: the teacher's outputs for some training rows, in one batch whose size is a multiple of 8."""
+    def _batch_outputs(self, name: str, outputs: tuple[str, ...]) -> Callable[[np.ndarray], list[np.ndarray]]:
+        """`f(rows)`: the teacher's outputs for some training rows, of which -1 only fills."""
         data, infer = self._job.teacher_data[name], self._infer(name, outputs)
         batches = RowBatches(data.tokens["train"], None, data.buckets)
+        return lambda rows: infer(batches.batch(rows))
 
-        def compute(rows: np.ndarray) -> list[np.ndarray]:
-            filled = np.append(rows, np.full(-len(rows) % 8, -1, rows.dtype))
-            return infer(batches.batch(filled))
-
-        return compute
+    def _row_outputs(self, name: str, outputs: tuple[str, ...]) -> Callable[[np.ndarray], list[np.ndarray]]:
+        """The same in batches whose size is a multiple of 8."""
+        compute = self._batch_outputs(name, outputs)
+        return lambda rows: compute(np.append(rows, np.full(-len(rows) % 8, -1, rows.dtype)))
 
 
 def _folder_name(outputs: tuple[str, ...]) -> str:

@@ -125,18 +125,22 @@ def evaluation_batches(
 
     Yields the indices (real rows,) of the batch's examples, which are its first rows, and the batch.
     """
-    if batch_size < 1:
-        raise DataError(f"batch_size {batch_size}: expected 1 or more")
-    rows = RowBatches(tokens, labels, buckets)
-    order = np.argsort(-np.asarray(tokens.lengths), kind="stable")
-    fill = np.full(-len(order) % batch_size, _FILL, dtype=np.int64)
-    chunks = np.concatenate([order, fill]).reshape(-1, batch_size)
+    chunks, rows = evaluation_rows(tokens, batch_size), RowBatches(tokens, labels, buckets)
 
     def batch(chunk: np.ndarray) -> Batch:
         made = rows.batch(chunk)
         return made if masks is None else masks(made, chunk, None)
 
     return ((chunk[chunk != _FILL], batch(chunk)) for chunk in chunks)
+
+
+def evaluation_rows(tokens: TokenTable, batch_size: int) -> np.ndarray:
+    """The rows of each of the `evaluation_batches`: (batches, batch size) int64, of which -1 only fills the last."""
+    if batch_size < 1:
+        raise DataError(f"batch_size {batch_size}: expected 1 or more")
+    order = np.argsort(-np.asarray(tokens.lengths), kind="stable")
+    fill = np.full(-len(order) % batch_size, _FILL, dtype=np.int64)
+    return np.concatenate([order, fill]).reshape(-1, batch_size)
 
 
 class RowBatches:
