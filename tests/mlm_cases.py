@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from crossdistil.core.data.mlm.blocks import Source
-from crossdistil.core.data.mlm.create import Part, create
+from crossdistil.core.data.mlm.create import create
 from crossdistil.core.data.mlm.documents import Corpus
 from crossdistil.core.data.mlm.settings import Settings
 from crossdistil.core.data.mlm.vocabulary import Vocabulary
+from crossdistil.core.data.shares import Part
 from crossdistil.core.data.tfrecord import parse_example, read_records
 from crossdistil.tests import tiny
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from crossdistil.core import files
-from crossdistil.core.data.mlm.create import Part
+from crossdistil.core.data.shares import Part
 from crossdistil.core.errors import DataError
 from crossdistil.core.files import replace_folder, write_text
 from crossdistil.core.locks import lock_file
@@ -92,7 +92,7 @@ def test_two_processes_never_write_the_same_records(tmp_path):
     out.mkdir()
     for shared in (False, True):
         lock = lock_file(out / ".lock", shared)
-        with pytest.raises(DataError, match="another process is writing records to it"):
+        with pytest.raises(DataError, match="another process is writing to it"):
             make(out, text, vocabulary, resume=True)
         if shared:
             make(out, text, vocabulary, resume=True, part=Part(0, 2))  # as another machine's part

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from crossdistil.core.data.mlm.create import Part
+from crossdistil.core.data.shares import Part
 from crossdistil.core.errors import DataError
 from crossdistil.tests.mlm_cases import make, read, write_corpus, write_vocabulary
 

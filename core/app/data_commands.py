@@ -21,9 +21,11 @@ from .mlm_command import mlm
 from .options import MOST, BackendOption, DeviceOption, Precision, PrecisionOption, hand_over
 from .progress import make_console
 from .record_commands import add_record_commands
+from .share_commands import merge
 
 data_app = typer.Typer(help="Make new data of what there is.", no_args_is_help=True)
 data_app.command()(mlm)
+data_app.command()(merge)
 add_record_commands(data_app)
 
 

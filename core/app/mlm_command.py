@@ -11,12 +11,13 @@ from rich.console import Console
 
 from .. import threads
 from ..data.mlm.blocks import Source
-from ..data.mlm.create import Part, create
+from ..data.mlm.create import create
 from ..data.mlm.documents import BLOCK_BYTES, Corpus
 from ..data.mlm.google import create_google
 from ..data.mlm.inputs import find_files
 from ..data.mlm.settings import Settings
 from ..data.mlm.vocabulary import Vocabulary
+from ..data.shares import Part
 from ..errors import CrossdistilError
 from .counting import CountProgress
 from .options import MOST
@@ -92,7 +93,8 @@ def mlm(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="blocks: keep the record files in --out that are complete.")] = False,
     shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="blocks: only each Nth record file from the Ith on, for N machines.")
+        str | None,
+        typer.Option(metavar="I/N", help="blocks: only each Nth record file from the Ith on, for N machines; then data merge."),
     ] = None,
     shard_mib: Annotated[int, typer.Option(min=1, max=MOST, help="blocks: text in each record file, in MiB.")] = _SHARD_MIB,
     files: Annotated[int, typer.Option(min=1, max=MOST, help="google: record files, filled in turn.")] = 1,
@@ -130,10 +132,13 @@ def mlm(
         else:
             source = Source(vocabulary, lower_case, settings)
             note = create(corpus, source, loaded, out, part, processes or threads.number(), resume, report)
-    _tell(note, out, console)
+    tell_records(note, out, console)
+    if not note["shards"]:
+        console.print(f"nothing to do for {part}: the text fills fewer record files; a smaller --shard-mib makes more of them")
 
 
-def _tell(note: dict[str, Any], out: Path, console: Console) -> None:
+def tell_records(note: dict[str, Any], out: Path, console: Console) -> None:
+    """What a folder of records holds."""
     counts = note["counts"]
     share = counts["masked"] / max(1, counts["tokens"])
     console.print(

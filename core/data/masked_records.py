@@ -25,6 +25,7 @@ from .corpus import corpus_files, files_digest, is_records, read_corpus
 from .masking import masked_arrays, padded_size
 from .record_note import VocabularyNote
 from .record_rows import example, masked_row
+from .shares import Part, missing_shares, notes_in
 from .tfrecord import read_records
 from .token_cache import TABLE_ARRAYS, Arrays, cached_arrays
 from .token_table import TokenTable
@@ -149,6 +150,9 @@ def _checked_files(path: Path, tokenizer: Tokenizer, max_length: int) -> list[Pa
     if tokenizer.is_words:
         raise DataError(f"task.data: {path}: its records are of word pieces, but this tokenizer has whole words")
     files = corpus_files(path)
+    if path.is_dir() and (parts := notes_in(path, "mlm")) and Part() not in parts and (missing := missing_shares(list(parts))):
+        alone = f"to train on these alone, remove {', '.join(sorted(note.name for note in parts.values()))}"
+        raise DataError(f"task.data: {path}: {missing}; crossdistil data merge puts all together; {alone}")
     names, sha256 = {file.name for file in files}, VocabularyNote.of(tokenizer.library).sha256
     for place in sorted(files[0].parent.glob("*.json")):
         if not _NOTES.fullmatch(place.name):

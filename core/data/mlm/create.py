@@ -2,20 +2,20 @@
 
 A shard is what a fixed number of blocks of text gave, so that its bytes depend on the corpus, the vocabulary, the settings and
 its number alone: not on how many processes or machines work, nor on whether the work was interrupted. Beside each
-`examples-00000.tfrecord` is a note, `examples-00000.json`, which is written last; `mlm.json` adds all of them up.
+`examples-00000.tfrecord` is a note, `examples-00000.json`, which is written last; `mlm.json`, or `mlm-2-of-8.json` for the part of
+the second of eight machines, adds all of them up, and has a checksum of the whole text, of which each machine read all.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import importlib.metadata
 import itertools
 import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ import google_crc32c
 
 from ...checksums import file_checksum
 from ...errors import DataError
-from ...files import clear_disk_errors, make_folder, replace_file, write_text
+from ...files import clear_disk_errors, replace_file, write_text
 from ...json_files import read_object
-from ...locks import lock_file
 from ...shown import shown
 from ...workplaces import TEMPORARY, is_workplace, workplace
+from ..shares import LOCK, Part, json_text, only_writer
 from ..tfrecord import read_records
 from .blocks import COUNTS, Source
 from .documents import BLOCK_BYTES, Block, Corpus
@@ -37,34 +37,15 @@ from .workers import Made, made_blocks
 
 _FORMAT = 1  # one more whenever the same input gives other bytes
 _COPIED = 1 << 20  # bytes at a time
-_LOCK = ".lock"
+_LIBRARIES = "libraries"
+_OLDEST = ("format", "algorithm", "settings", "vocabulary", "lower_case", "input")  # of the first notes
 Report = Callable[[int, int], None]
 """Told how many bytes of the files are done, of how many."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """Machine `index` of `count`: it makes the shards whose number has the remainder `index`."""
-
-    index: int = 0
-    count: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> Part:
-        """From "i/n", i from 1 to n; raises DataError."""
-        index, _, count = text.partition("/")
-        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-            raise DataError(f"--shard {text}: expected I/N with I from 1 to N, for example 2/8")
-        return cls(int(index) - 1, int(count))
-
-    def has(self, shard: int) -> bool:
-        """Whether this machine makes it."""
-        return shard % self.count == self.index
-
-    @property
-    def note(self) -> str:
-        """The name of the note of all its shards."""
-        return "mlm.json" if self.count == 1 else f"mlm-{self.index + 1}-of-{self.count}.json"
+def note_name(part: Part) -> str:
+    """The note of all shards of a machine."""
+    return f"{part.stem('mlm')}.json"
 
 
 def shard_name(number: int) -> str:
@@ -75,6 +56,7 @@ def shard_name(number: int) -> str:
 def described(corpus: Corpus, vocabulary: Vocabulary, settings: Settings, algorithm: str) -> dict[str, Any]:
     """What the notes say about how records were made."""
     files = json.dumps([corpus.names, corpus.formats, BLOCK_BYTES])
+    libraries = ("tokenizers", "jieba") if settings.whole_words == "chinese" else ("tokenizers",)
     return {
         "format": _FORMAT,
         "algorithm": algorithm,
@@ -82,7 +64,13 @@ def described(corpus: Corpus, vocabulary: Vocabulary, settings: Settings, algori
         "vocabulary": {"sha256": vocabulary.digest, "tokens": len(vocabulary.tokens)},
         "lower_case": vocabulary.lower_case,
         "input": {"files": len(corpus.names), "bytes": corpus.size, "sha256": hashlib.sha256(files.encode()).hexdigest()},
+        _LIBRARIES: {name: importlib.metadata.version(name) for name in libraries},
     }
+
+
+def summed_up(about: dict[str, Any], corpus: Corpus, counts: Counter, shards: list[str]) -> dict[str, Any]:
+    """The note of all shards, once all of the corpus was read."""
+    return {**about, "input": {**about["input"], "crc32c": corpus.checksum}, "counts": dict(counts), "shards": shards}
 
 
 def create(
@@ -92,9 +80,7 @@ def create(
     are kept. Raises DataError for shards that are in the way or were made otherwise."""
     settings = source.settings
     about = described(corpus, vocabulary, settings, "blocks")
-    if out.exists() and not out.is_dir():
-        raise DataError(f"--out {out}: is a file, expected a folder")
-    with _locked(out, part), clear_disk_errors(out), workplace(out / part.note) as working:
+    with only_writer(out, part), clear_disk_errors(out), workplace(out / note_name(part)) as working:
         return _create(corpus, source, about, out, part, processes, resume, report, working)
 
 
@@ -129,7 +115,7 @@ def _create(
             if part.has(number) and number not in ready:
                 path = out / shard_name(number)
                 counts, written = _write_shard(path, _reported(blocks, corpus, report))
-                write_text(_note_of(out, number), _json(_sealed({**about, "counts": counts, **written})))
+                write_text(_note_of(out, number), json_text(_sealed({**about, "counts": counts, **written})))
             else:
                 for _ in _reported(blocks, corpus, report):
                     pass
@@ -141,8 +127,8 @@ def _create(
         made.close()
     if shards and not totals["examples"]:
         raise DataError(f"{corpus.where()}: gives no example: no sentence has a piece of the vocabulary")
-    note = {**about, "counts": dict(totals), "shards": shards}
-    write_note(out / part.note, note)
+    note = summed_up(about, corpus, totals, shards)
+    write_note(out / note_name(part), note)
     return note
 
 
@@ -165,35 +151,10 @@ def _write_shard(path: Path, blocks: Iterator[Made | None]) -> tuple[dict[str, i
     return dict(counts), file_checksum(path)
 
 
-@contextlib.contextmanager
-def _locked(out: Path, part: Part) -> Iterator[None]:
-    """No other process writes the same shards. Machines that share the work write to one folder side by side."""
-    missing = [folder for folder in (out, *out.parents) if not folder.exists()]
-    with clear_disk_errors(out):
-        make_folder(out)
-        locks = []
-        try:
-            locks.append(lock_file(out / _LOCK, shared=part.count > 1))
-            if part.count > 1:
-                locks.append(lock_file(out / f"{_LOCK}-{part.index + 1}-of-{part.count}"))
-        except BlockingIOError:
-            for lock in locks:
-                lock.release()
-            raise DataError(f"--out {out}: another process is writing records to it") from None
-    try:
-        yield
-    finally:
-        for lock in reversed(locks):
-            lock.release()
-        with contextlib.suppress(OSError):  # not empty, as it should be
-            for folder in missing:
-                folder.rmdir()
-
-
 def _finished(out: Path, part: Part, about: dict[str, Any], resume: bool) -> dict[int, dict[str, int]]:
     """The counts of this machine's shards that are there and were made in the same way."""
     if part.count == 1:
-        there = [path for path in out.glob("*") if not (path.name.startswith(_LOCK) or is_workplace(path.name))]
+        there = [path for path in out.glob("*") if not (path.name.startswith(LOCK) or is_workplace(path.name))]
     else:
         there = [path for path in out.glob("examples-*.tfrecord") if part.has(_number(path))]
     if there and not resume:
@@ -203,32 +164,33 @@ def _finished(out: Path, part: Part, about: dict[str, Any], resume: bool) -> dic
         number = _number(path)
         if not part.has(number) or not (out / shard_name(number)).is_file():
             continue
-        note = _read_note(path, about)
+        note = read_shard_note(path)
         if note is None:
             _told_damaged(path)
             continue
-        other = next((name for name in about if note.get(name) != _plain(about[name])), None)
+        # Notes of earlier versions do not name the libraries.
+        other = next((name for name in about if name in note and note[name] != _plain(about[name])), None)
         if other is not None:
             raise DataError(f"--out {out}: {shard_name(number)} was made with another {_difference(other, note, about)}")
-        if _is_as_noted(out / shard_name(number), note):
+        if is_as_noted(out / shard_name(number), note):
             ready[number] = note["counts"]
         else:
             _told_damaged(out / shard_name(number))
     return ready
 
 
-def _read_note(path: Path, about: dict[str, Any]) -> dict[str, Any] | None:
+def read_shard_note(path: Path) -> dict[str, Any] | None:
     """The note of a shard, or None where it is damaged."""
     try:
         note = read_object(path, DataError)
         counts = {name: int(note["counts"][name]) for name in COUNTS}
     except (DataError, OSError, ValueError, KeyError, TypeError):
         return None
-    is_older = set(note) == {*about, "counts"}  # an earlier version's, without checksums
+    is_older = set(note) == {*_OLDEST, "counts"}  # without checksums
     return {**note, "counts": counts} if is_older or note == _sealed(note) else None
 
 
-def _is_as_noted(path: Path, note: dict[str, Any]) -> bool:
+def is_as_noted(path: Path, note: dict[str, Any]) -> bool:
     """Whether a shard has the bytes that its note says; of an earlier version's, which says none, all records are read."""
     if "crc32c" in note:
         return file_checksum(path) == {key: note.get(key) for key in ("bytes", "crc32c")}
@@ -278,11 +240,6 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _json(note: Sequence | dict) -> str:
-    return json.dumps(note, indent=2, ensure_ascii=False) + "\n"
-
-
-
 def write_note(path: Path, note: dict[str, Any]) -> None:
     """Write the note of all shards."""
-    write_text(path, _json(note))
+    write_text(path, json_text(note))

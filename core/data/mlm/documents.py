@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import google_crc32c
+
 from ...errors import CrossdistilError, DataError
 from ...json_files import parse_json
 from ...shown import plain
@@ -64,6 +66,12 @@ class Corpus:
     def position(self) -> int:
         """Bytes read so far, of `size`."""
         return sum(file.position for file in self._files)
+
+    @property
+    def checksum(self) -> str:
+        """Of all text that has been read, file after file, whatever the files are packed with."""
+        sums = "".join(f"{file.checksum:08x}" for file in self._files)
+        return f"{google_crc32c.value(sums.encode()):08x}"
 
     def where(self) -> str:
         """What to call the files in a message."""

@@ -19,7 +19,7 @@ from typing import Any
 from ...errors import DataError
 from ...files import replace_folder
 from .blocks import COUNTS
-from .create import described, shard_name, write_note
+from .create import described, shard_name, summed_up, write_note
 from .documents import Corpus
 from .google_tokenizer import GoogleTokenizer
 from .records import Examples
@@ -169,7 +169,7 @@ def create_google(
     counts.update(examples=len(examples), random_next=sum(example[4] for example in examples))
     counts.update(tokens=sum(len(example[0]) for example in examples), masked=sum(len(example[2]) for example in examples))
     names = [shard_name(number) for number in range(files)]
-    note = {**described(corpus, vocabulary, settings, "google"), "counts": dict(counts), "shards": names}
+    note = summed_up(described(corpus, vocabulary, settings, "google"), corpus, counts, names)
     with replace_folder(out) as temporary:
         with ExitStack() as stack:
             writers = [stack.enter_context((temporary / name).open("wb")) for name in names]

@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import google_crc32c
+
 from ...errors import DataError
 from ..text_files import MARK, not_utf8
 
@@ -49,6 +51,8 @@ class TextFile:
     def __init__(self, path: Path):
         self.path = path
         self.size = path.stat().st_size
+        self.checksum = 0
+        """CRC-32C of the text, unpacked, that has been read."""
         self._raw: io.BufferedReader | None = None
 
     @property
@@ -65,7 +69,9 @@ class TextFile:
                 first = self._raw.peek(6)[:6]
                 unpack = next((made for magic, made in _UNPACK.items() if first.startswith(magic)), None)
                 stream = self._raw if unpack is None else io.BufferedReader(unpack(self._raw), 1 << 20)
+                self.checksum = 0
                 for number, line in enumerate(stream, 1):
+                    self.checksum = google_crc32c.extend(self.checksum, line)
                     text = line.decode("utf-8")
                     yield number, (text.removeprefix(MARK) if number == 1 else text).strip()
         except UnicodeDecodeError as error:
