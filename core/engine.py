@@ -14,6 +14,7 @@ import numpy as np
 
 from .ops import Ops, Tensor
 from .optimizers import OptimizerSpec
+from .world import ALONE, Place, Share
 
 Batch = dict[str, np.ndarray]
 Parameters = dict[str, np.ndarray]
@@ -36,6 +37,8 @@ class EngineOptions:
     """Ask for a compiled step where that is a choice (torch)."""
     steps_per_call: int | None = None
     """How many optimizer steps the device runs per call (data sinking); None is the backend's default."""
+    place: Place = ALONE
+    """Which of the processes of a run this is. The engine of one of several meets the others when it is made."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,22 @@ class Step:
     """One optimizer step: its micro-batches (all with `denominators`), its learning rate, its dropout seed."""
 
     micro_batches: list[Batch]
+    """Those of this process: number `rank`, `rank + size`, ... of the step's."""
     learning_rate: float
     seed: int
+    share: Share = Share()
+    """Which of the step's micro-batches these are."""
 
-    def random_state(self, micro_batch: int) -> int:
-        """What seeds the dropout of a micro-batch, 32 bits: the same however often and after whatever it is computed."""
-        return int(np.random.SeedSequence([self.seed, micro_batch]).generate_state(1, np.uint32)[0])
+    @property
+    def parts(self) -> int:
+        """The micro-batches of all processes."""
+        return len(self.micro_batches) * self.share.size
+
+    def random_state(self, index: int) -> int:
+        """What seeds the dropout of `micro_batches[index]`, 32 bits: the same however often, after whatever and by whichever
+        process it is computed."""
+        number = self.share.rank + index * self.share.size
+        return int(np.random.SeedSequence([self.seed, number]).generate_state(1, np.uint32)[0])
 
 
 def unheard(*_: object) -> None:
@@ -80,7 +93,15 @@ class StepMetrics(Protocol):
 
 
 class TrainStep(Protocol):
-    """A compiled optimizer step with its parameters and optimizer state."""
+    """A compiled optimizer step with its parameters and optimizer state.
+
+    Of several processes, each computes its own micro-batches; gradients (zeros where a process has none) and loss values are
+    summed over all of them, once a step, before the gradients are clipped, checked and applied: parameters and optimizer
+    state are the same in all processes, and so are the values that `run` gives. The sums of `statistics` are summed as well.
+    """
+
+    communication: float
+    """Seconds, up to now, in which this process did nothing but wait for sums over all processes."""
 
     def run(self, steps: Iterator[Step], count: int, dispatched: Callable[[int], None] = unheard) -> StepMetrics:
         """Take `count` steps from the iterator, or all it has if those are fewer, and execute exactly these. `dispatched`
@@ -112,11 +133,16 @@ class Engine(Protocol):
     ops: Ops
     threads: int
     """CPU threads of a kernel."""
+    place: Place
+    """Which of the processes of a run this is."""
     kernels: dict[str, str]
     """Where there is a choice between kernels that differ in the last bits: what for -> which. It may depend on the machine."""
 
     def keep_kernels(self, recorded: dict[str, str]) -> list[str]:
         """Go on with the `kernels` of the process that started a run; returns a line for each that are not this one's own."""
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """The sum of a float32 array over all processes of the run, each of which calls this."""
 
     def versions(self) -> dict[str, str]:
         """Versions of the framework and of what it stands on."""

@@ -28,6 +28,7 @@ from .sections import WordsSection
 from .stages import Stage, build_objective, freeze_problems, projection_problems, replacement_problems
 from .student import build_bilstm, build_student
 from .task_data import MISMATCHED, TaskData, masked_text_data, raw_text_data, tokenize
+from .world import Share
 
 
 @dataclass
@@ -46,6 +47,8 @@ class Job:
     """Projections that came with the weights that the student starts from."""
     notes: tuple[str, ...] = ()
     """What the user should know of the models."""
+    share: Share = Share()
+    """Which parts of each step this process computes."""
 
     def stage(self, index: int, cached: bool = False) -> Stage:
         """A stage of the recipe; with `cached`, the teachers' outputs come with the batches."""
@@ -64,6 +67,7 @@ class Job:
             self.recipe.seed if index == 0 else (self.recipe.seed, index),
             examples.label_mask,
             any(term.counts_padding for term in section.objective),
+            self.share,
         )
         if "train" in self.data.masks:
             batches.attach_masks(self.data.masks["train"])

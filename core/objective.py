@@ -11,6 +11,7 @@ from .losses.base import UNITS, WEIGHT_SCHEDULES, LossTerm, ProjectionTensor, Te
 from .models.architectures import make_forward, used_tensors
 from .models.outputs import LOGITS
 from .models.theseus import Replacement, make_replacing_forward
+from .world import Share
 
 MEAN_LOGITS = LOGITS
 """The key of the weighted mean of all teachers' logits among the teachers' outputs."""
@@ -123,10 +124,10 @@ class Objective:
         return used_tensors(self.context.student, self.student_outputs) | frozenset(self.projections)
 
     def prepare(
-        self, micro_batches: list[dict[str, np.ndarray]], step: int = 0, total: int = 1, seed: int = 0
+        self, micro_batches: list[dict[str, np.ndarray]], step: int = 0, total: int = 1, seed: int = 0, share: Share = Share()
     ) -> list[dict[str, np.ndarray]]:
-        """The micro-batches of one effective batch with what a step needs beside the data: `denominators` (terms,), the
-        units of all of them, `weights` (terms,) as scheduled, and the gates of a replacement."""
+        """Those micro-batches of one effective batch that are of `share`, with what a step needs beside the data:
+        `denominators` (terms,), the units of all micro-batches, `weights` (terms,) as scheduled, and the gates of a replacement."""
         counts = [sum(UNITS[unit](batch) for batch in micro_batches) for unit in self._units]
         progress = step / max(total, 1)
         extra = {
@@ -138,7 +139,7 @@ class Objective:
         }
         if self.replacement is not None:
             extra["gates"] = self.replacement.gates(seed, step, total)
-        return [{**batch, **extra} for batch in micro_batches]
+        return [{**batch, **extra} for batch in share.of(micro_batches)]
 
 
 def _make_function(functions, forward, teach):

@@ -36,6 +36,11 @@ def child_environment() -> dict[str, str]:
     return {**os.environ, _PARENT: str(os.getpid())}
 
 
+def ending(code: int) -> str:
+    """How a process ended, in words, by the code that `subprocess` gives."""
+    return f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
+
+
 def end_with_parent() -> None:
     """From now on this process is killed when the one that started it ends, if that gave it `child_environment`."""
     parent = os.environ.pop(_PARENT, "")

@@ -128,7 +128,7 @@ def check_steps(state: State, first: int, total: int, values: int) -> None:
     counted = [array for name, array in state.optimizer.items() if name == "steps" or name.startswith("step/")]
     sums = np.size(window["sum"])
     for key, found, fits, expected in (
-        ("step", state.step, 0 < taken <= total, f"{first + 1} to {first + total}"),
+        ("step", state.step, 0 <= taken <= total, f"{first} to {first + total}"),
         ("window.step", window["step"], window["step"] <= taken, f"at most {taken}"),
         ("window.sum", f"{sums} values", sums in (1, values), f"{values}"),
         ("steps", max(map(int, counted), default=0), all(0 <= int(each) <= taken for each in counted), f"0 to {taken}"),

@@ -19,6 +19,7 @@ from .models.architectures import Config, make_forward
 from .models.masked_lm import make_masked_loss
 from .models.outputs import LOGITS
 from .sections import TaskSection
+from .world import World
 
 EVALUATION_BATCH = 64
 MISMATCHED = "dev_mismatched"
@@ -36,6 +37,8 @@ class TaskData:
     tokens: dict[str, TokenTable]
     masks: dict[str, Masks] = field(default_factory=dict)
     """By split, where a model is to guess masked words."""
+    world: World = field(default_factory=World)
+    """The processes that score a model together: each computes some of the batches."""
 
     def answers(self, config: Config):
         """What `score` needs of a model: `f(ops, parameters, batch) -> [tensor]`, in evaluation mode."""
@@ -46,23 +49,32 @@ class TaskData:
         maps a batch to what `answers` gives."""
         if self.spec.masked:
             return self._masked_score(split, infer), None
-        examples = self.examples[split]
+        examples, own = self.examples[split], self.world.share
+        computed = {"rows": [np.zeros(0, np.int64)], "logits": []}
+        for rows, batch in evaluation_batches(
+            self.tokens[split], examples.labels, EVALUATION_BATCH, self.buckets, share=own
+        ):
+            computed["rows"].append(rows)
+            computed["logits"].append(infer(batch)[0][: len(rows)])
         logits: np.ndarray | None = None
-        for rows, batch in evaluation_batches(self.tokens[split], examples.labels, EVALUATION_BATCH, self.buckets):
-            values = infer(batch)[0]
-            if logits is None:
-                logits = np.zeros((len(examples), values.shape[1]), np.float32)
-            logits[rows] = values[: len(rows)]
+        for found in self.world.arrays({name: np.concatenate(parts) for name, parts in computed.items() if parts}):
+            if "logits" in found:
+                if logits is None:
+                    logits = np.zeros((len(examples), found["logits"].shape[1]), np.float32)
+                logits[found["rows"]] = found["logits"]
         labels = examples.labels
         return ({} if labels is None else compute_metrics(self.spec.metrics, logits, labels)), logits
 
     def _masked_score(self, split: str, infer: Callable) -> dict[str, float]:
         """The mean of -log of the probability of the right word over the masked tokens, in nats, and its exponential."""
-        batches = evaluation_batches(self.tokens[split], None, EVALUATION_BATCH, self.buckets, self.masks[split])
+        own = self.world.share
+        batches = evaluation_batches(self.tokens[split], None, EVALUATION_BATCH, self.buckets, self.masks[split], own)
+        sums = [(float(infer(batch)[0]), float(batch["masked_weights"].sum())) for _, batch in batches]
+        shares = [found["sums"] for found in self.world.arrays({"sums": np.array(sums, np.float64).reshape(-1, 2)})]
         total, count = 0.0, 0.0
-        for _, batch in batches:
-            total += float(infer(batch)[0])
-            count += float(batch["masked_weights"].sum())
+        for number in range(sum(map(len, shares))):  # in the order of one process: the sum is then the same
+            loss, tokens = shares[number % own.size][number // own.size]
+            total, count = total + loss, count + tokens
         loss = total / max(count, 1.0)
         return {MLM_LOSS: loss, "perplexity": math.exp(min(loss, 700.0))}
 

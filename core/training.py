@@ -10,8 +10,9 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
+import google_crc32c
 import numpy as np
 
 from .data.batches import real_tokens
@@ -23,6 +24,7 @@ from .schedules import in_steps, schedule
 from .sections import TrainSection
 from .stages import Stage
 from .states import State, check_arrays, check_steps
+from .world import World
 
 
 class Progress(Protocol):
@@ -81,6 +83,8 @@ class Outcome:
     tokens: int
     seconds: float
     """Training time: without evaluation and saving, and over all the processes of a resumed run."""
+    communication: float = 0.0
+    """Seconds of it in which this process only waited for sums over all processes."""
 
 
 class Trainer:
@@ -100,9 +104,10 @@ class Trainer:
         evaluate: Evaluate | None,
         run: RunFolder,
         progress: Progress,
+        world: World | None = None,
     ):
         """`parameters` are the student and all projections so far, of which `train_step` changes some; `evaluate` is None
-        in a stage whose student cannot answer yet."""
+        in a stage whose student cannot answer yet. Of the processes of a `world`, the first one has the run's folder."""
         self._stage, self._train, self._seed, self._first = stage, stage.section.train, seed, first
         self._batches, self._objective = stage.batches, stage.objective
         self._parameters = parameters
@@ -111,7 +116,8 @@ class Trainer:
         warmup = in_steps(self._train.warmup, self.plan.total)
         self._factor = schedule(self._train.schedule, self.plan.total, warmup, self._train.slanted_ratio)
         self._notes: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best_metric": None, "best_step": None}
-        self._notes |= {"stage": stage.index, "past": [], "kernels": {}}
+        self._notes |= {"stage": stage.index, "past": [], "kernels": {}, "communication": 0.0}
+        self._world = World() if world is None else world
         self._open_window(0)
         self._best: Parameters | None = None
 
@@ -119,35 +125,49 @@ class Trainer:
         """Keep what the stages before this one took, and which kernels the engine uses, with every saved state."""
         self._notes |= {"past": past, "kernels": kernels}
 
-    def run(self, state: State | None = None, interrupted: Callable[[], bool] = lambda: False) -> Outcome:
+    def run(self, state: State | None = None) -> Outcome:
         """Train to the end, from a saved state of this stage if there is one. Raises TrainingError when the loss is not
-        finite, and KeyboardInterrupt, its state saved, after the step before which `interrupted()` became true."""
+        finite, and KeyboardInterrupt, its state saved, after the step that was under way when the world was asked to stop."""
         step = 0 if state is None else self._restore(state)
         steps = self._steps(step)
         self._progress.start(step, self.plan.total)
         while step < self.plan.total:
+            if not self._world.proceed(self._first + step):
+                self._stop(step)
             count = self.plan.next_event(step) - step
-            taken = _unless(interrupted, steps, count)
-            started = time.perf_counter()
+            taken = self._until_stopped(steps, step, count)
+            started, waited = time.perf_counter(), self._train_step.communication
             values = self._train_step.run(taken, count, self._counted(step)).fetch()  # (steps, 1 + terms)
             self._notes["seconds"] += time.perf_counter() - started
+            self._notes["communication"] += self._train_step.communication - waited
             self._check(values, step)
             # In float64 the sum is exact, so that it is the same wherever the run was interrupted.
             window = self._notes["window"]
             window["sum"] = (values.sum(axis=0, dtype=np.float64) + np.asarray(window["sum"])).tolist()
+            stop = len(values) < count
             step += len(values)
             last = step == self.plan.total
             if step % self.plan.log_every == 0 or last:
                 self._log(step)
             if self._evaluate is not None and (step % self.plan.evaluate_every == 0 or last):
                 self._evaluated(step)
-            stop = interrupted() and not last
-            if step % self.plan.save_every == 0 or last or stop:
-                self._save(step)
             if stop:
-                place = f"step {self._first + step:,} is saved in {self._run.path}"
-                raise KeyboardInterrupt(f"{place}; --resume goes on from there")
+                self._stop(step)
+            if step % self.plan.save_every == 0 or last:
+                self._save(step)
         return self._outcome()
+
+    def _stop(self, step: int) -> NoReturn:
+        self._save(step)
+        place = f"step {self._first + step:,} is saved in {self._run.path}"
+        raise KeyboardInterrupt(f"{place}; --resume goes on from there")
+
+    def _until_stopped(self, steps: Iterator[Step], step: int, count: int) -> Iterator[Step]:
+        """The `count` steps after `step`, of which the first may begin, or as many as may begin."""
+        for number in range(step, step + count):
+            if number > step and not self._world.proceed(self._first + number):
+                return
+            yield next(steps)
 
     def _counted(self, step: int) -> Callable[[int], None]:
         """Tells the progress of steps after `step` as the device is given them."""
@@ -165,7 +185,7 @@ class Trainer:
         check_steps(state, self._first, self.plan.total, len(self._objective.names) + 1)
         self._train_step.restore(state.parameters, state.optimizer)
         self._parameters = state.parameters
-        self._notes = state.notes | {"kernels": self._notes["kernels"]}
+        self._notes = {"communication": 0.0} | state.notes | {"kernels": self._notes["kernels"]}
         self._best = state.parameters if state.notes["best_step"] == state.step else state.best
         return state.step - self._first
 
@@ -175,6 +195,7 @@ class Trainer:
     def _save(self, step: int) -> None:
         parameters = self._current()
         self._require_finite(parameters, step)
+        self._require_equal(parameters, step)
         best = None if self._notes["best_step"] == self._first + step else self._best
         self._run.save_state(State(self._first + step, parameters, self._train_step.state(), best, self._notes))
 
@@ -185,9 +206,10 @@ class Trainer:
             for micro_batches in self._batches.epoch(epoch, number - epoch * per_epoch):
                 self._notes["tokens"] += sum(real_tokens(batch) for batch in micro_batches)
                 yield Step(
-                    self._objective.prepare(micro_batches, number, self.plan.total, self._seed),
+                    self._objective.prepare(micro_batches, number, self.plan.total, self._seed, self._world.share),
                     self._train.learning_rate * self._factor(number),
                     int(np.random.SeedSequence([self._seed, self._first + number]).generate_state(1)[0]) >> 1,
+                    self._world.share,
                 )
                 number += 1
 
@@ -205,6 +227,14 @@ class Trainer:
         for name, array in parameters.items():
             if not np.isfinite(array).all():
                 raise TrainingError(f"{self._run.path}: step {self._first + step}: {name} is not finite; the state is not saved")
+
+    def _require_equal(self, parameters: Parameters, step: int) -> None:
+        """Each process updates its own copy of the parameters: that they are one is seen here, and not believed."""
+        if self._world.size > 1:
+            crc = 0
+            for name in sorted(parameters):
+                crc = google_crc32c.extend(crc, np.ascontiguousarray(parameters[name]).tobytes())
+            self._world.same(f"{self._run.path}: step {self._first + step}: parameters", str(crc).encode())
 
     def _place(self, step: int) -> dict[str, Any]:
         return {"step": self._first + step, "stage": self._stage.name, "epoch": step / self.plan.steps_per_epoch}
@@ -253,12 +283,5 @@ class Trainer:
             steps=self.plan.total,
             tokens=self._notes["tokens"],
             seconds=self._notes["seconds"],
+            communication=self._notes["communication"],
         )
-
-
-def _unless(interrupted: Callable[[], bool], steps: Iterator[Step], count: int) -> Iterator[Step]:
-    """The next `count` steps, or only the first of them until `interrupted()`."""
-    for number in range(count):
-        if number and interrupted():
-            return
-        yield next(steps)

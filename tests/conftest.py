@@ -18,6 +18,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from crossdistil.backends.registry import BACKENDS, load_engine
+from crossdistil.core.app import cli as command_line
 from crossdistil.core.engine import EngineOptions
 from crossdistil.tests import tiny
 
@@ -120,5 +121,20 @@ def cli(start_cli):
         output, errors = process.communicate(timeout=600)
         assert process.returncode == code, f"exit code {process.returncode}, expected {code}\n{output}\n{errors}"
         return output if code == 0 else errors
+
+    return run
+
+
+@pytest.fixture
+def said(monkeypatch, capsys):
+    """`said(*arguments)`: exit code, standard output and standard error of the command line, in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(command_line.sys, "argv", ["crossdistil", *map(str, arguments)])
+        monkeypatch.setattr(command_line.signal, "signal", lambda *_: None)
+        monkeypatch.setattr(command_line, "end_with_parent", lambda: None)
+        with pytest.raises(SystemExit) as end:
+            command_line.main()
+        return (end.value.code or 0, *capsys.readouterr())
 
     return run

@@ -10,6 +10,7 @@ import pytest
 from crossdistil.core.data.batches import TrainBatches, evaluation_batches, length_buckets, real_tokens
 from crossdistil.core.data.tokenize import TokenTable
 from crossdistil.core.errors import DataError
+from crossdistil.core.world import Share
 
 BUCKETS = (16, 32, 48)
 
@@ -89,7 +90,8 @@ def test_an_epoch_has_every_example_once(count):
 
 def test_accumulation_does_not_change_the_examples_of_a_step():
     table, _ = make_table(101)
-    composed = [epoch_rows(TrainBatches(table, None, 12, parts, BUCKETS, seed=1), 4) for parts in (1, 2, 3, 12)]
+    cuts = [epoch_rows(TrainBatches(table, None, 12, parts, BUCKETS, seed=1), 4) for parts in (1, 2, 3, 12)]
+    composed = [[sorted(step) for step in steps] for steps in cuts]
     assert composed[0] == composed[1] == composed[2] == composed[3]
 
 
@@ -229,3 +231,27 @@ def test_a_batch_takes_well_under_a_millisecond():
     start = time.process_time()  # not wall time: the machine may be busy
     count = sum(len(step) for number in range(4) for step in batches.epoch(number))
     assert (time.process_time() - start) / count < 1e-3
+
+
+@pytest.mark.parametrize(("accumulation", "size", "parts"), [(1, 2, 2), (3, 2, 4), (3, 4, 4), (4, 2, 4)])
+def test_every_process_has_as_many_parts_and_none_stays_idle(accumulation, size, parts):
+    table, _ = make_table(101)
+    shares = [TrainBatches(table, None, 12, accumulation, BUCKETS, 1, share=Share(rank, size)) for rank in range(size)]
+    for batches in shares:
+        batches.attach(lambda rows, length: {"own": rows})
+    alone = [sorted(step) for step in epoch_rows(TrainBatches(table, None, 12, 1, BUCKETS, seed=1), 4)]
+    for step, all_parts in zip(alone, zip(*(batches.epoch(4) for batches in shares)), strict=True):
+        taken = []
+        for rank, made in enumerate(all_parts):
+            assert len(made) == parts
+            assert [number for number, part in enumerate(made) if "own" in part] == list(range(rank, parts, size))
+            taken += [row for part in made[rank::size] for row in part["own"] if row >= 0]
+            counts = [int(part["example_mask"].sum()) for part in made]
+            assert max(counts) - min(counts) <= 1
+        assert sorted(taken) == step  # each example once, by one process
+
+
+def test_a_batch_has_an_example_for_each_process():
+    table, _ = make_table(20)
+    with pytest.raises(DataError, match="batch_size 4: has less than one example for each of 5 micro-batches"):
+        TrainBatches(table, None, 4, 1, BUCKETS, 0, share=Share(0, 5))

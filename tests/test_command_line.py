@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 import crossdistil
-from crossdistil.core.app import cli as command_line
 from crossdistil.core.app.inspection import inspect
-from crossdistil.core.app.launchers import refuse_launchers
 from crossdistil.core.app.run_folders import student_of
 from crossdistil.core.checkpoint import Model
 from crossdistil.core.errors import CheckpointError, CrossdistilError, RecipeError
@@ -26,21 +24,6 @@ from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
 
 ROOT = Path(crossdistil.__file__).parent
-
-
-@pytest.fixture
-def said(monkeypatch, capsys):
-    """`said(*arguments)`: exit code, standard output and standard error of the command line, in this process."""
-
-    def run(*arguments):
-        monkeypatch.setattr(command_line.sys, "argv", ["crossdistil", *map(str, arguments)])
-        monkeypatch.setattr(command_line.signal, "signal", lambda *_: None)
-        monkeypatch.setattr(command_line, "end_with_parent", lambda: None)
-        with pytest.raises(SystemExit) as end:
-            command_line.main()
-        return (end.value.code or 0, *capsys.readouterr())
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -106,43 +89,6 @@ def test_the_interface_is_seen_by_people_and_by_tools():
     assert callable(crossdistil.run) and (ROOT / "py.typed").is_file()
     names = re.search(r"if TYPE_CHECKING:.*?\n    from \S+ import (.*)", (ROOT / "__init__.py").read_text())[1]
     assert {*names.split(", "), "CrossdistilError"} == set(crossdistil.__all__)
-
-
-@pytest.mark.parametrize(
-    ("variables", "launcher"),
-    [
-        ({"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost"}, "torchrun (WORLD_SIZE=2)"),
-        ({"MS_WORKER_NUM": "8", "MS_ROLE": "MS_WORKER"}, "msrun (MS_WORKER_NUM=8)"),
-        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"}, "Open MPI (OMPI_COMM_WORLD_SIZE=4)"),
-        ({"PMI_SIZE": "4", "PMI_RANK": "3"}, "MPI (PMI_SIZE=4)"),
-        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0"}, "srun (SLURM_NTASKS=2)"),
-        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, "srun (SLURM_NTASKS=2)"),
-        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, "srun (SLURM_STEP_NUM_TASKS=2)"),
-    ],
-)
-def test_one_of_several_processes_is_refused(variables, launcher, monkeypatch, said):
-    with pytest.raises(CrossdistilError, match=re.escape(launcher)) as caught:
-        refuse_launchers(variables)
-    assert "\n" not in str(caught.value)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert said("run", "kd") == (2, "", f"crossdistil: error: {caught.value}\n")
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {},
-        {"WORLD_SIZE": "1", "RANK": "0"},
-        {"WORLD_SIZE": "2"},  # left in an environment, by no launcher
-        {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"},
-        {"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH"},  # the script of a job, which starts one process
-        {"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"},
-        {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"},
-    ],
-)
-def test_one_process_is_fine(variables):
-    refuse_launchers(variables)
 
 
 def test_a_name_of_the_hub_is_answered_with_how_it_becomes_a_folder(tmp_path, monkeypatch, said):

@@ -32,6 +32,8 @@ LENGTHS = [3, 4, 5, 6, 7, 8, 9]  # 7 examples, 42 tokens
 class CountingStep:
     """Its loss is ten times the step's number, its terms the loss times 2 and 3, its parameter the number of steps."""
 
+    communication = 0.0
+
     def __init__(self, bad=None):
         self.taken, self.calls, self.bad = [], [], bad or {}
         self.position = 0

@@ -75,6 +75,9 @@ class MindSporeEngine:
     static_shapes = True
 
     def __init__(self, options: EngineOptions):
+        self.place = options.place
+        if self.place.size > 1:
+            raise BackendError("devices: the mindspore backend runs on one device only")
         self._target, index = resolve_device(options.device)
         check_precision(options.precision, self._target)
         if options.steps_per_call is not None and options.steps_per_call < 1:
@@ -91,6 +94,9 @@ class MindSporeEngine:
         self.ops = MindSporeOps(PRECISIONS[options.precision])
         self.compilations = Compilations()
         self._inference: dict[Callable, Callable] = {}
+
+    def total(self, values):
+        return values
 
     def versions(self):
         return {"mindspore": ms.__version__}
@@ -254,6 +260,8 @@ class MindSporeTrainStep:
         if self._sink.capacity == 1:
             return self._step(to_device(batches[0]), ms.Tensor(numbers[0]), ms.Tensor(states[0]))
         return self._sink(batches, numbers, states)
+
+    communication = 0.0
 
     def parameters(self):
         return {name: parameter.asnumpy().copy() for name, parameter in self._trained.items()}

@@ -45,6 +45,9 @@ class OneFlowEngine:
     static_shapes = False
 
     def __init__(self, options: EngineOptions):
+        self.place = options.place
+        if self.place.size > 1:
+            raise BackendError("devices: the oneflow backend runs on one device only")
         self._device = resolve_device(options.device)
         if options.precision != "fp32":
             raise BackendError(f"precision '{options.precision}': the oneflow backend has fp32 only")
@@ -58,6 +61,9 @@ class OneFlowEngine:
             flow.set_num_threads(self.threads)
         self.masks = DropoutMasks(self._device)
         self.ops = OneFlowOps(self._device, self.masks)
+
+    def total(self, values):
+        return values
 
     def versions(self):
         return {"oneflow": flow.__version__}
@@ -158,6 +164,8 @@ class OneFlowTrainStep:
         with flow.no_grad():
             sums = [self._computed(self._statistics, step, index, {}) for index in range(len(step.micro_batches))]
             return {STATISTICS: sum(sums)}
+
+    communication = 0.0
 
     def parameters(self):
         return {name: tensor.detach().numpy().copy() for name, tensor in self._trained.items()}

@@ -17,18 +17,25 @@ from ...core.engine import Compilations, EngineOptions, unheard
 from ...core.errors import BackendError
 from ...core.losses.base import STATISTICS
 from ...core.models.spec import is_norm
+from ...core.world import ALONE, Place
 from . import linear
+from .collective import Collective, SharedGradients
 from .ops import TorchOps
 from .optimizer import make_optimizer
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def resolve_device(name: str | None) -> torch.device:
-    """The torch device of that name; None is the best one that is there. Nothing is replaced silently."""
+def resolve_device(name: str | None, place: Place = ALONE) -> torch.device:
+    """The torch device of that name; None is the best one that is there. Nothing is replaced silently. Each of several
+    processes of a machine has a device of its own."""
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind = name.split(":")[0]
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if place.size > 1 and kind != "cpu":
+        if index:
+            raise BackendError(f"device '{name}': each of {place.size} processes has its own; name the kind, {kind}")
+        name = f"{kind}:{place.local_rank}"
     if kind == "cuda" and not torch.cuda.is_available():
         raise BackendError(f"device '{name}': this PyTorch ({torch.__version__}) sees no CUDA GPU; available: cpu")
     if kind == "npu" and importlib.util.find_spec("torch_npu") is None:
@@ -50,7 +57,8 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, options: EngineOptions):
-        self._device = resolve_device(options.device)
+        self.place = options.place
+        self._device = resolve_device(options.device, options.place)
         if options.precision not in PRECISIONS:
             raise BackendError(f"precision '{options.precision}': the torch backend has {', '.join(PRECISIONS)}")
         if options.precision == "fp16" and self._device.type == "cpu":
@@ -64,7 +72,12 @@ class TorchEngine:
         self.kernels = {"linear": linear.choose()} if self._device.type == "cpu" and options.precision == "fp32" else {}
         self.threads = torch.get_num_threads()
         if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
+        self.collective = None if self.place.size == 1 else Collective(self.place, self._device)
+
+    def total(self, values):
+        return values if self.collective is None else self.collective.total(values)
 
     def versions(self):
         found = {"torch": torch.__version__}
@@ -175,6 +188,11 @@ class TorchTrainStep:
         self._optimizer = make_optimizer(self._params, optimizer)
         # fp16 gradients underflow without a loss scale; the scaler skips a step whose gradients overflowed.
         self._scaler = torch.amp.GradScaler(engine._device.type) if engine.precision == "fp16" else None
+        self._gradients: SharedGradients | None = None
+
+    @property
+    def communication(self):
+        return 0.0 if self._engine.collective is None else self._engine.collective.waited
 
     def run(self, steps, count, dispatched=unheard):
         values = []
@@ -185,14 +203,29 @@ class TorchTrainStep:
 
     def _step(self, step):
         summed, shared = None, self._shared(step)
+        gradients = self._shared_gradients(step)
         for index in range(len(step.micro_batches)):
             total, values = self._computed(self._objective, step, index, shared)
+            if gradients is not None and index == len(step.micro_batches) - 1:
+                gradients.expect_last()
             if total.requires_grad:  # not where the gates leave out all that is trained
                 (total if self._scaler is None else self._scaler.scale(total)).backward()
             values = values.detach()
             summed = values if summed is None else summed + values
+        if gradients is not None:
+            summed = gradients.sum(summed)
         self._optimizer.step(step.learning_rate, self._scaler)
         return summed
+
+    def _shared_gradients(self, step):
+        """Where this step's gradients are summed over all processes; None for a process that is alone."""
+        if self._engine.collective is None:
+            return None
+        if self._gradients is None:
+            values = 1 + step.micro_batches[0]["denominators"].size
+            self._gradients = SharedGradients(self._engine.collective, list(self._params.values()), values)
+        self._gradients.begin()
+        return self._gradients
 
     def _computed(self, function, step, index, shared):
         torch.manual_seed(step.random_state(index))
@@ -201,11 +234,13 @@ class TorchTrainStep:
 
     def _shared(self, step):
         """What every micro-batch gets of all of them."""
-        if self._statistics is None or len(step.micro_batches) == 1:
+        if self._statistics is None or step.parts == 1:
             return {}
         with torch.no_grad():
-            sums = [self._computed(self._statistics, step, index, {}) for index in range(len(step.micro_batches))]
-            return {STATISTICS: sum(sums)}
+            sums = sum(self._computed(self._statistics, step, index, {}) for index in range(len(step.micro_batches)))
+            if self._engine.collective is not None:
+                self._engine.collective.finish([self._engine.collective.start(sums)])
+            return {STATISTICS: sums}
 
     def parameters(self):
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._trained.items()}

@@ -18,7 +18,7 @@ from ..errors import CrossdistilError
 from ..recipe import Recipe, load_recipe, overridden
 from . import conversion, inference, inspection
 from . import crosscheck as _crosscheck
-from .launchers import refuse_launchers
+from .launchers import find_place
 from .progress import make_console
 from .run import RunOptions, execute
 from .run_folders import identity_of, recipe_of
@@ -35,15 +35,17 @@ def run(
     preset: str | None = None,
     overrides: Sequence[str] = (),
     resume: bool = False,
+    devices: int | str | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run a recipe into the folder `out`; returns the content of its `result.json`.
 
     `recipe` is a file, a name of the catalogue, or a recipe that was read before; `preset` is one of a file's variants,
     `overrides` are `path.to.key=value`, as `--set` on the command line. With `resume` the run in `out` goes on; without
-    a recipe, with its own recipe, backend, device and precision. Raises CrossdistilError.
+    a recipe, with its own recipe, backend, device and precision. `devices` is the number of devices of this machine, or `all`;
+    each gets a process. Raises CrossdistilError.
     """
-    refuse_launchers()
+    place = find_place()
     started: dict[str, str] = {}
     if recipe is None:
         if not resume:
@@ -57,12 +59,13 @@ def run(
     loaded = overridden(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides, preset)
     source = loaded.method if isinstance(recipe, Recipe) else str(recipe)
     python = interpreter(backend)
-    if python == Path(sys.executable):
-        options = RunOptions(backend, EngineOptions(device, precision), Path(out).absolute(), resume)
+    if python == Path(sys.executable) and devices is None:
+        options = RunOptions(backend, EngineOptions(device, precision, place=place), Path(out).absolute(), resume)
         return execute(loaded, source, options, make_console(quiet, stderr=True))
     arguments = ["--precision", precision]
     arguments += ["--device", device] if device else []
     arguments += ["--resume"] if resume else []
+    arguments += ["--devices", str(devices)] if devices is not None else []
     # What a worker prints goes to standard output, which belongs to the caller.
     return run_worker(loaded, source, backend, Path(out).absolute(), arguments, quiet=True)
 

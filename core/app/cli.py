@@ -27,8 +27,10 @@ from ..shown import plain
 from .cache_command import cache
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
-from .launchers import refuse_launchers
-from .options import MOST, BackendOption, DeviceOption, Precision, PrecisionOption
+from .devices import number_of, refuse_devices, run_together
+from .joining import be_quiet
+from .launchers import find_place, refuse_place
+from .options import MOST, BackendOption, DeviceOption, DevicesOption, Precision, PrecisionOption
 from .options import hand_over as _hand_over
 from .progress import make_console
 from .run_folders import identity_of, recipe_of
@@ -130,10 +132,14 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="torch: compile the step with torch.compile.")] = False,
     steps_per_call: Annotated[int | None, typer.Option(min=1, max=MOST, help="Steps the device runs per call (sinking).")] = None,
+    devices: DevicesOption = None,
     probe: Annotated[bool, typer.Option("--probe", hidden=True)] = False,
 ) -> None:
     """Train what a recipe describes, into a run folder."""
-    refuse_launchers()
+    place = find_place()
+    refuse_devices(place, devices)
+    if place.rank:
+        be_quiet()
     if resume and out is None:
         raise CrossdistilError("--resume: name the run folder with --out")
     if recipe is None and not resume:
@@ -148,13 +154,15 @@ def run(
     text = sys.stdin.read() if recipe == "-" else None
     loaded = _recipe(recipe, text, overrides or [], preset)
     _hand_over(name, text)
+    if place.size == 1 and (count := number_of(devices, name, device)) > 1:
+        run_together(count, name, text)
     from .run import RunOptions, execute
 
     folder = out or Path("runs") / f"{loaded.method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if resume and not folder.exists():
         console.print(f"{folder}: there is no run to resume; this is a new one")
         resume = False
-    options = EngineOptions(device, precision_name, compile, steps_per_call)
+    options = EngineOptions(device, precision_name, compile, steps_per_call, place)
     source = recipe if text is None else STANDARD_INPUT
     try:
         result = execute(loaded, source, RunOptions(name, options, folder, resume, probe), console)
@@ -267,7 +275,7 @@ def crosscheck(
     steps_per_call: Annotated[int | None, typer.Option(min=1, max=MOST, help="Steps the device runs per call (sinking).")] = None,
 ) -> None:
     """Run a recipe on several backends and compare them; exit code 0 if they agree, 1 if they differ."""
-    refuse_launchers()
+    refuse_place("crosscheck")
     from .crosscheck import CrosscheckOptions, comparable, crosscheck
     from .tables import print_crosscheck
 

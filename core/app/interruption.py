@@ -12,12 +12,15 @@ import sys
 import threading
 from typing import Any
 
+from ..world import World
+
 
 class Interruption:
-    """Use it as a context manager around the training; `asked()` says whether the run shall stop. Elsewhere than in the main
-    thread, where Python has no signals, it never does."""
+    """Use it as a context manager around the training; the signal asks the world to stop. Elsewhere than in the main thread,
+    where Python has no signals, it never does."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
+        self._world = world
         self._number: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -25,10 +28,6 @@ class Interruption:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
-
-    def asked(self) -> bool:
-        """Whether there was a signal."""
-        return self._number is not None
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         self._restore()
@@ -38,6 +37,7 @@ class Interruption:
 
     def _ask(self, number: int, frame: object) -> None:
         self._number = number
+        self._world.ask_to_stop()
         self._restore()
         print("crossdistil: saving after the step that is under way; once more stops at once", file=sys.stderr)
 

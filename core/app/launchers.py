@@ -1,36 +1,92 @@
-"""Launchers that start a program several times, each copy as one of many: a run is one process, so all of them would train the
-whole model, in one folder."""
+"""Launchers that start a program several times, each copy as one process of many: which of them this process is.
+
+torchrun and OneFlow's launcher leave RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment, msrun its MS_*
+variables, and `--devices` (`core.app.devices`) the same as the framework's own launcher. SLURM's srun leaves its own, from which
+those that the frameworks read are made.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, MutableMapping
 
 from ..errors import CrossdistilError
+from ..world import ALONE, Place
 
-_SIZES = {
-    # The launcher, its number of processes, and a variable that only a process which it started has.
-    "torchrun": ("WORLD_SIZE", "RANK"),
-    "msrun": ("MS_WORKER_NUM", "MS_ROLE"),
-    "Open MPI": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
-    "MPI": ("PMI_SIZE", "PMI_RANK"),
-    "srun": ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
-}
+_MPI = {"Open MPI": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), "MPI": ("PMI_SIZE", "PMI_RANK")}
+SCHEDULER = "MS_SCHED"
+"""MindSpore's MS_ROLE of a process that computes nothing, and only lets the others find each other."""
 
 
-def refuse_launchers(environment: Mapping[str, str] = os.environ) -> None:
-    """Raise CrossdistilError in a process that a launcher started as one of several. One process is fine, and so is the script
-    of a SLURM job that has room for several tasks: it is no task itself."""
-    for launcher, (size, own) in _SIZES.items():
-        count = environment.get(size)
-        if launcher == "srun" and count is None and not _is_batch_script(environment):
-            size, count = "SLURM_NTASKS", environment.get("SLURM_NTASKS")
-        if own in environment and count is not None and count.strip().isdecimal() and int(count) > 1:
+def find_place(environment: MutableMapping[str, str] = os.environ) -> Place:
+    """Where a launcher has put this process. For srun, the variables that torch and OneFlow read are added to the environment.
+    Raises CrossdistilError for MPI's launchers, and for variables that contradict each other."""
+    if "MS_ROLE" in environment and "MS_WORKER_NUM" in environment:
+        rank = _number(environment, "MS_NODE_ID", _number(environment, "RANK_ID", -1))
+        if environment["MS_ROLE"] != SCHEDULER and rank < 0:
+            raise CrossdistilError("msrun: the processes have no ranks yet; give it --node_rank")
+        return _place("msrun", max(rank, 0), _number(environment, "MS_WORKER_NUM", 1), _number(environment, "DEVICE_ID", rank))
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        rank, size, local = (_number(environment, name, -1) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        if size > 1 and local < 0:
+            raise CrossdistilError(f"LOCAL_RANK: missing; WORLD_SIZE={size} says that this is one of {size} processes")
+        return _place("torchrun" if "TORCHELASTIC_RUN_ID" in environment else "the launcher", rank, size, local)
+    if "SLURM_PROCID" in environment and not _is_batch_script(environment):
+        size = _number(environment, "SLURM_STEP_NUM_TASKS", _number(environment, "SLURM_NTASKS", 1))
+        if size > 1:
+            return _from_srun(environment, size)
+    for launcher, (size, rank) in _MPI.items():
+        if rank in environment and _number(environment, size, 1) > 1:
             raise CrossdistilError(
-                f"{launcher} ({size}={count}): started this as one of {int(count)} processes, but a run is one process on one "
-                "device; start crossdistil itself, once"
+                f"{launcher} ({size}={environment[size]}): is not known how to join; start with --devices, torchrun, msrun or srun"
             )
+    return ALONE
+
+
+def refuse_place(command: str) -> None:
+    """Raise CrossdistilError where a launcher has started this as one of several processes: for a command that starts its own."""
+    place = find_place()
+    if place.size > 1:
+        raise CrossdistilError(
+            f"{command}: {place.launcher} has started this as one of {place.size} processes, but {command} starts its own; start it "
+            "alone, once"
+        )
+
+
+def _place(launcher: str, rank: int, size: int, local_rank: int) -> Place:
+    if size <= 1:
+        return ALONE
+    if not 0 <= rank < size:
+        raise CrossdistilError(f"{launcher}: this is rank {rank} of {size} processes, expected 0 to {size - 1}")
+    return Place(rank, size, max(local_rank, 0), launcher)
+
+
+def _from_srun(environment: MutableMapping[str, str], size: int) -> Place:
+    rank, local = _number(environment, "SLURM_PROCID", 0), _number(environment, "SLURM_LOCALID", 0)
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_NODELIST") or "127.0.0.1"
+    environment.setdefault("MASTER_ADDR", _first_host(nodes))
+    # Two jobs on one machine must not meet; SLURM's own rule of thumb for a port of the job.
+    environment.setdefault("MASTER_PORT", str(20000 + _number(environment, "SLURM_JOB_ID", 0) % 20000))
+    environment |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(local)}
+    return _place("srun", rank, size, local)
+
+
+def _first_host(nodes: str) -> str:
+    """The first of SLURM's list of hosts: `node[03-05,9],other` gives `node03`."""
+    found = re.match(r"([^,\[]*)(?:\[(\d+)[^\]]*\])?([^,\[]*)", nodes.strip())
+    return f"{found[1]}{found[2] or ''}{found[3]}"
+
+
+def _number(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, "").strip()
+    if not text:
+        return default
+    if not re.fullmatch(r"-?\d{1,9}", text):
+        raise CrossdistilError(f"{name}: got '{text[:40]}', expected a whole number")
+    return int(text)
 
 
 def _is_batch_script(environment: Mapping[str, str]) -> bool:
+    """The script of a SLURM job with room for several tasks is no task itself."""
     return environment.get("ENVIRONMENT") == "BATCH" and "SLURM_STEP_ID" not in environment

@@ -40,6 +40,9 @@ MOST = 2**31 - 1
 
 BackendOption = Annotated[str | None, typer.Option("--backend", help=f"{', '.join(BACKENDS)}; default: the first here.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, npu, ascend; default: the backend's best.")]
+DevicesOption = Annotated[
+    str | None, typer.Option(metavar="N|all", help="Run on N devices of this machine, a process on each.")
+]
 PrecisionOption = Annotated[Precision, typer.Option(help="What the model computes in.")]
 
 

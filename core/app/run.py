@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import resource
 import sys
 import time
@@ -23,14 +24,17 @@ from ..files import write_arrays
 from ..job import Job, prepare, with_about
 from ..models.theseus import predecessor_tensors
 from ..recipe import Recipe
-from ..runs import STUDENT, RunFolder
+from ..runs import STUDENT
+from ..shared_run import SharedRun
 from ..stages import Stage
 from ..states import State, check_arrays, layout_of
+from ..teacher_cache import model_digest, tokens_digest
 from ..training import Outcome, Trainer
+from ..world import World
 from .announce import announce, metrics_text
 from .data_report import one_answer
 from .interruption import Interruption
-from .launchers import refuse_launchers
+from .joining import ending_together, join, write_log
 from .models import all_notes, model_paths, told_as_given, with_model_folders
 from .probe import write_probe
 from .progress import TrainingProgress, shape_text
@@ -52,19 +56,32 @@ class RunOptions:
 def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) -> dict[str, Any]:
     """Run a recipe and return the content of result.json. Raises CrossdistilError before anything is written if the
     recipe, the data, a model, the backend or the folder is not in order."""
-    refuse_launchers()
     engine = load_engine(options.backend, options.engine)
+    world = join(engine)
+    with ending_together(world):
+        return _execute(recipe, source, options, console, engine, world)
+
+
+def _execute(
+    recipe: Recipe, source: str, options: RunOptions, console: Console, engine: Engine, world: World
+) -> dict[str, Any]:
+    # The first process's, since the others may have another clock, or another current folder.
+    options = dataclasses.replace(options, out=Path(world.first(os.fsencode(options.out)).decode(errors="surrogateescape")))
     found = with_model_folders(recipe)
     pairs = list(zip(model_paths(recipe), model_paths(found)))
     with told_as_given(*pairs):
         # The run folder and its resumption know the recipe as it was given.
-        job = dataclasses.replace(prepare(found, source, engine.static_shapes), recipe=recipe)
+        job = world.together(prepare, found, source, engine.static_shapes)
+        job = dataclasses.replace(job, recipe=recipe, share=world.share)
     for line in all_notes(job.notes, *pairs):
         console.print(f"note: {line}", markup=False)
     announce(job, engine, console)
     engine.compilations.tell = lambda what, shape: console.print(f"{engine.name}: compiling {what} for {shape_text(shape)}")
     identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}
-    run = RunFolder(options.out, recipe, identity, options.resume)
+    check_same(world, job)
+    run = SharedRun(world, options.out, recipe, identity, options.resume)
+    world.on_end(run.discard_if_new)
+    write_log(world, options.out)
     try:
         if run.complete:
             damage = run.damage()
@@ -72,7 +89,7 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
                 remedy = "remove result.json, and --resume makes it again from the saved state"
                 raise CrossdistilError(f"{options.out}: the run is complete, but {damage}; {remedy}")
             raise CrossdistilError(f"{options.out}: the run is complete; there is nothing to resume")
-        return _Run(job, engine, run, options, console).train()
+        return _Run(job, engine, run, options, console, world).train()
     except BaseException:
         run.discard_if_new()
         raise
@@ -80,11 +97,26 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
         run.close()
 
 
+def check_same(world: World, job: Job) -> None:
+    """Raise CrossdistilError unless all processes train the same: else each would train something of its own."""
+    if world.size == 1:
+        return
+    world.same("the recipe", job.recipe.digest().encode())
+    world.same("the training texts", tokens_digest(job.data.tokens["train"]).encode())
+    for name, model in {"student": job.student, **job.teachers}.items():
+        world.same(f"{name}: the first weights", model_digest(model).encode())
+
+
 class _Run:
     """The stages of a job, one after the other."""
 
-    def __init__(self, job: Job, engine: Engine, run: RunFolder, options: RunOptions, console: Console):
-        self._job, self._engine, self._run, self._console = job, engine, run, console
+    def __init__(
+        self, job: Job, engine: Engine, run: SharedRun, options: RunOptions, console: Console, world: World
+    ):
+        self._job, self._engine, self._run, self._console, self._world = job, engine, run, console, world
+        job.data.world = world
+        for data in job.teacher_data.values():
+            data.world = world
         self._probe, self._resume = options.probe, options.resume
         self._teaching = Teaching(job, engine, console)
 
@@ -158,12 +190,20 @@ class _Run:
 
         can_evaluate = stage.evaluated and "dev" in job.data.examples
         title = f"{engine.name} {stage.name}"
-        with Interruption() as signals, TrainingProgress(title, self._console) as progress, self._compiling(progress):
+        with Interruption(self._world), TrainingProgress(title, self._console) as progress, self._compiling(progress):
             trainer = Trainer(
-                stage, job.recipe.seed, first, parameters, step, evaluate if can_evaluate else None, self._run, progress
+                stage,
+                job.recipe.seed,
+                first,
+                parameters,
+                step,
+                evaluate if can_evaluate else None,
+                self._run,
+                progress,
+                self._world,
             )
             trainer.remember(past, engine.kernels)
-            return trainer.run(state, signals.asked)
+            return trainer.run(state)
 
     @contextlib.contextmanager
     def _compiling(self, progress: TrainingProgress) -> Iterator[None]:
@@ -186,10 +226,13 @@ class _Run:
         metrics, logits = job.data.final_metrics(infer)
         student = with_about(job.student, last.parameters, self._about(metrics, last))
         projections = {name: array for name, array in last.parameters.items() if name not in job.student.parameters}
-        save_model(student, self._run.path / STUDENT, job.data.tokenizer, projections, checksums=True)
-        if self._probe and logits is not None:
+        self._world.lead(
+            lambda: save_model(student, self._run.path / STUDENT, job.data.tokenizer, projections, checksums=True)
+        )
+        if self._probe and logits is not None and self._world.rank == 0:
             write_arrays(self._run.path / "predictions.safetensors", {"logits": logits})
-        seconds, tokens = (sum(getattr(outcome, key) for outcome in outcomes) for key in ("seconds", "tokens"))
+        keys = ("seconds", "tokens", "communication")
+        seconds, tokens, waited = (sum(getattr(outcome, key) for outcome in outcomes) for key in keys)
         epochs = [outcome.steps / stage.batches.steps_per_epoch for stage, outcome in zip(stages, outcomes)]
         result = {
             **{"backend": engine.name, "device": engine.device, "precision": engine.precision},
@@ -202,6 +245,8 @@ class _Run:
             "wall_seconds": round(time.perf_counter() - started, 3),
             "training_seconds": round(seconds, 3),
             "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
+            "processes": self._world.size,
+            "communication_share": round(waited / max(seconds, 1e-9), 4),
             "peak_memory_mb": round(engine.peak_memory_mb() or _peak_process_memory_mb(), 1),
             "method": job.recipe.method,
             "task": job.data.spec.name,
@@ -249,7 +294,8 @@ class _Run:
 
 
 def _past_notes(outcomes: list[Outcome]) -> list[dict[str, Any]]:
-    return [{"steps": outcome.steps, "tokens": outcome.tokens, "seconds": outcome.seconds} for outcome in outcomes]
+    keys = ("steps", "tokens", "seconds", "communication")
+    return [{key: getattr(outcome, key) for key in keys} for outcome in outcomes]
 
 
 def _past(stage: Stage, state: State) -> Outcome:
@@ -257,7 +303,7 @@ def _past(stage: Stage, state: State) -> Outcome:
     notes = state.notes["past"][stage.index]
     if notes["steps"] != stage.total:
         raise TrainingError(f"stage '{stage.name}': the saved state is of a run of {notes['steps']} steps, not {stage.total}")
-    return Outcome({}, state.step, stage.total, notes["tokens"], notes["seconds"])
+    return Outcome({}, state.step, stage.total, notes["tokens"], notes["seconds"], notes.get("communication", 0.0))
 
 
 def _peak_process_memory_mb() -> float:

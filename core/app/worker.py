@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from ...backends.registry import interpreter
 from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..json_files import read_object
-from ..processes import Forwarded, child_environment, python_command
+from ..processes import Forwarded, child_environment, ending, python_command
 from ..recipe import Recipe
 from ..runs import RESULT
 
@@ -50,7 +50,7 @@ def run_worker(
     if errors and (worker.returncode or not quiet):
         sys.stderr.write(errors)
     if worker.returncode:
-        raise CrossdistilError(f"backend '{backend}': the run ended with {_ending(worker.returncode)}")
+        raise CrossdistilError(f"backend '{backend}': the run ended with {ending(worker.returncode)}")
     return read_object(out / RESULT)
 
 
@@ -61,7 +61,3 @@ def _stop(number: int, lines: Sequence[str]) -> NoReturn:
         print(f"crossdistil: terminated{said and f'; {said}'}", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
     raise KeyboardInterrupt(*([said] if said else []))
-
-
-def _ending(code: int) -> str:
-    return f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ..errors import DataError
+from ..world import Share
 from .token_table import TokenTable
 
 Batch = dict[str, np.ndarray]
@@ -68,13 +69,18 @@ class TrainBatches:
         seed: int | Sequence[int],
         label_mask: np.ndarray | None = None,
         one_length: bool = False,
+        share: Share = Share(),
     ):
-        """With `one_length` all micro-batches of a step are padded to the length of the longest: cutting changes no padding."""
+        """With `one_length` all micro-batches of a step are padded to the length of the longest: cutting changes no padding.
+        With a `share`, a step is cut into so many parts that each process has as many, and only its own are complete."""
         if batch_size < 1 or accumulation < 1 or batch_size % accumulation:
             raise DataError(f"batch_size {batch_size} cannot be cut into {accumulation} equal micro-batches")
+        self.parts = -(-accumulation // share.size) * share.size
+        if batch_size < self.parts:
+            raise DataError(f"batch_size {batch_size}: has less than one example for each of {self.parts} micro-batches")
         self._rows = RowBatches(tokens, labels, buckets, label_mask)
         self._lengths = np.asarray(tokens.lengths)
-        self._batch_size, self._micro_size = batch_size, batch_size // accumulation
+        self._batch_size, self._share = batch_size, share
         self._seed = [seed] if isinstance(seed, int) else list(seed)
         self._one_length = one_length
         self._more: MoreArrays | None = None
@@ -91,16 +97,33 @@ class TrainBatches:
 
     def _micro_batches(self, step: np.ndarray, epoch: int) -> list[Batch]:
         least = self._lengths[step[step != _FILL]].max(initial=0) if self._one_length else 0
-        return [self._batch(rows, epoch, int(least)) for rows in step]
+        return [self._batch(rows, epoch, int(least), self._share.holds(part)) for part, rows in enumerate(self._cut(step))]
 
-    def _batch(self, rows: np.ndarray, epoch: int, least: int) -> Batch:
+    def _cut(self, step: np.ndarray) -> np.ndarray:
+        """The rows (parts, micro-batch) of a step's parts, of equal size: neighbours in length where the step is complete; else
+        every so-manieth row, so that no part is left without rows while another has many."""
+        real = step[step != _FILL]
+        size = -(-self._batch_size // self.parts)
+        if len(real) == size * self.parts:
+            return real.reshape(self.parts, size)
+        if len(real) == self._batch_size:  # a number of parts that the processes asked for, and that does not divide it
+            cut = np.array_split(real, self.parts)
+        else:
+            cut = [real[part :: self.parts] for part in range(self.parts)]
+        rows = np.full((self.parts, size), _FILL, np.int64)
+        for part, found in zip(rows, cut):
+            part[: len(found)] = found
+        return rows
+
+    def _batch(self, rows: np.ndarray, epoch: int, least: int, own: bool) -> Batch:
         batch = self._rows.batch(rows, least)
-        if self._more is not None:
+        if own and self._more is not None:
             batch |= self._more(rows, batch["input_ids"].shape[1])
         return batch if self._masks is None else self._masks(batch, rows, epoch)
 
     def epoch(self, number: int, start_step: int = 0) -> Iterator[list[Batch]]:
-        """The micro-batches of each optimizer step of epoch `number`, from `start_step` on (to resume)."""
+        """The micro-batches of each optimizer step of epoch `number`, from `start_step` on (to resume): those of all processes,
+        of which only this one's have what was attached."""
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(f"start_step {start_step} is not in 0 to {self.steps_per_epoch}")
         generator = np.random.default_rng([*self._seed, number])
@@ -110,7 +133,7 @@ class TrainBatches:
         pool[len(pool) - len(pool) % self._batch_size :] += 1
         rows = np.full(self.steps_per_epoch * self._batch_size, _FILL, dtype=np.int64)
         rows[: len(shuffled)] = shuffled[np.lexsort((self._lengths[shuffled], pool))]
-        steps = generator.permutation(rows.reshape(self.steps_per_epoch, -1, self._micro_size))
+        steps = generator.permutation(rows.reshape(self.steps_per_epoch, -1))
         return (self._micro_batches(step, number) for step in steps[start_step:])
 
 
@@ -120,12 +143,14 @@ def evaluation_batches(
     batch_size: int,
     buckets: Sequence[int],
     masks: Masks | None = None,
+    share: Share = Share(),
 ) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Every example once, longest first (memory runs out at once or never), with the same `masks` each time.
+    """Every example once, longest first (memory runs out at once or never), with the same `masks` each time; of the batches
+    only those of `share`.
 
     Yields the indices (real rows,) of the batch's examples, which are its first rows, and the batch.
     """
-    chunks, rows = evaluation_rows(tokens, batch_size), RowBatches(tokens, labels, buckets)
+    chunks, rows = share.of(evaluation_rows(tokens, batch_size)), RowBatches(tokens, labels, buckets)
 
     def batch(chunk: np.ndarray) -> Batch:
         made = rows.batch(chunk)

@@ -1,0 +1,94 @@
+"""The run folder of a run of several processes: the first one has it, and the others know what is in it.
+
+Only the first process reads and writes; what it reads it gives to the others, which need not see its file system. It looks
+like `core.runs.RunFolder` to those who train.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from .recipe import Recipe
+from .runs import RunFolder
+from .states import State
+from .world import World
+
+_GROUPS = ("parameters", "optimizer", "best")
+
+
+class SharedRun:
+    """`RunFolder` of the processes of a `world`. Raises what that raises, in all of them."""
+
+    def __init__(self, world: World, path: Path, recipe: Recipe, identity: dict[str, Any], resume: bool):
+        self.path, self._world = path, world
+        self._folder: RunFolder | None = world.lead(RunFolder, path, recipe, identity, resume)
+        self.complete = world.any(self._folder is not None and self._folder.complete)
+
+    def damage(self) -> str | None:
+        """As `RunFolder.damage`."""
+        found = self._world.lead(lambda: self._folder.damage())
+        return self._world.first((found or "").encode()).decode() or None
+
+    def append(self, line: dict[str, Any]) -> None:
+        """As `RunFolder.append`."""
+        if self._folder is not None:
+            self._folder.append(line)
+
+    def save_state(self, state: State) -> None:
+        """As `RunFolder.save_state`. No process goes on before the state is on the disk."""
+        self._world.lead(lambda: self._folder.save_state(state))
+
+    def load_state(self) -> State | None:
+        """As `RunFolder.load_state`; all processes get the same state."""
+        state = self._world.lead(lambda: self._folder.load_state())
+        if self._world.size == 1:
+            return state
+        return _unpacked(self._world.first(_packed(state) if self._folder is not None else b""))
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """As `RunFolder.write_result`."""
+        self._world.lead(lambda: self._folder.write_result(result))
+        self.complete = True
+
+    def close(self) -> None:
+        """As `RunFolder.close`."""
+        if self._folder is not None:
+            self._folder.close()
+
+    def discard_if_new(self) -> None:
+        """As `RunFolder.discard_if_new`."""
+        if self._folder is not None:
+            self._folder.discard_if_new()
+
+
+def _packed(state: State | None) -> bytes:
+    if state is None:
+        return b""
+    arrays = {
+        f"{group}/{name}": np.ascontiguousarray(array)
+        for group in _GROUPS
+        for name, array in (getattr(state, group) or {}).items()
+    }
+    about = {"step": state.step, "notes": state.notes, "source": str(state.source), "best": state.best is not None}
+    head = json.dumps(about).encode()
+    return struct.pack(">Q", len(head)) + head + save(arrays)
+
+
+def _unpacked(data: bytes) -> State | None:
+    if not data:
+        return None
+    (length,) = struct.unpack_from(">Q", data)
+    about, arrays = json.loads(data[8 : 8 + length]), load(data[8 + length :])
+    groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _GROUPS}
+    for name, array in arrays.items():
+        group, _, own = name.partition("/")
+        groups[group][own] = array
+    best = groups["best"] if about["best"] else None
+    source = Path(about["source"])
+    return State(about["step"], groups["parameters"], groups["optimizer"], best, about["notes"], source)
