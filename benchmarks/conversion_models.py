@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from crossdistil.core.checkpoint import PROJECTIONS, model_config
+from crossdistil.core.checkpoint import PROJECTIONS
+from crossdistil.core.config_file import model_config
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.heads import head_shapes
 

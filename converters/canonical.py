@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checkpoint import model_config
+from ..core.config_file import model_config
 from ..core.errors import CheckpointError, checkpoint_named, did_you_mean
 from ..core.models.architectures import CONFIGURATIONS, Config, pooler_names
 from ..core.models.config_keys import config_notes, renamed
 from ..core.models.heads import HEADS, PAIRS, head_shapes
+from ..core.models.sizes import sizes
 from ..core.shown import shown
 from .configuration import activation_note, check_sizes, find_config, find_tokenizer, with_heads, without_config
+from .dialects import DIALECTS
 from .formats import open_checkpoint
+from .head_suggestions import left_out_patterns, suggested_renames
 from .names_tensorflow import FOR_GOOGLES_GRAPH
 from .projections import PROJECTION, read_projections
 from .reading import ReadOptions, allowed
@@ -33,10 +36,7 @@ from .tensors import Checkpoint, Tensor, TensorInfo
 
 _SHOWN = 5
 _LEFT_OUT = "left out by --allow-extra"
-_WAYS_OUT = (
-    "\n(no part of the model{}; `crossdistil convert` leaves them out with --allow-extra PATTERN and reads them under another name "
-    "with --rename PATTERN=NAME; in a recipe: read.allow_extra, read.rename)"
-)
+_PATTERNS = 3
 
 
 @dataclass
@@ -86,9 +86,7 @@ class CanonicalCheckpoint:
         return Counter(self.dropped.values())
 
 
-def read_canonical(
-    path: Path, options: ReadOptions = ReadOptions(), checkpoint: Checkpoint | None = None
-) -> CanonicalCheckpoint:
+def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint: Checkpoint | None = None) -> CanonicalCheckpoint:
     """Open a checkpoint of any format, or take `checkpoint`, which was read from there. Raises CheckpointError with all that
     does not fit."""
     checkpoint = open_checkpoint(path) if checkpoint is None else checkpoint
@@ -98,7 +96,7 @@ def read_canonical(
         found = recognise(shapes, raw, options=options)
     dropped = dict(checkpoint.skipped) | found.dropped
     dropped |= dict.fromkeys(allowed([*found.unknown, *found.dropped], options.allow_extra), _LEFT_OUT)
-    _refuse_unknown(path, {name: near for name, near in found.unknown.items() if name not in dropped}, found.prefix)
+    _refuse_unknown(path, {name: near for name, near in found.unknown.items() if name not in dropped}, found, shapes)
     _refuse_trained(path, [checkpoint.tensors[name] for name, reason in dropped.items() if reason == FOR_GOOGLES_GRAPH])
     beside, unplaced = read_projections(path)
     dropped |= unplaced
@@ -149,11 +147,39 @@ def read_canonical(
     )
 
 
-def _refuse_unknown(path: Path, unknown: Mapping[str, str], prefix: str) -> None:
-    if unknown:
-        lines = [f"{path}: unknown tensor {name}" + (f"; did you mean {near}?" if near not in ("", name) else "") for name, near in unknown.items()]
-        more = f"\nand {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-        raise CheckpointError("\n".join(lines[:_SHOWN]) + more + _WAYS_OUT.format(f", whose names start with '{prefix}'" if prefix else ""))
+def _refuse_unknown(path: Path, unknown: Mapping[str, str], found: Recognised, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise CheckpointError with the unknown tensors (name in the file -> the nearest that is known), and what can be done."""
+    if not unknown:
+        return
+    renames, what = [], ""
+    if found.dialect in ("canonical", "oneflow"):
+        canonical = {name: _target_shape(shapes[match.source], match) for name, match in found.matches.items()}
+        own_sizes = sizes(found.family, canonical)
+        width = own_sizes.get("dim", own_sizes.get("hidden_size"))
+        table = DIALECTS[found.dialect].table(found.family)
+        given = {name: shapes[name] for name in unknown}
+        renames, what = suggested_renames(
+            given, found.family, width, lambda name: table.canonical(name) is not None, found.matches
+        )
+    lines = []
+    for name, near in unknown.items():
+        lines.append(
+            f"{path}: unknown tensor {name}" + (f"; did you mean {near}?" if near not in ("", name) and not renames else "")
+        )
+    more = f"\nand {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+    prefix = f", whose names start with '{found.prefix}'" if found.prefix else ""
+    extra = left_out_patterns(unknown, (match.source for match in found.matches.values()))
+    reads = (
+        f"{_options('--rename', renames)} reads them as {what}"
+        if renames
+        else "--rename PATTERN=NAME reads them under another name"
+    )
+    leaves = f"{_options('--allow-extra', extra if len(extra) <= _PATTERNS else ['PATTERN'])} leaves them out"
+    raise CheckpointError("\n".join(lines[:_SHOWN]) + f"{more}\n(no part of the model{prefix}; {reads}, {leaves})")
+
+
+def _options(name: str, values: Iterable[str]) -> str:
+    return " ".join(f"{name} {value}" for value in values)
 
 
 def _refuse_trained(path: Path, added: Iterable[Tensor]) -> None:

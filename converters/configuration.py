@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.checkpoint import CONFIG, read_config_file
+from ..core.config_file import CONFIG, read_config_file
 from ..core.errors import CheckpointError
 from ..core.models.head_classes import label_names, other_head
+from ..core.models.sizes import difference_lines, differences, proposed, sizes, without_sizes
 from ..core.models.spec import ACTIVATIONS
 from ..core.shown import shown
 
@@ -22,44 +23,6 @@ GOOGLE_CONFIG = "bert_config.json"
 _CONFIG_NAMES = (CONFIG, GOOGLE_CONFIG, "albert_config.json", "electra_config.json")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json", "added_tokens.json")
 
-# Key of the configuration, by family -> (canonical tensor, axis of its shape that has this size).
-_SIZES: dict[str, dict[str, tuple[str, int]]] = {
-    "bert": {
-        "vocab_size": ("bert.embeddings.word_embeddings.weight", 0),
-        "hidden_size": ("bert.embeddings.LayerNorm.weight", 0),
-        "max_position_embeddings": ("bert.embeddings.position_embeddings.weight", 0),
-        "type_vocab_size": ("bert.embeddings.token_type_embeddings.weight", 0),
-        "intermediate_size": ("bert.encoder.layer.0.intermediate.dense.bias", 0),
-    },
-    "distilbert": {
-        "vocab_size": ("distilbert.embeddings.word_embeddings.weight", 0),
-        "dim": ("distilbert.embeddings.LayerNorm.weight", 0),
-        "max_position_embeddings": ("distilbert.embeddings.position_embeddings.weight", 0),
-        "hidden_dim": ("distilbert.transformer.layer.0.ffn.lin1.bias", 0),
-    },
-    "albert": {
-        "vocab_size": ("albert.embeddings.word_embeddings.weight", 0),
-        "embedding_size": ("albert.embeddings.LayerNorm.weight", 0),
-        "hidden_size": ("albert.encoder.embedding_hidden_mapping_in.bias", 0),
-        "max_position_embeddings": ("albert.embeddings.position_embeddings.weight", 0),
-        "type_vocab_size": ("albert.embeddings.token_type_embeddings.weight", 0),
-        "intermediate_size": ("albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.bias", 0),
-    },
-    "electra": {
-        "vocab_size": ("electra.embeddings.word_embeddings.weight", 0),
-        "embedding_size": ("electra.embeddings.LayerNorm.weight", 0),
-        "hidden_size": ("electra.encoder.layer.0.output.LayerNorm.weight", 0),
-        "max_position_embeddings": ("electra.embeddings.position_embeddings.weight", 0),
-        "type_vocab_size": ("electra.embeddings.token_type_embeddings.weight", 0),
-        "intermediate_size": ("electra.encoder.layer.0.intermediate.dense.bias", 0),
-    },
-}
-# Key of the configuration -> what the names of the encoder's layers start with.
-_LAYERS = {
-    "bert": ("num_hidden_layers", "bert.encoder.layer."),
-    "distilbert": ("n_layers", "distilbert.transformer.layer."),
-    "electra": ("num_hidden_layers", "electra.encoder.layer."),
-}
 # What Google's BertConfig has, and which of DistilBERT's keys says the same.
 _GOOGLE_KEYS = {
     "attention_probs_dropout_prob": "attention_dropout",
@@ -113,30 +76,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     return read_config_file(path, f"a {CONFIG} or {GOOGLE_CONFIG}")
 
 
-def sizes(family: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """What the tensors say of the configuration. Flat tensors, whose shape is not in their file, say nothing."""
-    found = {}
-    for key, (name, axis) in _SIZES[family].items():
-        shape = shapes.get(name, ())
-        flat = name.endswith("embeddings.weight") and len(shape) != 2
-        if len(shape) > axis and not flat:
-            found[key] = shape[axis]
-    if family in _LAYERS:
-        key, prefix = _LAYERS[family]
-        layers = {name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)}
-        numbers = {int(layer) for layer in layers if layer.isdecimal() and len(layer) < 10}
-        if numbers:
-            found[key] = max(numbers) + 1
-    return found
-
-
 def without_config(path: Path, family: str, shapes: Mapping[str, tuple[int, ...]]) -> CheckpointError:
     """What to say where no configuration was found: all that could be read off the tensors, and what could not."""
-    heads = "n_heads" if family == "distilbert" else "num_attention_heads"
-    known = json.dumps({"model_type": family, **sizes(family, shapes), heads: None})
     return CheckpointError(
         f"{path}: no {CONFIG} or {GOOGLE_CONFIG} beside it, and the number of attention heads is in no tensor; "
-        f"give --config FILE, for example with {known.replace('null', '<number>')}"
+        f"give --config FILE, for example with {proposed(family, shapes)}"
     )
 
 
@@ -144,14 +88,14 @@ def check_sizes(
     raw: dict[str, Any], where: str, family: str, shapes: Mapping[str, tuple[int, ...]], trust_tensors: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """(configuration, notes) with the tensors' sizes. Where the two differ, an error with all differences, or, where
-    `trust_tensors`, a note."""
-    found = sizes(family, shapes)
-    wrong = {key: (raw[key], size) for key, size in found.items() if raw.get(key, size) != size}
+    `trust_tensors`, a note. One without any size is an error."""
+    if problem := without_sizes(raw, family, shapes):
+        raise CheckpointError(f"{where}: {problem}")
+    wrong = differences(raw, family, shapes)
     if wrong and not trust_tensors:
-        lines = [f"{where}: {key} is {shown(told)}, the tensors say {size}" for key, (told, size) in wrong.items()]
-        raise CheckpointError("\n".join(lines) + "\n(--fix-config takes the tensors' sizes)")
+        raise CheckpointError("\n".join(difference_lines(wrong, where)) + "\n(--fix-config takes the tensors' sizes)")
     notes = [f"{key} is {size}; the configuration said {shown(told)}" for key, (told, size) in wrong.items()]
-    return {**raw, **found}, notes
+    return {**raw, **sizes(family, shapes)}, notes
 
 
 def activation_note(raw: Mapping[str, Any], path: Path, family: str) -> list[str]:
@@ -165,9 +109,7 @@ def activation_note(raw: Mapping[str, Any], path: Path, family: str) -> list[str
     ]
 
 
-def with_heads(
-    raw: Mapping[str, Any], family: str, heads: tuple[str, ...], outputs: int | None, where: str
-) -> dict[str, Any]:
+def with_heads(raw: Mapping[str, Any], family: str, heads: tuple[str, ...], outputs: int | None, where: str) -> dict[str, Any]:
     """The configuration with the class of transformers that has these heads, and with the labels of its classifier."""
     stem, classes = _MODEL_NAMES[family]
     head = None if outputs is None else other_head(raw)
@@ -208,9 +150,7 @@ def google_config(raw: Mapping[str, Any], type_vocabulary: int | None) -> dict[s
     return dict(sorted(known.items()))
 
 
-def write_files(
-    folder: Path, raw: Mapping[str, Any], tokenizer: Mapping[str, Path], google: Mapping[str, Any] | None
-) -> None:
+def write_files(folder: Path, raw: Mapping[str, Any], tokenizer: Mapping[str, Path], google: Mapping[str, Any] | None) -> None:
     """Write the configuration and copy the tokenizer's files into the folder of a result."""
     (folder / CONFIG).write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if google is not None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checkpoint import check_unchanged, model_config
+from ..core.checkpoint import check_unchanged
+from ..core.config_file import model_config
 from ..core.errors import CheckpointError, RunFolderError, checkpoint_named
 from ..core.files import replace_folder
 from . import oneflow_folder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.checkpoint import model_config
+from ..core.config_file import model_config
 from ..core.errors import CheckpointError
 from ..core.json_files import read_object
 from ..core.shown import plain

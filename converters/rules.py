@@ -17,6 +17,8 @@ from typing import Any
 
 _NUMBER = "(0|[1-9][0-9]{0,4})"
 _DIGITS = re.compile(r"[0-9]+|\{\}")
+_LAST_PART = re.compile(r"[./-][^./-]*$")
+_ALIKE = 0.6
 _LONGEST_NAME = 200
 """Longer names get no suggestion: the comparison takes time that grows with the square of the length."""
 
@@ -110,12 +112,15 @@ class Table:
         return None
 
     def nearest(self, name: str) -> str:
-        """The name of the dialect that is most like an unknown one, with the unknown one's numbers; empty if none is."""
+        """The name of the dialect that is most like an unknown one, with the unknown one's numbers; empty if none is, or if only
+        the last parts are alike, as the `weight` of anything is."""
         if len(name) > _LONGEST_NAME:
             return ""
         numbers = [*_DIGITS.findall(name), "0", "0"]
         expected = [rule.foreign.format(*numbers) for rule in self.rules]
-        return next(iter(difflib.get_close_matches(name, expected, n=1, cutoff=0.6)), "")
+        nearest = next(iter(difflib.get_close_matches(name, expected, n=1, cutoff=_ALIKE)), "")
+        stems = [_LAST_PART.sub("", each) for each in (name, nearest)]
+        return nearest if difflib.SequenceMatcher(None, *stems).ratio() >= _ALIKE else ""
 
 
 def skeleton(name: str) -> str:

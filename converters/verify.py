@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.checkpoint import read_config_file
+from ..core.config_file import read_config_file
 from ..core.errors import CheckpointError
 from ..core.models.architectures import make_forward, used_tensors
 from ..core.models.heads import HEADS, PAIRS, WORDS, decoders, head_shapes, word_embeddings

@@ -7,25 +7,23 @@ way round. Reading checks everything before any training: each tensor's name and
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from .checksums import Damaged, check_model_folder, write_checksums
+from .config_file import CONFIG, PROBLEM_TYPES, about_training, class_names, model_config, problem_type, read_config
 from .errors import CheckpointError, checkpoint_named, did_you_mean
 from .files import replace_folder
 from .hub_names import hub_hint
-from .json_files import read_object
 from .models.architectures import (
-    CONFIGURATIONS,
     Config,
     canonical_names,
-    config_from,
     decoder_names,
     first_keys,
     head_names,
@@ -36,21 +34,15 @@ from .models.architectures import (
     words_bias,
     words_tensors,
 )
-from .models.config_keys import config_notes, config_problems
-from .models.head_classes import head_parts, is_of_head, label_names, other_head, unknown_class
+from .models.config_keys import config_notes
+from .models.head_classes import head_parts, is_of_head, other_head, unknown_class
+from .models.sizes import difference_lines, differences, without_sizes
 from .models.spec import EncoderConfig
-from .recipe_errors import describe
-from .shown import plain, shown
+from .remedies import convert_command
+from .shown import plain
 from .stored_tensors import read_tensor
 
-CONFIG, WEIGHTS, PROJECTIONS = "config.json", "model.safetensors", "projections.safetensors"
-
-# Kind of a model -> what transformers calls it.
-_PROBLEM_TYPES = {
-    "regression": "regression",
-    "classification": "single_label_classification",
-    "multi-label classification": "multi_label_classification",
-}
+WEIGHTS, PROJECTIONS = "model.safetensors", "projections.safetensors"
 
 
 @dataclass
@@ -107,51 +99,33 @@ def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
     if not folder.is_dir():
         what = "is a file, expected a model folder" if folder.exists() else f"no such model folder{hub_hint(folder)}"
         raise CheckpointError(f"{prefix}{folder}: {what}")
-    raw = _read_config(folder, prefix)
-    config = model_config(raw, f"{prefix}{folder / CONFIG}")
+    where = f"{prefix}{folder / CONFIG}"
+    raw = read_config(folder, prefix)
+    config = model_config(raw, where)
     if words and not is_encoder(config):
-        raise CheckpointError(f"{prefix}{folder / CONFIG}: model_type is '{raw['model_type']}', which predicts no words")
+        raise CheckpointError(f"{where}: model_type is '{raw['model_type']}', which predicts no words")
     head_of = other_head(raw) if is_encoder(config) else None
     tensors, left_out = _read_tensors(folder / WEIGHTS, prefix, config, words, head_of is not None)
     decoder = _separate_decoder(tensors, config, f"{prefix}{folder / WEIGHTS}") if words else None
-    labels = _labels(raw, f"{prefix}{folder / CONFIG}")
+    labels = class_names(raw, where)
     head = head_names(config)[0]
     outputs = next(iter(tensors[head].shape), 1) if head in tensors else None
+    if is_encoder(config):
+        _check_sizes(tensors, raw, config, folder, prefix)
     new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}", words)
     if outputs is not None and outputs > 1 and labels is not None and len(labels) != outputs:
-        raise CheckpointError(
-            f"{prefix}{folder / CONFIG}: id2label names {len(labels)} classes, but {head} has {outputs} rows"
-        )
-    kind = raw.get("problem_type")
-    if kind not in (None, *_PROBLEM_TYPES.values()):
-        known = ", ".join(_PROBLEM_TYPES.values())
-        raise CheckpointError(f"{prefix}{folder / CONFIG}: problem_type is {shown(kind)}, expected one of {known}")
-    if kind == _PROBLEM_TYPES["regression"] and outputs is not None and outputs > 1:
-        raise CheckpointError(
-            f"{prefix}{folder / CONFIG}: problem_type is regression, but {head} has {outputs} rows; only one number is computed here"
-        )
+        raise CheckpointError(f"{where}: id2label names {len(labels)} classes, but {head} has {outputs} rows")
+    kind = problem_type(raw, outputs, head, where)
     if outputs in (None, 1):
         labels = None
     elif labels is None:
         labels = tuple(f"LABEL_{index}" for index in range(outputs))
-    multi_label = labels is not None and kind == _PROBLEM_TYPES["multi-label classification"]
-    about = _about(raw, f"{prefix}{folder / CONFIG}")
+    multi_label = labels is not None and kind == PROBLEM_TYPES["multi-label classification"]
+    about = about_training(raw, where)
     check_unchanged(folder, prefix)
     reason = "" if head_of is None else head_of.reason
     notes = _notes(raw, config, folder, left_out, outputs, reason)
     return Model(config, tensors, outputs, labels, new, about, folder, multi_label, words, decoder, reason, notes)
-
-
-def _about(raw: dict[str, Any], where: str) -> dict[str, Any]:
-    """What was written about the model's training; who uses the task reads it as a recipe's."""
-    about = raw.get("crossdistil", {})
-    for key, value in (("crossdistil", about), ("crossdistil.task", about.get("task", {}) if isinstance(about, dict) else {})):
-        if not isinstance(value, dict):
-            raise CheckpointError(f"{where}: {key}: got {shown(value)}, expected an object")
-        length = value.get("max_length", 128)
-        if type(length) is not int or length < 1:
-            raise CheckpointError(f"{where}: {key}.max_length: got {shown(length)}, expected a number from 1")
-    return about
 
 
 def _notes(
@@ -163,8 +137,8 @@ def _notes(
     if left_out:
         notes.append(f"{folder}: {reason}; its head ({head_parts(left_out)}) is left out")
     if outputs is not None and (name := unknown_class(raw)):
-        notes.append(f"{folder / CONFIG}: architectures is {plain(name)}, which is not known here; "
-                     "by its tensors it is read as a classifier of sentences")  # fmt: skip
+        told = f"architectures is {plain(name)}, which is not known here; by its tensors it is read as a classifier of sentences"
+        notes.append(f"{folder / CONFIG}: {told}")
     return tuple(notes)
 
 
@@ -174,41 +148,6 @@ def check_unchanged(folder: Path, prefix: str = "") -> None:
         check_model_folder(folder, (WEIGHTS, PROJECTIONS))
     except Damaged as error:
         raise CheckpointError(f"{prefix}{folder}/{error}") from error
-
-
-def load_config(folder: Path, where: str = "") -> Config:
-    """The architecture of the model in a folder, as `load_model`, without its weights."""
-    prefix = f"{where}: " if where else ""
-    return model_config(_read_config(folder, prefix), f"{prefix}{folder / CONFIG}")
-
-
-def model_config(raw: dict[str, Any], where: str) -> Config:
-    """The architecture in a `config.json`; anything that our models do not compute is an error."""
-    kind = raw.get("model_type", "bert")
-    if not isinstance(kind, str) or kind not in CONFIGURATIONS:
-        *others, last = (f"'{name}'" for name in CONFIGURATIONS)
-        raise CheckpointError(f"{where}: model_type is {shown(kind)}, expected {', '.join(others)} or {last}")
-    problems = config_problems(raw, CONFIGURATIONS[kind]) if issubclass(CONFIGURATIONS[kind], EncoderConfig) else []
-    try:
-        if not problems:  # else what its missing keys lead to is no news
-            return config_from(raw)
-    except ValidationError as error:
-        problems = describe(error, CONFIGURATIONS[kind])
-    raise CheckpointError("\n".join(f"{where}: {line}" for line in problems))
-
-
-def _read_config(folder: Path, prefix: str) -> dict[str, Any]:
-    return read_config_file(folder / CONFIG, f"a model folder with {CONFIG}", prefix)
-
-
-def read_config_file(path: Path, expected: str, prefix: str = "") -> dict[str, Any]:
-    """The JSON object in a configuration; `expected` says what should have been given where there is no such file."""
-    try:
-        return read_object(path, CheckpointError)
-    except FileNotFoundError:
-        raise CheckpointError(f"{prefix}{path}: no such file; expected {expected}") from None
-    except CheckpointError as error:
-        raise CheckpointError(f"{prefix}{error}") from error
 
 
 def _read_tensors(
@@ -245,19 +184,17 @@ def _separate_decoder(tensors: dict[str, np.ndarray], config: Config, where: str
     return decoder
 
 
-def _labels(raw: dict[str, Any], where: str) -> tuple[str, ...] | None:
-    try:
-        names = label_names(raw)
-    except ValueError as error:
-        raise CheckpointError(f"{where}: {error}") from error
-    if names is None:
-        return None
-    if not isinstance(names, dict) or set(names) != {str(index) for index in range(len(names))}:
-        raise CheckpointError(f'{where}: id2label: expected {{"0": name, "1": name, ...}}, got {shown(names)}')
-    labels = tuple(str(names[str(index)]) for index in range(len(names)))
-    if len(set(labels)) < len(labels):
-        raise CheckpointError(f"{where}: id2label: expected different names, got {', '.join(labels)}")
-    return labels
+def _check_sizes(
+    tensors: Mapping[str, np.ndarray], raw: dict[str, Any], config: EncoderConfig, folder: Path, prefix: str
+) -> None:
+    """Raise CheckpointError where the tensors are of other sizes than the configuration says, or where it says none."""
+    family, where = config.names.model_type, f"{prefix}{folder / CONFIG}"
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    if problem := without_sizes(raw, family, shapes):
+        raise CheckpointError(f"{where}: {problem}")
+    if wrong := differences(config.model_dump(), family, shapes):
+        remedy = f"{prefix}({convert_command(folder, '--fix-config')} takes the tensors' sizes)"
+        raise CheckpointError("\n".join([*difference_lines(wrong, where), remedy]))
 
 
 def _check_tensors(tensors, config: Config, outputs: int | None, where: str, words: bool) -> tuple[str, ...]:
@@ -291,7 +228,7 @@ def save_model(
         labels = model.labels or ("LABEL_0",)
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
-        config["problem_type"] = _PROBLEM_TYPES[model.kind]
+        config["problem_type"] = PROBLEM_TYPES[model.kind]
     config["crossdistil"] = model.about
     with replace_folder(folder) as temporary:
         (temporary / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from crossdistil.core.app.inference import predict
-from crossdistil.core.checkpoint import load_model, model_config
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.config_file import model_config
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import CONFIGURATIONS

@@ -82,6 +82,9 @@ def spoil_one_value(files: Files) -> None:
 
 
 CONFIG_JSON, WEIGHTS = "teacher.model: {root}/teacher/config.json: ", "teacher.model: {root}/teacher/model.safetensors: "
+FIX_CONFIG = (
+    "teacher.model: (`crossdistil convert {root}/teacher teacher-converted --to pytorch --fix-config` takes the tensors' sizes)"
+)
 TEACHER = "{root}/recipe.yaml: teacher.model ({root}/teacher): "
 MODELS = {
     "no folder": (lambda files: shutil.rmtree(files.teacher), ["teacher.model: {root}/teacher: no such model folder"]),
@@ -114,11 +117,11 @@ MODELS = {
     ),
     "more layers than weights": (
         lambda files: files.change_config(num_hidden_layers=5),
-        [WEIGHTS + "missing tensor bert.encoder.layer.4.attention.self.query.weight and 15 more"],
+        [CONFIG_JSON + "num_hidden_layers is 5, the tensors say 4", FIX_CONFIG],
     ),
     "another width": (
         lambda files: files.change_config(intermediate_size=32),
-        [WEIGHTS + "bert.encoder.layer.0.intermediate.dense.bias has shape (16,), config.json says (32,)"],
+        [CONFIG_JSON + "intermediate_size is 32, the tensors say 16", FIX_CONFIG],
     ),
     "no weights": (
         lambda files: (files.teacher / "model.safetensors").unlink(),

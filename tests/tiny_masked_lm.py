@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from crossdistil.core.checkpoint import CONFIG, WEIGHTS
+from crossdistil.core.checkpoint import WEIGHTS
+from crossdistil.core.config_file import CONFIG
 from crossdistil.core.models.heads import words_shapes
 from crossdistil.tests import tiny
 

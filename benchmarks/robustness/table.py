@@ -1,6 +1,6 @@
 """The README's table of what the drivers in this folder found, from their kept results.
 
-    python benchmarks/robustness/table.py README.md [--check]
+python benchmarks/robustness/table.py README.md [--check]
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ SECTION = "robustness"
 
 
 def _wrong_inputs(found: dict[str, Any]) -> tuple[str, str]:
-    refused = found["certainly wrong"]["exit code 2"]
+    refused, told = found["certainly wrong"]["exit code 2"], found["accepted"]["inspect tells of the problem, as its answer"]
     accepted = found["may be fine"]["exit code 0"]
     what = f"{found['cases']:,} wrong inputs on the command line, drawn from all commands, options and recipe keys"
     return what, (
-        f"{refused:,} of {sum(found['certainly wrong'].values()):,} that are certainly wrong refused with exit code 2; of "
+        f"of {sum(found['certainly wrong'].values()):,} that are certainly wrong {refused:,} refused with exit code 2, {told} told by "
+        f"`inspect` as its answer; of "
         f"{sum(found['may be fine'].values()):,} others {accepted:,} accepted; {len(found['failures'])} failures"
     )
 

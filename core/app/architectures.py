@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ...converters.canonical import read_canonical
 from ...converters.formats import is_checkpoint
-from ..checkpoint import CONFIG, load_config
+from ..config_file import CONFIG, load_config
 from ..data.tasks import TaskSpec, resolve_task
 from ..errors import DataError, RecipeError, checkpoint_named
 from ..losses.base import TermContext

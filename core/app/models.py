@@ -6,6 +6,8 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -18,16 +20,20 @@ from ...converters.formats import is_checkpoint
 from ...converters.names_canonical import ROBERTA
 from ...converters.reading import allowed
 from ..cache_folder import kind_folder
-from ..checkpoint import CONFIG, WEIGHTS, model_config
+from ..checkpoint import WEIGHTS
+from ..config_file import CONFIG, model_config
 from ..errors import CheckpointError, CrossdistilError, Errors, checkpoint_named
 from ..locks import hold_folder
 from ..models.architectures import CONFIGURATIONS, is_encoder, knows_names
 from ..models.head_classes import HEAD_PARTS, other_head
 from ..recipe import Recipe
+from ..remedies import convert_command
 from ..sections import ReadSection
 from ..workplaces import remove_dead
 from .run_folders import student_of
 
+_OPTION = re.compile(r"--(?:ema|successor|fix-config)\b|--(?:rename|allow-extra|prefix|config) (?!PATTERN)(?:'[^']*'|[^\s',;)]+)")
+"""Those of `convert`, with their values, as its errors name them; `--allow-missing` makes no model that can be used."""
 _FORMAT = 2
 """Of the entries of the cache: what was made under another number is made again."""
 _NOTES = "notes.json"
@@ -46,8 +52,29 @@ def model_folder(path: Path, where: str = "", read: ReadSection = ReadSection())
         folder = kind_folder("converted") / _identity(path, read)
         remove_dead(folder.parent)  # also where nothing is left to be written
         while not hold_folder(folder):  # from now on, or another process might remove it before it is read
-            _convert(path, folder, read)
+            try:
+                _convert(path, folder, read)
+            except CrossdistilError as error:
+                if not folder.is_dir():  # else another process was faster
+                    raise CheckpointError(_with_command(str(error), path, where)) from error
     return folder
+
+
+def _with_command(problem: str, path: Path, where: str) -> str:
+    """A problem that names options of `convert`, with the whole command, and with the key of the recipe that asked for the model:
+    who reads it is not converting."""
+    options = list(dict.fromkeys(_OPTION.findall(problem)))
+    if not options:
+        return problem
+    first = options[0]
+    same = [option for option in options if option.split()[0] == first.split()[0]]  # several --rename belong together
+    lines = [problem, f"(the whole command: {convert_command(path, ' '.join(same))}, whose result takes the place of {path})"]
+    key = first.split()[0].removeprefix("--").replace("-", "_")
+    if where and key in ReadSection.model_fields:
+        values = [value for option in same for value in shlex.split(option)[1:]]
+        shown_value = json.dumps(values) if key in ("rename", "allow_extra") else values[0] if values else "true"
+        lines.append(f"(or in the recipe: {where.rpartition('.')[0]}.read.{key}: {shown_value})")
+    return "\n".join(lines)
 
 
 def _convert(path: Path, folder: Path, read: ReadSection) -> None:
@@ -68,11 +95,7 @@ def _convert(path: Path, folder: Path, read: ReadSection) -> None:
             notes.append(f"{name} is left out: " + ("read.allow_extra" if name in by_user or other is None else other.reason))
         (temporary / _NOTES).write_text(json.dumps(notes), encoding="utf-8")
 
-    try:
-        convert(path, folder, ConvertOptions("pytorch", for_us=True, read=options), keep_notes)
-    except CrossdistilError:
-        if not folder.is_dir():  # else another process was faster
-            raise
+    convert(path, folder, ConvertOptions("pytorch", for_us=True, read=options), keep_notes)
 
 
 def tell_notes(notes: Iterable[str], tell: Callable[[str], None] | None, *pairs: tuple[Path, Path]) -> None:
@@ -136,7 +159,9 @@ def with_model_folders(recipe: Recipe) -> Recipe:
         changes["teacher"] = recipe.teacher.model_copy(update={"model": folder})
     if recipe.teachers:
         changes["teachers"] = {
-            name: section.model_copy(update={"model": errors.collect(model_folder, section.model, f"teachers.{name}.model", section.read)})
+            name: section.model_copy(
+                update={"model": errors.collect(model_folder, section.model, f"teachers.{name}.model", section.read)}
+            )
             for name, section in recipe.teachers.items()
         }
     init = recipe.student.init

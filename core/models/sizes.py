@@ -1,0 +1,114 @@
+"""Sizes of an encoder that its tensors prove, beside those that its configuration says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..shown import plain, shown
+from .architectures import CONFIGURATIONS
+
+# Key of the configuration, by family -> (canonical tensor, axis of its shape that has this size).
+_SIZES: dict[str, dict[str, tuple[str, int]]] = {
+    "bert": {
+        "vocab_size": ("bert.embeddings.word_embeddings.weight", 0),
+        "hidden_size": ("bert.embeddings.LayerNorm.weight", 0),
+        "max_position_embeddings": ("bert.embeddings.position_embeddings.weight", 0),
+        "type_vocab_size": ("bert.embeddings.token_type_embeddings.weight", 0),
+        "intermediate_size": ("bert.encoder.layer.0.intermediate.dense.bias", 0),
+    },
+    "distilbert": {
+        "vocab_size": ("distilbert.embeddings.word_embeddings.weight", 0),
+        "dim": ("distilbert.embeddings.LayerNorm.weight", 0),
+        "max_position_embeddings": ("distilbert.embeddings.position_embeddings.weight", 0),
+        "hidden_dim": ("distilbert.transformer.layer.0.ffn.lin1.bias", 0),
+    },
+    "albert": {
+        "vocab_size": ("albert.embeddings.word_embeddings.weight", 0),
+        "embedding_size": ("albert.embeddings.LayerNorm.weight", 0),
+        "hidden_size": ("albert.encoder.embedding_hidden_mapping_in.bias", 0),
+        "max_position_embeddings": ("albert.embeddings.position_embeddings.weight", 0),
+        "type_vocab_size": ("albert.embeddings.token_type_embeddings.weight", 0),
+        "intermediate_size": ("albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.bias", 0),
+    },
+    "electra": {
+        "vocab_size": ("electra.embeddings.word_embeddings.weight", 0),
+        "embedding_size": ("electra.embeddings.LayerNorm.weight", 0),
+        "hidden_size": ("electra.encoder.layer.0.output.LayerNorm.weight", 0),
+        "max_position_embeddings": ("electra.embeddings.position_embeddings.weight", 0),
+        "type_vocab_size": ("electra.embeddings.token_type_embeddings.weight", 0),
+        "intermediate_size": ("electra.encoder.layer.0.intermediate.dense.bias", 0),
+    },
+}
+# Key of the configuration -> what the names of the encoder's layers start with.
+_LAYERS = {
+    "bert": ("num_hidden_layers", "bert.encoder.layer."),
+    "distilbert": ("n_layers", "distilbert.transformer.layer."),
+    "electra": ("num_hidden_layers", "electra.encoder.layer."),
+}
+
+_WIDTHS = frozenset("hidden_size dim num_attention_heads n_heads".split())
+"""A configuration with none of them tells of no model."""
+_KEYS = _WIDTHS.union(*_SIZES.values(), (key for key, _ in _LAYERS.values()))
+"""Those that tell a size, of any family."""
+_ENOUGH, _DEPTH = 3, 4
+"""So many of them look like a configuration; it is looked for so deep."""
+
+
+def sizes(family: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """What the tensors say of the configuration. Flat tensors, whose shape is not in their file, say nothing."""
+    found = {}
+    for key, (name, axis) in _SIZES[family].items():
+        shape = shapes.get(name, ())
+        flat = name.endswith("embeddings.weight") and len(shape) != 2
+        if len(shape) > axis and not flat:
+            found[key] = shape[axis]
+    if family in _LAYERS:
+        key, prefix = _LAYERS[family]
+        layers = {name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)}
+        numbers = {int(layer) for layer in layers if layer.isdecimal() and len(layer) < 10}
+        if numbers:
+            found[key] = max(numbers) + 1
+    return found
+
+
+def differences(said: Mapping[str, Any], family: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Any, int]]:
+    """Key -> (what a configuration says, what the tensors say), where the two differ; `said` has the family's own keys."""
+    return {key: (said[key], size) for key, size in sizes(family, shapes).items() if said.get(key, size) != size}
+
+
+def difference_lines(wrong: Mapping[str, tuple[Any, int]], where: str) -> list[str]:
+    """A line for each of the `differences`; `where` names the file of the configuration."""
+    return [f"{where}: {key} is {shown(told)}, the tensors say {size}" for key, (told, size) in wrong.items()]
+
+
+def proposed(family: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The configuration as far as it can be read off the tensors, as JSON: the number of attention heads is in none."""
+    heads = CONFIGURATIONS[family].own_key("num_attention_heads")
+    return json.dumps({"model_type": family, **sizes(family, shapes), heads: None}).replace("null", "<number>")
+
+
+def without_sizes(raw: Mapping[str, Any], family: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """What is wrong with a configuration that does not say how wide the model is, where one of its keys holds what looks like a
+    configuration, or the tensors do not have the family's default sizes; else an empty string."""
+    if not _WIDTHS.isdisjoint(raw):
+        return ""
+    nested = next(_nested(raw, ()), None)
+    defaults = {key: field.default for key, field in CONFIGURATIONS[family].model_fields.items()}
+    if nested is None and not differences(defaults, family, shapes):
+        return ""
+    missing = f"none of the model's sizes is in it ({', '.join(sizes(family, shapes))})"
+    if nested is None:
+        return f"{missing}; expected a configuration, for example {proposed(family, shapes)}"
+    return f"{missing}; what its key {plain('.'.join(nested))} holds looks like a configuration: make that the whole file"
+
+
+def _nested(tree: Mapping[str, Any], way: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The ways to what looks like a configuration inside of a JSON object."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            if len(_KEYS & value.keys()) >= _ENOUGH:
+                yield (*way, key)
+            elif len(way) < _DEPTH:
+                yield from _nested(value, (*way, key))
