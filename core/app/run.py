@@ -28,7 +28,7 @@ from ..runs import STUDENT
 from ..shared_run import SharedRun
 from ..stages import Stage
 from ..states import State, check_arrays, layout_of
-from ..teacher_cache import model_digest, tokens_digest
+from ..teacher_identity import model_digest, tokens_digest
 from ..training import Outcome, Trainer
 from ..world import World
 from .announce import announce, metrics_text
