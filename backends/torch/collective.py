@@ -29,11 +29,14 @@ class Collective:
 
     def __init__(self, place: Place, device: torch.device):
         self.device, self.bucket_bytes = device, BUCKET_BYTES[device.type]
-        self.waited = 0.0
-        """Seconds of waiting for sums."""
+        self._seconds = 0.0
+        self._events: list[tuple[torch.Event, torch.Event]] = []
+        own = {} if device.type == "cpu" else {"device_id": device}
+        if own:  # each process works on its own device, also where a library takes the current one
+            getattr(torch, device.type).set_device(device)
         try:
             if not dist.is_initialized():
-                dist.init_process_group(LIBRARIES[device.type], rank=place.rank, world_size=place.size, timeout=_WAIT)
+                dist.init_process_group(LIBRARIES[device.type], rank=place.rank, world_size=place.size, timeout=_WAIT, **own)
         except (RuntimeError, ValueError) as error:
             raise BackendError(f"{place.launcher}: the processes do not find each other: {str(error).splitlines()[0]}") from error
 
@@ -49,10 +52,29 @@ class Collective:
 
     def finish(self, works: list) -> None:
         """Wait until these sums are done: on a GPU the device waits, and not the host."""
-        started = time.perf_counter()
+        started = self._now()
         for work in works:
             work.wait()
-        self.waited += time.perf_counter() - started
+        ended = self._now()
+        if self.device.type == "cpu":
+            self._seconds += ended - started
+        else:
+            self._events.append((started, ended))
+
+    def _now(self):
+        if self.device.type == "cpu":
+            return time.perf_counter()
+        event = torch.Event(self.device.type, enable_timing=True)
+        event.record()
+        return event
+
+    @property
+    def waited(self) -> float:
+        """Seconds, up to the last sum that is done, in which this process (on a GPU: its device) only waited for sums."""
+        while self._events and self._events[0][1].query():
+            started, ended = self._events.pop(0)
+            self._seconds += started.elapsed_time(ended) / 1e3
+        return self._seconds
 
 
 class SharedGradients:

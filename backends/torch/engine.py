@@ -72,7 +72,6 @@ class TorchEngine:
         self.kernels = {"linear": linear.choose()} if self._device.type == "cpu" and options.precision == "fp32" else {}
         self.threads = torch.get_num_threads()
         if self._device.type == "cuda":
-            torch.cuda.set_device(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
         self.collective = None if self.place.size == 1 else Collective(self.place, self._device)
 
