@@ -15,11 +15,21 @@ class NumberKeys(BaseModel):
     def _number_is_no_boolean(cls, values: Any) -> Any:
         # Of the model, because a key that tells the models of a union apart may have no validator of its own.
         for key, value in values.items() if isinstance(values, dict) else ():
-            if isinstance(value, bool) and key in cls.model_fields:
+            if key not in cls.model_fields:
+                continue
+            if found := _boolean(value, key):
                 types = _types(cls.model_fields[key].annotation)
                 if types & {int, float} and bool not in types:
-                    raise ValueError(f"{key}: got {str(value).lower()}, expected a number")
+                    raise ValueError(f"{found}, expected a number")
         return values
+
+
+def _boolean(value: Any, key: str) -> str:
+    """`key[1]: got true` for a boolean that is the key's value or stands in a list there; else an empty string."""
+    if isinstance(value, bool):
+        return f"{key}: got {str(value).lower()}"
+    items = enumerate(value) if isinstance(value, list | tuple) else ()
+    return next(filter(None, (_boolean(inner, f"{key}[{index}]") for index, inner in items)), "")
 
 
 def _types(annotation: Any) -> set[Any]:

@@ -36,13 +36,14 @@ def test_wrong_inputs_that_are_drawn(tmp_path):
 def test_every_command_and_every_option_is_drawn(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(FOLDER)
     import wrong_input_cases as drawn
+    import wrong_input_world as world
 
     commands = dict(drawn.commands(typer.main.get_command(cli.app), []))
-    assert set(drawn.GOOD) == set(commands)
+    assert set(world.GOOD) == set(commands)
     known = {option for options in commands.values() for option in options}
     assert (drawn.NUMBERS | drawn.NAMES | drawn.PATHS) <= known
-    drawn.write_world(tmp_path)
-    cases = list(drawn.Grammar(1, tmp_path).cases(8000))
+    world.write_world(tmp_path)
+    cases = list(drawn.Grammar(1, tmp_path).cases(12000))
     assert {case.command for case in cases} == set(commands)
     assert sum(case.fine is None for case in cases[:2600]) > 2000, "certainly wrong"
     used = {word.partition("=")[0] for case in cases for word in case.arguments}
@@ -80,12 +81,26 @@ def test_a_configuration_that_inspect_is_given_is_there(task, name):
     assert ended.exit_code != 0 and name in str(ended.exception)
 
 
-@pytest.mark.parametrize(
-    "key",
-    ["seed", *(f"stages.0.{key}" for key in ("train.steps", "train.learning_rate", "objective.0.weight", "objective.0.temperature"))],
-)
+_NUMBER_KEYS = ["seed", "0.train.steps", "0.train.learning_rate", "0.objective.0.weight", "0.objective.0.temperature"]
+
+
+@pytest.mark.parametrize("key", _NUMBER_KEYS)
 def test_a_yes_is_no_number(tmp_path, key):
     tree = tiny.kd_recipe(tmp_path, tmp_path)
     with pytest.raises(RecipeError, match="true, expected a number") as raised:
-        parse_recipe(tree, "recipe.yaml", [f"{key}=true"], None)
+        parse_recipe(tree, "recipe.yaml", [f"{key if key == 'seed' else f'stages.{key}'}=true"], None)
     assert key.rpartition(".")[2] in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("student.init.layers", "[true]", "layers[0]: got true"),
+        ("stages.0.train.length_buckets", "[16, false]", "length_buckets[1]: got false"),
+        ("stages.0.objective.0", "{loss: hidden_mse, layers: [[1, true]]}", "layers[0][1]: got true"),
+    ],
+)
+def test_nor_is_it_one_in_a_list(tmp_path, key, value, told):
+    with pytest.raises(RecipeError) as raised:
+        parse_recipe(tiny.kd_recipe(tmp_path, tmp_path), "recipe.yaml", [f"{key}={value}"], None)
+    assert f"{told}, expected a number" in str(raised.value)

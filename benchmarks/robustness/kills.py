@@ -3,8 +3,8 @@ next command, and checks that it goes on to the same bytes and leaves nothing be
 
     python benchmarks/robustness/kills.py [--every N] [COMMAND ...]
 
-`--every N` takes every Nth operation of `run` and `data mlm`, and those of `crosscheck` outside of its workers are all taken. The result is
-`benchmarks/results/robustness_kills.json`.
+`--every N` takes every Nth operation of `run` and `data mlm`; those of `crosscheck` are the ones outside of its workers. The
+result is `benchmarks/results/robustness_kills.json`.
 """
 
 from __future__ import annotations

@@ -19,13 +19,13 @@ SECTION = "robustness"
 
 
 def _wrong_inputs(found: dict[str, Any]) -> tuple[str, str]:
-    refused, told = found["certainly wrong"]["exit code 2"], found["accepted"]["inspect tells of the problem, as its answer"]
-    accepted = found["may be fine"]["exit code 0"]
+    wrong, other = found["certainly wrong"], found["may be fine"]
+    told = found["accepted"]["inspect tells of the problem, as its answer"]
     what = f"{found['cases']:,} wrong inputs on the command line, drawn from all commands, options and recipe keys"
     return what, (
-        f"of {sum(found['certainly wrong'].values()):,} that are certainly wrong {refused:,} refused with exit code 2, {told} told by "
-        f"`inspect` as its answer; of "
-        f"{sum(found['may be fine'].values()):,} others {accepted:,} accepted; {len(found['failures'])} failures"
+        f"of {sum(wrong.values()):,} that are certainly wrong {wrong['exit code 2']:,} refused with exit code 2, {told} told by "
+        f"`inspect` as its answer; of {sum(other.values()):,} others {other['exit code 0']:,} accepted; "
+        f"{len(found['failures'])} failures"
     )
 
 

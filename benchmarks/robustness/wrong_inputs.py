@@ -4,8 +4,8 @@
 
 Every case is a good command with one thing made wrong (`wrong_input_cases.py`): an option, a key of the recipe, a value, or a
 file. The commands and their options are read from the command line itself, the keys from a resolved recipe, the files from a
-small world that is made anew for each case; which wrong thing is drawn from the seed. A case runs `main()` in a forked child of
-this process, which has imported everything, with a limit of time and memory.
+small world (`wrong_input_world.py`) that is made anew for each case; which wrong thing is drawn from the seed. A case runs
+`main()` in a forked child of this process, which has imported everything, with a limit of time and memory.
 
 Right is: exit code 2 (1 is crosscheck's and demo's own answer), every line on standard error begins with "crossdistil: error: ",
 and no file is new or changed. Exit code 0 is wrong, but for the inputs that were drawn as such that may be fine; they are
@@ -27,14 +27,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a child of a fork has no threads
 
-from wrong_input_cases import FINE, GOOD, Case, Grammar, prepare, write_world
+from wrong_input_cases import FINE, Grammar
+from wrong_input_world import GOOD, MAKE, Case, prepare, write_world
 
 from crossdistil.core.app import cli
 from crossdistil.core.errors import MESSAGE_PREFIX
@@ -45,14 +45,22 @@ TOLD_BY_INSPECT = ("file", "value in a file")
 COUNTED = ("certainly wrong", "may be fine", "accepted", "kinds", "commands")
 
 
-def check_good(world: Path, folder: Path, names: Iterable[str]) -> None:
-    """The good commands of these names are good; what `data export` writes becomes the world's records."""
-    for command in ("data export", *(name for name in names if "none" not in GOOD[name])):
-        ended = run_case(Case(command, "good", "", [*command.split(), *GOOD[command]], "value"), world, folder)
-        if ended["code"] != 0:
-            raise RuntimeError(f"the good command {command} ends with {ended}")
-        if not (world / "records").exists():
-            shutil.copytree(folder / "case" / "out", world / "records")
+def make_folders(world: Path, folder: Path) -> None:
+    """Add to the world what other commands read, made by the commands that write it."""
+    for name, lines in MAKE.items():
+        for words in lines:
+            if (world / name).exists():
+                (world / name).rename(world / "out")
+            must_end_well(Case(" ".join(words[:2]), "good", "", words), world, folder)
+            shutil.rmtree(world / "out", ignore_errors=True)
+            shutil.copytree(folder / "case" / "out", world / name)
+
+
+def must_end_well(case: Case, world: Path, folder: Path) -> None:
+    """Run a case that is right."""
+    ended = run_case(case, world, folder)
+    if ended["code"] != 0:
+        raise RuntimeError(f"the good command {case.command} ends with {ended}")
 
 
 def contents(folder: Path) -> dict[str, tuple[int, int]]:
@@ -169,14 +177,18 @@ def drive(count: int, seed: int, only: str | None = None, part: int = 0, parts: 
         world = folder / "world"
         world.mkdir()
         write_world(world)
-        check_good(world, folder, GOOD if count >= 1000 else ())
+        make_folders(world, folder)
+        for command, words in GOOD.items() if count >= 1000 else ():
+            if "none" not in words:
+                must_end_well(Case(command, "good", "", [*command.split(), *words]), world, folder)
         for case in islice(Grammar(seed, world).cases(count, only), part, None, parts):
             ended = run_case(case, world, folder)
             counts["kinds"][case.kind] += 1
             counts["commands"][f"{case.command}: {ended['code']}"] += 1
             counts["may be fine" if case.fine else "certainly wrong"][f"exit code {ended['code']}"] += 1
             if ended["problem"] is not None:
-                failures.append({"arguments": [word[:200] for word in case.arguments], "kind": case.kind, "what": case.what, **ended})
+                words = [word[:200] for word in case.arguments]
+                failures.append({"arguments": words, "kind": case.kind, "what": case.what, **ended})
                 print(json.dumps(failures[-1]), file=sys.stderr, flush=True)
             elif ended["code"] == 0:
                 counts["accepted"][FINE[case.fine] if case.fine else "inspect tells of the problem, as its answer"] += 1
