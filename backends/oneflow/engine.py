@@ -16,17 +16,24 @@ from ...core import threads  # noqa: E402
 from ...core.engine import Compilations, EngineOptions, unheard  # noqa: E402
 from ...core.errors import BackendError  # noqa: E402
 from ...core.losses.base import STATISTICS  # noqa: E402
+from ...core.world import ALONE, Place  # noqa: E402
+from .collective import Collective, SharedGradients  # noqa: E402
 from .ops import DropoutMasks, OneFlowOps  # noqa: E402
 from .optimizer import make_optimizer  # noqa: E402
 
 
-def resolve_device(name: str | None) -> flow.device:
-    """The OneFlow device of that name; None is the best one that is there. Nothing is replaced silently."""
+def resolve_device(name: str | None, place: Place = ALONE) -> flow.device:
+    """The OneFlow device of that name; None is the best one that is there. Nothing is replaced silently. Each of several
+    processes of a machine has a device of its own."""
     if name is None:
-        return flow.device("cuda" if flow.cuda.is_available() else "cpu")
+        name = "cuda" if flow.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
         raise BackendError(f"device '{name}': the oneflow backend has cpu and cuda (cuda:0, cuda:1, ...)")
+    if place.size > 1 and kind == "cuda":
+        if index:
+            raise BackendError(f"device '{name}': each of {place.size} processes has its own; name the kind, {kind}")
+        index, name = str(place.local_rank), f"cuda:{place.local_rank}"
     if kind == "cpu":
         if int(index or 0):
             raise BackendError(f"device '{name}': there is only one CPU device, cpu")
@@ -38,6 +45,11 @@ def resolve_device(name: str | None) -> flow.device:
     return flow.device(kind, int(index or 0))
 
 
+def count_devices(kind: str | None) -> int:
+    """How many devices of a kind this machine has, 0 where they are not counted; None is the backend's best."""
+    return flow.cuda.device_count() if kind in (None, "cuda") and flow.cuda.is_available() else 0
+
+
 class OneFlowEngine:
     """One OneFlow device."""
 
@@ -46,9 +58,7 @@ class OneFlowEngine:
 
     def __init__(self, options: EngineOptions):
         self.place = options.place
-        if self.place.size > 1:
-            raise BackendError("devices: the oneflow backend runs on one device only")
-        self._device = resolve_device(options.device)
+        self._device = resolve_device(options.device, options.place)
         if options.precision != "fp32":
             raise BackendError(f"precision '{options.precision}': the oneflow backend has fp32 only")
         if options.compile:
@@ -61,9 +71,10 @@ class OneFlowEngine:
             flow.set_num_threads(self.threads)
         self.masks = DropoutMasks(self._device)
         self.ops = OneFlowOps(self._device, self.masks)
+        self.collective = None if self.place.size == 1 else Collective(self.place, self._device)
 
     def total(self, values):
-        return values
+        return values if self.collective is None else self.collective.total(values)
 
     def versions(self):
         return {"oneflow": flow.__version__}
@@ -128,11 +139,16 @@ class OneFlowTrainStep:
     def __init__(self, engine, objective, parameters, frozen, optimizer, statistics):
         self._engine, self._objective, self._statistics = engine, objective, statistics
         changing, fixed = optimizer.split(parameters)
-        differentiated = engine.load(changing, trainable=True)
+        self._differentiated = differentiated = engine.load(changing, trainable=True)
         self._params = differentiated | engine.load(fixed, trainable=False)
         self._trained = {name: tensor for name, tensor in differentiated.items() if optimizer.is_trained(name)}
         self._frozen = engine.load(frozen, trainable=False)
         self._optimizer = make_optimizer(differentiated, optimizer)
+        self._gradients: SharedGradients | None = None
+
+    @property
+    def communication(self):
+        return 0.0 if self._engine.collective is None else self._engine.collective.waited
 
     def run(self, steps, count, dispatched=unheard):
         values = []
@@ -143,14 +159,27 @@ class OneFlowTrainStep:
 
     def _step(self, step):
         summed, shared = None, self._shared(step)
+        gradients = self._shared_gradients(step)
         for index in range(len(step.micro_batches)):
             total, values = self._computed(self._objective, step, index, shared)
             if total.requires_grad:  # not where the gates leave out all that is trained
                 total.backward()
             values = values.detach()
             summed = values if summed is None else summed + values
+        if gradients is not None:
+            summed = gradients.sum(summed)
         self._optimizer.step(step.learning_rate)
         return summed
+
+    def _shared_gradients(self, step):
+        """Where this step's gradients are summed over all processes; None for a process that is alone."""
+        if self._engine.collective is None:
+            return None
+        if self._gradients is None:
+            values = 1 + step.micro_batches[0]["denominators"].size
+            self._gradients = SharedGradients(self._engine.collective, list(self._differentiated.values()), values)
+        self._gradients.begin()
+        return self._gradients
 
     def _computed(self, function, step, index, shared):
         self._engine.masks.reseed(step.random_state(index))
@@ -159,13 +188,11 @@ class OneFlowTrainStep:
 
     def _shared(self, step):
         """What every micro-batch gets of all of them."""
-        if self._statistics is None or len(step.micro_batches) == 1:
+        if self._statistics is None or step.parts == 1:
             return {}
         with flow.no_grad():
-            sums = [self._computed(self._statistics, step, index, {}) for index in range(len(step.micro_batches))]
-            return {STATISTICS: sum(sums)}
-
-    communication = 0.0
+            sums = sum(self._computed(self._statistics, step, index, {}) for index in range(len(step.micro_batches)))
+            return {STATISTICS: sums if self._engine.collective is None else self._engine.collective.sum(sums)}
 
     def parameters(self):
         return {name: tensor.detach().numpy().copy() for name, tensor in self._trained.items()}
