@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
 from .errors import CrossdistilError
-from .locks import claim_folder
+from .locks import claim_folder, forget_makers, is_maker
 from .workplaces import is_workplace, remove_dead, workplace
 
 KINDS = {
@@ -65,12 +65,12 @@ def entries() -> list[Entry]:
     found = []
     for kind in KINDS:
         folder = kind_folder(kind)
-        children = folder.iterdir() if folder.is_dir() else ()
+        children = [child for child in folder.iterdir() if not is_maker(child.name)] if folder.is_dir() else ()
         found += sorted((_entry(kind, child) for child in children), key=lambda entry: entry.used)
     return found
 
 
-def remove(chosen: Iterable[Entry]) -> list[Entry]:
+def remove(chosen: Sequence[Entry]) -> list[Entry]:
     """Remove these but those that a process is making or using, which are returned. Raises CrossdistilError that names what
     could not be removed."""
     problems, kept = [], []
@@ -82,6 +82,8 @@ def remove(chosen: Iterable[Entry]) -> list[Entry]:
             continue
         except OSError as error:
             problems.append(f"{entry.folder}: could not be removed: {error.strerror}")
+    for folder in {entry.folder.parent for entry in chosen}:
+        forget_makers(folder)
     if problems:
         raise CrossdistilError("\n".join(problems))
     return kept

@@ -3,6 +3,8 @@
 A lock file is removed by the last process that held it, and only while it holds it: whoever locked a file that is no longer the
 one of that name tries again, so that two processes never hold "the" lock. Where a file system has no locks (some network
 file systems), that is told in one line, and the work goes on unprotected.
+
+What several processes need and one is enough to make (`made_by_one`) has a lock beside it while it is made.
 """
 
 from __future__ import annotations
@@ -12,11 +14,17 @@ import errno
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF})
 """What flock answers where there are no locks, or none of that kind."""
+
+_MAKING = ".making"
+_PATIENCE_SECONDS = 5.0
+"""How long a process waits for another one before it says so."""
+_POLL_SECONDS = 0.02
 
 
 class Lock:
@@ -39,9 +47,9 @@ class Lock:
         self._descriptor = None
 
 
-def lock_file(path: Path, shared: bool = False, wait: bool = False) -> Lock:
+def lock_file(path: Path, shared: bool = False, wait: bool = False, needed: bool = True) -> Lock:
     """Lock `path`, which is made where it is missing. Raises BlockingIOError where another process holds it and `wait` is not
-    given, and OSError where the file cannot be made."""
+    given, and OSError where the file cannot be made. That there are no locks is told unless they are not `needed`."""
     kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -54,9 +62,12 @@ def lock_file(path: Path, shared: bool = False, wait: bool = False) -> Lock:
             if error.errno not in NO_LOCKS:
                 os.close(descriptor)
                 raise
-            logging.getLogger(__name__).warning(
-                "%s: this file system has no locks (%s): see to it that no other process works there", path.parent, error.strerror
-            )
+            if needed:
+                logging.getLogger(__name__).warning(
+                    "%s: this file system has no locks (%s): see to it that no other process works there",
+                    path.parent,
+                    error.strerror,
+                )
             return Lock(path, descriptor, shared)
         except BaseException:
             os.close(descriptor)
@@ -64,6 +75,50 @@ def lock_file(path: Path, shared: bool = False, wait: bool = False) -> Lock:
         if _is(descriptor, path):
             return Lock(path, descriptor, shared)
         os.close(descriptor)  # of a file that its last holder removed meanwhile
+
+
+@contextlib.contextmanager
+def made_by_one(target: Path) -> Iterator[None]:
+    """While the block runs, no other process is in such a block for the same target: whoever had to wait finds it made. Where
+    there are no locks, or nothing can be written, nobody waits."""
+    lock = _maker(target)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _maker(target: Path) -> Lock | None:
+    path = _lock_of(target)
+    with contextlib.suppress(OSError):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < until:
+            try:
+                return lock_file(path, needed=False)
+            except BlockingIOError:
+                time.sleep(_POLL_SECONDS)
+        logging.getLogger(__name__).warning("%s: another process is making it; this one waits", target)
+        return lock_file(path, wait=True, needed=False)
+    return None
+
+
+def is_maker(name: str) -> bool:
+    """Whether a file is called as the locks of those that make something are."""
+    return name.startswith(".") and name.endswith(_MAKING)
+
+
+def forget_makers(folder: Path) -> None:
+    """Remove the locks in a folder that were left by processes that were killed."""
+    with contextlib.suppress(OSError):
+        for path in [path for path in folder.iterdir() if is_maker(path.name)]:
+            with contextlib.suppress(OSError):
+                lock_file(path, needed=False).release()
+
+
+def _lock_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}{_MAKING}")
 
 
 _in_use: dict[tuple[int, int], int] = {}  # device and inode of folders -> descriptor that holds the lock

@@ -23,7 +23,7 @@ from ..cache_folder import kind_folder
 from ..checkpoint import WEIGHTS
 from ..config_file import CONFIG, model_config
 from ..errors import CheckpointError, CrossdistilError, Errors, checkpoint_named
-from ..locks import hold_folder
+from ..locks import hold_folder, made_by_one
 from ..models.architectures import CONFIGURATIONS, is_encoder, knows_names
 from ..models.head_classes import HEAD_PARTS, other_head
 from ..recipe import Recipe
@@ -53,7 +53,9 @@ def model_folder(path: Path, where: str = "", read: ReadSection = ReadSection())
         remove_dead(folder.parent)  # also where nothing is left to be written
         while not hold_folder(folder):  # from now on, or another process might remove it before it is read
             try:
-                _convert(path, folder, read)
+                with made_by_one(folder):
+                    if not folder.is_dir():
+                        _convert(path, folder, read)
             except CrossdistilError as error:
                 if not folder.is_dir():  # else another process was faster
                     raise CheckpointError(_with_command(str(error), path, where)) from error

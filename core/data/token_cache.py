@@ -1,8 +1,8 @@
 """Token tables and other arrays on disk, memory-mapped: made once from data that need not fit in memory, and never trusted
 unread.
 
-An entry is a folder with an .npy file for each array and `sha256`, their checksums. Processes may share the cache; a damaged
-entry is made again, and a cache that cannot be written is done without.
+An entry is a folder with an .npy file for each array and `sha256`, their checksums. Processes may share the cache: one makes an
+entry, and the others that need it wait. A damaged entry is made again, and a cache that cannot be written is done without.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..cache_folder import kind_folder
 from ..files import put_folder
-from ..locks import hold_folder
+from ..locks import hold_folder, made_by_one
 from ..workplaces import remove_dead, workplace
 from .token_table import TokenTable
 
@@ -66,11 +66,14 @@ def cached_arrays(
     if stored is not None:
         return stored
     problem: Exception | str = "what was written cannot be read back"
-    try:
-        _store(folder, dtypes, make())
-    except OSError as error:  # no reason to stop, and none to complain where another process was faster
-        problem = error
-    stored = _load(folder, dtypes)
+    with made_by_one(folder):
+        stored = _load(folder, dtypes)
+        if stored is None:
+            try:
+                _store(folder, dtypes, make())
+            except OSError as error:  # no reason to stop, and none to complain where another process was faster
+                problem = error
+            stored = _load(folder, dtypes)
     if stored is None:
         logging.getLogger(__name__).warning("%s: the tokens could not be cached: %s", folder, problem)
         return gathered(dtypes, make())
