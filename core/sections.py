@@ -66,8 +66,9 @@ def _absolute(path: Path) -> Path:
 class TaskSection(Section):
     """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. With `kind:
     multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. `kind: text` is raw text
-    without labels: `data` is a .txt or .tfrecord file, or a folder of them. `kind: mlm` is raw text whose tokens are masked,
-    anew in every epoch as `masking` says, or as the records of `crossdistil data mlm` have them, where it is not given; then
+    without labels: `data` is a .txt or .tfrecord file, a folder of them, or the folder of its token store, which `crossdistil
+    data tokens` wrote. `kind: mlm` is raw text whose tokens are masked, anew in every epoch as `masking` says, or as the
+    records of `crossdistil data mlm` have them, where it is not given; then
     `data` may also be a binarized_text pickle of DistilBERT's scripts, and `files: {dev: name}` is text to score on. In other
     kinds `data` may be a folder of records that `crossdistil data export` or `data import` wrote, which says itself what its
     columns and labels are.

@@ -8,10 +8,14 @@ import shutil
 import pytest
 
 from crossdistil.core import files
-from crossdistil.core.data.shares import Part
+from crossdistil.core.data.shares import Part, complete_shares
+from crossdistil.core.data.token_folder import OWN
+from crossdistil.core.data.token_shares import merge_stores, write_store
+from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import DataError
 from crossdistil.core.files import replace_folder, write_text
 from crossdistil.core.locks import lock_file
+from crossdistil.tests import tiny
 from crossdistil.tests.kill_points import command, content, forked, killed_at, points
 from crossdistil.tests.mlm_cases import make, write_corpus, write_vocabulary
 from crossdistil.tests.wrong_input_files import write_model
@@ -85,6 +89,33 @@ def test_examples_of_a_corpus_go_on(tmp_path):
         assert forked(lambda: make(out, text, vocabulary, resume=True, **settings), log) == 0, (number, log.read_text())
         assert content(out) == expected, number
     assert number > 30 and content(out) == expected
+
+
+def test_a_token_store_goes_on_and_shares_are_put_together(tmp_path):
+    tokenizer, text = load_tokenizer(tiny.write_vocabulary(tmp_path / "vocabulary")), write_corpus(tmp_path / "text.txt", 5)
+    place, log = tmp_path / "place", tmp_path / "log"
+
+    def write(out, part, resume=True):
+        write_store(text, tokenizer, out, part, resume, lambda done, total: None)
+
+    def merge():
+        merge_stores(complete_shares([tmp_path / "shares"], OWN), place / "out", lambda done, total: None)
+
+    write(tmp_path / "whole", Part())
+    for index in range(2):
+        write(tmp_path / "shares", Part(index, 2))
+    expected = content(tmp_path / "whole")
+    for work, again in ((lambda: write(place / "out", Part(), resume=False), lambda: write(place / "out", Part())), (merge, merge)):
+        for number in points(3):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            if not killed_at(place, number, work, log):
+                break
+            assert work is not merge or not (place / "out").exists() or content(place / "out") == expected
+            if not (work is merge and (place / "out").exists()):
+                assert forked(again, log) == 0, (number, log.read_text())
+            assert content(place / "out") == expected, number
+        assert number > 20 and content(place / "out") == expected
 
 
 def test_two_processes_never_write_the_same_records(tmp_path):

@@ -163,7 +163,7 @@ def test_shares_of_other_commands(material, copies, tmp_path):
 
 def test_records_of_a_part_are_not_trained_on_as_the_whole(material, copies, tmp_path):
     tokenizer = load_tokenizer(material[0].parent)
-    with pytest.raises(DataError, match=r"task\.data: .*: shares 1, 3 of 3 are missing; crossdistil data merge puts all together"):
+    with pytest.raises(DataError, match=r"task\.data: .*: shares 1, 3 of 3 are missing; crossdistil data merge"):
         read_masked(copies[1], None, tokenizer, 128, 0, cache_folder=tmp_path / "cache")
     for folder in (copies[0], copies[2]):
         shutil.copytree(folder, copies[1], dirs_exist_ok=True)

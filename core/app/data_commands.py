@@ -21,12 +21,12 @@ from .mlm_command import mlm
 from .options import MOST, BackendOption, DeviceOption, Precision, PrecisionOption, hand_over
 from .progress import make_console
 from .record_commands import add_record_commands
-from .share_commands import merge
+from .share_commands import add_share_commands
 
 data_app = typer.Typer(help="Make new data of what there is.", no_args_is_help=True)
 data_app.command()(mlm)
-data_app.command()(merge)
 add_record_commands(data_app)
+add_share_commands(data_app)
 
 
 class Method(str, Enum):

@@ -19,6 +19,7 @@ from ..errors import DataError
 from .folders import folder_contents
 from .record_rows import read_rows
 from .text_files import not_utf8
+from .tfrecord import record_starts
 from .token_cache import Rows, cached_table, update_with_file
 from .token_table import TokenTable
 from .tokenize import Tokenizer
@@ -62,17 +63,18 @@ def is_records(path: Path) -> bool:
     return _RECORDS.search(path.name) is not None
 
 
-def corpus_files(path: Path) -> list[Path]:
-    """The file, or the files of a folder that are for training, in order. Raises DataError where there is none."""
+def corpus_files(path: Path, option: str = "task.data") -> list[Path]:
+    """The file, or the files of a folder that are for training, in order. Raises DataError where there is none, which begins
+    with the `option` that named it."""
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(f"task.data: {path}: no such file or folder")
+        raise DataError(f"{option}: {path}: no such file or folder")
     found = sorted(file for file in path.iterdir() if file.is_file() and (file.suffix == ".txt" or is_records(file)))
     files = [file for file in found if not _NOT_TRAINING.match(file.name)]
     if not files:
         what = "only files that are not for training" if found else "no .txt or .tfrecord file"
-        raise DataError(f"task.data: {path}: holds {what}; {folder_contents(path)}")
+        raise DataError(f"{option}: {path}: holds {what}; {folder_contents(path)}")
     return files
 
 
@@ -98,15 +100,30 @@ def _file_rows(path: Path, tokenizer: Tokenizer, max_length: int) -> Iterator[Ro
             yield text_rows(lines, tokenizer, max_length)
 
 
-def read_texts(path: Path, vocabulary: int) -> Iterator[list[str]]:
-    """The texts of a file of a corpus, some megabytes at a time. Raises DataError where its records hold tokens."""
+def read_texts(path: Path, vocabulary: int, start: int = 0, stop: int | None = None) -> Iterator[list[str]]:
+    """The texts of a file of a corpus, some megabytes at a time; with `start` and `stop`, bytes of the file that `text_start`
+    gave, those between them. Raises DataError where its records hold tokens."""
     if not is_records(path):
-        yield from read_lines(path)
+        yield from read_lines(path, start, stop)
         return
-    for part in read_rows(path, vocabulary, sys.maxsize):
+    for part in read_rows(path, vocabulary, sys.maxsize, start, stop):
         if not isinstance(part, list):
             raise DataError(f"{path}: has records of tokens, expected texts")
         yield part
+
+
+def text_start(path: Path, position: int) -> int:
+    """Where in a file of a corpus the first line or record begins that is not before the byte `position`; the size of the file
+    where none is left. Raises DataError for records that are damaged."""
+    if position <= 0:
+        return 0
+    if is_records(path):
+        return next((start for start in record_starts(path) if start >= position), path.stat().st_size)
+    with path.open("rb") as file:
+        file.seek(position - 1)
+        while (piece := file.readline(_LONGEST_LINE)) and not piece.endswith(b"\n"):
+            pass
+        return file.tell()
 
 
 def text_rows(texts: list[str], tokenizer: Tokenizer, max_length: int) -> Rows:
@@ -133,23 +150,27 @@ def cut_lengths(lengths: np.ndarray, max_length: int) -> tuple[np.ndarray, np.nd
     return sizes, sizes + 2 >= SHORTEST
 
 
-def read_lines(path: Path) -> Iterator[list[str]]:
-    """The lines of a text file that hold anything, some megabytes at a time; a very long line becomes several."""
+def read_lines(path: Path, start: int = 0, stop: int | None = None) -> Iterator[list[str]]:
+    """The lines of a text file that hold anything, some megabytes at a time; a very long line becomes several. `start` and
+    `stop` are bytes at which lines begin."""
     batch: list[str] = []
-    size, number = 0, 1
+    size, number, left = 0, 1, sys.maxsize if stop is None else stop - start
     with path.open("rb", buffering=1 << 20) as file:
-        if file.read(len(_MARK)) != _MARK:
-            file.seek(0)
+        if start or file.read(len(_MARK)) != _MARK:
+            file.seek(start)
+        else:
+            left -= len(_MARK)
         rest = b""
-        while piece := rest + file.readline(_LONGEST_LINE - len(rest)):
+        while left > 0 and (piece := rest + file.readline(_LONGEST_LINE - len(rest))):
             rest = b""
             if len(piece) >= _LONGEST_LINE and not piece.endswith(b"\n"):
                 cut = _place_to_cut(piece)
                 piece, rest = piece[:cut], piece[cut:]
+            left -= len(piece)
             try:
                 text = piece.decode("utf-8").strip()
             except UnicodeDecodeError as error:
-                raise DataError(not_utf8(path, number, piece, error.start)) from None
+                raise DataError(not_utf8(path, number + _lines_before(path, start), piece, error.start)) from None
             number += piece.endswith(b"\n")
             if text:
                 batch.append(text)
@@ -159,6 +180,15 @@ def read_lines(path: Path) -> Iterator[list[str]]:
                 batch, size = [], 0
     if batch:
         yield batch
+
+
+def _lines_before(path: Path, position: int) -> int:
+    """How many lines end before a byte of a file."""
+    count = 0
+    with path.open("rb") as file:
+        while position > 0 and (block := file.read(min(_BATCH_BYTES, position))):
+            count, position = count + block.count(b"\n"), position - len(block)
+    return count
 
 
 def _place_to_cut(piece: bytes) -> int:

@@ -13,6 +13,7 @@ from .batches import Masks
 from .corpus import SHORTEST, cut_lengths
 from .masked_records import holds_tokens, read_masked_records, read_original
 from .masking import DynamicMasks, MaskingSettings
+from .token_folder import is_store, open_store
 from .token_store import TokenStore, check_counts, store_of_pickle, token_store
 from .token_table import TokenTable
 from .tokenize import Tokenizer
@@ -41,7 +42,8 @@ def read_masked(
 ) -> MaskedData:
     """The rows of `data` and `dev`, of at most `max_length` tokens, and their masks.
 
-    Both are texts (what `token_store` reads, or a `binarized_text` .pickle of DistilBERT's scripts) or records of tokens.
+    Both are texts (what `token_store` reads, a folder with such a store, or a `binarized_text` .pickle of DistilBERT's scripts)
+    or records of tokens.
     Records keep the masks that they have, unless `masking` is given; all else is masked anew in every epoch. The masks of dev
     are always the same, and drawn as BERT draws them, whatever `masking` says: so its scores can be compared. Raises DataError
     for what does not fit together.
@@ -52,12 +54,17 @@ def read_masked(
         raise DataError(f"max_length {max_length} leaves no room for the text, expected {SHORTEST} or more")
 
     def read(path: Path) -> tuple[TokenTable, Masks | None, TokenStore | None]:
-        if path.suffix != ".pickle" and holds_tokens(path):
+        if is_store(path):
+            store = open_store(path, tokenizer)
+        elif path.suffix == ".pickle":
+            store = store_of_pickle(path, tokenizer, cache_folder)
+        elif holds_tokens(path):
             if masking is not None:
                 return read_original(path, tokenizer, max_length, cache_folder), None, None
             records = read_masked_records(path, tokenizer, max_length, cache_folder)
             return records.table, records.masks, None
-        store = (store_of_pickle if path.suffix == ".pickle" else token_store)(path, tokenizer, cache_folder)
+        else:
+            store = token_store(path, tokenizer, cache_folder)
         table = store_rows(store, tokenizer, max_length)
         if not len(table.lengths):
             raise DataError(f"task.data: {path}: no text has {SHORTEST - 2} tokens or more")

@@ -60,6 +60,19 @@ class VocabularyNote(_Model):
             split_chinese=chinese,
         )
 
+    def fit_problems(self, library: tokenizers.Tokenizer) -> list[str]:
+        """What does not fit between this and a tokenizer, in words that go on from what is of this vocabulary."""
+        other, problems = VocabularyNote.of(library), []
+        if self.size != other.size:
+            problems.append(f"their vocabulary has {self.size:,} tokens, the tokenizer's {other.size:,}")
+        elif self.sha256 != other.sha256:
+            problems.append(f"their vocabulary of {self.size:,} tokens has other tokens, or another order, than the tokenizer's")
+        for name in ("lower_case", "strip_accents", "split_chinese"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                problems.append(f"they are of {name} {_said(mine)}, the tokenizer is of {name} {_said(theirs)}")
+        return problems
+
 
 class SplitNote(_Model):
     """One split's file."""
@@ -100,15 +113,7 @@ class RecordNote(_Model):
 
     def fit_problems(self, library: tokenizers.Tokenizer, max_length: int) -> list[str]:
         """What does not fit between these records and a tokenizer, and the length that texts are cut to."""
-        own, other, problems = self.vocabulary, VocabularyNote.of(library), []
-        if own.size != other.size:
-            problems.append(f"their vocabulary has {own.size:,} tokens, the tokenizer's {other.size:,}")
-        elif own.sha256 != other.sha256:
-            problems.append(f"their vocabulary of {own.size:,} tokens has other tokens, or another order, than the tokenizer's")
-        for name in ("lower_case", "strip_accents", "split_chinese"):
-            mine, theirs = getattr(own, name), getattr(other, name)
-            if mine != theirs:
-                problems.append(f"they are of {name} {_said(mine)}, the tokenizer is of {name} {_said(theirs)}")
+        problems = self.vocabulary.fit_problems(library)
         if self.max_length != max_length:
             problems.append(f"their texts were cut to {self.max_length} tokens, task.max_length is {max_length}")
         return problems

@@ -12,6 +12,7 @@ Any other record has a `text` or a `sentence`, in UTF-8.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..shown import plain
-from .tfrecord import Feature, parse_example, read_records
+from .tfrecord import Feature, parse_example, read_records, record_starts
 from .token_cache import Rows
 
 _MASKED = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
@@ -29,13 +30,16 @@ _AT_ONCE = 4096  # records
 _TEXT_BYTES = 1 << 21
 
 
-def read_rows(path: Path, vocabulary: int, max_length: int) -> Iterator[Rows | list[str]]:
-    """What the records of a file hold, in its order: some rows of tokens, or some texts. Raises DataError that names the
-    file and the record, counted from 1."""
+def read_rows(
+    path: Path, vocabulary: int, max_length: int, start: int = 0, stop: int | None = None
+) -> Iterator[Rows | list[str]]:
+    """What the records of a file hold, in its order: some rows of tokens, or some texts. `start` and `stop` are bytes at which
+    records begin. Raises DataError that names the file and the record, counted from 1 at the beginning of the file."""
     rows: list[tuple[np.ndarray, int]] = []
     texts: list[str] = []
     size = 0
-    for number, (offset, data) in enumerate(read_records(path), 1):
+    before = sum(1 for _ in itertools.takewhile(lambda place: place < start, record_starts(path))) if start else 0
+    for number, (offset, data) in enumerate(read_records(path, start, stop), before + 1):
         place = f"{path}: record {number}"
         features = example(f"{place} at byte {offset}", data)
         if "input_ids" in features:

@@ -1,4 +1,4 @@
-"""Work on a corpus that is shared out over machines: what a share is called, that nobody else writes it, and whether all are there.
+"""Work on a corpus that is shared out over machines: how shares are called, that one process writes each, that all are there.
 
 A share writes its files into a folder, of its own or in common with others, and last of all a note: `mlm-2-of-8.json` or
 `tokens-2-of-8.json`; whoever does everything alone writes `mlm.json` or `tokens.json`. So a note says that its share is finished.
@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import google_crc32c
 
 from ..checksums import file_checksum
 from ..errors import DataError
@@ -31,7 +34,7 @@ LOCK = ".lock"
 _NOTE = re.compile(rf"({'|'.join(KINDS)})(?:-([1-9]\d{{0,8}})-of-([1-9]\d{{0,8}}))?\.json")
 _NAMED = 5  # numbers of missing shares that a message has
 _MEANINGS = {
-    "input.sha256": "names, sizes or formats of the text files differ",
+    "input.sha256": "the text files are other ones",
     "input.crc32c": "the text differs",
     "vocabulary.sha256": "the vocabulary differs",
 }
@@ -76,12 +79,12 @@ class Share:
     @property
     def where(self) -> str:
         """What to call it in a message."""
-        return f"{self.path.parent}: {self.part}"
+        return str(self.path.parent) if self.part.count == 1 else f"{self.path.parent}: {self.part}"
 
 
 def complete_shares(folders: Sequence[Path], own: Sequence[str]) -> list[Share]:
     """All shares of one command, in order, that lie in some folders. `own` are the entries of a note that each share has its
-    own of; all others must be alike. Raises DataError that names the share which is missing, there twice or of another command."""
+    own of; all others must be alike. Raises DataError that names the share that is missing, there twice or of another command."""
     shares = [share for folder in folders for share in _in_folder(folder)]
     first = shares[0]
     for share in shares[1:]:
@@ -157,6 +160,18 @@ def check_file(path: Path, noted: dict[str, Any], share: Share) -> None:
 def json_text(note: dict[str, Any]) -> str:
     """A note as it is written."""
     return json.dumps(note, indent=2, ensure_ascii=False) + "\n"
+
+
+def sealed(note: dict[str, Any]) -> dict[str, Any]:
+    """A note with a checksum of its own content."""
+    content = {key: value for key, value in note.items() if key != "note_crc32c"}
+    data = json.dumps(content, sort_keys=True).encode()
+    return {**content, "note_crc32c": f"{google_crc32c.value(data):08x}"}
+
+
+def told_damaged(path: Path) -> None:
+    """Say that a file of an earlier run cannot be kept."""
+    logging.getLogger(__name__).warning("%s: is not as it was written, and is made again", path)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import functools
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -27,31 +28,46 @@ _GZIP = b"\x1f\x8b"
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 
 
-def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
-    """(offset in the file, data) of each record. Raises DataError, with the offset, for what is cut off or changed."""
+def read_records(path: Path, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """(offset in the file, data) of each record, or of those between two bytes at which records begin. Raises DataError, with
+    the offset, for what is cut off or changed."""
     with path.open("rb", buffering=1 << 20) as file:
-        size = file.seek(0, 2)
-        offset = file.seek(0)
-        while header := file.read(_HEADER.size):
-            place = f"{path}: the record at byte {offset}"
-            if offset == 0 and header.startswith(_GZIP):
-                raise DataError(f"{path}: is compressed by gzip; unpack it first")
-            if len(header) < _HEADER.size:
-                raise DataError(f"{place} is cut off: {len(header)} bytes of its header are there")
-            length, crc = _HEADER.unpack(header)
-            if masked_crc(header[:8]) != crc:
-                reason = "is no TFRecord file, or damaged" if offset == 0 else "is damaged"
-                raise DataError(f"{path}: {reason}: the checksum of the length is wrong at byte {offset}")
-            # Before anything is read: the length may be larger than the memory.
-            if length + _FOOTER.size > size - offset - _HEADER.size:
-                there = max(0, size - offset - _HEADER.size)
-                raise DataError(f"{place} is cut off: {there:,} of {length + _FOOTER.size:,} bytes are there")
+        for offset, length in _headers(path, file, start, stop):
             data = file.read(length)
             (crc,) = _FOOTER.unpack(file.read(_FOOTER.size))
             if masked_crc(data) != crc:
-                raise DataError(f"{place} is damaged: the checksum of its data is wrong")
+                raise DataError(f"{path}: the record at byte {offset} is damaged: the checksum of its data is wrong")
             yield offset, data
-            offset += _HEADER.size + length + _FOOTER.size
+
+
+def record_starts(path: Path) -> Iterator[int]:
+    """The offset in the file of each record, without reading what they hold. Raises DataError as `read_records`."""
+    with path.open("rb", buffering=1 << 16) as file:
+        for offset, length in _headers(path, file, 0, None):
+            yield offset
+            file.seek(offset + _HEADER.size + length + _FOOTER.size)
+
+
+def _headers(path: Path, file: BinaryIO, start: int, stop: int | None) -> Iterator[tuple[int, int]]:
+    """(offset, bytes of the data) of each record; whoever asks for the next one has put the file behind this one."""
+    size = file.seek(0, 2)
+    offset = file.seek(start)
+    while (stop is None or offset < stop) and (header := file.read(_HEADER.size)):
+        place = f"{path}: the record at byte {offset}"
+        if offset == 0 and header.startswith(_GZIP):
+            raise DataError(f"{path}: is compressed by gzip; unpack it first")
+        if len(header) < _HEADER.size:
+            raise DataError(f"{place} is cut off: {len(header)} bytes of its header are there")
+        length, crc = _HEADER.unpack(header)
+        if masked_crc(header[:8]) != crc:
+            reason = "is no TFRecord file, or damaged" if offset == 0 else "is damaged"
+            raise DataError(f"{path}: {reason}: the checksum of the length is wrong at byte {offset}")
+        # Before anything is read: the length may be larger than the memory.
+        if length + _FOOTER.size > size - offset - _HEADER.size:
+            there = max(0, size - offset - _HEADER.size)
+            raise DataError(f"{place} is cut off: {there:,} of {length + _FOOTER.size:,} bytes are there")
+        yield offset, length
+        offset += _HEADER.size + length + _FOOTER.size
 
 
 def write_records(path: Path, records: Iterable[bytes]) -> None:

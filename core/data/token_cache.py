@@ -114,7 +114,7 @@ def _store(folder: Path, dtypes: Mapping[str, np.dtype], parts: Iterator[Arrays]
         entry.mkdir()
         with contextlib.ExitStack() as stack:
             files = {
-                name: stack.enter_context(_GrowingArray(entry / f"{name}.npy", dtype)) for name, dtype in dtypes.items()
+                name: stack.enter_context(GrowingArray(entry / f"{name}.npy", dtype)) for name, dtype in dtypes.items()
             }
             for part in parts:
                 for name, values in part.items():
@@ -132,7 +132,7 @@ def gathered(dtypes: Mapping[str, np.dtype], parts: Iterator[Arrays]) -> dict[st
     return {name: np.concatenate(found[name] or [np.zeros(0, dtype)]) for name, dtype in dtypes.items()}
 
 
-class _GrowingArray:
+class GrowingArray:
     """An .npy file of one axis whose length is not known before the end; its header is written last, in the room left."""
 
     def __init__(self, path: Path, dtype: np.dtype):

@@ -1,6 +1,6 @@
 """A corpus as word pieces, for masks that are drawn anew in every epoch: no special tokens, nothing cut, nothing masked.
 
-On disk, memory-mapped, an .npy file each (`token_cache` keeps and checks them):
+On disk, memory-mapped, an .npy file each (`token_cache` keeps and checks them, or `token_folder` in a folder of the user's):
   ids         (tokens,) uint16, or uint32 where the vocabulary has more than 65,536 tokens
   offsets     (texts + 1,) int64: text i is ids[offsets[i]:offsets[i + 1]]
   word_bits   (bytes,) uint8: bit 7 - t % 8 of byte t // 8 is 1 where token t is the first piece of a word
@@ -26,7 +26,9 @@ from .mlm.piece_worker import encode_batches
 from .token_cache import Arrays, cached_arrays, update_with_file
 from .tokenize import Tokenizer
 
-_FORMAT = 1  # one more whenever the same files give another store
+STORE_FORMAT = 1
+"""One more whenever the same files give another store."""
+
 _AT_ONCE = 4096  # rows of a pickle
 
 
@@ -56,7 +58,7 @@ def token_store(path: Path, tokenizer: Tokenizer, cache_folder: Path | None = No
     """The store of a text file, of a TFRecord file of texts, or of all such files of a folder but those whose names begin
     with `dev` or `test`. Raises DataError for what is missing, empty, not UTF-8 or damaged."""
     files = corpus_files(path)
-    key = files_digest(files, f"store {_FORMAT} {tokenizers.__version__} {tokenizer.fingerprint}")
+    key = files_digest(files, f"store {STORE_FORMAT} {tokenizers.__version__} {tokenizer.fingerprint}")
 
     def pieces() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         threads.set_up()
@@ -68,7 +70,7 @@ def token_store(path: Path, tokenizer: Tokenizer, cache_folder: Path | None = No
 
 def store_of_pickle(path: Path, tokenizer: Tokenizer, cache_folder: Path | None = None) -> TokenStore:
     """The store of a `binarized_text` file; [CLS] and [SEP] of its texts are left out."""
-    key = hashlib.sha256(f"pickle {_FORMAT} {tokenizer.fingerprint}".encode())
+    key = hashlib.sha256(f"pickle {STORE_FORMAT} {tokenizer.fingerprint}".encode())
     try:
         update_with_file(key, path)
     except OSError as error:
@@ -121,31 +123,55 @@ def _stored(path: Path, key: str, tokenizer: Tokenizer, cache_folder: Path | Non
     """The store of what `pieces()` yields: ids and lengths of some texts at a time."""
     if tokenizer.is_words:
         raise DataError(f"{path}: a store of tokens needs a tokenizer of word pieces, this one has whole words")
-    size = tokenizer.vocab_size
-    dtypes = {
-        "ids": np.dtype("<u2" if size <= 1 << 16 else "<u4"),
+
+    def parts() -> Iterator[Arrays]:
+        for part in store_parts(pieces(), tokenizer):
+            if "counts" in part and not part["counts"].any():
+                raise DataError(f"{path}: holds no text")
+            yield part
+
+    return TokenStore(**cached_arrays("stores", key, cache_folder, store_dtypes(tokenizer.vocab_size), parts))
+
+
+def store_dtypes(vocabulary: int) -> dict[str, np.dtype]:
+    """The arrays of a store, for a vocabulary of that many tokens."""
+    return {
+        "ids": np.dtype("<u2" if vocabulary <= 1 << 16 else "<u4"),
         "offsets": np.dtype("<i8"),
         "word_bits": np.dtype("u1"),
         "counts": np.dtype("<i8"),
     }
 
-    def parts() -> Iterator[Arrays]:
-        starts, counts = _begins_word(tokenizer), np.zeros(size, np.int64)
-        total, rest = 0, np.zeros(0, bool)
-        yield {"offsets": np.zeros(1, np.int64)}
-        for ids, lengths in pieces():
-            kept = lengths[lengths > 0]
-            bits = np.concatenate([rest, starts[ids]])
-            whole = len(bits) - len(bits) % 8
-            rest = bits[whole:]
-            counts += np.bincount(ids, minlength=size)
-            yield {"ids": ids, "offsets": total + np.cumsum(kept), "word_bits": np.packbits(bits[:whole])}
-            total += len(ids)
-        if not total:
-            raise DataError(f"{path}: holds no text")
-        yield {"word_bits": np.packbits(rest), "counts": counts}
 
-    return TokenStore(**cached_arrays("stores", key, cache_folder, dtypes, parts))
+def store_parts(pieces: Iterator[tuple[np.ndarray, np.ndarray]], tokenizer: Tokenizer) -> Iterator[Arrays]:
+    """The arrays of a store, piece by piece, of ids and lengths of some texts at a time. `counts` comes once, at the end."""
+    size = tokenizer.vocab_size
+    starts, counts = _begins_word(tokenizer), np.zeros(size, np.int64)
+    total, bits = 0, PackedBits()
+    yield {"offsets": np.zeros(1, np.int64)}
+    for ids, lengths in pieces:
+        counts += np.bincount(ids, minlength=size)
+        yield {"ids": ids, "offsets": total + np.cumsum(lengths[lengths > 0]), "word_bits": bits.add(starts[ids])}
+        total += len(ids)
+    yield {"word_bits": bits.rest(), "counts": counts}
+
+
+class PackedBits:
+    """Bits that come some at a time, eight to a byte."""
+
+    def __init__(self):
+        self._rest = np.zeros(0, bool)
+
+    def add(self, bits: np.ndarray) -> np.ndarray:
+        """The bytes that are full with `bits` (bits,) bool."""
+        bits = np.concatenate([self._rest, bits])
+        whole = len(bits) - len(bits) % 8
+        self._rest = bits[whole:]
+        return np.packbits(bits[:whole])
+
+    def rest(self) -> np.ndarray:
+        """The last byte, filled up with zeros; none where no bit is left."""
+        return np.packbits(self._rest)
 
 
 def _begins_word(tokenizer: Tokenizer) -> np.ndarray:

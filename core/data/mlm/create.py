@@ -2,8 +2,8 @@
 
 A shard is what a fixed number of blocks of text gave, so that its bytes depend on the corpus, the vocabulary, the settings and
 its number alone: not on how many processes or machines work, nor on whether the work was interrupted. Beside each
-`examples-00000.tfrecord` is a note, `examples-00000.json`, which is written last; `mlm.json`, or `mlm-2-of-8.json` for the part of
-the second of eight machines, adds all of them up, and has a checksum of the whole text, of which each machine read all.
+`examples-00000.tfrecord` is a note, `examples-00000.json`, which is written last; `mlm.json`, or `mlm-2-of-8.json` of the second
+of eight machines, adds all of them up, and has a checksum of the whole text, which each machine reads.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
-import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-
-import google_crc32c
 
 from ...checksums import file_checksum
 from ...errors import DataError
@@ -27,7 +24,7 @@ from ...files import clear_disk_errors, replace_file, write_text
 from ...json_files import read_object
 from ...shown import shown
 from ...workplaces import TEMPORARY, is_workplace, workplace
-from ..shares import LOCK, Part, json_text, only_writer
+from ..shares import LOCK, Part, json_text, only_writer, sealed, told_damaged
 from ..tfrecord import read_records
 from .blocks import COUNTS, Source
 from .documents import BLOCK_BYTES, Block, Corpus
@@ -115,7 +112,7 @@ def _create(
             if part.has(number) and number not in ready:
                 path = out / shard_name(number)
                 counts, written = _write_shard(path, _reported(blocks, corpus, report))
-                write_text(_note_of(out, number), json_text(_sealed({**about, "counts": counts, **written})))
+                write_text(_note_of(out, number), json_text(sealed({**about, "counts": counts, **written})))
             else:
                 for _ in _reported(blocks, corpus, report):
                     pass
@@ -166,7 +163,7 @@ def _finished(out: Path, part: Part, about: dict[str, Any], resume: bool) -> dic
             continue
         note = read_shard_note(path)
         if note is None:
-            _told_damaged(path)
+            told_damaged(path)
             continue
         # Notes of earlier versions do not name the libraries.
         other = next((name for name in about if name in note and note[name] != _plain(about[name])), None)
@@ -175,7 +172,7 @@ def _finished(out: Path, part: Part, about: dict[str, Any], resume: bool) -> dic
         if is_as_noted(out / shard_name(number), note):
             ready[number] = note["counts"]
         else:
-            _told_damaged(out / shard_name(number))
+            told_damaged(out / shard_name(number))
     return ready
 
 
@@ -187,7 +184,7 @@ def read_shard_note(path: Path) -> dict[str, Any] | None:
     except (DataError, OSError, ValueError, KeyError, TypeError):
         return None
     is_older = set(note) == {*_OLDEST, "counts"}  # without checksums
-    return {**note, "counts": counts} if is_older or note == _sealed(note) else None
+    return {**note, "counts": counts} if is_older or note == sealed(note) else None
 
 
 def is_as_noted(path: Path, note: dict[str, Any]) -> bool:
@@ -198,17 +195,6 @@ def is_as_noted(path: Path, note: dict[str, Any]) -> bool:
         return sum(1 for _ in read_records(path)) == note["counts"]["examples"]
     except DataError:
         return False
-
-
-def _sealed(note: dict[str, Any]) -> dict[str, Any]:
-    """A note with a checksum of its own content."""
-    content = {key: value for key, value in note.items() if key != "note_crc32c"}
-    data = json.dumps(content, sort_keys=True).encode()
-    return {**content, "note_crc32c": f"{google_crc32c.value(data):08x}"}
-
-
-def _told_damaged(path: Path) -> None:
-    logging.getLogger(__name__).warning("%s: is not as it was written, and is made again", path)
 
 
 def _remove_old_temporaries(out: Path, part: Part) -> None:
