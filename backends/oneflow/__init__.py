@@ -6,6 +6,8 @@ import os
 import sys
 import tempfile
 
+from .last_words import end_as_one_of_several
+
 
 def import_quietly() -> None:
     """Import oneflow set up for this machine, without its notes about RDMA and drivers; on a failure all is shown.
@@ -24,7 +26,7 @@ def import_quietly() -> None:
     with tempfile.TemporaryFile() as notes:
         os.dup2(notes.fileno(), 2)
         try:
-            import oneflow  # noqa: F401
+            import oneflow
         except BaseException:
             notes.seek(0)
             os.write(kept, notes.read())
@@ -32,3 +34,5 @@ def import_quietly() -> None:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+    if oneflow.env.get_world_size() > 1:
+        end_as_one_of_several()

@@ -58,7 +58,7 @@ def ending_together(world: World) -> Iterator[None]:
 
 
 def _end_quietly(text: str, code: int) -> None:
-    if not os.isatty(2):  # its own log
+    if not sys.stderr.isatty():  # its own log
         print(f"{MESSAGE_PREFIX}{text}", file=sys.stderr, flush=True)
     sys.exit(code)
 
@@ -81,6 +81,6 @@ def write_log(world: World, folder: Path) -> None:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    for stream in {1, 2, sys.stdout.fileno(), sys.stderr.fileno()}:  # the framework's, and Python's where those are others
+        os.dup2(log, stream)
     os.close(log)
