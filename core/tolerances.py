@@ -1,6 +1,7 @@
-"""How far two backends may be apart and still count as the same training: one table, each limit with its reason.
+"""How far two runs may be apart and still count as the same training, each limit with its reason: one table for two backends,
+and one for one backend with another number of processes.
 
-The limits are for float32. Every figure is a plain number that `core.app.compare` computes for a pair of backends.
+The limits are for float32. Every figure is a plain number that `core.app.compare` computes for a pair of runs.
 """
 
 from __future__ import annotations
@@ -66,6 +67,36 @@ TOLERANCES = (
     ),
 )
 
+PROCESS_TOLERANCES = (
+    Tolerance(
+        "loss_max_relative_difference",
+        "Loss, another number of processes, worst step",
+        1e-6,
+        "The same kernels compute the same examples; only the order in which the gradients of a step are added differs. A "
+        "mean over processes in place of a sum over examples, or a part that two processes had or none, is 1e-3 and more in "
+        "the first step.",
+    ),
+    Tolerance(
+        "weights_max_relative_difference",
+        "Final weights, another number of processes",
+        1e-5,
+        "L2 norm of the difference over that of the tensor, worst tensor. What the order of sums changes in a gradient is "
+        "about 1e-7 of it, and an optimizer may take all of it into a step where a gradient is nearly zero. Biases of "
+        "attention keys are left out: their gradient is zero in theory (softmax ignores a shift), so that they move by "
+        "rounding noise alone, and change nothing.",
+    ),
+    Tolerance(
+        "prediction_agreement",
+        "Same predictions, another number of processes",
+        0.999,
+        "With weights so close, two classes would have to be equally likely to five digits.",
+        bound="at least",
+    ),
+)
+
+# Parameters whose gradient is zero in theory.
+IDLE_PARAMETER = r"\.attention\.(self\.)?(key|k_lin)\.bias"
+
 # Two scores of a regression task that are closer than this are the same prediction; labels there have steps of 0.1 or
 # more.
 REGRESSION_PREDICTION_DIFFERENCE = 1e-2
@@ -80,5 +111,5 @@ GRADIENT_FLOOR = 1e-3
 
 
 def tolerance(name: str) -> Tolerance:
-    """The row of that name."""
-    return next(row for row in TOLERANCES if row.name == name)
+    """The row of that name, of two backends where there are both."""
+    return next(row for row in TOLERANCES + PROCESS_TOLERANCES if row.name == name)

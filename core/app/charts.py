@@ -191,7 +191,7 @@ def row_chart(
 
 def line_style(index: int, count: int) -> str:
     """Class of line `index` of `count` in a chart of overlapping curves, from the widest, `w0`; of two, one is thin."""
-    return f"w{min(index, 3) if count > 2 else 2 * index}"
+    return f"w{min(index, 5) if count > 2 else 2 * index}"
 
 
 def marker(index: int, x: float, y: float, size: float = 5.0) -> str:

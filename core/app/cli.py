@@ -27,7 +27,7 @@ from ..shown import plain
 from .cache_command import cache
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
-from .devices import number_of, refuse_devices, run_together
+from .devices import number_of, numbers_of, refuse_devices, run_together
 from .joining import be_quiet
 from .launchers import find_place, refuse_place
 from .options import MOST, BackendOption, DeviceOption, DevicesOption, Precision, PrecisionOption
@@ -266,6 +266,9 @@ def predict(
 def crosscheck(
     recipe: Annotated[str, typer.Argument(help="A YAML file or a name of `crossdistil recipes`.")],
     backends: Annotated[str, typer.Option(help="Backends, with commas between them.")] = ",".join(BACKENDS),
+    devices: Annotated[
+        str, typer.Option(metavar="N,N", help="With how many processes each runs, with commas between the numbers.")
+    ] = "1",
     steps: Annotated[int | None, typer.Option(min=1, max=MOST, help="Only this many optimizer steps.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; default: runs/crosscheck-METHOD-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted cross-check in --out.")] = False,
@@ -274,7 +277,7 @@ def crosscheck(
     device: DeviceOption = None,
     steps_per_call: Annotated[int | None, typer.Option(min=1, max=MOST, help="Steps the device runs per call (sinking).")] = None,
 ) -> None:
-    """Run a recipe on several backends and compare them; exit code 0 if they agree, 1 if they differ."""
+    """Run a recipe on several backends and numbers of devices and compare them; exit code 0 if they agree, 1 if they differ."""
     refuse_place("crosscheck")
     from .crosscheck import CrosscheckOptions, comparable, crosscheck
     from .tables import print_crosscheck
@@ -283,7 +286,8 @@ def crosscheck(
     if resume and out is None:
         raise CrossdistilError("--resume: name the folder of the cross-check with --out")
     folder = out or Path("runs") / f"crosscheck-{loaded.method}-{datetime.now():%Y%m%d-%H%M%S}"
-    options = CrosscheckOptions(_names(backends), folder.absolute(), device, steps_per_call, recipe, resume)
+    counts = numbers_of(devices)
+    options = CrosscheckOptions(_names(backends), folder.absolute(), device, steps_per_call, recipe, resume, counts)
     try:
         result = crosscheck(loaded, options, console)
     except KeyboardInterrupt as error:

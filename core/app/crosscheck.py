@@ -1,4 +1,4 @@
-"""One recipe on several backends, each in its own process with the same weights and batches, then the comparison."""
+"""One recipe on several backends and numbers of processes, run by run with the same weights and batches, then the comparison."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..locks import lock_file
 from ..recipe import Recipe
 from ..workplaces import is_workplace, remove_dead
 from .compare import compare
-from .crosscheck_files import read_json
+from .crosscheck_files import parts_of_name, processes_text, read_json, run_name
 from .report import REPORT, write_report
 from .worker import run_worker
 
@@ -40,6 +40,13 @@ class CrosscheckOptions:
     """What errors call the recipe."""
     resume: bool = False
     """Go on in a folder where a cross-check was interrupted."""
+    processes: tuple[int, ...] = (1,)
+    """With how many processes each backend runs, one after the other."""
+
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """The (backend, number of processes) of each run."""
+        return [(backend, count) for count in self.processes for backend in self.backends]
 
 
 def comparable(recipe: Recipe, steps: int | None) -> Recipe:
@@ -61,11 +68,12 @@ def comparable(recipe: Recipe, steps: int | None) -> Recipe:
 def crosscheck(recipe: Recipe, options: CrosscheckOptions, console: Console) -> dict[str, Any]:
     """Run the recipe on each backend, write `crosscheck.json` and `report.html`, and return the former's content.
 
-    The backends run one after the other, so that their speeds can be compared.
+    The runs come one after the other, so that their speeds can be compared.
     """
     interpreters(options.backends)
-    if len(options.backends) < 2:
-        raise CrossdistilError(f"backend '{options.backends[0]}': a cross-check needs another one to compare it with")
+    if len(options.runs) < 2:
+        remedy = "another one to compare it with, or several numbers of processes (--devices 1,2)"
+        raise CrossdistilError(f"backend '{options.backends[0]}': a cross-check needs {remedy}")
     _check_folder(options)
     arguments = ["--probe"]
     if options.device is not None:
@@ -76,17 +84,21 @@ def crosscheck(recipe: Recipe, options: CrosscheckOptions, console: Console) -> 
         remove_dead(options.out)
         if (options.out / RESULT).is_file() and (options.out / REPORT).is_file():
             raise RunFolderError(f"{options.out}: the cross-check is complete; there is nothing to resume")
-        for name in options.backends:
-            console.rule(f"[bold]{name}")
+        names = []
+        for backend, count in options.runs:
+            name = run_name(backend, count)
+            names.append(name)
+            console.rule(f"[bold]{backend}" + ("" if count == 1 else f", {processes_text(count)}"))
             folder = options.out / name
             if (folder / runs.RESULT).is_file():
                 _check_finished(folder, recipe)
                 console.print(f"{name}: was finished before")
                 continue
             again = ["--resume"] if folder.is_dir() else []
-            run_worker(recipe, options.source, name, folder, [*arguments, *again], console.quiet)
+            several = [] if count == 1 else ["--devices", str(count)]
+            run_worker(recipe, options.source, backend, folder, [*arguments, *several, *again], console.quiet)
         console.rule("[bold]comparison")
-        result = compare(options.out, list(options.backends))
+        result = compare(options.out, names)
         write_text(options.out / RESULT, json.dumps(result, indent=2) + "\n")
         write_report(options.out)
     return result
@@ -117,12 +129,12 @@ def _check_folder(options: CrosscheckOptions) -> None:
     if not out.is_dir():
         raise RunFolderError(f"{out}: holds something already; choose a new folder")
     names = {path.name for path in out.iterdir() if path.name != _LOCK and not is_workplace(path.name)}
-    known = {*BACKENDS, RESULT, REPORT}
+    strange = {name for name in names if name not in (RESULT, REPORT) and parts_of_name(name)[0] not in BACKENDS}
     if options.resume:
-        if names - known:
-            raise RunFolderError(f"{out}: holds {min(names - known)}, which is of no cross-check; choose a new folder")
+        if strange:
+            raise RunFolderError(f"{out}: holds {min(strange)}, which is of no cross-check; choose a new folder")
     elif names:
-        unfinished = names <= known and not names >= {RESULT, REPORT}
+        unfinished = not strange and not names >= {RESULT, REPORT}
         remedy = "--resume goes on with the cross-check in it, or choose a new folder" if unfinished else "choose a new folder"
         raise RunFolderError(f"{out}: holds something already; {remedy}")
 

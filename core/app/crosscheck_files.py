@@ -1,10 +1,14 @@
-"""What a cross-check reads from one backend's run folder; a missing or unreadable file is an error that names it."""
+"""What a cross-check reads from the folder of one run; a missing or unreadable file is an error that names it.
+
+A run is called, and its folder too, `BACKEND` with one process and `BACKEND-N` with N.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +16,40 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from ..checkpoint import WEIGHTS
 from ..errors import CrossdistilError
 from ..json_files import json_lines, read_object
+from ..runs import STUDENT
 from ..shown import shown
 from ..yaml_files import parse_yaml
 
 DISPLAY_NAMES = {"torch": "PyTorch", "oneflow": "OneFlow", "mindspore": "MindSpore", "tensorflow": "TensorFlow"}
 
 
-def display_name(backend: str) -> str:
-    """How a backend writes its own name."""
-    return DISPLAY_NAMES.get(backend, backend)
+_RUN = re.compile(r"(.+)-([1-9]\d*)")
+
+
+def run_name(backend: str, processes: int) -> str:
+    """What the run of a backend with so many processes is called."""
+    return backend if processes == 1 else f"{backend}-{processes}"
+
+
+def parts_of_name(name: str) -> tuple[str, int]:
+    """The (backend, number of processes) of a run's name."""
+    found = _RUN.fullmatch(name)
+    return (name, 1) if found is None else (found[1], int(found[2]))
+
+
+def display_name(name: str) -> str:
+    """A run's name for readers: `PyTorch` with one process, `PyTorch × 2` with two."""
+    backend, processes = parts_of_name(name)
+    shown = DISPLAY_NAMES.get(backend, backend)
+    return shown if processes == 1 else f"{shown} × {processes}"
+
+
+def processes_text(count: int) -> str:
+    """`1 process`, `2 processes`."""
+    return f"{count} process{'' if count == 1 else 'es'}"
 
 
 class Arrays:
@@ -50,9 +77,9 @@ class Arrays:
 
 @dataclass(frozen=True)
 class BackendRun:
-    """One backend's part of a cross-check. `losses`: logged step -> loss, NaN where it was not a number."""
+    """One run of a cross-check. `losses`: logged step -> loss, NaN where it was not a number."""
 
-    backend: str
+    name: str
     folder: Path
     result: dict[str, Any]
     losses: dict[int, float]
@@ -63,6 +90,25 @@ class BackendRun:
     recipe: dict[str, Any] | None
 
     @property
+    def backend(self) -> str:
+        """What it ran on."""
+        return parts_of_name(self.name)[0]
+
+    @property
+    def processes(self) -> int:
+        """How many processes it was to have."""
+        return parts_of_name(self.name)[1]
+
+    @property
+    def start(self) -> dict[str, str]:
+        """Digests of what it started from, which all its processes had alike: recipe, texts, first weights."""
+        return self.result.get("start") or {}
+
+    def weights(self) -> Arrays:
+        """The weights of the trained student."""
+        return Arrays(self.folder / STUDENT / WEIGHTS)
+
+    @property
     def recipe_digest(self) -> str | None:
         """As the run wrote it, else `Recipe.digest` of the resolved recipe in the run folder."""
         if self.result.get("recipe_digest") or self.recipe is None:
@@ -70,11 +116,13 @@ class BackendRun:
         return hashlib.sha256(json.dumps(self.recipe, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def read_run(folder: Path, backend: str) -> BackendRun:
-    """Read `folder`/`backend`. Raises CrossdistilError for what is missing or unreadable."""
-    folder = folder / backend
+def read_run(folder: Path, name: str) -> BackendRun:
+    """Read `folder`/`name`. Raises CrossdistilError for what is missing or unreadable."""
+    folder = folder / name
     if not folder.is_dir():
-        raise CrossdistilError(f"{folder}: no such folder, expected the run of backend '{backend}'")
+        backend, processes = parts_of_name(name)
+        several = "" if processes == 1 else f" with {processes} processes"
+        raise CrossdistilError(f"{folder}: no such folder, expected the run of backend '{backend}'{several}")
     recipe_file = folder / "recipe.yaml"
     recipe_text = recipe_file.read_text(encoding="utf-8") if recipe_file.is_file() else None
     recipe = _parse_recipe(recipe_file, recipe_text)
@@ -86,7 +134,7 @@ def read_run(folder: Path, backend: str) -> BackendRun:
             f"{folder / 'predictions.safetensors'}: logits have shape {predictions.shape}, expected (examples, classes)"
         )
     return BackendRun(
-        backend=backend,
+        name=name,
         folder=folder,
         result=read_json(folder / "result.json"),
         losses=_read_losses(folder / "metrics.jsonl"),

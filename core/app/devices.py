@@ -42,9 +42,21 @@ def number_of(devices: str | None, backend: str, device: str | None) -> int:
         if not found:
             raise CrossdistilError(f"--devices all: {backend} has no devices to count here; give a number of processes")
         return found
-    if not devices.isascii() or not devices.isdecimal() or not 1 <= int(devices) <= 4096:
+    if not _is_number(devices):
         raise CrossdistilError(f"--devices {devices[:40]}: expected a number from 1, or all")
     return int(devices)
+
+
+def numbers_of(devices: str) -> tuple[int, ...]:
+    """The numbers of processes that a list with commas asks for, each once, the smallest first. Raises CrossdistilError."""
+    texts = [text.strip() for text in devices.split(",")]
+    if not all(map(_is_number, texts)):
+        raise CrossdistilError(f"--devices {devices[:40]}: expected numbers from 1 with commas between them, like 1,2")
+    return tuple(sorted({int(text) for text in texts}))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and 1 <= int(text) <= 4096
 
 
 def refuse_devices(place: Place, devices: str | None) -> None:

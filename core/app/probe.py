@@ -1,4 +1,5 @@
-"""What a cross-check looks at before any training: the first batch through the untrained student."""
+"""What a cross-check looks at before any training: the first batch through the untrained student. It is the same however many
+processes there are, since the first one computes it, of the batch that one process alone would begin with."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from ..stages import Stage
 
 def write_probe(stage: Stage, engine: Engine, parameters: Parameters, frozen: Parameters, folder: Path) -> None:
     """Write the hidden states and logits of the first batch, and values and gradients of the loss."""
-    batch = stage.objective.prepare(next(stage.batches.epoch(0)))[0]
+    batch = stage.objective.prepare(next(stage.batches.of_one_process().epoch(0)))[0]
     outputs = _outputs(stage.config, parameters)
     forward = make_forward(stage.config.without_dropout(), frozenset(outputs.values()))
     names = list(outputs.values())

@@ -1,4 +1,4 @@
-"""The report of a cross-check: one HTML file that opens offline and shows why the backends agree or where they part."""
+"""The report of a cross-check: one HTML file that opens offline and shows why the runs agree or where they part."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import jinja2
 from markupsafe import Markup
 
 from ..files import write_text
-from ..tolerances import TOLERANCES, Tolerance, tolerance
+from ..tolerances import Tolerance, tolerance
 from .charts import line_style, marker, round_number, scientific
-from .compare import Pair, compare_runs, metric_values, read_runs
-from .crosscheck_files import BackendRun, display_name, read_json
+from .compare import common_start, compare_runs, metric_values, read_runs
+from .crosscheck_files import BackendRun, display_name, processes_text, read_json
+from .pairs import Pair
 from .report_charts import (
-    SLOTS,
     draw_charts,
     gradient_groups,
     hidden_label,
     hidden_states,
+    pair_colours,
     pair_label,
+    run_colours,
     worst_of_group,
 )
 
@@ -59,9 +61,10 @@ def _template() -> jinja2.Template:
 
 
 def _content(result: dict[str, Any], runs: Sequence[BackendRun], pairs: Sequence[Pair], folder: Path) -> dict[str, Any]:
-    names = [display_name(run.backend) for run in runs]
+    names, between = [display_name(run.name) for run in runs], [pair for pair in pairs if not pair.one_backend]
+    within = [pair for pair in pairs if pair.one_backend]
     metrics = [metric_values(run.result.get("student")) for run in runs]
-    recipe = runs[0].recipe or {}
+    colours, slots, recipe = run_colours(runs), pair_colours(pairs), runs[0].recipe or {}
     written = datetime.datetime.fromtimestamp((folder / "crosscheck.json").stat().st_mtime)
     return {
         "agree": not any(pair.reasons for pair in pairs),
@@ -73,12 +76,16 @@ def _content(result: dict[str, Any], runs: Sequence[BackendRun], pairs: Sequence
         "digest": runs[0].recipe_digest,
         "steps": max(len(run.losses) for run in runs),
         "seed": runs[0].result.get("seed"),
-        "tolerances": _applicable(pairs),
-        "worst": [_worst(row.name, pairs) for row in _applicable(pairs)],
+        "counts": _listing(sorted({run.processes for run in runs})),
+        "backend_count": len({run.backend for run in runs}),
+        "several": max(run.processes for run in runs) > 1,
+        "start": common_start(runs),
+        "groups": _groups(pairs, runs),
+        "worst": [_worst(row, own) for own in (between, within) for row in _applicable(own)],
         "runs": [
             {
                 "name": name,
-                "slot": f"b{i % SLOTS}",
+                "slot": colours[i],
                 "line": line_style(i, len(runs)),
                 "result": run.result,
                 "metrics": metrics[i],
@@ -91,7 +98,9 @@ def _content(result: dict[str, Any], runs: Sequence[BackendRun], pairs: Sequence
         "pairs": [
             {
                 "label": pair_label(pair),
-                "slot": f"p{i % SLOTS}",
+                "slot": slots[i],
+                "one_backend": pair.one_backend,
+                "processes": max(run.processes for run in runs if run.name in (pair.a, pair.b)),
                 "summary": pair.summary(),
                 "figures": pair.figures,
                 "reasons": pair.reasons,
@@ -102,12 +111,12 @@ def _content(result: dict[str, Any], runs: Sequence[BackendRun], pairs: Sequence
         ],
         "charts": draw_charts(runs, pairs),
         "layers": [
-            {"label": hidden_label(state), "values": [pair.hidden.get(state) for pair in pairs]}
-            for state in hidden_states(pairs)
+            {"label": hidden_label(state), "values": [pair.hidden.get(state) for pair in between]}
+            for state in hidden_states(between)
         ],
-        "groups": [
-            {"label": group[1], "values": [worst_of_group(pair, group)[0] for pair in pairs]}
-            for group in gradient_groups(pairs)
+        "parameters": [
+            {"label": group[1], "values": [worst_of_group(pair, group)[0] for pair in between]}
+            for group in gradient_groups(between)
         ],
         "markers": [Markup(f'<path d="{marker(i, 8, 8, 4.5)}"/>') for i in range(max(len(runs), len(pairs)))],
         "matrix": _matrix(runs, pairs),
@@ -119,8 +128,28 @@ def _content(result: dict[str, Any], runs: Sequence[BackendRun], pairs: Sequence
 
 
 def _applicable(pairs: Sequence[Pair]) -> list[Tolerance]:
-    """The figures that this kind of recipe has."""
-    return [row for row in TOLERANCES if not all(row.name in pair.not_applicable for pair in pairs)]
+    """The figures that this kind of recipe has, of pairs with the same limits."""
+    limits = pairs[0].limits if pairs else ()
+    return [row for row in limits if not all(row.name in pair.not_applicable for pair in pairs)]
+
+
+def _groups(pairs: Sequence[Pair], runs: Sequence[BackendRun]) -> list[dict[str, Any]]:
+    """The pairs table by table: backends with one number of processes, then a backend with one number and with another. `pairs`
+    are numbers of pairs."""
+    processes = {run.name: run.processes for run in runs}
+    found: dict[tuple[bool, int], list[int]] = {}
+    for index, pair in enumerate(pairs):
+        found.setdefault((pair.one_backend, processes[pair.b]), []).append(index)
+    several = max(processes.values()) > 1
+    groups = []
+    for (one_backend, count), numbers in found.items():
+        title = None
+        if one_backend:
+            title = f"One backend, with {count} processes as with {processes[pairs[numbers[0]].a]}"
+        elif several:
+            title = f"Backend and backend, {processes_text(count)} each"
+        groups.append({"title": title, "limits": _applicable([pairs[index] for index in numbers]), "pairs": numbers})
+    return groups
 
 
 def percent(value: float | None, decimals: int = 1) -> str:
@@ -144,9 +173,8 @@ def limit_text(row: Tolerance) -> str:
     return f"{100 * row.limit:g}%" if row.bound == "at least" else round_number(row.limit)
 
 
-def _worst(name: str, pairs: Sequence[Pair]) -> dict[str, Any]:
-    row = tolerance(name)
-    known = [pair.figures[name] for pair in pairs]
+def _worst(row: Tolerance, pairs: Sequence[Pair]) -> dict[str, Any]:
+    known = [pair.figures[row.name] for pair in pairs]
     if None in known:
         return {"row": row, "value": None, "passes": False, "room": "could not be computed"}
     value = min(known) if row.bound == "at least" else max(known)
@@ -167,17 +195,22 @@ def _room(row: Tolerance, value: float) -> str:
 
 def _headline(runs: Sequence[BackendRun], pairs: Sequence[Pair]) -> str:
     """The verdict in one sentence; it names the odd one out where all the others agree."""
-    names = _listing([display_name(run.backend) for run in runs])
+    backends = list(dict.fromkeys(display_name(run.backend) for run in runs))
+    counts = sorted({run.processes for run in runs})
+    several = f", with {_listing(counts)} process{'es' if counts[-1] > 1 else ''}" if counts != [1] else ""
+    train = "trains" if len(backends) == 1 else "train"
     failed = [pair for pair in pairs if pair.reasons]
     if not failed:
-        return f"{names} train the same model."
+        return f"{_listing(backends)} {train} the same model{several}."
+    if len(failed) < len(pairs) or len(pairs) == 1 < len(counts):
+        for run in reversed(runs):
+            own = [pair for pair in pairs if run.name in (pair.a, pair.b)]
+            if failed == own:
+                others = _listing([display_name(pair.a if pair.b == run.name else pair.b) for pair in own])
+                return f"{display_name(run.name)} does not train the same model as {others}."
     if len(failed) == len(pairs):
-        return f"{names} do not train the same model."
-    for run in runs:
-        own = [pair for pair in pairs if run.backend in (pair.a, pair.b)]
-        if failed == own:
-            others = _listing([display_name(other.backend) for other in runs if other is not run])
-            return f"{display_name(run.backend)} does not train the same model as {others}."
+        return f"{_listing(backends)} {'does' if len(backends) == 1 else 'do'} not train the same model{several}."
+    names = _listing([display_name(run.name) for run in runs])
     return f"{names} do not all train the same model."
 
 
@@ -195,7 +228,7 @@ def _teachers(runs: Sequence[BackendRun], names: list[str]) -> list[dict[str, An
 
 def _matrix(runs: Sequence[BackendRun], pairs: Sequence[Pair]) -> list[list[Pair | None]]:
     by_names = {frozenset((pair.a, pair.b)): pair for pair in pairs}
-    return [[by_names.get(frozenset((a.backend, b.backend))) for b in runs] for a in runs]
+    return [[by_names.get(frozenset((a.name, b.name))) for b in runs] for a in runs]
 
 
 def _row_list(pair: Pair) -> str:
@@ -208,8 +241,9 @@ def _row_list(pair: Pair) -> str:
     return f"{listed} and {more} more" if more > 0 else listed
 
 
-def _listing(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+def _listing(items: Sequence[str | int]) -> str:
+    *names, last = map(str, items)
+    return f"{', '.join(names)} and {last}" if names else last
 
 
 def _count(value: float | None, decimals: int = 0) -> str:
@@ -217,8 +251,10 @@ def _count(value: float | None, decimals: int = 0) -> str:
 
 
 def _command(runs: Sequence[BackendRun]) -> str:
-    backends = ",".join(run.backend for run in runs)
+    backends = ",".join(dict.fromkeys(run.backend for run in runs))
+    counts = ",".join(str(count) for count in sorted({run.processes for run in runs}))
     steps = max(len(run.losses) for run in runs)
-    recipe = f"{runs[0].backend}/recipe.yaml"
-    options = ["--backends", backends, "--steps", str(steps), "--out", "again"]
+    recipe = f"{runs[0].name}/recipe.yaml"
+    devices = [] if counts == "1" else ["--devices", counts]
+    options = ["--backends", backends, *devices, "--steps", str(steps), "--out", "again"]
     return shlex.join(["crossdistil", "crosscheck", recipe, *options])

@@ -8,51 +8,82 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from ..tolerances import tolerance
 from .charts import Series, column_chart, line_chart, row_chart, scientific
-from .compare import Pair
 from .crosscheck_files import BackendRun, display_name
+from .pairs import Pair, limit_of
 
 SLOTS = 6  # colours that report.html defines for backends and for pairs
 Group = tuple[tuple[int, int, int], str]  # sort key and label
 
 
-def draw_charts(runs: Sequence[BackendRun], pairs: Sequence[Pair]) -> dict[str, Markup]:
-    """The charts by name: `loss`, `difference`, `hidden` and `gradient`."""
-    names, labels = [display_name(run.backend) for run in runs], [pair_label(pair) for pair in pairs]
-    states, groups = hidden_states(pairs), gradient_groups(pairs)
+def draw_charts(runs: Sequence[BackendRun], pairs: Sequence[Pair]) -> dict[str, Markup | None]:
+    """The charts by name: `loss`; `difference`, `hidden` and `gradient` of pairs of backends, `processes` of pairs of one backend,
+    None where there are no such pairs."""
+    charts: dict[str, Markup | None] = dict.fromkeys(("difference", "hidden", "gradient", "processes"))
+    charts["loss"] = _loss_chart(runs)
+    between, within = ([pair for pair in pairs if pair.one_backend is one] for one in (False, True))
+    if between:
+        charts["difference"] = _difference_chart("difference", between)
+        charts |= _first_step_charts(between)
+    if within:
+        charts["processes"] = _difference_chart("processes", within)
+    return charts
+
+
+def _loss_chart(runs: Sequence[BackendRun]) -> Markup:
+    names, colours = [display_name(run.name) for run in runs], run_colours(runs)
     losses = [
-        Series(name, f"b{i % SLOTS}", list(run.losses), [x if math.isfinite(x) else None for x in run.losses.values()])
-        for i, (name, run) in enumerate(zip(names, runs, strict=True))
+        Series(name, slot, list(run.losses), [x if math.isfinite(x) else None for x in run.losses.values()])
+        for name, slot, run in zip(names, colours, runs, strict=True)
     ]
-    differences, hidden, gradients = [], [], []
-    for i, (label, pair) in enumerate(zip(labels, pairs, strict=True)):
-        slot, worst = f"p{i % SLOTS}", [worst_of_group(pair, group) for group in groups]
-        differences.append(Series(label, slot, pair.loss_steps.tolist(), pair.loss_differences.tolist()))
+    return line_chart("loss", _loss_text(runs, names), losses, "loss")
+
+
+def run_colours(runs: Sequence[BackendRun]) -> list[str]:
+    """The colour class of each run: its backend's."""
+    backends = list(dict.fromkeys(run.backend for run in runs))
+    return [f"b{backends.index(run.backend) % SLOTS}" for run in runs]
+
+
+def pair_colours(pairs: Sequence[Pair]) -> list[str]:
+    """The colour class of each pair, counted among those that are in one chart with it."""
+    found, seen = [], {False: 0, True: 0}
+    for pair in pairs:
+        found.append(f"p{seen[pair.one_backend] % SLOTS}")
+        seen[pair.one_backend] += 1
+    return found
+
+
+def _difference_chart(ident: str, pairs: Sequence[Pair]) -> Markup:
+    series = [
+        Series(pair_label(pair), slot, pair.loss_steps.tolist(), pair.loss_differences.tolist())
+        for slot, pair in zip(pair_colours(pairs), pairs)
+    ]
+    text, limit = _described(pairs, "relative difference of the losses, pair by pair, over the steps", "loss_max_relative_difference")
+    return line_chart(ident, text, series, "relative difference of the loss", limit=limit)
+
+
+def _first_step_charts(pairs: Sequence[Pair]) -> dict[str, Markup]:
+    states, groups = hidden_states(pairs), gradient_groups(pairs)
+    hidden, gradients = [], []
+    for slot, pair in zip(pair_colours(pairs), pairs):
+        label, worst = pair_label(pair), [worst_of_group(pair, group) for group in groups]
         hidden.append(Series(label, slot, range(len(states)), [pair.hidden.get(state) for state in states]))
         values, parameters = [value for value, _ in worst], [name for _, name in worst]
         gradients.append(Series(label, slot, range(len(groups)), values, parameters))
-
-    def described(what: str, figure: str) -> tuple[str, float]:
-        largest = "; ".join(f"{pair_label(pair)} {scientific(pair.figures[figure])}" for pair in pairs)
-        return f"Logarithmic chart: {what}. Largest: {largest}.", tolerance(figure).limit
-
-    text, limit = described(
-        "relative difference of the losses, pair by pair, over the steps", "loss_max_relative_difference"
-    )
-    charts = {
-        "loss": line_chart("loss", _loss_text(runs, names), losses, "loss"),
-        "difference": line_chart("difference", text, differences, "relative difference of the loss", limit=limit),
-    }
-    text, limit = described("relative difference of each hidden state, table below", "hidden_max_relative_difference")
+    text, limit = _described(pairs, "relative difference of each hidden state, table below", "hidden_max_relative_difference")
     categories = [hidden_label(state) for state in states]
-    charts["hidden"] = column_chart("hidden", text, categories, hidden, "relative difference", limit)
-    text, limit = described(
-        "largest relative gradient difference of each group of parameters, table below",
-        "gradient_max_relative_difference",
-    )
+    charts = {"hidden": column_chart("hidden", text, categories, hidden, "relative difference", limit)}
+    what = "largest relative gradient difference of each group of parameters, table below"
+    text, limit = _described(pairs, what, "gradient_max_relative_difference")
     categories = [label for _, label in groups]
     return charts | {"gradient": row_chart("gradient", text, categories, gradients, "relative difference", limit)}
+
+
+def _described(pairs: Sequence[Pair], what: str, figure: str) -> tuple[str, float]:
+    """What a chart says to those who do not see it, and its limit."""
+    largest = "; ".join(f"{pair_label(pair)} {scientific(pair.figures[figure])}" for pair in pairs)
+    return f"Logarithmic chart: {what}. Largest: {largest}.", limit_of(pairs[0], figure)
 
 
 def pair_label(pair: Pair) -> str:

@@ -67,7 +67,7 @@ def _execute(
 ) -> dict[str, Any]:
     # The first process's, since the others may have another clock, or another current folder.
     options = dataclasses.replace(options, out=Path(world.first(os.fsencode(options.out)).decode(errors="surrogateescape")))
-    found = with_model_folders(recipe)
+    found = world.together(with_model_folders, recipe)
     pairs = list(zip(model_paths(recipe), model_paths(found)))
     with told_as_given(*pairs):
         # The run folder and its resumption know the recipe as it was given.
@@ -78,7 +78,7 @@ def _execute(
     announce(job, engine, console)
     engine.compilations.tell = lambda what, shape: console.print(f"{engine.name}: compiling {what} for {shape_text(shape)}")
     identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}
-    check_same(world, job)
+    start = check_same(world, job) if world.size > 1 or options.probe else {}
     run = SharedRun(world, options.out, recipe, identity, options.resume)
     world.on_end(run.discard_if_new)
     write_log(world, options.out)
@@ -89,7 +89,7 @@ def _execute(
                 remedy = "remove result.json, and --resume makes it again from the saved state"
                 raise CrossdistilError(f"{options.out}: the run is complete, but {damage}; {remedy}")
             raise CrossdistilError(f"{options.out}: the run is complete; there is nothing to resume")
-        return _Run(job, engine, run, options, console, world).train()
+        return _Run(job, engine, run, options, console, world, start).train()
     except BaseException:
         run.discard_if_new()
         raise
@@ -97,22 +97,33 @@ def _execute(
         run.close()
 
 
-def check_same(world: World, job: Job) -> None:
-    """Raise CrossdistilError unless all processes train the same: else each would train something of its own."""
-    if world.size == 1:
-        return
-    world.same("the recipe", job.recipe.digest().encode())
-    world.same("the training texts", tokens_digest(job.data.tokens["train"]).encode())
+def check_same(world: World, job: Job) -> dict[str, str]:
+    """Digests of what a run starts from: recipe, texts, first weights. Raises CrossdistilError unless all processes have the
+    same: else each would train something of its own."""
+    start = {"recipe": job.recipe.digest()}
+    world.same("the recipe", start["recipe"].encode())
+    start["texts"] = tokens_digest(job.data.tokens["train"])
+    world.same("the training texts", start["texts"].encode())
     for name, model in {"student": job.student, **job.teachers}.items():
-        world.same(f"{name}: the first weights", model_digest(model).encode())
+        start[f"weights/{name}"] = model_digest(model)
+        world.same(f"{name}: the first weights", start[f"weights/{name}"].encode())
+    return start
 
 
 class _Run:
     """The stages of a job, one after the other."""
 
     def __init__(
-        self, job: Job, engine: Engine, run: SharedRun, options: RunOptions, console: Console, world: World
+        self,
+        job: Job,
+        engine: Engine,
+        run: SharedRun,
+        options: RunOptions,
+        console: Console,
+        world: World,
+        start: dict[str, str],
     ):
+        self._start = start
         self._job, self._engine, self._run, self._console, self._world = job, engine, run, console, world
         job.data.world = world
         for data in job.teacher_data.values():
@@ -176,7 +187,7 @@ class _Run:
             predecessor = job.teachers[job.context.teacher(None)]
             held |= predecessor_tensors(predecessor.parameters)
         if self._probe and stage.index == 0 and state is None:
-            write_probe(stage, engine, held, frozen, self._run.path)
+            self._world.lead(write_probe, stage, engine, held, frozen, self._run.path)
         objective = stage.objective
         step = engine.train_step(objective.function, held, frozen, stage.optimizer(held), objective.statistics)
         answers = job.data.answers(stage.config)
@@ -247,10 +258,11 @@ class _Run:
             "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
             "processes": self._world.size,
             "communication_share": round(waited / max(seconds, 1e-9), 4),
-            "peak_memory_mb": round(engine.peak_memory_mb() or _peak_process_memory_mb(), 1),
+            "peak_memory_mb": round(self._most(engine.peak_memory_mb() or _peak_process_memory_mb()), 1),
             "method": job.recipe.method,
             "task": job.data.spec.name,
             "recipe_digest": job.recipe.digest(),
+            **({"start": self._start} if self._start else {}),
             "stages": [
                 {"name": stage.name, "steps": outcome.steps, "epochs": count, "seconds": round(outcome.seconds, 3)}
                 for stage, outcome, count in zip(stages, outcomes, epochs)
@@ -263,6 +275,10 @@ class _Run:
             result["teachers"] = teachers
         self._run.write_result(result)
         return result
+
+    def _most(self, value: float) -> float:
+        """The largest that a process has."""
+        return max(float(found["value"]) for found in self._world.arrays({"value": np.float64(value)}))
 
     def _student_of(self, parameters: Parameters) -> Parameters:
         return {name: parameters[name] for name in self._job.student.parameters}

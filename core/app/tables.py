@@ -8,13 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..tolerances import TOLERANCES, Tolerance
-from .crosscheck_files import display_name
+from ..tolerances import PROCESS_TOLERANCES, TOLERANCES, Tolerance
+from .crosscheck_files import display_name, parts_of_name
 
 
 def print_crosscheck(result: dict[str, Any], console: Console) -> None:
     """Print the content of crosscheck.json: pairs beside their limits, backends, what failed, and the verdict."""
-    console.print(_pairs_table(result["pairs"]))
+    for title, limits, pairs in _groups(result["pairs"]):
+        console.print(_pairs_table(title, limits, pairs))
     console.print(_backends_table(result["backends"]))
     agree = result["verdict"] == "agree"
     for pair in result["pairs"]:
@@ -27,13 +28,24 @@ def print_crosscheck(result: dict[str, Any], console: Console) -> None:
     console.print(verdict, names)
 
 
-def _pairs_table(pairs: list[dict[str, Any]]) -> Table:
-    table = Table(title="Pairs", title_justify="left", title_style="bold", header_style="bold", show_edge=False)
+def _groups(pairs: list[dict[str, Any]]) -> list[tuple[str, tuple[Tolerance, ...], list[dict[str, Any]]]]:
+    """(title, limits, pairs) of each table: of backends with the same number of processes, then of one backend with several."""
+    between: dict[int, list[dict[str, Any]]] = {}
+    within: dict[int, list[dict[str, Any]]] = {}
+    for pair in pairs:
+        (a, _), (b, count) = map(parts_of_name, (pair["a"], pair["b"]))
+        (within if a == b else between).setdefault(count, []).append(pair)
+    found = [("Pairs" if count == 1 else f"Pairs, {count} processes each", TOLERANCES, between[count]) for count in between]
+    return found + [(f"The same with {count} processes", PROCESS_TOLERANCES, within[count]) for count in within]
+
+
+def _pairs_table(title: str, limits: tuple[Tolerance, ...], pairs: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", show_edge=False)
     table.add_column("figure")
     table.add_column("limit", justify="right", style="dim")
     for pair in pairs:
         table.add_column(f"{display_name(pair['a'])}\n{display_name(pair['b'])}", justify="right")
-    for row in TOLERANCES:
+    for row in limits:
         if all(row.name in pair.get("not_applicable", ()) for pair in pairs):
             continue
         limit = f"{'<=' if row.bound == 'at most' else '>='} {_shown(row, row.limit)}"

@@ -6,6 +6,7 @@ graph mode compiles once per bucket. Rows of similar length are batched together
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -80,7 +81,7 @@ class TrainBatches:
             raise DataError(f"batch_size {batch_size}: has less than one example for each of {self.parts} micro-batches")
         self._rows = RowBatches(tokens, labels, buckets, label_mask)
         self._lengths = np.asarray(tokens.lengths)
-        self._batch_size, self._share = batch_size, share
+        self._batch_size, self._accumulation, self._share = batch_size, accumulation, share
         self._seed = [seed] if isinstance(seed, int) else list(seed)
         self._one_length = one_length
         self._more: MoreArrays | None = None
@@ -94,6 +95,12 @@ class TrainBatches:
     def attach_masks(self, masks: Masks) -> None:
         """Mask every batch, after all else is in it."""
         self._masks = masks
+
+    def of_one_process(self) -> TrainBatches:
+        """The same steps, cut as one process alone cuts them."""
+        found = copy.copy(self)
+        found._share, found.parts = Share(), self._accumulation
+        return found
 
     def _micro_batches(self, step: np.ndarray, epoch: int) -> list[Batch]:
         least = self._lengths[step[step != _FILL]].max(initial=0) if self._one_length else 0
