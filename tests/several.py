@@ -1,0 +1,182 @@
+"""Several processes of a backend, one launch of which carries many checks.
+
+`start` runs this file as a program in each process: it makes one engine, joins the others as `crossdistil run` does, does what
+it was asked to by name, and the first process writes the arrays that came out. The tests do the same alone, in their own
+process, and compare. What can be asked for are the cases of `several_cases`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from safetensors.numpy import load_file, save_file
+
+from crossdistil.backends.registry import interpreter, load_engine
+from crossdistil.core.app import devices
+from crossdistil.core.app.joining import join
+from crossdistil.core.app.launchers import find_place
+from crossdistil.core.app.progress import TrainingProgress
+from crossdistil.core.app.run import check_same
+from crossdistil.core.app.teaching import Teaching
+from crossdistil.core.engine import Engine, EngineOptions
+from crossdistil.core.job import prepare
+from crossdistil.core.models.theseus import predecessor_tensors
+from crossdistil.core.processes import child_environment, end_with_parent, python_command
+from crossdistil.core.training import Trainer
+from crossdistil.core.world import World
+from crossdistil.tests.several_cases import CASES, Case
+
+Arrays = dict[str, np.ndarray]
+SECONDS = 600
+
+
+class _Memory:
+    """The run folder of a training that leaves nothing on the disk."""
+
+    path = Path("memory")
+
+    def append(self, line) -> None:
+        pass
+
+    def save_state(self, state) -> None:
+        pass
+
+
+class _Recorded:
+    """A train step, and the loss values of each step that it has run."""
+
+    def __init__(self, step):
+        self._step, self.values = step, []
+        self.parameters, self.state, self.state_layout = step.parameters, step.state, step.state_layout
+
+    @property
+    def communication(self) -> float:
+        return self._step.communication
+
+    def run(self, *arguments):
+        self._metrics = self._step.run(*arguments)
+        return self
+
+    def fetch(self):
+        self.values.append(self._metrics.fetch())
+        return self.values[-1]
+
+
+def train(case: Case, files: Path, engine: Engine, world: World) -> Arrays:
+    """All stages of a case on this process's share: `values/STAGE` (steps, 1 + terms) of each stage, and the parameters at the
+    end. It is `core.app.run` without a folder and without evaluation."""
+    recipe = case.load(files, engine.static_shapes)
+    job = dataclasses.replace(prepare(recipe, case.recipe, engine.static_shapes), share=world.share)
+    check_same(world, job)
+    console = Console(quiet=True)
+    teaching, found, first = Teaching(job, engine, console), {}, 0
+    parameters = {**job.student.parameters, **job.projections}
+    for index in range(len(recipe.stages)):
+        stage = teaching.stage(index, False)
+        parameters = {**parameters, **stage.new_projections(parameters, recipe.seed)}
+        held = dict(parameters)
+        if stage.objective.replacement is not None:
+            held |= predecessor_tensors(job.teachers[job.context.teacher(None)].parameters)
+        objective = stage.objective
+        frozen, optimizer = teaching.frozen(stage), stage.optimizer(held)
+        step = _Recorded(engine.train_step(objective.function, held, frozen, optimizer, objective.statistics))
+        with TrainingProgress(case.recipe, console) as progress:
+            outcome = Trainer(stage, recipe.seed, first, parameters, step, None, _Memory(), progress, world).run()
+        parameters, first = outcome.parameters, first + outcome.steps
+        found[f"values/{stage.name}"] = np.concatenate(step.values)
+    return found | {f"parameters/{name}": np.asarray(array) for name, array in parameters.items()}
+
+
+class Engines:
+    """The engines of one process, one for each set of options."""
+
+    def __init__(self, backend: str, device: str):
+        self._backend, self._device, self._place = backend, device, find_place()
+        self._made: dict[tuple, Engine] = {}
+
+    def __call__(self, **options) -> Engine:
+        key = tuple(sorted(options.items()))
+        if key not in self._made:
+            self._made[key] = load_engine(self._backend, EngineOptions(self._device, place=self._place, **options))
+        return self._made[key]
+
+
+def start(
+    backend: str, count: int, names: Sequence[str], files: Path, out: Path, device: str = "cpu"
+) -> Callable[[], dict[str, Arrays]]:
+    """Start `count` processes that do what `names` asks for. What is returned waits for them and gives, by name, the arrays of the
+    first process."""
+    out.mkdir(parents=True, exist_ok=True)
+    command = python_command(interpreter(backend), __spec__.name, backend, device, str(files), str(out), *names)
+    processes, logs = [], []
+    for rank, variables in enumerate(devices._variables(backend, count)):
+        logs.append(out / f"rank-{rank}.log")
+        with logs[-1].open("w") as log:
+            environment = {**child_environment(), **variables}
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+
+    def finish() -> dict[str, Arrays]:
+        try:
+            codes = [process.wait(SECONDS) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        said = "\n".join(f"== rank {rank}\n{log.read_text(errors='replace')}" for rank, log in enumerate(logs))
+        assert not any(codes), f"exit codes {codes}\n{said}"
+        found: dict[str, Arrays] = {name: {} for name in names}
+        for key, array in load_file(out / "arrays.safetensors").items():
+            name, _, own = key.partition("|")
+            found[name][own] = array
+        return found
+
+    return finish
+
+
+def differences(alone: Arrays, together: Arrays) -> tuple[float, float]:
+    """The largest difference of a loss value, relative to that value, and of a weight, relative to the largest weight."""
+    assert alone.keys() == together.keys()
+    loss = weight = 0.0
+    largest = max(np.abs(array).max() for name, array in alone.items() if name.startswith("parameters/"))
+    for name, expected in alone.items():
+        found = together[name]
+        assert found.shape == expected.shape and np.isfinite(found).all(), name
+        distance = np.abs(found.astype(np.float64) - expected)
+        if name.startswith("values/"):
+            # A small term, often a difference of large numbers, is compared with the total.
+            scale = np.maximum(np.abs(expected), 0.1 * np.abs(expected[:, :1]))
+            loss = max(loss, float((distance / np.maximum(scale, 1e-30)).max()))
+        else:
+            weight = max(weight, float(distance.max() / largest))
+    return loss, weight
+
+
+def _work(backend: str, device: str, files: Path, names: Sequence[str]) -> Iterator[tuple[str, Arrays]]:
+    engines = Engines(backend, device)
+    world = join(engines())
+    for name in names:
+        print(name, flush=True)
+        case = CASES[name]
+        yield name, train(case, files, engines(**case.engine), world)
+    world.close()
+
+
+def main() -> None:
+    """A process of `start`."""
+    end_with_parent()
+    backend, device, files, out, *names = sys.argv[1:]
+    found = {}
+    for name, arrays in _work(backend, device, Path(files), names):
+        found |= {f"{name}|{key}": array for key, array in arrays.items()}
+    if find_place().rank == 0:
+        save_file(found, Path(out) / "arrays.safetensors")
+
+
+if __name__ == "__main__":
+    main()

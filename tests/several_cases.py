@@ -1,0 +1,182 @@
+"""What is trained by one process and by several, and must give the same numbers: a case a line.
+
+A case is a recipe of the catalogue with changes. All share the settings of `COMMON`: batches of 12 of 44 texts, so that the last
+step of an epoch is incomplete; lengths that differ between the parts of a step; no dropout.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crossdistil.core.recipe import Recipe, parse_recipe, recipe_tree
+
+STEPS = 6
+# An epsilon far above rounding: with a small one, Adam turns the sign of a gradient that is zero but for rounding (that of a
+# key's bias, on which no loss depends) into a whole step.
+COMMON = {
+    "steps": STEPS,
+    "epochs": None,
+    "batch_size": 12,
+    "learning_rate": 1e-2,
+    "epsilon": 1e-2,
+    "dropout": 0.0,
+    "log_every": 1000,
+    "save_every": 1000,
+    "length_buckets": [8, 16],
+}
+TASK = {"task.name": "sst-2", "task.data": "{files}/task", "task.max_length": 16}
+CORPUS = {"task.data": "{files}/corpus.txt", "task.max_length": 16}
+TEACHER = {"teacher.model": "{files}/teacher", "teacher_cache.use": "never"}
+STUDENT = {"student.architecture": {"num_hidden_layers": 2}, "student.init": {"from": "teacher", "layers": [1, 3]}}
+NARROW = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 4, "intermediate_size": 24}
+FROM_RANDOM = {"student.architecture": NARROW, "student.init": {"from": "random"}}
+WORDS = {"student.architecture": {"num_hidden_layers": 1}, "student.init": {"from": "teacher", "layers": [1]}}
+LAYERS = [[0, 0], [2, 1], [4, 2]]
+
+RECIPES = {
+    "finetune": TASK | {"student.init": {"from": "{files}/teacher"}},
+    "kd": TASK | TEACHER | STUDENT,
+    "pkd": TASK | TEACHER | STUDENT,
+    "tinybert_gd": CORPUS | TEACHER | FROM_RANDOM,
+    "tinybert_td": TASK | TEACHER | STUDENT,
+    "minilm": TASK | TEACHER | STUDENT,
+    "theseus": TASK | TEACHER | STUDENT | {"student.init": {"from": "teacher", "layers": [0, 1]}},
+    "t4tiny": TASK | TEACHER | FROM_RANDOM
+    | {
+        "stages.0.objective": [
+            {"loss": "kd_ce", "temperature": 8, "temperature_squared": False},
+            {"loss": "hidden_mse", "layers": LAYERS, "projection": {"kind": "linear", "learning_rate": 3e-2}},
+            {"loss": "mmd", "layers": LAYERS},
+        ]
+    },
+    "bilstm": TASK | TEACHER
+    | {
+        "student.architecture": {
+            "model_type": "bilstm", "embedding_size": 12, "hidden_size": 8, "fully_connected_size": 10, "dropout": 0.0
+        },
+        "student.words": {"vocabulary": 100, "max_length": 16},
+    },
+    "mlm": CORPUS | {"student.init": {"from": "{files}/writer"}},
+    "distilbert": CORPUS | TEACHER | WORDS | {"teacher.model": "{files}/writer"},
+}  # fmt: skip
+"""Of each recipe of the catalogue, what makes it tiny."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A recipe that is trained for a few steps, all its stages, and how near several processes must come to one."""
+
+    recipe: str
+    changes: dict = field(default_factory=dict)
+    """Key -> value, beside those of `RECIPES`; None takes one of those away."""
+    train: dict = field(default_factory=dict)
+    """Changes of each stage's `train` section."""
+    engine: dict = field(default_factory=dict)
+    """Options of the engine."""
+    loss: float = 1e-6
+    """Largest difference of a loss value, relative."""
+    weights: float = 1e-5
+    """Largest difference of a weight, relative to the largest weight."""
+    backends: tuple[str, ...] = ("torch", "oneflow", "mindspore")
+
+    def load(self, files: Path, static_shapes: bool) -> Recipe:
+        """The recipe on these files. Where each shape is compiled, all batches have one."""
+        tree = recipe_tree(self.recipe)
+        settings = COMMON | ({"length_buckets": [16]} if static_shapes else {}) | self.train
+        changes = RECIPES[self.recipe] | self.changes
+        changes = {key: value for key, value in changes.items() if value is not None}
+        for index in range(len(tree["stages"])):
+            changes |= {f"stages.{index}.train.{key}": value for key, value in settings.items()}
+        overrides = [f"{key}={_yaml(value)}" for key, value in changes.items()]
+        return parse_recipe(tree, self.recipe, [override.replace("{files}", str(files)) for override in overrides])
+
+
+def _yaml(value) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def scheduled(kind: dict) -> dict:
+    """Soft targets whose temperatures depend on all examples of a step."""
+    return {
+        "stages.0.objective": [
+            {"loss": "kd_ce", "temperature": 8, "temperature_schedule": kind, "weight": 0.5},
+            {"loss": "kd_mse", "temperature": 8, "temperature_schedule": kind, "probability_shift": True},
+            {"loss": "hard_label"},
+        ]
+    }
+
+
+PADDING = {
+    "stages.0.objective.0.mask_padding": False,
+    "stages.0.objective.0.clamp": True,
+    "stages.0.objective.1.mask_padding": False,
+}
+SHIFT = [{"loss": "kd_ce", "temperature": 4, "probability_shift": True}, {"loss": "hard_label"}]
+COLUMNS = {"task.text": "text", "task.label": "label"}
+TOPICS = COLUMNS | {"task.name": "topics", "task.kind": "multi_label", "task.data": "{files}/topics"}
+SCORES = COLUMNS | {"task.name": "scores", "task.kind": "regression", "task.data": "{files}/scores"}
+FEW = {
+    "task.data": "{files}/few",
+    "aux_data": [{"name": "more", "data": "{files}/more", "text": "text", "label": "label", "max_length": 16}],
+}
+TWO_TEACHERS = {
+    "teacher.model": None,
+    "teachers.a.model": "{files}/teacher",
+    "teachers.b.model": "{files}/other",
+    "teachers.b.weight": 3,
+    "stages.0.objective": [{"loss": "kd_ce"}, {"loss": "hidden_mse", "layers": [[2, 1]], "teacher": "b"}],
+}
+
+CASES: dict[str, Case] = {
+    **{name: Case(name) for name in RECIPES},
+    **{f"{name} in 3 parts": Case(name, train={"gradient_accumulation": 3}) for name in RECIPES},
+    # Two processes sum two gradients in the order of one process.
+    "dropout in 2 parts": Case(
+        "kd", train={"gradient_accumulation": 2, "dropout": 0.3}, loss=0, weights=0, backends=("torch",)
+    ),
+    "dropout": Case("kd", train={"gradient_accumulation": 4, "dropout": 0.3}),
+    "dropout of two stages": Case("minilm", train={"gradient_accumulation": 4, "dropout": 0.3}),
+    "dropout of a teacher": Case("kd", {"teacher_dropout": True}, train={"gradient_accumulation": 4, "dropout": 0.3}),
+    "dropout of replaced modules": Case("theseus", train={"gradient_accumulation": 4, "dropout": 0.3}),
+    "masked words with dropout": Case("mlm", train={"gradient_accumulation": 4, "dropout": 0.3}),
+    "flsw": Case("kd", scheduled({"kind": "flsw", "beta": 1, "gamma": 2})),
+    "cwsm": Case("kd", scheduled({"kind": "cwsm", "beta": 2})),
+    "flsw with dropout": Case(
+        "kd",
+        scheduled({"kind": "flsw", "beta": 1, "gamma": 2}),
+        train={"gradient_accumulation": 4, "dropout": 0.3},
+    ),
+    "padding counts": Case("tinybert_td", PADDING),
+    "padding counts in 3 parts": Case("tinybert_td", PADDING, train={"gradient_accumulation": 3}),
+    "shift": Case("kd", {"stages.0.objective": SHIFT}),
+    "several labels": Case(
+        "kd",
+        TOPICS
+        | {"teacher.model": "{files}/tagger", "stages.0.objective": [{"loss": "kd_multi_label"}, {"loss": "hard_label"}]},
+    ),
+    "regression": Case(
+        "kd", SCORES | {"teacher.model": "{files}/scorer", "stages.0.objective": [{"loss": "kd_mse"}, {"loss": "hard_label"}]}
+    ),
+    "few labels": Case("kd", FEW),
+    "few labels and nothing else": Case("kd", FEW | {"stages.0.objective": [{"loss": "hard_label"}]}),
+    "two teachers": Case("kd", TWO_TEACHERS),
+    "frozen embeddings": Case("kd", {"stages.0.freeze": ["embeddings"]}),
+    "all gradients in the norm": Case("theseus", train={"clip_scope": "all"}),
+    "bert_adam": Case("kd", train={"optimizer": "bert_adam", "learning_rate": 1e-3}),
+    "adadelta": Case("kd", train={"optimizer": "adadelta", "learning_rate": 1.0, "beta2": 0.95}),
+    "weights that change": Case(
+        "kd",
+        {
+            "stages.0.objective.0.weight_schedule": "linear_decay",
+            "stages.0.objective.1.weight_schedule": "linear_growth",
+        },
+    ),
+    "bf16": Case("kd", engine={"precision": "bf16"}, loss=2e-2, weights=2e-2, backends=("torch",)),
+    "bf16 with equal parts": Case(
+        "kd", train={"gradient_accumulation": 4}, engine={"precision": "bf16"}, backends=("torch",)
+    ),
+    "a sink of 3 steps": Case("kd", engine={"steps_per_call": 3}, backends=("mindspore",)),
+    "a small epsilon": Case("kd", train={"epsilon": 1e-6, "learning_rate": 1e-4}, loss=1e-5, weights=1e-3),
+}

@@ -1,0 +1,47 @@
+"""The tiny tasks, texts and models that the cases of several processes (`several_cases`) train on, in one folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from crossdistil.core.checkpoint import save_model
+from crossdistil.core.data.tokenize import load_tokenizer
+from crossdistil.tests import tiny
+from crossdistil.tests.tiny_masked_lm import write_masked_lm
+
+ROWS = 44
+"""Training texts of each task: with the cases' batches the last step of an epoch is incomplete."""
+TOPICS = ("actor", "film", "plot")
+TEACHER = tiny.CONFIG.model_copy(update={"num_hidden_layers": 4})
+
+
+def write_files(folder: Path) -> Path:
+    """Everything that the cases read; returns the folder."""
+    tiny.write_task(folder / "task", train=ROWS)
+    generator = np.random.default_rng(3)
+    texts = tiny.sentences(ROWS, 5)[0]
+    _write_table(folder / "scores", [f"{text}\t{value:.3f}" for text, value in zip(texts, generator.normal(2, 1, ROWS))])
+    labels = ["|".join(topic for topic in TOPICS if topic in text.split()) for text in texts]
+    _write_table(folder / "topics", [f"{text}\t{label}" for text, label in zip(texts, labels)])
+    # Four of 44 rows have a label when the others are mixed in: most parts of a step have none.
+    tiny.write_task(folder / "few", train=4)
+    _write_table(folder / "more", [f"{text}\t{'xyz'[number % 3]}" for number, text in enumerate(tiny.sentences(40, 9)[0])])
+    lines = [" ".join(generator.choice(tiny.WORDS, generator.integers(3, 14))) for _ in range(ROWS)]
+    (folder / "corpus.txt").write_text("\n".join(lines), encoding="utf-8")
+
+    tiny.write_model(folder / "teacher", TEACHER, seed=1)
+    tiny.write_model(folder / "other", TEACHER, seed=2)
+    tiny.write_model(folder / "scorer", TEACHER, labels=None, seed=3)
+    tagger = tiny.write_model(folder / "tagger", TEACHER, labels=TOPICS, seed=4)
+    save_model(dataclasses.replace(tagger, multi_label=True), folder / "tagger", load_tokenizer(folder / "tagger"))
+    write_masked_lm(folder / "writer")
+    return folder
+
+
+def _write_table(folder: Path, rows: list[str]) -> None:
+    folder.mkdir(parents=True)
+    for split in ("train", "dev"):
+        (folder / f"{split}.tsv").write_text("text\tlabel\n" + "".join(f"{row}\n" for row in rows), encoding="utf-8")
