@@ -7,13 +7,14 @@ way round. Reading checks everything before any training: each tensor's name and
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from .checksums import Damaged, check_model_folder, write_checksums
@@ -40,17 +41,17 @@ from .models.sizes import difference_lines, differences, without_sizes
 from .models.spec import EncoderConfig
 from .remedies import convert_command
 from .shown import plain
-from .stored_tensors import read_tensor
+from .stored_tensors import StoredTensor, StoredTensors, TensorFile, is_finite
 
 WEIGHTS, PROJECTIONS = "model.safetensors", "projections.safetensors"
 
 
 @dataclass
 class Model:
-    """A model in memory, by canonical names; `parameters` lacks what `new` lists."""
+    """A model; `parameters` are float32 by canonical names, and lack what `new` lists. Those of a folder are read when asked for."""
 
     config: Config
-    parameters: dict[str, np.ndarray]
+    parameters: Mapping[str, np.ndarray]
     outputs: int | None
     """Number of logits; None for an encoder without a head."""
     labels: tuple[str, ...] | None = None
@@ -89,7 +90,8 @@ class Model:
     @property
     def parameter_count(self) -> int:
         """Number of weights."""
-        return sum(array.size for array in self.parameters.values())
+        shapes = tensor_shapes(self.config, self.outputs or 1, self.words)
+        return sum(math.prod(shape) for name, shape in shapes.items() if name in self.parameters)
 
 
 def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
@@ -125,7 +127,8 @@ def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
     check_unchanged(folder, prefix)
     reason = "" if head_of is None else head_of.reason
     notes = _notes(raw, config, folder, left_out, outputs, reason)
-    return Model(config, tensors, outputs, labels, new, about, folder, multi_label, words, decoder, reason, notes)
+    parameters = StoredTensors(tensors)
+    return Model(config, parameters, outputs, labels, new, about, folder, multi_label, words, decoder, reason, notes)
 
 
 def _notes(
@@ -152,33 +155,36 @@ def check_unchanged(folder: Path, prefix: str = "") -> None:
 
 def _read_tensors(
     path: Path, prefix: str, config: Config, words: bool, without_head: bool
-) -> tuple[dict[str, np.ndarray], list[str]]:
+) -> tuple[dict[str, StoredTensor], list[str]]:
     """(tensors, names of those of a head that is left out)."""
     if not path.is_file():
         raise CheckpointError(f"{prefix}{path}: no such file; a model folder holds its weights in {WEIGHTS}")
     tensors, left_out = {}, []
     try:
-        with safe_open(path, framework="numpy") as file:
-            for name, canonical in canonical_names(config, file.keys(), words).items():
+        with checkpoint_named(prefix.removesuffix(": ")):
+            file = TensorFile(path)
+            for name, canonical in canonical_names(config, file, words).items():
                 if without_head and is_of_head(canonical):
                     left_out.append(canonical)
-                    continue
-                with checkpoint_named(prefix.removesuffix(": ")):
-                    tensors[canonical] = read_tensor(file, path, name)
+                else:
+                    tensors[canonical] = file.tensor(name)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"{prefix}{path}: damaged or not a safetensors file: {error}") from error
     return tensors, left_out
 
 
-def _separate_decoder(tensors: dict[str, np.ndarray], config: Config, where: str) -> np.ndarray | None:
+def _separate_decoder(tensors: dict[str, StoredTensor], config: Config, where: str) -> np.ndarray | None:
     """Take what files hold twice out of the head that predicts words; the decoder's weight, if it is not the words' table."""
     weight, bias = decoder_names(config)
     if bias in tensors and bias != words_bias(config):
         tensors[words_bias(config)] = tensors.pop(bias)  # Hugging Face computes with this one, should they differ
-    decoder, table = tensors.pop(weight, None), tensors.get(word_embeddings(config))
-    if decoder is None or table is None or np.array_equal(decoder, table):
+    stored, table = tensors.pop(weight, None), tensors.get(word_embeddings(config))
+    if stored is None or table is None:
         return None
-    if decoder.shape != table.shape or not np.isfinite(decoder).all():
+    decoder = stored.read()
+    if np.array_equal(decoder, table.read()):
+        return None
+    if decoder.shape != table.shape or not is_finite(decoder):
         what = "holds values that are not finite" if decoder.shape == table.shape else f"has shape {decoder.shape}"
         raise CheckpointError(f"{where}: {weight} {what}; expected {table.shape}, as {word_embeddings(config)}")
     return decoder
@@ -197,7 +203,9 @@ def _check_sizes(
         raise CheckpointError("\n".join([*difference_lines(wrong, where), remedy]))
 
 
-def _check_tensors(tensors, config: Config, outputs: int | None, where: str, words: bool) -> tuple[str, ...]:
+def _check_tensors(
+    tensors: dict[str, StoredTensor], config: Config, outputs: int | None, where: str, words: bool
+) -> tuple[str, ...]:
     expected = tensor_shapes(config, outputs or 1, words)
     unknown = [name for name in tensors if name not in expected]
     if unknown:
@@ -212,8 +220,9 @@ def _check_tensors(tensors, config: Config, outputs: int | None, where: str, wor
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != expected[name]:
             raise CheckpointError(f"{where}: {name} has shape {tuple(tensor.shape)}, {CONFIG} says {expected[name]}")
-        if not np.isfinite(tensor).all():
+        if not is_finite(tensor.read()):
             raise CheckpointError(f"{where}: {name} holds values that are not finite")
+        tensor.release()
     return tuple(missing)
 
 

@@ -18,6 +18,8 @@ from .world import ALONE, Place, Share
 
 Batch = dict[str, np.ndarray]
 Parameters = dict[str, np.ndarray]
+Frozen = Mapping[str, Any]
+"""Parameters that are never changed: float32 arrays, or what `Engine.load_frozen` made of them, by whatever name."""
 Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 """Shape and type of arrays by name."""
 Objective = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor]]
@@ -150,11 +152,15 @@ class Engine(Protocol):
     def peak_memory_mb(self) -> float | None:
         """Peak device memory in MiB; None where the device is the CPU (the process's own peak is used then)."""
 
+    def load_frozen(self, parameters: Frozen) -> Frozen:
+        """The parameters on the device in the working precision, one after the other, so that the host never holds all of them.
+        Who holds the result holds them there: it can be given to `train_step` and `infer`, which do not load it again."""
+
     def train_step(
         self,
         objective: Objective,
         parameters: Parameters,
-        frozen: Parameters,
+        frozen: Frozen,
         optimizer: OptimizerSpec,
         statistics: Statistics | None = None,
     ) -> TrainStep:
@@ -165,11 +171,11 @@ class Engine(Protocol):
         """
 
     def gradients(
-        self, objective: Objective, parameters: Parameters, frozen: Parameters, batch: Batch
+        self, objective: Objective, parameters: Parameters, frozen: Frozen, batch: Batch
     ) -> tuple[np.ndarray, Parameters]:
         """`objective`'s values and its gradients by `parameters`, as host arrays; used by the cross-check and tests."""
 
     def infer(
-        self, function: Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor]], list[Tensor]], parameters: Parameters
+        self, function: Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor]], list[Tensor]], parameters: Frozen
     ) -> Callable[[Batch], list[np.ndarray]]:
         """`function(ops, parameters, batch)` without gradients, from host arrays to float32 host arrays."""

@@ -202,7 +202,7 @@ class FullDisk:
 def test_a_failed_save_leaves_the_old_folder_as_it_was(folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     model = load_model(folder)
-    model.parameters["classifier.bias"] += 1.0
+    model.parameters = {**model.parameters, "classifier.bias": model.parameters["classifier.bias"] + 1.0}
     with pytest.raises(Exception, match="No space left on device"):
         save_model(model, folder, FullDisk())
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -214,7 +214,7 @@ def test_a_failed_save_leaves_the_old_folder_as_it_was(folder):
 def test_saving_over_a_model_replaces_it_whole(folder):
     (folder / "pytorch_model.bin").write_text("of the model before")
     model = load_model(folder)
-    model.parameters["classifier.bias"] += 1.0
+    model.parameters = {**model.parameters, "classifier.bias": model.parameters["classifier.bias"] + 1.0}
     save_model(model, folder, load_tokenizer(folder))
     assert_same_weights(load_model(folder).parameters, model.parameters)
     assert not (folder / "pytorch_model.bin").exists()

@@ -94,6 +94,7 @@ class MindSporeEngine:
         self.ops = MindSporeOps(PRECISIONS[options.precision])
         self.compilations = Compilations()
         self._inference: dict[Callable, Callable] = {}
+        self._loads = 0  # names of parameters must differ within a graph
 
     def total(self, values):
         return values
@@ -116,22 +117,25 @@ class MindSporeEngine:
             for name, array in parameters.items()
         }
 
-    def load_frozen(self, parameters, prefix: str) -> dict[str, ms.Parameter]:
-        """Parameters that are never trained: matrices are cast to the working precision once instead of each step."""
-        loaded = {}
-        for name, array in parameters.items():
-            tensor = ms.Tensor(np.asarray(array, np.float32))
-            if self.precision != "fp32" and tensor.ndim == 2 and "embeddings" not in name:
-                tensor = tensor.astype(PRECISIONS[self.precision])
-            loaded[name] = ms.Parameter(tensor, name=f"{prefix}/{name}", requires_grad=False)
-        return loaded
+    def load_frozen(self, parameters) -> dict[str, ms.Parameter]:
+        """The matrices are cast to the working precision once instead of each step."""
+        self._loads += 1
+        return {name: self._frozen(name, value) for name, value in parameters.items()}
+
+    def _frozen(self, name, value):
+        if isinstance(value, ms.Parameter):
+            return value
+        tensor = ms.Tensor(np.asarray(value, np.float32))
+        if self.precision != "fp32" and tensor.ndim == 2 and "embeddings" not in name:
+            tensor = tensor.astype(PRECISIONS[self.precision])
+        return ms.Parameter(tensor, name=f"frozen-{self._loads}/{name}", requires_grad=False)
 
     def train_step(self, objective, parameters, frozen, optimizer, statistics=None):
         return MindSporeTrainStep(self, objective, parameters, frozen, optimizer, statistics)
 
     def gradients(self, objective, parameters, frozen, batch):
         params = self.load(parameters, "student")
-        teachers = self.load_frozen(frozen, "teacher")
+        teachers = self.load_frozen(frozen)
         gradient = ms.jit(make_gradient(self.ops, objective, params, teachers, list(params.values())))
         values, gradients = gradient(to_device(batch), ms.Tensor(0, ms.int32))
         return values.asnumpy(), {name: g.asnumpy() for name, g in zip(params, gradients)}
@@ -139,7 +143,7 @@ class MindSporeEngine:
     def infer(self, function, parameters):
         # The parameters are inputs of the graph, so that another evaluation of the same function compiles nothing.
         compiled = self._compiled_inference(function)
-        loaded = {name: ms.Tensor(p) for name, p in self.load_frozen(parameters, "model").items()}
+        loaded = {name: ms.Tensor(p) for name, p in self.load_frozen(parameters).items()}
         params = ms.mutable(loaded) if loaded else {}  # an empty dict cannot be mutable
 
         def run(batch):
@@ -213,9 +217,9 @@ class MindSporeTrainStep:
         changing, fixed = optimizer.split(parameters)
         differentiated = engine.load(changing, "student")
         self._trained = {name: p for name, p in differentiated.items() if optimizer.is_trained(name)}
-        params = differentiated | engine.load_frozen(fixed, "student")
+        params = differentiated | engine.load_frozen(fixed)
         self._optimizer = Optimizer(differentiated, optimizer, engine.fused_optimizer)
-        frozen = engine.load_frozen(frozen, "teacher")
+        frozen = engine.load_frozen(frozen)
         gradient = make_gradient(engine.ops, objective, params, frozen, list(differentiated.values()))
         update = self._optimizer.update
 

@@ -99,12 +99,24 @@ class OneFlowEngine:
             for name, array in parameters.items()
         }
 
+    def load_frozen(self, parameters):
+        return {name: self._frozen(value) for name, value in parameters.items()}
+
+    def _frozen(self, value):
+        if isinstance(value, flow.Tensor):
+            return value
+        array = np.asarray(value, np.float32)
+        # What nobody can change, as a file that is mapped into memory, needs no copy.
+        if self._device.type == "cpu" and not array.flags.writeable:
+            return flow.from_numpy(array)
+        return flow.tensor(array, device=self._device)
+
     def train_step(self, objective, parameters, frozen, optimizer, statistics=None):
         return OneFlowTrainStep(self, objective, parameters, frozen, optimizer, statistics)
 
     def gradients(self, objective, parameters, frozen, batch):
         params = self.load(parameters, trainable=True)
-        total, values = objective(self.ops, params, self.load(frozen, trainable=False), self.to_device(batch))
+        total, values = objective(self.ops, params, self.load_frozen(frozen), self.to_device(batch))
         total.backward()
         return values.detach().numpy().copy(), {
             name: np.zeros(tuple(tensor.shape), np.float32) if tensor.grad is None else tensor.grad.numpy().copy()
@@ -112,7 +124,7 @@ class OneFlowEngine:
         }
 
     def infer(self, function, parameters):
-        params = self.load(parameters, trainable=False)
+        params = self.load_frozen(parameters)
 
         def run(batch):
             with flow.no_grad():
@@ -140,9 +152,9 @@ class OneFlowTrainStep:
         self._engine, self._objective, self._statistics = engine, objective, statistics
         changing, fixed = optimizer.split(parameters)
         self._differentiated = differentiated = engine.load(changing, trainable=True)
-        self._params = differentiated | engine.load(fixed, trainable=False)
+        self._params = differentiated | engine.load_frozen(fixed)
         self._trained = {name: tensor for name, tensor in differentiated.items() if optimizer.is_trained(name)}
-        self._frozen = engine.load(frozen, trainable=False)
+        self._frozen = engine.load_frozen(frozen)
         self._optimizer = make_optimizer(differentiated, optimizer)
         self._gradients: SharedGradients | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import warnings
 from itertools import islice
 
 import numpy as np
@@ -119,12 +120,20 @@ class TorchEngine:
         }
 
     def load_frozen(self, parameters):
-        """Parameters that are never trained: the matrices are cast to the working precision once instead of each step."""
-        tensors = self.load(parameters, trainable=False)
-        return {
-            name: tensor if "embeddings." in name or is_norm(name) else tensor.to(self._dtype)
-            for name, tensor in tensors.items()
-        }
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to frozen tensors
+            return {name: self._frozen(name, value) for name, value in parameters.items()}
+
+    def _frozen(self, name, value):
+        """The matrices are cast to the working precision once instead of each step."""
+        if isinstance(value, torch.Tensor):
+            return value
+        kept = "embeddings." in name or is_norm(name)
+        array = np.asarray(value, np.float32)
+        tensor = torch.from_numpy(array)
+        loaded = tensor.to(torch.float32 if kept else self._dtype).to(self._device)
+        # What nobody can change, as a file that is mapped into memory, needs no copy.
+        return loaded if loaded is not tensor or not array.flags.writeable else loaded.clone()
 
     def compiled(self, function, what: str):
         """`function(..., batch)`, compiled where that was asked for."""
