@@ -26,6 +26,7 @@ KINDS = {
     "records": "records of tasks",
     "teacher": "outputs of teachers",
     "converted": "checkpoints of other formats",
+    "digests": "digests of teachers' weights",
 }
 
 

@@ -6,6 +6,7 @@ way round. Reading checks everything before any training: each tensor's name and
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from .config_file import CONFIG, PROBLEM_TYPES, about_training, class_names, mod
 from .errors import CheckpointError, checkpoint_named, did_you_mean
 from .files import replace_folder
 from .hub_names import hub_hint
+from .json_files import read_object
 from .models.architectures import (
     Config,
     canonical_names,
@@ -40,10 +42,12 @@ from .models.head_classes import head_parts, is_of_head, other_head, unknown_cla
 from .models.sizes import difference_lines, differences, without_sizes
 from .models.spec import EncoderConfig
 from .remedies import convert_command
-from .shown import plain
-from .stored_tensors import StoredTensor, StoredTensors, TensorFile, is_finite
+from .shown import plain, shown
+from .stored_tensors import NO_WEIGHTS, AbsentTensors, StoredTensor, StoredTensors, TensorFile, is_finite
 
 WEIGHTS, PROJECTIONS = "model.safetensors", "projections.safetensors"
+CARD = "teacher.json"
+"""In place of the weights of a teacher whose outputs are in a cache: their digest, and which tensors there are."""
 
 
 @dataclass
@@ -88,6 +92,11 @@ class Model:
         return self.outputs == 1
 
     @property
+    def has_weights(self) -> bool:
+        """Whether its weights are there, and not only what is known of them."""
+        return not isinstance(self.parameters, AbsentTensors)
+
+    @property
     def parameter_count(self) -> int:
         """Number of weights."""
         shapes = tensor_shapes(self.config, self.outputs or 1, self.words)
@@ -106,15 +115,28 @@ def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
     config = model_config(raw, where)
     if words and not is_encoder(config):
         raise CheckpointError(f"{where}: model_type is '{raw['model_type']}', which predicts no words")
+    if not (folder / WEIGHTS).is_file() and (folder / CARD).is_file():
+        return _without_weights(folder, prefix, raw, config, words)
     head_of = other_head(raw) if is_encoder(config) else None
     tensors, left_out = _read_tensors(folder / WEIGHTS, prefix, config, words, head_of is not None)
     decoder = _separate_decoder(tensors, config, f"{prefix}{folder / WEIGHTS}") if words else None
-    labels = class_names(raw, where)
     head = head_names(config)[0]
     outputs = next(iter(tensors[head].shape), 1) if head in tensors else None
     if is_encoder(config):
         _check_sizes(tensors, raw, config, folder, prefix)
     new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}", words)
+    labels, multi_label = _classes(raw, outputs, head, where)
+    about = about_training(raw, where)
+    check_unchanged(folder, prefix)
+    reason = "" if head_of is None else head_of.reason
+    notes = _notes(raw, config, folder, left_out, outputs, reason)
+    parameters = StoredTensors(tensors)
+    return Model(config, parameters, outputs, labels, new, about, folder, multi_label, words, decoder, reason, notes)
+
+
+def _classes(raw: dict[str, Any], outputs: int | None, head: str, where: str) -> tuple[tuple[str, ...] | None, bool]:
+    """(names of the classes, whether a text may have several) of a model with so many logits."""
+    labels = class_names(raw, where)
     if outputs is not None and outputs > 1 and labels is not None and len(labels) != outputs:
         raise CheckpointError(f"{where}: id2label names {len(labels)} classes, but {head} has {outputs} rows")
     kind = problem_type(raw, outputs, head, where)
@@ -122,13 +144,30 @@ def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
         labels = None
     elif labels is None:
         labels = tuple(f"LABEL_{index}" for index in range(outputs))
-    multi_label = labels is not None and kind == PROBLEM_TYPES["multi-label classification"]
-    about = about_training(raw, where)
-    check_unchanged(folder, prefix)
-    reason = "" if head_of is None else head_of.reason
-    notes = _notes(raw, config, folder, left_out, outputs, reason)
-    parameters = StoredTensors(tensors)
-    return Model(config, parameters, outputs, labels, new, about, folder, multi_label, words, decoder, reason, notes)
+    return labels, labels is not None and kind == PROBLEM_TYPES["multi-label classification"]
+
+
+def _without_weights(folder: Path, prefix: str, raw: dict[str, Any], config: Config, words: bool) -> Model:
+    """What `save_card` wrote."""
+    if words:
+        raise CheckpointError(f"{prefix}{folder}: {NO_WEIGHTS}")
+    where = f"{prefix}{folder / CARD}"
+    with checkpoint_named(prefix.removesuffix(": ")):
+        card = read_object(folder / CARD, CheckpointError)
+    outputs, new, digest = (card.get(key) for key in ("outputs", "new", "digest"))
+    names = tensor_shapes(config, outputs or 1) if outputs is None or type(outputs) is int and 0 < outputs < 1 << 24 else {}
+    if not names or not isinstance(new, list) or not set(map(str, new)) < names.keys() or not isinstance(digest, str):
+        raise CheckpointError(f"{where}: damaged: got {shown(card, 60)}")
+    if card.get("config") != _config_digest(config):
+        raise CheckpointError(f"{prefix}{folder / CONFIG}: is not that of the teacher whose outputs were cached; it was changed")
+    labels, multi_label = _classes(raw, outputs, head_names(config)[0], f"{prefix}{folder / CONFIG}")
+    parameters = AbsentTensors([name for name in names if name not in new], digest, folder)
+    about = about_training(raw, f"{prefix}{folder / CONFIG}")
+    return Model(config, parameters, outputs, labels, tuple(new), about, folder, multi_label)
+
+
+def _config_digest(config: Config) -> str:
+    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
 
 
 def _notes(
@@ -232,15 +271,8 @@ def save_model(
     """Write a model folder whole or not at all. `tokenizer` has `save(folder)`; `projections` are what was trained beside
     the model and is no part of it: they go into a file of their own, for a later distillation to go on from. With `checksums`,
     `load_model` refuses weights that are not as they are written here."""
-    config = first_keys(model.config, model.outputs, model.words) | _config_entries(model.config)
-    if model.outputs is not None:
-        labels = model.labels or ("LABEL_0",)
-        config["id2label"] = {str(index): label for index, label in enumerate(labels)}
-        config["label2id"] = {label: index for index, label in enumerate(labels)}
-        config["problem_type"] = PROBLEM_TYPES[model.kind]
-    config["crossdistil"] = model.about
     with replace_folder(folder) as temporary:
-        (temporary / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        _write_config(model, temporary)
         names = tensor_shapes(model.config, model.outputs, model.words)
         ordered = {name: np.ascontiguousarray(model.parameters[name]) for name in names}
         # transformers asks for the metadata entry: it tells the layout of the tensors.
@@ -250,6 +282,26 @@ def save_model(
         tokenizer.save(temporary)
         if checksums:
             write_checksums(temporary)
+
+
+def save_card(model: Model, folder: Path, tokenizer, digest: str) -> None:
+    """Write what `load_model` needs of a model without its weights: for a teacher whose outputs, by `digest`, are in a cache."""
+    card = {"digest": digest, "config": _config_digest(model.config), "outputs": model.outputs, "new": list(model.new)}
+    with replace_folder(folder) as temporary:
+        _write_config(model, temporary)
+        (temporary / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        tokenizer.save(temporary)
+
+
+def _write_config(model: Model, folder: Path) -> None:
+    config = first_keys(model.config, model.outputs, model.words) | _config_entries(model.config)
+    if model.outputs is not None:
+        labels = model.labels or ("LABEL_0",)
+        config["id2label"] = {str(index): label for index, label in enumerate(labels)}
+        config["label2id"] = {label: index for index, label in enumerate(labels)}
+        config["problem_type"] = PROBLEM_TYPES[model.kind]
+    config["crossdistil"] = model.about
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _config_entries(config: Config) -> dict[str, Any]:

@@ -42,6 +42,10 @@ class RunFolderError(CrossdistilError):
     """An output folder that is in use by another run or cannot be written."""
 
 
+class DamagedCache(CrossdistilError):
+    """A teacher cache that is not as it was written; a new one can take its place."""
+
+
 @contextlib.contextmanager
 def checkpoint_named(where: object) -> Iterator[None]:
     """Puts `where`, a file or the recipe's key of a model, in front of each line of an error about a checkpoint; where it is

@@ -87,10 +87,11 @@ class Job:
         return Teachers(shares, self.recipe.teacher_dropout, cached)
 
 
-def prepare(recipe: Recipe, source: str, static_shapes: bool) -> Job:
+def prepare(recipe: Recipe, source: str, static_shapes: bool, weights: bool = True) -> Job:
     """Read data and models and check that they fit; raises CrossdistilError with all that is wrong, not only the first.
 
-    `source` names the recipe in errors; `static_shapes` is the engine's.
+    `source` names the recipe in errors; `static_shapes` is the engine's. Without `weights` the student has none: for what
+    concerns its teachers alone.
     """
     errors = Errors()
     spec = errors.collect(resolve_task, recipe.task)
@@ -102,14 +103,14 @@ def prepare(recipe: Recipe, source: str, static_shapes: bool) -> Job:
     found = {name: teacher for name, teacher in teachers.items() if teacher is not None}
     complete = len(found) == len(teachers)
     tokenizer = errors.collect(_load_tokenizer, recipe, source, examples)
-    student = errors.collect(_build_student, recipe, source, spec, next(iter(teachers.values()), None), tokenizer)
+    student = errors.collect(_build_student, recipe, source, spec, next(iter(teachers.values()), None), tokenizer, weights)
     teacher_tokenizers = {
         name: errors.collect(_load_keyed_tokenizer, _teacher_key(recipe, name), section.model)
         for name, section in recipe.all_teachers.items()
         if name in found
     }
     errors.collect(_check_fit, recipe, source, spec, tokenizer, teacher_tokenizers, found if complete else {}, student)
-    projections = errors.collect(_first_projections, recipe, student) or {}
+    projections = (errors.collect(_first_projections, recipe, student) if weights else None) or {}
     errors.throw()
     context = _term_context(spec, student, teachers)
     conflicts = projection_problems(recipe.stages, context, projections)
@@ -240,7 +241,12 @@ def _term_context(spec: TaskSpec, student: Model | None = None, teachers: dict[s
 
 
 def _build_student(
-    recipe: Recipe, source: str, spec: TaskSpec | None, teacher: Model | None, tokenizer: Tokenizer | WordTokenizer | None
+    recipe: Recipe,
+    source: str,
+    spec: TaskSpec | None,
+    teacher: Model | None,
+    tokenizer: Tokenizer | WordTokenizer | None,
+    weights: bool,
 ) -> Model | None:
     """The student, or None where it would start from a teacher that cannot be loaded."""
     if recipe.all_teachers and teacher is None and recipe.student.init.source in ("teacher", "random"):
@@ -256,7 +262,7 @@ def _build_student(
     else:
         masked = spec is not None and spec.masked
         size = None if tokenizer is None else tokenizer.vocab_size
-        student, problems = build_student(recipe.student, teacher, outputs, labels, recipe.seed, several, masked, size)
+        student, problems = build_student(recipe.student, teacher, outputs, labels, recipe.seed, several, masked, size, weights)
     if problems:
         raise RecipeError(source, problems)
     return student

@@ -172,6 +172,8 @@ class CacheSection(Section):
     precision: Literal["fp32", "fp16"] = "fp32"
     folder: Path | None = None
     """Where; the user's cache folder unless given."""
+    computed_in: Literal["fp32", "bf16", "fp16"] | None = None
+    """What the teachers computed in, where that may differ from what the run computes in; such a cache is only read."""
 
     @field_validator("folder")
     @classmethod

@@ -6,7 +6,8 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import ItemsView, Iterator, Mapping
+import time
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from .json_files import parse_json
 _TYPES = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 """Types of weights; integers are those of a quantized model, which are not weights alone. NumPy has no bfloat16: its 16 bits are
 the upper half of a float32's."""
+NO_WEIGHTS = "holds no weights, only what tells of which teacher a cache is; give the folder that has them"
+_TICK_NS = 2_000_000_000  # of FAT, the coarsest there is
 _AT_ONCE = 1 << 20  # numbers that are looked at
 
 
@@ -36,6 +39,10 @@ class FileState:
     def of(cls, path: Path, status: os.stat_result) -> FileState:
         """Of a file at `path` with that status."""
         return cls(path.resolve(), status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def is_settled(self) -> bool:
+        """Whether another change would show: one within a tick of the file system's clock after the last does not."""
+        return time.time_ns() - max(self.modified_ns, self.changed_ns) > _TICK_NS
 
     def holds(self) -> bool:
         """Whether the file is still as it was."""
@@ -130,6 +137,10 @@ class StoredTensors(Mapping[str, np.ndarray]):
         """Names and tensors."""
         return _Items(self)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor, which is not read for it."""
+        return self._stored[name].shape
+
     @property
     def state(self) -> FileState | None:
         """Of the file that holds them."""
@@ -138,6 +149,27 @@ class StoredTensors(Mapping[str, np.ndarray]):
     def release(self, name: str) -> None:
         """A tensor is not needed for now."""
         self._stored[name].release()
+
+
+class AbsentTensors(Mapping[str, np.ndarray]):
+    """The names of a model's tensors where the weights themselves are elsewhere, and the digest of the model."""
+
+    def __init__(self, names: Iterable[str], digest: str, folder: Path):
+        self._names, self.digest, self.folder = tuple(names), digest, folder
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        raise CheckpointError(f"{self.folder}: {NO_WEIGHTS}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
 
 class _Items(ItemsView):

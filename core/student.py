@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from .checkpoint import Model, load_model
+from .config_file import load_config
 from .data.words import WordTokenizer, word_vectors
 from .losses.layers import even_layers
 from .models.architectures import (
@@ -29,6 +30,7 @@ from .models.transfer import can_transfer, transferred
 from .recipe_errors import describe
 from .sections import StudentSection
 from .shown import shown
+from .stored_tensors import NO_WEIGHTS
 
 
 def build_student(
@@ -40,20 +42,29 @@ def build_student(
     multi_label: bool = False,
     words: bool = False,
     vocabulary: int | None = None,
+    weights: bool = True,
 ) -> tuple[Model | None, list[str]]:
     """The student before training, or the problems that forbid it, each as `path: message`. `outputs` None is an encoder
     without a head; with `words` it predicts words. `vocabulary` is the size of its tokenizer, which decides the rows of its
     word embeddings where they are drawn and the recipe names the tokenizer.
 
     Tensors that the source does not have, or whose meaning differs (a head of another task), are drawn anew; they are
-    listed in the model's `new`.
+    listed in the model's `new`. Without `weights` none are read or drawn: what is given back is only what kind of model it is.
     """
-    source = _source(section, teacher, words)
-    like = source or teacher
-    own_words = vocabulary if source is None and section.tokenizer is not None else None
-    config, problems = student_config(section, None if like is None else like.config, own_words)
+    source = _source(section, teacher, words) if weights else None
+    like = None if teacher is None else teacher.config
+    if source is not None:
+        like = source.config
+        if not source.has_weights:
+            return None, [f"student.init.from ({source.source}): {NO_WEIGHTS}"]
+    elif not weights and section.init.source not in ("teacher", "random"):
+        like = load_config(Path(section.init.source), "student.init.from")
+    own_words = vocabulary if section.init.source == "random" and section.tokenizer is not None else None
+    config, problems = student_config(section, like, own_words)
     if config is None:
         return None, problems
+    if not weights:
+        return Model(config, {}, outputs, labels, multi_label=multi_label, words=words), problems
     parameters: dict[str, np.ndarray] = {}
     if source is not None:
         transfers = can_transfer(source.config, config)

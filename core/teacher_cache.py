@@ -18,12 +18,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from .checkpoint import Model
-from .errors import CrossdistilError
+from .errors import CrossdistilError, DamagedCache
 from .files import clear_disk_errors, make_folder, write_text
 from .flat_files import NumberWriter, checksum, reserve
 from .json_files import read_object
 from .locks import hold_folder, lock_file
-from .shown import shown
+from .shown import plain, shown
 from .teacher_identity import CacheKey
 from .teacher_outputs import Layout, load, make_layout, pieces
 from .teacher_progress import Progress
@@ -34,13 +34,10 @@ _SHOWN_SECONDS = 60.0  # after which a network file system has shown what anothe
 _PROGRESS = "progress.bin"
 _EARLIER = "progress.json"
 """What an earlier version counted its batches in."""
+_MODEL, _SCORES = "model", "scores.json"
 DTYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 
 _AGAIN = "delete the folder to make the cache again"
-
-
-class DamagedCache(CrossdistilError):
-    """A cache that is not as it was written; a new one can take its place."""
 
 
 Compute = Callable[[np.ndarray], list[np.ndarray]]
@@ -71,11 +68,17 @@ def _nothing(*_: Any) -> None:
     """The part of those that are not the first."""
 
 
+def card_of(path: Path) -> Path:
+    """The folder in a teacher cache that says which teacher it is of, where that is given in place of the teacher; any other path
+    as it is."""
+    return path / _MODEL if (path / "identity.json").is_file() and (path / _MODEL).is_dir() else path
+
+
 class TeacherCache:
     """One teacher's outputs for the rows of a token table."""
 
     def __init__(self, folder: Path, key: CacheKey, model: Model, lengths: np.ndarray):
-        self.folder, self.key = folder, key
+        self.folder, self.key, self.model = folder, key, model
         self._lengths = np.asarray(lengths)
         self.layouts = [make_layout(name, model.config, model.outputs, self._lengths) for name in key.outputs]
         self._dtype = DTYPES[key.precision]
@@ -117,9 +120,10 @@ class TeacherCache:
         for name, expected in self.key.as_json().items():
             if found.get(name) != expected:
                 what = words.get(name, f"{name} {shown(found.get(name))} instead of {shown(expected)}")
-                raise CrossdistilError(
-                    f"{self.folder}: is a teacher cache of {what}; choose another teacher_cache.folder or delete it"
-                )
+                remedy = "choose another teacher_cache.folder or delete it"
+                if name == "computed_in":
+                    remedy += f"; to use what was computed in {plain(str(found.get(name)))}: teacher_cache.computed_in"
+                raise CrossdistilError(f"{self.folder}: is a teacher cache of {what}; {remedy}")
 
     def write(self, plan: np.ndarray, compute: Compute, tell: Callable[[int, int], None], processes: Processes = ALONE) -> None:
         """Fill the cache with what `compute` gives of each batch of `plan` (batches, batch size), which has every row once and -1
@@ -136,8 +140,9 @@ class TeacherCache:
             each(self._fill, progress, missing, compute, tell if first else _nothing)
             each(self._finish if first else _nothing, progress)
 
-    def open(self) -> None:
-        """Map the files, after a look at every byte. Raises CrossdistilError for anything that is not as it was written."""
+    def open(self, checked: bool = False) -> None:
+        """Map the files, after a look at every byte, unless that is `checked`. Raises CrossdistilError for anything that is not as
+        it was written."""
         self.check_identity()
         try:
             sums = read_object(self.folder / "complete.json", DamagedCache)
@@ -151,7 +156,7 @@ class TeacherCache:
                 raise DamagedCache(f"{path}: missing; {_AGAIN}")
             if found != expected:
                 raise DamagedCache(f"{path}: has {found:,} bytes, expected {expected:,}; {_AGAIN}")
-            if checksum(path) != sums.get(layout.name):
+            if not checked and checksum(path) != sums.get(layout.name):
                 raise DamagedCache(f"{path}: damaged (its checksum is wrong); {_AGAIN}")
             self._flat.append(np.asarray(np.memmap(path, self._dtype, "r")))
 
@@ -160,8 +165,26 @@ class TeacherCache:
         with clear_disk_errors(self.folder), self._locked():
             for name in ("complete.json", _PROGRESS, _EARLIER, "identity.json"):
                 (self.folder / name).unlink(missing_ok=True)
-            for layout in self.layouts:
-                self.path(layout).unlink(missing_ok=True)
+            for path in (self.folder / _SCORES, *map(self.path, self.layouts)):
+                path.unlink(missing_ok=True)
+
+    @property
+    def card(self) -> Path:
+        """A folder that stands for the teacher where its weights are not (`core.checkpoint.save_card`)."""
+        return self.folder / _MODEL
+
+    def scores(self, of: str) -> dict[str, float] | None:
+        """The teacher's scores on what has the digest `of`, where they were kept."""
+        with contextlib.suppress(OSError, CrossdistilError):
+            found = read_object(self.folder / _SCORES, CrossdistilError)
+            if found.get("of") == of and isinstance(found.get("metrics"), dict):
+                return found["metrics"]
+        return None
+
+    def keep_scores(self, of: str, metrics: dict[str, float]) -> None:
+        """Keep the teacher's scores with its outputs. Raises RunFolderError."""
+        with clear_disk_errors(self.folder):
+            write_text(self.folder / _SCORES, json.dumps({"of": of, "metrics": metrics}, indent=2) + "\n")
 
     def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
         """The outputs of a batch of rows by name, padded to `length`, in float32."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from safetensors.numpy import load, save
 
-from .errors import CrossdistilError
+from .errors import CrossdistilError, DamagedCache, RunFolderError
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ class World:
             except CrossdistilError as error:
                 if self.size == 1:
                     raise
-                found = str(error)
+                found = _packed_error(error)
         if self.size > 1 and (found := self.first(found.encode()).decode()):
-            raise CrossdistilError(found)
+            raise _same_error([found])
         return result
 
     def together(self, function: Callable, *arguments):
@@ -138,12 +138,27 @@ class World:
         try:
             result = function(*arguments)
         except CrossdistilError as error:
-            found = str(error)
+            found = _packed_error(error)
             if self.size == 1:
                 raise
-        texts = [data.decode() for data in self.exchange(found.encode())]
-        if not any(texts):
+        errors = [data.decode() for data in self.exchange(found.encode())]
+        if not any(errors):
             return result
-        if len(set(texts)) == 1:
-            raise CrossdistilError(texts[0])
-        raise CrossdistilError("\n".join(f"rank {rank}: {line}" for rank, text in enumerate(texts) for line in text.splitlines()))
+        raise _same_error(errors)
+
+
+_ANSWERED = {kind.__name__: kind for kind in (RunFolderError, DamagedCache)}
+"""Errors that are not always the end: who catches them must know them in every process."""
+
+
+def _packed_error(error: CrossdistilError) -> str:
+    return f"{type(error).__name__}\0{error}"
+
+
+def _same_error(errors: Sequence[str]) -> CrossdistilError:
+    """One error of those of all processes, by rank; empty for a process that had none."""
+    kinds, texts = {text.partition("\0")[0] for text in errors if text}, [text.partition("\0")[2] for text in errors]
+    kind = _ANSWERED.get(kinds.pop(), CrossdistilError) if len(kinds) == 1 else CrossdistilError
+    if len(set(texts)) == 1:
+        return kind(texts[0])
+    return kind("\n".join(f"rank {rank}: {line}" for rank, text in enumerate(texts) for line in text.splitlines()))

@@ -40,6 +40,9 @@ class ReferenceEngine:
 
     name, precision, static_shapes = "reference", "fp32", False
 
+    def load_frozen(self, parameters):
+        return dict(parameters)
+
     def infer(self, function, parameters):
         def run(batch):
             return [np.asarray(array, np.float32) for array in function(ReferenceOps(), parameters, batch)]

@@ -29,6 +29,7 @@ from ..models.head_classes import HEAD_PARTS, other_head
 from ..recipe import Recipe
 from ..remedies import convert_command
 from ..sections import ReadSection
+from ..teacher_cache import card_of
 from ..workplaces import remove_dead
 from .run_folders import student_of
 
@@ -45,7 +46,7 @@ def model_folder(path: Path, where: str = "", read: ReadSection = ReadSection())
     about which core has its own errors. `where` names the recipe key that asked for it, `read` says what the checkpoint does not.
     Raises CheckpointError."""
     with checkpoint_named(where):
-        path = student_of(path)
+        path = card_of(student_of(path))
     if (read == ReadSection() and is_canonical(path)) or not is_checkpoint(path):
         return path
     with checkpoint_named(where):
@@ -153,8 +154,9 @@ def model_paths(recipe: Recipe) -> list[Path]:
     return paths + ([] if init in ("teacher", "random") else [Path(init)])
 
 
-def with_model_folders(recipe: Recipe) -> Recipe:
-    """The recipe with the canonical folders of its models in place of checkpoints of other formats."""
+def with_model_folders(recipe: Recipe, student: bool = True) -> Recipe:
+    """The recipe with the canonical folders of its models in place of checkpoints of other formats; without `student`, of its
+    teachers alone."""
     changes, errors = {}, Errors()
     if recipe.teacher is not None:
         folder = errors.collect(model_folder, recipe.teacher.model, "teacher.model", recipe.teacher.read)
@@ -167,7 +169,7 @@ def with_model_folders(recipe: Recipe) -> Recipe:
             for name, section in recipe.teachers.items()
         }
     init = recipe.student.init
-    if init.source not in ("teacher", "random"):
+    if student and init.source not in ("teacher", "random"):
         folder = errors.collect(model_folder, Path(init.source), "student.init.from", init.read)
         changes["student"] = recipe.student.model_copy(update={"init": init.model_copy(update={"source": str(folder)})})
     errors.throw()

@@ -129,7 +129,7 @@ class _Run:
         for data in job.teacher_data.values():
             data.world = world
         self._probe, self._resume = options.probe, options.resume
-        self._teaching = Teaching(job, engine, console)
+        self._teaching = world.together(Teaching, job, engine, console)
 
     def train(self) -> dict[str, Any]:
         job, started = self._job, time.perf_counter()
@@ -286,13 +286,10 @@ class _Run:
     def _teacher_results(self) -> dict[str, dict[str, Any]]:
         """The teachers' own scores, measured before the first step: a wrong teacher is seen at once."""
         results = {}
-        for name, teacher in self._job.teachers.items():
-            data, metrics = self._job.teacher_data[name], {}
-            if not (data.spec.masked and teacher.missing_words):
-                metrics, _ = data.final_metrics(self._engine.infer(data.answers(teacher.config), teacher.parameters))
+        for name, metrics in self._teaching.scores().items():
             if metrics:
                 self._console.print(f"{self._engine.name} {name}: dev {metrics_text(metrics)}")
-            results[name] = {"metrics": metrics, "parameters": teacher.parameter_count}
+            results[name] = {"metrics": metrics, "parameters": self._job.teachers[name].parameter_count}
         return results
 
     def _about(self, metrics: dict[str, float], outcome: Outcome) -> dict[str, Any]:

@@ -6,25 +6,28 @@ its teacher, whose tokens are then not in the student's batches.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import shutil
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
 from ..cache_folder import kind_folder
-from ..data.batches import RowBatches, evaluation_rows
-from ..engine import Engine, Parameters
-from ..errors import CrossdistilError, RunFolderError
+from ..checkpoint import save_card
+from ..data.batches import evaluation_rows
+from ..engine import Engine, Frozen
+from ..errors import CrossdistilError, DamagedCache, RunFolderError
 from ..job import Job
-from ..models.architectures import make_forward
 from ..stages import Stage
 from ..task_data import EVALUATION_BATCH
-from ..teacher_cache import DamagedCache, TeacherCache
-from ..teacher_identity import CacheKey, model_digest, tokens_digest
+from ..teacher_cache import TeacherCache
+from ..teacher_identity import CacheKey, examples_digest, model_digest, tokens_digest
 from ..teacher_memory import TeacherMemory
+from .loaded_teachers import LoadedTeachers
 
 LARGEST = 64 << 30
 """Bytes above which `auto` does not make a cache, whatever the room."""
@@ -33,15 +36,29 @@ WORTHWHILE_PASSES = 1.5
 _LONGEST_NAME = 120
 
 
+@dataclass(frozen=True)
+class _Need:
+    """What a stage needs of its teachers."""
+
+    stage: str
+    outputs: dict[str, tuple[str, ...]]
+    """Of each teacher."""
+    obstacle: str | None
+    """Why they cannot be cached."""
+
+
 class Teaching:
     """The teachers of a run. Raises CrossdistilError where a stage's teachers cannot be used as the recipe wants."""
 
     def __init__(self, job: Job, engine: Engine, console: Console):
-        self._job, self._engine, self._console = job, engine, console
-        self._model_digests: dict[str, str] = {}
+        self._job, self._engine, self._console, self._world = job, engine, console, job.data.world
+        self._loaded = LoadedTeachers(job, engine)
+        self._made: dict[tuple, TeacherCache] = {}
+        self._digests: dict[str, tuple[str, str]] = {}
         self._memories: dict[tuple, TeacherMemory] = {}
-        for index in range(len(job.recipe.stages)):  # now, and not when the stages before it are done
-            self._check(job.stage(index))
+        self._scored: dict[str, dict[str, float]] = {}
+        # Now, and not when the stages before it are done.
+        self._needs = [self._check(job.stage(index)) for index in range(len(job.recipe.stages))]
 
     def stage(self, index: int, done: bool) -> Stage:
         """Stage `index`, with the teachers' outputs attached to its batches where they are cached. A stage that is `done`
@@ -50,8 +67,11 @@ class Teaching:
         if done or not plain.objective.needs_teacher:
             return plain
         sources = self._sources(plain)
+        later = self._running(self._needs[index + 1 :])
         if sources is None:
+            self._loaded.keep(later | plain.objective.teacher_outputs.keys())
             return plain
+        self._loaded.keep(later)
         stage = self._job.stage(index, cached=True)
 
         def outputs(rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
@@ -64,20 +84,108 @@ class Teaching:
         stage.batches.attach(outputs)
         return stage
 
-    def frozen(self, stage: Stage) -> Parameters:
-        """The tensors of the teachers that the stage runs, each name preceded by the teacher's."""
+    def frozen(self, stage: Stage) -> Frozen:
+        """The tensors of the teachers that the stage runs, on the device, each name preceded by the teacher's."""
         if stage.objective.cached:
             return {}
         return {
-            f"{name}/{tensor}": array
+            f"{name}/{tensor}": value
             for name in stage.objective.teacher_outputs
-            for tensor, array in self._job.teachers[name].parameters.items()
+            for tensor, value in self._loaded.parameters(name).items()
         }
 
-    def _check(self, stage: Stage) -> None:
+    def scores(self) -> dict[str, dict[str, float]]:
+        """The metrics of each teacher on dev: a wrong teacher is seen before the first step. Those of a teacher whose outputs are
+        all cached are taken from there, so that it need not be loaded."""
+        for name in self._job.teachers:
+            self._scored[name] = self._score(name)
+        self._loaded.keep(self._running(self._needs))
+        return self._scored
+
+    def fill(self) -> list[tuple[str, TeacherCache]]:
+        """Fill the caches of all stages that can read one, and say in each of which teacher it is, for machines without its
+        weights. Returns (teacher, cache) of each."""
+        if self._job.recipe.teacher_cache.use == "never":
+            raise CrossdistilError("teacher_cache.use: 'never': no run of this recipe would read the cache")
+        filled: dict[tuple, tuple[str, TeacherCache]] = {}
+        for need in self._needs:
+            if need.outputs and need.obstacle:
+                self._console.print(f"stage {need.stage}: its teachers run in every step: {need.obstacle}", markup=False)
+                continue
+            for key in need.outputs.items():
+                if key not in filled:
+                    filled[key] = key[0], self._cache(*key)
+                    self._fill_or_repair(*filled[key])
+        if not filled:
+            raise CrossdistilError("no stage of the recipe reads its teachers' outputs from a cache")
+        self.scores()
+        for name, cache in filled.values():
+            self._world.lead(self._describe, name, cache)
+        return list(filled.values())
+
+    def _score(self, name: str) -> dict[str, float]:
+        data, teacher = self._job.teacher_data[name], self._job.teachers[name]
+        if "dev" not in data.examples or (data.spec.masked and teacher.missing_words):
+            return {}
+        caches = self._complete(name)
+        of, known = examples_digest(data, self._computed_in), None
+        for cache in caches:
+            known = cache.scores(of) if known is None else known
+        known = json.loads(self._world.first(json.dumps(known).encode()))
+        if known is not None:
+            return known
+        if not teacher.has_weights:
+            self._console.print(f"note: {name}: its scores on this dev split are not known, since its weights are elsewhere")
+            return {}
+        self._scored[name] = self._loaded.score(name)
+        for cache in caches:
+            with contextlib.suppress(RunFolderError):
+                self._world.lead(self._keep_scores, name, cache)
+        return self._scored[name]
+
+    def _keep_scores(self, name: str, cache: TeacherCache) -> None:
+        """Where they were computed as the outputs were."""
+        metrics = self._scored.get(name)
+        if metrics and cache.key.computed_in == self._engine.precision:
+            of = examples_digest(self._job.teacher_data[name], self._engine.precision)
+            if cache.scores(of) != metrics:
+                cache.keep_scores(of, metrics)
+
+    def _describe(self, name: str, cache: TeacherCache) -> None:
+        teacher = self._job.teachers[name]
+        if teacher.has_weights and not cache.card.is_dir():
+            save_card(teacher, cache.card, self._job.teacher_data[name].tokenizer, cache.key.teacher)
+        self._keep_scores(name, cache)
+
+    def _complete(self, name: str) -> list[TeacherCache]:
+        """The caches of all that the run needs of a teacher, or none if it needs anything that is not in one."""
+        needs = [need for need in self._needs if name in need.outputs]
+        return [] if name in self._running(needs) else [self._cache(name, need.outputs[name]) for need in needs]
+
+    def _running(self, needs: list[_Need]) -> set[str]:
+        """The teachers that have to compute something for these."""
+        found, use = set(), self._job.recipe.teacher_cache.use
+        for need in needs:
+            for name, outputs in need.outputs.items():
+                if use == "never" or need.obstacle or not self._cache(name, outputs).complete:
+                    found.add(name)
+        return found
+
+    def _agreed(self, flag: bool) -> bool:
+        """What the first process found."""
+        return self._world.first(b"\1" if flag else b"\0") == b"\1"
+
+    @property
+    def _computed_in(self) -> str:
+        return self._job.recipe.teacher_cache.computed_in or self._engine.precision
+
+    def _check(self, stage: Stage) -> _Need:
         asked, obstacle, apart = self._job.recipe.teacher_cache, self._obstacle(stage), self._apart(stage)
+        outputs = {name: tuple(sorted(names)) for name, names in stage.objective.teacher_outputs.items()}
+        need = _Need(stage.name, outputs, obstacle)
+        self._check_weights(stage, need)
         if not stage.objective.needs_teacher:
-            return
+            return need
         if asked.use == "always" and obstacle:
             raise CrossdistilError(f"teacher_cache.use: 'always', but {obstacle}")
         if apart and obstacle:
@@ -85,6 +193,27 @@ class Teaching:
         if asked.folder is not None and asked.use != "never" and not obstacle:
             for cache in self._caches(stage).values():
                 cache.check_identity()
+        return need
+
+    def _check_weights(self, stage: Stage, need: _Need) -> None:
+        """Raise CrossdistilError where a stage needs weights that are elsewhere."""
+        names = set(need.outputs)
+        if stage.objective.replacement is not None:
+            names.add(self._job.context.teacher(None))
+        for name in sorted(names):
+            teacher, use = self._job.teachers[name], self._job.recipe.teacher_cache.use
+            if teacher.has_weights:
+                continue
+            if stage.objective.replacement is not None:
+                why = "replaces its layers"
+            elif use == "never" or need.obstacle:
+                why = f"runs it in every step: {need.obstacle or 'teacher_cache.use is never'}"
+            elif not (cache := self._cache(name, need.outputs[name])).complete:
+                cache.check_identity()
+                why = f"reads {cache.folder}, which is not there or not complete; `crossdistil cache teacher RECIPE` fills it"
+            else:
+                continue
+            raise CrossdistilError(f"{teacher.source}: holds no weights of '{name}', but stage '{stage.name}' {why}")
 
     def _apart(self, stage: Stage) -> list[str]:
         """The teachers with another tokenizer than the student's, whose tokens are not in its batches."""
@@ -97,7 +226,7 @@ class Teaching:
         if asked.use == "never" or self._obstacle(stage):
             return {name: self._in_memory(name, tuple(sorted(wanted[name]))) for name in wanted} if apart else None
         caches = self._caches(stage)
-        if asked.use == "auto" and not apart and not self._pays(stage, caches):
+        if asked.use == "auto" and not apart and not self._agreed(self._pays(stage, caches)):
             return None
         try:
             for name, cache in caches.items():
@@ -114,10 +243,11 @@ class Teaching:
         try:
             self._fill(name, cache)
         except DamagedCache:
-            if self._job.recipe.teacher_cache.folder is not None:  # the user's; in our own folder nothing is lost
+            # One in the user's folder is the user's; in our own nothing is lost that can be made again.
+            if self._job.recipe.teacher_cache.folder is not None or not self._job.teachers[name].has_weights:
                 raise
             self._console.print(f"{name}: {cache.folder} is damaged, and is made again")
-            cache.discard()
+            self._world.lead(cache.discard)
             self._fill(name, cache)
 
     def _obstacle(self, stage: Stage) -> str | None:
@@ -130,6 +260,8 @@ class Teaching:
         return f"{padded[0]} with mask_padding: false compares padding, which is not cached" if padded else None
 
     def _pays(self, stage: Stage, caches: dict[str, TeacherCache]) -> bool:
+        if all(cache.complete for cache in caches.values()):
+            return True
         passes = stage.total / stage.batches.steps_per_epoch
         size = sum(cache.missing for cache in caches.values())
         folder = next(iter(caches.values())).folder
@@ -145,38 +277,60 @@ class Teaching:
         return {name: self._cache(name, tuple(sorted(wanted[name]))) for name in wanted}
 
     def _cache(self, name: str, outputs: tuple[str, ...]) -> TeacherCache:
-        job, asked = self._job, self._job.recipe.teacher_cache
-        if name not in self._model_digests:
-            self._model_digests[name] = model_digest(job.teachers[name])
-        table = job.teacher_data[name].tokens["train"]
-        key = CacheKey(self._model_digests[name], tokens_digest(table), outputs, asked.precision, self._engine.precision)
+        if (name, outputs) in self._made:
+            return self._made[name, outputs]
+        asked, teacher, table = self._job.recipe.teacher_cache, self._job.teachers[name], self._table(name)
+        if name not in self._digests:
+            self._digests[name] = model_digest(teacher), tokens_digest(table)
+        key = CacheKey(*self._digests[name], outputs, asked.precision, self._computed_in)
         if asked.folder is None:
             folder = kind_folder("teacher") / key.digest
         else:
             folder = Path(asked.folder) / name / _folder_name(outputs)
-        return TeacherCache(folder, key, job.teachers[name], table.lengths)
+        self._made[name, outputs] = TeacherCache(folder, key, teacher, table.lengths)
+        return self._made[name, outputs]
+
+    def _table(self, name: str):
+        return self._job.teacher_data[name].tokens["train"]
 
     def _fill(self, name: str, cache: TeacherCache) -> None:
         outputs = ", ".join(cache.key.outputs)
         cache.hold()
-        if not cache.complete:
+        complete = self._agreed(cache.complete)
+        if not complete:
+            self._refuse_other_precision(cache)
             size = f"{cache.size / 1e6:,.1f} MB in {cache.key.precision}"
-            self._console.print(f"{name}: {outputs} for {self._rows(name):,} rows, {size}, go to {cache.folder}")
+            self._console.print(f"{name}: {outputs} for {len(self._table(name).lengths):,} rows, {size}, go to {cache.folder}")
 
             def tell(done: int, total: int) -> None:
                 self._console.print(f"{name}: {done:,} of {total:,} rows are cached")
 
-            plan = evaluation_rows(self._job.teacher_data[name].tokens["train"], EVALUATION_BATCH)
-            cache.write(plan, self._batch_outputs(name, cache.key.outputs), tell)
+            plan = evaluation_rows(self._table(name), EVALUATION_BATCH)
+            cache.write(plan, self._loaded.outputs(name, cache.key.outputs), tell, self._world)
+            with contextlib.suppress(RunFolderError):  # it is complete all the same
+                self._world.lead(self._describe, name, cache)
         else:
             self._console.print(f"{name}: {outputs} from {cache.folder}")
-        cache.open()
+        # One process looks at every byte, if none has just written them.
+        self._world.together(cache.open, not complete or self._world.rank > 0)
+
+    def _refuse_other_precision(self, cache: TeacherCache) -> None:
+        if cache.key.computed_in != self._engine.precision:
+            raise CrossdistilError(
+                f"teacher_cache.computed_in: {cache.key.computed_in}, but this computes in {self._engine.precision}, and "
+                f"{cache.folder} is not there or not complete; `crossdistil cache teacher RECIPE --precision "
+                f"{cache.key.computed_in}` fills it"
+            )
 
     def _in_memory(self, name: str, outputs: tuple[str, ...]) -> TeacherMemory:
         key = (name, outputs)
         if key not in self._memories:
-            table = self._job.teacher_data[name].tokens["train"]
-            memory = TeacherMemory(outputs, self._job.teachers[name], table.lengths, self._row_outputs(name, outputs))
+            compute = self._loaded.outputs(name, outputs)
+
+            def in_eights(rows: np.ndarray) -> list[np.ndarray]:
+                return compute(np.append(rows, np.full(-len(rows) % 8, -1, rows.dtype)))
+
+            memory = TeacherMemory(outputs, self._job.teachers[name], self._table(name).lengths, in_eights)
             if memory.size > LARGEST_IN_MEMORY:
                 raise CrossdistilError(
                     f"teacher_cache.use: {self._job.recipe.teacher_cache.use!r}, but a teacher has another tokenizer than the "
@@ -186,30 +340,6 @@ class Teaching:
             self._console.print(f"{name}: {', '.join(outputs)} are kept in memory")
             self._memories[key] = memory
         return self._memories[key]
-
-    def _rows(self, name: str) -> int:
-        return len(self._job.teacher_data[name].tokens["train"].lengths)
-
-    def _infer(self, name: str, outputs: tuple[str, ...]) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
-        teacher = self._job.teachers[name]
-        forward = make_forward(teacher.config.without_dropout(), frozenset(outputs))
-
-        def function(ops, params, batch):
-            made = forward(ops, params, batch)
-            return [made[output] for output in outputs]
-
-        return self._engine.infer(function, teacher.parameters)
-
-    def _batch_outputs(self, name: str, outputs: tuple[str, ...]) -> Callable[[np.ndarray], list[np.ndarray]]:
-        """`f(rows)`: the teacher's outputs for some training rows, of which -1 only fills."""
-        data, infer = self._job.teacher_data[name], self._infer(name, outputs)
-        batches = RowBatches(data.tokens["train"], None, data.buckets)
-        return lambda rows: infer(batches.batch(rows))
-
-    def _row_outputs(self, name: str, outputs: tuple[str, ...]) -> Callable[[np.ndarray], list[np.ndarray]]:
-        """The same in batches whose size is a multiple of 8."""
-        compute = self._batch_outputs(name, outputs)
-        return lambda rows: compute(np.append(rows, np.full(-len(rows) % 8, -1, rows.dtype)))
 
 
 def _folder_name(outputs: tuple[str, ...]) -> str:
