@@ -5,8 +5,8 @@ run works with any launcher that can start the framework. A thread listens on ea
 inside a framework, where no Python runs: a process that ends is missed at once, and all others end with one line that names
 it, instead of waiting for it until the framework's own time-out (a minute and more).
 
-A message is a letter and its content: D data to exchange, S please stop, F how far have you begun?, B so far, L begin no step
-after that, E an error's exit code and text, A end, Q nothing more to come.
+A message is a letter and its content: D data to exchange, P are you there?, S please stop, F how far have you begun?, B so far,
+L begin no step after that, E an error's exit code and text, A end with that code and text, Q nothing more to come.
 """
 
 from __future__ import annotations
@@ -14,27 +14,47 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import secrets
-import socket
 import struct
 import sys
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener, wait
+from multiprocessing.connection import wait
 
 import numpy as np
 
 from .errors import MESSAGE_PREFIX, CrossdistilError
+from .meeting import meet
 from .world import Place, World
 
-_TOKEN_BYTES, _ADDRESS_BYTES = 16, 4
+LOST = 76
+"""What `World.on_word` is given as exit code where another process has ended without a word."""
 _POLL_SECONDS = 0.2
+_PING_SECONDS = 1.0
 _GRACE_SECONDS = 1.0
 """How long a process may take to end by itself, with its own words, before it is ended."""
 _SETTING = "CROSSDISTIL_WAIT_SECONDS"
 _WAIT_SECONDS = 3600.0
+_MEETING_SECONDS = 300.0
+_MARGIN_SECONDS = 2.0
+"""The first process knows best who is silent: the others wait so much longer."""
+
+
+def wait_seconds() -> float:
+    """How long a process that is there, and does not answer, is waited for: CROSSDISTIL_WAIT_SECONDS, or an hour."""
+    text = os.environ.get(_SETTING, "").strip() or str(_WAIT_SECONDS)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 1 <= seconds <= 10**7:
+        raise CrossdistilError(f"{_SETTING}: got '{text[:40]}', expected a number of seconds from 1")
+    return seconds
+
+
+def meeting_seconds() -> float:
+    """How long the processes of a run are waited for when it begins: 5 minutes, or less if nobody is ever waited for so long."""
+    return min(_MEETING_SECONDS, wait_seconds())
 
 
 class Peers(World):
@@ -43,56 +63,25 @@ class Peers(World):
     def __init__(self, place: Place, total: Callable[[np.ndarray], np.ndarray]):
         super().__init__()
         self.rank, self.size = place.rank, place.size
-        self._seconds = float(os.environ.get(_SETTING, _WAIT_SECONDS))
+        self._seconds = wait_seconds() + (_MARGIN_SECONDS if place.rank else 0)
         self._inbox = [queue.SimpleQueue() for _ in range(self.size)]  # data that came, by the rank that gave it
-        self._sending = threading.Lock()
         self._steps = threading.Condition()
         self._begun, self._frozen, self._limit = 0, False, None
         self._told, self._ending, self._closing = False, threading.Event(), False
         self._answers: dict[int, int] = {}
         self._endings: list[Callable[[], None]] = []
+        self._say: Callable[[int, str, bool], int] = _print
         self._closed: set[int] = set()
-        listener, address, token = self._meeting(total)
-        self._connections = self._accept(listener, token) if listener is not None else {0: _connected(address, token)}
-        if listener is None:
-            self._send(0, b"D", f"{self.rank} {os.getpid()} {socket.gethostname()}".encode())
-        for connection in self._connections.values():
-            _notice_death(connection)
+        self._connections, self._names = meet(place, total, meeting_seconds(), self._seconds)
+        self._sending = {rank: threading.Lock() for rank in self._connections}
         self._thread = threading.Thread(target=self._listen, name="crossdistil-peers", daemon=True)
         self._thread.start()
-
-    # How they meet.
-
-    def _meeting(self, total: Callable) -> tuple[Listener | None, tuple[str, int], bytes]:
-        """Where the first process listens, told to all by one sum to which only the first adds something but zeros."""
-        told, listener = np.zeros(_ADDRESS_BYTES + 2 + _TOKEN_BYTES, np.float32), None
-        if self.rank == 0:
-            host, token = _own_address(), secrets.token_bytes(_TOKEN_BYTES)
-            listener = Listener((host, 0), "AF_INET", self.size, authkey=token)
-            told[:] = [*socket.inet_aton(host), *struct.pack(">H", listener.address[1]), *token]
-        told = total(told).astype(np.uint8).tobytes()
-        (port,) = struct.unpack_from(">H", told, _ADDRESS_BYTES)
-        return listener, (socket.inet_ntoa(told[:_ADDRESS_BYTES]), port), told[_ADDRESS_BYTES + 2 :]
-
-    def _accept(self, listener: Listener, token: bytes) -> dict[int, Connection]:
-        self._names = {}
-        found: dict[int, Connection] = {}
-        with contextlib.closing(listener):
-            while len(found) < self.size - 1:
-                try:
-                    connection = listener.accept()
-                except AuthenticationError:  # somebody else
-                    continue
-                rank, pid, host = connection.recv_bytes()[1:].decode().split(" ", 2)
-                found[int(rank)] = connection
-                self._names[int(rank)] = f"rank {rank} of {self.size} (process {pid} on {host})"
-        return found
 
     # What a World does.
 
     def exchange(self, data: bytes) -> list[bytes]:
         if self.rank:
-            self._send(0, b"D", data)
+            self._give(0, data)
             packed = self._received(0)
             count = struct.unpack_from(f">{self.size}Q", packed)
             ends = np.cumsum([8 * self.size, *count])
@@ -100,7 +89,7 @@ class Peers(World):
         found = [data, *(self._received(rank) for rank in range(1, self.size))]
         packed = struct.pack(f">{self.size}Q", *map(len, found)) + b"".join(found)
         for rank in range(1, self.size):
-            self._send(rank, b"D", packed)
+            self._give(rank, packed)
         return found
 
     def proceed(self, step: int) -> bool:
@@ -118,7 +107,7 @@ class Peers(World):
     def fail(self, text: str, code: int) -> None:
         self._ending.set()
         if self.rank == 0:
-            self._end_others(code)
+            self._end_others(code, text)
         else:
             self._send(0, b"E", bytes([code]) + text.encode(errors="replace"))
 
@@ -129,6 +118,9 @@ class Peers(World):
     def on_end(self, function: Callable[[], None]) -> None:
         self._endings.append(function)
 
+    def on_word(self, function: Callable[[int, str, bool], int]) -> None:
+        self._say = function
+
     def close(self) -> None:
         self._closing = True
         for rank in self._connections:
@@ -136,38 +128,77 @@ class Peers(World):
 
     # What goes to and fro.
 
+    def _give(self, rank: int, data: bytes) -> None:
+        with self._sending[rank], contextlib.suppress(ConnectionError):  # whose end is noticed where it is read
+            try:
+                self._connections[rank].send_bytes(b"D" + data)
+            except BlockingIOError:
+                raise self._silence(rank) from None
+
     def _send(self, rank: int, kind: bytes, content: bytes = b"") -> None:
-        with self._sending, contextlib.suppress(OSError):  # a process that is gone is noticed where its end is read
+        with self._sending[rank], contextlib.suppress(OSError):
             self._connections[rank].send_bytes(kind + content)
 
     def _received(self, rank: int) -> bytes:
         try:
             return self._inbox[rank].get(timeout=self._seconds)
         except queue.Empty:
-            who = f"rank {rank} of {self.size}" if self.rank else self._names[rank]
-            text = f"{who}: was waited for in vain for {self._seconds:g} s ({_SETTING}); it is alive, and does not answer"
-            raise CrossdistilError(text) from None
+            raise self._silence(rank) from None
+
+    def _silence(self, rank: int) -> CrossdistilError:
+        waited = f"{self._seconds - (_MARGIN_SECONDS if self.rank else 0):g} s"
+        return CrossdistilError(f"{self._names[rank]}: has not ended, and has not answered for {waited} ({_SETTING})")
 
     def _listen(self) -> None:
         alive = {connection: rank for rank, connection in self._connections.items()}
+        silent = dict.fromkeys(self._connections, 0.0)
+        before = pinged = time.monotonic()
         while alive:
-            for connection in wait(list(alive), _POLL_SECONDS):
+            ready = wait(list(alive), _POLL_SECONDS)
+            # Where this process was stopped for a while, nobody was silent in it.
+            passed, before = min(time.monotonic() - before, 1.0), time.monotonic()
+            for rank in alive.values():
+                silent[rank] += passed
+            for connection in ready:
                 rank = alive[connection]
+                silent[rank] = 0.0
                 try:
                     message = connection.recv_bytes()
+                except BlockingIOError:  # in the middle of a message
+                    silent[rank] = self._seconds + 1
                 except (EOFError, OSError):
                     del alive[connection]
                     if rank not in self._closed and not self._closing:
                         self._lost(rank)
                     continue
-                self._take(rank, message[:1], message[1:])
+                else:
+                    self._take(rank, message[:1], message[1:])
+            for rank in alive.values():
+                if silent[rank] > self._seconds and not self._closing:
+                    self._end(1, str(self._silence(rank)), first_is_gone=self.rank > 0)
+            if self.rank == 0 and before - pinged >= _PING_SECONDS:
+                pinged = before
+                for rank in alive.values():
+                    self._ping(rank)
             if self._asked and not self._told:
                 self._told = True
                 self._send(0, b"S") if self.rank else self._freeze()
 
+    def _ping(self, rank: int) -> None:
+        """Ask, or say, that one is there, unless something longer is being said."""
+        if self._sending[rank].acquire(blocking=False):
+            try:
+                with contextlib.suppress(OSError):
+                    self._connections[rank].send_bytes(b"P")
+            finally:
+                self._sending[rank].release()
+
     def _take(self, rank: int, kind: bytes, content: bytes) -> None:
         if kind == b"D":
             self._inbox[rank].put(content)
+        elif kind == b"P":
+            if self.rank:
+                self._ping(0)
         elif kind == b"S":
             self._freeze()
         elif kind == b"F":
@@ -180,9 +211,9 @@ class Peers(World):
         elif kind == b"Q":
             self._closed.add(rank)
         elif kind == b"E":
-            self._end(content[0], f"rank {rank}: {content[1:].decode(errors='replace')}")
+            self._end(content[0], _with_rank(rank, content[1:].decode(errors="replace")))
         elif kind == b"A":
-            self._end(content[0], "")
+            self._end(content[0], content[1:].decode(errors="replace"))
 
     # Where to stop: no process begins another step until all have said how far they are.
 
@@ -212,51 +243,30 @@ class Peers(World):
     # How all end when one does.
 
     def _lost(self, rank: int) -> None:
-        if self.rank:
-            self._end(1, f"rank 0 of {self.size} has ended without a word")
-        else:
-            self._end(1, f"{self._names[rank]} has ended without a word; --resume goes on from the last saved state")
+        text = f"{self._names[rank]} has ended without a word; --resume goes on from the last saved state"
+        self._end(LOST, text, first_is_gone=rank == 0)
 
-    def _end(self, code: int, text: str) -> None:
+    def _end(self, code: int, text: str, first_is_gone: bool = False) -> None:
         """End this process, whatever its main thread is doing, unless it does so itself in the next moment."""
         if self.rank == 0:
-            self._end_others(code)
+            self._end_others(code, text)
         if self._ending.wait(_GRACE_SECONDS):
             return
         for function in self._endings:
             function()
-        for line in text.splitlines():
-            print(f"{MESSAGE_PREFIX}{line}", file=sys.stderr, flush=True)
-        os._exit(code)
+        os._exit(self._say(code, text, first_is_gone))
 
-    def _end_others(self, code: int) -> None:
+    def _end_others(self, code: int, text: str) -> None:
         for rank in self._connections:
-            self._send(rank, b"A", bytes([code]))
+            self._send(rank, b"A", bytes([code]) + text.encode(errors="replace"))
 
 
-def _own_address() -> str:
-    """The address of this machine on the way to where the launcher says that the first process is; itself, for one machine."""
-    host = os.environ.get("MASTER_ADDR") or os.environ.get("MS_SCHED_HOST") or "127.0.0.1"
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # connecting a datagram socket sends nothing
-        probe.connect((host, 9))
-        return probe.getsockname()[0]
+def _with_rank(rank: int, text: str) -> str:
+    """What rank `rank` says; lines about a rank name it already."""
+    return "\n".join(line if line.startswith("rank ") else f"rank {rank}: {line}" for line in text.splitlines())
 
 
-def _connected(address: tuple[str, int], token: bytes) -> Connection:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return Client(address, authkey=token)
-        except ConnectionRefusedError:  # it is listening, unless it is gone
-            if time.monotonic() > deadline:
-                raise CrossdistilError(f"rank 0: does not answer at {address[0]}:{address[1]}") from None
-            time.sleep(_POLL_SECONDS)
-
-
-def _notice_death(connection: Connection) -> None:
-    """Have the system ask whether the other machine is still there: after 30 s without an answer the connection ends."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as found:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):
-            if hasattr(socket, name):
-                found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+def _print(code: int, text: str, first_is_gone: bool) -> int:
+    for line in text.splitlines():
+        print(f"{MESSAGE_PREFIX}{line}", file=sys.stderr, flush=True)
+    return 1 if code == LOST else code

@@ -101,7 +101,7 @@ class RunFolder:
                 raise RunFolderError(f"{self.path / MARKER}: damaged: digest: is not that of {RECIPE}")
             raise RunFolderError(f"{self.path}: was started with another recipe: {differences}")
         for key, value in marker.items():
-            if found.get(key) != value:
+            if not _same(key, found.get(key), value):
                 raise RunFolderError(
                     f"{self.path}: was started with {key} {shown(found.get(key))}, cannot be resumed with {shown(value)}"
                 )
@@ -252,6 +252,13 @@ class RunFolder:
         with contextlib.suppress(OSError):  # not empty: something else is at work there
             for folder in self._made:
                 folder.rmdir()
+
+
+def _same(key: str, started: object, now: object) -> bool:
+    """Whether a run that was started with one can go on with the other: on whichever device, or devices, of the same kind."""
+    if key == "device" and isinstance(started, str) and isinstance(now, str):
+        return started.partition(":")[0] == now.partition(":")[0]
+    return started == now
 
 
 def _tell(text: str, *arguments: object) -> None:

@@ -44,9 +44,13 @@ class Place:
     """Its number among the processes of this machine, which is the number of its device."""
     launcher: str = ""
     """Who started it, for messages; empty where it was started alone."""
+    local_size: int = 0
+    """The processes of this machine; 0 where the launcher does not say."""
 
 
 ALONE = Place()
+DEVICES = "--devices"
+"""The launcher of processes that this program has started itself."""
 
 
 class World:
@@ -83,6 +87,10 @@ class World:
 
     def on_end(self, function: Callable[[], None]) -> None:
         """Call `function` if this process is ended because another one failed, while it waits inside a framework."""
+
+    def on_word(self, function: Callable[[int, str, bool], int]) -> None:
+        """When this process is ended because another one failed, `function(code, text, first_is_gone)` says why, and returns
+        the exit code. The flag is set where the first process cannot say it."""
 
     def close(self) -> None:
         """The work is done; processes that end after this are not missed."""

@@ -8,6 +8,7 @@ Distributed"); on a CPU, where the sum would take the pass's own cores, it is on
 
 from __future__ import annotations
 
+import socket
 import time
 from datetime import timedelta
 
@@ -16,12 +17,13 @@ import torch
 import torch.distributed as dist
 
 from ...core.errors import BackendError
+from ...core.peers import wait_seconds
 from ...core.world import Place
+from .store import meet
 
 LIBRARIES = {"cpu": "gloo", "cuda": "nccl", "npu": "hccl"}
 BUCKET_BYTES = {"cpu": None, "cuda": 25 << 20, "npu": 25 << 20}
 """None is one bucket."""
-_WAIT = timedelta(hours=1)
 
 
 class Collective:
@@ -34,11 +36,21 @@ class Collective:
         own = {} if device.type == "cpu" else {"device_id": device}
         if own:  # each process works on its own device, also where a library takes the current one
             getattr(torch, device.type).set_device(device)
-        try:
-            if not dist.is_initialized():
-                dist.init_process_group(LIBRARIES[device.type], rank=place.rank, world_size=place.size, timeout=_WAIT, **own)
-        except (RuntimeError, ValueError) as error:
-            raise BackendError(f"{place.launcher}: the processes do not find each other: {str(error).splitlines()[0]}") from error
+        if not dist.is_initialized():
+            wait = timedelta(seconds=wait_seconds())
+            store = meet(place, self._identity())
+            try:
+                dist.init_process_group(
+                    LIBRARIES[device.type], store=store, rank=place.rank, world_size=place.size, timeout=wait, **own
+                )
+            except (RuntimeError, ValueError) as error:
+                raise BackendError(f"{place.launcher}: the processes do not meet: {str(error).splitlines()[0]}") from error
+
+    def _identity(self) -> str:
+        """What no other process of the run has: its GPU. Empty for a CPU, which all may share."""
+        if self.device.type != "cuda":
+            return ""
+        return f"{socket.gethostname()} {torch.cuda.get_device_properties(self.device).uuid}"
 
     def total(self, values: np.ndarray) -> np.ndarray:
         """The sum of a float32 array over all processes."""

@@ -18,13 +18,32 @@ from ...core.engine import Compilations, EngineOptions, unheard
 from ...core.errors import BackendError
 from ...core.losses.base import STATISTICS
 from ...core.models.spec import is_norm
-from ...core.world import ALONE, Place
+from ...core.world import ALONE, DEVICES, Place
 from . import linear
 from .collective import Collective, SharedGradients
 from .ops import TorchOps
 from .optimizer import make_optimizer
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def count_devices(kind: str | None) -> int:
+    """How many devices of a kind (`cuda`, `npu`) this process sees; of None, the backend's best kind. A CPU is none."""
+    if kind == "npu":
+        return torch.npu.device_count() if importlib.util.find_spec("torch_npu") is not None else 0
+    return torch.cuda.device_count() if kind in (None, "cuda") else 0
+
+
+def _own_device(kind: str, place: Place) -> int:
+    """The number of the device of one of several processes. One that sees a single device was given it by who started it
+    (SLURM binds tasks so)."""
+    seen = count_devices(kind)
+    if seen == 1 and place.launcher != DEVICES:
+        return 0
+    if seen and max(place.local_rank + 1, place.local_size) > seen:
+        count = f"{max(place.local_rank + 1, place.local_size)} processes of this machine"
+        raise BackendError(f"device '{kind}': {count} need a device each, and there {'is' if seen == 1 else 'are'} {seen}")
+    return place.local_rank
 
 
 def resolve_device(name: str | None, place: Place = ALONE) -> torch.device:
@@ -36,7 +55,7 @@ def resolve_device(name: str | None, place: Place = ALONE) -> torch.device:
     if place.size > 1 and kind != "cpu":
         if index:
             raise BackendError(f"device '{name}': each of {place.size} processes has its own; name the kind, {kind}")
-        name = f"{kind}:{place.local_rank}"
+        name = f"{kind}:{_own_device(kind, place)}"
     if kind == "cuda" and not torch.cuda.is_available():
         raise BackendError(f"device '{name}': this PyTorch ({torch.__version__}) sees no CUDA GPU; available: cpu")
     if kind == "npu" and importlib.util.find_spec("torch_npu") is None:

@@ -21,7 +21,7 @@ from . import crosscheck as _crosscheck
 from .launchers import find_place
 from .progress import make_console
 from .run import RunOptions, execute
-from .run_folders import identity_of, recipe_of
+from .run_folders import identity_of, kind_of, recipe_of
 from .worker import run_worker
 
 
@@ -52,7 +52,7 @@ def run(
             raise CrossdistilError("run: needs a recipe, except with resume")
         recipe, started = recipe_of(Path(out)), identity_of(Path(out))
     backend = backend or started.get("backend") or default_backend()
-    device = device or started.get("device")
+    device = device or kind_of(started.get("device"), place, devices)
     precision = precision or started.get("precision", "fp32")
     if isinstance(recipe, Recipe) and preset is not None:
         raise CrossdistilError(f"preset '{preset}': a recipe that was read before has none left; give its file or name")

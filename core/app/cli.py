@@ -16,7 +16,6 @@ from rich.table import Table
 
 from ... import __version__
 from ...backends.registry import BACKENDS, default_backend, interpreter
-from ..data.panics import is_panic
 from ..engine import EngineOptions
 from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..json_files import parse_json
@@ -24,17 +23,20 @@ from ..processes import end_with_parent
 from ..recipe import Recipe, load_recipe, parse_recipe
 from ..sections import LONGEST
 from ..shown import plain
+from ..world import DEVICES
 from .cache_command import cache
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
-from .devices import number_of, numbers_of, refuse_devices, run_together
-from .joining import be_quiet
+from .devices import machines_of, number_of, numbers_of, refuse_devices, run_together
+from .joining import be_quiet, let_the_first_speak
 from .launchers import find_place, refuse_place
-from .options import MOST, BackendOption, DeviceOption, DevicesOption, Precision, PrecisionOption
+from .options import MOST, BackendOption, DeviceOption, DevicesOption, MasterOption, NodeRankOption, NodesOption, Precision
+from .options import PrecisionOption
 from .options import hand_over as _hand_over
 from .progress import make_console
-from .run_folders import identity_of, recipe_of
+from .run_folders import identity_of, kind_of, recipe_of
 from .usage import usage_text
+from .words import words_of
 from .worker import STANDARD_INPUT
 
 app = typer.Typer(
@@ -63,32 +65,28 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # who started this may have held them back
+    interrupted = False
     try:
         code = app(sys.argv[1:] or ["--help"], "crossdistil", standalone_mode=False) or 0
         sys.stdout.flush()
-    except CrossdistilError as error:
-        code = _fail(str(error))
     except _UsageError as error:
         code = _fail(usage_text(error))
     except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    except MemoryError as error:
-        # NumPy says how much was asked for, Python nothing.
-        code = _fail(f"there is not enough memory{f': {error}' if str(error) else ''}; a smaller batch or model needs less")
-    except OSError as error:
-        if error.errno is None:
-            raise
-        # Files have their own errors, which name them: what has no name here is standard output.
-        if error.filename is None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "standard output"
-        text = f"{name}: {error.strerror}"
-        code = 141 if isinstance(error, BrokenPipeError) else _fail(text)
+        code, interrupted = 130, True
+    except SystemExit:
+        raise
     except BaseException as error:
-        if not is_panic(error):
+        code, text = words_of(error)
+        if isinstance(error, OSError) and code != 1 and error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if getattr(error, "told", False):
+            sys.exit(code)
+        if code == 1:
             raise
-        code = _fail(f"the tokenizers library failed: {plain(str(error))}")
-    if code == 130:
+        if code != 141:
+            _fail(text)
+    if interrupted:
         has_state = sys.argv[1:2] == ["run"] or sys.argv[1:3] == ["data", "mlm"]
         what = "--resume goes on from what was saved before" if has_state else "nothing is half written"
         print(f"crossdistil: interrupted; {what}", file=sys.stderr)
@@ -97,8 +95,12 @@ def main() -> None:
 
 def _fail(text: str) -> int:
     # Whatever is in a file's name or a text: no character that a terminal obeys, and none that cannot be written.
+    try:
+        rank = let_the_first_speak(find_place())
+    except CrossdistilError:
+        rank = ""
     for line in text.split("\n"):
-        print(f"{MESSAGE_PREFIX}{plain(line, _LONGEST)}", file=sys.stderr)
+        print(f"{MESSAGE_PREFIX}{plain(rank + line, _LONGEST)}", file=sys.stderr)
     return 2
 
 
@@ -133,13 +135,15 @@ def run(
     compile: Annotated[bool, typer.Option("--compile", help="torch: compile the step with torch.compile.")] = False,
     steps_per_call: Annotated[int | None, typer.Option(min=1, max=MOST, help="Steps the device runs per call (sinking).")] = None,
     devices: DevicesOption = None,
+    nodes: NodesOption = None,
+    node_rank: NodeRankOption = None,
+    master: MasterOption = None,
     probe: Annotated[bool, typer.Option("--probe", hidden=True)] = False,
 ) -> None:
     """Train what a recipe describes, into a run folder."""
-    place = find_place()
-    refuse_devices(place, devices)
-    if place.rank:
-        be_quiet()
+    place, machines = find_place(), machines_of(nodes, node_rank, master, devices)
+    refuse_devices(place, devices, machines)
+    be_quiet(place)
     if resume and out is None:
         raise CrossdistilError("--resume: name the run folder with --out")
     if recipe is None and not resume:
@@ -149,13 +153,13 @@ def run(
     if recipe is None:  # what is not given is as it was when the run was started
         recipe, started = str(recipe_of(out)), identity_of(out)
     name = backend or started.get("backend") or default_backend()
-    device = device or started.get("device")
+    device = device or kind_of(started.get("device"), place, devices)
     precision_name = precision.value if precision else started.get("precision", Precision.fp32.value)
     text = sys.stdin.read() if recipe == "-" else None
     loaded = _recipe(recipe, text, overrides or [], preset)
     _hand_over(name, text)
-    if place.size == 1 and (count := number_of(devices, name, device)) > 1:
-        run_together(count, name, text)
+    if place.launcher != DEVICES and (count := number_of(devices, name, device)) * machines.nodes > 1:
+        run_together(count, name, text, machines)
     from .run import RunOptions, execute
 
     folder = out or Path("runs") / f"{loaded.method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -167,6 +171,8 @@ def run(
     try:
         result = execute(loaded, source, RunOptions(name, options, folder, resume, probe), console)
     except KeyboardInterrupt as error:
+        if getattr(error, "told", False):
+            sys.exit(130)
         if not str(error):
             raise
         print(f"crossdistil: interrupted; {error}", file=sys.stderr)  # typer would drop what it says

@@ -1,4 +1,4 @@
-"""`--devices N`: N processes of this machine, one a device, that run the command together.
+"""`--devices N`: N processes of this machine, one a device, that run the command together; with `--nodes` also those of others.
 
 They get the variables that the framework's own launcher would give them (torchrun's, which are OneFlow's too, and msrun's), but
 are started from here: so a process that ends is known at once, with its signal, all others end within seconds, and what is
@@ -8,28 +8,39 @@ around `crossdistil run`, work as well (`core.app.launchers`).
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
+import random
+import re
+import secrets
 import socket
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from typing import IO, Any, NoReturn
+from dataclasses import dataclass
+from typing import NoReturn
 
 from ...backends.registry import load_module
-from ..errors import MESSAGE_PREFIX, CrossdistilError
-from ..processes import child_environment, ending, python_command
+from ..errors import CrossdistilError
+from ..processes import child_environment
+from ..threads import processors
 from ..threads import number as thread_count
 from ..world import Place
+from .launchers import LAUNCHED
+from .started import Started
 
-LAUNCHED = "CROSSDISTIL_LAUNCHED"
-"""Set for processes that were started from here."""
-_POLL_SECONDS = 0.05
-_GRACE_SECONDS = 5.0
-"""How long the others may take to end after one has."""
+_PORT = 29500
+_FREE_PORTS = 20000, 32767
+"""Below those that systems give to connections, so that a port which is free now is still free in a second."""
+_FEW = 8
+"""So many processes are always started; more only where the machine has as many processors."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Where the processes of a run are: on `nodes` machines, each with as many, of which this one has number `node_rank`."""
+
+    nodes: int = 1
+    node_rank: int = 0
+    host: str = "127.0.0.1"
+    port: int = 0
 
 
 def number_of(devices: str | None, backend: str, device: str | None) -> int:
@@ -40,11 +51,12 @@ def number_of(devices: str | None, backend: str, device: str | None) -> int:
         kind = (device or "").partition(":")[0]
         found = load_module(backend, "engine").count_devices(kind or None)
         if not found:
-            raise CrossdistilError(f"--devices all: {backend} has no devices to count here; give a number of processes")
+            what = f"no device of kind {kind}" if kind and kind != "cpu" else "no GPU or NPU"
+            raise CrossdistilError(f"--devices all: {backend} sees {what} here; give a number of processes")
         return found
     if not _is_number(devices):
-        raise CrossdistilError(f"--devices {devices[:40]}: expected a number from 1, or all")
-    return int(devices)
+        raise CrossdistilError(f"--devices {devices[:40]}: expected a whole number from 1, or all")
+    return _few_enough(int(devices), devices)
 
 
 def numbers_of(devices: str) -> tuple[int, ...]:
@@ -52,115 +64,89 @@ def numbers_of(devices: str) -> tuple[int, ...]:
     texts = [text.strip() for text in devices.split(",")]
     if not all(map(_is_number, texts)):
         raise CrossdistilError(f"--devices {devices[:40]}: expected numbers from 1 with commas between them, like 1,2")
-    return tuple(sorted({int(text) for text in texts}))
+    return tuple(sorted({_few_enough(int(text), devices) for text in texts}))
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and 1 <= int(text) <= 4096
+    return text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= 1
 
 
-def refuse_devices(place: Place, devices: str | None) -> None:
-    """Raise CrossdistilError where a process of a launcher is asked to start processes of its own."""
-    if devices is not None and place.size > 1 and LAUNCHED not in os.environ:
+def _few_enough(count: int, given: str) -> int:
+    most = max(_FEW, processors())
+    if count > most:
+        raise CrossdistilError(
+            f"--devices {given[:40]}: each device needs a process, and this machine has {processors()} processors; at most {most}"
+        )
+    return count
+
+
+def machines_of(nodes: int | None, node_rank: int | None, master: str | None, devices: str | None) -> Machines:
+    """What `--nodes`, `--node-rank` and `--master` say. Raises CrossdistilError."""
+    if nodes is None:
+        for option, value in (("--node-rank", node_rank), ("--master", master)):
+            if value is not None:
+                raise CrossdistilError(f"{option} {value}: needs --nodes, the number of machines")
+        return Machines()
+    if devices is None:
+        raise CrossdistilError(f"--nodes {nodes}: needs --devices, the number of devices of each machine")
+    if nodes == 1 and master is None:
+        return Machines()
+    if node_rank is None or not 0 <= node_rank < nodes:
+        got = "is missing" if node_rank is None else f"got {node_rank}"
+        raise CrossdistilError(f"--node-rank: {got}, expected which of the {nodes} machines this is: 0 to {nodes - 1}")
+    if master is None:
+        raise CrossdistilError("--master: is missing; give the address of machine 0, HOST or HOST:PORT, the same on all machines")
+    found = re.fullmatch(r"([^:\s]+|\[[0-9a-fA-F:.%]+\])(?::(\d{1,5}))?", master)
+    if found is None or not 0 < (port := int(found[2] or _PORT)) < 2**16:
+        raise CrossdistilError(f"--master {master[:80]}: expected HOST or HOST:PORT, with a port up to 65535")
+    host = found[1].strip("[]")
+    try:
+        socket.getaddrinfo(host, port)
+    except OSError as error:
+        raise CrossdistilError(f"--master {master[:80]}: the name {host} is not known here: {error.strerror}") from None
+    return Machines(nodes, node_rank, host, port)
+
+
+def refuse_devices(place: Place, devices: str | None, machines: Machines) -> None:
+    """Raise CrossdistilError where a process of a launcher is asked to start processes of its own. srun may start one process on
+    each machine, which does."""
+    by_srun = place.launcher == "srun" and machines.nodes == place.size
+    if devices is not None and place.size > 1 and LAUNCHED not in os.environ and not by_srun:
         raise CrossdistilError(
             f"--devices {devices}: {place.launcher} has started this as one of {place.size} processes already; leave --devices out"
         )
 
 
-def run_together(count: int, backend: str, text: str | None = None) -> NoReturn:
+def run_together(count: int, backend: str, text: str | None = None, machines: Machines = Machines()) -> NoReturn:
     """Run this very command in `count` processes of this machine and end as they do; `text` is their standard input."""
-    environment = {**child_environment(), LAUNCHED: "1"}
-    environment["OMP_NUM_THREADS"] = str(max(1, thread_count() // count)) if "OMP_NUM_THREADS" not in os.environ else os.environ["OMP_NUM_THREADS"]
-    with _Processes(_variables(backend, count), environment, text) as processes:
-        code = processes.wait()
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, thread_count() // count))
+    # All that were started together have the same, also on several machines.
+    launched = secrets.token_hex(8) if machines.nodes == 1 else f"nodes-{machines.nodes}"
+    environment = {**child_environment(), LAUNCHED: launched, "OMP_NUM_THREADS": threads}
+    with Started(_variables(backend, count, machines), environment, text, machines.nodes * count) as started:
+        code = started.wait()
     sys.exit(code)
 
 
-def _variables(backend: str, count: int) -> list[dict[str, str]]:
+def _variables(backend: str, count: int, machines: Machines = Machines()) -> list[dict[str, str]]:
     """What the framework's launcher would put into the environment of each process."""
-    port = str(_free_port())
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
-    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    common = {
+        "MASTER_ADDR": machines.host,
+        "MASTER_PORT": str(machines.port or _free_port()),
+        "WORLD_SIZE": str(machines.nodes * count),
+        "LOCAL_WORLD_SIZE": str(count),
+    }
+    first = machines.node_rank * count
+    return [{**common, "RANK": str(first + local), "LOCAL_RANK": str(local)} for local in range(count)]
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-class _Processes:
-    """The processes of one command. The first one has this process's output; what the others print before they have a log of
-    their own is kept, and shown where nobody else says why they ended."""
-
-    def __init__(self, variables: Sequence[dict[str, str]], environment: dict[str, str], text: str | None):
-        self._variables, self._environment, self._text = variables, environment, text
-        self._processes: list[subprocess.Popen] = []
-        self._errors: list[IO[str]] = []
-        self._signals = 0
-
-    def __enter__(self) -> _Processes:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._pass_on)
-        for rank, own in enumerate(self._variables):
-            errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-            others: dict[str, Any] = {} if rank == 0 else {"stdout": subprocess.DEVNULL, "stderr": errors}
-            process = subprocess.Popen(
-                python_command(sys.executable, "crossdistil", *sys.argv[1:]),
-                env={**self._environment, **own},
-                stdin=subprocess.DEVNULL if self._text is None else subprocess.PIPE,
-                text=True,
-                start_new_session=True,  # a terminal's Ctrl-C comes here only
-                **others,
-            )
-            self._processes.append(process)
-            self._errors.append(errors)
-        for process in self._processes if self._text is not None else ():
-            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
-                pipe.write(self._text)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-        for errors in self._errors:
-            errors.close()
-
-    def wait(self) -> int:
-        """Wait until all have ended, or a moment longer than the first that failed; returns the exit code."""
-        failed: int | None = None
-        deadline = float("inf")
-        while any(process.poll() is None for process in self._processes) and time.monotonic() < deadline:
-            if failed is None:
-                failed = next((rank for rank, code in self._codes() if code), None)
-                deadline = float("inf") if failed is None else time.monotonic() + _GRACE_SECONDS
-            time.sleep(_POLL_SECONDS)
-        first = self._processes[0].poll()
-        if failed is None:
-            failed = next((rank for rank, code in self._codes() if code), None)
-        if failed is None:
-            return 0
-        if first is not None and first > 0:  # it has said why, for all
-            return first
-        code = self._processes[failed].returncode
-        for line in self._said(failed) or [f"ended with {ending(code)}; --resume goes on from the last saved state"]:
-            print(f"{MESSAGE_PREFIX}rank {failed} of {len(self._processes)}: {line}", file=sys.stderr)
-        return code if code > 0 else 1
-
-    def _codes(self) -> Iterator[tuple[int, int]]:
-        return ((rank, process.returncode) for rank, process in enumerate(self._processes) if process.poll() is not None)
-
-    def _said(self, rank: int) -> list[str]:
-        """The errors that a process wrote, without our own prefix."""
-        self._errors[rank].seek(0)
-        lines = self._errors[rank].read().splitlines()
-        return [line.removeprefix(MESSAGE_PREFIX) for line in lines if line.startswith(MESSAGE_PREFIX)]
-
-    def _pass_on(self, number: int, frame: object) -> None:
-        """The first signal goes to the first process, which agrees with the others where to stop; another one ends all."""
-        self._signals += 1
-        for process in self._processes[: 1 if self._signals == 1 else None]:
-            if process.poll() is None:
-                process.send_signal(number)
+    ports = range(_FREE_PORTS[0], _FREE_PORTS[1] + 1)
+    for port in random.SystemRandom().sample(ports, len(ports)):
+        with socket.socket() as found:
+            try:
+                found.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise CrossdistilError("--devices: no port is free")

@@ -15,6 +15,10 @@ from typing import Any
 from ..world import World
 
 
+class Saved(SystemExit):
+    """The run was asked to end, has saved, and has said so."""
+
+
 class Interruption:
     """Use it as a context manager around the training; the signal asks the world to stop. Elsewhere than in the main thread,
     where Python has no signals, it never does."""
@@ -33,7 +37,7 @@ class Interruption:
         self._restore()
         if isinstance(error, KeyboardInterrupt) and self._number == signal.SIGTERM:
             print(f"crossdistil: terminated; {error}", file=sys.stderr)
-            sys.exit(128 + signal.SIGTERM)
+            raise Saved(128 + signal.SIGTERM)
 
     def _ask(self, number: int, frame: object) -> None:
         self._number = number

@@ -13,7 +13,7 @@ import typer
 
 from ...backends.registry import BACKENDS, interpreter
 from ...converters.formats import LAYOUTS
-from ..processes import child_environment, python_command
+from ..processes import Forwarded, child_environment, python_command
 
 
 class Precision(str, Enum):
@@ -43,6 +43,11 @@ DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, npu, 
 DevicesOption = Annotated[
     str | None, typer.Option(metavar="N|all", help="Run on N devices of this machine, a process on each.")
 ]
+NodesOption = Annotated[
+    int | None, typer.Option(min=1, max=MOST, metavar="N", help="With --devices: on N machines, each started with this command.")
+]
+NodeRankOption = Annotated[int | None, typer.Option(metavar="R", help="Which of the machines this is, from 0.")]
+MasterOption = Annotated[str | None, typer.Option(metavar="HOST[:PORT]", help="Address of machine 0; default of PORT: 29500.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="What the model computes in.")]
 
 
@@ -52,14 +57,19 @@ def hand_over(backend: str, text: str | None = None) -> None:
     python = interpreter(backend)
     if python == Path(sys.executable):
         return
+    # A signal that comes while the worker is still importing waits until it can be handled.
+    signals = (signal.SIGINT, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     worker = subprocess.Popen(
         python_command(python, "crossdistil", *sys.argv[1:]),
         env=child_environment(),
         stdin=None if text is None else subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
-    # The worker saves what it has and says so: Ctrl-C reaches it from the terminal, SIGTERM from here.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
-    worker.communicate(text)
-    sys.exit(worker.returncode)
+    # The worker saves what it has and says so, however often it is asked.
+    with Forwarded(worker):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        worker.communicate(text)
+    code = worker.returncode
+    sys.exit(code if code >= 0 else 128 - code)

@@ -34,7 +34,7 @@ from ..world import World
 from .announce import announce, metrics_text
 from .data_report import one_answer
 from .interruption import Interruption
-from .joining import ending_together, join, write_log
+from .joining import Voice, ending_together, join
 from .models import all_notes, model_paths, told_as_given, with_model_folders
 from .probe import write_probe
 from .progress import TrainingProgress, shape_text
@@ -58,12 +58,12 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
     recipe, the data, a model, the backend or the folder is not in order."""
     engine = load_engine(options.backend, options.engine)
     world = join(engine)
-    with ending_together(world):
-        return _execute(recipe, source, options, console, engine, world)
+    with ending_together(world, engine.place) as voice:
+        return _execute(recipe, source, options, console, engine, world, voice)
 
 
 def _execute(
-    recipe: Recipe, source: str, options: RunOptions, console: Console, engine: Engine, world: World
+    recipe: Recipe, source: str, options: RunOptions, console: Console, engine: Engine, world: World, voice: Voice
 ) -> dict[str, Any]:
     # The first process's, since the others may have another clock, or another current folder.
     options = dataclasses.replace(options, out=Path(world.first(os.fsencode(options.out)).decode(errors="surrogateescape")))
@@ -77,11 +77,13 @@ def _execute(
         console.print(f"note: {line}", markup=False)
     announce(job, engine, console)
     engine.compilations.tell = lambda what, shape: console.print(f"{engine.name}: compiling {what} for {shape_text(shape)}")
-    identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}
+    # Each of several processes has a device of its own of this kind.
+    device = engine.device if world.size == 1 else engine.device.partition(":")[0]
+    identity = {"backend": engine.name, "device": device, "precision": engine.precision}
     start = check_same(world, job) if world.size > 1 or options.probe else {}
     run = SharedRun(world, options.out, recipe, identity, options.resume)
     world.on_end(run.discard_if_new)
-    write_log(world, options.out)
+    voice.write_log(options.out)
     try:
         if run.complete:
             damage = run.damage()

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..errors import CheckpointError, CrossdistilError
 from ..json_files import read_object
 from ..runs import MARKER, RECIPE, RESULT, STATE
+from ..world import Place
 
 CROSSCHECK = "crosscheck.json"
 
@@ -45,6 +46,11 @@ def identity_of(folder: Path) -> dict[str, str]:
         return {}
     found = read_object(folder / MARKER, CrossdistilError)
     return {key: found[key] for key in ("backend", "device", "precision") if isinstance(found.get(key), str)}
+
+
+def kind_of(device: str | None, place: Place, devices: object) -> str | None:
+    """The device to go on with: that of the run, of which several processes take one each."""
+    return device if device is None or (place.size == 1 and devices is None) else device.partition(":")[0]
 
 
 def _unfinished(path: Path) -> str:

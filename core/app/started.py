@@ -1,0 +1,136 @@
+"""The processes of this machine that one command has started, from their start to their end.
+
+The first process of the run has this process's output, and speaks for all. What another one prints before it has a log of its own
+is kept, and shown where nobody else says why the run ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+from ..errors import MESSAGE_PREFIX
+from ..peers import LOST
+from ..processes import ending, python_command
+
+_POLL_SECONDS = 0.05
+_GRACE_SECONDS = 3.0
+"""How long the others may take to end after one has, or all after a second signal."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_RESUME = "--resume goes on from the last saved state"
+
+
+class Started:
+    """Use it as a context manager: when it is left, none of the processes is there any more."""
+
+    def __init__(self, variables: Sequence[dict[str, str]], environment: dict[str, str], text: str | None, size: int):
+        """`variables` are those of each process, `environment` what all have, `text` their standard input; `size` counts the
+        processes of all machines."""
+        self._variables, self._environment, self._text, self._size = variables, environment, text, size
+        self._processes: list[subprocess.Popen] = []
+        self._errors: list[IO[str]] = []
+        self._signals: list[int] = []
+        self._deadline = float("inf")
+
+    def __enter__(self) -> Started:
+        for number in _SIGNALS:
+            signal.signal(number, self._pass_on)
+        # A signal that comes while a process is still importing waits until it can be handled.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            for own in self._variables:
+                self._start(own)
+        except BaseException:
+            self.__exit__()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        for process in self._processes if self._text is not None else ():
+            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+                pipe.write(self._text)
+        return self
+
+    def _start(self, own: dict[str, str]) -> None:
+        errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+        self._errors.append(errors)
+        others: dict[str, Any] = {} if own["RANK"] == "0" else {"stdout": subprocess.DEVNULL, "stderr": errors}
+        process = subprocess.Popen(
+            python_command(sys.executable, "crossdistil", *sys.argv[1:]),
+            env={**self._environment, **own},
+            stdin=subprocess.DEVNULL if self._text is None else subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a terminal's Ctrl-C comes here only
+            **others,
+        )
+        self._processes.append(process)
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        for errors in self._errors:
+            errors.close()
+
+    def wait(self) -> int:
+        """Wait until all have ended, or a moment longer than the first that failed; says why they ended where nobody else
+        does, and returns the exit code."""
+        failed: int | None = None
+        while any(process.poll() is None for process in self._processes) and time.monotonic() < self._deadline:
+            if failed is None and (failed := self._failed()) is not None:
+                self._deadline = min(self._deadline, time.monotonic() + _GRACE_SECONDS)
+            time.sleep(_POLL_SECONDS)
+        if failed is None:
+            failed = self._failed()
+        first = self._processes[0].poll() if self._variables[0]["RANK"] == "0" else None
+        if failed is None and not any(process.poll() is None for process in self._processes):
+            return 0
+        if first == 0:  # nothing was left to be done
+            return 0
+        if self._signals and (failed is None or first is None or first < 0):
+            number = self._signals[0]
+            what = "terminated" if number == signal.SIGTERM else "interrupted"
+            print(f"crossdistil: {what}; {_RESUME}", file=sys.stderr)
+            return 128 + number
+        if first is not None and first > 0 and first != LOST:  # it has said why, for all
+            return first
+        return self._told(failed)
+
+    def _failed(self) -> int | None:
+        """Which of the processes has failed, if one has: the first of those that were not ended by the loss of another."""
+        codes = {index: process.returncode for index, process in enumerate(self._processes) if process.poll()}
+        return next((index for index, code in codes.items() if code != LOST), next(iter(codes), None))
+
+    def _told(self, failed: int) -> int:
+        code, rank = self._processes[failed].returncode, self._variables[failed]["RANK"]
+        who = f"rank {rank} of {self._size}: "
+        lines = list(self._said(failed)) if code > 0 else []
+        for line in lines or [f"ended with {ending(code)}{_why(code)}; {_RESUME}"]:
+            print(f"{MESSAGE_PREFIX}{'' if line.startswith('rank ') else who}{line}", file=sys.stderr)
+        return code if code > 0 and code != LOST else 1
+
+    def _said(self, index: int) -> Iterator[str]:
+        """The errors that a process wrote, without our own prefix."""
+        self._errors[index].seek(0)
+        for line in self._errors[index].read().splitlines():
+            if line.startswith(MESSAGE_PREFIX):
+                yield line.removeprefix(MESSAGE_PREFIX)
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        """The first signal goes to the first process, which agrees with the others where to stop; another one ends all."""
+        self._signals.append(number)
+        for process in self._processes[: 1 if len(self._signals) == 1 else None]:
+            if process.poll() is None:
+                process.send_signal(number)
+        if len(self._signals) > 1:  # also what does not listen: it may be inside its framework
+            self._deadline = min(self._deadline, time.monotonic() + (_GRACE_SECONDS if len(self._signals) == 2 else 0))
+
+
+def _why(code: int) -> str:
+    return " (the system sends it where memory runs out)" if code == -signal.SIGKILL else ""
