@@ -10,6 +10,7 @@ from .sections import TaskSection
 
 _PADDED_TO = 128
 """Tables of words are padded to multiples of 8, 64 or 128 rows."""
+SAME_NAMES = " (if they mean the same, give them the same names: in the table, or as id2label in the model's config.json)"
 
 
 def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
@@ -26,7 +27,9 @@ def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
     if len(got) != len(expected):
         return [f"{where}: has {len(got)} classes ({', '.join(got)}), the task {len(expected)} ({', '.join(expected)})"]
     if not same_labels(got, spec):
-        return [f"{where}: its classes are {', '.join(got)}, in this order; the task's are {', '.join(expected)}"]
+        problem = f"{where}: its classes are {', '.join(got)}, in this order; the task's are {', '.join(expected)}"
+        others = {name.lower() for name in got} != {name.lower() for name in expected}
+        return [problem + (SAME_NAMES if others else "")]
     return []
 
 
@@ -62,8 +65,10 @@ def vocabulary_problems(where: str, config: Config, tokenizer: Tokenizer) -> lis
     rows, tokens = config.vocab_size, tokenizer.vocab_size
     if rows >= tokens:
         return []
-    remedy = f"; `crossdistil convert MODEL NEW --to pytorch --resize-vocabulary {tokens}` adds rows" if is_encoder(config) else ""
-    return [f"{where}: vocab_size is {rows}, but the tokenizer has {tokens} tokens{remedy}"]
+    problem = f"{where}: vocab_size is {rows}, but the tokenizer has {tokens} tokens"
+    if not is_encoder(config):
+        return [problem]
+    return [f"{problem}; `crossdistil convert MODEL NEW --to pytorch --resize-vocabulary {tokens}` adds rows"]
 
 
 def vocabulary_notes(where: str, config: Config, tokenizer: Tokenizer) -> list[str]:

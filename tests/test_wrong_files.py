@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from crossdistil.core.fit import SAME_NAMES
 from crossdistil.tests.wrong_input_files import Files, assert_refused, contents, write_files, write_model
 
 
@@ -144,7 +145,7 @@ MODELS = {
     ),
     "other classes": (
         lambda files: files.change_config(id2label={"0": "bad", "1": "good"}),
-        [TEACHER + "its classes are bad, good, in this order; the task's are negative, positive"],
+        [TEACHER + "its classes are bad, good, in this order; the task's are negative, positive" + SAME_NAMES],
     ),
     "another order": (
         lambda files: files.change_config(id2label={"0": "positive", "1": "negative"}, label2id=None),

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from crossdistil.backends import registry
+from crossdistil.core.fit import SAME_NAMES
 from crossdistil.tests.wrong_input_files import Files, assert_refused, contents, crossdistil, write_files, write_model
 
 
@@ -279,7 +280,7 @@ def test_predict(files, student, arguments, message):
 EVALUATE = {
     "no labels": (["--split", "test"], "{root}/data: the split 'test' has no labels to evaluate with; use predict"),
     "split": (["--split", "deev"], "{root}/data: task 'sst-2' has no file for the split 'deev'; did you mean 'dev'?"),
-    "task": (["--task", "cola"], "{model}: its classes are negative, positive, in this order; the task's are 0, 1"),
+    "task": (["--task", "cola"], "{model}: its classes are negative, positive, in this order; the task's are 0, 1" + SAME_NAMES),
     "unknown task": (
         ["--task", "sst3"],
         "--task sst3: neither a GLUE task nor the one that {model} was trained on; did you mean 'sst-2'?; for a task of your own "
@@ -299,13 +300,16 @@ def test_evaluate(right_files, student, arguments, message):
 def test_evaluate_an_encoder(files):
     files.change_weights(lambda tensors: [tensors.pop(name) for name in ("classifier.weight", "classifier.bias")])
     answer = crossdistil("evaluate", files.teacher, "--data", files.data, "--task", "sst-2")
-    told = "has no classifier.weight, so it cannot classify; fine-tune it first: crossdistil run finetune --set student.init.from="
-    assert_refused(files, answer, f"{{root}}/teacher: {told}{{root}}/teacher --set task.data=FOLDER")
+    told = "has no classifier.weight, so it cannot classify; fine-tune it first: crossdistil run finetune"
+    assert_refused(files, answer, f"{{root}}/teacher: {told} --set student.init.from={{root}}/teacher --set task.data=FOLDER")
 
 
 CROSSCHECK = {
     "none": ("", ["no backend is named; there are torch, oneflow, mindspore"]),
-    "one": ("HERE", ["backend 'HERE': a cross-check needs another one to compare it with"]),
+    "one": (
+        "HERE",
+        ["backend 'HERE': a cross-check needs another one to compare it with, or several numbers of processes (--devices 1,2)"],
+    ),
     "twice": ("HERE,HERE", ["backend 'HERE': named twice"]),
     "unknown": (
         "HERE,jax,mindspor",

@@ -45,6 +45,7 @@ GOOD = {
     "data mlm": ["--data", "texts.txt", "--vocabulary", "model", "--out", "out", "--max-seq-length", "16", "--processes", "1"],
     "data export": ["--task", "sst-2", "--data", "task", "--tokenizer", "model", "--out", "out", "--max-length", "16"],
     "data import": ["records", "--out", "out", "--tokenizer", "model"],
+    "data tokens": ["--data", "texts.txt", "--tokenizer", "model", "--out", "out"],
     "data merge": ["shares", "--out", "out"],
     "data augment": ["--task", "sst-2", "--data", "task", "--out", "out", "--method", "words", "--copies", "1"],
 }
