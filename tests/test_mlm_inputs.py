@@ -6,6 +6,8 @@ import bz2
 import gzip
 import json
 import lzma
+import random
+import re
 
 import pytest
 
@@ -160,3 +162,14 @@ def test_wrong_vocabularies(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match="name the folder of this file"):
         Vocabulary(tmp_path / "tokenizer.json")
+
+
+def test_sentences_end_where_the_rule_says():
+    """The rule as places between two characters, which is slow."""
+    rule = re.compile(
+        r"(?<=[。！？…][”’」』])|(?<=[。！？…])(?![。！？…”’」』])|(?<=[.!?])(?<!\b[A-Z]\.)\s+(?=[\"“(A-Z0-9])"
+    )
+    draws = random.Random(0)
+    for _ in range(20_000):
+        text = "".join(draws.choice("。！？…”’」』.!? \t\u3000AB1“(\"a中\x85\x1c") for _ in range(draws.randint(0, 14)))
+        assert list(split_sentences(text)) == [part for piece in rule.split(text) if (part := piece.strip())], text

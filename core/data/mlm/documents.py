@@ -29,10 +29,10 @@ BLOCK_BYTES = 1 << 20
 
 _PARTS = 8  # of a block: a longer document becomes several, so that a block has other documents to take a next sentence from
 _HEAD_CHARACTERS = 1 << 18
+# Beginning with the signs themselves, which are looked for several times faster than places between two characters.
 _SENTENCE_END = re.compile(
-    r"(?<=[。！？…][”’」』])"
-    r"|(?<=[。！？…])(?![。！？…”’」』])"
-    r"|(?<=[.!?])(?<!\b[A-Z]\.)\s+(?=[\"“(A-Z0-9])"
+    r"[。！？….!?](?:(?<=[。！？…])(?:[”’」』]|(?![。！？…”’」』]))"
+    r"|(?<=[.!?])(?<!\b[A-Z]\.)\s+(?=[\"“(A-Z0-9]))"
 )
 _TITLE = re.compile(r'\btitle="(.*)">$')
 
@@ -136,7 +136,13 @@ class Corpus:
 
 def split_sentences(text: str) -> Iterator[str]:
     """The sentences of a line, without white space around them."""
-    return (part for piece in _SENTENCE_END.split(text) if (part := piece.strip()))
+    start = 0
+    for found in _SENTENCE_END.finditer(text):
+        if part := text[start : found.end()].strip():
+            yield part
+        start = found.end()
+    if part := text[start:].strip():
+        yield part
 
 
 def detect_format(path: Path) -> str:
