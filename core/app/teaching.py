@@ -2,6 +2,9 @@
 
 A cache pays where the training passes over the data more than once. It must be where a student has another tokenizer than
 its teacher, whose tokens are then not in the student's batches.
+
+Several processes fill it together and have it checked by the first, whose disk and cache folder decide for all: whatever depends
+on the machine (is there room, is it complete, can it be written) is asked of that one only.
 """
 
 from __future__ import annotations
@@ -9,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +26,7 @@ from ..checkpoint import save_card
 from ..data.batches import evaluation_rows
 from ..engine import Engine, Frozen
 from ..errors import CrossdistilError, DamagedCache, RunFolderError
+from ..files import clear_disk_errors, make_folder
 from ..job import Job
 from ..stages import Stage
 from ..task_data import EVALUATION_BATCH
@@ -34,6 +40,8 @@ LARGEST = 64 << 30
 LARGEST_IN_MEMORY = 8 << 30
 WORTHWHILE_PASSES = 1.5
 _LONGEST_NAME = 120
+_SEEN_SECONDS = 5.0
+"""How long another machine may take to see a new file of the cache."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,8 @@ class Teaching:
     def __init__(self, job: Job, engine: Engine, console: Console):
         self._job, self._engine, self._console, self._world = job, engine, console, job.data.world
         self._loaded = LoadedTeachers(job, engine)
+        # On some machines there may be only a folder that stands for the teacher.
+        self._with_weights = {name: not self._world.any(not teacher.has_weights) for name, teacher in job.teachers.items()}
         self._made: dict[tuple, TeacherCache] = {}
         self._digests: dict[str, tuple[str, str]] = {}
         self._memories: dict[tuple, TeacherMemory] = {}
@@ -134,7 +144,7 @@ class Teaching:
         known = json.loads(self._world.first(json.dumps(known).encode()))
         if known is not None:
             return known
-        if not teacher.has_weights:
+        if not self._with_weights[name]:
             self._console.print(f"note: {name}: its scores on this dev split are not known, since its weights are elsewhere")
             return {}
         self._scored[name] = self._loaded.score(name)
@@ -167,7 +177,7 @@ class Teaching:
         found, use = set(), self._job.recipe.teacher_cache.use
         for need in needs:
             for name, outputs in need.outputs.items():
-                if use == "never" or need.obstacle or not self._cache(name, outputs).complete:
+                if use == "never" or need.obstacle or not self._agreed(self._cache(name, outputs).complete):
                     found.add(name)
         return found
 
@@ -192,7 +202,7 @@ class Teaching:
             raise CrossdistilError(f"teacher: '{apart[0]}' has another tokenizer than the student, but {obstacle}")
         if asked.folder is not None and asked.use != "never" and not obstacle:
             for cache in self._caches(stage).values():
-                cache.check_identity()
+                self._world.lead(cache.check_identity)
         return need
 
     def _check_weights(self, stage: Stage, need: _Need) -> None:
@@ -202,14 +212,14 @@ class Teaching:
             names.add(self._job.context.teacher(None))
         for name in sorted(names):
             teacher, use = self._job.teachers[name], self._job.recipe.teacher_cache.use
-            if teacher.has_weights:
+            if self._with_weights[name]:
                 continue
             if stage.objective.replacement is not None:
                 why = "replaces its layers"
             elif use == "never" or need.obstacle:
                 why = f"runs it in every step: {need.obstacle or 'teacher_cache.use is never'}"
-            elif not (cache := self._cache(name, need.outputs[name])).complete:
-                cache.check_identity()
+            elif not self._agreed((cache := self._cache(name, need.outputs[name])).complete):
+                self._world.lead(cache.check_identity)
                 why = f"reads {cache.folder}, which is not there or not complete; `crossdistil cache teacher RECIPE` fills it"
             else:
                 continue
@@ -244,7 +254,7 @@ class Teaching:
             self._fill(name, cache)
         except DamagedCache:
             # One in the user's folder is the user's; in our own nothing is lost that can be made again.
-            if self._job.recipe.teacher_cache.folder is not None or not self._job.teachers[name].has_weights:
+            if self._job.recipe.teacher_cache.folder is not None or not self._with_weights[name]:
                 raise
             self._console.print(f"{name}: {cache.folder} is damaged, and is made again")
             self._world.lead(cache.discard)
@@ -287,6 +297,8 @@ class Teaching:
             folder = kind_folder("teacher") / key.digest
         else:
             folder = Path(asked.folder) / name / _folder_name(outputs)
+        if self._world.size > 1:  # the first process's, since the others may have another cache, or another current folder
+            folder = Path(os.fsdecode(self._world.first(os.fsencode(folder.absolute()))))
         self._made[name, outputs] = TeacherCache(folder, key, teacher, table.lengths)
         return self._made[name, outputs]
 
@@ -295,6 +307,7 @@ class Teaching:
 
     def _fill(self, name: str, cache: TeacherCache) -> None:
         outputs = ", ".join(cache.key.outputs)
+        self._check_seen(cache)
         cache.hold()
         complete = self._agreed(cache.complete)
         if not complete:
@@ -313,6 +326,34 @@ class Teaching:
             self._console.print(f"{name}: {outputs} from {cache.folder}")
         # One process looks at every byte, if none has just written them.
         self._world.together(cache.open, not complete or self._world.rank > 0)
+
+    def _check_seen(self, cache: TeacherCache) -> None:
+        """Raise RunFolderError, in all processes, where some do not see the first one's files: on another machine, whose disk is
+        another one."""
+        if self._world.size == 1:
+            return
+        name = self._world.first(f".seen-{os.getpid()}-{time.time_ns()}".encode()).decode()
+        there = self._agreed(cache.complete)
+        mark = cache.folder / ("complete.json" if there else name)
+
+        def leave() -> None:
+            with clear_disk_errors(cache.folder):
+                make_folder(cache.folder)
+                mark.touch()
+
+        if not there:
+            self._world.lead(leave)
+        until = time.monotonic() + _SEEN_SECONDS
+        while not (seen := mark.exists()) and time.monotonic() < until:
+            time.sleep(0.05)
+        unseen = [str(rank) for rank, answer in enumerate(self._world.exchange(bytes([seen]))) if answer != b"\1"]
+        if not there and self._world.rank == 0:
+            mark.unlink(missing_ok=True)
+        if unseen:
+            ranks = f"rank{'s' if len(unseen) > 1 else ''} {', '.join(unseen)}"
+            raise RunFolderError(
+                f"{cache.folder}: is not seen by {ranks}; choose a teacher_cache.folder on a disk that all machines share"
+            )
 
     def _refuse_other_precision(self, cache: TeacherCache) -> None:
         if cache.key.computed_in != self._engine.precision:
