@@ -34,6 +34,8 @@ class Backend:
     """Class in `backends/<name>/engine.py`."""
     devices: str
     precisions: str
+    launcher: str
+    """The framework's own, which starts a program several times."""
 
     @property
     def here(self) -> bool:
@@ -49,9 +51,9 @@ class Backend:
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("torch", "TorchEngine", "cpu, cuda, npu (with torch_npu)", "fp32, bf16; fp16 on cuda and npu"),
-        Backend("oneflow", "OneFlowEngine", "cpu, cuda", "fp32"),
-        Backend("mindspore", "MindSporeEngine", "cpu, ascend", "fp32; bf16 on ascend"),
+        Backend("torch", "TorchEngine", "cpu, cuda, npu (with torch_npu)", "fp32, bf16; fp16 on cuda and npu", "torchrun"),
+        Backend("oneflow", "OneFlowEngine", "cpu, cuda", "fp32", "python -m oneflow.distributed.launch"),
+        Backend("mindspore", "MindSporeEngine", "cpu, ascend", "fp32; bf16 on ascend", "msrun"),
     )
 }
 
@@ -84,7 +86,12 @@ def default_backend() -> str:
 
 
 def load_engine(name: str, options: EngineOptions) -> Engine:
-    """The engine of a backend that this interpreter has."""
+    """The engine of a backend that this interpreter has. Raises BackendError where the launcher is not for that backend: msrun
+    has no variables that others could meet by, and torchrun listens itself at the port where MindSpore would."""
+    launcher = options.place.launcher
+    if (launcher == "msrun") != (name == "mindspore") and launcher in ("msrun", "torchrun"):
+        own = backend_named(name).launcher
+        raise BackendError(f"{launcher}: cannot start processes of {name}; take {own}, srun or --devices N")
     return getattr(load_module(name, "engine"), backend_named(name).engine)(options)
 
 

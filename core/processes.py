@@ -41,6 +41,23 @@ def ending(code: int) -> str:
     return f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
 
 
+class ExitCode:
+    """With which exit code this process ends, from now on; Python tells its exit handlers neither that nor whether it is an error."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        self._exit, self._hook = sys.exit, sys.excepthook
+        sys.exit, sys.excepthook = self._asked, self._raised
+
+    def _asked(self, code: object = None) -> None:
+        self.code = code if isinstance(code, int) else int(code is not None)
+        self._exit(code)
+
+    def _raised(self, *error) -> None:
+        self.code = 1
+        self._hook(*error)
+
+
 def end_with_parent() -> None:
     """From now on this process is killed when the one that started it ends, if that gave it `child_environment`."""
     parent = os.environ.pop(_PARENT, "")

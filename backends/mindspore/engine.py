@@ -26,6 +26,8 @@ from ...core import threads
 from ...core.engine import Compilations, EngineOptions, unheard
 from ...core.errors import BackendError
 from ...core.losses.base import STATISTICS
+from ...core.world import ALONE, Place
+from .collective import join, make_total
 from .ops import MindSporeOps
 from .optimizer import Optimizer, overwrite
 from .sinking import Sink
@@ -34,10 +36,11 @@ PRECISIONS = {"fp32": ms.float32, "bf16": ms.bfloat16}
 STEPS_PER_CALL = {"CPU": 1, "Ascend": 100}
 
 
-def resolve_device(name: str | None) -> tuple[str, int]:
-    """MindSpore's name and the index of a device; None is the best one that is there. Nothing is replaced silently."""
+def resolve_device(name: str | None, place: Place = ALONE) -> tuple[str, int]:
+    """MindSpore's name and the index of a device; None is the best one that is there. Nothing is replaced silently. Each of
+    several processes of a machine has a device of its own."""
     if name is None:
-        return ("Ascend" if ms.hal.is_available("Ascend") else "CPU"), 0
+        return ("Ascend", place.local_rank) if ms.hal.is_available("Ascend") else ("CPU", 0)
     kind, _, index = name.partition(":")
     if kind == "cpu" and not index:
         return "CPU", 0
@@ -45,11 +48,20 @@ def resolve_device(name: str | None) -> tuple[str, int]:
         raise BackendError(f"device '{name}': the mindspore backend has cpu and ascend")
     if index and not index.isdecimal():
         raise BackendError(f"device '{name}': expected ascend or ascend:<number>")
+    if index and place.size > 1:
+        raise BackendError(f"device '{name}': each of {place.size} processes has its own; name the kind, {kind}")
     if not ms.hal.is_available("Ascend"):
         raise BackendError(
             f"device '{name}': MindSpore {ms.__version__} finds no Ascend NPU with CANN on this machine; available: cpu"
         )
-    return "Ascend", int(index or 0)
+    return "Ascend", int(index or place.local_rank)
+
+
+def count_devices(kind: str | None) -> int:
+    """How many devices of a kind this machine has, each for a process of its own; None is the best kind. CPUs are not counted."""
+    if kind not in (None, "ascend", "npu") or not ms.hal.is_available("Ascend"):
+        return 0
+    return ms.device_context.ascend.device_count()
 
 
 @functools.cache  # MindSpore takes this once a process
@@ -76,9 +88,7 @@ class MindSporeEngine:
 
     def __init__(self, options: EngineOptions):
         self.place = options.place
-        if self.place.size > 1:
-            raise BackendError("devices: the mindspore backend runs on one device only")
-        self._target, index = resolve_device(options.device)
+        self._target, index = resolve_device(options.device, options.place)
         check_precision(options.precision, self._target)
         if options.steps_per_call is not None and options.steps_per_call < 1:
             raise BackendError(f"steps_per_call {options.steps_per_call}: expected a number of steps from 1")
@@ -86,6 +96,8 @@ class MindSporeEngine:
             set_up_cpu()
         else:
             ms.set_device("Ascend", index)
+        # Before any tensor is made.
+        self.collective = None if self.place.size == 1 else join(self.place, self._target)
         self.device = "cpu" if self._target == "CPU" else f"ascend:{index}"
         self.precision = options.precision
         self.kernels, self.threads = {}, threads.number()
@@ -97,7 +109,7 @@ class MindSporeEngine:
         self._loads = 0  # names of parameters must differ within a graph
 
     def total(self, values):
-        return values
+        return values if self.collective is None else self.collective.total(values)
 
     def versions(self):
         return {"mindspore": ms.__version__}
@@ -190,6 +202,23 @@ def make_gradient(ops, objective, params, frozen, by):
     return gradient
 
 
+def make_step(gradient, total, update):
+    """`step(batch, numbers, state) -> values`, to be compiled; `total` is None for a process that is alone."""
+
+    def alone(batch, numbers, state):
+        values, gradients = gradient(batch, state)
+        update(gradients, numbers)
+        return values
+
+    def shared(batch, numbers, state):
+        values, gradients = gradient(batch, state)
+        gradients, values = total(gradients, values)
+        update(gradients, numbers)
+        return values
+
+    return alone if total is None else shared
+
+
 def make_statistics(ops, statistics, params, frozen):
     """`sums(batch, state) -> (N,)`, to be compiled."""
 
@@ -211,7 +240,12 @@ class StepMetrics:
 
 
 class MindSporeTrainStep:
-    """Parameters, optimizer and the compiled steps over them."""
+    """Parameters, optimizer and the compiled steps over them.
+
+    Of several processes, the sum over all of them is part of the compiled step, where no clock is: `communication` is an
+    estimate, the steps so far times what such a sum took when the train step was made. Waiting for slower processes is no part
+    of it.
+    """
 
     def __init__(self, engine, objective, parameters, frozen, optimizer, statistics):
         changing, fixed = optimizer.split(parameters)
@@ -222,18 +256,19 @@ class MindSporeTrainStep:
         frozen = engine.load_frozen(frozen)
         gradient = make_gradient(engine.ops, objective, params, frozen, list(differentiated.values()))
         update = self._optimizer.update
-
-        def step(batch, numbers, state):
-            values, gradients = gradient(batch, state)
-            update(gradients, numbers)
-            return values
-
+        total, self._share_seconds = None, 0.0
+        if engine.collective is not None:
+            total = make_total([p.shape for p in differentiated.values()])
+            self._share_seconds = engine.collective.seconds(sum(p.size for p in differentiated.values()))
+        self.communication = 0.0
+        step = make_step(gradient, total, update)
         self._step = ms.jit(step)
         self._sink = Sink(step, engine.steps_per_call)
         self._compilations = engine.compilations
         if statistics is not None:
             statistics = make_statistics(engine.ops, statistics, params, frozen)
-        self._accumulate = Accumulation(differentiated, gradient, update, statistics)
+        self._has_statistics = statistics is not None
+        self._accumulate = Accumulation(differentiated, gradient, update, statistics, total, engine.total)
 
     def run(self, steps, count, dispatched=unheard):
         values, group = [], []
@@ -244,7 +279,7 @@ class MindSporeTrainStep:
             group.clear()
 
         for step in islice(steps, count):
-            if group and shapes(step) != shapes(group[0]):
+            if group and self._shapes(step) != self._shapes(group[0]):
                 run_group()
             group.append(step)
             if len(group) == self._sink.capacity:  # at once: the next step may be long in coming, or not come
@@ -255,17 +290,26 @@ class MindSporeTrainStep:
 
     def _run_group(self, group):
         """Neighbouring steps whose batches have one shape. With accumulation a group is one step."""
+        self.communication += len(group) * self._share_seconds
         for micro_batch in group[0].micro_batches:
             self._compilations.check("the training step", self, micro_batch)
         numbers = [self._optimizer.numbers(step.learning_rate) for step in group]
-        if len(group[0].micro_batches) > 1:
+        if self._is_accumulated(group[0]):
             return self._accumulate(group[0], ms.Tensor(numbers[0]))
         batches, states = [step.micro_batches[0] for step in group], [random_state(step, 0) for step in group]
         if self._sink.capacity == 1:
             return self._step(to_device(batches[0]), ms.Tensor(numbers[0]), ms.Tensor(states[0]))
         return self._sink(batches, numbers, states)
 
-    communication = 0.0
+    def _is_accumulated(self, step):
+        """Whether a step is not one call of a compiled graph: it has several micro-batches, or needs what others' add up to."""
+        return len(step.micro_batches) > 1 or (self._has_statistics and step.parts > 1)
+
+    def _shapes(self, step):
+        """What decides which compiled graph runs a step; a step that is accumulated is equal to none."""
+        if self._is_accumulated(step):
+            return object()
+        return {name: array.shape for name, array in step.micro_batches[0].items()}
 
     def parameters(self):
         return {name: parameter.asnumpy().copy() for name, parameter in self._trained.items()}
@@ -282,19 +326,14 @@ class MindSporeTrainStep:
         self._optimizer.restore(state)
 
 
-def shapes(step):
-    """What decides which compiled graph runs a step; a step with several micro-batches is equal to none."""
-    if len(step.micro_batches) > 1:
-        return object()
-    return {name: array.shape for name, array in step.micro_batches[0].items()}
-
-
 class Accumulation:
-    """A step over several micro-batches: gradients are summed in place, then applied. It is never sunk."""
+    """A step over several micro-batches: gradients are summed in place, over all processes after the last one, then applied. It is
+    never sunk."""
 
-    def __init__(self, params, gradient, update, statistics):
-        self._gradient, self._update = gradient, update
+    def __init__(self, params, gradient, update, statistics, total, total_on_host):
+        self._gradient, self._update, self._total = gradient, update, total
         self._statistics = None if statistics is None else ms.jit(statistics)
+        self._total_on_host = total_on_host
         self._params, self._compiled = params, None
 
     def _compile(self):
@@ -302,7 +341,7 @@ class Accumulation:
             ms.Parameter(ms.Tensor(np.zeros(p.shape, np.float32)), name=f"sum/{name}", requires_grad=False)
             for name, p in self._params.items()
         ]
-        gradient, update = self._gradient, self._update
+        gradient, update, total = self._gradient, self._update, self._total
 
         def add(batch, state):
             values, gradients = gradient(batch, state)
@@ -310,13 +349,20 @@ class Accumulation:
                 P.assign_add(sums[index], gradients[index])
             return values
 
-        def apply(numbers):
+        def apply(numbers, values):
             update(sums, numbers)
-            for total in sums:
-                P.assign(total, P.zeros_like(total))
-            return numbers
+            for each in sums:
+                P.assign(each, P.zeros_like(each))
+            return values
 
-        return ms.jit(add), ms.jit(apply)
+        def apply_shared(numbers, values):
+            gradients, values = total(sums, values)
+            update(gradients, numbers)
+            for each in sums:
+                P.assign(each, P.zeros_like(each))
+            return values
+
+        return ms.jit(add), ms.jit(apply if total is None else apply_shared)
 
     def __call__(self, step, numbers):
         if self._compiled is None:
@@ -326,7 +372,6 @@ class Accumulation:
         shared = {}
         if self._statistics is not None:
             sums = [self._statistics(to_device(batch), state) for batch, state in zip(step.micro_batches, states)]
-            shared = {STATISTICS: np.sum([each.asnumpy() for each in sums], axis=0)}
+            shared = {STATISTICS: self._total_on_host(np.sum([each.asnumpy() for each in sums], axis=0))}
         values = [add(to_device(batch | shared), state) for batch, state in zip(step.micro_batches, states)]
-        apply(numbers)
-        return sum(values[1:], values[0])
+        return apply(numbers, sum(values[1:], values[0]))

@@ -21,6 +21,8 @@ import threading
 import time
 from typing import IO
 
+from ...core.processes import ExitCode
+
 _POLL_SECONDS = 0.5
 _HELD_SECONDS = 4.0
 """More than `core.peers` needs, and less than an abort is put off."""
@@ -36,7 +38,7 @@ def end_as_one_of_several() -> None:
     os.dup2(printed.fileno(), 2)
     shown = _Shown(printed)
     threading.Thread(target=shown.watch, name="crossdistil-last-words", daemon=True).start()
-    atexit.register(_end, _ExitCode(), shown)
+    atexit.register(_end, ExitCode(), shown)
 
 
 def _put_off_aborts() -> None:
@@ -75,24 +77,7 @@ class _Shown:
         sys.stderr.flush()
 
 
-class _ExitCode:
-    """Whether the process ends with an error, and with which exit code; Python tells its exit handlers neither."""
-
-    def __init__(self) -> None:
-        self.code = 0
-        self._exit, self._hook = sys.exit, sys.excepthook
-        sys.exit, sys.excepthook = self._asked, self._raised
-
-    def _asked(self, code: object = None) -> None:
-        self.code = code if isinstance(code, int) else int(code is not None)
-        self._exit(code)
-
-    def _raised(self, *error) -> None:
-        self.code = 1
-        self._hook(*error)
-
-
-def _end(exit_code: _ExitCode, shown: _Shown) -> None:
+def _end(exit_code: ExitCode, shown: _Shown) -> None:
     if exit_code.code:  # which has been explained
         sys.stdout.flush()
         sys.stderr.flush()
