@@ -42,7 +42,7 @@ def ending(code: int) -> str:
 
 
 class ExitCode:
-    """With which exit code this process ends, from now on; Python tells its exit handlers neither that nor whether it is an error."""
+    """With which exit code this process ends, from now on, which Python does not tell its exit functions."""
 
     def __init__(self) -> None:
         self.code = 0

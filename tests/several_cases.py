@@ -177,6 +177,10 @@ CASES: dict[str, Case] = {
     "bf16 with equal parts": Case(
         "kd", train={"gradient_accumulation": 4}, engine={"precision": "bf16"}, backends=("torch",)
     ),
+    # Each process meets the lengths in an order of its own, so that their sinks end at other steps.
+    "sinks of several lengths": Case(
+        "kd", train={"length_buckets": [8, 16], "steps": 12}, engine={"steps_per_call": 5}, backends=("mindspore",)
+    ),
     "a sink of 3 steps": Case("kd", engine={"steps_per_call": 3}, backends=("mindspore",)),
     "a small epsilon": Case("kd", train={"epsilon": 1e-6, "learning_rate": 1e-4}, loss=1e-5, weights=1e-3),
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from crossdistil.backends.registry import load_engine
 from crossdistil.core.app.launchers import find_place, refuse_place
+from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.world import ALONE, Place
 
@@ -58,6 +60,20 @@ def test_tasks_of_srun_meet_at_the_first_host(nodes, first):
     find_place(environment)
     added = {name: environment[name] for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK")}
     assert added == {"MASTER_ADDR": first, "MASTER_PORT": "20077", "RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}
+
+
+@pytest.mark.parametrize(
+    ("launcher", "backend", "instead"),
+    [
+        ("msrun", "torch", "torchrun"),
+        ("msrun", "oneflow", "python -m oneflow.distributed.launch"),
+        ("torchrun", "mindspore", "msrun"),
+    ],
+)
+def test_a_launcher_of_another_framework_is_refused(launcher, backend, instead):
+    with pytest.raises(CrossdistilError) as caught:
+        load_engine(backend, EngineOptions(place=Place(1, 2, 1, launcher)))
+    assert str(caught.value) == f"{launcher}: cannot start processes of {backend}; take {instead}, srun or --devices N"
 
 
 def test_a_command_that_starts_processes_is_started_alone(monkeypatch, said):

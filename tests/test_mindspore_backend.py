@@ -16,12 +16,16 @@ from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.models.spec import BertConfig, initial_tensor, tensor_shapes
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
+from crossdistil.core.world import Place
 
 pytestmark = pytest.mark.only_backend("mindspore")
 
 CONFIG = BertConfig(
     vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
 )  # with its dropout of 0.1
+
+
+SEVERAL = Place(3, 8, 3, "the launcher")
 
 
 def make_engine(**options):
@@ -144,6 +148,8 @@ def test_written_out_optimizer_is_the_fused_one(name):
         ({"device": "cpu", "precision": "fp16"}, "loss scale"),
         ({"device": "cpu", "precision": "int8"}, "fp32, bf16"),
         ({"device": "cpu", "steps_per_call": 0}, "steps_per_call 0"),
+        ({"device": "ascend:3", "place": SEVERAL}, "device 'ascend:3': each of 8 processes has its own; name the kind, ascend"),
+        ({"device": "ascend", "place": SEVERAL}, "finds no Ascend NPU"),
     ],
 )
 def test_refusals_are_one_line(options, words, monkeypatch):
@@ -179,3 +185,39 @@ except ValueError:
         [sys.executable, str(script)], cwd=tmp_path / "empty", env=environment, capture_output=True, text=True
     )
     assert result.stdout.strip() == "refused []", result.stderr
+
+
+def test_each_process_of_a_machine_has_its_own_device(monkeypatch):
+    import mindspore as ms
+
+    from crossdistil.backends.mindspore.engine import count_devices, resolve_device
+
+    monkeypatch.setattr(ms.hal, "is_available", lambda device: True)
+    monkeypatch.setattr(ms.device_context.ascend, "device_count", lambda: 8)
+    assert [resolve_device(name, SEVERAL) for name in (None, "ascend", "npu", "cpu")] == [*[("Ascend", 3)] * 3, ("CPU", 0)]
+    assert [resolve_device(name) for name in (None, "ascend", "ascend:3")] == [("Ascend", 0), ("Ascend", 0), ("Ascend", 3)]
+    assert [count_devices(kind) for kind in (None, "ascend", "npu", "cpu")] == [8, 8, 8, 0]
+    monkeypatch.setattr(ms.hal, "is_available", lambda device: False)
+    assert count_devices(None) == 0
+
+
+def test_a_shared_step_is_one_sum_of_gradients_and_values(monkeypatch):
+    """Its bytes, and that what is summed comes back in its place: of a process whose others add nothing."""
+    import mindspore as ms
+
+    from crossdistil.backends.mindspore import collective
+
+    make_engine()
+    calls = []
+
+    def doubled(flat):
+        calls.append(flat.shape)
+        return flat * 2
+
+    monkeypatch.setattr(collective.P, "AllReduce", lambda: doubled)
+    arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(4, np.float32), np.full((2, 1, 2), 7, np.float32)]
+    total = collective.make_total([array.shape for array in arrays])
+    gradients, values = total([ms.Tensor(array) for array in arrays], ms.Tensor(np.array([0.5, 1.5], np.float32)))
+    assert calls == [(6 + 4 + 4 + 2,)]
+    for found, array in zip([*gradients, values], [*arrays, np.array([0.5, 1.5])]):
+        np.testing.assert_array_equal(found.asnumpy(), array * 2)

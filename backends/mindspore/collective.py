@@ -41,7 +41,7 @@ _MEASURED_FLOATS, _MEASUREMENTS = 1 << 20, 3
 
 
 class Collective:
-    """The processes of a run; a process that is alone has none. `target` is MindSpore's name of the device, which is set before."""
+    """The processes of a run; a process that is alone has none. `target` is MindSpore's name of the device, which is set."""
 
     def __init__(self, place: Place, target: str):
         if os.environ.get("MS_ROLE") == "MS_SCHED":

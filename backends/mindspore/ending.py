@@ -1,11 +1,11 @@
-"""How a MindSpore process that is one of several ends: with the exit code that it has, whatever MindSpore does when it is unloaded.
+"""How a MindSpore process that is one of several ends: with its exit code, whatever MindSpore does when it is unloaded.
 
 MindSpore's own exit functions take leave of the other processes (a worker that does not is dead to its scheduler, which then
 fails). What comes after them, the freeing of what its library holds, crashes now and then (exit code 139 after a run that is
 whole) and takes seconds: it is left out.
 
-This module is imported before MindSpore: exit functions are called in the reverse order of their registration, so that `_end` comes
-after MindSpore's.
+This module is imported before MindSpore: exit functions are called in the reverse order of their registration, so that `_end`
+comes after MindSpore's.
 """
 
 from __future__ import annotations

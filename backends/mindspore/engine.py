@@ -327,8 +327,8 @@ class MindSporeTrainStep:
 
 
 class Accumulation:
-    """A step over several micro-batches: gradients are summed in place, over all processes after the last one, then applied. It is
-    never sunk."""
+    """A step over several micro-batches: gradients are summed in place, over all processes after the last one, then applied. It
+    is never sunk."""
 
     def __init__(self, params, gradient, update, statistics, total, total_on_host):
         self._gradient, self._update, self._total = gradient, update, total
