@@ -122,7 +122,7 @@ class TeacherCache:
                 what = words.get(name, f"{name} {shown(found.get(name))} instead of {shown(expected)}")
                 remedy = "choose another teacher_cache.folder or delete it"
                 if name == "computed_in":
-                    remedy += f"; to use what was computed in {plain(str(found.get(name)))}: teacher_cache.computed_in"
+                    remedy += f"; --set teacher_cache.computed_in={plain(str(found.get(name)))} takes it as it is"
                 raise CrossdistilError(f"{self.folder}: is a teacher cache of {what}; {remedy}")
 
     def write(self, plan: np.ndarray, compute: Compute, tell: Callable[[int, int], None], processes: Processes = ALONE) -> None:

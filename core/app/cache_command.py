@@ -1,4 +1,4 @@
-"""`crossdistil cache`: what the cache folder holds, and its removal."""
+"""`crossdistil cache`: what the cache folder holds, and its removal; `crossdistil cache teacher` fills a recipe's teacher cache."""
 
 from __future__ import annotations
 
@@ -9,21 +9,39 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from ...backends.registry import default_backend
 from ..cache_folder import KINDS, Entry, default_cache_folder, entries, remove
+from ..engine import EngineOptions
 from ..errors import CrossdistilError
+from ..recipe import load_recipe
+from ..world import DEVICES
+from .devices import machines_of, number_of, refuse_devices, run_together
 from .explain_view import byte_text
+from .joining import be_quiet
+from .launchers import find_place
+from .options import BackendOption, DeviceOption, DevicesOption, MasterOption, NodeRankOption, NodesOption, Precision
+from .options import PrecisionOption, PresetOption, SetOption, hand_over
 from .progress import make_console
 
 Kind = Enum("Kind", [(name, name) for name in KINDS], type=str)
 
 
+cache_app = typer.Typer()
+
+
+@cache_app.callback(invoke_without_command=True)
 def cache(
+    context: typer.Context,
     clear: Annotated[bool, typer.Option("--clear", help="Remove them, but for those in use.")] = False,
     kind: Annotated[Kind | None, typer.Option(help="Only entries of this kind.")] = None,
     unused_days: Annotated[float, typer.Option(min=0, help="Only entries that were not used for so many days.")] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Each entry, as JSON.")] = False,
 ) -> None:
     """Show what prepared data, teacher outputs and converted checkpoints take on disk, or remove them."""
+    if context.invoked_subcommand is not None:
+        if clear or kind is not None or unused_days or as_json:
+            raise CrossdistilError(f"cache {context.invoked_subcommand}: takes no options of cache before it")
+        return
     if clear and as_json:
         raise CrossdistilError("--json: is for the list, not for --clear")
     kinds = KINDS if kind is None else (kind.value,)
@@ -46,6 +64,45 @@ def cache(
         console.print(f"{many} in use by a run or another command and left alone, {_size(kept)}")
     if chosen and not clear:
         console.print(_table(chosen))
+
+
+@cache_app.command()
+def teacher(
+    recipe: Annotated[str, typer.Argument(help="A YAML file or a name of `crossdistil recipes`.")],
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.fp32,
+    preset: PresetOption = None,
+    overrides: SetOption = None,
+    devices: DevicesOption = None,
+    nodes: NodesOption = None,
+    node_rank: NodeRankOption = None,
+    master: MasterOption = None,
+) -> None:
+    """Compute the teachers' outputs that a recipe's stages can read from a cache, without training: the teacher's machine and the
+    student's need not be the same. An interrupted command goes on where it stopped."""
+    place, machines = find_place(), machines_of(nodes, node_rank, master, devices)
+    refuse_devices(place, devices, machines)
+    be_quiet(place)
+    name = backend or default_backend()
+    loaded = load_recipe(recipe, overrides or [], preset)
+    hand_over(name)
+    if place.launcher != DEVICES and (count := number_of(devices, name, device)) * machines.nodes > 1:
+        run_together(count, name, None, machines)
+    from .fill_cache import fill_caches
+
+    console = make_console()
+    filled = fill_caches(loaded, recipe, name, EngineOptions(device, precision.value, place=place), console)
+    for owner, found in filled:
+        outputs = ", ".join(found.key.outputs)
+        console.print(f"{owner}: {outputs}: {byte_text(found.size)} in {found.folder}", markup=False, soft_wrap=True)
+    cards = {owner: found.folder for owner, found in filled}
+    sets = [f"--set {'teacher' if loaded.teacher else f'teachers.{owner}'}.model={folder}" for owner, folder in cards.items()]
+    console.print(
+        f"runs of this recipe read them there or in a copy; where the teacher's weights are not: {' '.join(sets)}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _table(chosen: list[Entry]) -> Table:

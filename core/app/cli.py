@@ -24,14 +24,14 @@ from ..recipe import Recipe, load_recipe, parse_recipe
 from ..sections import LONGEST
 from ..shown import plain
 from ..world import DEVICES
-from .cache_command import cache
+from .cache_command import cache_app
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
 from .devices import machines_of, number_of, numbers_of, refuse_devices, run_together
 from .joining import be_quiet, let_the_first_speak
 from .launchers import find_place, refuse_place
 from .options import MOST, BackendOption, DeviceOption, DevicesOption, MasterOption, NodeRankOption, NodesOption, Precision
-from .options import PrecisionOption
+from .options import PrecisionOption, PresetOption, SetOption
 from .options import hand_over as _hand_over
 from .progress import make_console
 from .run_folders import identity_of, kind_of, recipe_of
@@ -53,8 +53,6 @@ _UsageError = typer.BadParameter.__base__
 _LONGEST = 3000
 """Characters of a line of a message, which may repeat what was typed."""
 
-PresetOption = Annotated[str | None, typer.Option(help="A variant that the recipe names, applied before --set.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 ModelArgument = Annotated[Path, typer.Argument(help="A model folder or checkpoint, or a finished run, whose student is meant.")]
 LengthOption = Annotated[int | None, typer.Option(min=4, max=LONGEST, help="Cut texts to this many tokens; default: as trained.")]
 
@@ -89,6 +87,8 @@ def main() -> None:
     if interrupted:
         has_state = sys.argv[1:2] == ["run"] or sys.argv[1:3] == ["data", "mlm"]
         what = "--resume goes on from what was saved before" if has_state else "nothing is half written"
+        if sys.argv[1:3] == ["cache", "teacher"]:
+            what = "the same command goes on with the rows that are not cached yet"
         print(f"crossdistil: interrupted; {what}", file=sys.stderr)
     sys.exit(code)
 
@@ -306,7 +306,7 @@ def crosscheck(
 
 app.command()(convert)
 app.command()(inspect)
-app.command()(cache)
+app.add_typer(cache_app, name="cache")
 
 
 @app.command()

@@ -30,7 +30,6 @@ from ..tolerances import (
 from .crosscheck_files import Arrays, BackendRun, has_layers, is_multi_label, is_raw_text, processes_text, read_run
 from .pairs import Pair
 
-
 _STARTS = {"recipe": "the recipes", "texts": "the training texts"}
 """What differs where such a digest of the start does; others are of first weights."""
 
