@@ -251,3 +251,16 @@ def test_a_complete_cache_is_read_in_a_short_run_too(tree, tmp_path):
     longer["stages"][0]["train"]["steps"] = 30
     assert teach(longer)[0].objective.cached and teach(tree)[0].objective.cached
     assert os.listdir(tmp_path / "cache" / "teacher") == ["hidden-2"]
+
+
+@pytest.mark.only_backend("torch")
+def test_two_processes_fill_what_one_fills(backend_name, tmp_path, tree):
+    tree["task"] = tree["task"] | {"data": str(tiny.write_task(tmp_path / "larger", train=300))}  # five batches
+    assert fill(tmp_path, tree, "--backend", backend_name).code == 0
+    (tmp_path / "cache").rename(tmp_path / "one")
+    command = [sys.executable, "-m", "crossdistil", "cache", "teacher", tmp_path / "recipe.yaml", "--backend", backend_name]
+    ended = subprocess.run([*map(str, command), "--device", "cpu", "--devices", "2"], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    for output in ("hidden-2", "logits"):
+        one, two = (content(tmp_path / name / "teacher" / output) for name in ("one", "cache"))
+        assert one == two and len(one) == 4  # numbers, identity, checksum, scores

@@ -19,8 +19,19 @@ from .devices import machines_of, number_of, refuse_devices, run_together
 from .explain_view import byte_text
 from .joining import be_quiet
 from .launchers import find_place
-from .options import BackendOption, DeviceOption, DevicesOption, MasterOption, NodeRankOption, NodesOption, Precision
-from .options import PrecisionOption, PresetOption, SetOption, hand_over
+from .options import (
+    BackendOption,
+    DeviceOption,
+    DevicesOption,
+    MasterOption,
+    NodeRankOption,
+    NodesOption,
+    Precision,
+    PrecisionOption,
+    PresetOption,
+    SetOption,
+    hand_over,
+)
 from .progress import make_console
 
 Kind = Enum("Kind", [(name, name) for name in KINDS], type=str)

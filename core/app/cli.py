@@ -30,8 +30,19 @@ from .data_commands import data_app
 from .devices import machines_of, number_of, numbers_of, refuse_devices, run_together
 from .joining import be_quiet, let_the_first_speak
 from .launchers import find_place, refuse_place
-from .options import MOST, BackendOption, DeviceOption, DevicesOption, MasterOption, NodeRankOption, NodesOption, Precision
-from .options import PrecisionOption, PresetOption, SetOption
+from .options import (
+    MOST,
+    BackendOption,
+    DeviceOption,
+    DevicesOption,
+    MasterOption,
+    NodeRankOption,
+    NodesOption,
+    Precision,
+    PrecisionOption,
+    PresetOption,
+    SetOption,
+)
 from .options import hand_over as _hand_over
 from .progress import make_console
 from .run_folders import identity_of, kind_of, recipe_of
@@ -67,6 +78,7 @@ def main() -> None:
     interrupted = False
     try:
         code = app(sys.argv[1:] or ["--help"], "crossdistil", standalone_mode=False) or 0
+        interrupted = code == 130  # which typer makes of it
         sys.stdout.flush()
     except _UsageError as error:
         code = _fail(usage_text(error))

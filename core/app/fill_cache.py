@@ -27,7 +27,7 @@ def fill_caches(
     not in order; what was interrupted goes on where it stopped."""
     engine = load_engine(backend, options)
     world = join(engine)
-    with ending_together(world):
+    with ending_together(world, engine.place):
         return _fill(recipe, source, engine, world, console)
 
 
