@@ -69,7 +69,7 @@ class Peers(World):
         self._begun, self._frozen, self._limit = 0, False, None
         self._told, self._ending, self._closing = False, threading.Event(), False
         self._answers: dict[int, int] = {}
-        self._endings: list[Callable[[], None]] = []
+        self._endings: list[Callable[[int], None]] = []
         self._say: Callable[[int, str, bool], int] = _print
         self._closed: set[int] = set()
         self._connections, self._names = meet(place, total, meeting_seconds(), self._seconds)
@@ -115,7 +115,7 @@ class Peers(World):
         """A framework has raised an error: often only since another process is gone, which is told, and ends this one."""
         time.sleep(3 * _GRACE_SECONDS)
 
-    def on_end(self, function: Callable[[], None]) -> None:
+    def on_end(self, function: Callable[[int], None]) -> None:
         self._endings.append(function)
 
     def on_word(self, function: Callable[[int, str, bool], int]) -> None:
@@ -253,7 +253,7 @@ class Peers(World):
         if self._ending.wait(_GRACE_SECONDS):
             return
         for function in self._endings:
-            function()
+            function(code)
         os._exit(self._say(code, text, first_is_gone))
 
     def _end_others(self, code: int, text: str) -> None:

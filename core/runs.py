@@ -5,6 +5,7 @@
     result.json      the outcome; written last, so that its presence means the run is complete
     student/         the model folder of the best (or last) evaluation
     state/step-N/    parameters, optimizer and position after step N, complete or not there at all
+    logs/            what processes other than the first printed, of a run of several
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .workplaces import TEMPORARY, remove_dead
 from .yaml_files import read_yaml
 
 RECIPE, METRICS, RESULT, STATE = "recipe.yaml", "metrics.jsonl", "result.json", "state"
-STUDENT = "student"
+STUDENT, LOGS = "student", "logs"
 PROBE = "probe.safetensors"
 MARKER, _LOCK = "run.json", ".lock"
 _WRITTEN = (MARKER, RECIPE, METRICS, RESULT, STUDENT, PROBE, "predictions.safetensors")
@@ -81,7 +82,7 @@ class RunFolder:
                 raise RunFolderError(f"{self.path}: is a file, expected a folder to write the run to") from None
             return False  # a file is among its parents
         # All that a process leaves which is killed at once.
-        names = {name for name in names if name != _LOCK and not name.startswith(MARKER + TEMPORARY)}
+        names = {name for name in names if name not in (_LOCK, LOGS) and not name.startswith(MARKER + TEMPORARY)}
         if not names:
             return False
         if MARKER not in names:
@@ -241,11 +242,13 @@ class RunFolder:
         """Give the lock back."""
         self._lock.release()
 
-    def discard_if_new(self) -> None:
-        """Leave everything as it was found if nothing but the run's description was written."""
+    def discard_if_new(self, keep_logs: bool = False) -> None:
+        """Leave everything as it was found, but for logs that shall be kept, if nothing but the run's description was written."""
         if self._new and not any((self.path / name).exists() for name in (METRICS, STATE, RESULT)):
             for name in (MARKER, RECIPE, PROBE, _LOCK):
                 (self.path / name).unlink(missing_ok=True)
+            if not keep_logs:
+                shutil.rmtree(self.path / LOGS, ignore_errors=True)
             self._remove_made()
 
     def _remove_made(self) -> None:

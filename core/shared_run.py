@@ -61,10 +61,10 @@ class SharedRun:
         if self._folder is not None:
             self._folder.close()
 
-    def discard_if_new(self) -> None:
+    def discard_if_new(self, keep_logs: bool = False) -> None:
         """As `RunFolder.discard_if_new`."""
         if self._folder is not None:
-            self._folder.discard_if_new()
+            self._folder.discard_if_new(keep_logs)
 
 
 def _packed(state: State | None) -> bytes:

@@ -85,8 +85,8 @@ class World:
     def wait_for_end(self) -> None:
         """Give the news of another process's end the time to arrive, which explains an error of this one's framework."""
 
-    def on_end(self, function: Callable[[], None]) -> None:
-        """Call `function` if this process is ended because another one failed, while it waits inside a framework."""
+    def on_end(self, function: Callable[[int], None]) -> None:
+        """Call `function(code)`, with the exit code, if this process is ended because another one failed, while it waits inside a framework."""
 
     def on_word(self, function: Callable[[int, str, bool], int]) -> None:
         """When this process is ended because another one failed, `function(code, text, first_is_gone)` says why, and returns

@@ -20,12 +20,12 @@ from typing import TextIO
 from ..engine import Engine
 from ..errors import MESSAGE_PREFIX, BackendError
 from ..peers import LOST, Peers
+from ..runs import LOGS
 from ..shown import plain
 from ..world import DEVICES, Place, World
 from .interruption import Saved
 from .words import words_of
 
-LOGS = "logs"
 _FIRST_SECONDS = 1.0
 
 

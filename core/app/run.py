@@ -39,6 +39,7 @@ from .models import all_notes, model_paths, told_as_given, with_model_folders
 from .probe import write_probe
 from .progress import TrainingProgress, shape_text
 from .teaching import Teaching
+from .words import words_of
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _execute(
     identity = {"backend": engine.name, "device": device, "precision": engine.precision}
     start = check_same(world, job) if world.size > 1 or options.probe else {}
     run = SharedRun(world, options.out, recipe, identity, options.resume)
-    world.on_end(run.discard_if_new)
+    world.on_end(lambda code: run.discard_if_new(keep_logs=code == 1))
     voice.write_log(options.out)
     try:
         if run.complete:
@@ -92,8 +93,8 @@ def _execute(
                 raise CrossdistilError(f"{options.out}: the run is complete, but {damage}; {remedy}")
             raise CrossdistilError(f"{options.out}: the run is complete; there is nothing to resume")
         return _Run(job, engine, run, options, console, world, start).train()
-    except BaseException:
-        run.discard_if_new()
+    except BaseException as error:
+        run.discard_if_new(keep_logs=words_of(error)[0] == 1)
         raise
     finally:
         run.close()

@@ -22,6 +22,8 @@ from ..processes import ending, python_command
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 3.0
 """How long the others may take to end after one has, or all after a second signal."""
+_LAST_SECONDS = 60.0
+"""The same after the first one has ended well."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _RESUME = "--resume goes on from the last saved state"
 
@@ -36,11 +38,11 @@ class Started:
         self._processes: list[subprocess.Popen] = []
         self._errors: list[IO[str]] = []
         self._signals: list[int] = []
+        self._before: dict[int, Any] = {}
         self._deadline = float("inf")
 
     def __enter__(self) -> Started:
-        for number in _SIGNALS:
-            signal.signal(number, self._pass_on)
+        self._before = {number: signal.signal(number, self._pass_on) for number in _SIGNALS}
         # A signal that comes while a process is still importing waits until it can be handled.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
@@ -77,6 +79,8 @@ class Started:
             process.wait()
         for errors in self._errors:
             errors.close()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def wait(self) -> int:
         """Wait until all have ended, or a moment longer than the first that failed; says why they ended where nobody else
@@ -85,10 +89,12 @@ class Started:
         while any(process.poll() is None for process in self._processes) and time.monotonic() < self._deadline:
             if failed is None and (failed := self._failed()) is not None:
                 self._deadline = min(self._deadline, time.monotonic() + _GRACE_SECONDS)
+            elif self._first() == 0:  # a framework may hang at its end
+                self._deadline = min(self._deadline, time.monotonic() + _LAST_SECONDS)
             time.sleep(_POLL_SECONDS)
         if failed is None:
             failed = self._failed()
-        first = self._processes[0].poll() if self._variables[0]["RANK"] == "0" else None
+        first = self._first()
         if failed is None and not any(process.poll() is None for process in self._processes):
             return 0
         if first == 0:  # nothing was left to be done
@@ -102,6 +108,10 @@ class Started:
             return first
         return self._told(failed)
 
+    def _first(self) -> int | None:
+        """The exit code of the run's first process, if it was started here and has ended."""
+        return self._processes[0].poll() if self._variables[0]["RANK"] == "0" else None
+
     def _failed(self) -> int | None:
         """Which of the processes has failed, if one has: the first of those that were not ended by the loss of another."""
         codes = {index: process.returncode for index, process in enumerate(self._processes) if process.poll()}
@@ -113,7 +123,7 @@ class Started:
         lines = list(self._said(failed)) if code > 0 else []
         for line in lines or [f"ended with {ending(code)}{_why(code)}; {_RESUME}"]:
             print(f"{MESSAGE_PREFIX}{'' if line.startswith('rank ') else who}{line}", file=sys.stderr)
-        return code if code > 0 and code != LOST else 1
+        return code if code in (2, 130, 143) else 1
 
     def _said(self, index: int) -> Iterator[str]:
         """The errors that a process wrote, without our own prefix."""
