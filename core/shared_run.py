@@ -71,7 +71,7 @@ def _packed(state: State | None) -> bytes:
     if state is None:
         return b""
     arrays = {
-        f"{group}/{name}": np.ascontiguousarray(array)
+        f"{group}/{name}": np.asarray(array, order="C")  # not ascontiguousarray: it gives a counter a dimension
         for group in _GROUPS
         for name, array in (getattr(state, group) or {}).items()
     }

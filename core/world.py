@@ -113,7 +113,7 @@ class World:
         """Named arrays of each process, by rank."""
         if self.size == 1:
             return [dict(values)]
-        packed = save({name: np.ascontiguousarray(value) for name, value in values.items()})
+        packed = save({name: np.asarray(value, order="C") for name, value in values.items()})
         return [load(data) for data in self.exchange(packed)]
 
     def same(self, what: str, data: bytes) -> None:

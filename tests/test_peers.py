@@ -125,7 +125,8 @@ def test_what_they_exchange(start, local_size):
         found.append([(len(data), data[0], data[-1]) for data in large])
         found.append(world.first(f"of {world.rank}".encode()).decode())
         found += [world.any(False), world.any(world.rank == 2)]
-        found.append([array["x"].tolist() for array in world.arrays({"x": np.full(2, world.rank)})])
+        arrays = world.arrays({"x": np.full((2, 3), world.rank).T, "counter": np.float32(7)})
+        found.append([[array["x"].shape, int(array["x"].sum()) // 6, array["counter"].shape, float(array["counter"])] for array in arrays])
         found.append(world.lead(lambda: f"made by {world.rank}"))
         found.append(world.together(lambda: world.rank))
         world.same("this", b"equal")
@@ -134,7 +135,7 @@ def test_what_they_exchange(start, local_size):
         return found
 
     parts = [[5_000_000 + rank, rank, rank] for rank in range(3)]
-    expected = [0, 1, 2, parts, "of 0", False, True, [[0, 0], [1, 1], [2, 2]]]
+    expected = [0, 1, 2, parts, "of 0", False, True, [[[3, 2], rank, [], 7.0] for rank in range(3)]]
     assert start(3, work, local_size=local_size).results() == [
         [*expected, "made by 0" if rank == 0 else None, rank] for rank in range(3)
     ]
