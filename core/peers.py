@@ -6,7 +6,7 @@ inside a framework, where no Python runs: a process that ends is missed at once,
 it, instead of waiting for it until the framework's own time-out (a minute and more).
 
 A message is a letter and its content: D data to exchange, P are you there?, S please stop, F how far have you begun?, B so far,
-L begin no step after that, E an error's exit code and text, A end with that code and text, Q nothing more to come.
+L begin no step after that, for this signal, E an error's exit code and text, A end with that code and text, Q nothing more to come.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import signal
 import struct
 import sys
 import threading
@@ -101,8 +102,8 @@ class Peers(World):
             self._begun = step + 1
             return True
 
-    def ask_to_stop(self) -> None:
-        self._asked = True  # the thread tells: a signal may have come while this thread was sending
+    def ask_to_stop(self, number: int = signal.SIGINT) -> None:
+        self._asked = number  # the thread tells: a signal may have come while this thread was sending
 
     def fail(self, text: str, code: int) -> None:
         self._ending.set()
@@ -182,7 +183,7 @@ class Peers(World):
                     self._ping(rank)
             if self._asked and not self._told:
                 self._told = True
-                self._send(0, b"S") if self.rank else self._freeze()
+                self._send(0, b"S", bytes([self._asked])) if self.rank else self._freeze()
 
     def _ping(self, rank: int) -> None:
         """Ask, or say, that one is there, unless something longer is being said."""
@@ -200,6 +201,7 @@ class Peers(World):
             if self.rank:
                 self._ping(0)
         elif kind == b"S":
+            self._asked = self._asked or content[0]
             self._freeze()
         elif kind == b"F":
             self._send(0, b"B", struct.pack(">q", self._pause()))
@@ -207,7 +209,9 @@ class Peers(World):
             self._answers[rank] = struct.unpack(">q", content)[0]
             self._decide()
         elif kind == b"L":
-            self._stop_at(struct.unpack(">q", content)[0])
+            limit, self._asked = struct.unpack(">qB", content)
+            self._told = True
+            self._stop_at(limit)
         elif kind == b"Q":
             self._closed.add(rank)
         elif kind == b"E":
@@ -232,7 +236,7 @@ class Peers(World):
         if len(self._answers) == self.size:
             limit = max(self._answers.values())
             for rank in self._connections:
-                self._send(rank, b"L", struct.pack(">q", limit))
+                self._send(rank, b"L", struct.pack(">qB", limit, self._asked))
             self._stop_at(limit)
 
     def _stop_at(self, limit: int) -> None:

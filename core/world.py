@@ -9,6 +9,7 @@ framework. A run of one process has a `World` that is alone, and pays nothing.
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ class World:
     rank, size = 0, 1
 
     def __init__(self) -> None:
-        self._asked = False
+        self._asked = 0
 
     @property
     def share(self) -> Share:
@@ -75,9 +76,14 @@ class World:
         step that any of them has begun, and none begins one after it."""
         return not self._asked
 
-    def ask_to_stop(self) -> None:
-        """Stop all processes after the step that is under way. Signal handlers may call it."""
-        self._asked = True
+    def ask_to_stop(self, number: int = signal.SIGINT) -> None:
+        """Stop all processes after the step that is under way, since this one got a signal. Signal handlers may call it."""
+        self._asked = number
+
+    @property
+    def asked(self) -> int:
+        """The signal for which all stop, or 0."""
+        return self._asked
 
     def fail(self, text: str, code: int) -> None:
         """Tell the other processes that this one ends with an error, so that they end too."""

@@ -177,7 +177,7 @@ def test_an_error_of_one_is_raised_in_all(start):
 def test_they_stop_at_one_step_that_each_has_done(start, asked):
     def work(world):
         if world.rank in asked:
-            threading.Timer(0.2 + 0.01 * world.rank, world.ask_to_stop).start()
+            threading.Timer(0.2 + 0.01 * world.rank, world.ask_to_stop, [signal.SIGTERM]).start()
         done, random = [], np.random.default_rng(world.rank)
         while world.proceed(len(done)):
             done.append(len(done))
@@ -185,10 +185,10 @@ def test_they_stop_at_one_step_that_each_has_done(start, asked):
             if len(done) % 50 == 0:
                 world.barrier()  # at events they meet
         world.barrier()
-        return [len(done), world.proceed(len(done) + 5)]
+        return [len(done), world.proceed(len(done) + 5), world.asked]
 
-    (steps, again), *others = start(3, work).results()
-    assert steps > 10 and not again and others == 2 * [[steps, False]]
+    (steps, *end), *others = start(3, work).results()
+    assert steps > 10 and end == [False, signal.SIGTERM] and others == 2 * [[steps, *end]]
 
 
 def test_a_stop_that_is_asked_for_after_the_last_step_changes_nothing(start):

@@ -4,9 +4,12 @@ is missing, where torch would wait for as long as for a sum.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import sys
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 
 import torch.distributed as dist
@@ -57,16 +60,46 @@ def _store(place: Place, wait: timedelta) -> dist.Store:
         socket.getaddrinfo(host, port)
     except OSError as error:
         raise BackendError(f"MASTER_ADDR: the name {host} is not known here: {error.strerror}") from error
+    if place.rank:
+        _wait_for(host, port, wait.total_seconds(), place)
     try:
-        store = dist.TCPStore(
-            host, port, place.size, place.rank == 0 and not made, wait, wait_for_workers=False, multi_tenant=True
-        )
+        with _without_traces():
+            store = dist.TCPStore(
+                host, port, place.size, place.rank == 0 and not made, wait, wait_for_workers=False, multi_tenant=True
+            )
     except (RuntimeError, ValueError) as error:
         text = str(error)
         if "EADDRINUSE" in text:
             raise BackendError(f"port {port} of {host}: is in use by another program; choose another one") from error
-        if place.rank:
-            raise BackendError(f"rank 0 of {place.size}: is not reached at {host}:{port} within {wait.seconds} s") from error
-        raise BackendError(f"port {port} of {host}: cannot be listened on: {text.splitlines()[0]}") from error
+        what = "is no rank 0 of this run" if place.rank else "cannot be listened on"
+        raise BackendError(f"port {port} of {host}: {what}: {text.splitlines()[0]}") from error
     names = ("CROSSDISTIL_LAUNCHED", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
     return dist.PrefixStore("/".join(["crossdistil", *(os.environ.get(name, "") for name in names)]), store)
+
+
+@contextlib.contextmanager
+def _without_traces() -> Iterator[None]:
+    """What C++ prints of an error that is raised as well goes nowhere."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _wait_for(host: str, port: int, seconds: float, place: Place) -> None:
+    """Until somebody listens there: torch, whose tries leave C++ traces, comes after."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host, port), 10).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                why = error.strerror or type(error).__name__
+                raise BackendError(f"rank 0 of {place.size}: is not reached at {host}:{port} within {seconds:g} s: {why}") from error
+        time.sleep(_POLL_SECONDS)

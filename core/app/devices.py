@@ -123,6 +123,13 @@ def run_together(count: int, backend: str, text: str | None = None, machines: Ma
     # All that were started together have the same, also on several machines.
     launched = secrets.token_hex(8) if machines.nodes == 1 else f"nodes-{machines.nodes}"
     environment = {**child_environment(), LAUNCHED: launched, "OMP_NUM_THREADS": threads}
+    if machines.node_rank:
+        first, last = machines.node_rank * count, (machines.node_rank + 1) * count - 1
+        print(
+            f"machine {machines.node_rank} of {machines.nodes} (from 0): ranks {first} to {last}; machine 0 ({machines.host}) tells "
+            "how the run goes",
+            flush=True,
+        )
     with Started(_variables(backend, count, machines), environment, text, machines.nodes * count) as started:
         code = started.wait()
     sys.exit(code)

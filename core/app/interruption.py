@@ -25,7 +25,6 @@ class Interruption:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._number: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -35,13 +34,13 @@ class Interruption:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         self._restore()
-        if isinstance(error, KeyboardInterrupt) and self._number == signal.SIGTERM:
+        # Another process may be the one that got the signal.
+        if isinstance(error, KeyboardInterrupt) and str(error) and self._world.asked == signal.SIGTERM:
             print(f"crossdistil: terminated; {error}", file=sys.stderr)
             raise Saved(128 + signal.SIGTERM)
 
     def _ask(self, number: int, frame: object) -> None:
-        self._number = number
-        self._world.ask_to_stop()
+        self._world.ask_to_stop(number)
         self._restore()
         print("crossdistil: saving after the step that is under way; once more stops at once", file=sys.stderr)
 
