@@ -31,6 +31,7 @@ import conversion_speed
 import from_text
 import huggingface_loop
 import mlm_data
+import scaling
 import textbrewer_job
 import vocabulary_memory
 from backend_tables import crosscheck_table, crosschecks_table, same_run_table
@@ -45,6 +46,7 @@ WHOLE_TABLES = {
     "conversion_referees": conversion_referees.table,
     "conversion_speed": conversion_speed.table,
     "mlm_data": mlm_data.table,
+    "scaling": scaling.table,
     "from_text": from_text.table,
     "vocabulary_memory": vocabulary_memory.table,
 }
