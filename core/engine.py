@@ -152,6 +152,9 @@ class Engine(Protocol):
     def peak_memory_mb(self) -> float | None:
         """Peak device memory in MiB; None where the device is the CPU (the process's own peak is used then)."""
 
+    def out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error of the framework says that the device's memory does not suffice."""
+
     def load_frozen(self, parameters: Frozen) -> Frozen:
         """The parameters on the device in the working precision, one after the other, so that the host never holds all of them.
         Who holds the result holds them there: it can be given to `train_step` and `infer`, which do not load it again."""

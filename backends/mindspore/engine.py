@@ -129,6 +129,10 @@ class MindSporeEngine:
             for name, array in parameters.items()
         }
 
+    def out_of_memory(self, error):
+        words = ("memory isn't enough", "memory not enough", "out of memory", "allocate memory failed", "alloc memory failed")
+        return isinstance(error, RuntimeError) and any(each in str(error).lower() for each in words)
+
     def load_frozen(self, parameters) -> dict[str, ms.Parameter]:
         """The matrices are cast to the working precision once instead of each step."""
         self._loads += 1

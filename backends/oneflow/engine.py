@@ -99,6 +99,10 @@ class OneFlowEngine:
             for name, array in parameters.items()
         }
 
+    def out_of_memory(self, error):
+        # Where one of its own threads finds it out, OneFlow 0.9 ends the process.
+        return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "allocate failed" in str(error))
+
     def load_frozen(self, parameters):
         return {name: self._frozen(value) for name, value in parameters.items()}
 

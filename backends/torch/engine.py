@@ -138,6 +138,12 @@ class TorchEngine:
             for name, array in parameters.items()
         }
 
+    def out_of_memory(self, error):
+        # On a CPU it is a RuntimeError like any other.
+        return isinstance(error, torch.OutOfMemoryError) or (
+            isinstance(error, RuntimeError) and ("can't allocate memory" in str(error) or "out of memory" in str(error))
+        )
+
     def load_frozen(self, parameters):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing writes to frozen tensors

@@ -20,8 +20,8 @@ from typing import NoReturn
 from ...backends.registry import load_module
 from ..errors import CrossdistilError
 from ..processes import child_environment
-from ..threads import processors
 from ..threads import number as thread_count
+from ..threads import processors
 from ..world import Place
 from .launchers import LAUNCHED
 from .started import Started

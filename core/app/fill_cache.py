@@ -14,6 +14,7 @@ from ..teacher_cache import TeacherCache
 from ..world import World
 from .announce import metrics_text
 from .joining import ending_together, join
+from .memory import told_what_is_needed
 from .models import all_notes, model_paths, told_as_given, with_model_folders
 from .progress import shape_text
 from .teaching import Teaching
@@ -44,7 +45,8 @@ def _fill(recipe: Recipe, source: str, engine: Engine, world: World, console: Co
         for data in job.teacher_data.values():
             data.world = world
         teaching = world.together(Teaching, job, engine, console)
-        filled = teaching.fill()
+        with told_what_is_needed(engine, teaching.weights_on_device, "a device with more memory"):
+            filled = teaching.fill()
     for name, metrics in teaching.scores().items():
         if metrics:
             console.print(f"{engine.name} {name}: dev {metrics_text(metrics)}")

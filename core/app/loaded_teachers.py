@@ -19,9 +19,12 @@ class LoadedTeachers:
     def __init__(self, job: Job, engine: Engine):
         self._job, self._engine = job, engine
         self._loaded: dict[str, Frozen] = {}
+        self.names: set[str] = set()
+        """Of those that are on the device, or were to be."""
 
     def parameters(self, name: str) -> Frozen:
         """The weights of a teacher. Raises CheckpointError where they are elsewhere."""
+        self.names.add(name)
         if name not in self._loaded:
             self._loaded[name] = self._engine.load_frozen(self._job.teachers[name].parameters)
         return self._loaded[name]
@@ -29,6 +32,7 @@ class LoadedTeachers:
     def keep(self, names: Iterable[str]) -> None:
         """Give back the weights of all others."""
         kept = set(names)
+        self.names &= kept
         self._loaded = {name: parameters for name, parameters in self._loaded.items() if name in kept}
 
     def score(self, name: str) -> dict[str, float]:

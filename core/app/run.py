@@ -35,6 +35,7 @@ from .announce import announce, metrics_text
 from .data_report import one_answer
 from .interruption import Interruption
 from .joining import Voice, ending_together, join
+from .memory import told_what_is_needed
 from .models import all_notes, model_paths, told_as_given, with_model_folders
 from .probe import write_probe
 from .progress import TrainingProgress, shape_text
@@ -92,7 +93,10 @@ def _execute(
                 remedy = "remove result.json, and --resume makes it again from the saved state"
                 raise CrossdistilError(f"{options.out}: the run is complete, but {damage}; {remedy}")
             raise CrossdistilError(f"{options.out}: the run is complete; there is nothing to resume")
-        return _Run(job, engine, run, options, console, world, start).train()
+        runner = _Run(job, engine, run, options, console, world, start)
+        less = "a smaller train.batch_size, a larger train.gradient_accumulation"
+        with told_what_is_needed(engine, runner.teaching.memory, less):
+            return runner.train()
     except BaseException as error:
         run.discard_if_new(keep_logs=words_of(error)[0] == 1)
         raise
@@ -132,7 +136,7 @@ class _Run:
         for data in job.teacher_data.values():
             data.world = world
         self._probe, self._resume = options.probe, options.resume
-        self._teaching = world.together(Teaching, job, engine, console)
+        self.teaching = world.together(Teaching, job, engine, console)
 
     def train(self) -> dict[str, Any]:
         job, started = self._job, time.perf_counter()
@@ -152,7 +156,7 @@ class _Run:
         for index in range(len(job.recipe.stages)):
             first = sum(outcome.steps for outcome in outcomes)
             done = state is not None and state.notes["stage"] > index
-            stage = self._teaching.stage(index, done)
+            stage = self.teaching.stage(index, done)
             stages.append(stage)
             if done:
                 outcomes.append(_past(stage, state))
@@ -184,7 +188,7 @@ class _Run:
         # In one order, wherever they come from: the norm of all gradients is a sum in that order.
         others = sorted(name for name in parameters if name not in job.student.parameters)
         parameters = {name: parameters[name] for name in (*job.student.parameters, *others)}
-        frozen = self._teaching.frozen(stage)
+        frozen = self.teaching.frozen(stage)
         held = dict(parameters)
         if stage.objective.replacement is not None:
             predecessor = job.teachers[job.context.teacher(None)]
@@ -289,7 +293,7 @@ class _Run:
     def _teacher_results(self) -> dict[str, dict[str, Any]]:
         """The teachers' own scores, measured before the first step: a wrong teacher is seen at once."""
         results = {}
-        for name, metrics in self._teaching.scores().items():
+        for name, metrics in self.teaching.scores().items():
             if metrics:
                 self._console.print(f"{self._engine.name} {name}: dev {metrics_text(metrics)}")
             results[name] = {"metrics": metrics, "parameters": self._job.teachers[name].parameter_count}

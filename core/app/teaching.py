@@ -34,6 +34,7 @@ from ..teacher_cache import TeacherCache
 from ..teacher_identity import CacheKey, examples_digest, model_digest, tokens_digest
 from ..teacher_memory import TeacherMemory
 from .loaded_teachers import LoadedTeachers
+from .memory import weight_bytes
 
 LARGEST = 64 << 30
 """Bytes above which `auto` does not make a cache, whatever the room."""
@@ -111,6 +112,22 @@ class Teaching:
             self._scored[name] = self._score(name)
         self._loaded.keep(self._running(self._needs))
         return self._scored
+
+    def memory(self) -> str:
+        """What the teachers take of the device's memory now, and how it is spared, for a sentence that goes on; empty where
+        they take none."""
+        words = self.weights_on_device()
+        if words and any(need.outputs and not need.obstacle for need in self._needs):
+            unread = " and teacher_cache.use: always" if self._job.recipe.teacher_cache.use == "never" else ""
+            words += f"with its outputs cached before, by `crossdistil cache teacher RECIPE` on any machine{unread}, none of that; "
+        return words
+
+    def weights_on_device(self) -> str:
+        """The first part of that."""
+        sizes = {name: weight_bytes(self._job.teachers[name], self._engine.precision) for name in sorted(self._loaded.names)}
+        return "".join(
+            f"the weights of '{name}' take {size:,} bytes of it in {self._engine.precision}; " for name, size in sizes.items()
+        )
 
     def fill(self) -> list[tuple[str, TeacherCache]]:
         """Fill the caches of all stages that can read one, and say in each of which teacher it is, for machines without its
