@@ -21,8 +21,9 @@ from crossdistil.core.models.spec import initial_tensor, tensor_shapes
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.schedules import schedule
-from crossdistil.core.sections import StudentSection, TaskSection
+from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
+from crossdistil.core.task_section import TaskSection
 
 TEACHER = "teacher"
 TEMPERATURE, WEIGHT, LEARNING_RATE, SCHEDULED_STEPS = 4.0, 0.5, 1e-4, 3159

@@ -29,8 +29,8 @@ from crossdistil.core.app.inference import load_classifier
 from crossdistil.core.data.batches import evaluation_batches, length_buckets
 from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.engine import EngineOptions
-from crossdistil.core.sections import TaskSection
 from crossdistil.core.task_data import logits_function
+from crossdistil.core.task_section import TaskSection
 
 BATCHES = (1, 32)
 

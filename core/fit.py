@@ -6,7 +6,7 @@ from .checkpoint import Model
 from .data.tasks import TaskSpec
 from .data.tokenize import Tokenizer
 from .models.architectures import Config, is_encoder
-from .sections import TaskSection
+from .task_section import TaskSection
 
 _PADDED_TO = 128
 """Tables of words are padded to multiples of 8, 64 or 128 rows."""

@@ -22,17 +22,10 @@ from .errors import CrossdistilError, RecipeError, did_you_mean
 from .files import write_text
 from .plain_names import EXPECTED, is_plain_name
 from .recipe_errors import describe
-from .sections import (
-    FOR_DIGEST,
-    CacheSection,
-    NotesSection,
-    Section,
-    StageSection,
-    StudentSection,
-    TaskSection,
-    TeacherSection,
-)
+from .section import FOR_DIGEST, Section
+from .sections import CacheSection, NotesSection, StageSection, StudentSection, TeacherSection
 from .shown import plain, shown
+from .task_section import TaskSection
 from .yaml_files import parse_yaml, read_yaml
 
 RECIPES_FOLDER = Path(__file__).resolve().parent.parent / "recipes"
@@ -161,7 +154,9 @@ def parse_recipe(tree: Any, source: str, overrides: Iterable[str] = (), preset: 
     if preset is not None:
         if preset not in presets:
             known = ", ".join(presets) or "none"
-            raise RecipeError(source, [f"preset {shown(preset)}: not one of its presets{did_you_mean(preset, presets)} ({known})"])
+            raise RecipeError(
+                source, [f"preset {shown(preset)}: not one of its presets{did_you_mean(preset, presets)} ({known})"]
+            )
         _set_all(tree, [(key, value, f"presets.{preset}.{key}") for key, value in presets[preset].items()])
     _set_all(tree, [_parsed(override) for override in overrides])
     try:
@@ -185,7 +180,11 @@ def presets_of(tree: dict[Any, Any], source: str) -> dict[str, dict[str, Any]]:
         elif not isinstance(settings, dict):
             problems.append(f"presets.{plain(name)}: expected {expected}, got {'null' if settings is None else shown(settings)}")
         else:
-            problems += [f"presets.{plain(name)}: expected {expected}, got the key {shown(key)}" for key in settings if not isinstance(key, str)]
+            problems += [
+                f"presets.{plain(name)}: expected {expected}, got the key {shown(key)}"
+                for key in settings
+                if not isinstance(key, str)
+            ]
     if problems:
         raise RecipeError(source, problems)
     return presets

@@ -1,145 +1,27 @@
-"""The sections of a recipe as pydantic models: every key, its type, its default and what must hold between keys."""
+"""The sections of a recipe as pydantic models: every key, its type, its default and what must hold between keys. That of the task
+is in `task_section`."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import (
-    ConfigDict,
     Field,
-    SerializationInfo,
-    SerializerFunctionWrapHandler,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
-from .data.masking import MaskingSettings
-from .data.text_files import is_encoding
 from .losses.catalogue import Term
 from .losses.presets import expand
 from .models.theseus import SCHEDULES as REPLACEMENT_SCHEDULES
-from .number_keys import NumberKeys
-from .plain_names import expanded
 from .schedules import SCHEDULES, SLANTED_RATIO
+from .section import LONGEST, Section, absolute
 from .shown import shown
 
-LONGEST = 1 << 16
-"""Tokens of a text: attention is quadratic in them, and no encoder here has positions for more."""
 MOST_ROWS = 1 << 20
 """Of a batch, whose rows memory holds at once; BERT's largest published batches have 65,536."""
-FOR_DIGEST = "digest"
-"""The context of `model_dump` for what a digest is made of."""
-
-
-class Section(NumberKeys):
-    """Part of a recipe: unknown keys are errors, and nothing changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    newer: ClassVar[tuple[str, ...]] = ()
-    """Keys that there were not from the first. At their defaults they are no part of a recipe's digest, so that a run goes on
-    which an earlier version began."""
-
-    @model_serializer(mode="wrap")
-    def _without_new_defaults(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
-        values = handler(self)
-        if info.context == FOR_DIGEST:
-            for key in self.newer:
-                if getattr(self, key) == type(self).model_fields[key].default:
-                    values.pop(key, None)
-        return values
-
-
-def label_text(value: Any) -> str:
-    """A value of YAML as a JSON file has it in its text."""
-    return "null" if value is None else str(value)
-
-
-def _absolute(path: Path) -> Path:
-    # Relative paths mean the folder the command was started in; the recipe in a run folder must work from anywhere.
-    return expanded(path).absolute()
-
-
-class TaskSection(Section):
-    """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. With `kind:
-    multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. `kind: text` is raw text
-    without labels: `data` is a .txt or .tfrecord file, a folder of them, or the folder of its token store, which `crossdistil
-    data tokens` wrote. `kind: mlm` is raw text whose tokens are masked, anew in every epoch as `masking` says, or as the
-    records of `crossdistil data mlm` have them, where it is not given; then
-    `data` may also be a binarized_text pickle of DistilBERT's scripts, and `files: {dev: name}` is text to score on. In other
-    kinds `data` may be a folder of records that `crossdistil data export` or `data import` wrote, which says itself what its
-    columns and labels are.
-
-    Tables are .tsv (quotation marks are text, as in GLUE's), .csv, or .jsonl and .json (an object a line, or an array of them)."""
-
-    newer: ClassVar[tuple[str, ...]] = (
-        "header", "columns", "encoding", "separator", "quoting", "bad_rows", "skip_labels",
-    )
-
-    name: str
-    data: Path
-    max_length: int = Field(128, ge=4, le=LONGEST)
-    kind: Literal["classification", "regression", "multi_label", "text", "mlm"] | None = None
-    text: str | None = None
-    text_pair: str | None = None
-    label: str | None = None
-    labels: tuple[str, ...] | None = None
-    files: dict[str, str] = {}
-    metrics: tuple[str, ...] | None = None
-    masking: MaskingSettings | None = None
-    header: bool | None = None
-    """Whether tables begin with a line of column names; with `false`, `columns` names all of them in their order."""
-    columns: tuple[str, ...] | None = Field(None, min_length=1)
-    encoding: str | None = None
-    """Of the tables, where it is not UTF-8: gb18030, big5, cp1252, ... A byte-order mark is obeyed without it."""
-    separator: str | None = Field(None, min_length=1, max_length=1)
-    """Between the columns of .tsv and .csv files."""
-    quoting: Literal["csv", "none"] | None = None
-    """Whether cells of .tsv and .csv files may be in quotation marks, as CSV has them."""
-    bad_rows: Literal["error", "skip"] | None = None
-    """Rows that cannot be read: an error, or left out and counted, as by default in GLUE's own files."""
-    skip_labels: tuple[str, ...] = ()
-    """Rows with these labels are left out and counted."""
-
-    @model_validator(mode="after")
-    def _columns_without_header(self) -> TaskSection:
-        if self.columns is not None and self.header is not False:
-            raise ValueError("columns is for header: false")
-        if self.columns is not None and len(set(self.columns)) < len(self.columns):
-            raise ValueError("columns: a name is there twice")
-        return self
-
-    @model_validator(mode="after")
-    def _tables_of_tasks(self) -> TaskSection:
-        if self.kind in ("text", "mlm"):
-            for key in self.newer:
-                if getattr(self, key) != type(self).model_fields[key].default:
-                    raise ValueError(f"{key} is for the tables of a task, not for kind: {self.kind}")
-        return self
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, value: str | None) -> str | None:
-        if value is not None and not is_encoding(value):
-            raise ValueError(f"'{value}' is no encoding of text; for example utf-8, gb18030, big5, cp1252, utf-16")
-        return value
-
-    @model_validator(mode="after")
-    def _masking_of_mlm(self) -> TaskSection:
-        if self.masking is not None and self.kind != "mlm":
-            raise ValueError("masking is for kind: mlm")
-        return self
-
-    _absolute_data = field_validator("data")(_absolute)
-
-    @field_validator("labels", "columns", "skip_labels", mode="before")
-    @classmethod
-    def _labels_are_text(cls, value: Any) -> Any:
-        # YAML reads `labels: [0, 1]` as numbers; in the data file they are text.
-        return [label_text(item) for item in value] if isinstance(value, list) else value
 
 
 class ReadSection(Section):
@@ -161,7 +43,7 @@ class TeacherSection(Section):
     read: ReadSection = ReadSection()
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
 
-    _absolute_model = field_validator("model")(_absolute)
+    _absolute_model = field_validator("model")(absolute)
 
 
 class CacheSection(Section):
@@ -178,7 +60,7 @@ class CacheSection(Section):
     @field_validator("folder")
     @classmethod
     def _absolute_folder(cls, value: Path | None) -> Path | None:
-        return None if value is None else _absolute(value)
+        return None if value is None else absolute(value)
 
 
 class InitSection(Section):
@@ -192,7 +74,7 @@ class InitSection(Section):
     @field_validator("source")
     @classmethod
     def _absolute_source(cls, value: str) -> str:
-        return value if value in ("teacher", "random") else str(_absolute(Path(value)))
+        return value if value in ("teacher", "random") else str(absolute(Path(value)))
 
     @model_validator(mode="after")
     def _layers_have_a_source(self) -> InitSection:
@@ -215,7 +97,7 @@ class WordsSection(Section):
     @field_validator("vectors")
     @classmethod
     def _absolute_vectors(cls, value: Path | None) -> Path | None:
-        return None if value is None else _absolute(value)
+        return None if value is None else absolute(value)
 
 
 class StudentSection(Section):
@@ -244,7 +126,7 @@ class StudentSection(Section):
     @field_validator("tokenizer")
     @classmethod
     def _absolute_tokenizer(cls, value: Path | None) -> Path | None:
-        return None if value is None else _absolute(value)
+        return None if value is None else absolute(value)
 
 
 class TrainSection(Section):

@@ -19,7 +19,7 @@ from .metrics import MLM_LOSS, compute_metrics
 from .models.architectures import Config, make_forward
 from .models.masked_lm import make_masked_loss
 from .models.outputs import LOGITS
-from .sections import TaskSection
+from .task_section import TaskSection
 from .world import World
 
 EVALUATION_BATCH = 64

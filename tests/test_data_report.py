@@ -12,11 +12,11 @@ from rich.console import Console
 
 from crossdistil.core.app.data_report import data_lines, data_warnings, one_answer
 from crossdistil.core.app.run import RunOptions, execute
-from crossdistil.core.data.tasks import GLUE_TASKS
+from crossdistil.core.data.task_specs import GLUE_TASKS
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.job import prepare
 from crossdistil.core.recipe import parse_recipe
-from crossdistil.core.sections import TaskSection
+from crossdistil.core.task_section import TaskSection
 from crossdistil.tests import tiny
 
 

@@ -20,7 +20,7 @@ from crossdistil.core.errors import CrossdistilError, DataError
 from crossdistil.core.job import prepare
 from crossdistil.core.metrics import compute_metrics
 from crossdistil.core.recipe import parse_recipe
-from crossdistil.core.sections import TaskSection
+from crossdistil.core.task_section import TaskSection
 from crossdistil.tests import tiny
 from crossdistil.tests.test_predict import reference_logits
 

@@ -1,26 +1,22 @@
-"""A small part of benchmarks/robustness/mutated_files.py: damaged files of every binary reader end in a reading or a clean error."""
+"""A small part of benchmarks/robustness/mutated_files.py: damaged files of every reader end in a reading or a clean error."""
 
-import importlib.util
+import importlib
 import resource
-import sys
 from pathlib import Path
 
 import pytest
 
 import crossdistil
 
-DRIVER = Path(crossdistil.__file__).resolve().parent / "benchmarks/robustness/mutated_files.py"
+FOLDER = Path(crossdistil.__file__).resolve().parent / "benchmarks/robustness"
 READS = 150
 
 
 @pytest.fixture(scope="module")
 def driver():
-    specification = importlib.util.spec_from_file_location("mutated_files", DRIVER)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["mutated_files"] = module  # its data classes look themselves up
-    specification.loader.exec_module(module)
-    yield module
-    del sys.modules["mutated_files"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        yield importlib.import_module("mutated_files")
 
 
 READERS = [

@@ -16,7 +16,7 @@ from crossdistil.core.data.tokenize import load_tokenizer, tokenized
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CrossdistilError, DataError
 from crossdistil.core.recipe import parse_recipe
-from crossdistil.core.sections import TaskSection
+from crossdistil.core.task_section import TaskSection
 from crossdistil.tests import tiny
 from crossdistil.tests.record_task_files import FORMATS, ROWS, export, run_classifier_file, tables, vocabulary, write_of, write_tf
 

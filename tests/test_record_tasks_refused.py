@@ -11,7 +11,7 @@ from crossdistil.core.app.record_commands import RecordFormat, Target, import_re
 from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer, tokenized
 from crossdistil.core.errors import CrossdistilError, DataError
-from crossdistil.core.sections import TaskSection
+from crossdistil.core.task_section import TaskSection
 from crossdistil.tests import tiny
 from crossdistil.tests.record_task_files import FORMATS, ROWS, export, run_classifier_file, tables, vocabulary, write_tf
 

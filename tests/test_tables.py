@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from crossdistil.core.data.table_rows import TableFormat
 from crossdistil.core.data.tables import read_columns
-from crossdistil.core.data.tasks import GLUE_TASKS
+from crossdistil.core.data.task_specs import GLUE_TASKS
 from crossdistil.core.data.texts import Texts
 from crossdistil.core.errors import DataError
 from crossdistil.core.job import prepare

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from crossdistil.converters import torch_pickle
+from crossdistil.converters import torch_archive
 from crossdistil.converters.torch_pickle import is_checkpoint, open_checkpoint, write
 from crossdistil.converters.torch_pickle_write import _global as named
 from crossdistil.core.errors import CheckpointError
@@ -173,7 +173,7 @@ def test_an_entry_that_says_it_is_encrypted_or_compressed(tmp_path, place, value
 
 def test_a_directory_that_is_large(tmp_path, monkeypatch):
     path = archive(tmp_path / "a.pt", pickled(REFERENCE + ARGUMENTS))
-    monkeypatch.setattr(torch_pickle, "_MAX_DIRECTORY", 200)
+    monkeypatch.setattr(torch_archive, "_MAX_DIRECTORY", 200)
     with pytest.raises(CheckpointError, match=r"a\.pt: .*the directory has 2\d\d bytes, expected at most 200"):
         open_checkpoint(path)
 

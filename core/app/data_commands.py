@@ -12,7 +12,8 @@ import typer
 from ...backends.registry import default_backend
 from ..augmentation.task_folder import check_new_folder, read_training_texts, write_task_folder
 from ..augmentation.words import WordSettings
-from ..data.tasks import GLUE_TASKS, TaskSpec, glue_task, resolve_task
+from ..data.task_specs import GLUE_TASKS, TaskSpec, glue_task
+from ..data.tasks import resolve_task
 from ..engine import EngineOptions
 from ..errors import CrossdistilError, did_you_mean
 from ..recipe import TaskSection

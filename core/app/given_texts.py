@@ -13,7 +13,7 @@ from typing import Any
 
 from ..data.table_rows import TableFormat
 from ..data.tables import EXTENSIONS, column_names, read_columns
-from ..data.tasks import glue_task
+from ..data.task_specs import glue_task
 from ..data.text_files import decoded, read_text
 from ..errors import CrossdistilError, DataError
 

@@ -17,15 +17,16 @@ from ...backends.registry import load_engine
 from ..checkpoint import Model, load_model
 from ..data.batches import evaluation_batches, length_buckets
 from ..data.tables import is_half
-from ..data.tasks import GLUE_TASKS, glue_task, resolve_task
+from ..data.task_specs import GLUE_TASKS, glue_task
+from ..data.tasks import resolve_task
 from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..engine import EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
 from ..recipe_errors import describe
-from ..sections import TaskSection
 from ..task_data import EVALUATION_BATCH, load_data, logits_function
+from ..task_section import TaskSection
 from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
 from .given_texts import takes_pairs
 from .models import model_folder, tell_notes, told_as_given

@@ -10,10 +10,12 @@ import typer
 
 from ..augmentation.task_folder import check_new_folder
 from ..data.record_note import NOTE, RecordNote
-from ..data.tasks import GLUE_TASKS, TaskSpec, glue_task, resolve_task
+from ..data.task_specs import GLUE_TASKS, TaskSpec, glue_task
+from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..errors import CrossdistilError, DataError, did_you_mean
-from ..sections import LONGEST, TaskSection
+from ..section import LONGEST
+from ..task_section import TaskSection
 from .options import hand_over
 from .progress import make_console
 from .record_files import (

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data.tables import read_columns
-from ..data.tasks import TaskSpec, read_split, without_labels
+from ..data.task_definitions import without_labels
+from ..data.task_specs import TaskSpec
+from ..data.tasks import read_split
 from ..errors import CrossdistilError, DataError
 from ..files import replace_folder
 from .copies import Copy

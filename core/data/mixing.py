@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import DataError
-from .tasks import Examples, TaskSection, TaskSpec, glue_task, read_split, resolve_task
+from .task_definitions import TaskSection
+from .task_specs import TaskSpec, glue_task
+from .tasks import Examples, read_split, resolve_task
 
 
 def mixed(train: Examples, spec: TaskSpec, section: TaskSection, where: str) -> Examples:

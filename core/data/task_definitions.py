@@ -1,0 +1,203 @@
+"""What a recipe's `task` section means: GLUE's definition, that of a folder of records, or a plain table; with what the recipe
+states in place of defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import DataError, did_you_mean
+from ..metrics import MULTI_LABEL_METRICS, REGRESSION_METRICS
+from .folders import folder_contents
+from .labels import cell_text, found_labels, listed
+from .record_note import RecordNote
+from .table_rows import TableFormat
+from .tables import EXTENSIONS, Columns, read_columns
+from .task_specs import GLUE_TASKS, SPLITS, TaskSpec, glue_task
+from .texts import Texts
+
+
+class TaskSection(Protocol):
+    """The recipe's `task` section, as far as it is read here."""
+
+    name: str
+    data: Path
+    text: str | None
+    text_pair: str | None
+    label: str | None
+    labels: list[str] | None
+    kind: str | None  # "classification", "regression", "multi_label", "text" or "mlm"
+    files: dict[str, str]
+    metrics: list[str] | None
+    header: bool | None
+    columns: list[str] | None
+    encoding: str | None
+    separator: str | None
+    quoting: str | None  # "csv" or "none"
+    bad_rows: str | None  # "error" or "skip"
+    skip_labels: list[str]
+
+
+def check_folder(data: Path) -> None:
+    """Raise DataError unless the folder of a task's files is there."""
+    if not data.is_dir():
+        what = "is a file, expected the folder that its train and dev files are in" if data.exists() else "no such folder"
+        raise DataError(f"task.data: {data}: {what}")
+
+
+def no_split(name: str, folder: Path, split: str, splits: dict[str, str]) -> DataError:
+    """The error about a split that has no file."""
+    near = did_you_mean(split, splits)
+    expected = "" if near else f" ({', '.join(f'{split}{end}' for end in EXTENSIONS)}, or task.files.{split})"
+    otherwise = near or f"; {folder_contents(folder)}"
+    return DataError(f"{folder}: task '{name}' has no file for the split '{split}'{expected}{otherwise}")
+
+
+def table_format(section: TaskSection, bad_rows: str) -> TableFormat:
+    """How the task's tables are to be read; `bad_rows` is the default."""
+    return TableFormat(section.encoding, section.separator, section.quoting, section.bad_rows or bad_rows)
+
+
+def without_labels(path: Path, columns: Columns, label: str, skip: Sequence[str], texts: Sequence[str]) -> Columns:
+    """The rows of a table whose label is none of `skip`, and a note of the others."""
+    if not skip or label not in columns.cells:
+        return columns
+    kept = np.array([cell_text(cell) not in skip for cell in columns.cells[label]], bool)
+    if kept.all():
+        return columns
+    if not kept.any():
+        raise DataError(f"{path}: every row has a label of task.skip_labels ({listed(skip)})")
+    cells = {}
+    for name, column in columns.cells.items():
+        left = (cell for cell, keep in zip(column, kept) if keep)
+        cells[name] = Texts(left) if name in texts else list(left)
+    count = int((~kept).sum())
+    note = f"{path.name}: {count:,} {'row is' if count == 1 else 'rows are'} left out for task.skip_labels ({listed(skip)})"
+    return Columns(cells, columns.line_numbers[kept], (*columns.notes, note))
+
+
+def official_task(section: TaskSection, official: TaskSpec) -> TaskSpec:
+    """GLUE's task with what the recipe states instead. Raises DataError."""
+    kind = "regression" if official.labels is None else "classification"
+    if section.kind not in (None, kind):
+        raise DataError(f"task.kind: '{official.name}' is a {kind} task, got '{section.kind}'")
+    if kind == "regression" and section.labels is not None:
+        raise DataError(f"task.labels: '{official.name}' is a regression task and has no label names")
+    header, test_has_header = official.header, official.test_has_header
+    if section.header is not None:
+        header, test_has_header = (None if section.header else columns_of(section)), False
+    return replace(
+        official,
+        text=section.text or official.text,
+        text_pair=section.text_pair or official.text_pair,
+        label=section.label or official.label,
+        labels=official.labels if section.labels is None else tuple(label.strip() for label in section.labels),
+        names=official.names if section.labels is None else None,
+        splits={**official.splits, **section.files},
+        header=header,
+        test_has_header=test_has_header,
+        # The official QQP files have rows without all columns, which everybody leaves out.
+        format=table_format(section, "skip"),
+        skip_labels=tuple(section.skip_labels),
+    )
+
+
+def columns_of(section: TaskSection) -> tuple[str, ...]:
+    if section.columns is None:
+        raise DataError("task.columns: needed with header: false, the names of all columns in their order")
+    return tuple(section.columns)
+
+
+def found_splits(section: TaskSection) -> dict[str, str]:
+    """Split -> file, those that the recipe names and those that the folder has. Raises DataError."""
+    splits = dict(section.files)
+    for split in SPLITS:
+        if split not in splits:
+            found = [f"{split}{end}" for end in EXTENSIONS if (Path(section.data) / f"{split}{end}").is_file()]
+            # Beside a table, a .json is what the table was made of.
+            found = [name for name in found if not name.endswith(".json")] or found
+            if len(found) > 1:
+                raise DataError(f"task.files.{split}: needed, because {section.data} holds {' and '.join(found)}")
+            if found:
+                splits[split] = found[0]
+    return splits
+
+
+def plain_task(section: TaskSection) -> TaskSpec:
+    """A task of any other name, of the columns that the recipe gives. Raises DataError."""
+    for key in ("text", "label"):
+        if not getattr(section, key):
+            hint = did_you_mean(section.name.lower(), GLUE_TASKS)
+            raise DataError(f"task.{key}: needed, because '{section.name}' is not a GLUE task{hint}")
+    header = columns_of(section) if section.header is False else None
+    splits = found_splits(section)
+    is_regression, multi_label = section.kind == "regression", section.kind == "multi_label"
+    if is_regression and section.labels is not None:
+        raise DataError("task.labels: a regression task has no label names")
+    spec = TaskSpec(
+        name=section.name,
+        text=section.text,
+        text_pair=section.text_pair,
+        label=section.label,
+        labels=None if section.labels is None else tuple(label.strip() for label in section.labels),
+        metrics=REGRESSION_METRICS if is_regression else MULTI_LABEL_METRICS if multi_label else ("accuracy", "macro_f1"),
+        splits=splits,
+        header=header,
+        multi_label=multi_label,
+        format=table_format(section, "error"),
+        skip_labels=tuple(section.skip_labels),
+    )
+    if is_regression or section.labels is not None:
+        return spec
+    return replace(spec, labels=_labels_of_train(spec, Path(section.data)), labels_from=splits["train"])
+
+
+def recorded_task(section: TaskSection, note: RecordNote) -> TaskSpec:
+    """A task of any name, as its records describe it."""
+    several = note.kind == "multi-label classification"
+    plain = MULTI_LABEL_METRICS if several else ("accuracy", "macro_f1")
+    return TaskSpec(
+        name=section.name,
+        text=section.text or note.text,
+        text_pair=section.text_pair or note.text_pair,
+        label=section.label or note.label,
+        labels=None if note.labels is None else tuple(section.labels or note.labels),
+        metrics=REGRESSION_METRICS if note.labels is None else plain,
+        multi_label=several,
+    )
+
+
+def check_records(section: TaskSection, spec: TaskSpec, note: RecordNote) -> None:
+    """Raise DataError unless the records are of the task that the recipe means."""
+    official = glue_task(note.task)
+    name = note.task if official is None else official.name
+    if name != spec.name:
+        raise DataError(f"task.name: '{section.name}', but the records in {section.data} are of '{note.task}'")
+    kind = section.kind and {"multi_label": "multi-label classification"}.get(section.kind, section.kind)
+    if note.kind != spec.kind or kind not in (None, note.kind):
+        raise DataError(f"task.kind: the records in {section.data} are of a {note.kind}, not of a {kind or spec.kind}")
+    if section.files:
+        raise DataError(f"task.files: {section.data} holds records, whose files are in its records.json")
+    for key in ("text", "text_pair", "label"):
+        if getattr(spec, key) != getattr(note, key):
+            got, made = (f"'{value}'" if value else "no column" for value in (getattr(spec, key), getattr(note, key)))
+            raise DataError(f"task.{key}: {got}, but the records in {section.data} were made of {made}")
+    if list(spec.labels or ()) != list(note.labels or ()):
+        expected, got = listed(note.labels or ()), listed(spec.labels or ())
+        raise DataError(f"task.labels: {got}, but those of the records in {section.data} are {expected}, in this order")
+
+
+def _labels_of_train(spec: TaskSpec, data: Path) -> tuple[str, ...]:
+    """The distinct labels of the train file."""
+    check_folder(data)
+    if "train" not in spec.splits:
+        raise no_split(spec.name, data, "train", spec.splits)
+    path = data / spec.splits["train"]
+    texts = [spec.text] if spec.text_pair is None else [spec.text, spec.text_pair]
+    columns = read_columns(path, [spec.label], header=spec.header, format=spec.format, there=texts)
+    columns = without_labels(path, columns, spec.label, spec.skip_labels, ())
+    return found_labels(path, columns.cells[spec.label], columns.line_numbers, spec.multi_label)
