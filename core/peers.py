@@ -247,7 +247,7 @@ class Peers(World):
     # How all end when one does.
 
     def _lost(self, rank: int) -> None:
-        text = f"{self._names[rank]} has ended without a word; --resume goes on from the last saved state"
+        text = f"{self._names[rank]} has ended without a word"
         self._end(LOST, text, first_is_gone=rank == 0)
 
     def _end(self, code: int, text: str, first_is_gone: bool = False) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from .data.batches import Masks, evaluation_batches
+from .data.batches import Batch, Masks, evaluation_batches
 from .data.corpus import read_corpus
 from .data.masked_texts import read_masked, store_rows
 from .data.tasks import Examples, TaskSpec, read_split
@@ -51,18 +51,8 @@ class TaskData:
         if self.spec.masked:
             return self._masked_score(split, infer), None
         examples, own = self.examples[split], self.world.share
-        computed = {"rows": [np.zeros(0, np.int64)], "logits": []}
-        for rows, batch in evaluation_batches(
-            self.tokens[split], examples.labels, EVALUATION_BATCH, self.buckets, share=own
-        ):
-            computed["rows"].append(rows)
-            computed["logits"].append(infer(batch)[0][: len(rows)])
-        logits: np.ndarray | None = None
-        for found in self.world.arrays({name: np.concatenate(parts) for name, parts in computed.items() if parts}):
-            if "logits" in found:
-                if logits is None:
-                    logits = np.zeros((len(examples), found["logits"].shape[1]), np.float32)
-                logits[found["rows"]] = found["logits"]
+        batches = evaluation_batches(self.tokens[split], examples.labels, EVALUATION_BATCH, self.buckets, share=own)
+        logits = gathered_logits(self.world, len(examples), batches, infer)
         labels = examples.labels
         return ({} if labels is None else compute_metrics(self.spec.metrics, logits, labels)), logits
 
@@ -89,6 +79,25 @@ class TaskData:
             mismatched, _ = self.score(MISMATCHED, infer)
             metrics |= {f"{name}_mismatched": value for name, value in mismatched.items()}
         return metrics, logits
+
+
+def gathered_logits(
+    world: World,
+    count: int,
+    batches: Iterable[tuple[np.ndarray, Batch]],
+    infer: Callable[[Batch], list[np.ndarray]],
+) -> np.ndarray:
+    """The logits (count, outputs) of `count` examples, each process's from its own (rows, batch) of them."""
+    computed: dict[str, list[np.ndarray]] = {"rows": [np.zeros(0, np.int64)], "logits": []}
+    for rows, batch in batches:
+        computed["rows"].append(rows)
+        computed["logits"].append(infer(batch)[0][: len(rows)])
+    shares = world.arrays({name: np.concatenate(parts) for name, parts in computed.items() if parts})
+    found = [share for share in shares if "logits" in share]
+    logits = np.zeros((count, found[0]["logits"].shape[1]), np.float32)
+    for share in found:
+        logits[share["rows"]] = share["logits"]
+    return logits
 
 
 def load_data(

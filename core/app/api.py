@@ -22,6 +22,7 @@ from .launchers import find_place
 from .progress import make_console
 from .run import RunOptions, execute
 from .run_folders import identity_of, kind_of, recipe_of
+from .sessions import session
 from .worker import run_worker
 
 
@@ -105,7 +106,8 @@ def predict(
     options = EngineOptions(device, precision)
     text_list = [texts] if isinstance(texts, str) else list(texts)
     pair_list = None if pairs is None else [pairs] if isinstance(pairs, str) else list(pairs)
-    return inference.predict(Path(model), text_list, pair_list, backend or default_backend(), options)
+    with session(backend or default_backend(), options) as own:
+        return inference.predict(Path(model), text_list, pair_list, own)
 
 
 def crosscheck(

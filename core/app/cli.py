@@ -21,13 +21,13 @@ from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..json_files import parse_json
 from ..processes import end_with_parent
 from ..recipe import Recipe, load_recipe, parse_recipe
-from ..sections import LONGEST
 from ..shown import plain
 from ..world import DEVICES
 from .cache_command import cache_app
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
 from .devices import machines_of, number_of, numbers_of, refuse_devices, run_together
+from .inference_commands import evaluate, predict
 from .joining import be_quiet, let_the_first_speak
 from .launchers import find_place, refuse_place
 from .options import (
@@ -39,7 +39,6 @@ from .options import (
     NodeRankOption,
     NodesOption,
     Precision,
-    PrecisionOption,
     PresetOption,
     SetOption,
 )
@@ -64,8 +63,6 @@ _UsageError = typer.BadParameter.__base__
 _LONGEST = 3000
 """Characters of a line of a message, which may repeat what was typed."""
 
-ModelArgument = Annotated[Path, typer.Argument(help="A model folder or checkpoint, or a finished run, whose student is meant.")]
-LengthOption = Annotated[int | None, typer.Option(min=4, max=LONGEST, help="Cut texts to this many tokens; default: as trained.")]
 
 
 def main() -> None:
@@ -194,90 +191,8 @@ def run(
     console.print(f"{name}: {scores}{result['wall_seconds']:.0f} s; written to {folder}")
 
 
-@app.command()
-def evaluate(
-    model: ModelArgument,
-    data: Annotated[Path, typer.Option(help="Folder with the task's files.")],
-    task: Annotated[str | None, typer.Option(help="A GLUE task; default: the one it was trained on.")] = None,
-    text: Annotated[str | None, typer.Option(help="Column of the texts, of a task of your own.")] = None,
-    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
-    split: Annotated[str, typer.Option(help="Which file of the task.")] = "dev",
-    backend: BackendOption = None,
-    device: DeviceOption = None,
-    precision: PrecisionOption = Precision.fp32,
-    max_length: LengthOption = None,
-) -> None:
-    """Score a model on a task; prints the metrics as JSON."""
-    name = backend or default_backend()
-    _hand_over(name)
-    from .inference import evaluate
-
-    options = EngineOptions(device, precision.value)
-    columns = {"text": text, "text_pair": text_pair, "label": label}
-    print(json.dumps(evaluate(model, task, data, split, name, options, max_length, columns, _tell)))
-
-
-@app.command()
-def predict(
-    model: ModelArgument,
-    text: Annotated[list[str] | None, typer.Argument(help="Texts to classify; omit them with --file.")] = None,
-    pair: Annotated[str | None, typer.Option(help="The second text, for a model of pairs (with one TEXT).")] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="A file with one text a line, a TSV, CSV or JSON table, or - for lines of standard input.")
-    ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(help="Column of a table's texts; default: as the model's task has it.")
-    ] = None,
-    pair_column: Annotated[str | None, typer.Option(help="Column of the second texts.")] = None,
-    id_column: Annotated[str | None, typer.Option(help="Column that is written beside each answer, as id.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Of --file, where it is not UTF-8: gb18030, cp1252, ...")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write JSON lines there instead of printing them.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,
-    backend: BackendOption = None,
-    device: DeviceOption = None,
-    precision: PrecisionOption = Precision.fp32,
-    max_length: LengthOption = None,
-) -> None:
-    """Classify texts; prints one JSON object a line: the label and the probability of each class."""
-    name = backend or default_backend()
-    _hand_over(name)
-    from ..data.text_files import is_encoding
-    from ..files import write_text
-    from .given_texts import GivenTexts, read_texts
-    from .inference import as_json_lines, load_classifier, predict
-
-    if (file is None) == (not text):
-        raise CrossdistilError("predict: give either texts or --file" + (", not both" if text else ""))
-    if pair is not None and file is not None:
-        raise CrossdistilError("--pair: is the second of one TEXT; for those of a file give --pair-column")
-    if pair is not None and len(text) != 1:
-        raise CrossdistilError(f"--pair: needs exactly one text, got {len(text)}")
-    for option, value in {"--text-column": text_column, "--id-column": id_column, "--encoding": encoding}.items():
-        if value is not None and file is None:
-            what = "is of --file" if option == "--encoding" else "is a column of --file"
-            raise CrossdistilError(f"{option}: {what}, which is not given")
-    if pair_column is not None and text_column is None:
-        raise CrossdistilError("--pair-column: needs --text-column, the column of the first texts")
-    if encoding is not None and not is_encoding(encoding):
-        raise CrossdistilError(f"--encoding {encoding}: no encoding of text; for example gb18030, big5, cp1252, utf-16")
-    if overwrite and out is None:
-        raise CrossdistilError("--overwrite: is for --out, which is not given")
-    if out is not None and out.exists() and not overwrite:
-        raise CrossdistilError(f"--out {out}: is there already; --overwrite replaces it")
-    given = GivenTexts(text or [], None if pair is None else [pair])
-    classifier = load_classifier(model, _tell)
-    if file is not None:
-        given = read_texts(file, classifier[0].about.get("task", {}), text_column, pair_column, id_column, encoding)
-    for note in given.notes:
-        _tell(f"warning: {note}")
-    options = EngineOptions(device, precision.value)
-    found = predict(model, given.texts, given.pairs, name, options, max_length, _tell, classifier)
-    lines = as_json_lines(found, given.ids)
-    if out is None:
-        sys.stdout.write(lines)
-    else:
-        write_text(out, lines)
+app.command()(evaluate)
+app.command()(predict)
 
 
 @app.command()
@@ -366,11 +281,6 @@ def demo(
     from .demo import run_demo
 
     raise typer.Exit(0 if run_demo(_names(backends), out, seed, console) else 1)
-
-
-def _tell(line: str) -> None:
-    """Say something beside what a command prints, which may go to another program."""
-    print(line, file=sys.stderr)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -117,8 +117,11 @@ def refuse_devices(place: Place, devices: str | None, machines: Machines) -> Non
         )
 
 
-def run_together(count: int, backend: str, text: str | None = None, machines: Machines = Machines()) -> NoReturn:
-    """Run this very command in `count` processes of this machine and end as they do; `text` is their standard input."""
+def run_together(
+    count: int, backend: str, text: str | None = None, machines: Machines = Machines(), reads_input: bool = False
+) -> NoReturn:
+    """Run this very command in `count` processes of this machine and end as they do; `text` is their standard input, or the first
+    one `reads_input` of this process."""
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, thread_count() // count))
     # All that were started together have the same, also on several machines.
     launched = secrets.token_hex(8) if machines.nodes == 1 else f"nodes-{machines.nodes}"
@@ -130,7 +133,7 @@ def run_together(count: int, backend: str, text: str | None = None, machines: Ma
             "how the run goes",
             flush=True,
         )
-    with Started(_variables(backend, count, machines), environment, text, machines.nodes * count) as started:
+    with Started(_variables(backend, count, machines), environment, text, machines.nodes * count, reads_input) as started:
         code = started.wait()
     sys.exit(code)
 

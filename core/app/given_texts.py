@@ -5,8 +5,9 @@ A model that was trained here knows in which columns its task's texts are; of an
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ..data.tables import EXTENSIONS, column_names, read_columns
 from ..data.task_specs import glue_task
 from ..data.text_files import decoded, read_text
 from ..errors import CrossdistilError, DataError
+from ..world import World
 
 STANDARD_INPUT = Path("-")
 
@@ -28,6 +30,16 @@ class GivenTexts:
     pairs: Sequence[str] | None = None
     ids: Sequence[Any] | None = None
     notes: tuple[str, ...] = ()
+
+
+def of_the_first(world: World, read: Callable[..., GivenTexts], *arguments: Any) -> GivenTexts:
+    """What `read(*arguments)` gives in the first process, which alone may see the file or have the standard input, in all."""
+    found = world.lead(read, *arguments)
+    if world.size == 1:
+        return found
+    parts = None if found is None else [part if part is None else list(part) for part in (found.texts, found.pairs, found.ids, found.notes)]
+    texts, pairs, ids, notes = json.loads(world.first(json.dumps(parts).encode()))
+    return GivenTexts(texts, pairs, ids, tuple(notes))
 
 
 def takes_pairs(task: dict[str, Any]) -> bool:

@@ -1,10 +1,10 @@
-"""Using a finished model: its score on a task, and its predictions for new texts."""
+"""Using a finished model: its score on a task, and its predictions for new texts. Several processes share the batches out."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import numpy as np
 from pydantic import ValidationError
 from scipy.special import expit, softmax
 
-from ...backends.registry import load_engine
 from ..checkpoint import Model, load_model
 from ..data.batches import evaluation_batches, length_buckets
 from ..data.tables import is_half
@@ -21,18 +20,16 @@ from ..data.task_specs import GLUE_TASKS, glue_task
 from ..data.tasks import resolve_task
 from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer, load_tokenizer
-from ..engine import EngineOptions
+from ..engine import Engine, EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
 from ..recipe_errors import describe
-from ..task_data import EVALUATION_BATCH, load_data, logits_function
+from ..task_data import EVALUATION_BATCH, TaskData, gathered_logits, load_data, logits_function
 from ..task_section import TaskSection
 from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
 from .given_texts import takes_pairs
 from .models import model_folder, tell_notes, told_as_given
-
-Tell = Callable[[str], None]
-"""Where something that a person should know is said."""
+from .sessions import Session, Tell, session
 
 
 @dataclass(frozen=True)
@@ -90,6 +87,32 @@ def evaluate(
 ) -> dict[str, float]:
     """The model's metrics on a split of a task: of the one that it was trained on, unless `task` names another, GLUE's or one
     whose `columns` (text, text_pair, label) are given. `tell` is told of the data; without it, what looks wrong is logged."""
+    with session(backend, options) as own:
+        tell = own.teller(tell)
+        model, loaded, engine = own.world.together(_prepared, folder, task, data, split, own, max_length, columns, tell)
+        loaded.world = own.world
+        for line in data_lines(loaded) if tell is not None else ():
+            tell(line)
+        for line in data_warnings(loaded, split):
+            _warn(line, tell)
+        metrics, logits = loaded.score(split, engine.infer(logits_function(model.config), model.parameters))
+        same = one_answer(loaded.spec, logits, loaded.examples[split].labels, split)
+        if same is not None:
+            _warn(same, tell)
+    return metrics
+
+
+def _prepared(
+    folder: Path,
+    task: str | None,
+    data: Path,
+    split: str,
+    processes: Session,
+    max_length: int | None,
+    columns: dict[str, str | None] | None,
+    tell: Tell | None,
+) -> tuple[Model, TaskData, Engine]:
+    """What `evaluate` needs, checked."""
     model, tokenizer = load_classifier(folder, tell)
     own, given = model.about.get("task", {}), {key: name for key, name in (columns or {}).items() if name is not None}
     if given and not given.keys() >= {"text", "label"}:
@@ -115,19 +138,11 @@ def evaluate(
     problems += fit_problems(str(folder), model.config, tokenizer, section)
     if problems:
         raise CrossdistilError("\n".join(problems))
-    engine = load_engine(backend, options)
+    engine = processes.engine()
     loaded = load_data(spec, section, tokenizer, length_buckets(section.max_length, engine.static_shapes), (split,))
     if loaded.examples[split].labels is None:
         raise DataError(f"{data}: the split '{split}' has no labels to evaluate with; use predict")
-    for line in data_lines(loaded) if tell is not None else ():
-        tell(line)
-    for line in data_warnings(loaded, split):
-        _warn(line, tell)
-    metrics, logits = loaded.score(split, engine.infer(logits_function(model.config), model.parameters))
-    same = one_answer(spec, logits, loaded.examples[split].labels, split)
-    if same is not None:
-        _warn(same, tell)
-    return metrics
+    return model, loaded, engine
 
 
 def _warn(line: str, tell: Tell | None) -> None:
@@ -148,14 +163,13 @@ def predict(
     folder: Path,
     texts: Sequence[str],
     pairs: Sequence[str] | None,
-    backend: str,
-    options: EngineOptions,
+    processes: Session,
     max_length: int | None = None,
     tell: Tell | None = None,
     classifier: tuple[Model, Tokenizer] | None = None,
 ) -> list[Prediction]:
-    """The model's predictions, in the order of the texts. `tell` is told of what looks wrong, which is logged without it;
-    `classifier` is the model in the folder, where it is loaded already."""
+    """The model's predictions, in the order of the texts, which all of the `processes` are given and get. `tell` is told of what
+    looks wrong, which is logged without it; `classifier` is the model in the folder, where it is loaded already."""
     model, tokenizer = classifier or load_classifier(folder, tell)
     length = _length(model, max_length)
     positions = getattr(model.config, "max_position_embeddings", length)  # a BiLSTM has no limit
@@ -170,16 +184,14 @@ def predict(
             raise DataError(f"got {len(texts)} texts and {len(pairs)} second texts, expected one for each")
     elif takes_pairs(model.about.get("task", {})):
         _warn(f"{folder} was trained on pairs of texts, but gets single ones", tell)
-    engine = load_engine(backend, options)
+    engine = processes.engine()
     infer = engine.infer(logits_function(model.config), model.parameters)
     tokens = tokenizer.encode_pairs(texts, pairs, length)
     for line in unknown_warnings({"these texts": unknown_share(tokens, tokenizer)}, tokenizer):
         _warn(line, tell)
-    logits = np.zeros((len(texts), model.outputs or 1), np.float32)
-    batch_size = min(EVALUATION_BATCH, len(texts))
-    for rows, batch in evaluation_batches(tokens, None, batch_size, length_buckets(length, engine.static_shapes)):
-        logits[rows] = infer(batch)[0][: len(rows)]
-    return list(_predictions(model, texts, pairs, logits))
+    buckets, size = length_buckets(length, engine.static_shapes), min(EVALUATION_BATCH, len(texts))
+    batches = evaluation_batches(tokens, None, size, buckets, share=processes.world.share)
+    return list(_predictions(model, texts, pairs, gathered_logits(processes.world, len(texts), batches, infer)))
 
 
 def _check_given(what: str, texts: Sequence[str]) -> None:

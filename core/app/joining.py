@@ -24,7 +24,7 @@ from ..runs import LOGS
 from ..shown import plain
 from ..world import DEVICES, Place, World
 from .interruption import Saved
-from .words import words_of
+from .words import what_is_left, words_of
 
 _FIRST_SECONDS = 1.0
 
@@ -98,6 +98,8 @@ class Voice:
         place = self._place
         # On each machine one says it; who has started all processes sees that one has ended, and says it better.
         speaks = place.local_rank == 0 or (first_is_gone and place.rank == 1)
+        if code == LOST:
+            text = f"{text}; {what_is_left()}"
         seen = code == LOST and place.launcher == DEVICES and place.local_size == place.size
         for line in text.splitlines():
             line = f"{MESSAGE_PREFIX}{plain(line, 3000)}\n"

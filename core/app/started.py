@@ -18,6 +18,7 @@ from typing import IO, Any
 from ..errors import MESSAGE_PREFIX
 from ..peers import LOST
 from ..processes import ending, python_command
+from .words import what_is_left
 
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 3.0
@@ -25,15 +26,22 @@ _GRACE_SECONDS = 3.0
 _LAST_SECONDS = 60.0
 """The same after the first one has ended well."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_RESUME = "--resume goes on from the last saved state"
 
 
 class Started:
     """Use it as a context manager: when it is left, none of the processes is there any more."""
 
-    def __init__(self, variables: Sequence[dict[str, str]], environment: dict[str, str], text: str | None, size: int):
-        """`variables` are those of each process, `environment` what all have, `text` their standard input; `size` counts the
-        processes of all machines."""
+    def __init__(
+        self,
+        variables: Sequence[dict[str, str]],
+        environment: dict[str, str],
+        text: str | None,
+        size: int,
+        reads_input: bool = False,
+    ):
+        """`variables` are those of each process, `environment` what all have, `text` their standard input, which the first one has
+        from here if it `reads_input`; `size` counts the processes of all machines."""
+        self._reads_input = reads_input
         self._variables, self._environment, self._text, self._size = variables, environment, text, size
         self._processes: list[subprocess.Popen] = []
         self._errors: list[IO[str]] = []
@@ -61,11 +69,13 @@ class Started:
     def _start(self, own: dict[str, str]) -> None:
         errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self._errors.append(errors)
-        others: dict[str, Any] = {} if own["RANK"] == "0" else {"stdout": subprocess.DEVNULL, "stderr": errors}
+        first = own["RANK"] == "0"
+        others: dict[str, Any] = {} if first else {"stdout": subprocess.DEVNULL, "stderr": errors}
+        nothing = None if first and self._reads_input else subprocess.DEVNULL
         process = subprocess.Popen(
             python_command(sys.executable, "crossdistil", *sys.argv[1:]),
             env={**self._environment, **own},
-            stdin=subprocess.DEVNULL if self._text is None else subprocess.PIPE,
+            stdin=nothing if self._text is None else subprocess.PIPE,
             text=True,
             start_new_session=True,  # a terminal's Ctrl-C comes here only
             **others,
@@ -102,7 +112,7 @@ class Started:
         if self._signals and (failed is None or first is None or first < 0):
             number = self._signals[0]
             what = "terminated" if number == signal.SIGTERM else "interrupted"
-            print(f"crossdistil: {what}; {_RESUME}", file=sys.stderr)
+            print(f"crossdistil: {what}; {what_is_left()}", file=sys.stderr)
             return 128 + number
         if first is not None and first > 0 and first != LOST:  # it has said why, for all
             return first
@@ -121,7 +131,7 @@ class Started:
         code, rank = self._processes[failed].returncode, self._variables[failed]["RANK"]
         who = f"rank {rank} of {self._size}: "
         lines = list(self._said(failed)) if code > 0 else []
-        for line in lines or [f"ended with {ending(code)}{_why(code)}; {_RESUME}"]:
+        for line in lines or [f"ended with {ending(code)}{_why(code)}; {what_is_left()}"]:
             print(f"{MESSAGE_PREFIX}{'' if line.startswith('rank ') else who}{line}", file=sys.stderr)
         return code if code in (2, 130, 143) else 1
 

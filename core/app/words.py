@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from ..data.panics import is_panic
 from ..errors import CrossdistilError
@@ -29,3 +30,8 @@ def words_of(error: BaseException) -> tuple[int, str]:
     if is_panic(error):
         return 2, f"the tokenizers library failed: {plain(str(error))}"
     return 1, f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def what_is_left() -> str:
+    """What there is after the command was ended in the middle."""
+    return "--resume goes on from the last saved state" if sys.argv[1:2] == ["run"] else "nothing is half written"

@@ -1,0 +1,144 @@
+"""`crossdistil evaluate` and `crossdistil predict`: a finished model's score on a task, and its predictions for texts.
+
+In several processes, which share the batches out, they print the same as in one: the first process reads what is given, and says
+and writes all.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...backends.registry import default_backend
+from ..engine import EngineOptions
+from ..errors import CrossdistilError
+from ..sections import LONGEST
+from ..world import DEVICES, Place
+from .devices import Machines, number_of, refuse_devices, run_together
+from .joining import be_quiet
+from .launchers import find_place
+from .options import BackendOption, DeviceOption, DevicesOption, Precision, PrecisionOption, hand_over
+
+ModelArgument = Annotated[Path, typer.Argument(help="A model folder or checkpoint, or a finished run, whose student is meant.")]
+LengthOption = Annotated[int | None, typer.Option(min=4, max=LONGEST, help="Cut texts to this many tokens; default: as trained.")]
+
+
+def evaluate(
+    model: ModelArgument,
+    data: Annotated[Path, typer.Option(help="Folder with the task's files.")],
+    task: Annotated[str | None, typer.Option(help="A GLUE task; default: the one it was trained on.")] = None,
+    text: Annotated[str | None, typer.Option(help="Column of the texts, of a task of your own.")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="Column of the second texts.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
+    split: Annotated[str, typer.Option(help="Which file of the task.")] = "dev",
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.fp32,
+    devices: DevicesOption = None,
+    max_length: LengthOption = None,
+) -> None:
+    """Score a model on a task; prints the metrics as JSON."""
+    place = _place(devices)
+    name = backend or default_backend()
+    hand_over(name)
+    _start_others(place, devices, name, device)
+    from .inference import evaluate
+
+    options = EngineOptions(device, precision.value, place=place)
+    columns = {"text": text, "text_pair": text_pair, "label": label}
+    metrics = evaluate(model, task, data, split, name, options, max_length, columns, _tell)
+    if place.rank == 0:
+        print(json.dumps(metrics))
+
+
+def predict(
+    model: ModelArgument,
+    text: Annotated[list[str] | None, typer.Argument(help="Texts to classify; omit them with --file.")] = None,
+    pair: Annotated[str | None, typer.Option(help="The second text, for a model of pairs (with one TEXT).")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A file with one text a line, a TSV, CSV or JSON table, or - for lines of standard input.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of a table's texts; default: as the model's task has it.")
+    ] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Column of the second texts.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column that is written beside each answer, as id.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of --file, where it is not UTF-8: gb18030, cp1252, ...")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write JSON lines there instead of printing them.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+    precision: PrecisionOption = Precision.fp32,
+    devices: DevicesOption = None,
+    max_length: LengthOption = None,
+) -> None:
+    """Classify texts; prints one JSON object a line: the label and the probability of each class."""
+    place = _place(devices)
+    name = backend or default_backend()
+    hand_over(name)
+    from ..data.text_files import is_encoding
+    from ..files import write_text
+
+    if (file is None) == (not text):
+        raise CrossdistilError("predict: give either texts or --file" + (", not both" if text else ""))
+    if pair is not None and file is not None:
+        raise CrossdistilError("--pair: is the second of one TEXT; for those of a file give --pair-column")
+    if pair is not None and len(text) != 1:
+        raise CrossdistilError(f"--pair: needs exactly one text, got {len(text)}")
+    for option, value in {"--text-column": text_column, "--id-column": id_column, "--encoding": encoding}.items():
+        if value is not None and file is None:
+            what = "is of --file" if option == "--encoding" else "is a column of --file"
+            raise CrossdistilError(f"{option}: {what}, which is not given")
+    if pair_column is not None and text_column is None:
+        raise CrossdistilError("--pair-column: needs --text-column, the column of the first texts")
+    if encoding is not None and not is_encoding(encoding):
+        raise CrossdistilError(f"--encoding {encoding}: no encoding of text; for example gb18030, big5, cp1252, utf-16")
+    if overwrite and out is None:
+        raise CrossdistilError("--overwrite: is for --out, which is not given")
+    if out is not None and out.exists() and not overwrite:
+        raise CrossdistilError(f"--out {out}: is there already; --overwrite replaces it")
+    _start_others(place, devices, name, device)
+    from .given_texts import GivenTexts, of_the_first, read_texts
+    from .inference import as_json_lines, load_classifier, predict
+    from .sessions import session
+
+    with session(name, EngineOptions(device, precision.value, place=place)) as own:
+        tell = own.teller(_tell)
+        given = GivenTexts(text or [], None if pair is None else [pair])
+        classifier = own.world.together(load_classifier, model, tell)
+        if file is not None:
+            task = classifier[0].about.get("task", {})
+            given = of_the_first(own.world, read_texts, file, task, text_column, pair_column, id_column, encoding)
+        for note in given.notes:
+            tell(f"warning: {note}")
+        found = predict(model, given.texts, given.pairs, own, max_length, tell, classifier)
+    if place.rank:
+        return
+    lines = as_json_lines(found, given.ids)
+    if out is None:
+        sys.stdout.write(lines)
+    else:
+        write_text(out, lines)
+
+
+def _place(devices: str | None) -> Place:
+    """Which of the processes of the command this is; only the first one speaks."""
+    place = find_place()
+    refuse_devices(place, devices, Machines())
+    be_quiet(place)
+    return place
+
+
+def _start_others(place: Place, devices: str | None, backend: str, device: str | None) -> None:
+    """Where several devices are asked for, run the command in as many processes, and end as they do."""
+    if place.launcher != DEVICES and (count := number_of(devices, backend, device)) > 1:
+        run_together(count, backend, reads_input=True)
+
+
+def _tell(line: str) -> None:
+    """Say something beside what a command prints, which may go to another program."""
+    print(line, file=sys.stderr)
