@@ -64,7 +64,6 @@ _LONGEST = 3000
 """Characters of a line of a message, which may repeat what was typed."""
 
 
-
 def main() -> None:
     """The entry point: runs the command and turns errors into messages and exit codes."""
     end_with_parent()
