@@ -123,6 +123,8 @@ class Peers(World):
         self._say = function
 
     def close(self) -> None:
+        if self._closing:
+            return
         self._closing = True
         for rank in self._connections:
             self._send(rank, b"Q")

@@ -52,8 +52,10 @@ class SharedRun:
         return _unpacked(self._world.first(_packed(state) if self._folder is not None else b""))
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """As `RunFolder.write_result`."""
-        self._world.lead(lambda: self._folder.write_result(result))
+        """As `RunFolder.write_result`. It is the run's last act: the others may end before it."""
+        self._world.close()
+        if self._folder is not None:
+            self._folder.write_result(result)
         self.complete = True
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ exec(os.environ["RANK_" + os.environ["RANK"]])
 def go(monkeypatch, capfd):
     def run(*programs, first=0, size=None, text=None, during=None):
         monkeypatch.setattr(started, "python_command", lambda *_: [sys.executable, "-S", "-c", PROGRAM])
+        monkeypatch.setattr(sys, "argv", ["crossdistil", "run"])
         monkeypatch.setattr(started, "_GRACE_SECONDS", 1.0)
         monkeypatch.setattr(started, "_LAST_SECONDS", 1.5)
         environment = {**os.environ, **{f"RANK_{first + index}": program for index, program in enumerate(programs)}}

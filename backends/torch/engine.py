@@ -52,16 +52,16 @@ def resolve_device(name: str | None, place: Place = ALONE) -> torch.device:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
-    if place.size > 1 and kind != "cpu":
-        if index:
-            raise BackendError(f"device '{name}': each of {place.size} processes has its own; name the kind, {kind}")
-        name = f"{kind}:{_own_device(kind, place)}"
     if kind == "cuda" and not torch.cuda.is_available():
         raise BackendError(f"device '{name}': this PyTorch ({torch.__version__}) sees no CUDA GPU; available: cpu")
     if kind == "npu" and importlib.util.find_spec("torch_npu") is None:
         raise BackendError(f"device '{name}': needs the package torch_npu and an Ascend NPU with CANN; available: cpu")
     if kind not in ("cpu", "cuda", "npu"):
         raise BackendError(f"device '{name}': the torch backend has cpu, cuda and npu")
+    if place.size > 1 and kind != "cpu":
+        if index:
+            raise BackendError(f"device '{name}': each of {place.size} processes has its own; name the kind, {kind}")
+        name = f"{kind}:{_own_device(kind, place)}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

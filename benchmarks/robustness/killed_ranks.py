@@ -35,7 +35,7 @@ from crossdistil.tests.wrong_input_files import recipe_tree, write_model, write_
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 _MARK = "CROSSDISTIL_KILL_TEST"
-_TRAIN = {"steps": 40, "batch_size": 8, "gradient_accumulation": 4, "log_every": 1, "save_every": 5, "evaluate_every": 10}
+_TRAIN = {"steps": 24, "batch_size": 8, "gradient_accumulation": 4, "log_every": 1, "save_every": 4, "evaluate_every": 12}
 
 
 class Bed:
@@ -43,7 +43,7 @@ class Bed:
 
     def __init__(self, folder: Path, backend: str, devices: int):
         self.folder, self._backend, self._devices = folder, backend, devices
-        tree = recipe_tree(write_task(folder / "data", 96), write_model(folder / "teacher"))
+        tree = recipe_tree(write_task(folder / "data", 48), write_model(folder / "teacher"))
         tree["stages"][0]["train"] |= _TRAIN
         with (folder / "recipe.yaml").open("w") as file:
             YAML().dump(tree, file)
@@ -146,6 +146,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    path = options.out or RESULTS / f"robustness_killed_ranks_{options.backend}.json"
     draw, kills = random.Random(options.seed), []
     with tempfile.TemporaryDirectory() as folder:
         bed = Bed(Path(folder), options.backend, options.devices)
@@ -160,18 +161,23 @@ def main() -> None:
             after, rank = draw.uniform(0, whole[1]), draw.randrange(options.devices)
             kills.append(kill_once(bed, number, after, rank, expected, options.seconds))
             print(number + 1, kills[-1], flush=True)
-    result = {
+            write_json(path, summary(options, whole[1], kills))
+
+
+def summary(options: argparse.Namespace, seconds: float, kills: list[dict]) -> dict:
+    """What is kept of the kills so far."""
+    return {
         "backend": options.backend,
         "processes": options.devices,
         "seed": options.seed,
-        "whole_run_seconds": round(whole[1], 1),
+        "whole_run_seconds": round(seconds, 1),
         "longest_end_seconds": max(kill["ended_within_seconds"] for kill in kills),
         "phases": {name: sum(kill["phase"] == name for kill in kills) for name in sorted({kill["phase"] for kill in kills})},
         "kills": kills,
         "machine": machine(),
+        "load": round(os.getloadavg()[1], 1),
         "date": datetime.date.today().isoformat(),
     }
-    write_json(options.out or RESULTS / f"robustness_killed_ranks_{options.backend}.json", result)
 
 
 if __name__ == "__main__":
