@@ -2,11 +2,12 @@
 
 `start` runs this file as a program in each process: it makes one engine, joins the others as `crossdistil run` does, does what
 it was asked to by name, and the first process writes the arrays that came out. The tests do the same alone, in their own
-process, and compare. What can be asked for are the cases of `several_cases`.
+process, and compare. What can be asked for are the cases of `several_cases` and the parts of runs of `several_resumed`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import subprocess
 import sys
@@ -30,7 +31,8 @@ from crossdistil.core.models.theseus import predecessor_tensors
 from crossdistil.core.processes import child_environment, end_with_parent, python_command
 from crossdistil.core.training import Trainer
 from crossdistil.core.world import World
-from crossdistil.tests.several_cases import CASES, Case
+from crossdistil.tests.several_cases import Case, case_of
+from crossdistil.tests.several_resumed import PARTS, go_on
 
 Arrays = dict[str, np.ndarray]
 SECONDS = 600
@@ -49,10 +51,11 @@ class _Memory:
 
 
 class _Recorded:
-    """A train step, and the loss values of each step that it has run."""
+    """A train step, the loss values of each step that it has run, and the sums over all processes that it has asked its framework
+    for: how many bytes each."""
 
-    def __init__(self, step):
-        self._step, self.values = step, []
+    def __init__(self, step, backend: str):
+        self._step, self._backend, self.values, self.sums = step, backend, [], []
         self.parameters, self.state, self.state_layout = step.parameters, step.state, step.state_layout
 
     @property
@@ -60,7 +63,8 @@ class _Recorded:
         return self._step.communication
 
     def run(self, *arguments):
-        self._metrics = self._step.run(*arguments)
+        with _counted(self._backend, self.sums):
+            self._metrics = self._step.run(*arguments)
         return self
 
     def fetch(self):
@@ -68,14 +72,43 @@ class _Recorded:
         return self.values[-1]
 
 
+@contextlib.contextmanager
+def _counted(backend: str, sums: list[int]) -> Iterator[None]:
+    """Append the bytes of each sum that a framework is asked for. MindSpore's are inside compiled graphs."""
+    if backend == "mindspore":
+        yield
+        return
+    if backend == "torch":
+        import torch.distributed as owner
+
+        name = "all_reduce"
+    else:
+        import oneflow
+
+        owner, name = oneflow._C, "local_all_reduce"
+    plain = getattr(owner, name)
+
+    def counting(tensor, *arguments, **options):
+        sums.append(tensor.numel() * tensor.element_size())
+        return plain(tensor, *arguments, **options)
+
+    setattr(owner, name, counting)
+    yield
+    setattr(owner, name, plain)
+
+
 def train(case: Case, files: Path, engine: Engine, world: World) -> Arrays:
-    """All stages of a case on this process's share: `values/STAGE` (steps, 1 + terms) of each stage, and the parameters at the
-    end. It is `core.app.run` without a folder and without evaluation."""
+    """All stages of a case on this process's share: of each stage `values/STAGE` (steps, 1 + terms), `sums/STAGE` (sums), the
+    bytes of each sum over all processes, and `floats/STAGE` (3,), how many numbers a gradient has, terms there are, and
+    statistics; and the parameters at the end. It is `core.app.run` without a folder and without evaluation."""
     recipe = case.load(files, engine.static_shapes)
     job = dataclasses.replace(prepare(recipe, case.recipe, engine.static_shapes), share=world.share)
+    job.data.world = world
     check_same(world, job)
     console = Console(quiet=True)
     teaching, found, first = Teaching(job, engine, console), {}, 0
+    if engine.name == "torch" and engine.collective is not None:
+        engine.collective.bucket_bytes = case.bucket_bytes
     parameters = {**job.student.parameters, **job.projections}
     for index in range(len(recipe.stages)):
         stage = teaching.stage(index, False)
@@ -85,11 +118,16 @@ def train(case: Case, files: Path, engine: Engine, world: World) -> Arrays:
             held |= predecessor_tensors(job.teachers[job.context.teacher(None)].parameters)
         objective = stage.objective
         frozen, optimizer = teaching.frozen(stage), stage.optimizer(held)
-        step = _Recorded(engine.train_step(objective.function, held, frozen, optimizer, objective.statistics))
+        step = _Recorded(engine.train_step(objective.function, held, frozen, optimizer, objective.statistics), engine.name)
         with TrainingProgress(case.recipe, console) as progress:
             outcome = Trainer(stage, recipe.seed, first, parameters, step, None, _Memory(), progress, world).run()
         parameters, first = outcome.parameters, first + outcome.steps
         found[f"values/{stage.name}"] = np.concatenate(step.values)
+        found[f"sums/{stage.name}"] = np.array(step.sums, np.int64)
+        differentiated = sum(array.size for array in optimizer.split(held)[0].values())
+        statistics = sum(term.statistics_size for term in objective.terms if term.scope == "batch")
+        found[f"floats/{stage.name}"] = np.array([differentiated, len(objective.terms), statistics])
+        world.same(f"{stage.name}: the sums", str(step.sums).encode())
     return found | {f"parameters/{name}": np.asarray(array) for name, array in parameters.items()}
 
 
@@ -108,10 +146,10 @@ class Engines:
 
 
 def start(
-    backend: str, count: int, names: Sequence[str], files: Path, out: Path, device: str = "cpu"
+    backend: str, count: int, names: Sequence[str], files: Path, out: Path, device: str = "cpu", seconds: float = SECONDS
 ) -> Callable[[], dict[str, Arrays]]:
-    """Start `count` processes that do what `names` asks for. What is returned waits for them and gives, by name, the arrays of the
-    first process."""
+    """Start `count` processes that do what `names` asks for. What is returned waits for them and gives, by name, the arrays
+    of the first process."""
     out.mkdir(parents=True, exist_ok=True)
     command = python_command(interpreter(backend), __spec__.name, backend, device, str(files), str(out), *names)
     processes, logs = [], []
@@ -123,7 +161,7 @@ def start(
 
     def finish() -> dict[str, Arrays]:
         try:
-            codes = [process.wait(SECONDS) for process in processes]
+            codes = [process.wait(seconds) for process in processes]
         finally:
             for process in processes:
                 process.kill()
@@ -146,6 +184,8 @@ def differences(alone: Arrays, together: Arrays) -> tuple[float, float]:
     largest = max(np.abs(array).max() for name, array in alone.items() if name.startswith("parameters/"))
     for name, expected in alone.items():
         found = together[name]
+        if name.startswith(("sums/", "floats/")):
+            continue
         assert found.shape == expected.shape and np.isfinite(found).all(), name
         distance = np.abs(found.astype(np.float64) - expected)
         if name.startswith("values/"):
@@ -162,8 +202,11 @@ def _work(backend: str, device: str, files: Path, names: Sequence[str]) -> Itera
     world = join(engines())
     for name in names:
         print(name, flush=True)
-        case = CASES[name]
-        yield name, train(case, files, engines(**case.engine), world)
+        if name in PARTS:
+            yield name, go_on(PARTS[name], files, engines(), world)
+        else:
+            case = case_of(name)
+            yield name, train(case, files, engines(**case.engine), world)
     world.close()
 
 

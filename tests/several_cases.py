@@ -6,6 +6,7 @@ step of an epoch is incomplete; lengths that differ between the parts of a step;
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,8 @@ class Case:
     weights: float = 1e-5
     """Largest difference of a weight, relative to the largest weight."""
     backends: tuple[str, ...] = ("torch", "oneflow", "mindspore")
+    bucket_bytes: int | None = None
+    """Of torch, the size of the buckets that gradients are summed in; on a CPU there is one bucket unless given."""
 
     def load(self, files: Path, static_shapes: bool) -> Recipe:
         """The recipe on these files. Where each shape is compiled, all batches have one."""
@@ -129,7 +132,9 @@ TWO_TEACHERS = {
     "stages.0.objective": [{"loss": "kd_ce"}, {"loss": "hidden_mse", "layers": [[2, 1]], "teacher": "b"}],
 }
 
-CASES: dict[str, Case] = {
+CONSTANT = {"schedule": "constant", "warmup": 0}
+
+PLAIN: dict[str, Case] = {
     **{name: Case(name) for name in RECIPES},
     **{f"{name} in 3 parts": Case(name, train={"gradient_accumulation": 3}) for name in RECIPES},
     # Two processes sum two gradients in the order of one process.
@@ -181,6 +186,31 @@ CASES: dict[str, Case] = {
     "sinks of several lengths": Case(
         "kd", train={"length_buckets": [8, 16], "steps": 12}, engine={"steps_per_call": 5}, backends=("mindspore",)
     ),
-    "a sink of 3 steps": Case("kd", engine={"steps_per_call": 3}, backends=("mindspore",)),
+    "constant rate": Case("kd", train=CONSTANT),
+    # Adadelta with a huge epsilon: p = p - g.
+    "gradient": Case(
+        "kd",
+        train=CONSTANT
+        | {"steps": 1, "optimizer": "adadelta", "epsilon": 1e12, "learning_rate": 1.0}
+        | {"weight_decay": 0.0, "max_gradient_norm": None},
+    ),
     "a small epsilon": Case("kd", train={"epsilon": 1e-6, "learning_rate": 1e-4}, loss=1e-5, weights=1e-3),
 }
+# With parts that take no part in a step, with several micro-batches, with a micro-batch without any labelled row.
+BUCKETS = ("kd", "kd in 3 parts", "theseus", "theseus in 3 parts", "minilm", "few labels and nothing else", "flsw", "t4tiny")
+CASES = PLAIN | {
+    f"{name} in buckets": dataclasses.replace(PLAIN[name], bucket_bytes=4096, backends=("torch",)) for name in BUCKETS
+}
+"""By name. `NAME in buckets` is the case NAME otherwise."""
+
+LONG = {name: case for name, case in CASES.items() if name.removesuffix(" in 3 parts") in RECIPES} | {
+    f"{name} with dropout": Case(name, train={"gradient_accumulation": 4, "dropout": 0.3}) for name in RECIPES
+}
+"""What `benchmarks/processes.py` trains for longer: each recipe in one part, in three, and in four with dropout."""
+
+
+def case_of(name: str) -> Case:
+    """The case of a name, which may end in ` for N steps`."""
+    name, _, steps = name.partition(" for ")
+    case = (CASES | LONG)[name]
+    return dataclasses.replace(case, train=case.train | {"steps": int(steps.split()[0])}) if steps else case

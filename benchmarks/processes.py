@@ -1,0 +1,138 @@
+"""That several processes give the numbers of one, for each backend and recipe, and what they cost.
+
+    python benchmarks/processes.py proof [--backends torch,oneflow,mindspore] [--processes 2,4] [--steps 20]
+    python benchmarks/processes.py speed [--backends ...] [--before COMMIT]
+    python benchmarks/processes.py fill docs/several_devices.md
+
+`proof` trains every recipe of the catalogue, all its stages, on tiny models and ragged batches, with accumulation 1 and 3 and
+with dropout and 4 equal parts, by one process and by several, and compares each step's loss and the last weights. `speed`
+measures on this machine, which must be quiet (`processes_speed`). Both keep what they find in `--out` beside what is there;
+`fill` writes the tables between `<!-- results:begin processes -->` or `processes_speed` and their ends into a page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import processes_speed
+from tables import RESULTS, machine, markdown, replace_section, write_json
+
+from crossdistil.backends.registry import BACKENDS, interpreters
+from crossdistil.tests.several import differences, start
+from crossdistil.tests.several_cases import LONG
+from crossdistil.tests.several_files import write_files
+
+KEPT = RESULTS / "processes.json"
+
+
+def prove(backend: str, counts: list[int], steps: int, names: list[str]) -> dict[str, Any]:
+    """Case -> number of processes -> largest difference of a loss, relative, and of a weight, relative to the largest one."""
+    found: dict[str, Any] = {name: {} for name in names}
+    asked = [f"{name} for {steps} steps" for name in names]
+    with tempfile.TemporaryDirectory() as root:
+        files = write_files(Path(root) / "files")
+        alone: dict = {}
+        for count in (1, *counts):
+            started = time.perf_counter()
+            arrays = start(backend, count, asked, files, Path(root) / str(count), seconds=7200)()
+            alone = alone or arrays
+            for name, key in zip(names, asked):
+                if count > 1:
+                    loss, weights = differences(alone[key], arrays[key])
+                    found[name][str(count)] = {"loss": loss, "weights": weights}
+            worst = max((found[name][str(count)]["loss"] for name in names), default=0.0) if count > 1 else 0.0
+            print(f"{backend}, {count} processes: {time.perf_counter() - started:.0f} s, losses within {worst:.1e}", flush=True)
+    return found
+
+
+def table(result: dict[str, Any]) -> str:
+    """A row for each recipe, a column for each backend."""
+    proof = result["proof"]
+    cases = {name: LONG[name].recipe for each in proof.values() for name in each["cases"]}
+    rows = []
+    for recipe in dict.fromkeys(cases.values()):
+        row = [f"`{recipe}`"]
+        for each in proof.values():
+            pairs = [
+                pair for name, counts in each["cases"].items() if cases[name] == recipe for pair in counts.values()
+            ]
+            loss, weights = (max((pair[key] for pair in pairs), default=None) for key in ("loss", "weights"))
+            row.append("" if loss is None else f"{loss:.0e} / {weights:.0e}")
+        rows.append(row)
+    counts = {
+        backend: sorted({int(count) for case in each["cases"].values() for count in case}) for backend, each in proof.items()
+    }
+    about = "; ".join(
+        f"{backend} {each['version']}: {len(each['cases'])} cases of {each['steps']} steps a stage by "
+        f"{' and '.join(map(str, counts[backend]))} processes, {each['machine']['cpu']}, {each['date']}"
+        for backend, each in proof.items()
+    )
+    worst = max(pair["loss"] for each in proof.values() for case in each["cases"].values() for pair in case.values())
+    return (
+        f"{markdown(['recipe', *proof], rows)}\n\nLargest difference between several processes and one: of any loss value of any "
+        "step, relative (a small term: to the total), and of a weight at the end, relative to the largest. Every stage, with "
+        "accumulation 1 and 3, which several processes raise to their multiple, and with dropout on 4 parts; the last batch of "
+        f"an epoch is incomplete. {about}. Largest of all: {worst:.0e}."
+    )
+
+
+def fill(page: Path, result: dict[str, Any]) -> None:
+    """Write the tables that the page has places for."""
+    text = page.read_text(encoding="utf-8")
+    bodies = {}
+    if "proof" in result:
+        bodies["processes"] = table(result)
+    if "speed" in result:
+        bodies["processes_speed"] = processes_speed.table(result["speed"])
+    places = [name for name in bodies if f"<!-- results:begin {name} -->" in text]
+    if not places:
+        sys.exit(f"{page}: has no line <!-- results:begin processes --> or processes_speed, or there are no results yet")
+    for name in places:
+        text = replace_section(text, name, bodies[name])
+    page.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", choices=["proof", "speed", "fill"])
+    parser.add_argument("page", type=Path, nargs="?", help="of fill")
+    parser.add_argument("--backends", default=",".join(BACKENDS))
+    parser.add_argument("--processes", default="2,4", help="of proof")
+    parser.add_argument("--steps", type=int, default=20, help="of each stage, of proof")
+    parser.add_argument("--cases", help="of proof: some of them, separated by semicolons")
+    parser.add_argument("--before", default=processes_speed.BEFORE, help="of speed: the commit that one process is compared with")
+    parser.add_argument("--out", type=Path, default=KEPT, help="the kept results, to which new ones are added")
+    options = parser.parse_args()
+    result = json.loads(options.out.read_text()) if options.out.exists() else {"benchmark": "processes"}
+    if options.work == "fill":
+        if options.page is None:
+            parser.error("fill needs a page")
+        return fill(options.page, result)
+    about = {"machine": machine(), "date": datetime.date.today().isoformat()}
+    backends = options.backends.split(",")
+    pythons = interpreters(backends)
+    if options.work == "speed":
+        result["speed"] = result.get("speed", {}) | processes_speed.measure(pythons, options.before, about)
+    else:
+        counts = [int(count) for count in options.processes.split(",")]
+        for backend in backends:
+            names = options.cases.split(";") if options.cases else [n for n, case in LONG.items() if backend in case.backends]
+            cases = prove(backend, counts, options.steps, names)
+            version = processes_speed.version_of(backend, pythons[backend])
+            found = {"cases": cases, "steps": options.steps, "version": version, **about}
+            result["proof"] = result.get("proof", {}) | {backend: found}
+            write_json(options.out, result)
+    write_json(options.out, result)
+    print(table(result) if options.work == "proof" else processes_speed.table(result["speed"]))
+
+
+if __name__ == "__main__":
+    main()
