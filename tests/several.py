@@ -157,7 +157,8 @@ def start(
         logs.append(out / f"rank-{rank}.log")
         with logs[-1].open("w") as log:
             environment = {**child_environment(), **variables}
-            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+            output = {"stdout": log, "stderr": subprocess.STDOUT}
+            processes.append(subprocess.Popen(command, env=environment, start_new_session=True, **output))
 
     def finish() -> dict[str, Arrays]:
         try:

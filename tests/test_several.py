@@ -14,7 +14,7 @@ from crossdistil.tests.several import differences, start, train
 from crossdistil.tests.several_cases import BUCKETS, CASES, RECIPES, STEPS
 from crossdistil.tests.several_files import ROWS, write_files
 
-SOME = ["kd", "minilm in 3 parts", "theseus", "few labels", "flsw", "dropout"]
+SOME = ["kd", "minilm in 3 parts", "theseus", "few labels", "flsw without a text", "dropout"]
 CASES_OF = {
     "torch": {2: [name for name, case in CASES.items() if "torch" in case.backends], 3: SOME},
     "oneflow": {2: [*RECIPES, *SOME, "padding counts in 3 parts", "dropout of replaced modules", "adadelta"]},
