@@ -1,19 +1,20 @@
 """That several processes give the numbers of one, for each backend and recipe, and what they cost.
 
     python benchmarks/processes.py proof [--backends torch,oneflow,mindspore] [--processes 2,4] [--steps 20]
+    python benchmarks/processes.py resume [--backends ...]
     python benchmarks/processes.py speed [--backends ...] [--before COMMIT]
     python benchmarks/processes.py fill docs/several_devices.md
 
 `proof` trains every recipe of the catalogue, all its stages, on tiny models and ragged batches, with accumulation 1 and 3 and
-with dropout and 4 equal parts, by one process and by several, and compares each step's loss and the last weights. `speed`
-measures on this machine, which must be quiet (`processes_speed`). Both keep what they find in `--out` beside what is there;
-`fill` writes the tables between `<!-- results:begin processes -->` or `processes_speed` and their ends into a page.
+with dropout and 4 equal parts, by one process and by several, and compares each step's loss and the last weights. `resume` stops
+a run of two stages and goes on with another number of processes: within an epoch and a window of the log, between the stages.
+`speed` measures on this machine, which must be quiet (`processes_speed`). All keep what they find in `--out` beside what is
+there; `fill` writes the tables between `<!-- results:begin processes -->` or `processes_speed` and their ends into a page.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
 import json
 import sys
@@ -22,6 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import processes_speed
 from tables import RESULTS, machine, markdown, replace_section, write_json
 
@@ -29,6 +31,7 @@ from crossdistil.backends.registry import BACKENDS, interpreters
 from crossdistil.tests.several import differences, start
 from crossdistil.tests.several_cases import LONG
 from crossdistil.tests.several_files import write_files
+from crossdistil.tests.several_resumed import PATHS, PHASES, end_of
 
 KEPT = RESULTS / "processes.json"
 
@@ -53,9 +56,27 @@ def prove(backend: str, counts: list[int], steps: int, names: list[str]) -> dict
     return found
 
 
+def resume(backend: str) -> dict[str, float]:
+    """Path, such as 2-1-2 processes -> largest difference of a weight from an unbroken run's. The texts of each step must be the
+    same."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as root:
+        files = write_files(Path(root) / "files")
+        for number, phase in enumerate(PHASES):
+            for count, names in phase:
+                found |= start(backend, count, names, files, Path(root) / f"{number}-{count}", seconds=3600)()
+        ends = {path: end_of(path, found) for path in PATHS}
+    distances = {
+        path: max(float(np.abs(end[name] - array).max()) for name, array in expected.items())
+        for path, (expected, end) in ends.items()
+    }
+    print(f"{backend}, resumed: {distances}", flush=True)
+    return distances
+
+
 def table(result: dict[str, Any]) -> str:
     """A row for each recipe, a column for each backend."""
-    proof = result["proof"]
+    proof = result.get("proof", {})
     cases = {name: LONG[name].recipe for each in proof.values() for name in each["cases"]}
     rows = []
     for recipe in dict.fromkeys(cases.values()):
@@ -75,12 +96,19 @@ def table(result: dict[str, Any]) -> str:
         f"{' and '.join(map(str, counts[backend]))} processes, {each['machine']['cpu']}, {each['date']}"
         for backend, each in proof.items()
     )
-    worst = max(pair["loss"] for each in proof.values() for case in each["cases"].values() for pair in case.values())
+    pairs = [pair for each in proof.values() for case in each["cases"].values() for pair in case.values()]
+    worst = max((pair["loss"] for pair in pairs), default=0.0)
+    resumed = result.get("resume", {})
+    paths = "; ".join(
+        f"{backend} " + ", ".join(f"{path} {distance:.0e}" if distance else f"{path} 0" for path, distance in found.items())
+        for backend, found in ((backend, each["paths"]) for backend, each in resumed.items())
+    )
+    told = f" Weights of runs resumed by other numbers of processes, from the unbroken run's: {paths}." if paths else ""
     return (
         f"{markdown(['recipe', *proof], rows)}\n\nLargest difference between several processes and one: of any loss value of any "
         "step, relative (a small term: to the total), and of a weight at the end, relative to the largest. Every stage, with "
         "accumulation 1 and 3, which several processes raise to their multiple, and with dropout on 4 parts; the last batch of "
-        f"an epoch is incomplete. {about}. Largest of all: {worst:.0e}."
+        f"an epoch is incomplete. {about}. Largest of all: {worst:.0e}.{told}"
     )
 
 
@@ -102,7 +130,7 @@ def fill(page: Path, result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", choices=["proof", "speed", "fill"])
+    parser.add_argument("work", choices=["proof", "resume", "speed", "fill"])
     parser.add_argument("page", type=Path, nargs="?", help="of fill")
     parser.add_argument("--backends", default=",".join(BACKENDS))
     parser.add_argument("--processes", default="2,4", help="of proof")
@@ -121,6 +149,10 @@ def main() -> None:
     pythons = interpreters(backends)
     if options.work == "speed":
         result["speed"] = result.get("speed", {}) | processes_speed.measure(pythons, options.before, about)
+    elif options.work == "resume":
+        for backend in backends:
+            result["resume"] = result.get("resume", {}) | {backend: {"paths": resume(backend), **about}}
+            write_json(options.out, result)
     else:
         counts = [int(count) for count in options.processes.split(",")]
         for backend in backends:
@@ -131,7 +163,7 @@ def main() -> None:
             result["proof"] = result.get("proof", {}) | {backend: found}
             write_json(options.out, result)
     write_json(options.out, result)
-    print(table(result) if options.work == "proof" else processes_speed.table(result["speed"]))
+    print(processes_speed.table(result["speed"]) if options.work == "speed" else table(result))
 
 
 if __name__ == "__main__":

@@ -81,13 +81,36 @@ def logged(folder: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if key != "tokens_per_second"} for line in lines]
 
 
-FIRST = {2: {"2-1-2": Part("2-1-2", 5)}, 4: {"4-2": Part("4-2", 10, accumulation=4)}}
-"""What each number of processes begins."""
-LAST = {"2-1-2": Part("2-1-2"), "1-2": Part("1-2"), "4-2": Part("4-2", accumulation=4)}
-"""What two processes bring to its end, after this process has done `BETWEEN`."""
-BETWEEN = [Part("2-1-2", 12), Part("1-2", 17)]
-WHOLE = {2: Part("whole in 2 parts"), 4: Part("whole in 4 parts", accumulation=4)}
-PARTS = {f"begin {name}": part for parts in FIRST.values() for name, part in parts.items()} | {
-    f"end {name}": part for name, part in LAST.items()
+PATHS = {"2-1-2": 2, "1-2": 2, "4-2": 4}
+"""The numbers of processes that a run has had one after the other, and its accumulation."""
+WHOLE = {2: "whole in 2 parts", 4: "whole in 4 parts"}
+PARTS = {
+    "whole in 2 parts": Part("whole in 2 parts"),
+    "whole in 4 parts": Part("whole in 4 parts", accumulation=4),
+    "first of 2-1-2": Part("2-1-2", 5),
+    "second of 2-1-2": Part("2-1-2", 12),
+    "third of 2-1-2": Part("2-1-2"),
+    "first of 1-2": Part("1-2", 17),
+    "second of 1-2": Part("1-2"),
+    "first of 4-2": Part("4-2", 10, accumulation=4),
+    "second of 4-2": Part("4-2", accumulation=4),
 }
 """By the name that `several.start` takes."""
+PHASES = (
+    ((2, ["first of 2-1-2"]), (4, ["first of 4-2"]), (1, [*WHOLE.values(), "first of 1-2"])),
+    ((1, ["second of 2-1-2"]),),
+    ((2, ["third of 2-1-2", "second of 1-2", "second of 4-2"]),),
+)
+"""Which number of processes does what, after all of the phase before is done."""
+
+
+def end_of(path: str, found: dict[str, dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The parameters of an unbroken run and of one that went a path, by what was `found` for each part. Raises AssertionError if
+    it took other texts in any step."""
+    parts = [found[name] for name in PARTS if name.endswith(f" of {path}")]
+    whole, last = found[WHOLE[PATHS[path]]], parts[-1]
+    assert len(parts) == path.count("-") + 1 and all(len(part["rows"]) for part in parts)
+    assert np.concatenate([part["rows"] for part in parts]).tolist() == whole["rows"].tolist()
+    expected, end = ({name: array for name, array in each.items() if name != "rows"} for each in (whole, last))
+    assert expected.keys() == end.keys() and len(expected) > 20
+    return expected, end
