@@ -81,6 +81,7 @@ class Case:
     weights: float = 1e-5
     """Largest difference of a weight, relative to the largest weight."""
     backends: tuple[str, ...] = ("torch", "oneflow", "mindspore")
+    """Those that it is for, with two processes."""
     bucket_bytes: int | None = None
     """Of torch, the size of the buckets that gradients are summed in; on a CPU there is one bucket unless given."""
 
@@ -142,6 +143,7 @@ PLAIN: dict[str, Case] = {
     "dropout in 2 parts": Case(
         "kd", train={"gradient_accumulation": 2, "dropout": 0.3}, loss=0, weights=0, backends=("torch",)
     ),
+    "dropout in 3 parts": Case("kd", train={"gradient_accumulation": 3, "dropout": 0.3}, backends=()),  # of 3 processes
     "dropout": Case("kd", train={"gradient_accumulation": 4, "dropout": 0.3}),
     "dropout of two stages": Case("minilm", train={"gradient_accumulation": 4, "dropout": 0.3}),
     "dropout of a teacher": Case("kd", {"teacher_dropout": True}, train={"gradient_accumulation": 4, "dropout": 0.3}),
