@@ -12,9 +12,9 @@ from .data.text_files import is_encoding
 from .section import LONGEST, Section, absolute
 
 
-def label_text(value: Any) -> str:
-    """A value of YAML as a JSON file has it in its text."""
-    return "null" if value is None else str(value)
+def label_text(value: Any) -> Any:
+    """A value of YAML as a JSON file has it in its text; what holds others is none, and is left as it is."""
+    return value if isinstance(value, list | dict) else "null" if value is None else str(value)
 
 
 class TaskSection(Section):
@@ -27,7 +27,7 @@ class TaskSection(Section):
     kinds `data` may be a folder of records that `crossdistil data export` or `data import` wrote, which says itself what its
     columns and labels are.
 
-    Tables are .tsv (quotation marks are text, as in GLUE's), .csv, or .jsonl and .json (an object a line, or an array of them)."""
+    Tables are .tsv (quotation marks are text, as in GLUE's), .csv, or .jsonl and .json (an object a line, or an array)."""
 
     newer: ClassVar[tuple[str, ...]] = ("header", "columns", "encoding", "separator", "quoting", "bad_rows", "skip_labels")
 

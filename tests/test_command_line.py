@@ -14,7 +14,7 @@ import crossdistil
 from crossdistil.core.app.inspection import inspect
 from crossdistil.core.app.run_folders import student_of
 from crossdistil.core.checkpoint import Model
-from crossdistil.core.errors import CheckpointError, CrossdistilError, RecipeError
+from crossdistil.core.errors import CheckpointError, RecipeError
 from crossdistil.core.hub_names import hub_hint
 from crossdistil.core.losses.layers import placed, resolve_layers
 from crossdistil.core.models.spec import BertConfig

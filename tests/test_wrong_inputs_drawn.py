@@ -104,3 +104,9 @@ def test_nor_is_it_one_in_a_list(tmp_path, key, value, told):
     with pytest.raises(RecipeError) as raised:
         parse_recipe(tiny.kd_recipe(tmp_path, tmp_path), "recipe.yaml", [f"{key}={value}"], None)
     assert f"{told}, expected a number" in str(raised.value)
+
+
+@pytest.mark.parametrize("value", ["[[1, 2]]", "[{a: 1}, b]"])
+def test_a_label_is_one_text(tmp_path, value):
+    with pytest.raises(RecipeError, match=r"task[.]labels\[0\]: should be a valid string, got"):
+        parse_recipe(tiny.kd_recipe(tmp_path, tmp_path), "recipe.yaml", [f"task.labels={value}"], None)

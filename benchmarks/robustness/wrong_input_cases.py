@@ -40,11 +40,12 @@ ANY = [*ODD, *_NUMERALS, "", "true", "null", "[]", "{}", "task", "model", "out"]
 NUMBERS = frozenset(
     """--steps-per-call --max-length --steps --resize-vocabulary --type-vocabulary --unused-days --seed --max-seq-length
     --max-predictions-per-seq --masked-lm-prob --dupe-factor --short-seq-prob --processes --shard-mib --copies
-    --replace-probability --mask-probability --ngram-probability --candidates --batch-size""".split()
+    --nodes --node-rank --replace-probability --mask-probability --ngram-probability --candidates --batch-size""".split()
 )
 NAMES = frozenset(
     """--backend --device --devices --precision --preset --task --split --text --text-pair --label --text-column --pair-column
-    --id-column --encoding --backends --to --layout --dtype --kind --format --algorithm --whole-words --method --shard""".split()
+    --id-column --encoding --backends --to --layout --dtype --kind --format --algorithm --whole-words --method --shard
+    --master""".split()
 )
 PATHS = frozenset("--data --vocabulary --tokenizer --file --config --set".split())
 """Options by what they take. The others take any text."""
@@ -128,7 +129,7 @@ class Grammar:
 
     def _setting(self, command: str) -> Case | None:
         """`--set` with a key that there is not, a value of another type, or what is no YAML."""
-        if command not in ("run", "crosscheck", "recipes"):
+        if command not in ("run", "crosscheck", "recipes", "cache teacher"):
             return None
         choose = self._random
         key = choose.choice(sorted(self._settings))
@@ -243,8 +244,7 @@ def leaves(tree: Any, way: list[Any]) -> Iterator[list[Any]]:
 
 def commands(command: Any, path: list[str]) -> Iterator[tuple[str, dict[str, bool]]]:
     """Each command and its options; true for those that take no value."""
-    if hasattr(command, "commands"):
-        for name, below in command.commands.items():
-            yield from commands(below, [*path, name])
-    else:
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, [*path, name])
+    if not hasattr(command, "commands") or (path and command.invoke_without_command):
         yield " ".join(path), {name: bool(each.is_flag) for each in command.params for name in each.opts if name.startswith("--")}
