@@ -172,9 +172,9 @@ def table(measured: dict[str, Any]) -> str:
     return (
         f"{markdown(headings, rows)}\n\n"
         f"**Computed**, not measured, by `benchmarks/scaling.py`: tokens per second as a share of the ideal and, of a step, the "
-        f"share of communication, at a global batch of {GLOBAL_BATCH:,} tokens; then the tokens of the global batch from which on "
-        f"{PAYS:.0%} of the ideal are reached. One sum of the float32 gradients a step ({sizes}), none of it behind the backward "
-        "pass. Machines of 8 have one port of 100 Gb.\n\n"
+        f"share of communication, at a global batch of {GLOBAL_BATCH:,} tokens; then the tokens of the global batch from which "
+        f"on {PAYS:.0%} of the ideal are reached. One sum of the float32 gradients a step ({sizes}), none of it behind the "
+        "backward pass. Machines of 8 have one port of 100 Gb.\n\n"
         f"Measured on {measured['date']}, {measured['machine']['cpu']} at a load of {measured['machine']['load']:.1f}, "
         f"{measured['backend']}: tokens per second of one process with one thread, the optimizer left out ({speeds}); between "
         f"two processes {loopback.bandwidth / 1e9:.1f} GB/s and {loopback.latency * 1e6:.0f} µs a message. All else is assumed: "

@@ -11,9 +11,9 @@ import numpy as np
 
 from .data.batches import Batch, Masks, evaluation_batches
 from .data.corpus import read_corpus
-from .data.masked_texts import read_masked, store_rows
+from .data.masked_texts import read_masked, read_store
 from .data.tasks import Examples, TaskSpec, read_split
-from .data.token_folder import is_store, open_store
+from .data.token_folder import is_store
 from .data.tokenize import Tokenizer, TokenTable, tokenized
 from .metrics import MLM_LOSS, compute_metrics
 from .models.architectures import Config, make_forward
@@ -132,7 +132,7 @@ def raw_text_data(
 ) -> TaskData:
     """Text without labels, or a folder with its token store."""
     if is_store(task.data):
-        table = store_rows(open_store(task.data, tokenizer), tokenizer, max_length)
+        table = read_store(task.data, tokenizer, max_length)
     else:
         table = read_corpus(task.data, tokenizer, max_length)
     return TaskData(spec, tokenizer, buckets, {"train": _unlabelled(table, task.data)}, {"train": table})

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from crossdistil.core.app.run import RunOptions, execute
 from crossdistil.core.data.corpus import read_texts, text_start
-from crossdistil.core.data.masked_texts import read_masked
+from crossdistil.core.data.masked_texts import read_masked, read_store
 from crossdistil.core.data.shares import Part, complete_shares, sealed
 from crossdistil.core.data.tfrecord import make_example, write_records
 from crossdistil.core.data.token_folder import OWN, open_store
@@ -233,6 +233,16 @@ def test_what_is_no_whole_store_is_told(folder, tokenizer, whole, tmp_path, capl
     (copy / "tokens.json").write_text(json.dumps(sealed(note)))
     open_store(copy, tokenizer)
     assert "was made with tokenizers 0.0.1, here is" in caplog.text
+
+
+def test_texts_that_are_too_short_are_told(tokenizer, tmp_path):
+    (tmp_path / "a.txt").write_text("film\n")
+    write(tmp_path / "a.txt", tokenizer, tmp_path / "store")
+    for read in (read_store, lambda *given: read_masked(given[0], None, *given[1:], 0)):
+        with pytest.raises(DataError, match=r"task\.data: .*store: no text has 2 tokens or more"):
+            read(tmp_path / "store", tokenizer, 16)
+        with pytest.raises(DataError, match="max_length 2 leaves no room for the text, expected 4 or more"):
+            read(tmp_path / "store", tokenizer, 2)
 
 
 def test_the_commands(cli, folder, whole, tmp_path):

@@ -43,15 +43,13 @@ def read_masked(
     """The rows of `data` and `dev`, of at most `max_length` tokens, and their masks.
 
     Both are texts (what `token_store` reads, a folder with such a store, or a `binarized_text` .pickle of DistilBERT's scripts)
-    or records of tokens.
-    Records keep the masks that they have, unless `masking` is given; all else is masked anew in every epoch. The masks of dev
-    are always the same, and drawn as BERT draws them, whatever `masking` says: so its scores can be compared. Raises DataError
-    for what does not fit together.
+    or records of tokens. Records keep the masks that they have, unless `masking` is given; all else is masked anew in every
+    epoch. The masks of dev are always the same, and drawn as BERT draws them, whatever `masking` says: so its scores can be
+    compared. Raises DataError for what does not fit together.
     """
     if tokenizer.is_words:
         raise DataError(f"task.data: {data}: masks need a tokenizer of word pieces, this model has one of whole words")
-    if max_length < SHORTEST:
-        raise DataError(f"max_length {max_length} leaves no room for the text, expected {SHORTEST} or more")
+    _check_room(max_length)
 
     def read(path: Path) -> tuple[TokenTable, Masks | None, TokenStore | None]:
         if is_store(path):
@@ -65,10 +63,7 @@ def read_masked(
             return records.table, records.masks, None
         else:
             store = token_store(path, tokenizer, cache_folder)
-        table = store_rows(store, tokenizer, max_length)
-        if not len(table.lengths):
-            raise DataError(f"task.data: {path}: no text has {SHORTEST - 2} tokens or more")
-        return table, None, store
+        return _checked(path, store_rows(store, tokenizer, max_length)), None, store
 
     table, masks, store = read(data)
     counts = _counts(data, masking, table, store, tokenizer) if masking is not None and masking.smoothing else None
@@ -97,6 +92,25 @@ def count_tokens(table: TokenTable, vocabulary: int) -> np.ndarray:
     for first in range(0, len(table.ids), _AT_ONCE):
         counts += np.bincount(table.ids[first : first + _AT_ONCE], minlength=vocabulary)
     return counts
+
+
+def read_store(path: Path, tokenizer: Tokenizer, max_length: int) -> TokenTable:
+    """The rows of a folder with a token store, nothing of them masked. Raises DataError."""
+    if tokenizer.is_words:
+        raise DataError(f"task.data: {path}: a token store needs a tokenizer of word pieces, this model has one of whole words")
+    _check_room(max_length)
+    return _checked(path, store_rows(open_store(path, tokenizer), tokenizer, max_length))
+
+
+def _checked(path: Path, table: TokenTable) -> TokenTable:
+    if not len(table.lengths):
+        raise DataError(f"task.data: {path}: no text has {SHORTEST - 2} tokens or more")
+    return table
+
+
+def _check_room(max_length: int) -> None:
+    if max_length < SHORTEST:
+        raise DataError(f"max_length {max_length} leaves no room for the text, expected {SHORTEST} or more")
 
 
 def store_rows(store: TokenStore, tokenizer: Tokenizer, max_length: int) -> TokenTable:
