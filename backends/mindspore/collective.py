@@ -27,15 +27,14 @@ from mindspore.communication.management import _init_with_store
 from mindspore.ops.communication import TCPStore
 
 from ...core.errors import BackendError
+from ...core.peers import meeting_seconds, wait_seconds
 from ...core.world import Place
 from .ending import end_as_one_of_several
 
 LIBRARIES = {"CPU": "mccl", "Ascend": "hccl"}
-_WAIT = timedelta(hours=1)
 _WAIT_SETTING = "MS_NODE_TIMEOUT"
 """How many seconds a process waits in a sum for the others. mccl's own 30 are less than the compilation for a new batch shape may
 take, which not all processes meet at the same step. A process that is gone is noticed elsewhere (`core.peers`)."""
-_MEET = timedelta(minutes=10)
 _MEASURED_FLOATS, _MEASUREMENTS = 1 << 20, 3
 """Above this size the time of a sum is proportional to it."""
 
@@ -47,15 +46,15 @@ class Collective:
         if os.environ.get("MS_ROLE") == "MS_SCHED":
             _schedule()
         try:
-            os.environ.setdefault(_WAIT_SETTING, str(int(_WAIT.total_seconds())))
+            os.environ.setdefault(_WAIT_SETTING, str(int(wait_seconds())))
             if place.launcher == "msrun":
                 init(LIBRARIES[target])
             else:
                 address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-                store = TCPStore(address, port, place.size, place.rank == 0, _MEET)
-                _init_with_store(LIBRARIES[target], _WAIT, place.size, place.rank, store)
+                store = TCPStore(address, port, place.size, place.rank == 0, timedelta(seconds=meeting_seconds()))
+                _init_with_store(LIBRARIES[target], timedelta(seconds=wait_seconds()), place.size, place.rank, store)
         except (RuntimeError, ValueError, KeyError) as error:
-            raise BackendError(f"{place.launcher}: the processes do not find each other: {str(error).splitlines()[0]}") from error
+            raise BackendError(f"{place.launcher}: the processes do not meet: {str(error).splitlines()[0]}") from error
         end_as_one_of_several()
         self._reduce = P.AllReduce()
 
