@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -51,11 +52,19 @@ class Collective:
                 init(LIBRARIES[target])
             else:
                 address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-                store = TCPStore(address, port, place.size, place.rank == 0, timedelta(seconds=meeting_seconds()))
-                _init_with_store(LIBRARIES[target], timedelta(seconds=wait_seconds()), place.size, place.rank, store)
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise BackendError(f"{place.launcher}: the processes do not meet: {str(error).splitlines()[0]}") from error
-        end_as_one_of_several()
+                meeting = timedelta(seconds=meeting_seconds())
+                # On a device this is also how long its sums are waited for.
+                wait = meeting if target == "CPU" else timedelta(seconds=wait_seconds())
+                store = TCPStore(address, port, place.size, place.rank == 0, meeting)
+                _init_with_store(LIBRARIES[target], wait, place.size, place.rank, store)
+        except KeyError as error:
+            raise BackendError(f"{place.launcher}: {error.args[0]} is not set, where the processes meet") from error
+        except (RuntimeError, ValueError) as error:
+            missing = re.search(r"MS_WORKER_(\d+)", str(error))
+            why = f"rank {missing[1]} of {place.size} has not come" if missing else str(error).splitlines()[0]
+            raise BackendError(f"{place.launcher}: the processes do not meet: {why}") from error
+        finally:
+            end_as_one_of_several()  # after init, which takes sys.excepthook
         self._reduce = P.AllReduce()
 
     def total(self, values: np.ndarray) -> np.ndarray:
