@@ -108,7 +108,8 @@ def table(result: dict[str, Any]) -> str:
         f"{markdown(['recipe', *proof], rows)}\n\nLargest difference between several processes and one: of any loss value of any "
         "step, relative (a small term: to the total), and of a weight at the end, relative to the largest. Every stage, with "
         "accumulation 1 and 3, which several processes raise to their multiple, and with dropout on 4 parts; the last batch of "
-        f"an epoch is incomplete. {about}. Largest of all: {worst:.0e}.{told}"
+        "an epoch is incomplete. AdamW's epsilon is 0.01: a small one makes a whole step of the sign of a gradient that is zero "
+        f"but for rounding, as that of a key's bias, on which no loss depends. {about}. Largest of all: {worst:.0e}.{told}"
     )
 
 
