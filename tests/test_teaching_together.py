@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from crossdistil.core import teacher_cache
-from crossdistil.core.app import teaching
+from crossdistil.core.app import teacher_caches, teaching
 from crossdistil.core.app.teaching import Teaching
 from crossdistil.core.errors import CrossdistilError, DamagedCache
 from crossdistil.core.job import prepare
@@ -110,7 +110,7 @@ class Elsewhere(Threads):
 
 
 def test_a_cache_that_another_machine_does_not_see(tree, monkeypatch):
-    monkeypatch.setattr(teaching, "_SEEN_SECONDS", 0.1)
+    monkeypatch.setattr(teacher_caches, "_SEEN_SECONDS", 0.1)
     for done in (False, True):
         for error, _, rows in taught(tree, 3, Elsewhere):
             assert "is not seen by rank 2; choose a teacher_cache.folder on a disk that all machines share" in str(error)

@@ -3,46 +3,32 @@
 A cache pays where the training passes over the data more than once. It must be where a student has another tokenizer than
 its teacher, whose tokens are then not in the student's batches.
 
-Several processes fill it together and have it checked by the first, whose disk and cache folder decide for all: whatever depends
-on the machine (is there room, is it complete, can it be written) is asked of that one only.
+Of several processes the first one's disk and cache folder decide for all: whatever depends on the machine (is there room, is it
+complete, can it be written) is asked of that one only.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
 import shutil
-import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from ..cache_folder import kind_folder
-from ..checkpoint import save_card
-from ..data.batches import evaluation_rows
 from ..engine import Engine, Frozen
-from ..errors import CrossdistilError, DamagedCache, RunFolderError
-from ..files import clear_disk_errors, make_folder
+from ..errors import CrossdistilError, RunFolderError
 from ..job import Job
 from ..stages import Stage
-from ..task_data import EVALUATION_BATCH
 from ..teacher_cache import TeacherCache
-from ..teacher_identity import CacheKey, examples_digest, model_digest, tokens_digest
 from ..teacher_memory import TeacherMemory
 from .loaded_teachers import LoadedTeachers
 from .memory import weight_bytes
+from .teacher_caches import TeacherCaches
 
 LARGEST = 64 << 30
 """Bytes above which `auto` does not make a cache, whatever the room."""
 LARGEST_IN_MEMORY = 8 << 30
 WORTHWHILE_PASSES = 1.5
-_LONGEST_NAME = 120
-_SEEN_SECONDS = 5.0
-"""How long another machine may take to see a new file of the cache."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +48,8 @@ class Teaching:
     def __init__(self, job: Job, engine: Engine, console: Console):
         self._job, self._engine, self._console, self._world = job, engine, console, job.data.world
         self._loaded = LoadedTeachers(job, engine)
-        # On some machines there may be only a folder that stands for the teacher.
-        self._with_weights = {name: not self._world.any(not teacher.has_weights) for name, teacher in job.teachers.items()}
-        self._made: dict[tuple, TeacherCache] = {}
-        self._digests: dict[str, tuple[str, str]] = {}
+        self._kept = TeacherCaches(job, engine, console, self._loaded)
         self._memories: dict[tuple, TeacherMemory] = {}
-        self._scored: dict[str, dict[str, float]] = {}
         # Now, and not when the stages before it are done.
         self._needs = [self._check(job.stage(index)) for index in range(len(job.recipe.stages))]
 
@@ -108,10 +90,9 @@ class Teaching:
     def scores(self) -> dict[str, dict[str, float]]:
         """The metrics of each teacher on dev: a wrong teacher is seen before the first step. Those of a teacher whose outputs are
         all cached are taken from there, so that it need not be loaded."""
-        for name in self._job.teachers:
-            self._scored[name] = self._score(name)
+        found = {name: self._kept.score(name, self._complete(name)) for name in self._job.teachers}
         self._loaded.keep(self._running(self._needs))
-        return self._scored
+        return found
 
     def memory(self) -> str:
         """What the teachers take of the device's memory now, and how it is spared, for a sentence that goes on; empty where
@@ -119,7 +100,9 @@ class Teaching:
         words = self.weights_on_device()
         if words and any(need.outputs and not need.obstacle for need in self._needs):
             unread = " and teacher_cache.use: always" if self._job.recipe.teacher_cache.use == "never" else ""
-            words += f"with its outputs cached before, by `crossdistil cache teacher RECIPE` on any machine{unread}, none of that; "
+            words += (
+                f"with its outputs cached before, by `crossdistil cache teacher RECIPE` on any machine{unread}, none of that; "
+            )
         return words
 
     def weights_on_device(self) -> str:
@@ -141,70 +124,28 @@ class Teaching:
                 continue
             for key in need.outputs.items():
                 if key not in filled:
-                    filled[key] = key[0], self._cache(*key)
-                    self._fill_or_repair(*filled[key])
+                    filled[key] = key[0], self._kept.cache(*key)
+                    self._kept.fill(*filled[key])
         if not filled:
             raise CrossdistilError("no stage of the recipe reads its teachers' outputs from a cache")
         self.scores()
         for name, cache in filled.values():
-            self._world.lead(self._describe, name, cache)
+            self._world.lead(self._kept.describe, name, cache)
         return list(filled.values())
-
-    def _score(self, name: str) -> dict[str, float]:
-        data, teacher = self._job.teacher_data[name], self._job.teachers[name]
-        if "dev" not in data.examples or (data.spec.masked and teacher.missing_words):
-            return {}
-        caches = self._complete(name)
-        of, known = examples_digest(data, self._computed_in), None
-        for cache in caches:
-            known = cache.scores(of) if known is None else known
-        known = json.loads(self._world.first(json.dumps(known).encode()))
-        if known is not None:
-            return known
-        if not self._with_weights[name]:
-            self._console.print(f"note: {name}: its scores on this dev split are not known, since its weights are elsewhere")
-            return {}
-        self._scored[name] = self._loaded.score(name)
-        for cache in caches:
-            with contextlib.suppress(RunFolderError):
-                self._world.lead(self._keep_scores, name, cache)
-        return self._scored[name]
-
-    def _keep_scores(self, name: str, cache: TeacherCache) -> None:
-        """Where they were computed as the outputs were."""
-        metrics = self._scored.get(name)
-        if metrics and cache.key.computed_in == self._engine.precision:
-            of = examples_digest(self._job.teacher_data[name], self._engine.precision)
-            if cache.scores(of) != metrics:
-                cache.keep_scores(of, metrics)
-
-    def _describe(self, name: str, cache: TeacherCache) -> None:
-        teacher = self._job.teachers[name]
-        if teacher.has_weights and not cache.card.is_dir():
-            save_card(teacher, cache.card, self._job.teacher_data[name].tokenizer, cache.key.teacher)
-        self._keep_scores(name, cache)
 
     def _complete(self, name: str) -> list[TeacherCache]:
         """The caches of all that the run needs of a teacher, or none if it needs anything that is not in one."""
         needs = [need for need in self._needs if name in need.outputs]
-        return [] if name in self._running(needs) else [self._cache(name, need.outputs[name]) for need in needs]
+        return [] if name in self._running(needs) else [self._kept.cache(name, need.outputs[name]) for need in needs]
 
     def _running(self, needs: list[_Need]) -> set[str]:
         """The teachers that have to compute something for these."""
         found, use = set(), self._job.recipe.teacher_cache.use
         for need in needs:
             for name, outputs in need.outputs.items():
-                if use == "never" or need.obstacle or not self._agreed(self._cache(name, outputs).complete):
+                if use == "never" or need.obstacle or not self._kept.agreed(self._kept.cache(name, outputs).complete):
                     found.add(name)
         return found
-
-    def _agreed(self, flag: bool) -> bool:
-        """What the first process found."""
-        return self._world.first(b"\1" if flag else b"\0") == b"\1"
-
-    @property
-    def _computed_in(self) -> str:
-        return self._job.recipe.teacher_cache.computed_in or self._engine.precision
 
     def _check(self, stage: Stage) -> _Need:
         asked, obstacle, apart = self._job.recipe.teacher_cache, self._obstacle(stage), self._apart(stage)
@@ -229,13 +170,13 @@ class Teaching:
             names.add(self._job.context.teacher(None))
         for name in sorted(names):
             teacher, use = self._job.teachers[name], self._job.recipe.teacher_cache.use
-            if self._with_weights[name]:
+            if self._kept.with_weights[name]:
                 continue
             if stage.objective.replacement is not None:
                 why = "replaces its layers"
             elif use == "never" or need.obstacle:
                 why = f"runs it in every step: {need.obstacle or 'teacher_cache.use is never'}"
-            elif not self._agreed((cache := self._cache(name, need.outputs[name])).complete):
+            elif not self._kept.agreed((cache := self._kept.cache(name, need.outputs[name])).complete):
                 self._world.lead(cache.check_identity)
                 why = f"reads {cache.folder}, which is not there or not complete; `crossdistil cache teacher RECIPE` fills it"
             else:
@@ -253,11 +194,11 @@ class Teaching:
         if asked.use == "never" or self._obstacle(stage):
             return {name: self._in_memory(name, tuple(sorted(wanted[name]))) for name in wanted} if apart else None
         caches = self._caches(stage)
-        if asked.use == "auto" and not apart and not self._agreed(self._pays(stage, caches)):
+        if asked.use == "auto" and not apart and not self._kept.agreed(self._pays(stage, caches)):
             return None
         try:
             for name, cache in caches.items():
-                self._fill_or_repair(name, cache)
+                self._kept.fill(name, cache)
         except RunFolderError as error:
             if asked.use == "always":
                 raise CrossdistilError(f"teacher_cache.use: 'always', but {error}") from error
@@ -265,17 +206,6 @@ class Teaching:
             self._console.print(f"teacher_cache: {error}; {instead}", markup=False)
             return {name: self._in_memory(name, tuple(sorted(wanted[name]))) for name in wanted} if apart else None
         return caches
-
-    def _fill_or_repair(self, name: str, cache: TeacherCache) -> None:
-        try:
-            self._fill(name, cache)
-        except DamagedCache:
-            # One in the user's folder is the user's; in our own nothing is lost that can be made again.
-            if self._job.recipe.teacher_cache.folder is not None or not self._with_weights[name]:
-                raise
-            self._console.print(f"{name}: {cache.folder} is damaged, and is made again")
-            self._world.lead(cache.discard)
-            self._fill(name, cache)
 
     def _obstacle(self, stage: Stage) -> str | None:
         """Why outputs cannot be cached."""
@@ -301,84 +231,7 @@ class Teaching:
 
     def _caches(self, stage: Stage) -> dict[str, TeacherCache]:
         wanted = stage.objective.teacher_outputs
-        return {name: self._cache(name, tuple(sorted(wanted[name]))) for name in wanted}
-
-    def _cache(self, name: str, outputs: tuple[str, ...]) -> TeacherCache:
-        if (name, outputs) in self._made:
-            return self._made[name, outputs]
-        asked, teacher, table = self._job.recipe.teacher_cache, self._job.teachers[name], self._table(name)
-        if name not in self._digests:
-            self._digests[name] = model_digest(teacher), tokens_digest(table)
-        key = CacheKey(*self._digests[name], outputs, asked.precision, self._computed_in)
-        if asked.folder is None:
-            folder = kind_folder("teacher") / key.digest
-        else:
-            folder = Path(asked.folder) / name / _folder_name(outputs)
-        if self._world.size > 1:  # the first process's, since the others may have another cache, or another current folder
-            folder = Path(os.fsdecode(self._world.first(os.fsencode(folder.absolute()))))
-        self._made[name, outputs] = TeacherCache(folder, key, teacher, table.lengths)
-        return self._made[name, outputs]
-
-    def _table(self, name: str):
-        return self._job.teacher_data[name].tokens["train"]
-
-    def _fill(self, name: str, cache: TeacherCache) -> None:
-        outputs = ", ".join(cache.key.outputs)
-        self._check_seen(cache)
-        cache.hold()
-        complete = self._agreed(cache.complete)
-        if not complete:
-            self._refuse_other_precision(cache)
-            size = f"{cache.size / 1e6:,.1f} MB in {cache.key.precision}"
-            self._console.print(f"{name}: {outputs} for {len(self._table(name).lengths):,} rows, {size}, go to {cache.folder}")
-
-            def tell(done: int, total: int) -> None:
-                self._console.print(f"{name}: {done:,} of {total:,} rows are cached")
-
-            plan = evaluation_rows(self._table(name), EVALUATION_BATCH)
-            cache.write(plan, self._loaded.outputs(name, cache.key.outputs), tell, self._world)
-            with contextlib.suppress(RunFolderError):  # it is complete all the same
-                self._world.lead(self._describe, name, cache)
-        else:
-            self._console.print(f"{name}: {outputs} from {cache.folder}")
-        # One process looks at every byte, if none has just written them.
-        self._world.together(cache.open, not complete or self._world.rank > 0)
-
-    def _check_seen(self, cache: TeacherCache) -> None:
-        """Raise RunFolderError, in all processes, where some do not see the first one's files: on another machine, whose disk is
-        another one."""
-        if self._world.size == 1:
-            return
-        name = self._world.first(f".seen-{os.getpid()}-{time.time_ns()}".encode()).decode()
-        there = self._agreed(cache.complete)
-        mark = cache.folder / ("complete.json" if there else name)
-
-        def leave() -> None:
-            with clear_disk_errors(cache.folder):
-                make_folder(cache.folder)
-                mark.touch()
-
-        if not there:
-            self._world.lead(leave)
-        until = time.monotonic() + _SEEN_SECONDS
-        while not (seen := mark.exists()) and time.monotonic() < until:
-            time.sleep(0.05)
-        unseen = [str(rank) for rank, answer in enumerate(self._world.exchange(bytes([seen]))) if answer != b"\1"]
-        if not there and self._world.rank == 0:
-            mark.unlink(missing_ok=True)
-        if unseen:
-            ranks = f"rank{'s' if len(unseen) > 1 else ''} {', '.join(unseen)}"
-            raise RunFolderError(
-                f"{cache.folder}: is not seen by {ranks}; choose a teacher_cache.folder on a disk that all machines share"
-            )
-
-    def _refuse_other_precision(self, cache: TeacherCache) -> None:
-        if cache.key.computed_in != self._engine.precision:
-            raise CrossdistilError(
-                f"teacher_cache.computed_in: {cache.key.computed_in}, but this computes in {self._engine.precision}, and "
-                f"{cache.folder} is not there or not complete; `crossdistil cache teacher RECIPE --precision "
-                f"{cache.key.computed_in}` fills it"
-            )
+        return {name: self._kept.cache(name, tuple(sorted(wanted[name]))) for name in wanted}
 
     def _in_memory(self, name: str, outputs: tuple[str, ...]) -> TeacherMemory:
         key = (name, outputs)
@@ -388,7 +241,7 @@ class Teaching:
             def in_eights(rows: np.ndarray) -> list[np.ndarray]:
                 return compute(np.append(rows, np.full(-len(rows) % 8, -1, rows.dtype)))
 
-            memory = TeacherMemory(outputs, self._job.teachers[name], self._table(name).lengths, in_eights)
+            memory = TeacherMemory(outputs, self._job.teachers[name], self._kept.table(name).lengths, in_eights)
             if memory.size > LARGEST_IN_MEMORY:
                 raise CrossdistilError(
                     f"teacher_cache.use: {self._job.recipe.teacher_cache.use!r}, but a teacher has another tokenizer than the "
@@ -398,11 +251,3 @@ class Teaching:
             self._console.print(f"{name}: {', '.join(outputs)} are kept in memory")
             self._memories[key] = memory
         return self._memories[key]
-
-
-def _folder_name(outputs: tuple[str, ...]) -> str:
-    """For people to read, and never longer than a file's name may be."""
-    name = "+".join(output.replace("/", "-") for output in outputs)
-    if len(name) <= _LONGEST_NAME:
-        return name
-    return f"{name[:_LONGEST_NAME]}+{hashlib.sha256(name.encode()).hexdigest()[:16]}"

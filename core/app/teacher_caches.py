@@ -1,0 +1,188 @@
+"""The caches of a run's teachers: where each is, filling it, and what is kept beside the outputs: the teacher's scores, and what
+stands for the teacher where its weights are not.
+
+Several processes fill a cache together and have it checked by the first, whose disk and cache folder decide for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from ..cache_folder import kind_folder
+from ..checkpoint import save_card
+from ..data.batches import evaluation_rows
+from ..data.token_table import TokenTable
+from ..engine import Engine
+from ..errors import CrossdistilError, DamagedCache, RunFolderError
+from ..files import clear_disk_errors, make_folder
+from ..job import Job
+from ..task_data import EVALUATION_BATCH
+from ..teacher_cache import TeacherCache
+from ..teacher_identity import CacheKey, examples_digest, model_digest, tokens_digest
+from .loaded_teachers import LoadedTeachers
+
+_LONGEST_NAME = 120
+_SEEN_SECONDS = 5.0
+"""How long another machine may take to see a new file of the cache."""
+
+
+class TeacherCaches:
+    """The caches of the teachers of a job."""
+
+    def __init__(self, job: Job, engine: Engine, console: Console, loaded: LoadedTeachers):
+        self._job, self._engine, self._console, self._loaded, self._world = job, engine, console, loaded, job.data.world
+        self._made: dict[tuple, TeacherCache] = {}
+        self._digests: dict[str, tuple[str, str]] = {}
+        self._scored: dict[str, dict[str, float]] = {}
+        # On some machines there may be only a folder that stands for the teacher.
+        self.with_weights = {name: not self._world.any(not teacher.has_weights) for name, teacher in job.teachers.items()}
+
+    def cache(self, name: str, outputs: tuple[str, ...]) -> TeacherCache:
+        """That of some outputs of a teacher, which may not be there yet."""
+        if (name, outputs) in self._made:
+            return self._made[name, outputs]
+        asked, teacher, table = self._job.recipe.teacher_cache, self._job.teachers[name], self.table(name)
+        if name not in self._digests:
+            self._digests[name] = model_digest(teacher), tokens_digest(table)
+        key = CacheKey(*self._digests[name], outputs, asked.precision, self._computed_in)
+        if asked.folder is None:
+            folder = kind_folder("teacher") / key.digest
+        else:
+            folder = Path(asked.folder) / name / _folder_name(outputs)
+        if self._world.size > 1:  # the first process's, since the others may have another cache, or another current folder
+            folder = Path(os.fsdecode(self._world.first(os.fsencode(folder.absolute()))))
+        self._made[name, outputs] = TeacherCache(folder, key, teacher, table.lengths)
+        return self._made[name, outputs]
+
+    def table(self, name: str) -> TokenTable:
+        """The training rows as a teacher takes them."""
+        return self._job.teacher_data[name].tokens["train"]
+
+    def _fill(self, name: str, cache: TeacherCache) -> None:
+        outputs = ", ".join(cache.key.outputs)
+        self._check_seen(cache)
+        cache.hold()
+        complete = self.agreed(cache.complete)
+        if not complete:
+            self._refuse_other_precision(cache)
+            size = f"{cache.size / 1e6:,.1f} MB in {cache.key.precision}"
+            self._console.print(f"{name}: {outputs} for {len(self.table(name).lengths):,} rows, {size}, go to {cache.folder}")
+
+            def tell(done: int, total: int) -> None:
+                self._console.print(f"{name}: {done:,} of {total:,} rows are cached")
+
+            plan = evaluation_rows(self.table(name), EVALUATION_BATCH)
+            cache.write(plan, self._loaded.outputs(name, cache.key.outputs), tell, self._world)
+            with contextlib.suppress(RunFolderError):  # it is complete all the same
+                self._world.lead(self.describe, name, cache)
+        else:
+            self._console.print(f"{name}: {outputs} from {cache.folder}")
+        # One process looks at every byte, if none has just written them.
+        self._world.together(cache.open, not complete or self._world.rank > 0)
+
+    def _check_seen(self, cache: TeacherCache) -> None:
+        """Raise RunFolderError, in all processes, where some do not see the first one's files: on another machine, whose disk is
+        another one."""
+        if self._world.size == 1:
+            return
+        name = self._world.first(f".seen-{os.getpid()}-{time.time_ns()}".encode()).decode()
+        there = self.agreed(cache.complete)
+        mark = cache.folder / ("complete.json" if there else name)
+
+        def leave() -> None:
+            with clear_disk_errors(cache.folder):
+                make_folder(cache.folder)
+                mark.touch()
+
+        if not there:
+            self._world.lead(leave)
+        until = time.monotonic() + _SEEN_SECONDS
+        while not (seen := mark.exists()) and time.monotonic() < until:
+            time.sleep(0.05)
+        unseen = [str(rank) for rank, answer in enumerate(self._world.exchange(bytes([seen]))) if answer != b"\1"]
+        if not there and self._world.rank == 0:
+            mark.unlink(missing_ok=True)
+        if unseen:
+            ranks = f"rank{'s' if len(unseen) > 1 else ''} {', '.join(unseen)}"
+            raise RunFolderError(
+                f"{cache.folder}: is not seen by {ranks}; choose a teacher_cache.folder on a disk that all machines share"
+            )
+
+    def _refuse_other_precision(self, cache: TeacherCache) -> None:
+        if cache.key.computed_in != self._engine.precision:
+            raise CrossdistilError(
+                f"teacher_cache.computed_in: {cache.key.computed_in}, but this computes in {self._engine.precision}, and "
+                f"{cache.folder} is not there or not complete; `crossdistil cache teacher RECIPE --precision "
+                f"{cache.key.computed_in}` fills it"
+            )
+
+    def fill(self, name: str, cache: TeacherCache) -> None:
+        """Fill the cache, or what is missing of it, and open it. Raises RunFolderError where it cannot be written."""
+        try:
+            self._fill(name, cache)
+        except DamagedCache:
+            # One in the user's folder is the user's; in our own nothing is lost that can be made again.
+            if self._job.recipe.teacher_cache.folder is not None or not self.with_weights[name]:
+                raise
+            self._console.print(f"{name}: {cache.folder} is damaged, and is made again")
+            self._world.lead(cache.discard)
+            self._fill(name, cache)
+
+    def score(self, name: str, caches: list[TeacherCache]) -> dict[str, float]:
+        """The metrics of a teacher on dev; from one of the `caches`, which are those of all that is needed of it, if it has them."""
+        data, teacher = self._job.teacher_data[name], self._job.teachers[name]
+        if "dev" not in data.examples or (data.spec.masked and teacher.missing_words):
+            return {}
+        of, known = examples_digest(data, self._computed_in), None
+        for cache in caches:
+            known = cache.scores(of) if known is None else known
+        known = json.loads(self._world.first(json.dumps(known).encode()))
+        if known is not None:
+            self._scored[name] = known
+            return known
+        if not self.with_weights[name]:
+            self._console.print(f"note: {name}: its scores on this dev split are not known, since its weights are elsewhere")
+            return {}
+        self._scored[name] = self._loaded.score(name)
+        for cache in caches:
+            with contextlib.suppress(RunFolderError):
+                self._world.lead(self._keep_scores, name, cache)
+        return self._scored[name]
+
+    def _keep_scores(self, name: str, cache: TeacherCache) -> None:
+        """Where they were computed as the outputs were."""
+        metrics = self._scored.get(name)
+        if metrics and cache.key.computed_in == self._engine.precision:
+            of = examples_digest(self._job.teacher_data[name], self._engine.precision)
+            if cache.scores(of) != metrics:
+                cache.keep_scores(of, metrics)
+
+    def describe(self, name: str, cache: TeacherCache) -> None:
+        """Keep what stands for the teacher, and its scores, with the cache. Raises RunFolderError."""
+        teacher = self._job.teachers[name]
+        if teacher.has_weights and not cache.card.is_dir():
+            save_card(teacher, cache.card, self._job.teacher_data[name].tokenizer, cache.key.teacher)
+        self._keep_scores(name, cache)
+
+    def agreed(self, flag: bool) -> bool:
+        """What the first process found."""
+        return self._world.first(b"\1" if flag else b"\0") == b"\1"
+
+    @property
+    def _computed_in(self) -> str:
+        return self._job.recipe.teacher_cache.computed_in or self._engine.precision
+
+
+def _folder_name(outputs: tuple[str, ...]) -> str:
+    """For people to read, and never longer than a file's name may be."""
+    name = "+".join(output.replace("/", "-") for output in outputs)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}+{hashlib.sha256(name.encode()).hexdigest()[:16]}"
