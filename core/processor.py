@@ -18,3 +18,12 @@ def vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         pass
     found = found or platform.processor() or platform.machine()
     return next((name for word, name in _VENDORS.items() if word in found), found or "unknown")
+
+
+def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Linux's names of the instructions that this processor has, like avx2 and fma; none where the system does not tell."""
+    try:
+        with cpuinfo.open(encoding="utf-8", errors="replace") as lines:
+            return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
+    except OSError:
+        return frozenset()

@@ -5,15 +5,18 @@ The tests over all backends hold its ops, losses and optimizers against the refe
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from crossdistil.backends.oneflow.matrix_products import SETTING
 from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import BackendError
 from crossdistil.core.optimizers import OptimizerSpec
+from crossdistil.core.processor import flags
 from crossdistil.core.reference import ReferenceOps
 
 pytestmark = pytest.mark.only_backend("oneflow")
@@ -189,3 +192,31 @@ def test_gradient_norm_of_a_large_table():
     step.run(iter([Step([{"gradient": gradient}], 1e-3, 0)]), 1).fetch()
     expected = 0.1 * gradient * (2.0 / np.sqrt(np.square(gradient, dtype=np.float64).sum()))
     np.testing.assert_allclose(step.state()["exp_avg/table"], expected, rtol=1e-6)
+
+
+KERNELS = (
+    "from crossdistil.core.engine import EngineOptions\n"
+    "from crossdistil.backends.oneflow.engine import OneFlowEngine\n"
+    "import os; print(OneFlowEngine(EngineOptions(device='cpu')).kernels['matrix products'], os.environ.get('OPENBLAS_CORETYPE'))"
+)
+
+
+@pytest.mark.parametrize("setting", [None, "Nehalem"])
+def test_openblas_takes_the_fastest_kernels_unless_the_user_chooses(setting):
+    environment = {name: value for name, value in os.environ.items() if name != SETTING} | ({SETTING: setting} if setting else {})
+    done = subprocess.run([sys.executable, "-c", KERNELS], capture_output=True, text=True, check=True, env=environment)
+    taken, left = done.stdout.split()
+    assert left == str(setting)
+    if setting or {"avx2", "fma"} <= flags():
+        assert taken in ({setting} if setting else {"Haswell", "Zen"})
+
+
+def test_other_kernels_than_those_of_the_start_are_told():
+    engine = make_engine()
+    now = engine.kernels["matrix products"]
+    assert engine.keep_kernels({}) == engine.keep_kernels({"matrix products": now}) == []
+    [line] = engine.keep_kernels({"matrix products": "Nehalem"})
+    assert line == (
+        f"matrix products: by {now}'s kernels; the run was started with Nehalem's, so the last bits differ; "
+        "OPENBLAS_CORETYPE=Nehalem keeps them"
+    )

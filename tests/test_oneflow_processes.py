@@ -3,6 +3,8 @@ each recipe gives the numbers of one process is held by the tests over all backe
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -87,6 +89,15 @@ print("said", file=sys.stderr)
 def test_what_cpp_prints_is_shown_where_nothing_else_is_said(code, exit_code, errors):
     done = subprocess.run([sys.executable, "-c", ENDS + code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (exit_code, errors)
+
+
+def test_others_that_do_not_come_are_not_waited_for_for_ever():
+    code = "from crossdistil.backends.oneflow import import_quietly; import_quietly()"
+    environment = {**os.environ, **devices._variables("oneflow", 2)[1], "CROSSDISTIL_WAIT_SECONDS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == -signal.SIGALRM
+    assert done.stderr.startswith("crossdistil: error: rank 1 of 2: OneFlow has waited for the other processes at 127.0.0.1:")
+    assert done.stderr.endswith(" for 2 s, and not all came\n") and done.stderr.count("\n") == 1
 
 
 def test_each_of_several_processes_has_its_own_device():

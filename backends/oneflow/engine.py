@@ -17,6 +17,7 @@ from ...core.engine import Compilations, EngineOptions, unheard  # noqa: E402
 from ...core.errors import BackendError  # noqa: E402
 from ...core.losses.base import STATISTICS  # noqa: E402
 from ...core.world import ALONE, Place  # noqa: E402
+from . import matrix_products  # noqa: E402
 from .collective import Collective, SharedGradients  # noqa: E402
 from .ops import DropoutMasks, OneFlowOps  # noqa: E402
 from .optimizer import make_optimizer  # noqa: E402
@@ -66,7 +67,8 @@ class OneFlowEngine:
         self.device = "cpu" if self._device.type == "cpu" else f"cuda:{self._device.index}"
         self.precision = options.precision
         self.compilations = Compilations()  # told of none: every operation runs by itself
-        self.kernels, self.threads = {}, threads.number()
+        self.kernels = {"matrix products": matrix_products.kernels()} if self._device.type == "cpu" else {}
+        self.threads = threads.number()
         if self.threads < (os.cpu_count() or 1):  # it has all of them by itself, and prints a warning where it is told so
             flow.set_num_threads(self.threads)
         self.masks = DropoutMasks(self._device)
@@ -80,7 +82,12 @@ class OneFlowEngine:
         return {"oneflow": flow.__version__}
 
     def keep_kernels(self, recorded):
-        return []
+        started, now = recorded.get("matrix products"), self.kernels.get("matrix products")
+        if started is None or now is None or started == now:
+            return []
+        # OpenBLAS has chosen when it was loaded.
+        keep = f"{matrix_products.SETTING}={started} keeps them"
+        return [f"matrix products: by {now}'s kernels; the run was started with {started}'s, so the last bits differ; {keep}"]
 
     def peak_memory_mb(self):
         return None  # OneFlow 0.9 does not count it on CUDA either
