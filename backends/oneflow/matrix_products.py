@@ -1,7 +1,7 @@
 """Which kernels OneFlow's OpenBLAS takes for matrix products on a CPU.
 
 The OpenBLAS in OneFlow 0.9 knows no processor newer than 2017, and takes kernels without AVX for those that it does not know
-(Barcelona's on an AMD EPYC of the third generation, Prescott's on an Intel Xeon with AMX), at half of the step's speed or less. It
+(Barcelona's on an AMD EPYC, Prescott's on an Intel Xeon with AMX), at about half of the step's speed. It
 has better ones, Haswell's: they are asked for where the processor has their instructions, so that all such processors also give
 the same bits. (Zen's are as fast: a step of 4 layers x 312 took 0.63 s of processor time with either, 1.07 s with Barcelona's.)
 """
