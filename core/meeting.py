@@ -40,7 +40,10 @@ def meet(
         told = "" if server is None else f"{server.getsockname()[1]} {token.hex()} {_own_address()}"
         port, token, address = _told(total, told)
         deadline = time.monotonic() + meeting_seconds
-        found = _accepted(server, place, token, deadline) if server is not None else {0: _connected(place, address, port, token, deadline)}
+        if server is not None:
+            found = _accepted(server, place, token, deadline)
+        else:
+            found = {0: _connected(place, address, port, token, deadline)}
     names = {0: f"rank 0 of {place.size}"}
     for rank, connection in found.items():
         _limit(connection, silent_seconds)

@@ -6,7 +6,8 @@ inside a framework, where no Python runs: a process that ends is missed at once,
 it, instead of waiting for it until the framework's own time-out (a minute and more).
 
 A message is a letter and its content: D data to exchange, P are you there?, S please stop, F how far have you begun?, B so far,
-L begin no step after that, for this signal, E an error's exit code and text, A end with that code and text, Q nothing more to come.
+L begin no step after that, for this signal, E an error's exit code and text, A end with that code and text, Q nothing more to
+come.
 """
 
 from __future__ import annotations

@@ -92,7 +92,8 @@ class World:
         """Give the news of another process's end the time to arrive, which explains an error of this one's framework."""
 
     def on_end(self, function: Callable[[int], None]) -> None:
-        """Call `function(code)`, with the exit code, if this process is ended because another one failed, while it waits inside a framework."""
+        """Call `function(code)`, with the exit code, if this process is ended because another one failed, while it waits inside a
+        framework."""
 
     def on_word(self, function: Callable[[int, str, bool], int]) -> None:
         """When this process is ended because another one failed, `function(code, text, first_is_gone)` says why, and returns
@@ -128,7 +129,8 @@ class World:
         others = [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]
         if others:
             ranks = f"rank{'s' if len(others) > 1 else ''} {', '.join(others)}"
-            raise CrossdistilError(f"{what}: {ranks} of {self.size} have others than rank 0; all processes must be given the same")
+            who = f"{ranks} of {self.size} have others than rank 0"
+            raise CrossdistilError(f"{what}: {who}; all processes must be given the same")
 
     def lead(self, function: Callable, *arguments):
         """`function(*arguments)`, called in the first process only: its result there, None in the others. An error of the

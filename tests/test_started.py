@@ -1,4 +1,4 @@
-"""Processes that a command has started: what is said when they end, and with which exit code; small programs stand for the ranks."""
+"""Processes that a command has started: what is said when they end, and with which exit code; small programs stand for ranks."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def go(monkeypatch, capfd):
     return run
 
 
-KILLED = "ended with signal SIGKILL (the system sends it where memory runs out); --resume goes on from the last saved state"
+RESUME = "--resume goes on from the last saved state"
+KILLED = f"ended with signal SIGKILL (the system sends it where memory runs out); {RESUME}"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ KILLED = "ended with signal SIGKILL (the system sends it where memory runs out);
         # One says what the first cannot.
         (["time.sleep(60)", "say('no device'); sys.exit(2)"], 2, ["error: rank 1 of 2: no device"]),
         (["time.sleep(60)", "say('rank 0 of 2: is silent'); sys.exit(1)"], 1, ["error: rank 0 of 2: is silent"]),
-        ([f"sys.exit({LOST})", "os._exit(3)"], 1, ["error: rank 1 of 2: ended with exit code 3; --resume goes on from the last saved state"]),
+        ([f"sys.exit({LOST})", "os._exit(3)"], 1, [f"error: rank 1 of 2: ended with exit code 3; {RESUME}"]),
         # The work was done.
         (["time.sleep(.3)", "die()"], 0, []),
         (["pass", "time.sleep(60)"], 0, []),
@@ -144,7 +145,8 @@ def test_machines():
     assert machines_of(3, 0, "127.0.0.1:40", "all") == Machines(3, 0, "127.0.0.1", 40)
     variables = devices._variables("torch", 2, Machines(2, 1, "localhost", 40))
     assert [(each["RANK"], each["LOCAL_RANK"], each["WORLD_SIZE"]) for each in variables] == [("2", "0", "4"), ("3", "1", "4")]
-    assert {(each["MASTER_ADDR"], each["MASTER_PORT"], each["LOCAL_WORLD_SIZE"]) for each in variables} == {("localhost", "40", "2")}
+    common = {(each["MASTER_ADDR"], each["MASTER_PORT"], each["LOCAL_WORLD_SIZE"]) for each in variables}
+    assert common == {("localhost", "40", "2")}
 
 
 @pytest.mark.parametrize(

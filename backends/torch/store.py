@@ -1,5 +1,5 @@
-"""The table of names and values through which the processes of a run find each other (torch's TCPStore): with an error that says who
-is missing, where torch would wait for as long as for a sum.
+"""The table of names and values through which the processes of a run find each other (torch's TCPStore): with an error that says
+who is missing, where torch would wait for as long as for a sum.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def meet(place: Place, device: str) -> dist.Store:
     started = time.monotonic()
     size = store.compare_set("size", "", str(place.size)).decode()
     if size != str(place.size):
-        raise BackendError(f"rank {place.rank}: was told of {place.size} processes, and the first that came of {size}; tell all the same")
+        others = f"the first that came of {size}; tell all the same"
+        raise BackendError(f"rank {place.rank}: was told of {place.size} processes, and {others}")
     store.set(f"rank {place.rank}", f"device {device}")
     store.add("came", 1)
     while (came := store.add("came", 0)) < place.size:
@@ -101,5 +102,6 @@ def _wait_for(host: str, port: int, seconds: float, place: Place) -> None:
         except OSError as error:
             if time.monotonic() > deadline:
                 why = error.strerror or type(error).__name__
-                raise BackendError(f"rank 0 of {place.size}: is not reached at {host}:{port} within {seconds:g} s: {why}") from error
+                who = f"rank 0 of {place.size}: is not reached at {host}:{port}"
+                raise BackendError(f"{who} within {seconds:g} s: {why}") from error
         time.sleep(_POLL_SECONDS)

@@ -4,7 +4,8 @@ nothing is left, and that `--resume` gives the weights of the unbroken run, bit 
     python benchmarks/robustness/killed_ranks.py [--backend torch] [--devices 2] [--kills 20] [--seconds 5] [--seed 0]
 
 The moments are drawn from the whole life of the run, start of the interpreters to end: each is a time after the start, and what
-the run was doing then is told by what the first process had printed. The result is `benchmarks/results/robustness_killed_ranks_BACKEND.json`.
+the run was doing then is told by what the first process had printed. The result is
+`benchmarks/results/robustness_killed_ranks_BACKEND.json`.
 """
 
 from __future__ import annotations
@@ -153,7 +154,8 @@ def main() -> None:
         whole = []
         for number in range(2):  # the second one finds the caches filled, as the runs that are killed do
             started = time.monotonic()
-            assert bed.start(bed.folder / f"whole-{number}", "whole").wait() == 0, (bed.folder / f"whole-{number}.err").read_text()
+            code = bed.start(bed.folder / f"whole-{number}", "whole").wait()
+            assert code == 0, (bed.folder / f"whole-{number}.err").read_text()
             whole.append(time.monotonic() - started)
         expected = digest(bed.folder / "whole-0")
         assert digest(bed.folder / "whole-1") == expected

@@ -112,9 +112,8 @@ def refuse_devices(place: Place, devices: str | None, machines: Machines) -> Non
     each machine, which does."""
     by_srun = place.launcher == "srun" and machines.nodes == place.size
     if devices is not None and place.size > 1 and LAUNCHED not in os.environ and not by_srun:
-        raise CrossdistilError(
-            f"--devices {devices}: {place.launcher} has started this as one of {place.size} processes already; leave --devices out"
-        )
+        already = f"{place.launcher} has started this as one of {place.size} processes already"
+        raise CrossdistilError(f"--devices {devices}: {already}; leave --devices out")
 
 
 def run_together(
@@ -128,11 +127,8 @@ def run_together(
     environment = {**child_environment(), LAUNCHED: launched, "OMP_NUM_THREADS": threads}
     if machines.node_rank:
         first, last = machines.node_rank * count, (machines.node_rank + 1) * count - 1
-        print(
-            f"machine {machines.node_rank} of {machines.nodes} (from 0): ranks {first} to {last}; machine 0 ({machines.host}) tells "
-            "how the run goes",
-            flush=True,
-        )
+        which = f"machine {machines.node_rank} of {machines.nodes} (from 0): ranks {first} to {last}"
+        print(f"{which}; machine 0 ({machines.host}) tells how the run goes", flush=True)
     with Started(_variables(backend, count, machines), environment, text, machines.nodes * count, reads_input) as started:
         code = started.wait()
     sys.exit(code)

@@ -41,9 +41,8 @@ def find_place(environment: MutableMapping[str, str] = os.environ) -> Place:
             return _from_srun(environment, size)
     for launcher, (size, rank) in _MPI.items():
         if rank in environment and _number(environment, size, 1) > 1:
-            raise CrossdistilError(
-                f"{launcher} ({size}={environment[size]}): is not known how to join; start with --devices, torchrun, msrun or srun"
-            )
+            remedy = "start with --devices, torchrun, msrun or srun"
+            raise CrossdistilError(f"{launcher} ({size}={environment[size]}): is not known how to join; {remedy}")
     return ALONE
 
 
@@ -52,8 +51,8 @@ def refuse_place(command: str) -> None:
     place = find_place()
     if place.size > 1:
         raise CrossdistilError(
-            f"{command}: {place.launcher} has started this as one of {place.size} processes, but {command} starts its own; start it "
-            "alone, once"
+            f"{command}: {place.launcher} has started this as one of {place.size} processes, but {command} starts its own; "
+            "start it alone, once"
         )
 
 

@@ -39,8 +39,8 @@ class Started:
         size: int,
         reads_input: bool = False,
     ):
-        """`variables` are those of each process, `environment` what all have, `text` their standard input, which the first one has
-        from here if it `reads_input`; `size` counts the processes of all machines."""
+        """`variables` are those of each process, `environment` what all have, `text` their standard input, which the first one
+        has from here if it `reads_input`; `size` counts the processes of all machines."""
         self._reads_input = reads_input
         self._variables, self._environment, self._text, self._size = variables, environment, text, size
         self._processes: list[subprocess.Popen] = []
