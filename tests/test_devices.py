@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from crossdistil.core.app.devices import _free_port
 from crossdistil.core.processes import python_command
 from crossdistil.tests.wrong_input_files import recipe_tree, write_model, write_task
 
 pytestmark = [pytest.mark.backend, pytest.mark.only_backend("torch")]
 MARK = "CROSSDISTIL_TEST_OF"
-SECONDS = 240
+SECONDS = 600
 TRAIN = {"steps": 12, "batch_size": 8, "gradient_accumulation": 2, "log_every": 1, "save_every": 2, "evaluate_every": 6}
 
 
@@ -30,14 +31,10 @@ class Runs:
     def __init__(self, folder: Path):
         self.folder = folder
         tree = recipe_tree(write_task(folder / "data", 32), write_model(folder / "teacher"))
-        self._tree, self._train = tree, tree["stages"][0]["train"]
-        self.write("short.yaml", **TRAIN)
-        self.write("long.yaml", **TRAIN | {"steps": 100_000, "evaluate_every": 100_000})
-
-    def write(self, name: str, **train) -> None:
-        self._train |= train
-        with (self.folder / name).open("w") as file:
-            YAML().dump(self._tree, file)
+        for name, more in (("short.yaml", {}), ("long.yaml", {"steps": 100_000, "evaluate_every": 100_000})):
+            tree["stages"][0]["train"] |= TRAIN | more
+            with (folder / name).open("w") as file:
+                YAML().dump(tree, file)
 
     def start(self, name: str, *arguments: str, launcher: tuple[str, ...] = (), **variables: str) -> subprocess.Popen:
         program = [*launcher, "-m", "crossdistil"] if launcher else python_command(sys.executable, "crossdistil")
@@ -93,22 +90,21 @@ def test_one_speaks_and_the_launcher_does_not_matter(runs, whole):
     output, errors = runs.said("whole")
     assert not errors and output.count("backend: torch on cpu, fp32") == 1 and output[-1].endswith("written to whole")
     log = (runs.folder / "whole" / "logs" / "rank-1.log").read_text().splitlines()
-    assert "torch distil: step 12, dev accuracy 0.5000" in log or any("step 12, dev accuracy" in line for line in log)
+    assert any("step 12, dev accuracy" in line for line in log)
     assert not runs.left()
     launcher = (str(Path(sys.executable).with_name("torchrun")), "--standalone", "--nproc-per-node", "2")
     assert runs.start("other", "short.yaml", "--out", "other", launcher=launcher).wait(SECONDS) == 0, runs.said("other")
     assert runs.digest("other") == whole
     # But for times and caches.
     same, other = (
-        [line for line in lines if not any(word in line for word in ("teacher: logits", " s; written", "tokens/s"))]
+        [line for line in lines if not any(word in line for word in ("teacher: logits", " s; written", "/12"))]
         for lines in (output, runs.said("other")[0])
     )
     assert same == other
 
 
 def test_a_machine_that_dies_ends_the_run_and_it_goes_on(runs, whole):
-    machines = ("--devices", "1", "--nodes", "2", "--master", "127.0.0.1:23419", "--out", "dead")
-    runs.write("short.yaml", **TRAIN | {"steps": 12})
+    machines = ("--devices", "1", "--nodes", "2", "--master", f"127.0.0.1:{_free_port()}", "--out", "dead")
     zero = runs.start("dead", "short.yaml", *machines, "--node-rank", "0")
     one = runs.start("dead1", "short.yaml", *machines, "--node-rank", "1")
     runs.wait_for_state("dead")
@@ -144,7 +140,7 @@ def test_tasks_of_srun_meet_and_a_signal_to_one_saves_once(runs):
 
 
 def test_who_does_not_come_is_named(runs):
-    alone = runs.start("alone", "short.yaml", "--out", "alone", RANK="0", WORLD_SIZE="2", LOCAL_RANK="0", MASTER_PORT="23421",
+    alone = runs.start("alone", "short.yaml", "--out", "alone", RANK="0", WORLD_SIZE="2", LOCAL_RANK="0", MASTER_PORT=str(_free_port()),
                        CROSSDISTIL_WAIT_SECONDS="1")  # fmt: skip
     assert alone.wait(SECONDS) == 2
     assert runs.said("alone")[1] == [
