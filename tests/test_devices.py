@@ -1,5 +1,5 @@
-"""Runs of two processes as users start them: the command's own start, torchrun, srun, two machines; what they print, how they end,
-and that they go on. Each launch takes some seconds, so that each carries many checks."""
+"""Runs of two processes as users start them: the command's own start, torchrun, srun, two machines; what they print, how they
+end, and that they go on. Each launch takes some seconds, so that each carries many checks."""
 
 from __future__ import annotations
 
@@ -140,8 +140,8 @@ def test_tasks_of_srun_meet_and_a_signal_to_one_saves_once(runs):
 
 
 def test_who_does_not_come_is_named(runs):
-    alone = runs.start("alone", "short.yaml", "--out", "alone", RANK="0", WORLD_SIZE="2", LOCAL_RANK="0", MASTER_PORT=str(_free_port()),
-                       CROSSDISTIL_WAIT_SECONDS="1")  # fmt: skip
+    variables = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_PORT": str(_free_port())}
+    alone = runs.start("alone", "short.yaml", "--out", "alone", **variables, CROSSDISTIL_WAIT_SECONDS="1")
     assert alone.wait(SECONDS) == 2
     assert runs.said("alone")[1] == [
         "error: only 1 of 2 processes came within 1 s; missing: rank 1. If none is to come, unset RANK and WORLD_SIZE"
