@@ -41,7 +41,7 @@ def crosschecks_table(results: Sequence[dict[str, Any]]) -> str:
         run = next(iter(result["backends"].values()))
 
         def worst(name: str, result=result) -> str:
-            values = [pair[name] for pair in result["pairs"] if pair[name] is not None]
+            values = [pair[name] for pair in result["pairs"] if pair.get(name) is not None]
             return f"{max(values):.1e}" if values else "–"
 
         agreement = [pair["prediction_agreement"] for pair in result["pairs"] if pair["prediction_agreement"] is not None]
@@ -54,6 +54,34 @@ def crosschecks_table(results: Sequence[dict[str, Any]]) -> str:
     return (
         f"{markdown(['recipe', 'data', 'steps', *titles, 'verdict'], rows)}\n\n"
         f"The worst of all pairs of {backends}; fp32, dropout 0, on cpu. All but the first figure are relative."
+    )
+
+
+def processes_table(results: Sequence[dict[str, Any]]) -> str:
+    """A row per recipe and backend: how far its runs with several processes are from its run with the fewest, from the
+    `crosscheck.json` of cross-checks with several numbers of devices."""
+    rows, counts = [], set()
+    for result in sorted(results, key=lambda result: result["recipe"]["method"]):
+        runs = result["backends"]
+        counts |= {run["processes"] for run in runs.values()}
+        for backend in dict.fromkeys(run["backend"] for run in runs.values()):
+            own = {name for name, run in runs.items() if run["backend"] == backend}
+            pairs = [pair for pair in result["pairs"] if {pair["a"], pair["b"]} <= own]
+            losses, weights = (max(pair[f"{what}_max_relative_difference"] for pair in pairs) for what in ("loss", "weights"))
+            agreement = [pair["prediction_agreement"] for pair in pairs if pair["prediction_agreement"] is not None]
+            run = runs[pairs[0]["a"]]
+            same = f"{min(agreement):.2%}" if agreement else "–"
+            verdict = "agree" if all(pair["agree"] for pair in pairs) else "differ"
+            row = [f"`{result['recipe']['method']}`", f"`{backend}`", str(run["steps"]), f"{losses:.1e}", f"{weights:.1e}", same, verdict]
+            rows.append(row)
+    limits = results[0]["process_tolerances"]
+    loss, weight = (limits[f"{what}_max_relative_difference"]["limit"] for what in ("loss", "weights"))
+    titles = ["loss, worst step", "final weights, worst tensor", "same predictions", "verdict"]
+    numbers = " and ".join(map(str, sorted(counts)))
+    return (
+        f"{markdown(['recipe', 'backend', 'steps', *titles], rows)}\n\n"
+        f"Each backend with {numbers} processes, relative differences between its own runs; limits {loss:.0e} for the loss and "
+        f"{weight:.0e} for the weights. fp32, dropout 0, on {' and '.join(sorted({run['device'] for run in runs.values()}))}."
     )
 
 

@@ -8,7 +8,8 @@
 A source is a folder of kept results, or the JSON file of a speed benchmark or a cross-check; a folder of run folders will do
 too. `--runs` first keeps the result.json of complete runs in the source. Runs named METHOD-SEED make the table of methods, a
 row each, with the latencies of `latency.py`'s file if they are of the same task; runs of one recipe on several backends make
-a row for each backend; a folder of `crosscheck.json` files makes a row for each recipe. The tables go between
+a row for each backend; a folder of `crosscheck.json` files makes a row for each recipe, or, where they have several numbers of
+processes, for each recipe and backend. The tables go between
 `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`; NAME is the name of the first source unless given. With
 `--check` nothing is written, and the exit code is 1 if the README differs.
 """
@@ -34,7 +35,7 @@ import mlm_data
 import scaling
 import textbrewer_job
 import vocabulary_memory
-from backend_tables import crosscheck_table, crosschecks_table, same_run_table
+from backend_tables import crosscheck_table, crosschecks_table, processes_table, same_run_table
 from methods_table import methods_table, read_latency
 from tables import RESULTS, replace_section
 
@@ -63,6 +64,11 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     if not paths:
         sys.exit(f"{folder}: holds no complete run (a folder with result.json) and no kept result")
     return {name: json.loads(paths[name].read_text(encoding="utf-8")) for name in sorted(paths)}
+
+
+def backends_of(result: dict[str, Any]) -> list[str]:
+    """The backend of each run of a cross-check."""
+    return [run["backend"] for run in result["backends"].values()]
 
 
 def collect(runs: Sequence[Path], folder: Path) -> None:
@@ -115,7 +121,9 @@ def main() -> None:
         body = "\n\n".join(file_table(source) for source in options.sources)
     else:
         results = {name: result for source in options.sources for name, result in read_results(source).items()}
-        if all("verdict" in result for result in results.values()):
+        if all("process_tolerances" in result and len(result["backends"]) > len(set(backends_of(result))) for result in results.values()):
+            body = processes_table(list(results.values()))
+        elif all("verdict" in result for result in results.values()):
             body = crosschecks_table(list(results.values()))
         elif len({result["backend"] for result in results.values()}) > 1:
             body = same_run_table(list(results.values()))

@@ -16,7 +16,7 @@ import typer
 from ...backends.registry import default_backend
 from ..engine import EngineOptions
 from ..errors import CrossdistilError
-from ..sections import LONGEST
+from ..section import LONGEST
 from ..world import DEVICES, Place
 from .devices import Machines, number_of, refuse_devices, run_together
 from .joining import be_quiet
