@@ -95,7 +95,7 @@ def test_all_agree(folder):
         "all processes of all runs started",
         "OneFlow – OneFlow × 2",
         "One backend, with 2 processes as with 1",
-        "Backend and backend, 2 processes each",
+        "Backend against backend, 2 processes each",
         "--devices 1,2",
         "<td>2</td><td>12.5%</td>",
     ):

@@ -147,7 +147,7 @@ def _groups(pairs: Sequence[Pair], runs: Sequence[BackendRun]) -> list[dict[str,
         if one_backend:
             title = f"One backend, with {count} processes as with {processes[pairs[numbers[0]].a]}"
         elif several:
-            title = f"Backend and backend, {processes_text(count)} each"
+            title = f"Backend against backend, {processes_text(count)} each"
         groups.append({"title": title, "limits": _applicable([pairs[index] for index in numbers]), "pairs": numbers})
     return groups
 
