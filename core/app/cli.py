@@ -80,8 +80,8 @@ def main() -> None:
         code = _fail(usage_text(error))
     except (KeyboardInterrupt, typer.Abort):
         code, interrupted = 130, True
-    except SystemExit:
-        raise
+    except SystemExit as error:
+        sys.exit(error.code)  # and not raise, which `core.processes.ExitCode` does not see
     except BaseException as error:
         code, text = words_of(error)
         if isinstance(error, OSError) and code != 1 and error.filename is None:
