@@ -29,9 +29,9 @@ from crossdistil.core.models.spec import BertConfig, initial_tensor, tensor_shap
 BEFORE = "e474481"
 """The last commit without several processes."""
 ROOT = Path(__file__).resolve().parent.parent
-PLANS = {"torch": (24, 3), "oneflow": (9, 2), "mindspore": (9, 2)}
+PLANS = {"torch": (15, 3), "oneflow": (6, 2), "mindspore": (6, 2)}
 """Steps of a run, a third of them a window of the log, and turns."""
-OVERHEAD_TURNS, OVERHEAD_STEPS = 20, 3
+OVERHEAD_TURNS, OVERHEAD_STEPS = 15, 2
 WORDS = 30522
 
 
