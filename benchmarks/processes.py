@@ -3,7 +3,7 @@
     python benchmarks/processes.py proof [--backends torch,oneflow,mindspore] [--processes 2,4] [--steps 20]
     python benchmarks/processes.py resume [--backends ...]
     python benchmarks/processes.py speed [--backends ...] [--before COMMIT]
-    python benchmarks/processes.py fill docs/several_devices.md
+    python benchmarks/processes.py fill docs/several_devices.md --out benchmarks/results/processes.json
 
 `proof` trains every recipe of the catalogue, all its stages, on tiny models and ragged batches, with accumulation 1 and 3 and
 with dropout and 4 equal parts, by one process and by several, and compares each step's loss and the last weights. `resume` stops
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import processes_speed
-from tables import RESULTS, machine, markdown, replace_section, write_json
+from tables import NEW_RESULTS, machine, markdown, replace_section, write_json
 
 from crossdistil.backends.registry import BACKENDS, interpreters
 from crossdistil.tests.several import differences, start
@@ -33,7 +33,6 @@ from crossdistil.tests.several_cases import LONG
 from crossdistil.tests.several_files import write_files
 from crossdistil.tests.several_resumed import PATHS, PHASES, end_of
 
-KEPT = RESULTS / "processes.json"
 
 
 def prove(backend: str, counts: list[int], steps: int, names: list[str]) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of each stage, of proof")
     parser.add_argument("--cases", help="of proof: some of them, separated by semicolons")
     parser.add_argument("--before", default=processes_speed.BEFORE, help="of speed: the commit that one process is compared with")
-    parser.add_argument("--out", type=Path, default=KEPT, help="the kept results, to which new ones are added")
+    parser.add_argument("--out", type=Path, default=NEW_RESULTS / "processes.json", help="results, to which new ones are added")
     options = parser.parse_args()
     result = json.loads(options.out.read_text()) if options.out.exists() else {"benchmark": "processes"}
     if options.work == "fill":

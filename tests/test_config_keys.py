@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from crossdistil.core.app.inference import predict
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.config_file import model_config
 from crossdistil.core.engine import EngineOptions
@@ -18,6 +17,7 @@ from crossdistil.core.models.architectures import CONFIGURATIONS
 from crossdistil.core.models.spec import ACTIVATIONS
 from crossdistil.tests import tiny
 from crossdistil.tests.config_dumps import DUMPS
+from crossdistil.tests.predicting import predicted
 from crossdistil.tests.tiny_families import FAMILIES, hugging_face_config, randomise
 
 MODELS = {"bert": tiny.CONFIG, **FAMILIES}
@@ -58,7 +58,7 @@ def their_probabilities(folder: Path) -> np.ndarray:
 
 def our_probabilities(folder: Path, options: EngineOptions) -> np.ndarray:
     """What `predict` does."""
-    return np.array([list(row.probabilities.values()) for row in predict(folder, TEXTS, None, "torch", options)])
+    return np.array([list(row.probabilities.values()) for row in predicted(folder, TEXTS, options)])
 
 
 @pytest.fixture

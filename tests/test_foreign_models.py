@@ -212,9 +212,10 @@ def test_errors_name_the_keys_and_the_paths_that_were_given(teachers, tiny_task,
     recipe.write_text(json.dumps(tree))
     before = contents(tmp_path)
     answer = command("run", recipe, "--out", tmp_path / "run", "--backend", backend_name)
-    teacher, student = answer.messages
+    teacher, student, remedy = answer.messages
     assert teacher.startswith(f"teacher.model: {shard}: is cut off") and answer.code == 2
     assert student.startswith(f"student.init.from: {folder}/mindspore: no config.json or bert_config.json beside it")
+    assert f"`crossdistil convert {folder}/mindspore " in remedy
     tree["teachers"] = {"one": {"model": str(folder / "bin")}, "two": tree.pop("teacher")}
     tree["student"]["init"]["from"] = str(folder / "bin")
     recipe.write_text(json.dumps(tree))

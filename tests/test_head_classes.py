@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crossdistil.converters.convert import ConvertOptions, convert
-from crossdistil.core.app.inference import load_classifier, predict
+from crossdistil.core.app.inference import load_classifier
 from crossdistil.core.app.models import all_notes, model_folder
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.errors import CheckpointError
@@ -19,6 +19,7 @@ from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
 from crossdistil.tests.test_config_keys import MODELS, change_config, options, our_probabilities, their_probabilities, written
+from crossdistil.tests.predicting import predicted
 
 __all__ = ["options"]
 OTHERS = {
@@ -123,7 +124,7 @@ def test_a_decoder_is_refused_by_each_reader(tmp_path, options):
             if container == "bin":
                 as_pickle(folder)
             with pytest.raises(CheckpointError, match=f"config.json: {reason}"):
-                predict(folder, ["a"], None, "torch", options)
+                predicted(folder, ["a"], options)
             with pytest.raises(CheckpointError, match=f"config.json: {reason}"):
                 convert(folder, tmp_path / "out", ConvertOptions("mindspore"))
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from crossdistil.core.app import models
 from crossdistil.core.app.architectures import architectures
-from crossdistil.core.app.inference import evaluate, load_classifier, predict
+from crossdistil.core.app.inference import evaluate, load_classifier
 from crossdistil.core.app.models import is_canonical, model_folder
 from crossdistil.core.augmentation.language_model import Gap, GapFiller, load_language_model
 from crossdistil.core.checkpoint import load_model
@@ -21,6 +21,7 @@ from crossdistil.core.errors import CheckpointError
 from crossdistil.core.fit import vocabulary_notes
 from crossdistil.core.recipe import load_recipe
 from crossdistil.tests import tiny
+from crossdistil.tests.predicting import predicted
 from crossdistil.tests.test_config_keys import (
     MODELS,
     TEXTS,
@@ -148,7 +149,7 @@ def test_a_table_with_too_few_rows_names_the_remedy(use, tmp_path, tiny_task, op
     what = f"vocab_size is {rows}, but the tokenizer has {rows + 3} tokens; .*--resize-vocabulary {rows + 3}"
     with pytest.raises(CheckpointError, match=what):
         if use == "predict":
-            predict(tmp_path / "model", ["a"], None, "torch", options)
+            predicted(tmp_path / "model", ["a"], options)
         elif use == "evaluate":
             evaluate(tmp_path / "model", "sst-2", tiny_task, "dev", "torch", options)
         else:
@@ -178,6 +179,8 @@ def test_rows_that_are_no_words_are_never_proposed(tmp_path):
     for rows in (len(tiny.VOCABULARY), 128):
         longer(tmp_path / "model", rows)
         model = load_language_model(tmp_path / "model")
-        model.parameters["cls.predictions.bias"][len(tiny.VOCABULARY) :] = 100.0
+        bias = model.parameters["cls.predictions.bias"].copy()
+        bias[len(tiny.VOCABULARY) :] = 100.0
+        model.parameters = {**model.parameters, "cls.predictions.bias": bias}
         found.append(GapFiller(model, engine, 4).fill([[20, 21, 22]], [Gap(0, 1, 2)], 9))
     assert found[0] == found[1] and found[0][0]
