@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,6 +182,6 @@ def test_rows_that_are_no_words_are_never_proposed(tmp_path):
         model = load_language_model(tmp_path / "model")
         bias = model.parameters["cls.predictions.bias"].copy()
         bias[len(tiny.VOCABULARY) :] = 100.0
-        model.parameters = {**model.parameters, "cls.predictions.bias": bias}
+        model = replace(model, parameters={**model.parameters, "cls.predictions.bias": bias})
         found.append(GapFiller(model, engine, 4).fill([[20, 21, 22]], [Gap(0, 1, 2)], 9))
     assert found[0] == found[1] and found[0][0]
