@@ -197,7 +197,7 @@ def test_failure_before_the_first_step(files, tmp_path, monkeypatch, exists):
     if exists:
         out.mkdir(parents=True)
 
-    def fail(trainer, state, interrupted):
+    def fail(trainer, state):
         raise TrainingError("no")
 
     monkeypatch.setattr(Trainer, "run", fail)
