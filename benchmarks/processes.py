@@ -34,7 +34,6 @@ from crossdistil.tests.several_files import write_files
 from crossdistil.tests.several_resumed import PATHS, PHASES, end_of
 
 
-
 def prove(backend: str, counts: list[int], steps: int, names: list[str]) -> dict[str, Any]:
     """Case -> number of processes -> largest difference of a loss, relative, and of a weight, relative to the largest one."""
     found: dict[str, Any] = {name: {} for name in names}

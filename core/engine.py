@@ -14,7 +14,7 @@ import numpy as np
 
 from .ops import Ops, Tensor
 from .optimizers import OptimizerSpec
-from .world import ALONE, Place, Share
+from .world import ALL, ALONE, Place, Share
 
 Batch = dict[str, np.ndarray]
 Parameters = dict[str, np.ndarray]
@@ -51,7 +51,7 @@ class Step:
     """Those of this process: number `rank`, `rank + size`, ... of the step's."""
     learning_rate: float
     seed: int
-    share: Share = Share()
+    share: Share = ALL
     """Which of the step's micro-batches these are."""
 
     @property

@@ -28,7 +28,7 @@ from .sections import WordsSection
 from .stages import Stage, build_objective, freeze_problems, projection_problems, replacement_problems
 from .student import build_bilstm, build_student
 from .task_data import MISMATCHED, TaskData, masked_text_data, raw_text_data, tokenize
-from .world import Share
+from .world import ALL, Share
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Job:
     """Projections that came with the weights that the student starts from."""
     notes: tuple[str, ...] = ()
     """What the user should know of the models."""
-    share: Share = Share()
+    share: Share = ALL
     """Which parts of each step this process computes."""
 
     def stage(self, index: int, cached: bool = False) -> Stage:

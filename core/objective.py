@@ -11,7 +11,7 @@ from .losses.base import UNITS, WEIGHT_SCHEDULES, LossTerm, ProjectionTensor, Te
 from .models.architectures import make_forward, used_tensors
 from .models.outputs import LOGITS
 from .models.theseus import Replacement, make_replacing_forward
-from .world import Share
+from .world import ALL, Share
 
 MEAN_LOGITS = LOGITS
 """The key of the weighted mean of all teachers' logits among the teachers' outputs."""
@@ -124,7 +124,7 @@ class Objective:
         return used_tensors(self.context.student, self.student_outputs) | frozenset(self.projections)
 
     def prepare(
-        self, micro_batches: list[dict[str, np.ndarray]], step: int = 0, total: int = 1, seed: int = 0, share: Share = Share()
+        self, micro_batches: list[dict[str, np.ndarray]], step: int = 0, total: int = 1, seed: int = 0, share: Share = ALL
     ) -> list[dict[str, np.ndarray]]:
         """Those micro-batches of one effective batch that are of `share`, with what a step needs beside the data:
         `denominators` (terms,), the units of all micro-batches, `weights` (terms,) as scheduled, and the gates of a replacement."""

@@ -35,6 +35,10 @@ class Share:
         return number % self.size == self.rank
 
 
+ALL = Share()
+"""Everything: of a process that is alone."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a launcher has put this process."""

@@ -18,8 +18,8 @@ from crossdistil.core.models.head_classes import other_head, unknown_class
 from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
-from crossdistil.tests.test_config_keys import MODELS, change_config, options, our_probabilities, their_probabilities, written
 from crossdistil.tests.predicting import predicted
+from crossdistil.tests.test_config_keys import MODELS, change_config, options, our_probabilities, their_probabilities, written
 
 __all__ = ["options"]
 OTHERS = {

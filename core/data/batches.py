@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ..errors import DataError
-from ..world import Share
+from ..world import ALL, Share
 from .token_table import TokenTable
 
 Batch = dict[str, np.ndarray]
@@ -70,7 +70,7 @@ class TrainBatches:
         seed: int | Sequence[int],
         label_mask: np.ndarray | None = None,
         one_length: bool = False,
-        share: Share = Share(),
+        share: Share = ALL,
     ):
         """With `one_length` all micro-batches of a step are padded to the length of the longest: cutting changes no padding.
         With a `share`, a step is cut into so many parts that each process has as many, and only its own are complete."""
@@ -99,7 +99,7 @@ class TrainBatches:
     def of_one_process(self) -> TrainBatches:
         """The same steps, cut as one process alone cuts them."""
         found = copy.copy(self)
-        found._share, found.parts = Share(), self._accumulation
+        found._share, found.parts = ALL, self._accumulation
         return found
 
     def _micro_batches(self, step: np.ndarray, epoch: int) -> list[Batch]:
@@ -150,7 +150,7 @@ def evaluation_batches(
     batch_size: int,
     buckets: Sequence[int],
     masks: Masks | None = None,
-    share: Share = Share(),
+    share: Share = ALL,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """Every example once, longest first (memory runs out at once or never), with the same `masks` each time; of the batches
     only those of `share`.
