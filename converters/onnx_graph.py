@@ -7,12 +7,13 @@ fused attention and skip-normalisation nodes gained nothing with ONNX Runtime, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..core.models.bert import Forward
 from .onnx_file import Port, node
 
 INTEGERS = np.dtype(np.int64)
@@ -79,11 +80,14 @@ class Graph:
 
     nodes: list[bytes] = field(default_factory=list)
     weights: dict[str, np.ndarray] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    """Of each value that is known when the graph is made: its name -> what it is, in full precision."""
     inputs: list[Port] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
     """Names of all that a node takes."""
     _count: int = 0
     _constants: dict[tuple, str] = field(default_factory=dict)
+    _made: dict[str, Value] = field(default_factory=dict)
 
     def input(self, name: str, dtype: np.dtype, sizes: Sequence[str]) -> Value:
         """An input all of whose sizes are known when the graph runs."""
@@ -97,20 +101,30 @@ class Graph:
 
     def weight(self, name: str, array: np.ndarray) -> Value:
         """A constant with a name of its own."""
-        self.weights[name] = array
+        self.weights[name] = self.arrays[name] = array
         return Value(self, name, array.shape, array.dtype)
 
     def constant(self, array: np.ndarray) -> Value:
-        """A constant; equal small ones are one."""
+        """A constant without a name; equal small ones are one."""
         key = (array.dtype.str, array.shape, array.tobytes()) if array.nbytes <= 1024 else (id(array),)
         if key not in self._constants:
             self._constants[key] = f"constant_{len(self._constants)}"
-            self.weights[self._constants[key]] = array
+            self.weights[self._constants[key]] = self.arrays[self._constants[key]] = array
         return Value(self, self._constants[key], array.shape, array.dtype)
+
+    def known(self, value: Value) -> np.ndarray:
+        """What a weight or a constant is."""
+        return self.arrays[value.name]
 
     def numbers(self, values: Sequence[int]) -> str:
         """The name of a constant list of integers."""
         return self.constant(np.array(values, INTEGERS)).name
+
+    def once(self, name: str, make: Callable[[], np.ndarray]) -> Value:
+        """The weight of that name, made where it is not there yet."""
+        if name not in self._made:
+            self._made[name] = self.weight(name, make())
+        return self._made[name]
 
     def emit(self, kind: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> Any:
         """Add a node; returns the name of its output, or their names."""
@@ -120,10 +134,10 @@ class Graph:
         self.nodes.append(node(kind, inputs, names, attributes))
         return names[0] if outputs == 1 else names
 
-    def emit_as(self, kind: str, inputs: Sequence[str], output: str) -> None:
-        """Add a node whose output has a given name."""
-        self.used.update(inputs)
-        self.nodes.append(node(kind, inputs, [output], {}))
+    def output(self, value: Value, name: str) -> None:
+        """Give a value the name of an output."""
+        self.used.add(value.name)
+        self.nodes.append(node("Identity", [value.name], [name], {}))
 
     def add(self, kind: str, inputs: Sequence[Value], shape: Shape, dtype: np.dtype | None = None, **attributes: Any) -> Value:
         """Add a node with one output of that shape, and by default of the type of its first input."""
@@ -229,10 +243,7 @@ class RecordingOps:
 
     def _turned(self, weight):
         """The weight (in, out), as MatMul takes it: turned once, now."""
-        name = f"{weight.name}.T"
-        if name not in self._graph.weights:
-            self._graph.weights[name] = self._graph.weights[weight.name].T
-        return Value(self._graph, name, weight.shape[::-1], weight.dtype)
+        return self._graph.once(f"{weight.name}.T", lambda: self._graph.known(weight).T)
 
     def matmul(self, a, b):
         return self._graph.add("MatMul", [a, b], (*a.shape[:-1], b.shape[-1]))
@@ -246,15 +257,16 @@ class RecordingOps:
         return self.matmul(self.softmax(scores), value)
 
     def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
-        graph, arrays = self._graph, self._graph.weights
+        graph = self._graph
         hidden = hidden_weight.shape[-1]
         # ONNX has the gates in the order input, output, forget, cell, and both biases in one tensor.
         order = np.concatenate([np.arange(hidden) + gate * hidden for gate in (0, 3, 1, 2)])
         weights = [
-            graph.constant(np.ascontiguousarray(arrays[value.name][:, order])) for value in (input_weight, hidden_weight)
+            graph.once(f"{value.name}.iofc", lambda value=value: np.ascontiguousarray(graph.known(value)[:, order]))
+            for value in (input_weight, hidden_weight)
         ]
-        biases = [arrays[value.name][:, order] for value in (input_bias, hidden_bias)]
-        bias = graph.constant(np.concatenate(biases, axis=1))
+        biases = [graph.known(value)[:, order] for value in (input_bias, hidden_bias)]
+        bias = graph.once(f"{input_bias.name}.iofc", lambda: np.concatenate(biases, axis=1))
         counted = graph.add("ReduceSum", [mask, Value(graph, graph.numbers([1]), (1,), INTEGERS)], mask.shape[:1], keepdims=0)
         # A row without a word has one place of padding to run over, and its state is set to zero behind it.
         lengths = graph.add("Cast", [counted], counted.shape, np.int32, to=6)
@@ -295,11 +307,22 @@ class RecordingOps:
         return x
 
 
-def record(forward, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, tuple[np.dtype, Sequence[str]]]):
-    """(graph, {name: value}) of `forward(ops, params, batch)` over inputs of those types and named sizes. Only weights that the
-    outputs depend on are in the graph."""
-    graph = Graph()
+def record(
+    forward: Forward,
+    parameters: Mapping[str, np.ndarray],
+    inputs: Mapping[str, tuple[np.dtype, Sequence[str]]],
+    graph: Graph,
+    ops: RecordingOps,
+) -> list[Port]:
+    """Record `forward(ops, params, batch)` over inputs of those types and named sizes; returns the outputs. Of the weights only
+    those stay that a node takes."""
     batch = {name: graph.input(name, dtype, sizes) for name, (dtype, sizes) in inputs.items()}
     params = {name: graph.weight(name, np.asarray(array, np.float32)) for name, array in parameters.items()}
-    outputs = forward(RecordingOps(graph), params, batch)
-    return graph, outputs
+    ports = []
+    for name, value in forward(ops, params, batch).items():
+        graph.output(value, name)
+        sizes = tuple(size if isinstance(size, int) else size.name for size in value.shape)
+        ports.append(Port(name, value.dtype, sizes))
+    for name in graph.weights.keys() - graph.used:
+        del graph.weights[name]
+    return ports

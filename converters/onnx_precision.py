@@ -1,0 +1,86 @@
+"""Smaller ONNX graphs: weights stored in half precision, and linear maps in 8-bit integers.
+
+**fp16** is how weights are stored; they are widened when the graph is loaded, and all is computed in float32: half the file, and
+nothing else changes.
+
+**int8** (after Dettmers et al. 2022, vector-wise quantisation): a linear map has one scale for each row of the activations, that is
+for each token, computed as the graph runs, and one for each row of the weight. ONNX Runtime's own dynamic quantisation takes one
+scale for a whole tensor: there a text's answer depends on which texts share its batch. Here it never does. Tables of embeddings
+have a scale for each row. All else (attention, normalisation, activations) stays in float32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .onnx_graph import Graph, RecordingOps, Value
+
+PRECISIONS = ("fp32", "fp16", "int8")
+_LARGEST = 127.0
+_TINY = 1e-30  # a row of zeros has no scale
+
+
+class HalfGraph(Graph):
+    """Weights of more than a few numbers are stored in float16."""
+
+    def weight(self, name: str, array: np.ndarray) -> Value:
+        stored = super().weight(name, array)
+        if array.dtype != np.float32 or array.ndim < 2:
+            return stored
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        if not np.isfinite(half).all():  # float16 ends at 65,504
+            return stored
+        self.weights[name] = half
+        wide = self.emit("Cast", [name], to=1)
+        self.arrays[wide] = array
+        return Value(self, wide, array.shape, array.dtype)
+
+
+class Int8Ops(RecordingOps):
+    """Linear maps and tables of embeddings in 8 bits."""
+
+    def linear(self, x, weight, bias):
+        graph = self._graph
+        scale = self._row_scale(x)
+        rounded = graph.add("Round", [x / scale], x.shape)
+        whole = graph.add("Cast", [rounded], x.shape, np.int8, to=3)
+        matrix, scales = self._quantised(weight)
+        product = graph.add("MatMulInteger", [whole, matrix], (*x.shape[:-1], weight.shape[0]), np.int32)
+        return graph.add("Cast", [product], product.shape, np.float32, to=1) * scale * scales + bias
+
+    def _row_scale(self, x):
+        """(..., 1): what the largest value of each row is 127 of."""
+        graph = self._graph
+        size = graph.add("Abs", [x], x.shape)
+        name = graph.emit("ReduceMax", [size.name, graph.numbers([-1])], keepdims=1)
+        largest = Value(graph, name, (*x.shape[:-1], 1), x.dtype)
+        return graph.add("Max", [largest, graph.constant(np.float32(_TINY * _LARGEST))], largest.shape) * (1.0 / _LARGEST)
+
+    def _quantised(self, weight):
+        """The weight (in, out) in 8 bits and the scales (out,)."""
+        array = self._graph.known(weight)
+        scales = row_scales(array)
+        matrix = self._graph.once(f"{weight.name}.int8", lambda: np.rint(array / scales[:, None]).astype(np.int8).T)
+        return matrix, self._graph.once(f"{weight.name}.scales", lambda: scales)
+
+    def embedding(self, table, ids):
+        graph, array = self._graph, self._graph.known(table)
+        scales = row_scales(array)
+        rows = graph.once(f"{table.name}.int8", lambda: np.rint(array / scales[:, None]).astype(np.int8))
+        shape = (*ids.shape, table.shape[1])
+        taken = graph.add("Gather", [rows, ids], shape, np.int8, axis=0)
+        column = graph.once(f"{table.name}.scales", lambda: scales[:, None])
+        scale = graph.add("Gather", [column, ids], (*ids.shape, 1), np.float32, axis=0)
+        return graph.add("Cast", [taken], shape, np.float32, to=1) * scale
+
+
+def row_scales(array: np.ndarray) -> np.ndarray:
+    """(rows,) float32: what the largest value of each row is 127 of."""
+    return (np.maximum(np.abs(array).max(axis=1), _TINY * _LARGEST) / _LARGEST).astype(np.float32)
+
+
+def make_recorder(precision: str) -> tuple[Graph, RecordingOps]:
+    """The graph and the operations of a precision."""
+    graph = HalfGraph() if precision == "fp16" else Graph()
+    return graph, (Int8Ops if precision == "int8" else RecordingOps)(graph)

@@ -1,0 +1,183 @@
+"""`crossdistil export`: a finished student as a file that a runtime takes, and the gates that refuse one which answers otherwise."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from ... import __version__
+from ...converters.onnx_file import write_onnx
+from ...converters.onnx_graph import record
+from ...converters.onnx_precision import make_recorder
+from ..checkpoint import Model, write_config
+from ..checksums import write_checksums
+from ..data.batches import evaluation_batches, length_buckets
+from ..data.tasks import resolve_task
+from ..data.tokenize import Tokenizer
+from ..errors import CrossdistilError
+from ..files import replace_folder
+from ..models.architectures import make_forward
+from ..models.outputs import LOGITS, POOLED, output_name
+from ..task_data import TaskData, load_data
+from .gates import Gate, Infer, numeric_gates, task_gates
+from .inference import load_classifier, trained_length, trained_task
+from .onnx_runtime import MODEL, load_session
+
+REPORT = "export.json"
+_LATENCY_TEXTS, _TURNS = 64, 3
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a model is exported."""
+
+    precision: str = "fp32"
+    data: Path | None = None
+    """The task's folder, with a dev split to compare on."""
+    max_drop: float = 0.5
+    min_agreement: float = 99.0
+    hidden: bool = False
+    """Also give the pooled output and all hidden states."""
+    overwrite: bool = False
+
+
+class GateError(CrossdistilError):
+    """The exported model does not compute what the student computes."""
+
+    def __init__(self, message: str, report: dict[str, Any]):
+        super().__init__(message)
+        self.report = report
+
+
+def export(source: Path, destination: Path, options: ExportOptions, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Write the model in `source` into the folder `destination`, with its labels and tokenizer; returns the report that is
+    written beside it. Raises GateError, nothing being written, if it falls through a gate."""
+    if destination.exists() and not options.overwrite:
+        raise CrossdistilError(f"{destination}: is there already; --overwrite replaces it")
+    model, tokenizer = load_classifier(source, tell)
+    if options.precision == "int8" and options.data is None:
+        raise CrossdistilError("--precision int8: needs --data, the task's folder: what 8 bits cost is seen on its dev split")
+    data = None if options.data is None else _task_data(source, model, tokenizer, options.data)
+    with replace_folder(destination) as folder:
+        write_graph(model, folder / MODEL, options.precision, options.hidden)
+        write_config(model, folder)
+        tokenizer.save(folder)
+        infer = load_session(folder / MODEL)
+        if options.precision == "fp32":
+            report, reference = _report(model, source, options, folder), infer
+        else:
+            reference = _plain(model)
+            report = _report(model, source, options, folder)
+        gates = _gates(model, tokenizer, data, infer, reference, options)
+        report["gates"] = [{"name": gate.name, "value": gate.value, "limit": gate.limit, "passed": gate.passed} for gate in gates]
+        report["milliseconds"] = _latency(model, tokenizer, data, {options.precision: infer, "fp32": reference})
+        failed = [gate for gate in gates if not gate.passed]
+        if failed:
+            raise GateError(f"{destination}: not exported: {'; '.join(map(_why, failed))}", report)
+        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_checksums(folder)
+    return report
+
+
+def write_graph(model: Model, path: Path, precision: str, hidden: bool = False) -> None:
+    """The ONNX graph of a model: inputs as batches have them, outputs by name."""
+    config = model.config.without_dropout()
+    wanted = {LOGITS}
+    if hidden and hasattr(config, "num_hidden_layers"):
+        wanted |= {POOLED, *(output_name("hidden", layer) for layer in range(config.num_hidden_layers + 1))}
+    graph, ops = make_recorder(precision)
+    outputs = record(make_forward(config, frozenset(wanted)), model.parameters, _inputs(config), graph, ops)
+    outputs.sort(key=lambda port: port.name != LOGITS)  # runtimes that take the first output take the answer
+    metadata = {"crossdistil": __version__, "labels": json.dumps(model.labels, ensure_ascii=False), "precision": precision}
+    write_onnx(path, path.stem, graph.nodes, graph.weights, graph.inputs, outputs, metadata)
+
+
+def _inputs(config) -> dict[str, tuple[type, tuple[str, str]]]:
+    sizes = ("batch", "length")
+    inputs = {"input_ids": (np.int32, sizes), "attention_mask": (np.float32, sizes)}
+    if getattr(config, "pairs", False):
+        return inputs | {"second_ids": (np.int32, sizes), "second_mask": (np.float32, sizes)}
+    return inputs | ({"token_type_ids": (np.int32, sizes)} if getattr(config, "type_vocab_size", 0) else {})
+
+
+def _plain(model: Model) -> Infer:
+    """The same model in float32, which the others are compared with."""
+    with TemporaryDirectory(prefix="crossdistil-") as folder:
+        write_graph(model, Path(folder) / MODEL, "fp32")
+        return load_session(Path(folder) / MODEL)
+
+
+def _task_data(source: Path, model: Model, tokenizer: Tokenizer, data: Path) -> TaskData:
+    section = trained_task(source, model, data)
+    return load_data(resolve_task(section), section, tokenizer, length_buckets(section.max_length, False), ("dev",))
+
+
+def _gates(
+    model: Model, tokenizer: Tokenizer, data: TaskData | None, infer: Infer, reference: Infer, options: ExportOptions
+) -> list[Gate]:
+    length = trained_length(model)
+    if data is None:
+        table = tokenizer.encode_pairs(_TEXTS, _TEXTS[::-1] if getattr(model.config, "pairs", False) else None, length)
+        return numeric_gates(model, infer, table, length_buckets(length, False), options.precision)
+    gates = numeric_gates(model, infer, data.tokens["dev"], data.buckets, options.precision)
+    if data.examples["dev"].labels is not None:
+        gates += task_gates(data, infer, reference, options.max_drop, options.min_agreement)
+    return gates
+
+
+_TEXTS = [
+    "",
+    "a",
+    "it 's a charming and often affecting journey .",
+    "The quick brown fox jumps over the lazy dog, 1234567890 times; isn't that enough?",
+    "这家店的面膜很好用，价格也便宜。",
+    "naïve café — déjà vu 🙂🙃",
+    "word " * 600,
+]
+"""Where no texts of the task are given: short, long, accented, Chinese, and what no vocabulary has."""
+
+
+def _report(model: Model, source: Path, options: ExportOptions, folder: Path) -> dict[str, Any]:
+    return {
+        "source": source.name,
+        "format": "onnx",
+        "precision": options.precision,
+        "bytes": sum(path.stat().st_size for path in folder.glob(MODEL + "*")),
+        "bytes_fp32": 4 * model.parameter_count,
+    }
+
+
+def _latency(
+    model: Model, tokenizer: Tokenizer, data: TaskData | None, sides: dict[str, Infer]
+) -> dict[str, dict[str, float]]:
+    """Milliseconds a text of each side, medians of turns that they take one after the other: a first look, no benchmark."""
+    length = trained_length(model)
+    table = tokenizer.encode_pairs(_TEXTS, None, length) if data is None else data.tokens["dev"]
+    found: dict[str, dict[str, float]] = {name: {} for name in sides}
+    for size in (1, 32):
+        batches = [batch for _, batch in zip(range(-(-_LATENCY_TEXTS // size)), _batches(table, size, length))]
+        times: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(_TURNS):
+            for name, infer in sides.items():
+                started = time.perf_counter()
+                for batch in batches:
+                    infer(batch)
+                times[name].append((time.perf_counter() - started) / (len(batches) * size) * 1000)
+        for name, values in times.items():
+            found[name][f"batch {size}"] = round(float(np.median(values)), 3)
+    return found
+
+
+def _batches(table, size: int, length: int):
+    return (batch for _, batch in evaluation_batches(table, None, size, length_buckets(length, False)))
+
+
+def _why(gate: Gate) -> str:
+    return f"{gate.name}: got {gate.value:.3g}, expected at {'least' if gate.at_least else 'most'} {gate.limit:.3g}"

@@ -1,0 +1,96 @@
+"""What an exported model must show before it takes its place: that it computes what the student computes.
+
+    parity      its logits on real texts beside NumPy's in float64: fp32 within 1e-5 of the largest logit, fp16 within 1e-2
+    alone       the logits of a text that is alone in its batch beside those of the same text among others: a scale that is taken
+                over a whole batch makes them differ
+    agreement   the share of dev's texts with the same answer as the float32 model's
+    score       dev's main score, which may drop by so many points
+
+A share of few texts is coarse: two texts may always answer otherwise, or a dev set of 100 would ask for a perfect one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..checkpoint import Model
+from ..data.batches import RowBatches
+from ..data.token_table import TokenTable
+from ..metrics import LOWER_IS_BETTER
+from ..reference import ReferenceOps
+from ..task_data import TaskData, logits_function
+
+Infer = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+PARITY = {"fp32": 1e-5, "fp16": 1e-2}
+"""Precision -> the largest difference of a logit, relative to the largest one, or to 1 where that is smaller."""
+ALONE = 1e-4
+SAMPLE = 64
+"""Texts that are compared with the float64 reference, which is slow."""
+_FREE_TEXTS = 2
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One figure beside its limit."""
+
+    name: str
+    value: float
+    limit: float
+    at_least: bool = False
+    """The value must be at least the limit; else at most."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether it holds; NaN never does."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+def numeric_gates(model: Model, infer: Infer, table: TokenTable, buckets: tuple[int, ...], precision: str) -> list[Gate]:
+    """Parity and batch independence on a sample of the texts of a table: the longest, the shortest, and some between."""
+    order = np.argsort(np.asarray(table.lengths), kind="stable")
+    rows = order[np.unique(np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int))]
+    batches = RowBatches(table, None, buckets)
+    together = infer(batches.batch(rows))[0]
+    gates = []
+    if precision in PARITY:
+        function = logits_function(model.config)
+        expected = np.concatenate(
+            [function(ReferenceOps(), model.parameters, batches.batch(part))[0] for part in np.array_split(rows, -(-len(rows) // 16))]
+        )
+        gates.append(Gate("parity with float64", _difference(together, expected), PARITY[precision]))
+    alone = np.concatenate([infer(batches.batch(rows[number : number + 1]))[0] for number in range(len(rows))])
+    gates.append(Gate("alone and in a batch", _difference(alone, together), ALONE))
+    return gates
+
+
+def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, relative to the largest entry where that is above 1."""
+    difference = np.abs(found.astype(np.float64) - expected).max()
+    return float(difference / max(1.0, np.abs(expected).max()))
+
+
+def task_gates(data: TaskData, infer: Infer, reference: Infer, max_drop: float, min_agreement: float) -> list[Gate]:
+    """Score and agreement on dev beside the float32 model; `max_drop` is in points, `min_agreement` in percent."""
+    metrics, logits = data.score("dev", infer)
+    before, expected = data.score("dev", reference)
+    gates = []
+    if data.spec.labels is not None and logits is not None:
+        own, other = (_answers(values, data.spec.multi_label) for values in (logits, expected))
+        same = (own == other).reshape(len(own), -1).all(axis=1)
+        needed = min(min_agreement, 100.0 * (1 - _FREE_TEXTS / len(same)))
+        gates.append(Gate("same answers on dev, %", 100.0 * float(same.mean()), needed, at_least=True))
+    for name, value in before.items():
+        sign = -1.0 if name in LOWER_IS_BETTER else 1.0
+        limit = max(max_drop, 100.0 * _FREE_TEXTS / len(data.examples["dev"]))
+        gates.append(Gate(f"{name} on dev, points lost", 100.0 * sign * (value - metrics[name]), limit))
+        break  # the main one decides
+    return gates
+
+
+def _answers(logits: np.ndarray, several: bool) -> np.ndarray:
+    return logits > 0 if several else logits.argmax(axis=1)
+
+
