@@ -272,7 +272,7 @@ def save_model(
     the model and is no part of it: they go into a file of their own, for a later distillation to go on from. With `checksums`,
     `load_model` refuses weights that are not as they are written here."""
     with replace_folder(folder) as temporary:
-        _write_config(model, temporary)
+        write_config(model, temporary)
         names = tensor_shapes(model.config, model.outputs, model.words)
         ordered = {name: np.ascontiguousarray(model.parameters[name]) for name in names}
         # transformers asks for the metadata entry: it tells the layout of the tensors.
@@ -288,12 +288,13 @@ def save_card(model: Model, folder: Path, tokenizer, digest: str) -> None:
     """Write what `load_model` needs of a model without its weights: for a teacher whose outputs, by `digest`, are in a cache."""
     card = {"digest": digest, "config": _config_digest(model.config), "outputs": model.outputs, "new": list(model.new)}
     with replace_folder(folder) as temporary:
-        _write_config(model, temporary)
+        write_config(model, temporary)
         (temporary / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         tokenizer.save(temporary)
 
 
-def _write_config(model: Model, folder: Path) -> None:
+def write_config(model: Model, folder: Path) -> None:
+    """Write config.json: architecture, labels, and what is known about the model."""
     config = first_keys(model.config, model.outputs, model.words) | _config_entries(model.config)
     if model.outputs is not None:
         labels = model.labels or ("LABEL_0",)

@@ -27,6 +27,7 @@ from .cache_command import cache_app
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
 from .devices import machines_of, number_of, numbers_of, refuse_devices, run_together
+from .export_command import export
 from .inference_commands import evaluate, predict
 from .joining import be_quiet, let_the_first_speak
 from .launchers import find_place, refuse_place
@@ -232,6 +233,7 @@ def crosscheck(
 
 app.command()(convert)
 app.command()(inspect)
+app.command()(export)
 app.add_typer(cache_app, name="cache")
 
 

@@ -23,11 +23,12 @@ from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer
 from ..errors import CrossdistilError
 from ..files import replace_folder
-from ..models.architectures import make_forward
+from ..models.architectures import is_encoder, make_forward
 from ..models.outputs import LOGITS, POOLED, output_name
+from ..sections import TaskSection
 from ..task_data import TaskData, load_data
 from .gates import Gate, Infer, numeric_gates, task_gates
-from .inference import load_classifier, trained_length, trained_task
+from .inference import load_classifier, trained_length
 from .onnx_runtime import MODEL, load_session
 
 REPORT = "export.json"
@@ -70,11 +71,8 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
         write_config(model, folder)
         tokenizer.save(folder)
         infer = load_session(folder / MODEL)
-        if options.precision == "fp32":
-            report, reference = _report(model, source, options, folder), infer
-        else:
-            reference = _plain(model)
-            report = _report(model, source, options, folder)
+        reference = infer if options.precision == "fp32" else _plain(model)
+        report = _report(model, source, options, folder)
         gates = _gates(model, tokenizer, data, infer, reference, options)
         report["gates"] = [{"name": gate.name, "value": gate.value, "limit": gate.limit, "passed": gate.passed} for gate in gates]
         report["milliseconds"] = _latency(model, tokenizer, data, {options.precision: infer, "fp32": reference})
@@ -90,7 +88,7 @@ def write_graph(model: Model, path: Path, precision: str, hidden: bool = False) 
     """The ONNX graph of a model: inputs as batches have them, outputs by name."""
     config = model.config.without_dropout()
     wanted = {LOGITS}
-    if hidden and hasattr(config, "num_hidden_layers"):
+    if hidden and is_encoder(config):
         wanted |= {POOLED, *(output_name("hidden", layer) for layer in range(config.num_hidden_layers + 1))}
     graph, ops = make_recorder(precision)
     outputs = record(make_forward(config, frozenset(wanted)), model.parameters, _inputs(config), graph, ops)
@@ -115,7 +113,10 @@ def _plain(model: Model) -> Infer:
 
 
 def _task_data(source: Path, model: Model, tokenizer: Tokenizer, data: Path) -> TaskData:
-    section = trained_task(source, model, data)
+    about = model.about.get("task")
+    if not about:
+        raise CrossdistilError(f"{source}: does not say what task it was trained on, so that --data cannot be read for it")
+    section = TaskSection(**{**about, "data": data, "max_length": trained_length(model)})
     return load_data(resolve_task(section), section, tokenizer, length_buckets(section.max_length, False), ("dev",))
 
 

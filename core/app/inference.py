@@ -130,7 +130,7 @@ def _prepared(
     if not other and not given and glue_task(described["name"]) is None and model.labels is not None:
         described = {"labels": model.labels, **described}  # there need be no train file beside the one to score on
     try:
-        section = TaskSection(**{**described, **given, "data": data, "max_length": _length(model, max_length)})
+        section = TaskSection(**{**described, **given, "data": data, "max_length": trained_length(model, max_length)})
     except ValidationError as error:
         raise CrossdistilError("\n".join(f"{folder}: {line}" for line in describe(error, TaskSection, "task"))) from None
     spec = resolve_task(section)
@@ -152,7 +152,7 @@ def _warn(line: str, tell: Tell | None) -> None:
         tell(f"warning: {line}")
 
 
-def _length(model: Model, given: int | None) -> int:
+def trained_length(model: Model, given: int | None = None) -> int:
     """To how many tokens texts are cut: as told, else as in training, else 128."""
     about = model.about
     trained = int(about.get("max_length") or about.get("task", {}).get("max_length", 128))
@@ -171,7 +171,7 @@ def predict(
     """The model's predictions, in the order of the texts, which all of the `processes` are given and get. `tell` is told of what
     looks wrong, which is logged without it; `classifier` is the model in the folder, where it is loaded already."""
     model, tokenizer = classifier or load_classifier(folder, tell)
-    length = _length(model, max_length)
+    length = trained_length(model, max_length)
     positions = getattr(model.config, "max_position_embeddings", length)  # a BiLSTM has no limit
     if length > positions:
         raise CrossdistilError(f"--max-length {length}: {folder} has only {positions} positions")
