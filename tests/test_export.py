@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 
 from crossdistil.converters.onnx_file import Port, node, write_onnx
-from crossdistil.core.app.exporting import ExportOptions, GateError, export, write_graph
+from crossdistil.core.app.export_targets import write_graph
+from crossdistil.core.app.exporting import ExportOptions, GateError, export
 from crossdistil.core.app.onnx_runtime import load_session
 from crossdistil.core.checkpoint import Model, load_model, save_model
 from crossdistil.core.data.tasks import resolve_task
@@ -144,7 +145,7 @@ def test_weights_over_the_limit_of_a_message_lie_beside_it(tmp_path):
 
 def test_an_export_says_what_it_is_and_is_judged_on_dev(tiny_model, tiny_task, tmp_path):
     model = trained(tiny_model, tmp_path / "model")
-    report = export(model, tmp_path / "out", ExportOptions("int8", tiny_task), print)
+    report = export(model, tmp_path / "out", ExportOptions("int8", data=tiny_task), print)
     assert [gate["name"] for gate in report["gates"]] == [
         "alone and in a batch", "same answers on dev, %", "accuracy on dev, points lost",
     ]  # fmt: skip
@@ -185,9 +186,9 @@ def test_a_model_that_collapses_in_8_bits_is_not_written(tiny_model, tiny_task, 
     parameters["classifier.bias"][:] = [-middle, middle]
     parameters["classifier.weight"][:, 0] = 1e9
     save_model(changed, folder, load_tokenizer(tiny_model))
-    export(folder, tmp_path / "fp32", ExportOptions("fp32", tiny_task), print)
+    export(folder, tmp_path / "fp32", ExportOptions(data=tiny_task), print)
     with pytest.raises(GateError, match="same answers on dev, %: got") as caught:
-        export(folder, tmp_path / "int8", ExportOptions("int8", tiny_task), print)
+        export(folder, tmp_path / "int8", ExportOptions("int8", data=tiny_task), print)
     assert not (tmp_path / "int8").exists() and not all(gate["passed"] for gate in caught.value.report["gates"])
     code, output, errors = said("export", folder, tmp_path / "int8", "--precision", "int8", "--data", tiny_task)
     assert code == 1 and "FAILED" in output and errors.endswith("is not written: the model falls through a gate\n")

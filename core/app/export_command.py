@@ -20,6 +20,7 @@ class Target(str, Enum):
     """What a model can be exported to."""
 
     onnx = "onnx"
+    pt2 = "pt2"
 
 
 class StoredPrecision(str, Enum):
@@ -48,7 +49,7 @@ def export(
     from .exporting import ExportOptions, GateError
     from .exporting import export as run
 
-    options = ExportOptions(precision.value, data, max_drop, min_agreement, hidden, overwrite)
+    options = ExportOptions(precision.value, to.value, data, max_drop, min_agreement, hidden, overwrite)
     try:
         report, code = run(model, destination, options, lambda line: print(line, file=sys.stderr)), 0
     except GateError as error:

@@ -12,10 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ... import __version__
-from ...converters.onnx_file import write_onnx
-from ...converters.onnx_graph import record
-from ...converters.onnx_precision import make_recorder
 from ..checkpoint import Model, write_config
 from ..checksums import write_checksums
 from ..data.batches import evaluation_batches, length_buckets
@@ -23,13 +19,11 @@ from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer
 from ..errors import CrossdistilError
 from ..files import replace_folder
-from ..models.architectures import is_encoder, make_forward
-from ..models.outputs import LOGITS, POOLED, output_name
 from ..sections import TaskSection
 from ..task_data import TaskData, load_data
-from .gates import Gate, Infer, numeric_gates, task_gates
+from .export_targets import TARGETS, Infer, Target
+from .gates import Gate, numeric_gates, task_gates
 from .inference import load_classifier, trained_length
-from .onnx_runtime import MODEL, load_session
 
 REPORT = "export.json"
 _LATENCY_TEXTS, _TURNS = 64, 3
@@ -40,6 +34,7 @@ class ExportOptions:
     """How a model is exported."""
 
     precision: str = "fp32"
+    to: str = "onnx"
     data: Path | None = None
     """The task's folder, with a dev split to compare on."""
     max_drop: float = 0.5
@@ -62,16 +57,19 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
     written beside it. Raises GateError, nothing being written, if it falls through a gate."""
     if destination.exists() and not options.overwrite:
         raise CrossdistilError(f"{destination}: is there already; --overwrite replaces it")
+    target = TARGETS[options.to]
+    if options.precision not in target.precisions:
+        raise CrossdistilError(f"--precision {options.precision}: {target.name} has {', '.join(target.precisions)}")
     model, tokenizer = load_classifier(source, tell)
     if options.precision == "int8" and options.data is None:
         raise CrossdistilError("--precision int8: needs --data, the task's folder: what 8 bits cost is seen on its dev split")
     data = None if options.data is None else _task_data(source, model, tokenizer, options.data)
     with replace_folder(destination) as folder:
-        write_graph(model, folder / MODEL, options.precision, options.hidden)
+        target.write(model, folder / target.file, options.precision, options.hidden)
         write_config(model, folder)
         tokenizer.save(folder)
-        infer = load_session(folder / MODEL)
-        reference = infer if options.precision == "fp32" else _plain(model)
+        infer = target.load(folder / target.file, model.config)
+        reference = infer if options.precision == "fp32" else _plain(model, target)
         report = _report(model, source, options, folder)
         gates = _gates(model, tokenizer, data, infer, reference, options)
         report["gates"] = [{"name": gate.name, "value": gate.value, "limit": gate.limit, "passed": gate.passed} for gate in gates]
@@ -84,32 +82,11 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
     return report
 
 
-def write_graph(model: Model, path: Path, precision: str, hidden: bool = False) -> None:
-    """The ONNX graph of a model: inputs as batches have them, outputs by name."""
-    config = model.config.without_dropout()
-    wanted = {LOGITS}
-    if hidden and is_encoder(config):
-        wanted |= {POOLED, *(output_name("hidden", layer) for layer in range(config.num_hidden_layers + 1))}
-    graph, ops = make_recorder(precision)
-    outputs = record(make_forward(config, frozenset(wanted)), model.parameters, _inputs(config), graph, ops)
-    outputs.sort(key=lambda port: port.name != LOGITS)  # runtimes that take the first output take the answer
-    metadata = {"crossdistil": __version__, "labels": json.dumps(model.labels, ensure_ascii=False), "precision": precision}
-    write_onnx(path, path.stem, graph.nodes, graph.weights, graph.inputs, outputs, metadata)
-
-
-def _inputs(config) -> dict[str, tuple[type, tuple[str, str]]]:
-    sizes = ("batch", "length")
-    inputs = {"input_ids": (np.int32, sizes), "attention_mask": (np.float32, sizes)}
-    if getattr(config, "pairs", False):
-        return inputs | {"second_ids": (np.int32, sizes), "second_mask": (np.float32, sizes)}
-    return inputs | ({"token_type_ids": (np.int32, sizes)} if getattr(config, "type_vocab_size", 0) else {})
-
-
-def _plain(model: Model) -> Infer:
+def _plain(model: Model, target: Target) -> Infer:
     """The same model in float32, which the others are compared with."""
     with TemporaryDirectory(prefix="crossdistil-") as folder:
-        write_graph(model, Path(folder) / MODEL, "fp32")
-        return load_session(Path(folder) / MODEL)
+        target.write(model, Path(folder) / target.file, "fp32", False)
+        return target.load(Path(folder) / target.file, model.config)
 
 
 def _task_data(source: Path, model: Model, tokenizer: Tokenizer, data: Path) -> TaskData:
@@ -148,9 +125,9 @@ _TEXTS = [
 def _report(model: Model, source: Path, options: ExportOptions, folder: Path) -> dict[str, Any]:
     return {
         "source": source.name,
-        "format": "onnx",
+        "format": options.to,
         "precision": options.precision,
-        "bytes": sum(path.stat().st_size for path in folder.glob(MODEL + "*")),
+        "bytes": sum(path.stat().st_size for path in folder.glob(TARGETS[options.to].file + "*")),
         "bytes_fp32": 4 * model.parameter_count,
     }
 

@@ -11,7 +11,6 @@ A share of few texts is coarse: two texts may always answer otherwise, or a dev 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +21,8 @@ from ..data.token_table import TokenTable
 from ..metrics import LOWER_IS_BETTER
 from ..reference import ReferenceOps
 from ..task_data import TaskData, logits_function
+from .export_targets import Infer
 
-Infer = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 PARITY = {"fp32": 1e-5, "fp16": 1e-2}
 """Precision -> the largest difference of a logit, relative to the largest one, or to 1 where that is smaller."""
 ALONE = 1e-4

@@ -11,13 +11,7 @@ import numpy as np
 from .. import threads
 from ..errors import BackendError, CheckpointError
 
-MODEL = "model.onnx"
 INSTALL = "pip install 'crossdistil[onnx]'"
-
-
-def is_exported(folder: Path) -> bool:
-    """Whether a folder holds an exported model and no weights of its own."""
-    return (folder / MODEL).is_file() and not (folder / "model.safetensors").exists()
 
 
 def load_session(path: Path) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:

@@ -1,0 +1,85 @@
+"""What a model can be exported to: how each is written, and how its own runtime loads it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ... import __version__
+from ...backends.registry import load_module
+from ...converters.onnx_file import write_onnx
+from ...converters.onnx_graph import record
+from ...converters.onnx_precision import make_recorder
+from ..checkpoint import Model
+from ..errors import CrossdistilError
+from ..models.architectures import Config, is_encoder, make_forward
+from ..models.outputs import LOGITS, POOLED, output_name
+from .onnx_runtime import load_session
+
+Infer = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+"""`infer(batch) -> [logits (batch, outputs), ...]`"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A format, and the runtime that takes it."""
+
+    name: str
+    file: str
+    """Of the graph, in the exported folder; what begins with that name belongs to it."""
+    precisions: tuple[str, ...]
+    write: Callable[[Model, Path, str, bool], None]
+    """`write(model, path, precision, hidden)`; with `hidden`, the pooled output and all hidden states are outputs too."""
+    load: Callable[[Path, Config], Infer]
+
+
+def write_graph(model: Model, path: Path, precision: str, hidden: bool = False) -> None:
+    """The ONNX graph of a model: inputs as batches have them, outputs by name, the logits first."""
+    graph, ops = make_recorder(precision)
+    outputs = record(_forward(model, hidden), model.parameters, inputs_of(model.config), graph, ops)
+    outputs.sort(key=lambda port: port.name != LOGITS)  # runtimes that take the first output take the answer
+    labels = json.dumps(model.labels, ensure_ascii=False)
+    metadata = {"crossdistil": __version__, "labels": labels, "precision": precision}
+    write_onnx(path, path.stem, graph.nodes, graph.weights, graph.inputs, outputs, metadata)
+
+
+def write_program(model: Model, path: Path, precision: str, hidden: bool = False) -> None:
+    """The `torch.export` program of a model."""
+    if not is_encoder(model.config):
+        raise CrossdistilError("--to pt2: torch.export unrolls an LSTM over one fixed length; a BiLSTM goes to onnx")
+    longest = model.config.max_position_embeddings
+    torch_export = load_module("torch", "export")
+    torch_export.write_program(_forward(model, hidden), model.parameters, inputs_of(model.config), longest, path)
+
+
+def _load_program(path: Path, config: Config) -> Infer:
+    return load_module("torch", "export").load_program(path, list(inputs_of(config)))
+
+
+def _forward(model: Model, hidden: bool):
+    config, wanted = model.config.without_dropout(), {LOGITS}
+    if hidden and is_encoder(config):
+        wanted |= {POOLED, *(output_name("hidden", layer) for layer in range(config.num_hidden_layers + 1))}
+    return make_forward(config, frozenset(wanted))
+
+
+def inputs_of(config: Config) -> dict[str, tuple[type, tuple[str, str]]]:
+    """Name -> type and sizes of what a model takes of a batch."""
+    sizes = ("batch", "length")
+    inputs = {"input_ids": (np.int32, sizes), "attention_mask": (np.float32, sizes)}
+    if getattr(config, "pairs", False):
+        return inputs | {"second_ids": (np.int32, sizes), "second_mask": (np.float32, sizes)}
+    return inputs | ({"token_type_ids": (np.int32, sizes)} if getattr(config, "type_vocab_size", 0) else {})
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("onnx", "model.onnx", ("fp32", "fp16", "int8"), write_graph, lambda path, _: load_session(path)),
+        Target("pt2", "model.pt2", ("fp32",), write_program, _load_program),
+    )
+}
