@@ -27,9 +27,9 @@ def fused_lstm(x, mask, input_weight, hidden_weight, bias):
     shut = P.Concat(0)([P.Fill()(ms.float32, (hidden, 1), CLOSED), P.Zeros()((3 * hidden, 1), ms.float32)])
     state = P.Zeros()((1, rows, hidden), ms.float32)
     kernel = P.LSTM(width + 1, hidden, 1, True, False, 0.0)
-    forward = kernel(steps, state, state, _packed(input_weight[0], shut, hidden_weight[0], bias[0]))
+    forward = kernel(steps, state, state, packed(input_weight[0], shut, hidden_weight[0], bias[0]))
     backward = kernel(
-        P.ReverseV2([0])(steps), state, state, _packed(input_weight[1], shut, hidden_weight[1], bias[1])
+        P.ReverseV2([0])(steps), state, state, packed(input_weight[1], shut, hidden_weight[1], bias[1])
     )
     # 1 at the last real place: the mask less itself moved one place to the left.
     moved = P.Concat(1)([mask[:, 1:], P.Zeros()((rows, 1), ms.float32)])
@@ -39,7 +39,7 @@ def fused_lstm(x, mask, input_weight, hidden_weight, bias):
     return P.Concat(1)([end, P.Reshape()(backward[1], (rows, hidden))])
 
 
-def _packed(input_weight, shut, hidden_weight, bias):
+def packed(input_weight, shut, hidden_weight, bias):
     """A direction's weights as the kernel takes them: one column."""
     return P.Concat(0)([
         P.Reshape()(P.Concat(1)([input_weight, shut]), (-1, 1, 1)),

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from .options import hand_over
 from .progress import make_console
 
 console = make_console()
@@ -20,6 +21,7 @@ class Target(str, Enum):
     """What a model can be exported to."""
 
     onnx = "onnx"
+    mindir = "mindir"
     pt2 = "pt2"
 
 
@@ -46,9 +48,12 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="What was measured, as JSON.")] = False,
 ) -> None:
     """Write a model for a runtime, and judge it: one that answers otherwise is not written, and the exit code is 1."""
+    from .export_targets import TARGETS
     from .exporting import ExportOptions, GateError
     from .exporting import export as run
 
+    if (backend := TARGETS[to.value].backend) is not None:
+        hand_over(backend)
     options = ExportOptions(precision.value, to.value, data, max_drop, min_agreement, hidden, overwrite)
     try:
         report, code = run(model, destination, options, lambda line: print(line, file=sys.stderr)), 0

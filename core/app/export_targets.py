@@ -35,6 +35,8 @@ class Target:
     write: Callable[[Model, Path, str, bool], None]
     """`write(model, path, precision, hidden)`; with `hidden`, the pooled output and all hidden states are outputs too."""
     load: Callable[[Path, Config], Infer]
+    backend: str | None = None
+    """Whose framework writes and runs it; None is none."""
 
 
 def write_graph(model: Model, path: Path, precision: str, hidden: bool = False) -> None:
@@ -60,6 +62,16 @@ def _load_program(path: Path, config: Config) -> Infer:
     return load_module("torch", "export").load_program(path, list(inputs_of(config)))
 
 
+def write_mindir(model: Model, path: Path, precision: str, hidden: bool = False) -> None:
+    """The MINDIR graph of a model."""
+    mindspore_export = load_module("mindspore", "export")
+    mindspore_export.write_mindir(_forward(model, hidden), model.parameters, inputs_of(model.config), path)
+
+
+def _load_mindir(path: Path, config: Config) -> Infer:
+    return load_module("mindspore", "export").load_mindir(path, list(inputs_of(config)))
+
+
 def _forward(model: Model, hidden: bool):
     config, wanted = model.config.without_dropout(), {LOGITS}
     if hidden and is_encoder(config):
@@ -80,6 +92,7 @@ TARGETS = {
     target.name: target
     for target in (
         Target("onnx", "model.onnx", ("fp32", "fp16", "int8"), write_graph, lambda path, _: load_session(path)),
-        Target("pt2", "model.pt2", ("fp32",), write_program, _load_program),
+        Target("pt2", "model.pt2", ("fp32",), write_program, _load_program, "torch"),
+        Target("mindir", "model.mindir", ("fp32",), write_mindir, _load_mindir, "mindspore"),
     )
 }
