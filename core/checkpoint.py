@@ -159,7 +159,7 @@ def _without_weights(folder: Path, prefix: str, raw: dict[str, Any], config: Con
     if not names or not isinstance(new, list) or not set(map(str, new)) < names.keys() or not isinstance(digest, str):
         raise CheckpointError(f"{where}: damaged: got {shown(card, 60)}")
     if card.get("config") != _config_digest(config):
-        raise CheckpointError(f"{prefix}{folder / CONFIG}: is not that of the teacher whose outputs were cached; it was changed")
+        raise CheckpointError(f"{prefix}{folder / CONFIG}: is not the one that was written with {CARD}; it was changed")
     labels, multi_label = _classes(raw, outputs, head_names(config)[0], f"{prefix}{folder / CONFIG}")
     parameters = AbsentTensors([name for name in names if name not in new], digest, folder)
     about = about_training(raw, f"{prefix}{folder / CONFIG}")
@@ -286,11 +286,16 @@ def save_model(
 
 def save_card(model: Model, folder: Path, tokenizer, digest: str) -> None:
     """Write what `load_model` needs of a model without its weights: for a teacher whose outputs, by `digest`, are in a cache."""
-    card = {"digest": digest, "config": _config_digest(model.config), "outputs": model.outputs, "new": list(model.new)}
     with replace_folder(folder) as temporary:
-        write_config(model, temporary)
-        (temporary / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        tokenizer.save(temporary)
+        write_card(model, temporary, tokenizer, digest)
+
+
+def write_card(model: Model, folder: Path, tokenizer, digest: str) -> None:
+    """The same into a folder that is not yet in its place, for a model that has its weights in another form."""
+    card = {"digest": digest, "config": _config_digest(model.config), "outputs": model.outputs, "new": list(model.new)}
+    write_config(model, folder)
+    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    tokenizer.save(folder)
 
 
 def write_config(model: Model, folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import Model, write_config
+from ..checkpoint import Model, write_card
 from ..checksums import write_checksums
 from ..data.batches import evaluation_batches, length_buckets
 from ..data.tasks import resolve_task
@@ -21,6 +21,7 @@ from ..errors import CrossdistilError
 from ..files import replace_folder
 from ..sections import TaskSection
 from ..task_data import TaskData, load_data
+from ..teacher_identity import model_digest
 from .export_targets import TARGETS, Infer, Target
 from .gates import Gate, numeric_gates, task_gates
 from .inference import load_classifier, trained_length
@@ -66,8 +67,7 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
     data = None if options.data is None else _task_data(source, model, tokenizer, options.data)
     with replace_folder(destination) as folder:
         target.write(model, folder / target.file, options.precision, options.hidden)
-        write_config(model, folder)
-        tokenizer.save(folder)
+        write_card(model, folder, tokenizer, model_digest(model))
         infer = target.load(folder / target.file, model.config)
         reference = infer if options.precision == "fp32" else _plain(model, target)
         report = _report(model, source, options, folder)
