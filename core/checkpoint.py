@@ -46,8 +46,8 @@ from .shown import plain, shown
 from .stored_tensors import NO_WEIGHTS, AbsentTensors, StoredTensor, StoredTensors, TensorFile, is_finite
 
 WEIGHTS, PROJECTIONS = "model.safetensors", "projections.safetensors"
-CARD = "teacher.json"
-"""In place of the weights of a teacher whose outputs are in a cache: their digest, and which tensors there are."""
+CARD = "model.json"
+"""In place of the weights, of a teacher whose outputs are in a cache or of an exported model: their digest, and which there are."""
 
 
 @dataclass

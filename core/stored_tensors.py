@@ -20,7 +20,7 @@ from .json_files import parse_json
 _TYPES = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 """Types of weights; integers are those of a quantized model, which are not weights alone. NumPy has no bfloat16: its 16 bits are
 the upper half of a float32's."""
-NO_WEIGHTS = "holds no weights, only what tells of which teacher a cache is; give the folder that has them"
+NO_WEIGHTS = "holds no weights, only what tells which model a cache or an export is of; give the folder that has them"
 _TICK_NS = 2_000_000_000  # of FAT, the coarsest there is
 _AT_ONCE = 1 << 20  # numbers that are looked at
 

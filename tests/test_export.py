@@ -18,11 +18,11 @@ from crossdistil.core.checkpoint import Model, load_model, save_model
 from crossdistil.core.data.tasks import resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError, CrossdistilError
-from crossdistil.core.models.architectures import make_forward, tensor_shapes
+from crossdistil.core.models.architectures import head_names, make_forward, tensor_shapes
 from crossdistil.core.models.bilstm import BiLstmConfig
 from crossdistil.core.models.outputs import LOGITS
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.sections import TaskSection
+from crossdistil.core.task_section import TaskSection
 from crossdistil.core.task_data import load_data, logits_function
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import FAMILIES, LABELS, VARIANTS, everything
@@ -201,3 +201,23 @@ def test_what_cannot_be_exported_says_why(tiny_model, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"\x08\x0a\x12")
     with pytest.raises(CheckpointError, match="model.onnx: ONNX Runtime does not take it"):
         load_session(tmp_path / "model.onnx")
+
+
+def test_an_exported_folder_predicts_and_is_evaluated(tiny_model, tiny_task, tmp_path, said):
+    about = {"task": {"name": "sst-2", "max_length": 24}, "max_length": 24}
+    model, head = random_model(tiny.CONFIG), head_names(tiny.CONFIG)
+    parameters = {name: array[:2] if name in head else array for name, array in model.parameters.items()}
+    model = replace(model, parameters=parameters, outputs=2, labels=("negative", "positive"), about=about)
+    save_model(model, tmp_path / "model", load_tokenizer(tiny_model))
+    export(tmp_path / "model", tmp_path / "out", ExportOptions(), print)
+    texts = ["", "a fine film", "word " * 60]
+    (code, output, _), (_, expected, _) = (said("predict", tmp_path / name, *texts) for name in ("out", "model"))
+    found, wanted = ([json.loads(line) for line in lines.splitlines()] for lines in (output, expected))
+    assert code == 0 and [line["text"] for line in found] == texts
+    for one, other in zip(found, wanted, strict=True):
+        assert one["label"] == other["label"]
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+    metrics = [json.loads(said("evaluate", tmp_path / name, "--data", tiny_task)[1]) for name in ("out", "model")]
+    assert metrics[0] == metrics[1]
+    code, _, errors = said("predict", tmp_path / "out", "a", "--backend", "torch")
+    assert code == 2 and "--backend:" in errors and "is exported to onnx" in errors

@@ -116,7 +116,7 @@ def test_what_needs_the_weights_after_all_is_told_before_training(backend_name, 
     given = tmp_path / "copy" / "teacher" / "logits"
     start = {"architecture": {"num_hidden_layers": 1}, "init": {"from": "teacher", "layers": [0]}}
     assert refused(student=start).endswith(
-        f"student.init.from ({given}): holds no weights, only what tells of which teacher a cache is; give the folder that has them"
+        f"student.init.from ({given}): holds no weights, only what tells which model a cache or an export is of; give the folder that has them"
     )
     never = refused(teacher_cache={"use": "never"})
     assert (
@@ -132,10 +132,10 @@ def test_what_needs_the_weights_after_all_is_told_before_training(backend_name, 
     assert "but stage 'answers' replaces its layers" in refused(stages=[theseus], student=student)
     (card / "config.json").write_text((card / "config.json").read_text().replace("1e-12", "1e-5"))
     assert "is not that of the teacher whose outputs were cached; it was changed" in refused()
-    (card / "teacher.json").write_text('{"digest": 3}')
-    assert "teacher.json: damaged" in refused()
-    (card / "teacher.json").write_text("[")
-    assert "teacher.json" in refused()
+    (card / "model.json").write_text('{"digest": 3}')
+    assert "model.json: damaged" in refused()
+    (card / "model.json").write_text("[")
+    assert "model.json" in refused()
 
 
 @pytest.mark.only_backend("torch")

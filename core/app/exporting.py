@@ -19,7 +19,7 @@ from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer
 from ..errors import CrossdistilError
 from ..files import replace_folder
-from ..sections import TaskSection
+from ..task_section import TaskSection
 from ..task_data import TaskData, load_data
 from ..teacher_identity import model_digest
 from .export_targets import TARGETS, Infer, Target

@@ -27,6 +27,7 @@ from ..recipe_errors import describe
 from ..task_data import EVALUATION_BATCH, TaskData, gathered_logits, load_data, logits_function
 from ..task_section import TaskSection
 from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
+from .exported import runtime_of
 from .given_texts import takes_pairs
 from .models import model_folder, tell_notes, told_as_given
 from .sessions import Session, Tell, session
@@ -138,7 +139,7 @@ def _prepared(
     problems += fit_problems(str(folder), model.config, tokenizer, section)
     if problems:
         raise CrossdistilError("\n".join(problems))
-    engine = processes.engine()
+    engine = runtime_of(model) or processes.engine()
     loaded = load_data(spec, section, tokenizer, length_buckets(section.max_length, engine.static_shapes), (split,))
     if loaded.examples[split].labels is None:
         raise DataError(f"{data}: the split '{split}' has no labels to evaluate with; use predict")
@@ -184,7 +185,7 @@ def predict(
             raise DataError(f"got {len(texts)} texts and {len(pairs)} second texts, expected one for each")
     elif takes_pairs(model.about.get("task", {})):
         _warn(f"{folder} was trained on pairs of texts, but gets single ones", tell)
-    engine = processes.engine()
+    engine = runtime_of(model) or processes.engine()
     infer = engine.infer(logits_function(model.config), model.parameters)
     tokens = tokenizer.encode_pairs(texts, pairs, length)
     for line in unknown_warnings({"these texts": unknown_share(tokens, tokenizer)}, tokenizer):

@@ -19,6 +19,7 @@ from ..errors import CrossdistilError
 from ..section import LONGEST
 from ..world import DEVICES, Place
 from .devices import Machines, number_of, refuse_devices, run_together
+from .exported import enter_runtime
 from .joining import be_quiet
 from .launchers import find_place
 from .options import BackendOption, DeviceOption, DevicesOption, Precision, PrecisionOption, hand_over
@@ -43,8 +44,7 @@ def evaluate(
 ) -> None:
     """Score a model on a task; prints the metrics as JSON."""
     place = _place(devices)
-    name = backend or default_backend()
-    hand_over(name)
+    name = _enter(model, backend, device, devices)
     _start_others(place, devices, name, device)
     from .inference import evaluate
 
@@ -78,8 +78,7 @@ def predict(
 ) -> None:
     """Classify texts; prints one JSON object a line: the label and the probability of each class."""
     place = _place(devices)
-    name = backend or default_backend()
-    hand_over(name)
+    name = _enter(model, backend, device, devices)
     from ..data.text_files import is_encoding
     from ..files import write_text
 
@@ -131,6 +130,16 @@ def _place(devices: str | None) -> Place:
     refuse_devices(place, devices, Machines())
     be_quiet(place)
     return place
+
+
+def _enter(model: Path, backend: str | None, device: str | None, devices: str | None) -> str:
+    """The name of what the model runs in; the command goes on in the Python that has it."""
+    given = {"--backend": backend, "--device": device, "--devices": devices}
+    name = enter_runtime(model, given)
+    if name is None:
+        name = backend or default_backend()
+        hand_over(name)
+    return name
 
 
 def _start_others(place: Place, devices: str | None, backend: str, device: str | None) -> None:

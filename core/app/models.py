@@ -20,7 +20,7 @@ from ...converters.formats import is_checkpoint
 from ...converters.names_canonical import ROBERTA
 from ...converters.reading import allowed
 from ..cache_folder import kind_folder
-from ..checkpoint import WEIGHTS
+from ..checkpoint import CARD, WEIGHTS
 from ..config_file import CONFIG, model_config
 from ..errors import CheckpointError, CrossdistilError, Errors, checkpoint_named
 from ..locks import hold_folder, made_by_one
@@ -182,7 +182,7 @@ def is_canonical(path: Path) -> bool:
     of the weights are read."""
     weights = path / WEIGHTS
     if not weights.is_file():
-        return False
+        return (path / CARD).is_file()  # a model of ours without its weights
     try:
         with safe_open(weights, framework="numpy") as file:
             if (file.metadata() or {}).get("format", "pt") != "pt":

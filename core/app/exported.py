@@ -1,0 +1,51 @@
+"""Folders that `crossdistil export` has written, as `evaluate` and `predict` take them: their own runtime stands in for an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..checkpoint import CARD, Model
+from ..errors import CrossdistilError
+from .export_targets import TARGETS, Infer, Target
+from .options import hand_over
+
+
+def exported_target(folder: Path) -> Target | None:
+    """What a folder was exported to; None where it was not."""
+    if not (folder / CARD).is_file():
+        return None
+    return next((target for target in TARGETS.values() if (folder / target.file).is_file()), None)
+
+
+def enter_runtime(folder: Path, given: Mapping[str, object]) -> str | None:
+    """The name of the runtime of an exported folder, whose command goes on in the Python that has it; None for any other folder.
+    Raises CrossdistilError for options of engines: what an exported model runs on is decided already."""
+    target = exported_target(folder)
+    if target is None:
+        return None
+    for option, value in given.items():
+        if value is not None:
+            raise CrossdistilError(f"{option}: {folder} is exported to {target.name}, which runs in its own runtime on the CPU")
+    if target.backend is not None:
+        hand_over(target.backend)
+    return target.backend or target.name
+
+
+class Runtime:
+    """What `evaluate` and `predict` need of an engine, for an exported model."""
+
+    static_shapes = False
+
+    def __init__(self, target: Target, model: Model):
+        self._infer = target.load(model.source / target.file, model.config)
+
+    def infer(self, function, parameters) -> Infer:
+        """The model's logits: its own, whatever the function is."""
+        return self._infer
+
+
+def runtime_of(model: Model) -> Runtime | None:
+    """The runtime of a model that was loaded from an exported folder."""
+    target = None if model.has_weights or model.source is None else exported_target(model.source)
+    return None if target is None else Runtime(target, model)
