@@ -275,7 +275,7 @@ class RecordingOps:
         names = [steps.name, weights[0].name, weights[1].name, bias.name, at_least_one.name]
         _, last, _ = graph.emit("LSTM", names, 3, hidden_size=hidden, direction="bidirectional")
         ends = self.transpose(Value(graph, last, (2, x.shape[0], hidden), x.dtype), (1, 0, 2))
-        merged = Value(graph, graph.emit("Reshape", [ends.name, graph.numbers([0, 2 * hidden])]), (x.shape[0], 2 * hidden), x.dtype)
+        merged = self.reshape(ends, (x.shape[0], 2 * hidden))
         some = graph.add("Min", [counted, graph.constant(np.array(1.0, np.float32))], counted.shape)
         column = Value(graph, graph.emit("Unsqueeze", [some.name, graph.numbers([1])]), (x.shape[0], 1), x.dtype)
         return merged * column

@@ -3,8 +3,8 @@
 **fp16** is how weights are stored; they are widened when the graph is loaded, and all is computed in float32: half the file, and
 nothing else changes.
 
-**int8** (after Dettmers et al. 2022, vector-wise quantisation): a linear map has one scale for each row of the activations, that is
-for each token, computed as the graph runs, and one for each row of the weight. ONNX Runtime's own dynamic quantisation takes one
+**int8** (after Dettmers et al. 2022, vector-wise quantisation): a linear map has one scale for each row of the activations, that
+is for each token, computed as the graph runs, and one for each row of the weight. ONNX Runtime's own dynamic quantisation takes one
 scale for a whole tensor: there a text's answer depends on which texts share its batch. Here it never does. Tables of embeddings
 have a scale for each row. All else (attention, normalisation, activations) stays in float32.
 """

@@ -22,8 +22,8 @@ from crossdistil.core.models.architectures import head_names, make_forward, tens
 from crossdistil.core.models.bilstm import BiLstmConfig
 from crossdistil.core.models.outputs import LOGITS
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.task_section import TaskSection
 from crossdistil.core.task_data import load_data, logits_function
+from crossdistil.core.task_section import TaskSection
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import FAMILIES, LABELS, VARIANTS, everything
 

@@ -131,7 +131,7 @@ def test_what_needs_the_weights_after_all_is_told_before_training(backend_name, 
     student = {"architecture": {"num_hidden_layers": 1}, "init": {"from": "random"}}
     assert "but stage 'answers' replaces its layers" in refused(stages=[theseus], student=student)
     (card / "config.json").write_text((card / "config.json").read_text().replace("1e-12", "1e-5"))
-    assert "is not that of the teacher whose outputs were cached; it was changed" in refused()
+    assert "is not the one that was written with model.json; it was changed" in refused()
     (card / "model.json").write_text('{"digest": 3}')
     assert "model.json: damaged" in refused()
     (card / "model.json").write_text("[")

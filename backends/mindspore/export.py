@@ -1,4 +1,4 @@
-"""A model as MINDIR, MindSpore's own graph file, dynamic in batch and length: for `ms.load`, MindSpore Lite and Ascend's converter."""
+"""A model as MINDIR, MindSpore's own graph file, dynamic in batch and length: for `ms.load`, MindSpore Lite, Ascend's converter."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class _Network(nn.Cell):
 def write_mindir(
     forward: Forward, parameters: Mapping[str, np.ndarray], inputs: Mapping[str, tuple[np.dtype, Sequence[str]]], path: Path
 ) -> None:
-    """Export `forward(ops, params, batch) -> {name: tensor}` over inputs of those types and named sizes, and write it to `path`. The
-    graph takes the inputs in that order and gives the outputs in theirs."""
+    """Export `forward(ops, params, batch) -> {name: tensor}` over inputs of those types and named sizes, and write it to `path`.
+    The graph takes the inputs in that order and gives the outputs in theirs."""
     set_up_cpu()
     network = _Network(forward, parameters, list(inputs))
     network.set_train(False)

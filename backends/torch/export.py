@@ -36,8 +36,8 @@ def write_program(
     longest: int,
     path: Path,
 ) -> None:
-    """Export `forward(ops, params, batch) -> {name: tensor}` over inputs of those types and named sizes, of texts of up to `longest`
-    tokens, and write it to `path`. The program takes the inputs in that order and gives the outputs by name."""
+    """Export `forward(ops, params, batch) -> {name: tensor}` over inputs of those types and named sizes, of texts of up to
+    `longest` tokens, and write it to `path`. The program takes the inputs in that order and gives the outputs by name."""
     sizes = {"batch": torch.export.Dim("batch", min=1), "length": torch.export.Dim("length", min=1, max=longest)}
     examples = tuple(torch.ones(_EXAMPLE, dtype=torch.from_numpy(np.zeros(0, dtype)).dtype) for dtype, _ in inputs.values())
     shapes = tuple({axis: sizes[size] for axis, size in enumerate(names)} for _, names in inputs.values())

@@ -1,4 +1,4 @@
-"""Folders that `crossdistil export` has written, as `evaluate` and `predict` take them: their own runtime stands in for an engine."""
+"""Folders that `crossdistil export` has written, for `evaluate` and `predict`: their own runtime stands in for an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`crossdistil export`: a finished student as a file that a runtime takes, and the gates that refuse one which answers otherwise."""
+"""`crossdistil export`: a finished student as a file that a runtime takes, and gates for one that answers otherwise."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer
 from ..errors import CrossdistilError
 from ..files import replace_folder
-from ..task_section import TaskSection
 from ..task_data import TaskData, load_data
+from ..task_section import TaskSection
 from ..teacher_identity import model_digest
 from .export_targets import TARGETS, Infer, Target
 from .gates import Gate, numeric_gates, task_gates

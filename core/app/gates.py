@@ -56,9 +56,8 @@ def numeric_gates(model: Model, infer: Infer, table: TokenTable, buckets: tuple[
     gates = []
     if precision in PARITY:
         function = logits_function(model.config)
-        expected = np.concatenate(
-            [function(ReferenceOps(), model.parameters, batches.batch(part))[0] for part in np.array_split(rows, -(-len(rows) // 16))]
-        )
+        parts = [batches.batch(part) for part in np.array_split(rows, -(-len(rows) // 16))]
+        expected = np.concatenate([function(ReferenceOps(), model.parameters, part)[0] for part in parts])
         gates.append(Gate("parity with float64", _difference(together, expected), PARITY[precision]))
     alone = np.concatenate([infer(batches.batch(rows[number : number + 1]))[0] for number in range(len(rows))])
     gates.append(Gate("alone and in a batch", _difference(alone, together), ALONE))
