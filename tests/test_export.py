@@ -6,8 +6,6 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 
 from crossdistil.converters.onnx_file import Port, node, write_onnx
@@ -59,6 +57,9 @@ def random_batch(config, rows, length, generator):
 @pytest.mark.parametrize("precision", LIMITS)
 @pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
 def test_every_architecture_answers_at_every_size(config, precision, tmp_path):
+    import onnx
+    import onnxruntime
+
     model, generator = random_model(config), np.random.default_rng(5)
     path = tmp_path / "model.onnx"
     write_graph(model, path, precision, hidden=precision == "fp32")
@@ -134,6 +135,9 @@ def test_int8_is_what_its_formula_says(tmp_path):
 
 
 def test_weights_over_the_limit_of_a_message_lie_beside_it(tmp_path):
+    import onnx
+    import onnxruntime
+
     weights = {"w": np.arange(6000, dtype=np.float32).reshape(2, 3000), "v": np.arange(3000, dtype=np.float32)}
     nodes = [node("MatMul", ["w", "v"], ["y"], {})]
     files = write_onnx(tmp_path / "big.onnx", "big", nodes, weights, [], [Port("y", np.float32, (2,))], {}, limit=10_000)
@@ -144,6 +148,8 @@ def test_weights_over_the_limit_of_a_message_lie_beside_it(tmp_path):
 
 
 def test_an_export_says_what_it_is_and_is_judged_on_dev(tiny_model, tiny_task, tmp_path):
+    import onnxruntime
+
     model = trained(tiny_model, tmp_path / "model")
     report = export(model, tmp_path / "out", ExportOptions("int8", data=tiny_task), print)
     assert [gate["name"] for gate in report["gates"]] == [

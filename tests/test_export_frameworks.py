@@ -1,0 +1,39 @@
+"""Exports that a framework writes and runs: at every size they answer as NumPy does in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crossdistil.core.app.export_targets import TARGETS
+from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.models.architectures import make_forward
+from crossdistil.core.reference import ReferenceOps
+from crossdistil.tests import tiny
+from crossdistil.tests.test_export import BILSTM, SHAPES, random_batch, random_model
+
+
+def largest_difference(target, config, path):
+    """Of the logits at each of the sizes, relative to the largest one."""
+    model, generator = random_model(config), np.random.default_rng(4)
+    target.write(model, path / target.file, "fp32", False)
+    infer, forward = target.load(path / target.file, config), make_forward(config.without_dropout())
+    differences = []
+    for rows, length in SHAPES:
+        batch = random_batch(config, rows, length, generator)
+        expected = forward(ReferenceOps(), model.parameters, batch)["logits"]
+        differences.append(np.abs(infer(batch)[0] - expected).max() / max(1.0, np.abs(expected).max()))
+    return max(differences)
+
+
+@pytest.mark.only_backend("torch")
+def test_a_program_of_torch(tmp_path):
+    assert largest_difference(TARGETS["pt2"], tiny.CONFIG, tmp_path) <= 2e-6
+    with pytest.raises(CrossdistilError, match="pt2: torch.export unrolls an LSTM .* a BiLSTM goes to onnx"):
+        TARGETS["pt2"].write(random_model(BILSTM), tmp_path / "m.pt2", "fp32", False)
+
+
+@pytest.mark.only_backend("mindspore")
+@pytest.mark.parametrize("config", [tiny.CONFIG, BILSTM], ids=["bert", "bilstm"])
+def test_a_graph_of_mindspore(config, tmp_path):
+    assert largest_difference(TARGETS["mindir"], config, tmp_path) <= 2e-6
