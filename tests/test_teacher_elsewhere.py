@@ -175,18 +175,19 @@ def test_an_interrupted_filling_goes_on(backend_name, tmp_path, tree):
         "import sys, time; from crossdistil.core import teacher_cache; from crossdistil.core.app import cli, loaded_teachers\n"
         "teacher_cache._SAVE_SECONDS = 0.0\n"
         "outputs = loaded_teachers.LoadedTeachers.outputs\n"
+        "pauses = iter([0, 0, 60, 60])\n"
         "def slowly(*arguments):\n"
         "    compute = outputs(*arguments)\n"
-        "    return lambda rows: (print('batch', flush=True), time.sleep(0.5), compute(rows))[2]\n"
+        "    return lambda rows: (print('batch', flush=True), time.sleep(next(pauses)), compute(rows))[2]\n"
         "loaded_teachers.LoadedTeachers.outputs = slowly\n"
         f"sys.argv = ['crossdistil', 'cache', 'teacher', '{write(tmp_path, tree)}', '--backend', 'torch', '--device', 'cpu']\n"
         "cli.main()"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if line.startswith("batch"):
-            break
-    time.sleep(1.2)  # two batches
+    for _ in range(3):
+        while not process.stdout.readline().startswith("batch"):
+            pass
+    time.sleep(0.2)  # the third one has begun
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and errors.splitlines()[-1] == (
