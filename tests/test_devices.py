@@ -113,7 +113,7 @@ def test_a_machine_that_dies_ends_the_run_and_it_goes_on(runs, whole):
     code, seconds = zero.wait(SECONDS), time.monotonic() - killed
     if code:  # it was not done already
         [line] = runs.said("dead")[1]
-        assert code == 1 and seconds < 10
+        assert code == 1 and seconds < 60
         assert line.startswith("error: rank 1 of 2 (process ") and "has ended without a word; --resume goes on" in line
         again = runs.start("again", "--resume", "--out", "dead", "--devices", "2")
         assert again.wait(SECONDS) == 0, runs.said("again")

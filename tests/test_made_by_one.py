@@ -62,7 +62,7 @@ def test_two_entries_are_made_at_the_same_time(tmp_path):
     started = time.monotonic()
     at_once(2, lambda number: cached(number, tmp_path / "cache", tmp_path / "log", f"key{number}"))
     assert len((tmp_path / "log").read_text().splitlines()) == 2
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60  # a process that waited for the other's entry would not end
 
 
 def test_the_next_one_makes_what_a_killed_process_did_not(tmp_path, monkeypatch):

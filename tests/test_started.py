@@ -77,7 +77,7 @@ KILLED = f"ended with signal SIGKILL (the system sends it where memory runs out)
 )
 def test_how_they_end(go, programs, code, lines):
     found, output, errors, seconds = go(*programs)
-    assert (found, errors) == (code, lines) and seconds < 5
+    assert (found, errors) == (code, lines) and seconds < 40  # and not the 60 of those that sleep
     assert output == ("one\n" if "one" in programs[0] else "")
 
 
@@ -108,7 +108,7 @@ def test_a_signal_goes_to_the_first(go, number, code):
 def test_a_second_signal_ends_also_what_does_not_listen(go):
     deaf = "signal.signal(2, signal.SIG_IGN); time.sleep(60)"
     code, _, errors, seconds = go(deaf, deaf, during=signals(signal.SIGINT, signal.SIGINT))
-    assert (code, errors) == (130, ["interrupted; --resume goes on from the last saved state"]) and seconds < 4
+    assert (code, errors) == (130, ["interrupted; --resume goes on from the last saved state"]) and seconds < 40
 
 
 def test_a_signal_waits_for_a_process_that_is_starting(go):
