@@ -15,6 +15,7 @@ from crossdistil.core.app.onnx_runtime import load_session
 from crossdistil.core.checkpoint import Model, load_model, save_model
 from crossdistil.core.data.tasks import resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer
+from crossdistil.core.data.words import build_words
 from crossdistil.core.errors import CheckpointError, CrossdistilError
 from crossdistil.core.models.architectures import head_names, make_forward, tensor_shapes
 from crossdistil.core.models.bilstm import BiLstmConfig
@@ -227,3 +228,11 @@ def test_an_exported_folder_predicts_and_is_evaluated(tiny_model, tiny_task, tmp
     assert metrics[0] == metrics[1]
     code, _, errors = said("predict", tmp_path / "out", "a", "--backend", "torch")
     assert code == 2 and "--backend:" in errors and "is exported to onnx" in errors
+
+
+def test_a_model_of_pairs_is_compared_without_a_task(tmp_path):
+    words = build_words(["a fine film", "a dull story"], 20)
+    config = BILSTM.model_copy(update={"pairs": True, "vocab_size": words.vocab_size})
+    save_model(random_model(config), tmp_path / "model", words)
+    report = export(tmp_path / "model", tmp_path / "out", ExportOptions(), print)
+    assert all(gate["passed"] for gate in report["gates"]) and report["milliseconds"]["fp32"].keys() == {"batch 1", "batch 32"}

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +17,7 @@ from ..checkpoint import Model, write_card
 from ..checksums import write_checksums
 from ..data.batches import evaluation_batches, length_buckets
 from ..data.tasks import resolve_task
-from ..data.tokenize import Tokenizer
+from ..data.tokenize import Tokenizer, TokenTable
 from ..errors import CrossdistilError
 from ..files import replace_folder
 from ..task_data import TaskData, load_data
@@ -71,9 +72,12 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
         infer = target.load(folder / target.file, model.config)
         reference = infer if options.precision == "fp32" else _plain(model, target)
         report = _report(model, source, options, folder)
-        gates = _gates(model, tokenizer, data, infer, reference, options)
+        table, buckets = _texts(model, tokenizer) if data is None else (data.tokens["dev"], data.buckets)
+        gates = numeric_gates(model, infer, table, buckets, options.precision)
+        if data is not None and data.examples["dev"].labels is not None:
+            gates += task_gates(data, infer, reference, options.max_drop, options.min_agreement)
         report["gates"] = [{"name": gate.name, "value": gate.value, "limit": gate.limit, "passed": gate.passed} for gate in gates]
-        report["milliseconds"] = _latency(model, tokenizer, data, {options.precision: infer, "fp32": reference})
+        report["milliseconds"] = _latency(table, buckets, {options.precision: infer, "fp32": reference})
         failed = [gate for gate in gates if not gate.passed]
         if failed:
             raise GateError(f"{destination}: not exported: {'; '.join(map(_why, failed))}", report)
@@ -97,17 +101,11 @@ def _task_data(source: Path, model: Model, tokenizer: Tokenizer, data: Path) -> 
     return load_data(resolve_task(section), section, tokenizer, length_buckets(section.max_length, False), ("dev",))
 
 
-def _gates(
-    model: Model, tokenizer: Tokenizer, data: TaskData | None, infer: Infer, reference: Infer, options: ExportOptions
-) -> list[Gate]:
+def _texts(model: Model, tokenizer: Tokenizer) -> tuple[TokenTable, tuple[int, ...]]:
+    """Texts to compare on, and the lengths that they are padded to, where no task's are given."""
     length = trained_length(model)
-    if data is None:
-        table = tokenizer.encode_pairs(_TEXTS, _TEXTS[::-1] if getattr(model.config, "pairs", False) else None, length)
-        return numeric_gates(model, infer, table, length_buckets(length, False), options.precision)
-    gates = numeric_gates(model, infer, data.tokens["dev"], data.buckets, options.precision)
-    if data.examples["dev"].labels is not None:
-        gates += task_gates(data, infer, reference, options.max_drop, options.min_agreement)
-    return gates
+    pairs = _TEXTS[::-1] if getattr(model.config, "pairs", False) else None
+    return tokenizer.encode_pairs(_TEXTS, pairs, length), length_buckets(length, False)
 
 
 _TEXTS = [
@@ -132,15 +130,11 @@ def _report(model: Model, source: Path, options: ExportOptions, folder: Path) ->
     }
 
 
-def _latency(
-    model: Model, tokenizer: Tokenizer, data: TaskData | None, sides: dict[str, Infer]
-) -> dict[str, dict[str, float]]:
+def _latency(table: TokenTable, buckets: tuple[int, ...], sides: dict[str, Infer]) -> dict[str, dict[str, float]]:
     """Milliseconds a text of each side, medians of turns that they take one after the other: a first look, no benchmark."""
-    length = trained_length(model)
-    table = tokenizer.encode_pairs(_TEXTS, None, length) if data is None else data.tokens["dev"]
     found: dict[str, dict[str, float]] = {name: {} for name in sides}
     for size in (1, 32):
-        batches = [batch for _, batch in zip(range(-(-_LATENCY_TEXTS // size)), _batches(table, size, length))]
+        batches = [batch for _, batch in islice(evaluation_batches(table, None, size, buckets), -(-_LATENCY_TEXTS // size))]
         times: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(_TURNS):
             for name, infer in sides.items():
@@ -151,10 +145,6 @@ def _latency(
         for name, values in times.items():
             found[name][f"batch {size}"] = round(float(np.median(values)), 3)
     return found
-
-
-def _batches(table, size: int, length: int):
-    return (batch for _, batch in evaluation_batches(table, None, size, length_buckets(length, False)))
 
 
 def _why(gate: Gate) -> str:

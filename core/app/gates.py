@@ -73,7 +73,7 @@ def _difference(found: np.ndarray, expected: np.ndarray) -> float:
 def task_gates(data: TaskData, infer: Infer, reference: Infer, max_drop: float, min_agreement: float) -> list[Gate]:
     """Score and agreement on dev beside the float32 model; `max_drop` is in points, `min_agreement` in percent."""
     metrics, logits = data.score("dev", infer)
-    before, expected = data.score("dev", reference)
+    before, expected = (metrics, logits) if reference is infer else data.score("dev", reference)
     gates = []
     if data.spec.labels is not None and logits is not None:
         own, other = (_answers(values, data.spec.multi_label) for values in (logits, expected))
