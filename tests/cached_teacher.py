@@ -136,5 +136,20 @@ def main(folder: str, model_folder: str, kill_at: int) -> None:
         sys.exit(f"error: {error}")
 
 
+def whole_at(folder: Path, model: Path) -> TeacherCache:
+    """A cache that was written without an interruption."""
+    cache = cache_at(folder, model)
+    assert write(cache, model) == list(range(BATCHES))
+    return cache
+
+
+def copied(cache: TeacherCache, folder: Path, model: Path) -> TeacherCache:
+    """Its files once more, to be damaged."""
+    folder.mkdir()
+    for name, data in content(cache.folder).items():
+        (folder / name).write_bytes(data)
+    return cache_at(folder, model)
+
+
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

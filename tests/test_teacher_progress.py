@@ -21,30 +21,24 @@ from crossdistil.tests.cached_teacher import (
     ROWS,
     cache_at,
     content,
+    copied,
     marked,
     outputs_of,
     plan_of,
     rows_of,
+    whole_at,
     write,
 )
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, tiny_model):
-    """A cache that was written without an interruption."""
-    cache = cache_at(tmp_path_factory.mktemp("whole") / "cache", tiny_model)
-    write(cache, tiny_model)
-    return cache
+    return whole_at(tmp_path_factory.mktemp("whole") / "cache", tiny_model)
 
 
 @pytest.fixture
 def copy(tmp_path, whole, tiny_model):
-    """Its files once more, to be damaged."""
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    for name, data in content(whole.folder).items():
-        (folder / name).write_bytes(data)
-    return cache_at(folder, tiny_model)
+    return copied(whole, tmp_path / "cache", tiny_model)
 
 
 class Stop(Exception):
