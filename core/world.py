@@ -116,6 +116,10 @@ class World:
         """What the first process gave; the others' `data` is not used."""
         return self.exchange(data if self.rank == 0 else b"")[0]
 
+    def decide(self, flag: bool) -> bool:
+        """The flag as the first process has it: for what depends on the machine, where all must do the same."""
+        return self.first(b"\1" if flag else b"\0") == b"\1"
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         return b"\1" in self.exchange(b"\1" if flag else b"\0")

@@ -1,4 +1,4 @@
-"""`crossdistil cache`: what the cache folder holds, and its removal; `crossdistil cache teacher` fills a recipe's teacher cache."""
+"""`crossdistil cache`: what the cache folder holds, and its removal; `cache teacher` fills a recipe's teacher cache."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from ..cache_folder import KINDS, Entry, default_cache_folder, entries, remove
 from ..engine import EngineOptions
 from ..errors import CrossdistilError
 from ..recipe import load_recipe
-from ..world import DEVICES
-from .devices import machines_of, number_of, refuse_devices, run_together
+from .devices import enter, machines_of, run_on_all
 from .explain_view import byte_text
-from .joining import be_quiet
-from .launchers import find_place
 from .options import (
     BackendOption,
     DeviceOption,
@@ -92,14 +89,12 @@ def teacher(
 ) -> None:
     """Compute the teachers' outputs that a recipe's stages can read from a cache, without training: the teacher's machine and the
     student's need not be the same. An interrupted command goes on where it stopped."""
-    place, machines = find_place(), machines_of(nodes, node_rank, master, devices)
-    refuse_devices(place, devices, machines)
-    be_quiet(place)
+    machines = machines_of(nodes, node_rank, master, devices)
+    place = enter(devices, machines)
     name = backend or default_backend()
     loaded = load_recipe(recipe, overrides or [], preset)
     hand_over(name)
-    if place.launcher != DEVICES and (count := number_of(devices, name, device)) * machines.nodes > 1:
-        run_together(count, name, None, machines)
+    run_on_all(place, devices, name, device, machines=machines)
     from .fill_cache import fill_caches
 
     console = make_console()

@@ -22,14 +22,13 @@ from ..json_files import parse_json
 from ..processes import end_with_parent
 from ..recipe import Recipe, load_recipe, parse_recipe
 from ..shown import plain
-from ..world import DEVICES
 from .cache_command import cache_app
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
-from .devices import machines_of, number_of, numbers_of, refuse_devices, run_together
+from .devices import enter, machines_of, numbers_of, run_on_all
 from .export_command import export
 from .inference_commands import evaluate, predict
-from .joining import be_quiet, let_the_first_speak
+from .joining import let_the_first_speak
 from .launchers import find_place, refuse_place
 from .options import (
     MOST,
@@ -150,9 +149,8 @@ def run(
     probe: Annotated[bool, typer.Option("--probe", hidden=True)] = False,
 ) -> None:
     """Train what a recipe describes, into a run folder."""
-    place, machines = find_place(), machines_of(nodes, node_rank, master, devices)
-    refuse_devices(place, devices, machines)
-    be_quiet(place)
+    machines = machines_of(nodes, node_rank, master, devices)
+    place = enter(devices, machines)
     if resume and out is None:
         raise CrossdistilError("--resume: name the run folder with --out")
     if recipe is None and not resume:
@@ -167,8 +165,7 @@ def run(
     text = sys.stdin.read() if recipe == "-" else None
     loaded = _recipe(recipe, text, overrides or [], preset)
     _hand_over(name, text)
-    if place.launcher != DEVICES and (count := number_of(devices, name, device)) * machines.nodes > 1:
-        run_together(count, name, text, machines)
+    run_on_all(place, devices, name, device, text, machines)
     from .run import RunOptions, execute
 
     folder = out or Path("runs") / f"{loaded.method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"

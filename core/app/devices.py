@@ -22,8 +22,9 @@ from ..errors import CrossdistilError
 from ..processes import child_environment
 from ..threads import number as thread_count
 from ..threads import processors
-from ..world import Place
-from .launchers import LAUNCHED
+from ..world import DEVICES, Place
+from .joining import be_quiet
+from .launchers import LAUNCHED, find_place
 from .started import Started
 
 _PORT = 29500
@@ -105,6 +106,28 @@ def machines_of(nodes: int | None, node_rank: int | None, master: str | None, de
     except OSError as error:
         raise CrossdistilError(f"--master {master[:80]}: the name {host} is not known here: {error.strerror}") from None
     return Machines(nodes, node_rank, host, port)
+
+
+def enter(devices: str | None, machines: Machines = Machines()) -> Place:
+    """Which of the processes of the command this is; all but the first are quiet from now on. Raises CrossdistilError."""
+    place = find_place()
+    refuse_devices(place, devices, machines)
+    be_quiet(place)
+    return place
+
+
+def run_on_all(
+    place: Place,
+    devices: str | None,
+    backend: str,
+    device: str | None,
+    text: str | None = None,
+    machines: Machines = Machines(),
+    reads_input: bool = False,
+) -> None:
+    """Where several devices are asked for and this is none of their processes, run the command in as many; end as they do."""
+    if place.launcher != DEVICES and (count := number_of(devices, backend, device)) * machines.nodes > 1:
+        run_together(count, backend, text, machines, reads_input)
 
 
 def refuse_devices(place: Place, devices: str | None, machines: Machines) -> None:

@@ -17,11 +17,8 @@ from ...backends.registry import default_backend
 from ..engine import EngineOptions
 from ..errors import CrossdistilError
 from ..section import LONGEST
-from ..world import DEVICES, Place
-from .devices import Machines, number_of, refuse_devices, run_together
+from .devices import enter, run_on_all
 from .exported import enter_runtime
-from .joining import be_quiet
-from .launchers import find_place
 from .options import BackendOption, DeviceOption, DevicesOption, Precision, PrecisionOption, hand_over
 
 ModelArgument = Annotated[Path, typer.Argument(help="A model folder or checkpoint, or a finished run, whose student is meant.")]
@@ -43,9 +40,9 @@ def evaluate(
     max_length: LengthOption = None,
 ) -> None:
     """Score a model on a task; prints the metrics as JSON."""
-    place = _place(devices)
-    name = _enter(model, backend, device, devices)
-    _start_others(place, devices, name, device)
+    place = enter(devices)
+    name = _runtime(model, backend, device, devices)
+    run_on_all(place, devices, name, device, reads_input=True)
     from .inference import evaluate
 
     options = EngineOptions(device, precision.value, place=place)
@@ -77,8 +74,8 @@ def predict(
     max_length: LengthOption = None,
 ) -> None:
     """Classify texts; prints one JSON object a line: the label and the probability of each class."""
-    place = _place(devices)
-    name = _enter(model, backend, device, devices)
+    place = enter(devices)
+    name = _runtime(model, backend, device, devices)
     from ..data.text_files import is_encoding
     from ..files import write_text
 
@@ -100,7 +97,7 @@ def predict(
         raise CrossdistilError("--overwrite: is for --out, which is not given")
     if out is not None and out.exists() and not overwrite:
         raise CrossdistilError(f"--out {out}: is there already; --overwrite replaces it")
-    _start_others(place, devices, name, device)
+    run_on_all(place, devices, name, device, reads_input=True)
     from .given_texts import GivenTexts, of_the_first, read_texts
     from .inference import as_json_lines, load_classifier, predict
     from .sessions import session
@@ -124,15 +121,7 @@ def predict(
         write_text(out, lines)
 
 
-def _place(devices: str | None) -> Place:
-    """Which of the processes of the command this is; only the first one speaks."""
-    place = find_place()
-    refuse_devices(place, devices, Machines())
-    be_quiet(place)
-    return place
-
-
-def _enter(model: Path, backend: str | None, device: str | None, devices: str | None) -> str:
+def _runtime(model: Path, backend: str | None, device: str | None, devices: str | None) -> str:
     """The name of what the model runs in; the command goes on in the Python that has it."""
     given = {"--backend": backend, "--device": device, "--devices": devices}
     name = enter_runtime(model, given)
@@ -140,12 +129,6 @@ def _enter(model: Path, backend: str | None, device: str | None, devices: str | 
         name = backend or default_backend()
         hand_over(name)
     return name
-
-
-def _start_others(place: Place, devices: str | None, backend: str, device: str | None) -> None:
-    """Where several devices are asked for, run the command in as many processes, and end as they do."""
-    if place.launcher != DEVICES and (count := number_of(devices, backend, device)) > 1:
-        run_together(count, backend, reads_input=True)
 
 
 def _tell(line: str) -> None:

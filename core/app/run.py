@@ -21,7 +21,7 @@ from ..checkpoint import save_model
 from ..engine import Engine, EngineOptions, Parameters
 from ..errors import CrossdistilError, TrainingError
 from ..files import write_arrays
-from ..job import Job, prepare, with_about
+from ..job import Job, with_about
 from ..models.theseus import predecessor_tensors
 from ..recipe import Recipe
 from ..runs import STUDENT
@@ -36,9 +36,9 @@ from .data_report import one_answer
 from .interruption import Interruption
 from .joining import Voice, ending_together, join
 from .memory import told_what_is_needed
-from .models import all_notes, model_paths, told_as_given, with_model_folders
+from .preparing import prepared_job
 from .probe import write_probe
-from .progress import TrainingProgress, shape_text
+from .progress import TrainingProgress
 from .teaching import Teaching
 from .words import words_of
 
@@ -69,16 +69,8 @@ def _execute(
 ) -> dict[str, Any]:
     # The first process's, since the others may have another clock, or another current folder.
     options = dataclasses.replace(options, out=Path(world.first(os.fsencode(options.out)).decode(errors="surrogateescape")))
-    found = world.together(with_model_folders, recipe)
-    pairs = list(zip(model_paths(recipe), model_paths(found)))
-    with told_as_given(*pairs):
-        # The run folder and its resumption know the recipe as it was given.
-        job = world.together(prepare, found, source, engine.static_shapes)
-        job = dataclasses.replace(job, recipe=recipe, share=world.share)
-    for line in all_notes(job.notes, *pairs):
-        console.print(f"note: {line}", markup=False)
+    job, _ = prepared_job(recipe, source, engine, world, console)
     announce(job, engine, console)
-    engine.compilations.tell = lambda what, shape: console.print(f"{engine.name}: compiling {what} for {shape_text(shape)}")
     # Each of several processes has a device of its own of this kind.
     device = engine.device if world.size == 1 else engine.device.partition(":")[0]
     identity = {"backend": engine.name, "device": device, "precision": engine.precision}
@@ -132,9 +124,6 @@ class _Run:
     ):
         self._start = start
         self._job, self._engine, self._run, self._console, self._world = job, engine, run, console, world
-        job.data.world = world
-        for data in job.teacher_data.values():
-            data.world = world
         self._probe, self._resume = options.probe, options.resume
         self.teaching = world.together(Teaching, job, engine, console)
 

@@ -69,7 +69,7 @@ class TeacherCaches:
         outputs = ", ".join(cache.key.outputs)
         self._check_seen(cache)
         cache.hold()
-        complete = self.agreed(cache.complete)
+        complete = self._world.decide(cache.complete)
         if not complete:
             self._refuse_other_precision(cache)
             size = f"{cache.size / 1e6:,.1f} MB in {cache.key.precision}"
@@ -93,7 +93,7 @@ class TeacherCaches:
         if self._world.size == 1:
             return
         name = self._world.first(f".seen-{os.getpid()}-{time.time_ns()}".encode()).decode()
-        there = self.agreed(cache.complete)
+        there = self._world.decide(cache.complete)
         mark = cache.folder / ("complete.json" if there else name)
 
         def leave() -> None:
@@ -170,10 +170,6 @@ class TeacherCaches:
         if teacher.has_weights and not cache.card.is_dir():
             save_card(teacher, cache.card, self._job.teacher_data[name].tokenizer, cache.key.teacher)
         self._keep_scores(name, cache)
-
-    def agreed(self, flag: bool) -> bool:
-        """What the first process found."""
-        return self._world.first(b"\1" if flag else b"\0") == b"\1"
 
     @property
     def _computed_in(self) -> str:

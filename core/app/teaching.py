@@ -143,7 +143,7 @@ class Teaching:
         found, use = set(), self._job.recipe.teacher_cache.use
         for need in needs:
             for name, outputs in need.outputs.items():
-                if use == "never" or need.obstacle or not self._kept.agreed(self._kept.cache(name, outputs).complete):
+                if use == "never" or need.obstacle or not self._world.decide(self._kept.cache(name, outputs).complete):
                     found.add(name)
         return found
 
@@ -176,7 +176,7 @@ class Teaching:
                 why = "replaces its layers"
             elif use == "never" or need.obstacle:
                 why = f"runs it in every step: {need.obstacle or 'teacher_cache.use is never'}"
-            elif not self._kept.agreed((cache := self._kept.cache(name, need.outputs[name])).complete):
+            elif not self._world.decide((cache := self._kept.cache(name, need.outputs[name])).complete):
                 self._world.lead(cache.check_identity)
                 why = f"reads {cache.folder}, which is not there or not complete; `crossdistil cache teacher RECIPE` fills it"
             else:
@@ -194,7 +194,7 @@ class Teaching:
         if asked.use == "never" or self._obstacle(stage):
             return {name: self._in_memory(name, tuple(sorted(wanted[name]))) for name in wanted} if apart else None
         caches = self._caches(stage)
-        if asked.use == "auto" and not apart and not self._kept.agreed(self._pays(stage, caches)):
+        if asked.use == "auto" and not apart and not self._world.decide(self._pays(stage, caches)):
             return None
         try:
             for name, cache in caches.items():
