@@ -108,7 +108,7 @@ class TrainBatches:
 
     def _cut(self, step: np.ndarray) -> np.ndarray:
         """The rows (parts, micro-batch) of a step's parts, of equal size: neighbours in length where the step is complete; else
-        every so-manieth row, so that no part is left without rows while another has many."""
+        every `parts`-th row, so that no part is left without rows while another has many."""
         real = step[step != _FILL]
         size = -(-self._batch_size // self.parts)
         if len(real) == size * self.parts:
