@@ -40,7 +40,8 @@ ANY = [*ODD, *_NUMERALS, "", "true", "null", "[]", "{}", "task", "model", "out"]
 NUMBERS = frozenset(
     """--steps-per-call --max-length --steps --resize-vocabulary --type-vocabulary --unused-days --seed --max-seq-length
     --max-predictions-per-seq --masked-lm-prob --dupe-factor --short-seq-prob --processes --shard-mib --copies
-    --nodes --node-rank --replace-probability --mask-probability --ngram-probability --candidates --batch-size""".split()
+    --nodes --node-rank --replace-probability --mask-probability --ngram-probability --candidates --batch-size
+    --max-drop --min-agreement""".split()
 )
 NAMES = frozenset(
     """--backend --device --devices --precision --preset --task --split --text --text-pair --label --text-column --pair-column
