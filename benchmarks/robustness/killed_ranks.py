@@ -3,8 +3,8 @@ nothing is left, and that `--resume` gives the weights of the unbroken run, bit 
 
     python benchmarks/robustness/killed_ranks.py [--backend torch] [--devices 2] [--kills 20] [--seconds 5] [--seed 0]
 
-The moments are drawn from the whole life of the run, start of the interpreters to end: each is a time after the start, and what
-the run was doing then is told by what the first process had printed. The result is
+The moments are drawn from the whole life of the run, start of the interpreters to end: every second one after the first line of
+metrics, the others before. What the run was doing is told by what the first process had printed. The result is
 `benchmarks/results/robustness_killed_ranks_BACKEND.json`.
 """
 
@@ -36,7 +36,8 @@ from crossdistil.tests.wrong_input_files import recipe_tree, write_model, write_
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 _MARK = "CROSSDISTIL_KILL_TEST"
-_TRAIN = {"steps": 24, "batch_size": 8, "gradient_accumulation": 4, "log_every": 1, "save_every": 4, "evaluate_every": 12}
+# Long enough that the moments fall into training, evaluations and saved states as often as into the start.
+_TRAIN = {"steps": 240, "batch_size": 8, "gradient_accumulation": 4, "log_every": 20, "save_every": 20, "evaluate_every": 60}
 
 
 class Bed:
@@ -100,11 +101,25 @@ def phase(out: Path) -> str:
     return "preparing"
 
 
-def kill_once(bed: Bed, number: int, after: float, rank: int, expected: str, seconds: float) -> dict:
-    """One run, one kill, one resumption; raises AssertionError."""
+def whole_run(bed: Bed, out: Path) -> tuple[float, float]:
+    """A run that nothing disturbs: seconds until its first metrics, and from then to its end."""
+    started, process, first = time.monotonic(), bed.start(out, "whole"), None
+    while process.poll() is None:
+        if first is None and (out / "metrics.jsonl").exists():
+            first = time.monotonic()
+        time.sleep(0.01)
+    assert process.returncode == 0 and first is not None, out.with_suffix(".err").read_text()
+    return first - started, time.monotonic() - first
+
+
+def kill_once(bed: Bed, number: int, training: bool, after: float, rank: int, expected: str, seconds: float) -> dict:
+    """One run, one kill some seconds after the start, or after the first metrics, one resumption; raises AssertionError."""
     out, mark = bed.folder / f"run-{number}", f"{os.getpid()}-{number}"
     started, process = time.monotonic(), bed.start(out, mark)
-    while time.monotonic() < started + after and process.poll() is None:
+    while training and not (out / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.01)
+    begin = time.monotonic()
+    while time.monotonic() < begin + after and process.poll() is None:
         time.sleep(0.01)
     while not (found := ranks(mark)).get(rank) and process.poll() is None:
         time.sleep(0.01)
@@ -151,19 +166,16 @@ def main() -> None:
     draw, kills = random.Random(options.seed), []
     with tempfile.TemporaryDirectory() as folder:
         bed = Bed(Path(folder), options.backend, options.devices)
-        whole = []
-        for number in range(2):  # the second one finds the caches filled, as the runs that are killed do
-            started = time.monotonic()
-            code = bed.start(bed.folder / f"whole-{number}", "whole").wait()
-            assert code == 0, (bed.folder / f"whole-{number}.err").read_text()
-            whole.append(time.monotonic() - started)
+        # The second one finds the caches filled, as the runs that are killed do.
+        before, within = [whole_run(bed, bed.folder / f"whole-{number}") for number in range(2)][1]
         expected = digest(bed.folder / "whole-0")
         assert digest(bed.folder / "whole-1") == expected
         for number in range(options.kills):
-            after, rank = draw.uniform(0, whole[1]), draw.randrange(options.devices)
-            kills.append(kill_once(bed, number, after, rank, expected, options.seconds))
+            training = number % 2 == 0
+            after, rank = draw.uniform(0, within if training else before), draw.randrange(options.devices)
+            kills.append(kill_once(bed, number, training, after, rank, expected, options.seconds))
             print(number + 1, kills[-1], flush=True)
-            write_json(path, summary(options, whole[1], kills))
+            write_json(path, summary(options, before + within, kills))
 
 
 def summary(options: argparse.Namespace, seconds: float, kills: list[dict]) -> dict:
