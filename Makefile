@@ -9,6 +9,8 @@ comma := ,
 backends := $(subst $(comma), ,$(BACKENDS))
 # This one runs every test, the others only those marked `backend`.
 first := $(firstword $(filter torch,$(backends)) $(backends))
+last := $(lastword $(first) $(filter-out $(first),$(backends)))
+pytest = $(call bin,$(1))/python -m pytest --backend $(1) $(if $(filter-out $(first),$(1)),-m backend) $(PYTEST_ARGS)
 bin = $(if $(filter oneflow,$(1)),.venv-oneflow,.venv)/bin
 # A worker process reaches the other environment, so one is enough to start from.
 main_bin := $(call bin,$(if $(filter-out oneflow,$(backends)),,oneflow))
@@ -31,12 +33,15 @@ environments:
 demo: environments
 	@$(main_bin)/crossdistil demo --backends "$(BACKENDS)" --out "$(OUT)"
 
+# The last backend's tests run beside those of the others, which need about as long; what they print comes when they are done.
 test: environments
-	@failed=; \
+	@failed=; log=$$(mktemp); beside=; \
+	trap '[ -z "$$beside" ] || kill $$beside 2>/dev/null; rm -f "$$log"' EXIT; trap 'exit 130' INT TERM; \
 	run() { backend=$$1; shift; echo "== tests, $$backend"; "$$@" || failed="$$failed $$backend"; }; \
-	run $(first) $(call bin,$(first))/python -m pytest --backend $(first) $(PYTEST_ARGS); \
-	$(foreach backend,$(filter-out $(first),$(backends)),run $(backend) \
-		$(call bin,$(backend))/python -m pytest --backend $(backend) -m backend $(PYTEST_ARGS);) \
+	$(if $(filter-out $(first),$(last)),$(call pytest,$(last)) >"$$log" 2>&1 & beside=$$!;) \
+	$(foreach backend,$(filter-out $(if $(filter-out $(first),$(last)),$(last)),$(first) $(filter-out $(first),$(backends))), \
+		run $(backend) $(call pytest,$(backend));) \
+	if [ -n "$$beside" ]; then run $(last) wait $$beside; beside=; cat "$$log"; fi; \
 	if [ -n "$$failed" ]; then echo "== failed:$$failed"; exit 1; fi; \
 	echo "== passed: $(backends)"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 
@@ -16,6 +17,8 @@ import pytest
 
 # Before any framework is loaded: tiny tensors are slower on several threads, and sums then have one order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell's background process ignores it, and what that starts does too: no test of an interruption would see one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from crossdistil.backends.registry import BACKENDS, load_engine
 from crossdistil.core.app import cli as command_line
