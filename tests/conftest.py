@@ -17,13 +17,14 @@ import pytest
 
 # Before any framework is loaded: tiny tensors are slower on several threads, and sums then have one order.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell's background process ignores it, and what that starts does too: no test of an interruption would see one.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from crossdistil.backends.registry import BACKENDS, load_engine
 from crossdistil.core.app import cli as command_line
 from crossdistil.core.engine import EngineOptions
 from crossdistil.tests import tiny
+
+# A shell's background process ignores it, and what that starts does too: no test of an interruption would see one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BACKEND_FIXTURES = {"backend_name", "make_engine", "engine"}
 

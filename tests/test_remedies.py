@@ -148,6 +148,11 @@ def test_a_configuration_without_sizes(model):
     proposed = json.loads(re.search(r"for example (.*)$", message)[1].replace("<number>", "4"))
     (model / "config.json").write_text(json.dumps(proposed))
     assert load_model(model_folder(model)).config == tiny.CONFIG
+    # 12 heads would fit, and compute something else.
+    narrow = tensor_shapes(type(tiny.CONFIG)(hidden_size=384), 2)
+    assert "num_attention_heads is not in it" in without_sizes({"hidden_size": 384}, "bert", narrow)
+    assert not without_sizes({"hidden_size": 384, "num_attention_heads": 12}, "bert", narrow)
+    assert not without_sizes({"hidden_size": 768}, "bert", tensor_shapes(type(tiny.CONFIG)(), 2))
     # A configuration that leaves everything at its family's defaults is one, where the tensors are so.
     assert not without_sizes({"model_type": "bert"}, "bert", tensor_shapes(type(tiny.CONFIG)(), 2))
     assert sizes("bert", tensor_shapes(type(tiny.CONFIG)(), 2))["hidden_size"] == 768

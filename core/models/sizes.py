@@ -91,17 +91,29 @@ def proposed(family: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 def without_sizes(raw: Mapping[str, Any], family: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """What is wrong with a configuration that does not say how wide the model is, where one of its keys holds what looks like a
-    configuration, or the tensors do not have the family's default sizes; else an empty string."""
-    if not _WIDTHS.isdisjoint(raw):
-        return ""
-    nested = next(_nested(raw, ()), None)
+    configuration, or the tensors do not have the family's default sizes, or that leaves only the number of attention heads to
+    the default, which is of another width; else an empty string."""
     defaults = {key: field.default for key, field in CONFIGURATIONS[family].model_fields.items()}
+    if not _WIDTHS.isdisjoint(raw):
+        return _without_heads(raw, family, differences(defaults, family, shapes), defaults)
+    nested = next(_nested(raw, ()), None)
     if nested is None and not differences(defaults, family, shapes):
         return ""
     missing = f"none of the model's sizes is in it ({', '.join(sizes(family, shapes))})"
     if nested is None:
         return f"{missing}; expected a configuration, for example {proposed(family, shapes)}"
     return f"{missing}; what its key {plain('.'.join(nested))} holds looks like a configuration: make that the whole file"
+
+
+def _without_heads(
+    raw: Mapping[str, Any], family: str, unusual: Mapping[str, tuple[Any, int]], defaults: Mapping[str, Any]
+) -> str:
+    known = CONFIGURATIONS[family].own_key
+    heads, width = known("num_attention_heads"), known("hidden_size")
+    if width not in unusual or not raw.keys().isdisjoint({heads, "num_attention_heads"}):
+        return ""
+    default, size = unusual[width]
+    return f"{heads} is not in it, no tensor tells it, and the default, {defaults[heads]}, is of width {default}, not {size}"
 
 
 def _nested(tree: Mapping[str, Any], way: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
