@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +23,7 @@ from crossdistil.core.errors import CheckpointError, CrossdistilError
 from crossdistil.core.models.architectures import head_names, make_forward, tensor_shapes
 from crossdistil.core.models.bilstm import BiLstmConfig
 from crossdistil.core.models.outputs import LOGITS
+from crossdistil.core.processes import code_command
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.task_data import load_data, logits_function
 from crossdistil.core.task_section import TaskSection
@@ -236,3 +240,46 @@ def test_a_model_of_pairs_is_compared_without_a_task(tmp_path):
     save_model(random_model(config), tmp_path / "model", words)
     report = export(tmp_path / "model", tmp_path / "out", ExportOptions(), print)
     assert all(gate["passed"] for gate in report["gates"]) and report["milliseconds"]["fp32"].keys() == {"batch 1", "batch 32"}
+
+
+WITHOUT = """
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, *others):
+        hidden = name.split(".")[0] in ("torch", "mindspore", "oneflow", "tensorflow", "transformers")
+        return None if hidden else self.finder.find_spec(name, *others)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+from crossdistil.backends import registry
+registry._candidates = lambda name: []  # and no other Python has it
+from crossdistil.core.app.cli import main
+main()
+"""
+
+
+def test_an_exported_folder_needs_no_framework(tiny_model, tiny_task, tmp_path):
+    folder = trained(tiny_model, tmp_path / "model")
+    export(folder, tmp_path / "out", ExportOptions(), print)
+
+    def run(*arguments):
+        command = [*code_command(sys.executable, f"exec({WITHOUT!r})"), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    done = run("predict", tmp_path / "out", "a fine film")
+    assert done.returncode == 0 and json.loads(done.stdout)["label"] in ("negative", "positive"), done.stderr
+    done = run("evaluate", tmp_path / "out", "--data", tiny_task)
+    assert done.returncode == 0 and 0 <= json.loads(done.stdout)["accuracy"] <= 1, done.stderr
+    for command in (["predict", "a fine film"], ["evaluate", "--data", tiny_task, "--backend", "torch"]):
+        done = run(command[0], folder, *command[1:])
+        assert done.returncode == 2 and re.search("not installed|no backend is installed", done.stderr)
+        assert f"crossdistil export {folder} NEW --to onnx makes a folder for ONNX Runtime" in done.stderr
+
+
+def test_the_time_of_an_evaluation_is_told(tiny_model, tiny_task, tmp_path, said):
+    export(trained(tiny_model, tmp_path / "model"), tmp_path / "out", ExportOptions(), print)
+    code, output, errors = said("evaluate", tmp_path / "out", "--data", tiny_task)
+    found = re.search(r"evaluated 21 texts in ([0-9.]+) s: ([0-9.]+) ms a text$", errors, re.MULTILINE)
+    assert code == 0 and float(found[2]) == pytest.approx(1000 * float(found[1]) / 21, abs=0.03)
+    assert list(json.loads(output)) == ["accuracy"]

@@ -18,6 +18,7 @@ from ..errors import CrossdistilError
 from ..recipe import Recipe, load_recipe, overridden
 from . import conversion, inference, inspection
 from . import crosscheck as _crosscheck
+from .exported import own_runtime
 from .launchers import find_place
 from .progress import make_console
 from .run import RunOptions, execute
@@ -85,10 +86,10 @@ def evaluate(
     """A model's metrics, as fractions, on a split of its own task, of the one named, or of one whose `columns` are given: text,
     label, and text_pair where there is one.
 
-    The backend must be importable here.
+    The backend must be importable here; an exported model has its own runtime and needs none.
     """
     options = EngineOptions(device, precision)
-    name = backend or default_backend()
+    name = _runtime(Path(model), backend, device)
     return inference.evaluate(Path(model), task, Path(data), split, name, options, columns=columns)
 
 
@@ -102,12 +103,17 @@ def predict(
     precision: str = "fp32",
 ) -> list[inference.Prediction]:
     """A model's predictions for texts, or for pairs of texts, in their order; a string is one text. The backend must be
-    importable here."""
+    importable here; an exported model has its own runtime and needs none."""
     options = EngineOptions(device, precision)
     text_list = [texts] if isinstance(texts, str) else list(texts)
     pair_list = None if pairs is None else [pairs] if isinstance(pairs, str) else list(pairs)
-    with session(backend or default_backend(), options) as own:
+    with session(_runtime(Path(model), backend, device), options) as own:
         return inference.predict(Path(model), text_list, pair_list, own)
+
+
+def _runtime(model: Path, backend: str | None, device: str | None) -> str:
+    target = own_runtime(model, {"backend": backend, "device": device})
+    return backend or (default_backend() if target is None else target.name)
 
 
 def crosscheck(

@@ -18,15 +18,22 @@ def exported_target(folder: Path) -> Target | None:
     return next((target for target in TARGETS.values() if (folder / target.file).is_file()), None)
 
 
+def own_runtime(folder: Path, given: Mapping[str, object]) -> Target | None:
+    """What an exported folder was exported to; None for any other folder. Raises CrossdistilError where an option of engines is
+    `given`: what an exported model runs on is decided already."""
+    target = exported_target(folder)
+    for option, value in given.items():
+        if target is not None and value is not None:
+            raise CrossdistilError(f"{option}: {folder} is exported to {target.name}, which runs in its own runtime on the CPU")
+    return target
+
+
 def enter_runtime(folder: Path, given: Mapping[str, object]) -> str | None:
     """The name of the runtime of an exported folder, whose command goes on in the Python that has it; None for any other folder.
-    Raises CrossdistilError for options of engines: what an exported model runs on is decided already."""
-    target = exported_target(folder)
+    Raises CrossdistilError for options of engines."""
+    target = own_runtime(folder, given)
     if target is None:
         return None
-    for option, value in given.items():
-        if value is not None:
-            raise CrossdistilError(f"{option}: {folder} is exported to {target.name}, which runs in its own runtime on the CPU")
     if target.backend is not None:
         hand_over(target.backend)
     return target.backend or target.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,8 @@ def evaluate(
     tell: Tell | None = None,
 ) -> dict[str, float]:
     """The model's metrics on a split of a task: of the one that it was trained on, unless `task` names another, GLUE's or one
-    whose `columns` (text, text_pair, label) are given. `tell` is told of the data; without it, what looks wrong is logged."""
+    whose `columns` (text, text_pair, label) are given. `tell` is told of the data and of the time from token ids to metrics;
+    without it, what looks wrong is logged."""
     with session(backend, options) as own:
         tell = own.teller(tell)
         model, loaded, engine = own.world.together(_prepared, folder, task, data, split, own, max_length, columns, tell)
@@ -96,7 +98,12 @@ def evaluate(
             tell(line)
         for line in data_warnings(loaded, split):
             _warn(line, tell)
-        metrics, logits = loaded.score(split, engine.infer(logits_function(model.config), model.parameters))
+        infer, started = engine.infer(logits_function(model.config), model.parameters), time.perf_counter()
+        metrics, logits = loaded.score(split, infer)
+        seconds, count = time.perf_counter() - started, len(loaded.examples[split])
+        if tell is not None:
+            compiled = ", compilation included" if engine.static_shapes else ""
+            tell(f"evaluated {count:,} texts in {seconds:.3f} s: {1000 * seconds / count:.3f} ms a text{compiled}")
         same = one_answer(loaded.spec, logits, loaded.examples[split].labels, split)
         if same is not None:
             _warn(same, tell)

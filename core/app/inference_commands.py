@@ -13,12 +13,13 @@ from typing import Annotated
 
 import typer
 
-from ...backends.registry import default_backend
+from ...backends.registry import BACKENDS, default_backend
 from ..engine import EngineOptions
-from ..errors import CrossdistilError
+from ..errors import BackendError, CrossdistilError
 from ..section import LONGEST
 from .devices import enter, run_on_all
 from .exported import enter_runtime
+from .onnx_runtime import INSTALL
 from .options import BackendOption, DeviceOption, DevicesOption, Precision, PrecisionOption, hand_over
 
 ModelArgument = Annotated[Path, typer.Argument(help="A model folder or checkpoint, or a finished run, whose student is meant.")]
@@ -126,8 +127,14 @@ def _runtime(model: Path, backend: str | None, device: str | None, devices: str 
     given = {"--backend": backend, "--device": device, "--devices": devices}
     name = enter_runtime(model, given)
     if name is None:
-        name = backend or default_backend()
-        hand_over(name)
+        try:
+            name = backend or default_backend()
+            hand_over(name)
+        except BackendError as error:
+            if backend is not None and backend not in BACKENDS:
+                raise
+            way = f"crossdistil export {model} NEW --to onnx makes a folder for ONNX Runtime ({INSTALL})"
+            raise BackendError(f"{error}; or without any: {way}") from error
     return name
 
 
