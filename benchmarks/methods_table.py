@@ -19,7 +19,7 @@ Result = dict[str, Any]
 
 def methods_table(results: Mapping[str, Result], latency: Result | None) -> str:
     """The table of results by the names of their runs, and a sentence on what they have in common. `latency` is the
-    content of `latency.py`'s file, or None."""
+    content of a file of `crossdistil latency`, or None."""
     groups = _groups(results)
     metrics = list(next(iter(groups.values()))[0]["student"]["metrics"])
     timed = _latencies(latency, results)
@@ -125,10 +125,10 @@ def _latency_conditions(latency: Result | None, timed: dict[str, list[str]]) -> 
     versions = ", ".join(f"{name} {version}" for name, version in latency["versions"].items())
     return (
         f" Milliseconds a sentence, and the speed-up over the teacher: medians of {settings['rounds']} turns over "
-        f"{settings['sentences']} sentences of dev, {machine['cpu']}, 1 thread, {versions}, {settings['precision']}{clock}."
+        f"{settings['texts']} sentences of dev, {machine['cpu']}, 1 thread, {versions}, {settings['precision']}{clock}."
     )
 
 
 def read_latency(path: Path) -> Result | None:
-    """The content of a file of `latency.py`, or None where there is no such file."""
+    """The content of a file of `crossdistil latency`, or None where there is no such file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -7,9 +7,9 @@
 
 A source is a folder of kept results, or the JSON file of a speed benchmark or a cross-check; a folder of run folders will do
 too. `--runs` first keeps the result.json of complete runs in the source. Runs named METHOD-SEED make the table of methods, a
-row each, with the latencies of `latency.py`'s file if they are of the same task; runs of one recipe on several backends make
-a row for each backend; a folder of `crosscheck.json` files makes a row for each recipe, or, where they have several numbers of
-processes, for each recipe and backend. The tables go between
+row each, with the latencies of `crossdistil latency --data DATA --out FILE RUN...` if they are of the same task; runs of one
+recipe on several backends make a row for each backend; a folder of `crosscheck.json` files makes a row for each recipe, or,
+where they have several numbers of processes, for each recipe and backend. The tables go between
 `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`; NAME is the name of the first source unless given. With
 `--check` nothing is written, and the exit code is 1 if the README differs.
 """
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("sources", type=Path, nargs="+", help="folders of runs or of kept results, or JSON files")
     parser.add_argument("readme", type=Path)
     parser.add_argument("--runs", type=Path, action="append", default=[], help="runs to keep in the first source before")
-    parser.add_argument("--latency", type=Path, default=RESULTS / "latency.json", help="what latency.py wrote")
+    parser.add_argument("--latency", type=Path, default=RESULTS / "latency.json", help="what `crossdistil latency --data --out` wrote")
     parser.add_argument("--name", help="section of the README")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the README differs")
     options = parser.parse_args()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from crossdistil.core.processor import processor
 
 RESULTS = Path(__file__).resolve().parent / "results"
 """The kept results, which the README's figures come from."""
@@ -17,12 +18,7 @@ NEW_RESULTS = Path("runs") / "benchmarks"
 
 def machine() -> dict[str, Any]:
     """The processor and the Python of this measurement."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
-        if line.startswith("model name")
-    ]
-    return {"cpu": names[0] if names else platform.processor(), "cores": len(names), "python": platform.python_version()}
+    return processor()
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
+from typing import Any
 
 _VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}
 
@@ -18,6 +20,17 @@ def vendor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         pass
     found = found or platform.processor() or platform.machine()
     return next((name for word, name in _VENDORS.items() if word in found), found or "unknown")
+
+
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
+    """What a measurement was made on: `cpu`, its name, `cores`, the processors that there are, and the `python`."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cores = len(names) or os.cpu_count()
+    return {"cpu": names[0] if names else platform.processor(), "cores": cores, "python": platform.python_version()}
 
 
 def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import crossdistil
-from crossdistil.tests.tiny import CONFIG, write_model, write_task
 
 BENCHMARKS = Path(crossdistil.__file__).resolve().parent / "benchmarks"
 README = "before\n<!-- results:begin sst2 -->\nold\n<!-- results:end sst2 -->\nafter\n"
@@ -67,7 +66,7 @@ def latency(tmp_path) -> Path:
     }
     content = {
         "task": "sst-2", "machine": {"cpu": "A CPU"}, "versions": {"torch": "2.13.0"}, "models": models,
-        "settings": {"sentences": 256, "rounds": 9, "clock": "wall", "precision": "fp32"},
+        "settings": {"texts": 256, "rounds": 9, "clock": "wall", "precision": "fp32"},
     }  # fmt: skip
     path = tmp_path / "latency.json"
     path.write_text(json.dumps(content))
@@ -143,25 +142,3 @@ def test_every_method_of_the_benchmark_has_a_row():
     program = "import run_names, all_methods; assert set(all_methods.METHODS) <= set(run_names.TITLES)"
     done = subprocess.run([sys.executable, "-c", program], cwd=BENCHMARKS, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.only_backend("torch")
-def test_latencies_of_runs(tmp_path):
-    task = write_task(tmp_path / "task")
-    for name in ("teacher", "kd-43", "kd-42"):
-        run = tmp_path / "runs" / name
-        run.mkdir(parents=True)
-        write_model(run / "student", CONFIG.model_copy(update={"num_hidden_layers": 1 if "kd" in name else 2}))
-        config = json.loads((run / "student" / "config.json").read_text())
-        config["crossdistil"] = {"task": {"name": "sst-2", "max_length": 16}, "max_length": 16}
-        (run / "student" / "config.json").write_text(json.dumps(config))
-        (run / "result.json").write_text("{}")
-    out = tmp_path / "latency.json"
-    script("latency.py", "--runs", tmp_path / "runs", "--data", task, "--sentences", 8, "--rounds", 3, "--out", out)
-    found = json.loads(out.read_text())
-    assert list(found["models"]) == ["teacher", "kd-42"], "one run of a method is enough"
-    assert found["task"] == "sst-2" and found["settings"]["sentences"] == 8 and found["machine"]["threads"] == 1
-    for size in ("batch_1", "batch_32"):
-        assert found["models"]["teacher"][size]["speed_up"] == {"median": 1, "min": 1, "max": 1}
-        kd = found["models"]["kd-42"][size]["milliseconds"]
-        assert 0 < kd["min"] <= kd["median"] <= kd["max"] and len(kd["rounds"]) == 3

@@ -41,12 +41,12 @@ NUMBERS = frozenset(
     """--steps-per-call --max-length --steps --resize-vocabulary --type-vocabulary --unused-days --seed --max-seq-length
     --max-predictions-per-seq --masked-lm-prob --dupe-factor --short-seq-prob --processes --shard-mib --copies
     --nodes --node-rank --replace-probability --mask-probability --ngram-probability --candidates --batch-size
-    --max-drop --min-agreement""".split()
+    --max-drop --min-agreement --batch-sizes --lengths --texts --requests --rounds --warm-up --threads""".split()
 )
 NAMES = frozenset(
     """--backend --device --devices --precision --preset --task --split --text --text-pair --label --text-column --pair-column
     --id-column --encoding --backends --to --layout --dtype --kind --format --algorithm --whole-words --method --shard
-    --master""".split()
+    --master --clock --picture""".split()
 )
 PATHS = frozenset("--data --vocabulary --tokenizer --file --config --set".split())
 """Options by what they take. The others take any text."""

@@ -29,6 +29,7 @@ from .devices import enter, machines_of, numbers_of, run_on_all
 from .export_command import export
 from .inference_commands import evaluate, predict
 from .joining import let_the_first_speak
+from .latency_command import latency
 from .launchers import find_place, refuse_place
 from .options import (
     MOST,
@@ -231,6 +232,7 @@ def crosscheck(
 app.command()(convert)
 app.command()(inspect)
 app.command()(export)
+app.command()(latency)
 app.add_typer(cache_app, name="cache")
 
 

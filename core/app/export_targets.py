@@ -20,6 +20,8 @@ from ..models.architectures import Config, is_encoder, make_forward
 from ..models.outputs import LOGITS, POOLED, output_name
 from .onnx_runtime import load_session
 
+REPORT = "export.json"
+"""In an exported folder: what was measured, and in which precision it is."""
 Infer = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 """`infer(batch) -> [logits (batch, outputs), ...]`"""
 
@@ -35,6 +37,8 @@ class Target:
     write: Callable[[Model, Path, str, bool], None]
     """`write(model, path, precision, hidden)`; with `hidden`, the pooled output and all hidden states are outputs too."""
     load: Callable[[Path, Config], Infer]
+    package: str
+    """What runs it, as pip calls it."""
     backend: str | None = None
     """Whose framework writes and runs it; None is none."""
 
@@ -91,8 +95,8 @@ def inputs_of(config: Config) -> dict[str, tuple[type, tuple[str, str]]]:
 TARGETS = {
     target.name: target
     for target in (
-        Target("onnx", "model.onnx", ("fp32", "fp16", "int8"), write_graph, lambda path, _: load_session(path)),
-        Target("pt2", "model.pt2", ("fp32",), write_program, _load_program, "torch"),
-        Target("mindir", "model.mindir", ("fp32",), write_mindir, _load_mindir, "mindspore"),
+        Target("onnx", "model.onnx", ("fp32", "fp16", "int8"), write_graph, lambda path, _: load_session(path), "onnxruntime"),
+        Target("pt2", "model.pt2", ("fp32",), write_program, _load_program, "torch", "torch"),
+        Target("mindir", "model.mindir", ("fp32",), write_mindir, _load_mindir, "mindspore", "mindspore"),
     )
 }

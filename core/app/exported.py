@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import importlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ...backends.registry import BACKENDS
 from ..checkpoint import CARD, Model
-from ..errors import CrossdistilError
-from .export_targets import TARGETS, Infer, Target
+from ..errors import BackendError, CheckpointError, CrossdistilError
+from ..json_files import read_object
+from .export_targets import REPORT, TARGETS, Infer, Target
+from .onnx_runtime import INSTALL
 from .options import hand_over
 
 
@@ -39,13 +44,35 @@ def enter_runtime(folder: Path, given: Mapping[str, object]) -> str | None:
     return target.backend or target.name
 
 
+@contextlib.contextmanager
+def needs_framework(folder: Path, backend: str | None) -> Iterator[None]:
+    """Where no Python has the `backend` of a model, or any, the error says how the model does without."""
+    try:
+        yield
+    except BackendError as error:
+        if backend is not None and backend not in BACKENDS:
+            raise
+        way = f"crossdistil export {folder} NEW --to onnx makes a folder for ONNX Runtime ({INSTALL})"
+        raise BackendError(f"{error}; or without any: {way}") from error
+
+
 class Runtime:
     """What `evaluate` and `predict` need of an engine, for an exported model."""
 
     static_shapes = False
 
     def __init__(self, target: Target, model: Model):
+        self.name, self._package, self._folder = target.name, target.package, model.source
         self._infer = target.load(model.source / target.file, model.config)
+
+    def versions(self) -> dict[str, str]:
+        """Of the package that runs the model."""
+        return {self._package: importlib.import_module(self._package).__version__}
+
+    @property
+    def precision(self) -> str:
+        """In which the model was exported. Raises CheckpointError for a damaged report."""
+        return str(read_object(self._folder / REPORT, CheckpointError).get("precision"))
 
     def infer(self, function, parameters) -> Infer:
         """The model's logits: its own, whatever the function is."""

@@ -23,11 +23,10 @@ from ..files import replace_folder
 from ..task_data import TaskData, load_data
 from ..task_section import TaskSection
 from ..teacher_identity import model_digest
-from .export_targets import TARGETS, Infer, Target
+from .export_targets import REPORT, TARGETS, Infer, Target
 from .gates import Gate, numeric_gates, task_gates
 from .inference import load_classifier, trained_length
 
-REPORT = "export.json"
 _LATENCY_TEXTS, _TURNS = 64, 3
 
 
@@ -93,11 +92,16 @@ def _plain(model: Model, target: Target) -> Infer:
         return target.load(Path(folder) / target.file, model.config)
 
 
-def _task_data(source: Path, model: Model, tokenizer: Tokenizer, data: Path) -> TaskData:
+def task_section(source: Path, model: Model, data: Path) -> TaskSection:
+    """The task that a model was trained on, with its files in `data`. Raises CrossdistilError where it does not say which."""
     about = model.about.get("task")
     if not about:
         raise CrossdistilError(f"{source}: does not say what task it was trained on, so that --data cannot be read for it")
-    section = TaskSection(**{**about, "data": data, "max_length": trained_length(model)})
+    return TaskSection(**{**about, "data": data, "max_length": trained_length(model)})
+
+
+def _task_data(source: Path, model: Model, tokenizer: Tokenizer, data: Path) -> TaskData:
+    section = task_section(source, model, data)
     return load_data(resolve_task(section), section, tokenizer, length_buckets(section.max_length, False), ("dev",))
 
 

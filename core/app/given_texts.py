@@ -15,7 +15,7 @@ from typing import Any
 from ..data.table_rows import TableFormat
 from ..data.tables import EXTENSIONS, column_names, read_columns
 from ..data.task_specs import glue_task
-from ..data.text_files import decoded, read_text
+from ..data.text_files import decoded, is_encoding, read_text
 from ..errors import CrossdistilError, DataError
 from ..world import World
 
@@ -40,6 +40,20 @@ def of_the_first(world: World, read: Callable[..., GivenTexts], *arguments: Any)
     parts = None if found is None else [part if part is None else list(part) for part in (found.texts, found.pairs, found.ids, found.notes)]
     texts, pairs, ids, notes = json.loads(world.first(json.dumps(parts).encode()))
     return GivenTexts(texts, pairs, ids, tuple(notes))
+
+
+def check_columns(
+    file: Path | None, text_column: str | None, pair_column: str | None, encoding: str | None, id_column: str | None = None
+) -> None:
+    """Raise CrossdistilError for options that say how a file is read where none is given, or that do not go together."""
+    for option, value in {"--text-column": text_column, "--id-column": id_column, "--encoding": encoding}.items():
+        if value is not None and file is None:
+            what = "is of --file" if option == "--encoding" else "is a column of --file"
+            raise CrossdistilError(f"{option}: {what}, which is not given")
+    if pair_column is not None and text_column is None:
+        raise CrossdistilError("--pair-column: needs --text-column, the column of the first texts")
+    if encoding is not None and not is_encoding(encoding):
+        raise CrossdistilError(f"--encoding {encoding}: no encoding of text; for example gb18030, big5, cp1252, utf-16")
 
 
 def takes_pairs(task: dict[str, Any]) -> bool:

@@ -185,9 +185,9 @@ def predict(
         raise CrossdistilError(f"--max-length {length}: {folder} has only {positions} positions")
     if not len(texts):
         raise DataError("no text to predict")
-    _check_given("text", texts)
+    check_given("text", texts)
     if pairs is not None:
-        _check_given("pair", pairs)
+        check_given("pair", pairs)
         if len(pairs) != len(texts):
             raise DataError(f"got {len(texts)} texts and {len(pairs)} second texts, expected one for each")
     elif takes_pairs(model.about.get("task", {})):
@@ -202,7 +202,8 @@ def predict(
     return list(_predictions(model, texts, pairs, gathered_logits(processes.world, len(texts), batches, infer)))
 
 
-def _check_given(what: str, texts: Sequence[str]) -> None:
+def check_given(what: str, texts: Sequence[str]) -> None:
+    """Raise DataError for what is no text."""
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):
             raise DataError(f"{what} {number}: got {type(text).__name__}, expected a text")

@@ -13,13 +13,12 @@ from typing import Annotated
 
 import typer
 
-from ...backends.registry import BACKENDS, default_backend
+from ...backends.registry import default_backend
 from ..engine import EngineOptions
-from ..errors import BackendError, CrossdistilError
+from ..errors import CrossdistilError
 from ..section import LONGEST
 from .devices import enter, run_on_all
-from .exported import enter_runtime
-from .onnx_runtime import INSTALL
+from .exported import enter_runtime, needs_framework
 from .options import BackendOption, DeviceOption, DevicesOption, Precision, PrecisionOption, hand_over
 
 ModelArgument = Annotated[Path, typer.Argument(help="A model folder or checkpoint, or a finished run, whose student is meant.")]
@@ -77,8 +76,8 @@ def predict(
     """Classify texts; prints one JSON object a line: the label and the probability of each class."""
     place = enter(devices)
     name = _runtime(model, backend, device, devices)
-    from ..data.text_files import is_encoding
     from ..files import write_text
+    from .given_texts import GivenTexts, check_columns, of_the_first, read_texts
 
     if (file is None) == (not text):
         raise CrossdistilError("predict: give either texts or --file" + (", not both" if text else ""))
@@ -86,20 +85,12 @@ def predict(
         raise CrossdistilError("--pair: is the second of one TEXT; for those of a file give --pair-column")
     if pair is not None and len(text) != 1:
         raise CrossdistilError(f"--pair: needs exactly one text, got {len(text)}")
-    for option, value in {"--text-column": text_column, "--id-column": id_column, "--encoding": encoding}.items():
-        if value is not None and file is None:
-            what = "is of --file" if option == "--encoding" else "is a column of --file"
-            raise CrossdistilError(f"{option}: {what}, which is not given")
-    if pair_column is not None and text_column is None:
-        raise CrossdistilError("--pair-column: needs --text-column, the column of the first texts")
-    if encoding is not None and not is_encoding(encoding):
-        raise CrossdistilError(f"--encoding {encoding}: no encoding of text; for example gb18030, big5, cp1252, utf-16")
+    check_columns(file, text_column, pair_column, encoding, id_column)
     if overwrite and out is None:
         raise CrossdistilError("--overwrite: is for --out, which is not given")
     if out is not None and out.exists() and not overwrite:
         raise CrossdistilError(f"--out {out}: is there already; --overwrite replaces it")
     run_on_all(place, devices, name, device, reads_input=True)
-    from .given_texts import GivenTexts, of_the_first, read_texts
     from .inference import as_json_lines, load_classifier, predict
     from .sessions import session
 
@@ -127,14 +118,9 @@ def _runtime(model: Path, backend: str | None, device: str | None, devices: str 
     given = {"--backend": backend, "--device": device, "--devices": devices}
     name = enter_runtime(model, given)
     if name is None:
-        try:
+        with needs_framework(model, backend):
             name = backend or default_backend()
             hand_over(name)
-        except BackendError as error:
-            if backend is not None and backend not in BACKENDS:
-                raise
-            way = f"crossdistil export {model} NEW --to onnx makes a folder for ONNX Runtime ({INSTALL})"
-            raise BackendError(f"{error}; or without any: {way}") from error
     return name
 
 

@@ -17,7 +17,8 @@ _SYNONYMS = {
     **dict.fromkeys(("eval", "test", "score"), "evaluate"),
     **dict.fromkeys(("infer", "classify"), "predict"),
     **dict.fromkeys(("info", "show"), "inspect"),
-    **{"export": "convert", "list": "recipes", "compare": "crosscheck"},
+    **dict.fromkeys(("benchmark", "bench", "time"), "latency"),
+    **{"list": "recipes", "compare": "crosscheck"},
     **{"resume": "run --resume --out RUN", "augment": "data augment", "mlm": "data mlm", "version": "--version"},
 }
 """What people call a command that has another name here."""

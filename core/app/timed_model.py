@@ -1,0 +1,163 @@
+"""A model in a process of its own, which computes a turn of requests each time that it is told to.
+
+    python -m crossdistil.core.app.timed_model
+
+Standard input has a line of JSON with what `Request` says, then one with a `Case` for each turn. Each is answered by a line:
+what the model is, then the seconds of the turn's requests, and in the end the most memory that the process had. A model that is
+refused is one line with `error`. All processes of a measurement are there at once, and sleep but for the one whose turn it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...backends.registry import load_engine
+from ..checkpoint import WEIGHTS, Model
+from ..data.batches import Batch, evaluation_batches, length_buckets
+from ..engine import EngineOptions
+from ..json_files import parse_json
+from ..processes import end_with_parent
+from ..task_data import logits_function
+from .export_targets import inputs_of
+from .exported import exported_target, runtime_of
+from .inference import load_classifier, trained_length
+from .words import words_of
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which model, and what it is given: `texts`, or random tokens where there are none."""
+
+    folder: str
+    backend: str | None
+    """None for an exported model."""
+    precision: str
+    clock: str
+    """A function of Python's `time`."""
+    requests: int
+    """Of a turn, where there are no texts, which all are in each turn."""
+    texts: Sequence[str] | None = None
+    pairs: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """The size of a request: so many texts, padded to the longest of them, or of random tokens, so many each."""
+
+    batch_size: int
+    length: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As the results are named."""
+        return f"batch_{self.batch_size}" + ("" if self.length is None else f"_length_{self.length}")
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"batches of {self.batch_size}" + ("" if self.length is None else f" x {self.length} tokens")
+
+
+class TimedModel:
+    """A model, and its batches of each case. Times are from token ids to logits."""
+
+    def __init__(self, request: Request):
+        self._request, self._clock = request, getattr(time, request.clock)
+        self._model, tokenizer = load_classifier(Path(request.folder), lambda line: None)
+        self._length = trained_length(self._model)
+        engine = runtime_of(self._model) or load_engine(request.backend, EngineOptions("cpu", request.precision))
+        self._infer = engine.infer(logits_function(self._model.config), self._model.parameters)
+        self._buckets = length_buckets(self._length, engine.static_shapes)
+        self._tokens = None if request.texts is None else tokenizer.encode_pairs(request.texts, request.pairs, self._length)
+        self._batches: dict[Case, list[Batch]] = {}
+        self.about = {
+            "runs_in": engine.name,
+            "precision": engine.precision,
+            "versions": engine.versions(),
+            "parameters": self._model.parameter_count,
+            "bytes": size_of(self._model),
+        }
+        if self._tokens is not None:
+            self.about["mean_tokens"] = round(float(np.mean(self._tokens.lengths)), 2)
+
+    def turn(self, case: Case) -> list[float]:
+        """The seconds of each request."""
+        if case not in self._batches:
+            self._batches[case] = self._made(case)
+        seconds = []
+        for batch in self._batches[case]:
+            started = self._clock()
+            self._infer(batch)
+            seconds.append(self._clock() - started)
+        return seconds
+
+    def _made(self, case: Case) -> list[Batch]:
+        if self._tokens is not None:
+            return [batch for _, batch in evaluation_batches(self._tokens, None, case.batch_size, self._buckets)]
+        generator, shape = np.random.default_rng(0), (case.batch_size, case.length)
+        return [self._random(generator, shape) for _ in range(self._request.requests)]
+
+    def _random(self, generator: np.random.Generator, shape: tuple[int, int]) -> Batch:
+        """Tokens without padding; of a model of pairs, in both texts."""
+        batch = {}
+        for name, (dtype, _) in inputs_of(self._model.config).items():
+            if name.endswith("_ids") and name != "token_type_ids":
+                batch[name] = generator.integers(0, self._model.config.vocab_size, shape, dtype)
+            else:
+                batch[name] = np.zeros(shape, dtype) if name == "token_type_ids" else np.ones(shape, dtype)
+        return batch
+
+
+def size_of(model: Model) -> int:
+    """Bytes of the files of the weights, or of the graph."""
+    target = exported_target(model.source)
+    name = WEIGHTS if target is None else target.file
+    return sum(path.stat().st_size for path in model.source.glob(name + "*") if path.is_file())
+
+
+def peak_memory_mb() -> float | None:
+    """The most memory that this process had, in MB; None where the system does not tell. Not `getrusage`, which counts what a
+    process was before it was started."""
+    try:
+        with open("/proc/self/status", encoding="utf-8") as lines:
+            return next((int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM")), None)
+    except OSError:
+        return None
+
+
+def main() -> int:
+    """Serve the lines of standard input."""
+    end_with_parent()
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # frameworks print
+
+    def answer(content: dict[str, Any]) -> None:
+        answers.write(json.dumps(content) + "\n")
+        answers.flush()
+
+    try:
+        model = TimedModel(Request(**parse_json(sys.stdin.readline(), "standard input")))
+        answer(model.about)
+        for line in sys.stdin:
+            answer({"seconds": model.turn(Case(**parse_json(line, "standard input")))})
+        answer({"peak_memory_mb": peak_memory_mb()})
+    except Exception as error:
+        code, text = words_of(error)
+        if code == 1:
+            raise
+        answer({"error": text})
+        return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
