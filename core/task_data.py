@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -117,6 +118,7 @@ def tokenize(
     return TaskData(spec, tokenizer, buckets, kept, tokens)
 
 
+@functools.lru_cache(64)  # the same function for the same model: it is compiled once
 def logits_function(config: Config):
     """`f(ops, parameters, batch) -> [logits]` of a model in evaluation mode."""
     forward = make_forward(config.without_dropout(), frozenset({LOGITS}))

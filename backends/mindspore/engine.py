@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
 from itertools import islice
 
 from ...core.cache_folder import default_cache_folder
@@ -105,7 +104,6 @@ class MindSporeEngine:
         self.fused_optimizer = self._target == "CPU"
         self.ops = MindSporeOps(PRECISIONS[options.precision])
         self.compilations = Compilations()
-        self._inference: dict[Callable, Callable] = {}
         self._loads = 0  # names of parameters must differ within a graph
 
     def total(self, values):
@@ -158,7 +156,7 @@ class MindSporeEngine:
 
     def infer(self, function, parameters):
         # The parameters are inputs of the graph, so that another evaluation of the same function compiles nothing.
-        compiled = self._compiled_inference(function)
+        compiled = compiled_inference(function, self.precision)
         loaded = {name: ms.Tensor(p) for name, p in self.load_frozen(parameters).items()}
         params = ms.mutable(loaded) if loaded else {}  # an empty dict cannot be mutable
 
@@ -168,16 +166,17 @@ class MindSporeEngine:
 
         return run
 
-    def _compiled_inference(self, function):
-        if function not in self._inference:
-            ops = self.ops
 
-            def graph(params, batch):
-                outputs = function(ops, params, batch)
-                return tuple([ops.float32(output) for output in outputs])
+@functools.lru_cache(64)
+def compiled_inference(function, precision: str):
+    """`graph(params, batch) -> tuple of float32 outputs`, compiled once for each batch shape, whatever engine runs it."""
+    ops = MindSporeOps(PRECISIONS[precision])
 
-            self._inference[function] = ms.jit(graph)
-        return self._inference[function]
+    def graph(params, batch):
+        outputs = function(ops, params, batch)
+        return tuple([ops.float32(output) for output in outputs])
+
+    return ms.jit(graph)
 
 
 def to_device(batch) -> dict[str, ms.Tensor]:

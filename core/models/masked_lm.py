@@ -3,6 +3,8 @@ a model guesses masked words."""
 
 from __future__ import annotations
 
+import functools
+
 from .bert import make_forward
 from .heads import words_head
 from .outputs import DECODER_BIAS, DECODER_WEIGHT, MASKED_WORDS
@@ -24,6 +26,7 @@ def make_masked_lm(config: EncoderConfig, tied: bool = True):
     return logits
 
 
+@functools.lru_cache(64)  # the same function for the same model: it is compiled once
 def make_masked_loss(config: EncoderConfig):
     """`f(ops, params, batch) -> [loss]`: the sum over the masked tokens of a batch of -log of the probability of the right
     word, in evaluation mode."""
