@@ -29,6 +29,7 @@ import bert_base_shapes
 import conversion_matrix
 import conversion_referees
 import conversion_speed
+import exports
 import from_text
 import huggingface_loop
 import mlm_data
@@ -46,6 +47,7 @@ WHOLE_TABLES = {
     "conversion_matrix": conversion_matrix.table,
     "conversion_referees": conversion_referees.table,
     "conversion_speed": conversion_speed.table,
+    "exports": exports.table,
     "mlm_data": mlm_data.table,
     "scaling": scaling.table,
     "from_text": from_text.table,

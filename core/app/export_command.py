@@ -23,6 +23,7 @@ class Target(str, Enum):
     onnx = "onnx"
     mindir = "mindir"
     pt2 = "pt2"
+    openvino = "openvino"
 
 
 class StoredPrecision(str, Enum):
@@ -30,6 +31,7 @@ class StoredPrecision(str, Enum):
 
     fp32 = "fp32"
     fp16 = "fp16"
+    bf16 = "bf16"
     int8 = "int8"
 
 
@@ -38,7 +40,7 @@ def export(
     destination: Annotated[Path, typer.Argument(help="A new folder.")],
     to: Annotated[Target, typer.Option(help="What it becomes.")] = Target.onnx,
     precision: Annotated[
-        StoredPrecision, typer.Option(help="fp16: weights stored in half; int8: linear maps in 8 bits, a scale for each token.")
+        StoredPrecision, typer.Option(help="fp16: weights stored in half; bf16: computed in it; int8: linear maps in 8 bits.")
     ] = StoredPrecision.fp32,
     data: Annotated[Path | None, typer.Option(help="Folder with the task's files: dev is what the result is judged by.")] = None,
     max_drop: Annotated[float, typer.Option(min=0, max=100, help="Points that dev's score may lose.")] = 0.5,

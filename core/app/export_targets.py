@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from ..errors import CrossdistilError
 from ..models.architectures import Config, is_encoder, make_forward
 from ..models.outputs import LOGITS, POOLED, output_name
 from .onnx_runtime import load_session
+from .openvino_runtime import load_openvino, write_openvino
 
 REPORT = "export.json"
 """In an exported folder: what was measured, and in which precision it is."""
@@ -32,15 +34,23 @@ class Target:
 
     name: str
     file: str
-    """Of the graph, in the exported folder; what begins with that name belongs to it."""
+    """Of the graph, in the exported folder."""
     precisions: tuple[str, ...]
-    write: Callable[[Model, Path, str, bool], None]
+    write: Callable[..., None]
     """`write(model, path, precision, hidden)`; with `hidden`, the pooled output and all hidden states are outputs too."""
     load: Callable[[Path, Config], Infer]
     package: str
     """What runs it, as pip calls it."""
     backend: str | None = None
     """Whose framework writes and runs it; None is none."""
+    beside: tuple[str, ...] = ()
+    """Other files of the graph, where they are there."""
+    calibrated: tuple[str, ...] = ()
+    """Precisions for which `write` also takes texts, as batches of token ids: they show how large values become."""
+
+    def size(self, folder: Path) -> int:
+        """Bytes of the graph in a folder."""
+        return sum(path.stat().st_size for name in (self.file, *self.beside) if (path := folder / name).is_file())
 
 
 def write_graph(model: Model, path: Path, precision: str, hidden: bool = False) -> None:
@@ -76,6 +86,19 @@ def _load_mindir(path: Path, config: Config) -> Infer:
     return load_module("mindspore", "export").load_mindir(path, list(inputs_of(config)))
 
 
+def write_openvino_graph(
+    model: Model, path: Path, precision: str, hidden: bool = False, texts: Sequence[dict[str, np.ndarray]] = ()
+) -> None:
+    """The graph of a model for OpenVINO, which reads ONNX."""
+    if not is_encoder(model.config):
+        # Its CPU kernels (2026.4) do not stop at the lengths that they are given: logits differ by 0.04 and more.
+        raise CrossdistilError("--to openvino: its LSTM reads the padding behind a short text too; a BiLSTM goes to onnx")
+    with TemporaryDirectory(prefix="crossdistil-") as folder:
+        graph = Path(folder) / "model.onnx"
+        write_graph(model, graph, "fp32", hidden)
+        write_openvino(graph, path, precision, texts)
+
+
 def _forward(model: Model, hidden: bool):
     config, wanted = model.config.without_dropout(), {LOGITS}
     if hidden and is_encoder(config):
@@ -95,7 +118,25 @@ def inputs_of(config: Config) -> dict[str, tuple[type, tuple[str, str]]]:
 TARGETS = {
     target.name: target
     for target in (
-        Target("onnx", "model.onnx", ("fp32", "fp16", "int8"), write_graph, lambda path, _: load_session(path), "onnxruntime"),
+        Target(
+            "onnx",
+            "model.onnx",
+            ("fp32", "fp16", "int8"),
+            write_graph,
+            lambda path, _: load_session(path),
+            "onnxruntime",
+            beside=("model.onnx.data",),
+        ),
+        Target(
+            "openvino",
+            "openvino_model.xml",
+            ("fp32", "bf16", "int8"),
+            write_openvino_graph,
+            lambda path, _: load_openvino(path),
+            "openvino",
+            beside=("openvino_model.bin",),
+            calibrated=("int8",),
+        ),
         Target("pt2", "model.pt2", ("fp32",), write_program, _load_program, "torch", "torch"),
         Target("mindir", "model.mindir", ("fp32",), write_mindir, _load_mindir, "mindspore", "mindspore"),
     )

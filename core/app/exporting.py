@@ -15,7 +15,7 @@ import numpy as np
 
 from ..checkpoint import Model, write_card
 from ..checksums import write_checksums
-from ..data.batches import evaluation_batches, length_buckets
+from ..data.batches import Batch, RowBatches, evaluation_batches, length_buckets
 from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer, TokenTable
 from ..errors import CrossdistilError
@@ -28,6 +28,8 @@ from .gates import Gate, numeric_gates, task_gates
 from .inference import load_classifier, trained_length
 
 _LATENCY_TEXTS, _TURNS = 64, 3
+_CALIBRATION_TEXTS = 300
+_JUDGED_ON_DEV = ("int8", "bf16")
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,14 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
     if options.precision not in target.precisions:
         raise CrossdistilError(f"--precision {options.precision}: {target.name} has {', '.join(target.precisions)}")
     model, tokenizer = load_classifier(source, tell)
-    if options.precision == "int8" and options.data is None:
-        raise CrossdistilError("--precision int8: needs --data, the task's folder: what 8 bits cost is seen on its dev split")
-    data = None if options.data is None else _task_data(source, model, tokenizer, options.data)
+    if options.precision in _JUDGED_ON_DEV and options.data is None:
+        needed = "needs --data, the task's folder: what it costs is seen on its dev split"
+        raise CrossdistilError(f"--precision {options.precision}: {needed}")
+    calibrated = options.precision in target.calibrated
+    data = None if options.data is None else _task_data(source, model, tokenizer, options.data, calibrated)
     with replace_folder(destination) as folder:
-        target.write(model, folder / target.file, options.precision, options.hidden)
+        texts = (_calibration(data, tell),) if calibrated else ()
+        target.write(model, folder / target.file, options.precision, options.hidden, *texts)
         write_card(model, folder, tokenizer, model_digest(model))
         infer = target.load(folder / target.file, model.config)
         reference = infer if options.precision == "fp32" else _plain(model, target)
@@ -100,9 +105,24 @@ def task_section(source: Path, model: Model, data: Path) -> TaskSection:
     return TaskSection(**{**about, "data": data, "max_length": trained_length(model)})
 
 
-def _task_data(source: Path, model: Model, tokenizer: Tokenizer, data: Path) -> TaskData:
+def _task_data(source: Path, model: Model, tokenizer: Tokenizer, data: Path, calibrated: bool) -> TaskData:
     section = task_section(source, model, data)
-    return load_data(resolve_task(section), section, tokenizer, length_buckets(section.max_length, False), ("dev",))
+    spec, splits = resolve_task(section), ("dev",)
+    if calibrated and "train" in spec.splits and (section.data / spec.splits["train"]).exists():
+        splits += ("train",)
+    return load_data(spec, section, tokenizer, length_buckets(section.max_length, False), splits)
+
+
+def _calibration(data: TaskData, tell: Callable[[str], None]) -> list[Batch]:
+    """Texts of train one by one, or of dev where there are no others, from the longest to the shortest."""
+    split = "train" if "train" in data.tokens else "dev"
+    if split == "dev":
+        tell("note: there is no train split to calibrate with: it is calibrated with texts of dev, which it is judged by too")
+    table = data.tokens[split]
+    order = np.argsort(-np.asarray(table.lengths), kind="stable")
+    rows = order[np.unique(np.linspace(0, len(order) - 1, min(_CALIBRATION_TEXTS, len(order))).astype(int))]
+    batches = RowBatches(table, None, data.buckets)
+    return [batches.batch(rows[number : number + 1]) for number in range(len(rows))]
 
 
 def _texts(model: Model, tokenizer: Tokenizer) -> tuple[TokenTable, tuple[int, ...]]:
@@ -129,7 +149,7 @@ def _report(model: Model, source: Path, options: ExportOptions, folder: Path) ->
         "source": source.name,
         "format": options.to,
         "precision": options.precision,
-        "bytes": sum(path.stat().st_size for path in folder.glob(TARGETS[options.to].file + "*")),
+        "bytes": TARGETS[options.to].size(folder),
         "bytes_fp32": 4 * model.parameter_count,
     }
 

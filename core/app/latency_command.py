@@ -22,7 +22,7 @@ _MOST_THREADS, _MOST = 1024, 10**6
 
 def latency(
     models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL...", help="Models of any kind, exported ones too; the first is the reference.")
+        list[Path], typer.Argument(metavar="MODEL", help="Models of any kind, exported ones too; the first is the reference.")
     ],
     batch_sizes: Annotated[str, typer.Option(metavar="N,N", help="Texts of a request.")] = "1,32",
     lengths: Annotated[

@@ -93,10 +93,12 @@ def sides_of(folders: Sequence[Path], backend: str | None, precision: object | N
     for name, folder in zip(names, folders, strict=True):
         model, _ = load_classifier(folder, _untold)
         target = exported_target(folder)
-        with needs_framework(folder, backend):
-            own = backend or default_backend() if target is None else target.backend
-            if own is not None:
+        if target is None:
+            with needs_framework(folder, backend):
+                own = backend or default_backend()
                 interpreter(own)
+        elif (own := target.backend) is not None:
+            interpreter(own)
         sides.append(Side(name, folder.absolute(), own, model))
     for option, value in (("--backend", backend), ("--precision", precision)):
         if value is not None and all(exported_target(folder) is not None for folder in folders):

@@ -119,9 +119,8 @@ class TimedModel:
 
 def size_of(model: Model) -> int:
     """Bytes of the files of the weights, or of the graph."""
-    target = exported_target(model.source)
-    name = WEIGHTS if target is None else target.file
-    return sum(path.stat().st_size for path in model.source.glob(name + "*") if path.is_file())
+    target = None if model.has_weights else exported_target(model.source)
+    return (model.source / WEIGHTS).stat().st_size if target is None else target.size(model.source)
 
 
 def peak_memory_mb() -> float | None:

@@ -1,0 +1,310 @@
+"""From student to service: every export of some students beside the usual ways to run them, in turns in one process.
+
+    python benchmarks/exports.py --data data/SST-2 --models runs/minilm runs/tinybert runs/bilstm --exports runs/exports
+
+For each model: what each target and precision of `crossdistil export` gives, our own torch engine, transformers with SDPA,
+transformers with torch.compile, and ONNX Runtime with what `torch.onnx.export` makes of the transformers model (by its
+TorchScript exporter). All take the same batches of the texts of dev, padded alike, on OMP_NUM_THREADS threads (1 unless it is
+set), from token ids to logits; what transformers needs converted is converted before. In each round the sides take turns, each
+time another one first. Size, largest difference of a logit from NumPy's in float64, score on dev, and answers that are those of
+the student in float32 come from the same run. Exports are kept in `--exports` and not made again; one that a gate refuses is a
+row that says so. OpenVINO's bfloat16 is there where the processor has it. `--rounds 0` only makes the exports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the frameworks are loaded
+
+import numpy as np
+from tables import NEW_RESULTS, machine, markdown, summary, write_json
+
+from crossdistil.backends.registry import load_engine
+from crossdistil.core import threads
+from crossdistil.core.app.export_targets import TARGETS, inputs_of
+from crossdistil.core.app.exporting import ExportOptions, GateError, export, task_section
+from crossdistil.core.app.inference import load_classifier
+from crossdistil.core.checkpoint import WEIGHTS, Model
+from crossdistil.core.data.batches import RowBatches, evaluation_batches, length_buckets
+from crossdistil.core.data.tasks import resolve_task
+from crossdistil.core.engine import EngineOptions
+from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.metrics import compute_metrics
+from crossdistil.core.models.architectures import is_encoder
+from crossdistil.core.reference import ReferenceOps
+from crossdistil.core.task_data import TaskData, load_data, logits_function
+
+Batch = dict[str, np.ndarray]
+BATCHES = (1, 32)
+SAMPLE = 64  # texts that are compared with float64
+TRANSFORMERS, COMPILED, TORCH_EXPORT = "transformers, SDPA", "transformers, torch.compile", "torch.onnx.export, ONNX Runtime"
+OURS = "crossdistil, torch"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is compared, and how often."""
+
+    data: Path
+    exports: Path
+    rounds: int
+    texts: int
+    without: tuple[str, ...]
+
+
+@dataclass
+class Side:
+    """One way to run a model."""
+
+    name: str
+    bytes: int
+    infer: Callable[[Any], np.ndarray]
+    """Of a prepared batch: the logits."""
+    prepare: Callable[[Batch], Any] = lambda batch: batch
+    milliseconds: dict[int, list[float]] = field(default_factory=lambda: {size: [] for size in BATCHES})
+
+
+def exported_sides(source: Path, model: Model, folder: Path, settings: Settings) -> tuple[list[Side], dict[str, str]]:
+    """The exports of a model, and why others are not there."""
+    sides, missing = [], {}
+    for target in TARGETS.values():
+        for precision in target.precisions:
+            name, place = f"{target.name}, {precision}", folder / f"{target.name}-{precision}"
+            if name in settings.without:
+                continue
+            print(f"{folder.name}: {name}", flush=True)
+            try:
+                if not place.exists():
+                    export(source, place, ExportOptions(precision, target.name, settings.data), lambda line: None)
+                loaded = target.load(place / target.file, model.config)
+            except GateError as error:
+                missing[name] = f"refused: {str(error).partition('not exported: ')[2]}"
+            except CrossdistilError as error:
+                missing[name] = str(error)
+            else:
+                sides.append(Side(name, target.size(place), lambda batch, run=loaded: run(batch)[0]))
+    return sides, missing
+
+
+def own_side(model: Model) -> Side:
+    """Our engine, which `predict` uses."""
+    engine = load_engine("torch", EngineOptions("cpu"))
+    infer = engine.infer(logits_function(model.config), model.parameters)
+    return Side(OURS, 4 * model.parameter_count, lambda batch: infer(batch)[0])
+
+
+def rivals(model: Model, folder: Path, settings: Settings) -> list[Side]:
+    """transformers, and what torch makes of it."""
+    import onnxruntime
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    torch.set_num_threads(threads.number())
+
+    def loaded():
+        return AutoModelForSequenceClassification.from_pretrained(model.source, attn_implementation="sdpa").eval()
+
+    names = list(inputs_of(model.config))
+
+    def long(batch: Batch) -> dict[str, Any]:
+        return {name: torch.from_numpy(batch[name]).long() for name in names}
+
+    def run(network) -> Callable[[Any], np.ndarray]:
+        def infer(inputs):
+            with torch.inference_mode():
+                return network(**inputs).logits.numpy()
+
+        return infer
+
+    size = (model.source / WEIGHTS).stat().st_size
+    sides = [Side(TRANSFORMERS, size, run(loaded()), long)]
+    if COMPILED not in settings.without:
+        sides.append(Side(COMPILED, size, run(torch.compile(loaded(), dynamic=True)), long))
+    path, network = folder / "torch-onnx-export.onnx", loaded()
+    if not path.exists():
+        network.config.return_dict = False
+        example = {name: torch.ones((2, 8), dtype=torch.long) for name in names}
+        sizes = {name: {0: "batch", 1: "length"} for name in names}
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                network, (), path, kwargs=example, input_names=names, output_names=["logits"], opset_version=17,
+                dynamic_axes={**sizes, "logits": {0: "batch"}}, dynamo=False,
+            )  # fmt: skip
+    chosen = onnxruntime.SessionOptions()
+    chosen.intra_op_num_threads = threads.number()
+    session = onnxruntime.InferenceSession(path, chosen, providers=["CPUExecutionProvider"])
+    sides.append(
+        Side(
+            TORCH_EXPORT,
+            path.stat().st_size,
+            lambda batch: session.run(None, batch)[0],
+            lambda batch: {name: batch[name].astype(np.int64) for name in names},
+        )
+    )
+    return sides
+
+
+def take_turns(sides: list[Side], data: TaskData, settings: Settings) -> dict[str, np.ndarray]:
+    """Milliseconds a text of each side and batch size in each round; returns the logits of each for all of dev."""
+    table = data.tokens["dev"]
+    order = np.argsort(np.asarray(table.lengths), kind="stable")
+    few = order[np.unique(np.linspace(0, len(order) - 1, min(settings.texts, len(order))).astype(int))]
+    one_by_one = RowBatches(table, None, data.buckets)
+    plan = {1: [(row[None], one_by_one.batch(row[None])) for row in few]}
+    plan[32] = list(evaluation_batches(table, None, 32, data.buckets))
+    prepared = {side.name: {size: [side.prepare(batch) for _, batch in plan[size]] for size in BATCHES} for side in sides}
+    logits = {side.name: np.zeros(0) for side in sides}
+    for number in range(settings.rounds + 1):
+        first = number % len(sides)
+        for size in BATCHES:
+            for side in sides[first:] + sides[:first]:
+                answers, started = [], time.perf_counter()
+                for batch in prepared[side.name][size]:
+                    answers.append(side.infer(batch))
+                seconds, texts = time.perf_counter() - started, sum(len(rows) for rows, _ in plan[size])
+                if number:
+                    side.milliseconds[size].append(1000 * seconds / texts)
+                elif size == 32:
+                    logits[side.name] = _in_order(plan[size], answers, len(table.lengths))
+        print("warm-up" if number == 0 else f"round {number}/{settings.rounds}", flush=True)
+    return logits
+
+
+def _in_order(plan: list, answers: list[np.ndarray], count: int) -> np.ndarray:
+    found = np.zeros((count, answers[0].shape[1]), np.float32)
+    for (rows, _), values in zip(plan, answers, strict=True):
+        found[rows] = values[: len(rows)]
+    return found
+
+
+def difference(side: Side, batches: list[Batch], expected: list[np.ndarray]) -> float:
+    """The largest difference of a logit from the float64 reference, relative to the largest logit where that is above 1."""
+    worst = 0.0
+    for batch, reference in zip(batches, expected, strict=True):
+        found = side.infer(side.prepare(batch)).astype(np.float64)
+        worst = max(worst, float(np.abs(found - reference).max() / max(1.0, np.abs(reference).max())))
+    return worst
+
+
+def compare(name: str, source: Path, settings: Settings) -> dict[str, Any] | None:
+    """The result of one model; None where only its exports are made."""
+    folder = settings.exports / name
+    folder.mkdir(parents=True, exist_ok=True)
+    model, tokenizer = load_classifier(source, lambda line: None)
+    section = task_section(source, model, settings.data)
+    spec, buckets = resolve_task(section), length_buckets(section.max_length, False)
+    loaded = load_data(spec, section, tokenizer, buckets, ("dev",))
+    sides, missing = exported_sides(source, model, folder, settings)
+    if not settings.rounds:
+        return None
+    sides = [*(rivals(model, folder, settings) if is_encoder(model.config) else []), own_side(model), *sides]
+    logits = take_turns(sides, loaded, settings)
+    table = loaded.tokens["dev"]
+    rows = np.array_split(np.random.default_rng(0).permutation(len(table.lengths))[:SAMPLE], 4)
+    batches = [RowBatches(table, None, buckets).batch(part) for part in rows]
+    function = logits_function(model.config)
+    expected = [function(ReferenceOps(), model.parameters, batch)[0] for batch in batches]
+    student, labels = logits[OURS].argmax(axis=1), loaded.examples["dev"].labels
+    metric = spec.metrics[0]
+    found = {}
+    for side in sides:
+        times = {size: summary(values) | {"rounds": values} for size, values in side.milliseconds.items()}
+        ratios = {
+            size: summary([base / own for base, own in zip(sides[0].milliseconds[size], values)])
+            for size, values in side.milliseconds.items()
+        }
+        found[side.name] = {
+            "bytes": side.bytes,
+            "difference": difference(side, batches, expected),
+            metric: compute_metrics(spec.metrics, logits[side.name], labels)[metric],
+            "agreement": float((logits[side.name].argmax(axis=1) == student).mean()),
+            **{f"batch_{size}": {"milliseconds": times[size], "speed_up": ratios[size]} for size in BATCHES},
+            "texts_per_second": 1000 / times[32]["median"],
+        }
+    about = {"parameters": model.parameter_count, "metric": metric, "texts": len(table.lengths), "first": sides[0].name}
+    return about | {"mean_tokens": round(float(np.mean(table.lengths)), 1), "sides": found, "missing": missing}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The Markdown table with what is to be said of it."""
+    headings = ["student", "run by", "size, MB", "difference", "dev, %", "same answers, %"]
+    headings += ["ms, batch 1", "ms, batch 32", "texts/s"]
+    rows = []
+    for name, model in result["models"].items():
+        for side, own in model["sides"].items():
+            times = [own[f"batch_{size}"] for size in BATCHES]
+            rows.append(
+                [
+                    f"{name}, {model['parameters'] / 1e6:.1f}M",
+                    side,
+                    f"{own['bytes'] / 1e6:.1f}",
+                    f"{own['difference']:.0e}",
+                    f"{100 * own[model['metric']]:.1f}",
+                    f"{100 * own['agreement']:.1f}",
+                    *(f"{time['milliseconds']['median']:.2f} ({time['speed_up']['median']:.1f}x)" for time in times),
+                    f"{own['texts_per_second']:,.0f}",
+                ]
+            )
+        rows += [[name, side, why, *[""] * 6] for side, why in model["missing"].items()]
+    settings, versions = result["settings"], ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    count = next(iter(result["models"].values()))["texts"]
+    texts = f"{settings['texts']} texts of dev one at a time, all {count} in batches of 32"
+    return (
+        f"{markdown(headings, rows)}\n\nMilliseconds a text, and the speed-up over the first of each student, medians of "
+        f"{settings['rounds']} turns: {texts}, padded alike, from token ids to logits; texts a second: in batches of 32. "
+        "Difference: the largest of a logit from NumPy's in float64, relative to the largest one. "
+        f"{result['machine']['cpu']}, threads: {result['machine']['threads']}; {versions}; {result['date']}."
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of all that ran models."""
+    names = ("torch", "transformers", "onnxruntime", "mindspore", "openvino", "nncf")
+    return {name: sys.modules[name].__version__.split("-")[0] for name in names if name in sys.modules}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="finished runs or model folders")
+    parser.add_argument("--data", type=Path, required=True, help="folder with dev.tsv, and train.tsv to calibrate with")
+    parser.add_argument("--exports", type=Path, required=True, help="folder of the exports; those that are there are used")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each side, without the warm-up; 0: only the exports")
+    parser.add_argument("--texts", type=int, default=128, help="texts of dev one at a time; batches of 32 have all")
+    parser.add_argument("--without", nargs="*", default=[], help="sides to leave out, as the table names them")
+    parser.add_argument("--out", type=Path, default=NEW_RESULTS / "exports.json")
+    options = parser.parse_args()
+    settings = Settings(options.data, options.exports, options.rounds, options.texts, tuple(options.without))
+    results = {}
+    for source in options.models:
+        name = source.parent.name if source.name == "student" else source.name
+        results[name] = compare(name, source, settings)
+        for side, own in results[name]["sides"].items() if results[name] is not None else ():
+            told = ", ".join(f"{own[f'batch_{size}']['milliseconds']['median']:.2f} ms at batch {size}" for size in BATCHES)
+            print(f"{name}: {side}: {told}", flush=True)
+    if not options.rounds:
+        return
+    write_json(
+        options.out,
+        {
+            "benchmark": "exports",
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": machine() | {"threads": threads.number()},
+            "versions": versions(),
+            "settings": {"rounds": options.rounds, "texts": options.texts, "clock": "wall"},
+            "models": results,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

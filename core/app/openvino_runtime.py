@@ -1,0 +1,82 @@
+"""OpenVINO: the recorded ONNX graph as its own format, in float32, for bfloat16 kernels, or with NNCF's 8-bit integers.
+
+What the file is to be computed in travels in it: on processors that have bfloat16, OpenVINO takes that by itself for a float32
+model, and its answers would be others than those that were judged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from .. import threads
+from ..errors import BackendError, CheckpointError, CrossdistilError
+
+INSTALL = "pip install 'crossdistil[openvino]'"
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""Precision -> what is not in 8 bits is computed in."""
+_PLACE = ["crossdistil", "precision"]
+
+
+def write_openvino(graph: Path, path: Path, precision: str, texts: Sequence[dict[str, np.ndarray]] = ()) -> None:
+    """Write the ONNX file `graph` as OpenVINO's `path` (.xml, with its weights in the .bin beside it); int8 is calibrated with
+    `texts`, batches of token ids. Raises BackendError where OpenVINO, NNCF or the processor lacks what is needed."""
+    openvino = _module("openvino")
+    core = openvino.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise BackendError("--precision bf16: this processor computes nothing in bfloat16, so it could not be judged here")
+    model = core.read_model(str(graph))
+    if precision == "int8":
+        os.environ["NNCF_CI"] = "1"  # else it reports its use to its makers
+        nncf = _module("nncf")
+        nncf.set_log_level(40)
+        names = [name for port in model.inputs for name in port.names]
+        inputs = [{name: batch[name] for name in names} for batch in texts]
+        with contextlib.redirect_stdout(io.StringIO()):  # its bars
+            model = nncf.quantize(model, nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(inputs))
+    model.set_rt_info(precision, _PLACE)
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def load_openvino(path: Path) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
+    """`infer(batch) -> [logits (batch, outputs), ...]` of what `write_openvino` has written, on the CPU, with `core.threads`'
+    number of threads. Raises BackendError without OpenVINO, and CheckpointError for a file that it does not take."""
+    openvino = _module("openvino")
+    try:
+        core = openvino.Core()
+        model = core.read_model(str(path))
+        precision = model.get_rt_info(_PLACE).astype(str)
+        hint = _HINTS.get(precision)
+        if hint is None:
+            raise CheckpointError(f"{path}: its precision is {precision[:40]}, expected one of {', '.join(_HINTS)}")
+        settings = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads.number(),
+        }
+        compiled = core.compile_model(model, "CPU", settings)
+    except CrossdistilError:
+        raise
+    except Exception as error:  # its errors have no common type
+        raise CheckpointError(f"{path}: OpenVINO does not take it: {' '.join(str(error).split())[:300]}") from error
+    request = compiled.create_infer_request()
+    names = [name for port in compiled.inputs for name in port.names]
+
+    def infer(batch: dict[str, np.ndarray]) -> list[np.ndarray]:
+        found = request.infer({name: batch[name] for name in names}, share_inputs=True)
+        return [found[port].copy() for port in compiled.outputs]  # the next request writes into the same memory
+
+    return infer
+
+
+def _module(name: str) -> ModuleType:
+    if importlib.util.find_spec(name) is None:
+        raise BackendError(f"--to openvino: {name} is not installed; {INSTALL}")
+    return importlib.import_module(name)
