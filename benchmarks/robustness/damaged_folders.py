@@ -100,8 +100,8 @@ def cases(bench: Bench):
             path = run / state / file
             yield f"{file}, older: {kind}", True, lambda path=path, change=change: damages.arrays(change)(path), resume, right
             yield f"{file}: {kind}", True, lambda path=path, change=change: damages.arrays(change, False)(path), resume, right
+    notes = run / state / "state.json"
     for kind, change in damages.NOTES.items():
-        notes = run / state / "state.json"
         yield f"state.json, older: {kind}", True, lambda change=change: damages.noted(change)(notes), resume, right
     swap = damages.swap("parameters.safetensors", "optimizer.safetensors")
     yield "swapped files", True, lambda: swap(run / state), resume, right
