@@ -1,24 +1,47 @@
 """crossdistil: one distillation recipe, executed on PyTorch, OneFlow and MindSpore.
 
-The functions here are the command line's verbs. Importing this package imports no framework.
+The functions here are the command line's verbs, and what plugins are written with (`core.plugins`). Importing this package
+imports no framework.
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
 from .core.errors import CrossdistilError
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time each name is loaded when it is asked for
     from .core.app.api import convert, crosscheck, evaluate, inspect, predict, run
+    from .core.losses.base import LossTerm, TermContext, sum_rows, token_mask
+    from .core.plugins import register_loss
 
 __version__ = "0.1.0"
-__all__ = ["CrossdistilError", "convert", "crosscheck", "evaluate", "inspect", "predict", "run"]
+__all__ = [
+    "CrossdistilError",
+    "LossTerm",
+    "TermContext",
+    "convert",
+    "crosscheck",
+    "evaluate",
+    "inspect",
+    "predict",
+    "register_loss",
+    "run",
+    "sum_rows",
+    "token_mask",
+]
+_PLACES = {
+    "LossTerm": "losses.base",
+    "TermContext": "losses.base",
+    "register_loss": "plugins",
+    "sum_rows": "losses.base",
+    "token_mask": "losses.base",
+}
+"""What plugins are written with, and where it is in `core`."""
 
 
 def __getattr__(name: str):
     if name in __all__:
-        from .core.app import api
-
-        return getattr(api, name)
+        return getattr(importlib.import_module(f".core.{_PLACES.get(name, 'app.api')}", __name__), name)
     raise AttributeError(f"module 'crossdistil' has no attribute {name!r}")
 
 

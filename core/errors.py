@@ -42,6 +42,10 @@ class RunFolderError(CrossdistilError):
     """An output folder that is in use by another run or cannot be written."""
 
 
+class PluginError(CrossdistilError):
+    """A plugin that cannot be loaded, or whose code fails; the message names its file and line."""
+
+
 class DamagedCache(CrossdistilError):
     """A teacher cache that is not as it was written; a new one can take its place."""
 

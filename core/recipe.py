@@ -7,21 +7,26 @@ one is near, the key that was probably meant. What can only be judged with the d
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 from ruamel.yaml import YAML
 
-from .errors import CrossdistilError, RecipeError, did_you_mean
+from .errors import CrossdistilError, PluginError, RecipeError, did_you_mean
 from .files import write_text
+from .losses.base import LossTerm
+from .losses.catalogue import union_of
 from .plain_names import EXPECTED, is_plain_name
+from .plugin_files import PluginSection, anchored, load_plugins, named_plugins
 from .recipe_errors import describe
+from .registered import Registered
 from .section import FOR_DIGEST, Section
 from .sections import CacheSection, NotesSection, StageSection, StudentSection, TeacherSection
 from .shown import plain, shown
@@ -34,9 +39,13 @@ RECIPES_FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 class Recipe(Section):
     """A whole recipe."""
 
+    newer: ClassVar[tuple[str, ...]] = ("plugins",)
+
     method: str
     description: str = ""
     notes: NotesSection = NotesSection()
+    plugins: tuple[PluginSection, ...] = ()
+    """The user's own code, which brings losses, metrics and tasks; paths are from the recipe's file on."""
     task: TaskSection
     aux_data: tuple[TaskSection, ...] = ()
     """Other tasks whose training texts are mixed in; their classes are the task's, or no term uses labels."""
@@ -98,7 +107,15 @@ class Recipe(Section):
 
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, ready for YAML or JSON."""
-        return self.model_dump(mode="json", by_alias=True)
+        values = self.model_dump(mode="json", by_alias=True)
+        if not self.plugins:
+            del values["plugins"]
+        return values
+
+    @property
+    def registered(self) -> Registered:
+        """What its plugins have registered."""
+        return load_plugins(self.plugins)
 
     def digest(self) -> str:
         """SHA-256 of the resolved recipe; it travels with the student and ties a run folder to its recipe."""
@@ -115,13 +132,15 @@ class Recipe(Section):
         write_text(path, text.getvalue())
 
 
-def load_recipe(name: str | Path, overrides: Iterable[str] = (), preset: str | None = None) -> Recipe:
+def load_recipe(
+    name: str | Path, overrides: Iterable[str] = (), preset: str | None = None, plugins: Sequence[str] = ()
+) -> Recipe:
     """The recipe in a YAML file, or of that name in the catalogue, with the settings of one of its presets and then
-    `path.to.key=value` overrides applied.
+    `path.to.key=value` overrides applied; `plugins` are named beside those of the file.
 
-    Raises RecipeError with every problem that the recipe has by itself.
+    Its plugins are loaded: their code runs. Raises RecipeError with every problem that the recipe has by itself.
     """
-    return parse_recipe(recipe_tree(name), str(name), overrides, preset)
+    return parse_recipe(recipe_tree(name), str(name), overrides, preset, plugins, find_recipe(name).parent)
 
 
 def recipe_tree(name: str | Path) -> Any:
@@ -137,13 +156,21 @@ def flat(tree: Any, path: str = "") -> dict[str, Any]:
     return {key: value for part, item in items for key, value in flat(item, f"{path}.{part}".lstrip(".")).items()}
 
 
-def overridden(recipe: Recipe, overrides: Iterable[str]) -> Recipe:
-    """A recipe that was read before, with `path.to.key=value` overrides applied."""
-    return parse_recipe(recipe.resolved(), recipe.method, overrides)
+def overridden(recipe: Recipe, overrides: Iterable[str], plugins: Sequence[str] = ()) -> Recipe:
+    """A recipe that was read before, with `path.to.key=value` overrides applied and more plugins."""
+    return parse_recipe(recipe.resolved(), recipe.method, overrides, plugins=plugins)
 
 
-def parse_recipe(tree: Any, source: str, overrides: Iterable[str] = (), preset: str | None = None) -> Recipe:
-    """A recipe from plain data, with a preset and overrides applied to it; `source` names it in errors.
+def parse_recipe(
+    tree: Any,
+    source: str,
+    overrides: Iterable[str] = (),
+    preset: str | None = None,
+    plugins: Sequence[str] = (),
+    folder: Path = Path(),
+) -> Recipe:
+    """A recipe from plain data, with a preset and overrides applied to it; `source` names it in errors. Paths of plugins are
+    from `folder` on; those of overrides, and of `plugins`, which are added, from the current folder on.
 
     A recipe file may hold `presets`: name -> {path.to.key: value}, its variants. They are no part of the recipe itself.
     """
@@ -158,11 +185,28 @@ def parse_recipe(tree: Any, source: str, overrides: Iterable[str] = (), preset: 
                 source, [f"preset {shown(preset)}: not one of its presets{did_you_mean(preset, presets)} ({known})"]
             )
         _set_all(tree, [(key, value, f"presets.{preset}.{key}") for key, value in presets[preset].items()])
+    tree = {**tree, "plugins": anchored(tree["plugins"], folder)} if "plugins" in tree else tree
     _set_all(tree, [_parsed(override) for override in overrides])
+    named = named_plugins(tree, source, plugins)
     try:
-        return Recipe.model_validate(tree)
+        kind = recipe_type(load_plugins(named).terms)
+    except PluginError as error:
+        raise RecipeError(source, [str(error)]) from error
+    if named:
+        tree = {**tree, "plugins": [section.model_dump() for section in named]}
+    try:
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(source, describe(error, Recipe, tree=tree)) from error
+        raise RecipeError(source, describe(error, kind, tree=tree)) from error
+
+
+@functools.lru_cache(maxsize=16)
+def recipe_type(terms: tuple[type[LossTerm], ...]) -> type[Recipe]:
+    """The schema of recipes that may hold these loss terms of plugins beside the catalogue's."""
+    if not terms:
+        return Recipe
+    stage = create_model("StageSection", __base__=StageSection, objective=(tuple[union_of(terms), ...], Field(min_length=1)))
+    return create_model("Recipe", __base__=Recipe, stages=(tuple[stage, ...], Field(min_length=1)))
 
 
 def presets_of(tree: dict[Any, Any], source: str) -> dict[str, dict[str, Any]]:

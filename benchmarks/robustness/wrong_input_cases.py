@@ -48,7 +48,7 @@ NAMES = frozenset(
     --id-column --encoding --backends --to --layout --dtype --kind --format --algorithm --whole-words --method --shard
     --master --clock --picture""".split()
 )
-PATHS = frozenset("--data --vocabulary --tokenizer --file --config --set".split())
+PATHS = frozenset("--plugin --data --vocabulary --tokenizer --file --config --set".split())
 """Options by what they take. The others take any text."""
 
 SIZES = "hidden_size num_hidden_layers num_attention_heads intermediate_size vocab_size max_position_embeddings".split()

@@ -36,6 +36,7 @@ def run(
     precision: str | None = None,
     preset: str | None = None,
     overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
     resume: bool = False,
     devices: int | str | None = None,
     quiet: bool = False,
@@ -43,7 +44,8 @@ def run(
     """Run a recipe into the folder `out`; returns the content of its `result.json`.
 
     `recipe` is a file, a name of the catalogue, or a recipe that was read before; `preset` is one of a file's variants,
-    `overrides` are `path.to.key=value`, as `--set` on the command line. With `resume` the run in `out` goes on; without
+    `overrides` are `path.to.key=value`, as `--set` on the command line, `plugins` files and modules
+    as `--plugin`. With `resume` the run in `out` goes on; without
     a recipe, with its own recipe, backend, device and precision. `devices` is the number of devices of this machine, or `all`;
     each gets a process. Raises CrossdistilError.
     """
@@ -58,7 +60,10 @@ def run(
     precision = precision or started.get("precision", "fp32")
     if isinstance(recipe, Recipe) and preset is not None:
         raise CrossdistilError(f"preset '{preset}': a recipe that was read before has none left; give its file or name")
-    loaded = overridden(recipe, overrides) if isinstance(recipe, Recipe) else load_recipe(recipe, overrides, preset)
+    if isinstance(recipe, Recipe):
+        loaded = overridden(recipe, overrides, plugins)
+    else:
+        loaded = load_recipe(recipe, overrides, preset, plugins)
     source = loaded.method if isinstance(recipe, Recipe) else str(recipe)
     python = interpreter(backend)
     if python == Path(sys.executable) and devices is None:
@@ -124,11 +129,12 @@ def crosscheck(
     steps: int | None = None,
     preset: str | None = None,
     overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run a recipe on several backends and compare them; returns the content of `crosscheck.json`."""
     options = _crosscheck.CrosscheckOptions(tuple(backends), Path(out).absolute(), source=str(recipe))
-    loaded = _crosscheck.comparable(load_recipe(recipe, overrides, preset), steps)
+    loaded = _crosscheck.comparable(load_recipe(recipe, overrides, preset, plugins), steps)
     return _crosscheck.crosscheck(loaded, options, make_console(quiet, stderr=True))
 
 

@@ -23,6 +23,7 @@ from .options import (
     MasterOption,
     NodeRankOption,
     NodesOption,
+    PluginOption,
     Precision,
     PrecisionOption,
     PresetOption,
@@ -82,6 +83,7 @@ def teacher(
     precision: PrecisionOption = Precision.fp32,
     preset: PresetOption = None,
     overrides: SetOption = None,
+    plugins: PluginOption = None,
     devices: DevicesOption = None,
     nodes: NodesOption = None,
     node_rank: NodeRankOption = None,
@@ -92,7 +94,7 @@ def teacher(
     machines = machines_of(nodes, node_rank, master, devices)
     place = enter(devices, machines)
     name = backend or default_backend()
-    loaded = load_recipe(recipe, overrides or [], preset)
+    loaded = load_recipe(recipe, overrides or [], preset, plugins or [])
     hand_over(name)
     run_on_all(place, devices, name, device, machines=machines)
     from .fill_cache import fill_caches

@@ -39,6 +39,7 @@ from .options import (
     MasterOption,
     NodeRankOption,
     NodesOption,
+    PluginOption,
     Precision,
     PresetOption,
     SetOption,
@@ -139,6 +140,7 @@ def run(
     precision: Annotated[Precision | None, typer.Option(help="What the model computes in; default: fp32.")] = None,
     preset: PresetOption = None,
     overrides: SetOption = None,
+    plugins: PluginOption = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/METHOD-BACKEND-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="torch: compile the step with torch.compile.")] = False,
@@ -164,7 +166,7 @@ def run(
     device = device or kind_of(started.get("device"), place, devices)
     precision_name = precision.value if precision else started.get("precision", Precision.fp32.value)
     text = sys.stdin.read() if recipe == "-" else None
-    loaded = _recipe(recipe, text, overrides or [], preset)
+    loaded = _recipe(recipe, text, overrides or [], preset, plugins or [])
     _hand_over(name, text)
     run_on_all(place, devices, name, device, text, machines)
     from .run import RunOptions, execute
@@ -205,6 +207,7 @@ def crosscheck(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted cross-check in --out.")] = False,
     preset: PresetOption = None,
     overrides: SetOption = None,
+    plugins: PluginOption = None,
     device: DeviceOption = None,
     steps_per_call: Annotated[int | None, typer.Option(min=1, max=MOST, help="Steps the device runs per call (sinking).")] = None,
 ) -> None:
@@ -213,7 +216,7 @@ def crosscheck(
     from .crosscheck import CrosscheckOptions, comparable, crosscheck
     from .tables import print_crosscheck
 
-    loaded = comparable(load_recipe(recipe, overrides or [], preset), steps)
+    loaded = comparable(load_recipe(recipe, overrides or [], preset, plugins or []), steps)
     if resume and out is None:
         raise CrossdistilError("--resume: name the folder of the cross-check with --out")
     folder = out or Path("runs") / f"crosscheck-{loaded.method}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -241,15 +244,17 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="A recipe to explain: a name of the list, or a YAML file.")] = None,
     preset: PresetOption = None,
     overrides: SetOption = None,
+    plugins: PluginOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """List the catalogue, or explain one recipe: what it does, what it needs and what it costs."""
     from .explain import catalogue, explain
     from .explain_view import print_catalogue, print_explanation
 
-    if name is None and (preset or overrides):
-        raise CrossdistilError(f"{'--preset' if preset else '--set'}: needs the name of a recipe to explain")
-    found = catalogue() if name is None else explain(name, overrides or [], preset)
+    if name is None and (preset or overrides or plugins):
+        option = "--preset" if preset else "--set" if overrides else "--plugin"
+        raise CrossdistilError(f"{option}: needs the name of a recipe to explain")
+    found = catalogue() if name is None else explain(name, overrides or [], preset, plugins or [])
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
@@ -287,7 +292,7 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _recipe(name: str, text: str | None, overrides: list[str], preset: str | None) -> Recipe:
+def _recipe(name: str, text: str | None, overrides: list[str], preset: str | None, plugins: list[str]) -> Recipe:
     if text is None:
-        return load_recipe(name, overrides, preset)
-    return parse_recipe(parse_json(text, STANDARD_INPUT), STANDARD_INPUT, overrides, preset)
+        return load_recipe(name, overrides, preset, plugins)
+    return parse_recipe(parse_json(text, STANDARD_INPUT), STANDARD_INPUT, overrides, preset, plugins)

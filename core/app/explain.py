@@ -4,7 +4,7 @@ presets, and what it costs. All as plain data; `explain_view` prints it."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,6 +15,7 @@ from ..losses.matching import HiddenMatch, MatchTerm
 from ..models.architectures import model_type
 from ..models.outputs import LOGITS, MASKED_WORDS, WORDS
 from ..objective import term_labels
+from ..plugin_files import load_plugins
 from ..recipe import RECIPES_FOLDER, Recipe, find_recipe, load_recipe, presets_of, recipe_tree
 from ..sections import StageSection, WordsSection
 from . import costs
@@ -33,9 +34,11 @@ def catalogue() -> list[dict[str, Any]]:
     return found
 
 
-def explain(name: str, overrides: Iterable[str] = (), preset: str | None = None) -> dict[str, Any]:
+def explain(
+    name: str, overrides: Iterable[str] = (), preset: str | None = None, plugins: Sequence[str] = ()
+) -> dict[str, Any]:
     """Everything that is known about a recipe by itself. Raises CrossdistilError."""
-    recipe, path = load_recipe(name, overrides, preset), find_recipe(name)
+    recipe, path = load_recipe(name, overrides, preset, plugins), find_recipe(name)
     models = architectures(recipe, name)
     text = path.read_text(encoding="utf-8")
     return {
@@ -44,6 +47,9 @@ def explain(name: str, overrides: Iterable[str] = (), preset: str | None = None)
         "method": recipe.method,
         "description": recipe.description,
         **recipe.notes.model_dump(),
+        "plugins": {
+            section.plugin: load_plugins([section]).describe() for section in recipe.plugins
+        },
         "needs": _needs(recipe, models, text),
         "student": _model(models, models.context.student) | _start(recipe),
         "teachers": {
@@ -52,7 +58,7 @@ def explain(name: str, overrides: Iterable[str] = (), preset: str | None = None)
         },
         "problems": list(models.problems),
         "stages": [_stage(recipe, index, models) for index in range(len(recipe.stages))],
-        "presets": _presets(recipe_tree(name), load_recipe(name), text),
+        "presets": _presets(recipe_tree(name), load_recipe(name, plugins=plugins), text),
     }
 
 

@@ -41,6 +41,8 @@ def print_explanation(found: dict[str, Any], console: Console) -> None:
     for key in ("paper", "published", "measured"):
         if found[key] or key == "measured":
             say.line(0, key, found[key] or _MEASURED_LATER)
+    for plugin, registers in found["plugins"].items():
+        say.line(0, "plugin", f"{_near(plugin)}: {registers}")
     _needs(say, found)
     say.line(0, "student", f"{model_text(found['student'])}, {_start_text(found['student'])}")
     for name, teacher in found["teachers"].items():

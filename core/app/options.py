@@ -50,6 +50,10 @@ NodeRankOption = Annotated[int | None, typer.Option(metavar="R", help="Which of 
 MasterOption = Annotated[str | None, typer.Option(metavar="HOST[:PORT]", help="Address of machine 0; default of PORT: 29500.")]
 PresetOption = Annotated[str | None, typer.Option(help="A variant that the recipe names, applied before --set.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="FILE.py|MODULE", help="Your own code with losses, metrics or tasks; it is executed."),
+]
 PrecisionOption = Annotated[Precision, typer.Option(help="What the model computes in.")]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Union
+from typing import Annotated, Any, Union
 
 from pydantic import Field
 
@@ -35,4 +35,10 @@ TERMS: tuple[type[LossTerm], ...] = (
 
 LOSSES: dict[str, type[LossTerm]] = {term.model_fields["loss"].annotation.__args__[0]: term for term in TERMS}
 
-Term = Annotated[Union[TERMS], Field(discriminator="loss")]  # noqa: UP007 - a union of what the tuple holds
+
+def union_of(own: tuple[type[LossTerm], ...] = ()) -> Any:
+    """The type of a term in a recipe: all of these, and a recipe's own."""
+    return Annotated[Union[TERMS + own], Field(discriminator="loss")]  # noqa: UP007 - a union of what the tuple holds
+
+
+Term = union_of()

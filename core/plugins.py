@@ -1,0 +1,103 @@
+"""What a plugin is written with: a Python file of the user's that registers losses, without a change to this package.
+
+    from crossdistil import LossTerm, register_loss, sum_rows
+
+    class MyLoss(LossTerm):
+        loss: Literal["my_loss"]          # its name in recipes
+        ...
+    register_loss(MyLoss, numpy=my_formula)
+
+A recipe names the file in `plugins`, a command in `--plugin`; nothing else loads it. `crossdistil check FILE` compares the losses
+with their NumPy formulas on every backend. docs/plugins.md shows whole files.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .errors import PluginError
+from .losses.base import LossTerm
+from .losses.catalogue import LOSSES
+from .losses.presets import PRESETS
+from .registered import KINDS, RECORDS, RegisteredLoss, Registration
+from .shown import shown
+
+FORMULA_ARGUMENTS = ("term", "student", "teacher", "params", "batch", "start")
+"""What a loss's NumPy formula may ask for by the names of its arguments."""
+
+
+def register_loss(
+    term: type[LossTerm],
+    *,
+    numpy: Callable[..., float] | None = None,
+    cases: Sequence[Mapping[str, Any]] = ({},),
+    tasks: Sequence[str] = ("classification",),
+) -> type[LossTerm]:
+    """Make a loss term usable in recipes, under the name that its field `loss: Literal["name"]` says.
+
+    `numpy` is the same loss once more, written from the paper in NumPy: it returns its value over a batch, the mean over the
+    term's `unit`. Its arguments are told by their names: `term` (the options), `student` and `teacher` (outputs by name, float64,
+    the rows of real examples), `batch` (`labels`, `label_mask`, `attention_mask` of those rows), `params` (projections), and
+    `start` (the student's outputs where they take no gradient). `crossdistil check` compares both, with each of the options in
+    `cases`, for each kind of `tasks`: classification, regression, multi_label. Raises PluginError.
+    """
+    module, place = _caller()
+    if not (isinstance(term, type) and issubclass(term, LossTerm)):
+        raise PluginError(f"{place}: register_loss: expected a subclass of LossTerm, got {shown(term, 60)}")
+    field = term.model_fields.get("loss")
+    names = () if field is None else typing.get_args(field.annotation)
+    if len(names) != 1 or typing.get_origin(field.annotation) is not typing.Literal:
+        expected = 'expected a field that names it, like loss: Literal["my_loss"]'
+        raise PluginError(f"{place}: register_loss: {term.__name__}.loss: {expected}")
+    name = _checked_name(names[0], "loss", place, {**LOSSES, **PRESETS})
+    if term.function is LossTerm.function:
+        raise PluginError(f"{place}: loss '{name}': {term.__name__} has no method function(self, context, label)")
+    if numpy is not None:
+        _check_arguments(numpy, FORMULA_ARGUMENTS, f"{place}: loss '{name}': numpy")
+    if not cases or not all(isinstance(case, Mapping) for case in cases):
+        raise PluginError(f"{place}: loss '{name}': cases: expected a list of options, like [{{'temperature': 4}}]")
+    unknown = [kind for kind in tasks if kind not in KINDS]
+    if unknown or not tasks:
+        got = shown(unknown[0]) if unknown else "none"
+        raise PluginError(f"{place}: loss '{name}': tasks: got {got}, expected some of {', '.join(KINDS)}")
+    if not term.formula:
+        term.formula = (inspect.getdoc(term) or "").partition("\n")[0] if term.__doc__ else ""
+    _record(module, RegisteredLoss(name, place, term, numpy, tuple(dict(case) for case in cases), tuple(tasks)))
+    return term
+
+
+def _caller() -> tuple[str, str]:
+    """The module that registers something, and `FILE:LINE`."""
+    frame = sys._getframe(2)
+    return frame.f_globals.get("__name__", ""), f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _checked_name(name: Any, what: str, place: str, taken: Mapping[str, Any]) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][\w-]{0,99}", name):
+        expected = "a name of letters, digits, _ and - that begins with a letter"
+        raise PluginError(f"{place}: {what} {shown(name)}: expected {expected}")
+    if name in taken:
+        raise PluginError(f"{place}: {what} '{name}': crossdistil has one of this name; choose another")
+    return name
+
+
+def _check_arguments(function: Any, known: Sequence[str], what: str) -> None:
+    """Raise PluginError unless a function takes no other arguments than those it can be given."""
+    if not callable(function):
+        raise PluginError(f"{what}: expected a function, got {shown(function, 60)}")
+    unknown = [name for name in inspect.signature(function).parameters if name not in known]
+    if unknown:
+        raise PluginError(f"{what}: asks for '{unknown[0]}', expected arguments among {', '.join(known)}")
+
+
+def _record(module: str, registration: Registration) -> None:
+    own = RECORDS.setdefault(module, [])
+    for other in own:
+        if type(other) is type(registration) and other.name == registration.name:
+            raise PluginError(f"{registration.place}: '{registration.name}' is registered twice, first at {other.place}")
+    own.append(registration)
