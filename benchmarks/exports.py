@@ -7,8 +7,9 @@ transformers with torch.compile, and ONNX Runtime with what `torch.onnx.export` 
 TorchScript exporter). All take the same batches of the texts of dev, padded alike, on OMP_NUM_THREADS threads (1 unless it is
 set), from token ids to logits; what transformers needs converted is converted before. In each round the sides take turns, each
 time another one first. Size, largest difference of a logit from NumPy's in float64, score on dev, and answers that are those of
-the student in float32 come from the same run. Exports are kept in `--exports` and not made again; one that a gate refuses is a
-row that says so. OpenVINO's bfloat16 is there where the processor has it. `--rounds 0` only makes the exports.
+the student in float32 come from the same run. Exports are kept in `--exports` and not made again. One that `crossdistil export`
+would refuse, by its own limits of answers and score, is measured too, and marked; one that computes something else is a row that
+says so. OpenVINO's bfloat16 is there where the processor has it. `--rounds 0` only makes the exports.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
 from crossdistil.backends.registry import load_engine
 from crossdistil.core import threads
-from crossdistil.core.app.export_targets import TARGETS, inputs_of
+from crossdistil.core.app.export_targets import REPORT, TARGETS, inputs_of
 from crossdistil.core.app.exporting import ExportOptions, GateError, export, task_section
 from crossdistil.core.app.inference import load_classifier
 from crossdistil.core.checkpoint import WEIGHTS, Model
@@ -38,6 +39,7 @@ from crossdistil.core.data.batches import RowBatches, evaluation_batches, length
 from crossdistil.core.data.tasks import resolve_task
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.json_files import read_object
 from crossdistil.core.metrics import compute_metrics
 from crossdistil.core.models.architectures import is_encoder
 from crossdistil.core.reference import ReferenceOps
@@ -45,6 +47,7 @@ from crossdistil.core.task_data import TaskData, load_data, logits_function
 
 Batch = dict[str, np.ndarray]
 BATCHES = (1, 32)
+ANY = (100.0, 0.0)  # limits of score and answers that refuse nothing
 SAMPLE = 64  # texts that are compared with float64
 TRANSFORMERS, COMPILED, TORCH_EXPORT = "transformers, SDPA", "transformers, torch.compile", "torch.onnx.export, ONNX Runtime"
 OURS = "crossdistil, torch"
@@ -70,6 +73,8 @@ class Side:
     infer: Callable[[Any], np.ndarray]
     """Of a prepared batch: the logits."""
     prepare: Callable[[Batch], Any] = lambda batch: batch
+    refused: bool = False
+    """Whether the gates of `crossdistil export` refuse it."""
     milliseconds: dict[int, list[float]] = field(default_factory=lambda: {size: [] for size in BATCHES})
 
 
@@ -84,15 +89,23 @@ def exported_sides(source: Path, model: Model, folder: Path, settings: Settings)
             print(f"{folder.name}: {name}", flush=True)
             try:
                 if not place.exists():
-                    export(source, place, ExportOptions(precision, target.name, settings.data), lambda line: None)
+                    export(source, place, ExportOptions(precision, target.name, settings.data, *ANY), lambda line: None)
+                refused = is_refused(read_object(place / REPORT)["gates"])
                 loaded = target.load(place / target.file, model.config)
             except GateError as error:
                 missing[name] = f"refused: {str(error).partition('not exported: ')[2]}"
             except CrossdistilError as error:
                 missing[name] = str(error)
             else:
-                sides.append(Side(name, target.size(place), lambda batch, run=loaded: run(batch)[0]))
+                sides.append(Side(name, target.size(place), lambda batch, run=loaded: run(batch)[0], refused=refused))
     return sides, missing
+
+
+def is_refused(gates: list[dict[str, Any]]) -> bool:
+    """Whether answers or score are beyond the limits of `crossdistil export`, of a dev split of 400 texts and more."""
+    usual = ExportOptions()
+    lost = [gate["value"] > usual.max_drop for gate in gates if gate["name"].endswith("points lost")]
+    return any(lost) or any(gate["value"] < usual.min_agreement for gate in gates if gate["name"].startswith("same answers"))
 
 
 def own_side(model: Model) -> Side:
@@ -225,6 +238,7 @@ def compare(name: str, source: Path, settings: Settings) -> dict[str, Any] | Non
         }
         found[side.name] = {
             "bytes": side.bytes,
+            "refused": side.refused,
             "difference": difference(side, batches, expected),
             metric: compute_metrics(spec.metrics, logits[side.name], labels)[metric],
             "agreement": float((logits[side.name].argmax(axis=1) == student).mean()),
@@ -250,7 +264,7 @@ def table(result: dict[str, Any]) -> str:
                     f"{own['bytes'] / 1e6:.1f}",
                     f"{own['difference']:.0e}",
                     f"{100 * own[model['metric']]:.1f}",
-                    f"{100 * own['agreement']:.1f}",
+                    f"{100 * own['agreement']:.1f}{' (refused)' * own['refused']}",
                     *(f"{time['milliseconds']['median']:.2f} ({time['speed_up']['median']:.1f}x)" for time in times),
                     f"{own['texts_per_second']:,.0f}",
                 ]
@@ -262,7 +276,8 @@ def table(result: dict[str, Any]) -> str:
     return (
         f"{markdown(headings, rows)}\n\nMilliseconds a text, and the speed-up over the first of each student, medians of "
         f"{settings['rounds']} turns: {texts}, padded alike, from token ids to logits; texts a second: in batches of 32. "
-        "Difference: the largest of a logit from NumPy's in float64, relative to the largest one. "
+        "Difference: the largest of a logit from NumPy's in float64, relative to the largest one. Refused: what `crossdistil "
+        "export` does not write, since too many answers change, or dev loses too much. "
         f"{result['machine']['cpu']}, threads: {result['machine']['threads']}; {versions}; {result['date']}."
     )
 

@@ -243,6 +243,8 @@ def test_a_model_of_pairs_is_compared_without_a_task(tmp_path):
 
 
 WITHOUT = """
+import contextlib, io, json, sys
+
 class Without:
     def __init__(self, finder):
         self.finder = finder
@@ -255,26 +257,28 @@ sys.meta_path[:] = map(Without, sys.meta_path)
 from crossdistil.backends import registry
 registry._candidates = lambda name: []  # and no other Python has it
 from crossdistil.core.app.cli import main
-main()
+for arguments in json.loads(sys.argv[1]):
+    sys.argv, output, errors = ["crossdistil", *arguments], io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), contextlib.suppress(SystemExit):
+        main()
+    print(json.dumps([output.getvalue(), errors.getvalue()]))
 """
 
 
 def test_an_exported_folder_needs_no_framework(tiny_model, tiny_task, tmp_path):
-    folder = trained(tiny_model, tmp_path / "model")
-    export(folder, tmp_path / "out", ExportOptions(), print)
-
-    def run(*arguments):
-        command = [*code_command(sys.executable, f"exec({WITHOUT!r})"), *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-
-    done = run("predict", tmp_path / "out", "a fine film")
-    assert done.returncode == 0 and json.loads(done.stdout)["label"] in ("negative", "positive"), done.stderr
-    done = run("evaluate", tmp_path / "out", "--data", tiny_task)
-    assert done.returncode == 0 and 0 <= json.loads(done.stdout)["accuracy"] <= 1, done.stderr
-    for command in (["predict", "a fine film"], ["evaluate", "--data", tiny_task, "--backend", "torch"]):
-        done = run(command[0], folder, *command[1:])
-        assert done.returncode == 2 and re.search("not installed|no backend is installed", done.stderr)
-        assert f"crossdistil export {folder} NEW --to onnx makes a folder for ONNX Runtime" in done.stderr
+    folder, out, task = str(trained(tiny_model, tmp_path / "model")), str(tmp_path / "out"), str(tiny_task)
+    export(tmp_path / "model", tmp_path / "out", ExportOptions(), print)
+    given = [["predict", out, "a fine film"], ["evaluate", out, "--data", task]]
+    given += [["predict", folder, "a fine film"], ["evaluate", folder, "--data", task, "--backend", "torch"]]
+    command = [*code_command(sys.executable, f"exec({WITHOUT!r})"), json.dumps(given)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert json.loads(answers[0][0])["label"] in ("negative", "positive")
+    assert 0 <= json.loads(answers[1][0])["accuracy"] <= 1
+    way = f"; or without any: crossdistil export {folder} NEW --to onnx makes a folder for ONNX Runtime"
+    for (output, errors), problem in zip(answers[2:], ("no backend is installed", "backend 'torch': not installed")):
+        assert output == "" and errors.count("\n") == 1 and problem in errors and way in errors
 
 
 def test_the_time_of_an_evaluation_is_told(tiny_model, tiny_task, tmp_path, said):
