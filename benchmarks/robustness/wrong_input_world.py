@@ -40,6 +40,7 @@ GOOD = {
     "inspect": ["model"],
     "export": ["model", "out", "--data", "task"],
     "latency": ["model", *"--lengths 8 --batch-sizes 1 --rounds 1 --warm-up 0 --requests 1 --backend torch".split()],
+    "serve": ["model", "--backend", "none"],
     "cache": ["--kind", "tokens"],
     "cache teacher": ["recipe.yaml", "--backend", "torch"],
     "recipes": ["recipe.yaml"],
@@ -52,8 +53,8 @@ GOOD = {
     "data merge": ["shares", "--out", "out"],
     "data augment": ["--task", "sst-2", "--data", "task", "--out", "out", "--method", "words", "--copies", "1"],
 }
-"""What each command is given. `none` stands for backends that would be processes: it is refused itself, so that the cases of
-`crosscheck` and `demo` show only that the refusal is clean; they are drawn less often."""
+"""What each command is given. `none` stands for backends that would be processes, and keeps `serve` from staying: it is refused
+itself, so that the cases of `crosscheck`, `demo` and `serve` show only that the refusal is clean; they are drawn less often."""
 MAKE = {
     "records": [["data", "export", *GOOD["data export"]]],
     "shares": [["data", "mlm", *GOOD["data mlm"], "--shard", f"{share}/2"] for share in (1, 2)],

@@ -47,6 +47,7 @@ from .options import (
 from .options import hand_over as _hand_over
 from .progress import make_console
 from .run_folders import identity_of, kind_of, recipe_of
+from .serve_command import serve
 from .usage import usage_text
 from .words import words_of
 from .worker import STANDARD_INPUT
@@ -236,6 +237,7 @@ app.command()(convert)
 app.command()(inspect)
 app.command()(export)
 app.command()(latency)
+app.command()(serve)
 app.add_typer(cache_app, name="cache")
 
 

@@ -199,7 +199,7 @@ def predict(
         _warn(line, tell)
     buckets, size = length_buckets(length, engine.static_shapes), min(EVALUATION_BATCH, len(texts))
     batches = evaluation_batches(tokens, None, size, buckets, share=processes.world.share)
-    return list(_predictions(model, texts, pairs, gathered_logits(processes.world, len(texts), batches, infer)))
+    return list(predictions(model, texts, pairs, gathered_logits(processes.world, len(texts), batches, infer)))
 
 
 def check_given(what: str, texts: Sequence[str]) -> None:
@@ -211,9 +211,10 @@ def check_given(what: str, texts: Sequence[str]) -> None:
             raise DataError(f"{what} {number}: holds a byte that is not UTF-8, or half a surrogate pair")
 
 
-def _predictions(
+def predictions(
     model: Model, texts: Sequence[str], pairs: Sequence[str] | None, logits: np.ndarray
 ) -> Iterator[Prediction]:
+    """What logits (texts, outputs) say of each text."""
     logits = logits.astype(np.float64)
     probabilities = expit(logits) if model.multi_label else softmax(logits, axis=1)
     for index, text in enumerate(texts):

@@ -1,0 +1,159 @@
+"""The model of a service: texts in, answers out, whatever computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from ...backends.registry import load_engine
+from ..checkpoint import Model
+from ..data.batches import RowBatches, length_buckets
+from ..data.tokenize import Tokenizer
+from ..data.words import WordTokenizer
+from ..engine import EngineOptions
+from ..errors import CrossdistilError
+from ..task_data import logits_function
+from .export_targets import TARGETS, Infer
+from .exported import runtime_of
+from .given_texts import takes_pairs
+from .inference import load_classifier, predictions, trained_length
+
+ONNX = "onnx"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A text that is asked about, and the second one of a pair."""
+
+    text: str
+    pair: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says about an item."""
+
+    fields: dict[str, Any]
+    """As `crossdistil predict` has them, without the texts: label and probabilities, or score, or labels and probabilities."""
+    tokens: int
+    truncated: bool
+    """Whether the text has more tokens than the model was given."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What a client gets."""
+        return {**self.fields, "truncated": self.truncated}
+
+
+class ServedModel:
+    """A classifier that is loaded. It is used from one thread, the one that made it: frameworks keep state for each."""
+
+    def __init__(self, model: Model, tokenizer: Tokenizer | WordTokenizer, infer: Infer, static: bool, length: int, batch: int):
+        self._model, self._tokenizer, self._infer = model, tokenizer, infer
+        self._static, self._batch = static, batch
+        self.length = length
+        self._buckets = length_buckets(length, static)
+
+    def warm_up(self) -> None:
+        """One answer, so that the first client does not wait for what is made at first use."""
+        pairs = pairs_of(self._model)
+        list(self.answers([Item("warm", "up" if pairs else None)]))
+
+    def answers(self, items: Sequence[Item]) -> Iterator[tuple[list[int], list[Answer]]]:
+        """(numbers of items, their answers), a batch at a time, neighbours in length together. Raises CrossdistilError for an
+        answer that is no number."""
+        for has_pair in (False, True):
+            numbers = [number for number, item in enumerate(items) if (item.pair is not None) == has_pair]
+            if numbers:
+                yield from self._of_a_kind(items, numbers, has_pair)
+
+    def _of_a_kind(self, items: Sequence[Item], numbers: list[int], has_pair: bool) -> Iterator[tuple[list[int], list[Answer]]]:
+        texts = [items[number].text for number in numbers]
+        pairs = [items[number].pair for number in numbers] if has_pair else None
+        table = self._tokenizer.encode_pairs(texts, pairs, self.length)
+        tokens, cut = np.diff(table.offsets), self._cut(texts, pairs, table)
+        rows, order = RowBatches(table, None, self._buckets), np.argsort(table.lengths, kind="stable")
+        for part in np.array_split(order, -(-len(order) // self._batch)):
+            filled = part
+            if self._static:  # every new shape would cost a compilation
+                filled = np.concatenate([part, np.full(self._batch - len(part), -1, part.dtype)])
+            logits = self._infer(rows.batch(filled))[0][: len(part)]
+            if not np.isfinite(logits).all():
+                raise CrossdistilError("the model's answer is not a finite number")
+            found = predictions(self._model, [texts[row] for row in part], None, logits)
+            yield (
+                [numbers[row] for row in part],
+                [Answer(_fields(one.as_json()), int(tokens[row]), bool(cut[row])) for row, one in zip(part, found, strict=True)],
+            )
+
+    def _cut(self, texts: list[str], pairs: list[str] | None, table: Any) -> np.ndarray:
+        """Which texts lose tokens: with room for one more, they have more."""
+        cut = np.zeros(len(texts), bool)
+        full = np.flatnonzero(np.asarray(table.lengths) >= self.length)
+        if len(full):
+            some = [texts[row] for row in full]
+            others = None if pairs is None else [pairs[row] for row in full]
+            longer = self._tokenizer.encode_pairs(some, others, self.length + 1)
+            cut[full] = np.diff(longer.offsets) > np.diff(table.offsets)[full]
+        return cut
+
+
+def _fields(answer: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in answer.items() if key not in ("text", "pair")}
+
+
+def pairs_of(model: Model) -> bool | None:
+    """Whether a model takes pairs of texts; None where nothing tells, and both may be tried."""
+    if hasattr(model.config, "pairs"):
+        return bool(model.config.pairs)
+    task = model.about.get("task")
+    return takes_pairs(task) if task else None
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model that was read, and how it is to be run."""
+
+    source: Path
+    model: Model
+    tokenizer: Tokenizer | WordTokenizer
+    runs_in: str
+    """A backend, or the name of an export target."""
+    length: int
+
+    def load(self, batch: int, options: EngineOptions) -> ServedModel:
+        """Ready to answer, in batches of at most `batch`, in the thread that calls this. Raises CrossdistilError."""
+        model = self.model
+        runtime = runtime_of(model)
+        if runtime is None and self.runs_in == ONNX:
+            infer, static = _recorded(model), False
+        else:
+            engine = runtime or load_engine(self.runs_in, options)
+            infer, static = engine.infer(logits_function(model.config), model.parameters), engine.static_shapes
+        served = ServedModel(model, self.tokenizer, infer, static, self.length, batch)
+        served.warm_up()
+        return served
+
+
+def read_classifier(source: Path, runs_in: str, max_length: int | None, tell: Callable[[str], None]) -> Classifier:
+    """Read a model folder, a finished run or an exported folder. Raises CrossdistilError."""
+    model, tokenizer = load_classifier(source, tell)
+    length = trained_length(model, max_length)
+    positions = getattr(model.config, "max_position_embeddings", length)  # a BiLSTM has no limit
+    if length > positions:
+        raise CrossdistilError(f"--max-length {length}: {source} has only {positions} positions")
+    if runs_in == ONNX and model.has_weights:
+        tell(f"{source}: is run as ONNX in float32, from a temporary file; `crossdistil export` writes one to keep")
+    return Classifier(source, model, tokenizer, runs_in, length)
+
+
+def _recorded(model: Model) -> Infer:
+    target = TARGETS[ONNX]
+    with TemporaryDirectory(prefix="crossdistil-") as folder:
+        path = Path(folder) / target.file
+        target.write(model, path, "fp32", False)
+        return target.load(path, model.config)

@@ -1,0 +1,307 @@
+"""`crossdistil serve`: the answers are those of predict and of ONNX Runtime, and each wrong request gets its status."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from crossdistil.core.app.exporting import ExportOptions, export
+from crossdistil.core.app.inference import predict
+from crossdistil.core.app.sessions import session
+from crossdistil.core.checkpoint import load_model, save_model
+from crossdistil.core.data.tokenize import load_tokenizer
+from crossdistil.core.engine import EngineOptions
+from crossdistil.tests import tiny
+from crossdistil.tests.service_process import service, until
+
+LENGTH = 24
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+TEXTS = ["", "a", "a fine film", *tiny.sentences(30, 5)[0], "it is " * 40, "word" * 500, "这家店的面膜", "🙂 naïve \x00 café"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """An exported folder of a tiny model that knows its task."""
+    folder = tmp_path_factory.mktemp("served")
+    tiny.write_model(folder / "plain")
+    about = {"task": {"name": "sst-2", "max_length": LENGTH}, "max_length": LENGTH}
+    save_model(replace(load_model(folder / "plain"), about=about), folder / "model", load_tokenizer(folder / "plain"))
+    export(folder / "model", folder / "exported", ExportOptions(), print)
+    return folder / "exported"
+
+
+@pytest.fixture(scope="module")
+def served(model):
+    with service(model, "--max-texts", 64, "--max-body-kib", 64, "--max-connections", 40) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def tight(model):
+    """One that waits for texts longer than its clients do for answers, and has a queue of four."""
+    options = ("--queue", 4, "--max-texts", 4, "--max-wait-ms", 1500, "--timeout", 1)
+    with service(model, *options, CROSSDISTIL_TOKEN="a-token-of-some-length") as running:
+        yield running
+
+
+def expected_answers(model, texts):
+    with session("onnx", EngineOptions()) as processes:
+        return [found.as_json() for found in predict(model, texts, None, processes)]
+
+
+def test_the_answers_are_those_of_predict(served, model):
+    status, found, _ = served.predict({"texts": TEXTS})
+    assert status == 200
+    for one, other in zip(found["predictions"], expected_answers(model, TEXTS), strict=True):
+        assert one.keys() == {"label", "probabilities", "truncated"} and one["label"] == other["label"]
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+    for text, among_others in zip(TEXTS[:8], found["predictions"]):
+        status, alone, headers = served.predict({"text": text})
+        assert status == 200 and alone["truncated"] is among_others["truncated"]
+        assert alone["probabilities"] == pytest.approx(among_others["probabilities"], abs=1e-5)
+        assert float(headers["server-timing"].removeprefix("total;dur=")) > 0
+
+
+def test_the_answers_are_those_of_onnx_runtime_run_by_hand(served, model):
+    import onnxruntime
+    from transformers import BertTokenizerFast
+
+    tokenizer = BertTokenizerFast.from_pretrained(model)
+    run = onnxruntime.InferenceSession(str(model / "model.onnx")).run
+    found = served.predict({"texts": TEXTS})[1]["predictions"]
+    for text, answer in zip(TEXTS, found):
+        given = tokenizer(text, truncation=True, max_length=LENGTH, return_tensors="np")
+        names = {"input_ids": np.int32, "token_type_ids": np.int32, "attention_mask": np.float32}
+        logits = run(None, {name: given[name].astype(kind) for name, kind in names.items()})[0][0].astype(np.float64)
+        odds = np.exp(logits - logits.max())
+        assert list(answer["probabilities"].values()) == pytest.approx(odds / odds.sum(), abs=1e-5)
+        assert answer["truncated"] is (len(tokenizer(text)["input_ids"]) > LENGTH)
+
+
+def test_many_clients_at_once_get_their_own_answers(served, model):
+    texts = tiny.sentences(120, 9)[0]
+    expected = expected_answers(model, texts)
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda text: served.predict({"text": text}), texts))
+    for (status, answer, _), other in zip(found, expected, strict=True):
+        assert status == 200 and answer["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+
+
+WRONG = {
+    "no JSON": (b"{", 400, "no JSON"),
+    "empty": (b"", 400, "no JSON"),
+    "not UTF-8": (b'{"text": "\xff"}', 400, "not UTF-8"),
+    "a key twice": (b'{"text": "a", "text": "b"}', 400, "'text' is there twice"),
+    "deep": (b"[" * 30000, 400, "no JSON"),
+    "NaN": (b'{"text": NaN}', 400, "has NaN"),
+    "a huge number": (b'{"text": ' + b"9" * 6000 + b"}", 400, "6,000 digits"),
+    "a list": ([], 422, "expected a JSON object"),
+    "nothing": ({}, 422, "give either text or texts"),
+    "both": ({"text": "a", "texts": ["a"]}, 422, "not both"),
+    "a number": ({"text": 1}, 422, "text: "),
+    "a number among texts": ({"texts": ["a", 1]}, 422, "texts[1]: "),
+    "an unknown key": ({"txet": "a"}, 422, "did you mean 'text'?"),
+    "a list as the text": ({"text": ["a"]}, 422, "text: "),
+    "half a character": (b'{"text": "a \\ud800"}', 422, "half a surrogate pair"),
+    "no texts": ({"texts": []}, 422, "texts: is empty"),
+    "too many texts": ({"texts": ["a"] * 65}, 413, "at most 64"),
+    "a pair": ({"text": "a", "pair": "b"}, 422, "takes single texts"),
+    "pairs of a text": ({"text": "a", "pairs": ["b"]}, 422, "pairs: belongs to texts"),
+    "a pair of texts": ({"texts": ["a"], "pair": "b"}, 422, "pair: belongs to text"),
+    "fewer pairs": ({"texts": ["a", "b"], "pairs": ["b"]}, 422, "pairs: has 1"),
+    "too long": (b'{"text": "' + b"a" * 70_000 + b'"}', 413, "longer than 65,536 bytes"),
+}
+
+
+@pytest.mark.parametrize(("body", "status", "told"), WRONG.values(), ids=WRONG)
+def test_a_wrong_request_says_what_is_wrong(served, body, status, told):
+    found, answer, _ = served.predict(body)
+    assert (found, list(answer)) == (status, ["error"]) and told in answer["error"]
+    assert "\n" not in answer["error"] and len(answer["error"]) < 1000
+
+
+def test_other_wrong_requests(served):
+    assert served.request("POST", "/predict", {"text": "a"}, {})[0] == 415
+    assert served.predict({"text": "a"}, **{"Content-Type": "application/json; charset=latin-1"})[0] == 415
+    assert served.request("GET", "/predict")[0] == 405 and served.request("GET", "/no-such")[0] == 404
+    assert served.request("GET", "/docs")[0] == 404, "FastAPI's page loads its scripts from elsewhere"
+    for host in ("evil.example", "127.0.0.1.evil.example", "[::2]:80", "0.0.0.0"):
+        assert served.predict({"text": "a"}, Host=host)[0] == 403
+    for host in ("localhost:1", "127.0.0.1", "[::1]:8000", "LOCALHOST"):
+        assert served.predict({"text": "a"}, Host=host)[0] == 200
+    assert served.predict({"text": "a"}, Origin="http://evil.example")[0] == 403
+    assert served.predict({"text": "a"}, Origin="null")[0] == 403
+    assert served.predict({"text": "a"}, Origin=f"http://127.0.0.1:{served.port}")[0] == 200
+
+
+def test_a_body_of_unknown_length_is_cut_off_while_it_is_read(served):
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
+        client.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(100):
+            client.sendall(b"400\r\n" + b"a" * 1024 + b"\r\n")
+        client.sendall(b"0\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_a_client_that_closes_its_side_gets_its_answer(served):
+    body = b'{"text": "a fine film"}'
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
+        client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_there_are_only_so_many_connections(served):
+    clients = [socket.create_connection(("127.0.0.1", served.port), timeout=30) for _ in range(45)]
+    try:
+        until(lambda: sum(_is_refused(client) for client in clients[40:]) == 5)
+        assert not any(_is_refused(client) for client in clients[:5])
+    finally:
+        for client in clients:
+            client.close()
+    until(lambda: served.request("GET", "/health")[0] == 200)
+
+
+def _is_refused(client):
+    client.setblocking(False)
+    try:
+        return client.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 503"
+    except BlockingIOError:
+        return False
+
+
+def test_what_it_counts(served):
+    before = {name: served.counted(name) for name in ("crossdistil_tokens_total", "crossdistil_truncated_texts_total")}
+    answered = served.counted("crossdistil_requests_total")
+    assert served.predict({"texts": ["a fine film", "it is " * 60]})[0] == 200
+    assert served.counted("crossdistil_tokens_total") - before["crossdistil_tokens_total"] == 5 + LENGTH
+    assert served.counted("crossdistil_truncated_texts_total") - before["crossdistil_truncated_texts_total"] == 1
+    assert served.counted("crossdistil_requests_total") - answered >= 3
+    assert served.counted("crossdistil_queue_texts") == 0
+    assert served.request("GET", "/ready")[1] == {"status": "ready"}
+    described = served.request("GET", "/openapi.json")[1]
+    assert {"/predict", "/health", "/ready", "/metrics"} == described["paths"].keys()
+
+
+def test_the_page_loads_nothing_from_elsewhere(served):
+    import base64
+    import hashlib
+    import re
+
+    status, page, headers = served.request("GET", "/")
+    assert status == 200 and "exported" in page
+    assert not re.findall(r"(?:src|href)\s*=|https?:|//[a-z]|@import|url\(", page.replace("// Whatever", ""))
+    policy = headers["content-security-policy"]
+    for tag in ("script", "style"):
+        text = re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+
+
+def test_a_full_queue_and_the_end_of_patience(tight):
+    token = {"Authorization": "Bearer a-token-of-some-length"}
+    with ThreadPoolExecutor(6) as pool:
+        waiting = [pool.submit(tight.predict, {"texts": ["a", "b"]}, **token) for _ in range(2)]
+        until(lambda: tight.request("GET", "/ready")[0] == 503)
+        status, answer, headers = tight.predict({"text": "a"}, **token)
+        assert status == 503 and headers["retry-after"] == "1" and "queue is full: 4 texts" in answer["error"]
+        assert [each.result()[0] for each in waiting] == [504, 504]
+    until(lambda: tight.request("GET", "/ready")[0] == 200)
+
+
+def test_a_token_is_asked_for(tight):
+    for path in ("/health", "/ready", "/"):
+        assert tight.request("GET", path)[0] == 200
+    for path in ("/metrics", "/openapi.json", "/no-such"):
+        assert tight.request("GET", path)[0] == 401
+    for given in (None, "Bearer", "Bearer a-token-of-some-lengtH", "Basic eA=="):
+        status, answer, headers = tight.predict({"text": "a"}, **({} if given is None else {"Authorization": given}))
+        assert status == 401 and headers["www-authenticate"] == "Bearer" and "Bearer TOKEN" in answer["error"]
+    assert tight.request("GET", "/metrics", headers={"Authorization": "bearer a-token-of-some-length"})[0] == 200
+    assert 'type="password"' in tight.request("GET", "/")[1] and "with a token" in tight.told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_was_accepted_is_answered_before_the_end(model, number):
+    with service(model, "--max-wait-ms", 700) as running, ThreadPoolExecutor(20) as pool:
+        asked = [pool.submit(running.predict, {"text": text}) for text in tiny.sentences(20, 1)[0]]
+        until(lambda: running.counted("crossdistil_queue_texts") == 20)
+        code, output, errors = running.stop(number)
+        assert code == 0 and not errors
+        assert [each.result()[0] for each in asked] == [200] * 20
+        assert output.startswith("stopped after ")
+
+
+def test_killed_and_started_again_on_the_same_port(model):
+    with service(model) as running:
+        port = running.port
+        client = socket.create_connection(("127.0.0.1", port), timeout=30)
+        running.process.kill()
+        running.process.wait()
+    with service(model, "--port", port) as running:
+        assert running.port == port and running.predict({"text": "a"})[0] == 200
+        client.close()
+
+
+REFUSED = {
+    "port in use": (["--port", "{port}"], "cannot listen there: Address already in use"),
+    "open without a token": (["--host", "0.0.0.0", "--port", "0"], "--host 0.0.0.0: others than this machine could ask"),
+    "an address of another machine": (["--host", "no.such.invalid"], "--host no.such.invalid: is no address"),
+    "a short token": (["--token-file", "{folder}/short"], "expected 16 or more"),
+    "no token file": (["--token-file", "{folder}/none"], "cannot be read: No such file"),
+    "a device": (["--device", "cpu"], "--device: "),
+    "more texts than the queue": (["--queue", "3"], "--max-texts 128: "),
+    "a length": (["--max-length", "4000", "--port", "0"], "has only 40 positions"),
+}
+
+
+@pytest.mark.parametrize(("options", "told"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_before_it_serves(said, model, tmp_path, monkeypatch, options, told):
+    monkeypatch.delenv("CROSSDISTIL_TOKEN", raising=False)
+    (tmp_path / "short").write_text("secret\n")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        given = [each.format(port=other.getsockname()[1], folder=tmp_path) for each in options]
+        code, output, errors = said("serve", model, *given)
+    assert code == 2 and not output
+    assert told in errors and errors.startswith("crossdistil: error: ") and errors.count("\n") == 1
+
+
+def test_without_the_packages_one_line_says_what_to_install(said, model, monkeypatch):
+    from crossdistil.core.app import serve_command
+
+    monkeypatch.setattr(serve_command.importlib.util, "find_spec", lambda name: None)
+    code, _, errors = said("serve", model)
+    assert code == 2 and "pip install 'crossdistil[serve]'" in errors
+
+
+def test_a_model_folder_and_a_regression(tmp_path, said):
+    tiny.write_model(tmp_path / "model", labels=None)
+    with service(tmp_path / "model") as running:
+        status, answer, _ = running.predict({"text": "a film", "pair": "a story"})
+        _, _, errors = running.stop()
+    assert status == 200 and answer.keys() == {"score", "truncated"}
+    assert "is run as ONNX in float32, from a temporary file" in errors
+    expected = json.loads(said("predict", tmp_path / "model", "a film", "--pair", "a story")[1])
+    assert expected["score"] == pytest.approx(answer["score"], abs=1e-5)
+
+
+def test_a_backend_of_ones_choice(tiny_model, backend_name):
+    from crossdistil.core.app.service_model import Item, read_classifier
+
+    answers = {}
+    for runs_in in ("onnx", backend_name):
+        found = {}
+        loaded = read_classifier(tiny_model, runs_in, None, print).load(8, EngineOptions("cpu"))
+        for numbers, given in loaded.answers([Item(text) for text in TEXTS]):
+            found.update(zip(numbers, given, strict=True))
+        answers[runs_in] = [found[number] for number in range(len(TEXTS))]
+    for one, other in zip(*answers.values(), strict=True):
+        assert one.fields["probabilities"] == pytest.approx(other.fields["probabilities"], abs=1e-5)
+        assert (one.tokens, one.truncated) == (other.tokens, other.truncated)
