@@ -112,15 +112,17 @@ _STATUSES = {
     413: "The request is too long, or has too many texts.",
     415: "The body is not said to be application/json.",
     422: "The JSON is not what is expected.",
+    431: "Address and headers are too long.",
     503: "The queue is full, or the service stops; Retry-After says when to ask again.",
     504: "The answer took too long.",
+    505: "No HTTP/1.1.",
 }
 
 
 def make_app(about: About, batcher: Batcher, metrics: Metrics, is_stopping: Callable[[], bool]) -> FastAPI:
     """The application of a model."""
     # FastAPI's own pages of documentation load their scripts from elsewhere.
-    app = FastAPI(title=f"crossdistil: {about.name}", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title=f"crossdistil: {about.name}", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     page, policy = render_page(about)
     schema = PredictRequest.model_json_schema()
     problems = {status: {"model": Problem, "description": text} for status, text in _STATUSES.items()}

@@ -21,6 +21,8 @@ from .service_metrics import Metrics
 
 OPEN_PATHS = frozenset({"/", "/health", "/ready"})
 """Need no token: the page has nothing of the model in it, and probes can give none."""
+_ENDS = (b"content-length", b"transfer-encoding")
+"""Headers that say where a body ends."""
 PATHS = OPEN_PATHS | {"/predict", "/metrics", "/openapi.json"}
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -28,6 +30,8 @@ _HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
+HEAD_BYTES = 1 << 15
+"""Of a request's address and headers."""
 _LEFT = 1 << 22
 _LEFT_SECONDS = 1.0
 """How much of a refused request is still read, and thrown away: a client that is cut off while it sends sees no answer."""
@@ -83,6 +87,7 @@ class Guard:
         try:
             headers = _headers(scope)
             try:
+                _check_form(scope, headers)
                 self._check(scope["path"], headers)
                 body = await self._body(headers, receive)
             except Refusal as refusal:
@@ -155,8 +160,9 @@ class Guard:
         return Refusal(413, f"the request is longer than {self._rules.body_bytes:,} bytes")
 
     async def _refuse(self, refusal: Refusal, headers: dict[bytes, bytes], receive: Callable, answer: Callable) -> None:
-        is_read = b"content-length" not in headers and b"transfer-encoding" not in headers
-        if not is_read and b"expect" not in headers and refusal.status != 408:
+        ends = [name for name in _ENDS if name in headers]
+        is_read = not ends
+        if len(ends) == 1 and b"expect" not in headers and refusal.status != 408:
             is_read = await _thrown_away(receive)
         body = error_body(str(refusal))
         given = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
@@ -165,6 +171,16 @@ class Guard:
             given.append((b"connection", b"close"))
         await answer({"type": "http.response.start", "status": refusal.status, "headers": given})
         await answer({"type": "http.response.body", "body": body})
+
+
+def _check_form(scope: dict, headers: dict[bytes, bytes]) -> None:
+    """What the protocol lets through and nobody needs. Raises Refusal."""
+    if scope["http_version"] not in ("1.0", "1.1"):
+        raise Refusal(505, f"HTTP/{scope['http_version']}: expected HTTP/1.1")
+    if len(scope["raw_path"]) + sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
+        raise Refusal(431, f"address and headers are longer than {HEAD_BYTES:,} bytes")
+    if all(name in headers for name in _ENDS):  # a proxy may have believed the other one
+        raise Refusal(400, "has both Content-Length and Transfer-Encoding")
 
 
 async def _thrown_away(receive: Callable) -> bool:
@@ -208,9 +224,10 @@ def _headers(scope: dict) -> dict[bytes, bytes]:
 
 
 def host_name(host: str) -> str:
-    """The name in a Host header, without the port."""
+    """The name in a Host header, without the port; empty where there is none."""
     if host.startswith("["):
-        return host.partition("]")[0].removeprefix("[").lower()
+        name, _, port = host[1:].partition("]")
+        return "" if port and not port.startswith(":") else name.lower()
     return host.partition(":")[0].lower().rstrip(".")
 
 

@@ -21,8 +21,6 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from .service_guard import error_body
 from .service_metrics import Metrics
 
-HEAD_BYTES = 1 << 15
-"""Of a request's first line and headers."""
 _ON_ITS_WAY = 0.25
 """Seconds in which requests still come from connections after the last was accepted."""
 JOB = "job"
