@@ -34,6 +34,7 @@ import from_text
 import huggingface_loop
 import mlm_data
 import scaling
+import service_load
 import textbrewer_job
 import vocabulary_memory
 from backend_tables import crosscheck_table, crosschecks_table, processes_table, same_run_table
@@ -50,6 +51,7 @@ WHOLE_TABLES = {
     "exports": exports.table,
     "mlm_data": mlm_data.table,
     "scaling": scaling.table,
+    "service_load": service_load.table,
     "from_text": from_text.table,
     "vocabulary_memory": vocabulary_memory.table,
 }

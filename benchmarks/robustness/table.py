@@ -54,11 +54,21 @@ def _kills(found: dict[str, Any]) -> tuple[str, str]:
     return what, f"{right} went on to the same bytes (`crosscheck`: the same verdict), {left} left something behind"
 
 
+def _hostile_requests(found: dict[str, Any]) -> tuple[str, str]:
+    statuses = found["statuses"]
+    refused = sum(count for status, count in statuses.items() if status.startswith(("4", "5")))
+    return f"{found['kinds']} kinds of wrong and hostile requests to a service, on raw sockets", (
+        f"{refused} answered with the status that says why, {statuses['closed']} closed, {statuses['200']} right after all; "
+        f"memory grew by {found['memory_grown_mib']:.0f} MiB; {len(found['failures'])} failures"
+    )
+
+
 DRIVERS = {
     "wrong_inputs": _wrong_inputs,
     "mutated_files": _mutated_files,
     "damaged_folders": _damaged_folders,
     "kills": _kills,
+    "hostile_requests": _hostile_requests,
 }
 
 

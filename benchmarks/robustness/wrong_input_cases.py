@@ -63,7 +63,7 @@ class Grammar:
         self._recipe = json.loads((world / "recipe.yaml").read_text(encoding="utf-8"))
         self._settings = flat(parse_recipe(self._recipe, "recipe.yaml", [], None).resolved())
         self._options = dict(commands(typer.main.get_command(cli.app), []))
-        self._untried: dict[str, list[str]] = defaultdict(list)
+        self._untried: dict[tuple[str, str], list[str]] = defaultdict(list)
 
     def cases(self, count: int, only: str | None = None) -> Iterator[Case]:
         """`count` cases, the commands in turn; those that refuse their good arguments in one round of four."""
@@ -81,6 +81,14 @@ class Grammar:
                     made += 1
                     yield case
             turn += 1
+
+    def _in_turn(self, kind: str, command: str, options: list[str]) -> str | None:
+        """One of the options of a command, each once before any twice; None where there are none."""
+        left = self._untried[kind, command]
+        if not left:
+            left += options
+            self._random.shuffle(left)
+        return left.pop() if left else None
 
     def _case(self, command: str, kind: str, what: str, words: list[str], **other: Any) -> Case:
         return Case(command, kind, what, [*command.split(), *words], **other)
@@ -105,10 +113,9 @@ class Grammar:
 
     def _option_value(self, command: str) -> Case | None:
         """A value that the option cannot take."""
-        options = sorted(set(self._options[command]) & (NUMBERS | NAMES | PATHS))
-        if not options:
+        option = self._in_turn("option value", command, sorted(set(self._options[command]) & (NUMBERS | NAMES | PATHS)))
+        if option is None:
             return None
-        option = self._random.choice(options)
         value = self._random.choice(NO_NUMBER if option in NUMBERS else NO_NAME if option in NAMES else NO_PATH)
         good = list(GOOD[command])
         if option in good:
@@ -185,15 +192,12 @@ class Grammar:
         return self._case(command, "any words", " ".join(words), words, fine="words")
 
     def _any_value(self, command: str) -> Case | None:
-        left, choose = self._untried[command], self._random
-        if not left:  # all options of the command have had their turn
-            left += [option for option, flag in self._options[command].items() if not flag]
-            choose.shuffle(left)
-        if not left:
+        option = self._in_turn("any value", command, [option for option, flag in self._options[command].items() if not flag])
+        if option is None:
             return None
-        option, value = left.pop(), choose.choice(ANY)
+        value = self._random.choice(ANY)
         if option == "--set":
-            value = f"{choose.choice(sorted(self._settings))}={value}"
+            value = f"{self._random.choice(sorted(self._settings))}={value}"
         return self._case(command, "any value", f"{option} {value[:60]!r}", [*GOOD[command], option, value], fine="value")
 
     def _any_file(self, command: str) -> Case:
