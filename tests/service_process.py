@@ -12,9 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from crossdistil.core.app.exporting import ExportOptions, export
+from crossdistil.core.checkpoint import load_model, save_model
+from crossdistil.core.data.tokenize import load_tokenizer
+from crossdistil.tests import tiny
 
 JSON = {"Content-Type": "application/json"}
 WAIT = 120
@@ -47,10 +52,10 @@ class Service:
         """A request to /predict."""
         return self.request("POST", "/predict", body, {**JSON, **headers})
 
-    def counted(self, name: str) -> float:
-        """The sum of a metric over its labels."""
-        lines = self.request("GET", "/metrics")[1].splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{name}(\{{|\s)", line))
+    def counted(self, name: str, label: str = "", **headers: str) -> float:
+        """The sum of a metric over its labels, or over those with `label` among them."""
+        lines = self.request("GET", "/metrics", headers=headers)[1].splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(rf"{name}(\{{|\s)", line) and label in line)
 
     @property
     def memory(self) -> int:
@@ -85,6 +90,15 @@ def service(model: Path, *options: object, **environment: str) -> Iterator[Servi
         process.wait()
         process.stdout.close()
         process.stderr.close()
+
+
+def write_exported(folder: Path, length: int = 24) -> Path:
+    """A folder that a tiny model was exported to, which knows that it was trained on SST-2."""
+    tiny.write_model(folder / "plain")
+    about = {"task": {"name": "sst-2", "max_length": length}, "max_length": length}
+    save_model(replace(load_model(folder / "plain"), about=about), folder / "model", load_tokenizer(folder / "plain"))
+    export(folder / "model", folder / "exported", ExportOptions(), print)
+    return folder / "exported"
 
 
 def until(happens: Any, seconds: float = 20.0) -> None:

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from crossdistil.core.app.exporting import ExportOptions, export
 from crossdistil.core.app.inference import predict
 from crossdistil.core.app.sessions import session
-from crossdistil.core.checkpoint import load_model, save_model
-from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions
 from crossdistil.tests import tiny
-from crossdistil.tests.service_process import service, until
+from crossdistil.tests.service_process import service, until, write_exported
 
 LENGTH = 24
+TOKEN = {"Authorization": "Bearer a-token-of-some-length"}
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 TEXTS = ["", "a", "a fine film", *tiny.sentences(30, 5)[0], "it is " * 40, "word" * 500, "这家店的面膜", "🙂 naïve \x00 café"]
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """An exported folder of a tiny model that knows its task."""
-    folder = tmp_path_factory.mktemp("served")
-    tiny.write_model(folder / "plain")
-    about = {"task": {"name": "sst-2", "max_length": LENGTH}, "max_length": LENGTH}
-    save_model(replace(load_model(folder / "plain"), about=about), folder / "model", load_tokenizer(folder / "plain"))
-    export(folder / "model", folder / "exported", ExportOptions(), print)
-    return folder / "exported"
+    """An exported folder."""
+    return write_exported(tmp_path_factory.mktemp("served"), LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +35,7 @@ def served(model):
 @pytest.fixture(scope="module")
 def tight(model):
     """One that waits for texts longer than its clients do for answers, and has a queue of four."""
-    options = ("--queue", 4, "--max-texts", 4, "--max-wait-ms", 1500, "--timeout", 1)
+    options = ("--queue", 4, "--max-texts", 4, "--max-wait-ms", 1500, "--timeout", 1, "--allowed-host", "api.example.org")
     with service(model, *options, CROSSDISTIL_TOKEN="a-token-of-some-length") as running:
         yield running
 
@@ -206,14 +196,29 @@ def test_the_page_loads_nothing_from_elsewhere(served):
 
 
 def test_a_full_queue_and_the_end_of_patience(tight):
-    token = {"Authorization": "Bearer a-token-of-some-length"}
     with ThreadPoolExecutor(6) as pool:
-        waiting = [pool.submit(tight.predict, {"texts": ["a", "b"]}, **token) for _ in range(2)]
+        waiting = [pool.submit(tight.predict, {"texts": ["a", "b"]}, **TOKEN) for _ in range(2)]
         until(lambda: tight.request("GET", "/ready")[0] == 503)
-        status, answer, headers = tight.predict({"text": "a"}, **token)
+        status, answer, headers = tight.predict({"text": "a"}, **TOKEN)
         assert status == 503 and headers["retry-after"] == "1" and "queue is full: 4 texts" in answer["error"]
         assert [each.result()[0] for each in waiting] == [504, 504]
     until(lambda: tight.request("GET", "/ready")[0] == 200)
+
+
+def test_a_request_whose_client_is_gone_is_not_computed(tight):
+    body, before = b'{"texts": ["a", "b", "a"]}', tight.counted("crossdistil_tokens_total", **TOKEN)
+    with socket.create_connection(("127.0.0.1", tight.port), timeout=30) as client:
+        client.sendall(HEAD + b"Authorization: Bearer a-token-of-some-length\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        until(lambda: tight.counted("crossdistil_queue_texts", **TOKEN) == 3)
+    until(lambda: tight.counted("crossdistil_requests_total", 'status="499"', **TOKEN) == 1)
+    until(lambda: tight.counted("crossdistil_queue_texts", **TOKEN) == 0)
+    assert tight.counted("crossdistil_tokens_total", **TOKEN) == before
+
+
+def test_names_of_a_proxy(tight):
+    for host, status in {"api.example.org": 200, "API.example.org:443": 200, "localhost": 200, "example.org": 403}.items():
+        assert tight.request("GET", "/health", headers={"Host": host})[0] == status
+        assert tight.request("GET", "/health", headers={"Host": host, "Origin": f"https://{host}"})[0] == status
 
 
 def test_a_token_is_asked_for(tight):
@@ -226,82 +231,3 @@ def test_a_token_is_asked_for(tight):
         assert status == 401 and headers["www-authenticate"] == "Bearer" and "Bearer TOKEN" in answer["error"]
     assert tight.request("GET", "/metrics", headers={"Authorization": "bearer a-token-of-some-length"})[0] == 200
     assert 'type="password"' in tight.request("GET", "/")[1] and "with a token" in tight.told
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_was_accepted_is_answered_before_the_end(model, number):
-    with service(model, "--max-wait-ms", 700) as running, ThreadPoolExecutor(20) as pool:
-        asked = [pool.submit(running.predict, {"text": text}) for text in tiny.sentences(20, 1)[0]]
-        until(lambda: running.counted("crossdistil_queue_texts") == 20)
-        code, output, errors = running.stop(number)
-        assert code == 0 and not errors
-        assert [each.result()[0] for each in asked] == [200] * 20
-        assert output.startswith("stopped after ")
-
-
-def test_killed_and_started_again_on_the_same_port(model):
-    with service(model) as running:
-        port = running.port
-        client = socket.create_connection(("127.0.0.1", port), timeout=30)
-        running.process.kill()
-        running.process.wait()
-    with service(model, "--port", port) as running:
-        assert running.port == port and running.predict({"text": "a"})[0] == 200
-        client.close()
-
-
-REFUSED = {
-    "port in use": (["--port", "{port}"], "cannot listen there: Address already in use"),
-    "open without a token": (["--host", "0.0.0.0", "--port", "0"], "--host 0.0.0.0: others than this machine could ask"),
-    "an address of another machine": (["--host", "no.such.invalid"], "--host no.such.invalid: is no address"),
-    "a short token": (["--token-file", "{folder}/short"], "expected 16 or more"),
-    "no token file": (["--token-file", "{folder}/none"], "cannot be read: No such file"),
-    "a device": (["--device", "cpu"], "--device: "),
-    "more texts than the queue": (["--queue", "3"], "--max-texts 128: "),
-    "a length": (["--max-length", "4000", "--port", "0"], "has only 40 positions"),
-}
-
-
-@pytest.mark.parametrize(("options", "told"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused_before_it_serves(said, model, tmp_path, monkeypatch, options, told):
-    monkeypatch.delenv("CROSSDISTIL_TOKEN", raising=False)
-    (tmp_path / "short").write_text("secret\n")
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        given = [each.format(port=other.getsockname()[1], folder=tmp_path) for each in options]
-        code, output, errors = said("serve", model, *given)
-    assert code == 2 and not output
-    assert told in errors and errors.startswith("crossdistil: error: ") and errors.count("\n") == 1
-
-
-def test_without_the_packages_one_line_says_what_to_install(said, model, monkeypatch):
-    from crossdistil.core.app import serve_command
-
-    monkeypatch.setattr(serve_command.importlib.util, "find_spec", lambda name: None)
-    code, _, errors = said("serve", model)
-    assert code == 2 and "pip install 'crossdistil[serve]'" in errors
-
-
-def test_a_model_folder_and_a_regression(tmp_path, said):
-    tiny.write_model(tmp_path / "model", labels=None)
-    with service(tmp_path / "model") as running:
-        status, answer, _ = running.predict({"text": "a film", "pair": "a story"})
-        _, _, errors = running.stop()
-    assert status == 200 and answer.keys() == {"score", "truncated"}
-    assert "is run as ONNX in float32, from a temporary file" in errors
-    expected = json.loads(said("predict", tmp_path / "model", "a film", "--pair", "a story")[1])
-    assert expected["score"] == pytest.approx(answer["score"], abs=1e-5)
-
-
-def test_a_backend_of_ones_choice(tiny_model, backend_name):
-    from crossdistil.core.app.service_model import Item, read_classifier
-
-    answers = {}
-    for runs_in in ("onnx", backend_name):
-        found = {}
-        loaded = read_classifier(tiny_model, runs_in, None, print).load(8, EngineOptions("cpu"))
-        for numbers, given in loaded.answers([Item(text) for text in TEXTS]):
-            found.update(zip(numbers, given, strict=True))
-        answers[runs_in] = [found[number] for number in range(len(TEXTS))]
-    for one, other in zip(*answers.values(), strict=True):
-        assert one.fields["probabilities"] == pytest.approx(other.fields["probabilities"], abs=1e-5)
-        assert (one.tokens, one.truncated) == (other.tokens, other.truncated)

@@ -113,7 +113,7 @@ _STATUSES = {
     415: "The body is not said to be application/json.",
     422: "The JSON is not what is expected.",
     431: "Address and headers are too long.",
-    503: "The queue is full, or the service stops; Retry-After says when to ask again.",
+    503: "The queue is full; Retry-After says when to ask again.",
     504: "The answer took too long.",
     505: "No HTTP/1.1.",
 }
@@ -150,8 +150,6 @@ def make_app(about: About, batcher: Batcher, metrics: Metrics, is_stopping: Call
         return Response(json.dumps(found, ensure_ascii=False, allow_nan=False), media_type="application/json")
 
     async def _answers(request: Request, items: list[Item]) -> list[Answer]:
-        if is_stopping():
-            raise HTTPException(503, "the service stops", _RETRY)
         try:
             job = batcher.submit(items)
         except QueueFull:
