@@ -41,13 +41,13 @@ NUMBERS = frozenset(
     """--steps-per-call --max-length --steps --resize-vocabulary --type-vocabulary --unused-days --seed --max-seq-length
     --max-predictions-per-seq --masked-lm-prob --dupe-factor --short-seq-prob --processes --shard-mib --copies
     --nodes --node-rank --replace-probability --mask-probability --ngram-probability --candidates --batch-size
-    --max-drop --min-agreement --batch-sizes --lengths --texts --requests --rounds --warm-up --threads --port --max-batch
+    --max-drop --min-agreement --texts --requests --rounds --warm-up --threads --port --max-batch
     --max-wait-ms --queue --timeout --max-texts --max-body-kib --max-connections""".split()
 )
 NAMES = frozenset(
     """--backend --device --devices --precision --preset --task --split --text --text-pair --label --text-column --pair-column
     --id-column --encoding --backends --to --layout --dtype --kind --format --algorithm --whole-words --method --shard
-    --master --clock --picture --host --allowed-host""".split()
+    --master --clock --picture --batch-sizes --lengths --host --allowed-host""".split()
 )
 PATHS = frozenset("--plugin --data --vocabulary --tokenizer --file --config --set --token-file".split())
 """Options by what they take. The others take any text."""
