@@ -46,7 +46,7 @@ def serve(
     runs_in = _runtime(model, backend, device, precision)
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise BackendError(f"serve: needs {', '.join(missing)}: {INSTALL}")
+        raise BackendError(f"serve: needs {', '.join(missing)} in {sys.executable}: {INSTALL}")
     from .service import ServiceOptions, listen, read_token
     from .service import serve as run
     from .service_model import read_classifier

@@ -1,7 +1,8 @@
 """uvicorn's HTTP, with limits where it has none: how many connections there are, and how long a client may take.
 
 A connection that sends no request, or only a part of one, or that does not take its answer, is ended after some seconds. A client
-that closes its sending side after a request still gets the answer. What is no HTTP is answered as the endpoints answer.
+that closes its sending side after a request still gets the answer, and one that is gone costs no computation. What is no HTTP is
+answered as the endpoints answer.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from .service_metrics import Metrics
 
 _ON_ITS_WAY = 0.25
 """Seconds in which requests still come from connections after the last was accepted."""
+_PROBE = 0.05
+"""Seconds in which a client that is gone resets the connection."""
 JOB = "job"
 """Under which name the state of a request has the job that computes it."""
 
@@ -80,7 +83,17 @@ class BoundedProtocol(H11Protocol):
         if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
             return False
         self.cycle.keep_alive = False
+        self._probe(2)
         return True
+
+    def _probe(self, times: int) -> None:
+        """Learn whether the client still listens: one that is gone resets the connection when something comes, which the next
+        writing tells. What is written says nothing, and HTTP/1.1 allows it at any time before the answer."""
+        if self.transport.is_closing() or self.cycle.response_started or self.scope["http_version"] != "1.1":
+            return
+        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if times > 1:
+            self.loop.call_later(_PROBE, self._probe, times - 1)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: nobody waits for what is not computed yet."""
