@@ -87,8 +87,9 @@ def test_keys_are_taken_as_errors_name_them():
 def test_the_interface_is_seen_by_people_and_by_tools():
     assert {"run", "predict", "evaluate", "convert", "inspect", "crosscheck", "CrossdistilError"} <= set(dir(crossdistil))
     assert callable(crossdistil.run) and (ROOT / "py.typed").is_file()
-    names = re.search(r"if TYPE_CHECKING:.*?\n    from \S+ import (.*)", (ROOT / "__init__.py").read_text())[1]
-    assert {*names.split(", "), "CrossdistilError"} == set(crossdistil.__all__)
+    names = re.findall(r"^    from \.core\S+ import (.*)", (ROOT / "__init__.py").read_text(), re.MULTILINE)
+    assert {*", ".join(names).split(", "), "CrossdistilError"} == set(crossdistil.__all__)
+    assert all(getattr(crossdistil, name) for name in crossdistil.__all__)
 
 
 def test_a_name_of_the_hub_is_answered_with_how_it_becomes_a_folder(tmp_path, monkeypatch, said):

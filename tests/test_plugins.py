@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,114 @@ def test_the_schema_is_made_once_for_the_same_plugins(folder):
     path = write_recipe(folder)
     assert type(load_recipe(path)) is type(load_recipe(path))
     assert type(parse_recipe(tiny.kd_recipe(folder, folder), "")) is recipes.Recipe
+
+
+BODY = "return sum_rows(ops, ops.sum(difference * difference, axis=1), batch)"
+FAILS = {
+    "a shape": ("return ops.sum(difference * difference, axis=1)", r"loss 'apart' returns an array \(4,\), expected one number"),
+    "no tensor": ("return None", r"loss 'apart' returns NoneType, expected one number"),
+    "not a number": (
+        "return sum_rows(ops, ops.sum(ops.log(difference - 1e9), axis=1), batch)",
+        r"my_losses.py:15: loss 'apart' is nan on random inputs",
+    ),
+    "no op": ("return ops.absolute(difference)", r"my_losses.py:20: loss 'apart' fails on NumPy: ops has no 'absolute'"),
+    "no output": ("return student['hidden/1']", r"my_losses.py:20: loss 'apart' fails on NumPy: there is no 'hidden/1'"),
+    "a bug": ("return sum_rows(ops, difference, batch) / [][0]", r"my_losses.py:20: loss 'apart' fails on NumPy: "),
+}
+
+
+@pytest.fixture
+def world(folder):
+    tiny.write_task(folder / "task", 24, 12)
+    tiny.write_model(folder / "model")
+    return folder
+
+
+@pytest.mark.only_backend("torch")
+@pytest.mark.parametrize("name", FAILS)
+def test_a_loss_that_fails_is_told_before_the_first_step(world, name, said):
+    body, message = FAILS[name]
+    (world / "my_losses.py").write_text(LOSS.replace(BODY, body))
+    code, _, errors = said("run", write_recipe(world), "--out", world / "out", "--backend", "torch")
+    assert code == 2 and re.search(message, errors), errors
+    assert len(errors.splitlines()) == 1 and not (world / "out").exists()
+
+
+@pytest.mark.only_backend("torch")
+def test_a_loss_that_a_backend_cannot_compute_is_told_with_its_line(world, said):
+    (world / "my_losses.py").write_text(LOSS.replace(BODY, "return np.sum(np.abs(np.asarray(difference)))"))
+    code, _, errors = said("run", write_recipe(world), "--out", world / "out", "--backend", "torch")
+    assert code == 2 and "my_losses.py:20: loss 'apart' fails on torch: RuntimeError" in errors, errors
+    uneven = BODY + " * (2.0 if isinstance(difference, np.ndarray) else 1.0)"
+    (world / "my_losses.py").write_text(LOSS.replace(BODY, uneven))
+    code, _, errors = said("run", write_recipe(world), "--out", world / "out", "--backend", "torch")
+    assert code == 2 and "in NumPy float64, on the same random inputs; crossdistil check" in errors, errors
+
+
+@pytest.mark.backend
+def test_a_loss_of_a_file_trains_and_its_run_goes_on(world, engine, said):
+    out = world / "out"
+    recipe = write_recipe(world, steps=2, save_every=1)
+    code, printed, errors = said("run", recipe, "--out", out, "--backend", engine.name)
+    assert code == 0, errors
+    assert f"plugin {world / 'my_losses.py'}: loss apart" in printed and "0.5 x apart" in printed
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert any("apart" in line.get("terms", {}) for line in lines)
+    (out / "result.json").unlink()
+    code, printed, errors = said("run", "--resume", "--out", out)
+    assert code == 0, errors
+    assert f"recipe.yaml: names the plugin {world / 'my_losses.py'}, whose code runs now" in printed
+    (out / "result.json").unlink()
+    (world / "my_losses.py").write_text(LOSS + "raise SystemExit('was executed')\n")
+    for command in (["--resume"], [recipe, "--resume"]):
+        code, _, errors = said("run", *command, "--out", out, "--backend", engine.name)
+        assert code == 2 and ("has changed since" in errors or "was executed" in errors)
+
+
+@pytest.mark.backend
+def test_check_compares_the_formula_with_the_term(world, engine, said):
+    code, printed, errors = said("check", world / "my_losses.py", "--backends", engine.name, "--json")
+    assert code == 0, errors
+    rows = json.loads(printed)
+    assert all(row["ok"] for row in rows) and {row["where"] for row in rows} == {"NumPy", engine.name}
+    assert {row["what"] for row in rows} == {"value", "other padding", "accumulation", "gradient, logits"}
+
+
+DIFFERS = {
+    "a factor": (BODY, BODY.replace("axis=1)", "axis=1) * 1.001"), "value"),
+    "no mask": (BODY, "return ops.sum(difference * difference)", "other padding"),
+    "a mean": (BODY, BODY + " / ops.shape(difference)[0]", "accumulation"),
+    "half a gradient": (BODY, BODY.replace("difference *", "ops.stop_gradient(difference) *"), "gradient, logits"),
+}
+
+
+@pytest.mark.only_backend("torch")
+@pytest.mark.parametrize("name", DIFFERS)
+def test_check_finds_what_is_wrong(world, name, said):
+    before, after, what = DIFFERS[name]
+    (world / "my_losses.py").write_text(LOSS.replace(before, after))
+    code, printed, errors = said("check", world / "my_losses.py", "--backends", "torch")
+    assert code == 1, errors
+    assert re.search(f"{what} .*✗ differs", printed), printed
+
+
+@pytest.mark.only_backend("torch")
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("cases=[{}, ", "cases=[{'temprature': 2}, ", r"my_losses.py:29: loss 'apart': cases: temprature: unknown key"),
+        ("return np.mean(", "return 1 / 0 + np.mean(", r"my_losses.py:26: the NumPy formula of loss 'apart': ZeroDivisionError"),
+        (LOSS, "", "registers nothing"),
+    ],
+)
+def test_what_cannot_be_checked(world, before, after, message, said):
+    (world / "my_losses.py").write_text(LOSS.replace(before, after))
+    code, _, errors = said("check", world / "my_losses.py", "--backends", "torch")
+    assert code == 2 and re.search(message, errors), errors
+
+
+@pytest.mark.only_backend("torch")
+def test_a_loss_without_a_formula_is_said_to_have_none(world, said):
+    (world / "my_losses.py").write_text(LOSS.replace("numpy=formula, ", ""))
+    code, printed, _ = said("check", world / "my_losses.py", "--backends", "torch")
+    assert code == 0 and "apart: has no NumPy formula" in printed

@@ -41,6 +41,7 @@ GOOD = {
     "export": ["model", "out", "--data", "task"],
     "latency": ["model", *"--lengths 8 --batch-sizes 1 --rounds 1 --warm-up 0 --requests 1 --backend torch".split()],
     "serve": ["model", "--backend", "none"],
+    "check": ["my_losses.py", "--backends", "torch"],
     "cache": ["--kind", "tokens"],
     "cache teacher": ["recipe.yaml", "--backend", "torch"],
     "recipes": ["recipe.yaml"],
@@ -71,6 +72,7 @@ READS = {
     "inspect": MODEL,
     "export": ["task/dev.tsv", *MODEL],
     "latency": MODEL,
+    "check": ["my_losses.py"],
     "cache teacher": ["recipe.yaml", "task/train.tsv", *MODEL],
     "recipes": ["recipe.yaml"],
     "data export": ["task/train.tsv", "task/dev.tsv"],
@@ -117,11 +119,30 @@ ANY_VALUES: list[Any] = [*_NUMBERS, None, True, "", "x", "a" * 5000, "\u0000", [
 """What stands in place of an entry of a JSON file."""
 
 
+LOSS = """from typing import Literal
+from crossdistil import LossTerm, register_loss, sum_rows
+
+
+class Small(LossTerm):
+    loss: Literal["small"]
+
+    def function(self, context, label):
+        def small(ops, params, student, teacher, batch):
+            return sum_rows(ops, ops.sum(student["logits"] * student["logits"], axis=1), batch)
+
+        return small
+
+
+register_loss(Small)
+"""
+
+
 def write_world(folder: Path) -> None:
     """A task, a model, a recipe and texts, all good."""
     tiny.write_task(folder / "task", 24, 12)
     tiny.write_model(folder / "model")
     (folder / "texts.txt").write_text("the film was good .\nit was bad .\n\nso the plot .\na scene .\n" * 8, encoding="utf-8")
+    (folder / "my_losses.py").write_text(LOSS, encoding="utf-8")
     tree = tiny.kd_recipe(Path("task"), Path("model"), steps=1, batch_size=4, length_buckets=[16])
     (folder / "recipe.yaml").write_text(json.dumps(tree, indent=1), encoding="utf-8")
 

@@ -11,6 +11,7 @@ from ..engine import Engine
 from ..job import Job
 from ..losses.matching import MatchTerm
 from ..models.architectures import is_encoder
+from ..plugin_files import load_plugins
 from ..schedules import in_steps
 from ..stages import Stage
 from .data_report import data_lines, data_warnings, unknown_shares, unknown_warnings
@@ -33,6 +34,8 @@ def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:
     if "dev" in job.data.examples:
         counts += f" and {len(job.data.examples['dev']):,} dev"
     lines = [f"{job.recipe.method} on {job.data.spec.name}: {counts} examples", *data_lines(job.data)]
+    for section in job.recipe.plugins:
+        lines.append(f"plugin {section.plugin}: {load_plugins([section]).describe()}")
     lines.append(f"student: {_model_text(job.student)}")
     for name, teacher in job.teachers.items():
         lines.append(f"{name}: {_model_text(teacher)} from {job.recipe.all_teachers[name].model}")

@@ -23,6 +23,7 @@ from ..processes import end_with_parent
 from ..recipe import Recipe, load_recipe, parse_recipe
 from ..shown import plain
 from .cache_command import cache_app
+from .check_command import check
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
 from .devices import enter, machines_of, numbers_of, run_on_all
@@ -46,7 +47,7 @@ from .options import (
 )
 from .options import hand_over as _hand_over
 from .progress import make_console
-from .run_folders import identity_of, kind_of, recipe_of
+from .run_folders import identity_of, kind_of, plugins_of, recipe_of
 from .serve_command import serve
 from .usage import usage_text
 from .words import words_of
@@ -163,6 +164,8 @@ def run(
     started: dict[str, str] = {}
     if recipe is None:  # what is not given is as it was when the run was started
         recipe, started = str(recipe_of(out)), identity_of(out)
+        for plugin in plugins_of(out):
+            console.print(f"{recipe}: names the plugin {plugin}, whose code runs now", markup=False, soft_wrap=True)
     name = backend or started.get("backend") or default_backend()
     device = device or kind_of(started.get("device"), place, devices)
     precision_name = precision.value if precision else started.get("precision", Precision.fp32.value)
@@ -236,6 +239,7 @@ def crosscheck(
 app.command()(convert)
 app.command()(inspect)
 app.command()(export)
+app.command()(check)
 app.command()(latency)
 app.command()(serve)
 app.add_typer(cache_app, name="cache")

@@ -36,6 +36,7 @@ from .data_report import one_answer
 from .interruption import Interruption
 from .joining import Voice, ending_together, join
 from .memory import told_what_is_needed
+from .plugin_trial import plugin_errors, try_losses
 from .preparing import prepared_job
 from .probe import write_probe
 from .progress import TrainingProgress
@@ -60,7 +61,7 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
     recipe, the data, a model, the backend or the folder is not in order."""
     engine = load_engine(options.backend, options.engine)
     world = join(engine)
-    with ending_together(world, engine.place) as voice:
+    with ending_together(world, engine.place) as voice, plugin_errors(recipe.registered):
         return _execute(recipe, source, options, console, engine, world, voice)
 
 
@@ -71,6 +72,7 @@ def _execute(
     options = dataclasses.replace(options, out=Path(world.first(os.fsencode(options.out)).decode(errors="surrogateescape")))
     job, _ = prepared_job(recipe, source, engine, world, console)
     announce(job, engine, console)
+    world.together(try_losses, recipe, job.context, engine)
     # Each of several processes has a device of its own of this kind.
     device = engine.device if world.size == 1 else engine.device.partition(":")[0]
     identity = {"backend": engine.name, "device": device, "precision": engine.precision}

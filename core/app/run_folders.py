@@ -7,7 +7,9 @@ from pathlib import Path
 from ..errors import CheckpointError, CrossdistilError
 from ..json_files import read_object
 from ..runs import MARKER, RECIPE, RESULT, STATE
+from ..shown import plain
 from ..world import Place
+from ..yaml_files import read_yaml
 
 CROSSCHECK = "crosscheck.json"
 
@@ -38,6 +40,14 @@ def recipe_of(folder: Path) -> Path:
     if not (folder / RECIPE).is_file() or not (folder / MARKER).is_file():
         raise CrossdistilError(f"{folder}: is no run folder (it has no {RECIPE} and {MARKER}), so --resume needs a recipe too")
     return folder / RECIPE
+
+
+def plugins_of(folder: Path) -> list[str]:
+    """The plugins that the recipe of a run folder names, without loading them; what is no recipe names none."""
+    tree = read_yaml(folder / RECIPE)
+    named = tree.get("plugins") if isinstance(tree, dict) else None
+    found = [each.get("plugin") if isinstance(each, dict) else each for each in named or ()] if isinstance(named, list) else []
+    return [plain(each) for each in found if isinstance(each, str)]
 
 
 def identity_of(folder: Path) -> dict[str, str]:

@@ -7,8 +7,9 @@ large numbers, which would be noticed in every value.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -123,8 +124,8 @@ def random_output(name: str, config, outputs: int, generator, stray: tuple[float
     return values.astype(np.float32)
 
 
-def results(engine, cases: dict[str, Case]) -> dict[str, tuple[float, dict[str, np.ndarray]]]:
-    """Case -> its value and its gradients by the student's outputs and by the projections, on a backend."""
+def results(engine, cases: Mapping[Any, Case]) -> dict[Any, tuple[float, dict[str, np.ndarray]]]:
+    """Case -> its value and its gradients with respect to the student's outputs and the projections, on a backend."""
     functions = [case.term.bound(case.context, case.label) for case in cases.values()]
     parts = [dict(zip(("student", "teacher", "params", "batch"), case.inputs)) for case in cases.values()]
     for case, part in zip(cases.values(), parts):

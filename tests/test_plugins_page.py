@@ -1,0 +1,46 @@
+"""The page on plugins: each block of code is written to a file or run as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import crossdistil
+from crossdistil.tests import tiny
+
+PAGE = (Path(crossdistil.__file__).parent / "docs" / "plugins.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.only_backend("torch")
+def test_the_page_is_done_from_top_to_bottom(tmp_path, monkeypatch, said):
+    tiny.write_task(tmp_path / "task", 24, 12)
+    tiny.write_model(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    for language, text in BLOCKS:
+        if language == "sh":
+            for line in text.splitlines():
+                words = shlex.split(line)
+                assert words[0] == "crossdistil"
+                # One backend here; `check` of the others is tested with them.
+                more = ["--backends", "torch"] if words[1] == "check" else ["--backend", "torch"] if words[1] == "run" else []
+                code, printed, errors = said(*words[1:], *more)
+                assert code == 0, (line, errors)
+                ran.append((words[1], printed))
+        else:
+            first = text.partition("\n")[0]
+            assert re.fullmatch(r"# [\w.]+", first), "a block begins with the name of its file"
+            (tmp_path / first[2:]).write_text(text, encoding="utf-8")
+    assert [command for command, _ in ran] == ["check", "recipes", "run", "recipes"]
+    printed = dict(ran)
+    assert "jeffreys" in printed["check"] and "Jeffreys 1946" in printed["recipes"]
+    assert (tmp_path / "runs" / "jeffreys" / "student" / "config.json").is_file()
+
+
+def test_the_loss_has_25_lines_of_its_own():
+    [code] = [text for language, text in BLOCKS if "register_loss(" in text]
+    assert sum(bool(line.strip()) for line in code.splitlines()[1:]) <= 26
