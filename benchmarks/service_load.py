@@ -106,7 +106,7 @@ def request_bodies(texts: list[str], size: int) -> list[str]:
 def table(result: dict[str, Any]) -> str:
     """The README's table of a result, with what is to be said of it."""
     rows = [
-        [f"{row['connections']} clients, {row['texts']} text{'s' if row['texts'] > 1 else ''} a request", f"{row['requests']:,}"]
+        [f"{_several(row['connections'], 'client')}, {_several(row['texts'], 'text')} a request", f"{row['requests']:,}"]
         + [f"{row['requests_per_second']:,.0f}", f"{row['texts_per_second']:,.0f}"]
         + [f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}", f"{row['memory_mib']:.0f}"]
         for row in result["settings"]
@@ -115,8 +115,12 @@ def table(result: dict[str, Any]) -> str:
     total, failed = (sum(row[key] for row in result["settings"]) for key in ("requests", "failed"))
     own = result["machine"]
     about = f"{result['model']} on SST-2's dev texts; {total:,} requests, of which {failed} were not answered with 200. "
-    about += f"{own['cpu']}, {own['cores']} cores, which client and service share; ONNX Runtime with {result['threads']} thread"
-    return f"{markdown(headings, rows)}\n\n{about}{'s' if result['threads'] > 1 else ''}; {result['date']}."
+    about += f"{own['cpu']}, {own['cores']} cores, which client and service share; ONNX Runtime with "
+    return f"{markdown(headings, rows)}\n\n{about}{_several(result['threads'], 'thread')}; {result['date']}."
+
+
+def _several(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def main() -> None:
