@@ -169,4 +169,4 @@ def test_the_table_of_exports(tmp_path):
         ["small, 1.0M", "onnx, int8", "1.0", "2e-02", "89.0", "98.5 (refused)", "2.00 (2.0x)", "1.00 (4.0x)", "1,000"],
         ["small", "onnx, fp16", "refused: a gate", *[""] * 6],
     ]
-    assert "128 texts of dev one at a time, all 872 in batches of 32" in readme.read_text()
+    assert "128 of the 872 texts of dev one at a time, and every third batch of 32 of them" in readme.read_text()
