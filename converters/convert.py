@@ -20,6 +20,7 @@ from .configuration import google_config, with_heads, write_files
 from .dialects import foreign_names
 from .formats import LAYOUTS, WEIGHTS_FOLDER, Layout, is_checkpoint
 from .names_tensorflow import generator_name
+from .network_code import NETWORK, check_code, network_code
 from .projections import write_projections
 from .resize import resize_vocabulary
 from .targets import HIDDEN_LAYER, has_no_home, refuse, target_notes
@@ -50,6 +51,8 @@ class ConvertOptions:
     """Replace a destination that exists."""
     encoder_only: bool = False
     """Leave the classifier and the heads of pre-training out."""
+    with_code: bool = False
+    """Also write `network.py`, the network that the result belongs to: then that is what it must fit, and not published code."""
     for_us: bool = False
     """The result is read by this package alone, whose models compute all that a configuration says."""
     read: ReadOptions = field(default_factory=ReadOptions)
@@ -88,17 +91,24 @@ def convert(
     if options.vocabulary is not None:
         checkpoint = resize_vocabulary(checkpoint, options.vocabulary)
     left_out = []
+    if options.with_code:
+        check_code(options.to, layout_name(options))
     # Where no proof of equal logits is asked for, the encoder is converted all the same.
-    if not options.encoder_only and check is None and has_no_home(checkpoint.config, checkpoint.task, layout.dialect):
+    no_home = has_no_home(checkpoint.config, checkpoint.task, layout.dialect) and not options.with_code
+    if no_home and not options.encoder_only and check is None:
         left_out = [f"{HIDDEN_LAYER}: it and the classifier are left out"]
     if options.encoder_only or left_out:
         checkpoint = encoder_of(checkpoint)
-    if not options.for_us:
+    if not options.for_us and not options.with_code:
         with checkpoint_named(f"--to {options.to}"):
             refuse(checkpoint.config, checkpoint.task, checkpoint.heads, layout.dialect)
     tensors, added = _planned(checkpoint, layout, options)
+    stored = {tensor.info.name for tensor in tensors}
+    code = network_code(checkpoint, options.to, layout_name(options), layout, stored) if options.with_code else None
     with replace_folder(destination) as temporary:
         write_checkpoint(temporary, checkpoint, layout, tensors, options)
+        if code is not None:
+            (temporary / NETWORK).write_text(code, encoding="utf-8")
         if check is not None:
             try:
                 check(checkpoint, temporary)
@@ -144,7 +154,7 @@ def write_checkpoint(
     layout.write(inner, tensors)
     google = None
     if options.to == "tf":
-        types = _type_vocabulary(checkpoint, options) if checkpoint.family == "distilbert" else None
+        types = _type_vocabulary(checkpoint, options) if checkpoint.family == "distilbert" and not options.with_code else None
         google = google_config(checkpoint.raw, types)
     write_files(folder, _with_dtype(checkpoint.raw, options.dtype), checkpoint.tokenizer, google)
 
@@ -163,10 +173,15 @@ def _layout(options: ConvertOptions) -> Layout:
     if options.dtype is not None and options.dtype not in TYPES:
         raise CheckpointError(f"dtype {options.dtype}: unknown; there are {', '.join(TYPES)}")
     layouts = LAYOUTS[options.to]
-    name = options.layout or next(iter(layouts))
+    name = layout_name(options)
     if name not in layouts:
         raise CheckpointError(f"--layout {name}: unknown for {options.to}; there are {', '.join(layouts)}")
     return layouts[name]
+
+
+def layout_name(options: ConvertOptions) -> str:
+    """The layout that is asked for, or the framework's first."""
+    return options.layout or next(iter(LAYOUTS[options.to]))
 
 
 def _check_destination(source: Path, destination: Path, overwrite: bool) -> None:
@@ -200,7 +215,7 @@ def _planned(
     if layout.dialect == "oneflow-legacy":
         planned = [_as_declared(tensor) for tensor in planned]
     extra = []
-    if options.to == "tf" and checkpoint.family == "distilbert":
+    if options.to == "tf" and checkpoint.family == "distilbert" and not options.with_code:
         extra = _for_googles_graph(checkpoint, _type_vocabulary(checkpoint, options), dtype or "F32")
     return planned + extra, tuple(tensor.info.name for tensor in extra)
 

@@ -20,6 +20,7 @@ FILES = {
     ".".join(("crossdistil", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for room in ("core", "backends", "converters")
     for path in sorted((ROOT / room).rglob("*.py"))
+    if path.parent.name != "networks"  # templates, which are copied and never imported
 }
 
 

@@ -163,9 +163,11 @@ def convert(
     type_vocabulary: int | None = None,
     overwrite: bool = False,
     encoder_only: bool = False,
+    with_code: bool = False,
+    saved_model: bool = False,
 ) -> dict[str, Any]:
     """Bring a checkpoint to another framework, as `crossdistil convert`; returns what was done. Raises CrossdistilError."""
     place = None if config is None else Path(config)
     read = ReadOptions(place, tuple(allow_missing), tuple(allow_extra), fix_config, prefix, tuple(rename), ema, successor)
-    options = ConvertOptions(to, layout, dtype, resize_vocabulary, type_vocabulary, overwrite, encoder_only, read=read)
-    return conversion.as_json(conversion.run_conversion(Path(source), Path(destination), options, verify))
+    options = ConvertOptions(to, layout, dtype, resize_vocabulary, type_vocabulary, overwrite, encoder_only, with_code, read=read)
+    return conversion.as_json(conversion.run_conversion(Path(source), Path(destination), options, verify, saved_model))

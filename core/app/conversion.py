@@ -14,6 +14,7 @@ from rich.table import Table
 from ...converters.canonical import CanonicalCheckpoint
 from ...converters.convert import Conversion, ConvertOptions, convert
 from .run_folders import student_of
+from .saved_model import check_saved_model, write_saved_model
 from .verify import Verification, verify
 
 _SHOWN = 12
@@ -27,15 +28,23 @@ class Converted:
     verification: Verification | None
 
 
-def run_conversion(source: Path, destination: Path, options: ConvertOptions, verified: bool) -> Converted:
-    """Convert, and verify the result before it takes its place. Raises CheckpointError or RunFolderError."""
+def run_conversion(
+    source: Path, destination: Path, options: ConvertOptions, verified: bool, saved_model: bool = False
+) -> Converted:
+    """Convert, and verify the result before it takes its place; with `saved_model`, TensorFlow writes one there too. Raises
+    CheckpointError or RunFolderError."""
+    if saved_model:
+        check_saved_model(options)
     source = student_of(source)
     proofs: list[Verification] = []
 
     def check(checkpoint: CanonicalCheckpoint, folder: Path) -> None:
-        proofs.append(verify(checkpoint, options.read, folder, options.to))
+        if verified:
+            proofs.append(verify(checkpoint, options.read, folder, options.to))
+        if saved_model:
+            write_saved_model(folder)
 
-    conversion = convert(source, destination, options, check if verified else None)
+    conversion = convert(source, destination, options, check if verified or saved_model else None)
     return Converted(conversion, proofs[0] if proofs else None)
 
 

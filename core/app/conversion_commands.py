@@ -55,6 +55,12 @@ def convert(
         int | None, typer.Option(min=1, max=MOST, help="DistilBERT to tf: rows of the token types for Google's graph; default 2.")
     ] = None,
     encoder_only: Annotated[bool, typer.Option("--encoder-only", help="Leave classifier and pre-training heads out.")] = False,
+    with_code: Annotated[
+        bool, typer.Option("--with-code", help="Also write network.py, the network of that framework which loads the result.")
+    ] = False,
+    saved_model: Annotated[
+        bool, typer.Option("--saved-model", help="With --to tf --with-code: also a SavedModel; needs TensorFlow.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a destination that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,
 ) -> None:
@@ -67,8 +73,9 @@ def convert(
         config, tuple(allow_missing or ()), tuple(allow_extra or ()), fix_config, prefix, tuple(rename or ()), ema, successor
     )
     kind = None if dtype is None else dtype.value
-    options = ConvertOptions(to.value, layout, kind, resize_vocabulary, type_vocabulary, overwrite, encoder_only, read=read)
-    converted = conversion.run_conversion(source, destination, options, verify)
+    sizes = resize_vocabulary, type_vocabulary
+    options = ConvertOptions(to.value, layout, kind, *sizes, overwrite, encoder_only, with_code, read=read)
+    converted = conversion.run_conversion(source, destination, options, verify, saved_model)
     if as_json:
         print(json.dumps(conversion.as_json(converted), indent=2))
     else:

@@ -1,0 +1,224 @@
+"""`network.py`: the network that a converted checkpoint belongs to, in the framework's own idiom, as one file to be copied into
+a project. It is a template of `networks/`, which runs as it is, with the constants between its two marks replaced: what the
+checkpoint calls each parameter, which keys of config.json are read, and which heads there are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..core.errors import CheckpointError
+from ..core.models.architectures import Config, head_names
+from ..core.models.heads import HEADS, PAIRS, TOKENS, WORDS
+from ..core.models.spec import EncoderConfig
+from .canonical import CanonicalCheckpoint
+from .dialects import DIALECTS
+from .formats import Layout
+from .names_canonical import TIED
+from .names_tensorflow import generator_name
+from .projections import PROJECTION
+from .task_heads import LAST_MAPS
+
+NETWORK = "network.py"
+_TEMPLATES = Path(__file__).parent / "networks"
+_CONSTANTS = re.compile(r"(?<=# --- what the weights beside this file are\n).*?(?=# --- end\n)", re.DOTALL)
+_TITLE = re.compile(r'""".*?"""', re.DOTALL)
+_TITLES = {"pytorch": "PyTorch", "tf": "TensorFlow", "mindspore": "MindSpore", "oneflow": "OneFlow"}
+_PARTS = {
+    "pytorch": {"norm": ("weight", "bias"), "table": ("weight",), "dense": ("weight", "bias")},
+    "mindspore": {"norm": ("gamma", "beta"), "table": ("embedding_table",), "dense": ("weight", "bias")},
+    "tf": {"norm": ("gamma", "beta"), "table": ("embeddings",), "dense": ("kernel", "bias")},
+}
+_PARTS["oneflow"] = _PARTS["pytorch"]
+"""Framework -> kind of layer -> what its modules call their parameters, the weight first."""
+_WEIGHTS = {
+    "pytorch": {"safetensors": "model.safetensors", "bin": "pytorch_model.bin"},
+    "tf": {"google": "bert_model.ckpt"},
+    "mindspore": {"ckpt": "model.ckpt", "ckpt-old": "model.ckpt", "safetensors": "model.safetensors"},
+    "oneflow": {"state-dict": "weights"},
+}
+"""Framework -> layout -> what is loaded, beside the file."""
+_KEYS = (
+    "vocab_size hidden_size embedding_size num_hidden_layers num_attention_heads intermediate_size hidden_act "
+    "hidden_dropout_prob attention_probs_dropout_prob head_dropout max_position_embeddings type_vocab_size "
+    "layer_norm_eps num_hidden_groups inner_group_num"
+).split()
+_SAME = {"embedding_size": "hidden_size", "head_dropout": "classifier_dropout"}
+"""Setting -> the one that stands for it in families without a key for it."""
+
+
+def check_code(to: str, layout: str) -> None:
+    """Raises CheckpointError for a layout that is not loaded by modules."""
+    if layout not in _WEIGHTS[to]:
+        known = ", ".join(_WEIGHTS[to])
+        raise CheckpointError(f"--layout {layout}: no module of {_TITLES[to]} loads it; --with-code takes {known}")
+
+
+def network_code(checkpoint: CanonicalCheckpoint, to: str, name: str, layout: Layout, stored: Collection[str]) -> str:
+    """The text of `network.py`. `name` is that of the layout, `stored` the names in the checkpoint that was written. Raises
+    CheckpointError where the network would not have exactly these."""
+    constants, turned = _constants(checkpoint, to, layout.dialect), []
+    for own, (foreign, transpose) in constants["NAMES"].items():
+        constants["NAMES"][own] = foreign
+        # Google's kernels are (in, out), as Keras has them; what is not transposed there is (out, in).
+        if to == "tf" and own.endswith(".kernel") and not transpose:
+            turned.append(own)
+    if to == "tf":
+        constants["TURNED"] = turned
+    constants["WEIGHTS"] = _WEIGHTS[to][name]
+    own = {_filled(foreign, checkpoint.config, layer) for foreign in constants["NAMES"].values() for layer in _layers(checkpoint)}
+    constants["BESIDE"] = sorted(name for name in stored if name not in own and _is_projection(name))
+    if (others := sorted(set(stored) - own - set(constants["BESIDE"]))) or (others := sorted(own - set(stored))):
+        raise CheckpointError(f"--with-code: the network has no place for {others[0]}, or needs it and it is not there")
+    text = (_TEMPLATES / f"{'torch' if to == 'pytorch' else 'tensorflow' if to == 'tf' else to}_network.py").read_text("utf-8")
+    lines = [f"{key} = {_literal(value)}" for key, value in constants.items()]
+    text = _CONSTANTS.sub(lambda _: "\n".join(lines) + "\n", text, count=1)
+    return _TITLE.sub(lambda _: f'"""{_title(checkpoint, to)}\n"""', text, count=1)
+
+
+def _title(checkpoint: CanonicalCheckpoint, to: str) -> str:
+    what = {"logits": "a classifier", "words": "a head for words", "pairs": "one for pairs", "replaced": "one for replaced words"}
+    heads = " and ".join(what[name] for name in _heads(checkpoint)) or "no head"
+    title = checkpoint.config.names.title.replace("Bert", "BERT").replace("AlBERT", "ALBERT")
+    return (
+        f"{title.replace('Electra', 'ELECTRA')} with {heads} in {_TITLES[to]}, for the weights beside this file.\n\n"
+        f"Written by crossdistil {__version__}: `crossdistil convert --to {to} --with-code`.\n"
+        f"It needs {_needs(to)}, and nothing of crossdistil.\n"
+        " `python network.py 101 2023 102` prints what the model answers for these token ids;\n"
+        "`from network import load` gives the network itself."
+    )
+
+
+def _needs(to: str) -> str:
+    return {"pytorch": "PyTorch (and safetensors, if the weights are such)", "tf": "TensorFlow"}.get(to, f"{_TITLES[to]}, NumPy")
+
+
+def _constants(checkpoint: CanonicalCheckpoint, to: str, dialect: str) -> dict[str, Any]:
+    config = checkpoint.config
+    names = {}
+    rules = {rule.canonical: rule for rule in DIALECTS[dialect].table(config.names.model_type).rules}
+    for own, kind, canonical in _modules(checkpoint):
+        own_parts, parts = _PARTS[to][kind], ("weight",) if kind == "table" else ("weight", "bias")
+        for own_part, part in zip(own_parts, parts):
+            if canonical.endswith(":weight") and part == "bias":  # a decoder that is not tied has none of its own
+                continue
+            rule = rules[canonical.removesuffix(":weight") + f".{part}"]
+            names[f"{own}.{own_part}"] = (_named_places(rule.foreign), rule.transpose)
+    if to == "tf" and checkpoint.heads == ("generator",):
+        names = {own: (generator_name(name), transpose) for own, (name, transpose) in names.items()}
+    head = _words_head(config, checkpoint.heads)
+    if head is not None:
+        rule = rules[head.last_bias]
+        names["words_bias"] = (rule.foreign, rule.transpose)
+    return {
+        "FAMILY": config.names.model_type,
+        "WEIGHTS": "",
+        "HEADS": _heads(checkpoint),
+        "TASK": checkpoint.task,
+        "POOLER": config.names.pooler_activation,
+        "KEYS": _keys(config, checkpoint.raw, head),
+        "NAMES": names,
+        "BESIDE": [],
+    }
+
+
+def _heads(checkpoint: CanonicalCheckpoint) -> dict[str, int]:
+    """Output -> its last size, in order."""
+    own = HEADS[checkpoint.config.names.model_type]
+    kinds = {WORDS: ("words", checkpoint.config.vocab_size), PAIRS: ("pairs", 2), TOKENS: ("replaced", 1)}
+    heads = {} if checkpoint.task is None else {"logits": checkpoint.outputs}
+    return heads | dict(kinds[own[name].kind] for name in checkpoint.heads)
+
+
+def _words_head(config: EncoderConfig, heads: Collection[str]):
+    own = HEADS[config.names.model_type]
+    return next((own[name] for name in heads if own[name].kind == WORDS), None)
+
+
+def _modules(checkpoint: CanonicalCheckpoint) -> list[tuple[str, str, str]]:
+    """(its name here, kind of layer, template of its canonical name) of each module that the checkpoint has the tensors of."""
+    config, names = checkpoint.config, checkpoint.config.names
+    layer = re.sub(r"\{\w+\}", "{}", names.layer)
+    tables = {"words": "word", "positions": "position", "types": "token_type"}
+    modules = [(own, "table", f"{names.embeddings}{kind}_embeddings") for own, kind in tables.items()]
+    modules.append(("embeddings_norm", "norm", names.embeddings + "LayerNorm"))
+    if names.projection is not None:
+        modules.append(("projection", "dense", names.projection))
+    renamed = {"attention": "attention_output", "inner": "intermediate", "outer": "output", "outer_norm": "output_norm"}
+    for own in "query key value attention attention_norm inner outer outer_norm".split():
+        kind = "norm" if own.endswith("norm") else "dense"
+        modules.append((f"encoder.{{layer}}.{own}", kind, layer + getattr(names, renamed.get(own, own))))
+    modules.append(("pooler", "dense", names.pooler))
+    if checkpoint.task is not None:
+        last = LAST_MAPS.get(checkpoint.task) or head_names(config)[0].removesuffix(".weight")
+        modules.append(("classifier", "dense", last))
+    for name in checkpoint.heads:
+        head = HEADS[names.model_type][name]
+        if head.kind == WORDS:
+            modules += [("words_dense", "dense", head.transform), ("words_norm", "norm", head.norm)]
+            if f"{head.last}.weight" in TIED[names.model_type]:
+                modules.append(("decoder", "dense", f"{head.last}:weight"))
+        elif head.kind == PAIRS:
+            modules.append(("pairs", "dense", head.last))
+        else:
+            modules += [("replaced_dense", "dense", head.transform), ("replaced", "dense", head.last)]
+    present = {re.sub(r"\.[0-9]+\.", ".{}.", re.sub(r"\.[0-9]+\.", ".{}.", name)) for name in checkpoint.tensors}
+    return [module for module in modules if module[2].removesuffix(":weight") + ".weight" in present]
+
+
+def _keys(config: EncoderConfig, raw: dict[str, Any], head) -> dict[str, tuple[str | None, Any]]:
+    """BERT's name of a setting -> (its key in config.json, its value where that says nothing). Without a key it is fixed."""
+    keys, fields = {}, type(config).model_fields
+    for name in _KEYS:
+        if hasattr(config, name):
+            same = (config.own_key(name), config.own_key(_SAME.get(name, name)))
+            keys[name] = (next((key for key in same if key in fields), None), getattr(config, name))
+    words = head.activation if head is not None and head.activation else None
+    keys["words_act"] = (None, words) if words else keys["hidden_act"]
+    keys["classifier_relu"] = ("classifier_relu", config.relu_before_classifier)
+    return {name: (key if _says(raw, key, value) else None, value) for name, (key, value) in keys.items()}
+
+
+def _says(raw: dict[str, Any], key: str | None, value: Any) -> bool:
+    """Whether a key of config.json stands for this value, by its own name and type."""
+    return key in raw and type(raw[key]) is type(value) and raw[key] == value
+
+
+def _layers(checkpoint: CanonicalCheckpoint) -> range:
+    """Numbers of the layers that have tensors of their own."""
+    config = checkpoint.config
+    groups = getattr(config, "num_hidden_groups", None)
+    return range(config.num_hidden_layers if groups is None else groups * config.inner_group_num)
+
+
+def _named_places(template: str) -> str:
+    places = ["{group}", "{inner}"] if template.count("{}") == 2 else ["{layer}"]
+    for place in places:
+        template = template.replace("{}", place, 1)
+    return template
+
+
+def _filled(template: str, config: Config, layer: int) -> str:
+    inner = getattr(config, "inner_group_num", 1)
+    return template.format(layer=layer, group=layer // inner, inner=layer % inner)
+
+
+def _is_projection(name: str) -> bool:
+    return name.replace("/", ".").startswith(PROJECTION)
+
+
+def _literal(value: Any) -> str:
+    """A constant as a person would write it: an entry a line, where it has several."""
+    if isinstance(value, dict) and len(value) > 1:
+        return "{\n" + "".join(f"    {_literal(key)}: {_literal(entry)},\n" for key, entry in value.items()) + "}"
+    if isinstance(value, dict):
+        return "{" + "".join(f"{_literal(key)}: {_literal(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        start, end = "[]" if isinstance(value, list) else "()"
+        return f"{start}{', '.join(map(_literal, value))}{end}"
+    return json.dumps(value) if isinstance(value, str) else repr(value)

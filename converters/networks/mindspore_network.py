@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bert in MindSpore. (This line and the constants below are replaced when the file is written beside converted weights.)"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import nn, ops
+
+# --- what the weights beside this file are
+FAMILY = "bert"
+WEIGHTS = "model.safetensors"
+HEADS = {"logits": 2}
+TASK = "sentences"
+POOLER = "tanh"
+KEYS = {}
+NAMES = {}
+BESIDE = []
+# --- end
+
+HAS = {name.split(".")[0] for name in NAMES}
+
+
+def read_config(folder=None):
+    """The settings of the model, under BERT's names, from the config.json in a folder (this file's, unless given)."""
+    path = Path(folder or Path(__file__).parent) / "config.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    config = {name: found.get(key, default) for name, (key, default) in KEYS.items()}
+    labels = found.get("id2label") or {}
+    return config | {"labels": [labels[str(number)] for number in range(len(labels))]}
+
+
+def layer_order(config):
+    """Which layers follow one another. ALBERT's are shared by groups and come several times."""
+    count, inner = config["num_hidden_layers"], config.get("inner_group_num", 1)
+    groups = [int(number / (count / config.get("num_hidden_groups", count))) for number in range(count)]
+    return [group * inner + number for group in groups for number in range(inner)]
+
+
+def checkpoint_names(config):
+    """Name of each parameter here -> its name in the checkpoint."""
+    names, inner = {}, config.get("inner_group_num", 1)
+    for own, stored in NAMES.items():
+        numbers = sorted(set(layer_order(config))) if "{layer}" in own else [0]
+        for layer in numbers:
+            place = {"layer": layer, "group": layer // inner, "inner": layer % inner}
+            names[own.format(**place)] = stored.format(**place)
+    return names
+
+
+def tanh(x):
+    """By the sigmoid: MindSpore's own tanh is off by up to 1e-4 on a CPU."""
+    return 2.0 * ops.sigmoid(2.0 * x) - 1.0
+
+
+def activation(kind, x):
+    """GELU by erf, its tanh approximation, or ReLU, by the names that transformers has for them."""
+    if kind == "relu":
+        return ops.relu(x)
+    if kind in ("gelu", "gelu_python"):
+        return x * (0.5 * (ops.erf(x * 0.7071067811865476) + 1.0))
+    return x * ops.sigmoid(1.5957691216057308 * (x + 0.044715 * (x * x * x)))  # 0.5 (1 + tanh(y)) = sigmoid(2 y)
+
+
+class Layer(nn.Cell):
+    """An encoder layer: attention and feed-forward part, each added to its input and normalised."""
+
+    def __init__(self, config):
+        super().__init__()
+        width, inner, epsilon = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
+        self.heads, self.kind = config["num_attention_heads"], config["hidden_act"]
+        self.scale = (width // self.heads) ** -0.5
+        self.query, self.key, self.value = nn.Dense(width, width), nn.Dense(width, width), nn.Dense(width, width)
+        self.attention, self.attention_norm = nn.Dense(width, width), nn.LayerNorm((width,), epsilon=epsilon)
+        self.inner, self.outer = nn.Dense(width, inner), nn.Dense(inner, width)
+        self.outer_norm = nn.LayerNorm((width,), epsilon=epsilon)
+        self.dropout, self.attention_dropout = (
+            nn.Dropout(p=config[name]) for name in ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        )
+
+    def split(self, x):
+        """(B, L, H) -> (B, heads, L, H / heads)."""
+        batch, length, width = x.shape
+        return x.reshape(batch, length, self.heads, width // self.heads).transpose(0, 2, 1, 3)
+
+    def construct(self, x, bias):
+        query, key, value = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        scores = ops.matmul(query * self.scale, key.transpose(0, 1, 3, 2)) + bias
+        context = ops.matmul(self.attention_dropout(ops.softmax(scores, axis=-1)), value)
+        context = self.attention(context.transpose(0, 2, 1, 3).reshape(x.shape))
+        x = self.attention_norm(x + self.dropout(context))
+        return self.outer_norm(x + self.dropout(self.outer(activation(self.kind, self.inner(x)))))
+
+
+class Network(nn.Cell):
+    """The encoder and its heads.
+
+    `network(input_ids, attention_mask, token_type_ids)`, each (batch, length); the last two may be left out: ones and zeros.
+    Returns what HEADS names: one tensor, or a tuple in this order. Without a head, the hidden states (batch, length, hidden).
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.order, self.heads = config, tuple(layer_order(config)), tuple(HEADS)
+        width, narrow, epsilon = config["hidden_size"], config["embedding_size"], config["layer_norm_eps"]
+        self.words = nn.Embedding(config["vocab_size"], narrow)
+        self.positions = nn.Embedding(config["max_position_embeddings"], narrow)
+        self.has_types, self.has_projection, self.has_decoder = ("types" in HAS, "projection" in HAS, "decoder" in HAS)
+        if self.has_types:
+            self.types = nn.Embedding(config["type_vocab_size"], narrow)
+        self.embeddings_norm = nn.LayerNorm((narrow,), epsilon=epsilon)
+        if self.has_projection:
+            self.projection = nn.Dense(narrow, width)
+        self.encoder = nn.CellList([Layer(config) for _ in range(max(self.order) + 1)])
+        if "pooler" in HAS:
+            self.pooler = nn.Dense(width, width)
+        if "classifier" in HAS:
+            self.classifier = nn.Dense(width, HEADS["logits"])
+        if "words_dense" in HAS:
+            self.words_dense, self.words_norm = nn.Dense(width, narrow), nn.LayerNorm((narrow,), epsilon=epsilon)
+            self.words_bias = ms.Parameter(ops.zeros((config["vocab_size"],), ms.float32), name="words_bias")
+        if self.has_decoder:  # else the table of words
+            self.decoder = nn.Dense(narrow, config["vocab_size"], has_bias=False)
+        if "pairs" in HAS:
+            self.pairs = nn.Dense(width, 2)
+        if "replaced" in HAS:
+            self.replaced_dense, self.replaced = nn.Dense(width, width), nn.Dense(width, 1)
+        self.dropout, self.head_dropout = nn.Dropout(p=config["hidden_dropout_prob"]), nn.Dropout(p=config["head_dropout"])
+        self.of_text, self.relu = TASK in ("sentences", "choices"), config["classifier_relu"]
+
+    def encode(self, input_ids, attention_mask=None, token_type_ids=None):
+        """The hidden states (batch, length, hidden)."""
+        mask = ops.ones_like(input_ids) if attention_mask is None else attention_mask
+        x = self.words(input_ids) + self.positions.embedding_table[: input_ids.shape[1]]
+        if self.has_types:
+            x = x + self.types(ops.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
+        x = self.dropout(self.embeddings_norm(x))
+        if self.has_projection:
+            x = self.projection(x)
+        bias = ((1.0 - mask.astype(ms.float32)) * -10000.0).reshape(mask.shape[0], 1, 1, mask.shape[1])
+        for number in self.order:
+            x = self.encoder[number](x, bias)
+        return x
+
+    def pooled(self, x):
+        """The first token's state through the pooler; ELECTRA's has a dropout before it."""
+        if POOLER == "tanh":
+            return tanh(self.pooler(x[:, 0]))
+        return activation(POOLER, self.pooler(self.head_dropout(x[:, 0]) if POOLER == "gelu" else x[:, 0]))
+
+    def logits(self, x):
+        """The classifier: of each token's state, or of the whole text's."""
+        if self.of_text:
+            x = self.pooled(x)
+            if self.relu:
+                x = ops.relu(x)
+        return self.classifier(self.head_dropout(x))
+
+    def words_of(self, x):
+        """What each token could be: (batch, length, vocabulary)."""
+        x = self.words_norm(activation(self.config["words_act"], self.words_dense(x)))
+        table = self.decoder.weight if self.has_decoder else self.words.embedding_table
+        return ops.matmul(x, table.transpose(1, 0)) + self.words_bias
+
+    def head(self, name, x):
+        """One of the outputs that HEADS names."""
+        if name == "logits":
+            return self.logits(x)
+        if name == "words":
+            return self.words_of(x)
+        if name == "pairs":
+            return self.pairs(self.pooled(x))
+        return self.replaced(activation(self.config["hidden_act"], self.replaced_dense(x)))
+
+    def construct(self, input_ids, attention_mask=None, token_type_ids=None):
+        x = self.encode(input_ids, attention_mask, token_type_ids)
+        found = ()
+        for name in self.heads:
+            found = found + (self.head(name, x),)
+        return found if len(found) > 1 else found[0] if found else x
+
+
+def load(folder=None):
+    """The network with the weights of a folder, ready to answer. Raises ValueError where a tensor is missing, unexpected or of
+    another shape."""
+    folder = Path(folder or Path(__file__).parent)
+    config = read_config(folder)
+    network, path = Network(config), folder / WEIGHTS
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    stored = ms.load_checkpoint(str(path), format="safetensors" if path.suffix == ".safetensors" else "ckpt")
+    names, own = checkpoint_names(config), {name: parameter for name, parameter in network.parameters_and_names()}
+    shapes = {names[name]: tuple(parameter.shape) for name, parameter in own.items()}
+    check(path, shapes, {name: tuple(value.shape) for name, value in stored.items() if name not in BESIDE})
+    for name, parameter in own.items():
+        parameter.set_data(ms.Tensor(stored[names[name]]).astype(ms.float32))
+    return network.set_train(False)
+
+
+def check(path, expected, found):
+    """Raise ValueError unless both have the same names and shapes."""
+    problems = [f"missing {name} {shape}" for name, shape in expected.items() if name not in found]
+    problems += [f"unexpected {name} {shape}" for name, shape in found.items() if name not in expected]
+    both = [name for name in expected if name in found]
+    problems += [
+        f"{name}: got shape {found[name]}, expected {expected[name]}" for name in both if found[name] != expected[name]
+    ]
+    if problems:
+        more = f"\n  and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise ValueError(f"{path}: does not fit this network:\n  " + "\n  ".join(problems[:8]) + more)
+
+
+def main():
+    """Print what the network answers for the token ids of one text."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("ids", nargs="+", type=int, help="token ids, those of [CLS] and [SEP] too")
+    parser.add_argument("--types", nargs="+", type=int, help="their token types: 0, and 1 in the second text of a pair")
+    parser.add_argument("--folder", type=Path, help="where the weights and config.json lie; default: beside this file")
+    given = parser.parse_args()
+    try:
+        network = load(given.folder)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    problem = problem_of(network.config, given.ids, given.types)
+    if problem:
+        parser.error(problem)
+    ids, types = ([np.array([row], np.int32)] if row else [] for row in (given.ids, given.types))
+    inputs = [ms.Tensor(array) for array in (*ids, *([np.ones_like(ids[0]), *types] if types else []))]
+    answers = network(*inputs)
+    tell(network.config, [answer.asnumpy() for answer in (answers if isinstance(answers, tuple) else (answers,))])
+
+
+def problem_of(config, ids, types):
+    """What is wrong with the ids of a text; an empty string where nothing is."""
+    most, longest = config["vocab_size"], config["max_position_embeddings"]
+    if len(ids) > longest:
+        return f"got {len(ids)} ids, expected at most {longest}"
+    wrong = [number for number in ids if not 0 <= number < most]
+    if wrong:
+        return f"got id {wrong[0]}, expected 0 to {most - 1}"
+    if types is not None and (len(types) != len(ids) or not set(types) <= set(range(config["type_vocab_size"] or 1))):
+        return f"--types: expected {len(ids)} numbers below {config['type_vocab_size'] or 1}"
+    return ""
+
+
+def tell(config, answers):
+    """Print arrays, the logits of a text's classes with their names."""
+    for name, answer in zip(HEADS or {"hidden": 0}, answers):
+        if name == "logits" and TASK == "sentences" and len(config["labels"]) == answer.shape[-1]:
+            for label, logit in zip(config["labels"], answer[0]):
+                print(f"{label}: {logit:.6f}")
+        else:
+            print(f"{name} {answer.shape}:\n{answer}")
+
+
+if __name__ == "__main__":
+    main()

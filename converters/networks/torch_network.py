@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bert in PyTorch. (This line and the constants below are replaced when the file is written beside converted weights.)"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+# --- what the weights beside this file are
+FAMILY = "bert"
+WEIGHTS = "model.safetensors"
+HEADS = {"logits": 2}
+TASK = "sentences"
+POOLER = "tanh"
+KEYS = {}
+NAMES = {}
+BESIDE = []
+# --- end
+
+HAS = {name.split(".")[0] for name in NAMES}
+
+
+def read_config(folder=None):
+    """The settings of the model, under BERT's names, from the config.json in a folder (this file's, unless given)."""
+    path = Path(folder or Path(__file__).parent) / "config.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    config = {name: found.get(key, default) for name, (key, default) in KEYS.items()}
+    labels = found.get("id2label") or {}
+    return config | {"labels": [labels[str(number)] for number in range(len(labels))]}
+
+
+def layer_order(config):
+    """Which layers follow one another. ALBERT's are shared by groups and come several times."""
+    count, inner = config["num_hidden_layers"], config.get("inner_group_num", 1)
+    groups = [int(number / (count / config.get("num_hidden_groups", count))) for number in range(count)]
+    return [group * inner + number for group in groups for number in range(inner)]
+
+
+def checkpoint_names(config):
+    """Name of each parameter here -> its name in the checkpoint."""
+    names, inner = {}, config.get("inner_group_num", 1)
+    for own, stored in NAMES.items():
+        numbers = sorted(set(layer_order(config))) if "{layer}" in own else [0]
+        for layer in numbers:
+            place = {"layer": layer, "group": layer // inner, "inner": layer % inner}
+            names[own.format(**place)] = stored.format(**place)
+    return names
+
+
+def activation(kind, x):
+    """GELU by erf, its tanh approximation, or ReLU, by the names that transformers has for them."""
+    if kind == "relu":
+        return functional.relu(x)
+    return functional.gelu(x, approximate="none" if kind in ("gelu", "gelu_python") else "tanh")
+
+
+class Layer(nn.Module):
+    """An encoder layer: attention and feed-forward part, each added to its input and normalised."""
+
+    def __init__(self, config):
+        super().__init__()
+        width, inner, epsilon = config["hidden_size"], config["intermediate_size"], config["layer_norm_eps"]
+        self.heads, self.kind = config["num_attention_heads"], config["hidden_act"]
+        self.rate, self.attention_rate = config["hidden_dropout_prob"], config["attention_probs_dropout_prob"]
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.attention, self.attention_norm = nn.Linear(width, width), nn.LayerNorm(width, eps=epsilon)
+        self.inner, self.outer = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.outer_norm = nn.LayerNorm(width, eps=epsilon)
+
+    def forward(self, x, bias):
+        batch, length, width = x.shape
+
+        def split(states):  # (B, L, H) -> (B, heads, L, H / heads)
+            return states.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+
+        query, key, value = split(self.query(x)), split(self.key(x)), split(self.value(x))
+        rate = self.attention_rate if self.training else 0.0
+        context = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=rate)
+        context = self.attention(context.transpose(1, 2).reshape(batch, length, width))
+        x = self.attention_norm(x + functional.dropout(context, self.rate, self.training))
+        states = self.outer(activation(self.kind, self.inner(x)))
+        return self.outer_norm(x + functional.dropout(states, self.rate, self.training))
+
+
+class Network(nn.Module):
+    """The encoder and its heads.
+
+    `network(input_ids, attention_mask, token_type_ids)`, each (batch, length); the last two may be left out: ones and zeros.
+    Returns what HEADS names: one tensor, or a tuple in this order. Without a head, the hidden states (batch, length, hidden).
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, self.order = config, layer_order(config)
+        width, narrow, epsilon = config["hidden_size"], config["embedding_size"], config["layer_norm_eps"]
+        self.words = nn.Embedding(config["vocab_size"], narrow)
+        self.positions = nn.Embedding(config["max_position_embeddings"], narrow)
+        if "types" in HAS:
+            self.types = nn.Embedding(config["type_vocab_size"], narrow)
+        self.embeddings_norm = nn.LayerNorm(narrow, eps=epsilon)
+        if "projection" in HAS:
+            self.projection = nn.Linear(narrow, width)
+        self.encoder = nn.ModuleList(Layer(config) for _ in range(max(self.order) + 1))
+        if "pooler" in HAS:
+            self.pooler = nn.Linear(width, width)
+        if "classifier" in HAS:
+            self.classifier = nn.Linear(width, HEADS["logits"])
+        if "words_dense" in HAS:
+            self.words_dense = nn.Linear(width, narrow)
+            self.words_norm = nn.LayerNorm(narrow, eps=epsilon)
+            self.words_bias = nn.Parameter(torch.zeros(config["vocab_size"]))
+        if "decoder" in HAS:  # else the table of words
+            self.decoder = nn.Linear(narrow, config["vocab_size"], bias=False)
+        if "pairs" in HAS:
+            self.pairs = nn.Linear(width, 2)
+        if "replaced" in HAS:
+            self.replaced_dense, self.replaced = nn.Linear(width, width), nn.Linear(width, 1)
+
+    def encode(self, input_ids, attention_mask=None, token_type_ids=None):
+        """The hidden states (batch, length, hidden)."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        x = self.words(input_ids) + self.positions.weight[: input_ids.shape[1]]
+        if "types" in HAS:
+            x = x + self.types(torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
+        x = self.drop(self.embeddings_norm(x), self.config["hidden_dropout_prob"])
+        if "projection" in HAS:
+            x = self.projection(x)
+        bias = ((1.0 - mask.to(x.dtype)) * -10000.0)[:, None, None, :]
+        for number in self.order:
+            x = self.encoder[number](x, bias)
+        return x
+
+    def pooled(self, x):
+        """The first token's state through the pooler."""
+        rate = self.config["head_dropout"]
+        first = self.pooler(self.drop(x[:, 0], rate) if POOLER == "gelu" else x[:, 0])
+        return torch.tanh(first) if POOLER == "tanh" else activation(POOLER, first)
+
+    def logits(self, x):
+        """The classifier: of each token's state, or of the whole text's."""
+        if TASK in ("sentences", "choices"):
+            x = self.pooled(x)
+            if self.config["classifier_relu"]:
+                x = functional.relu(x)
+        return self.classifier(self.drop(x, self.config["head_dropout"]))
+
+    def words_of(self, x):
+        """What each token could be: (batch, length, vocabulary)."""
+        x = self.words_norm(activation(self.config["words_act"], self.words_dense(x)))
+        table = self.decoder.weight if "decoder" in HAS else self.words.weight
+        return functional.linear(x, table, self.words_bias)
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None):
+        x = self.encode(input_ids, attention_mask, token_type_ids)
+        ends = {
+            "logits": self.logits,
+            "words": self.words_of,
+            "pairs": lambda x: self.pairs(self.pooled(x)),
+            "replaced": lambda x: self.replaced(activation(self.config["hidden_act"], self.replaced_dense(x))),
+        }
+        found = tuple(ends[name](x) for name in HEADS)
+        return found if len(found) > 1 else found[0] if found else x
+
+    def drop(self, x, rate):
+        """Dropout, in training only."""
+        return functional.dropout(x, rate, self.training)
+
+
+def load(folder=None):
+    """The network with the weights of a folder, ready to answer. Raises ValueError where a tensor is missing, unexpected or of
+    another shape."""
+    folder = Path(folder or Path(__file__).parent)
+    config = read_config(folder)
+    network, path = Network(config), folder / WEIGHTS
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        stored = load_file(path)
+    else:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    names, own = checkpoint_names(config), network.state_dict()
+    shapes = {names[name]: tuple(tensor.shape) for name, tensor in own.items()}
+    check(path, shapes, {name: tuple(tensor.shape) for name, tensor in stored.items() if name not in BESIDE})
+    network.load_state_dict({name: stored[names[name]].float() for name in own})
+    return network.eval()
+
+
+def check(path, expected, found):
+    """Raise ValueError unless both have the same names and shapes."""
+    problems = [f"missing {name} {shape}" for name, shape in expected.items() if name not in found]
+    problems += [f"unexpected {name} {shape}" for name, shape in found.items() if name not in expected]
+    both = [name for name in expected if name in found]
+    problems += [
+        f"{name}: got shape {found[name]}, expected {expected[name]}" for name in both if found[name] != expected[name]
+    ]
+    if problems:
+        more = f"\n  and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise ValueError(f"{path}: does not fit this network:\n  " + "\n  ".join(problems[:8]) + more)
+
+
+def main():
+    """Print what the network answers for the token ids of one text."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("ids", nargs="+", type=int, help="token ids, those of [CLS] and [SEP] too")
+    parser.add_argument("--types", nargs="+", type=int, help="their token types: 0, and 1 in the second text of a pair")
+    parser.add_argument("--folder", type=Path, help="where the weights and config.json lie; default: beside this file")
+    given = parser.parse_args()
+    try:
+        network = load(given.folder)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    problem = problem_of(network.config, given.ids, given.types)
+    if problem:
+        parser.error(problem)
+    ids = torch.tensor([given.ids])
+    with torch.no_grad():
+        answers = network(ids, None, None if given.types is None else torch.tensor([given.types]))
+    tell(network.config, [answer.numpy() for answer in (answers if isinstance(answers, tuple) else (answers,))])
+
+
+def problem_of(config, ids, types):
+    """What is wrong with the ids of a text; an empty string where nothing is."""
+    most, longest = config["vocab_size"], config["max_position_embeddings"]
+    if len(ids) > longest:
+        return f"got {len(ids)} ids, expected at most {longest}"
+    wrong = [number for number in ids if not 0 <= number < most]
+    if wrong:
+        return f"got id {wrong[0]}, expected 0 to {most - 1}"
+    if types is not None and (len(types) != len(ids) or not set(types) <= set(range(config["type_vocab_size"] or 1))):
+        return f"--types: expected {len(ids)} numbers below {config['type_vocab_size'] or 1}"
+    return ""
+
+
+def tell(config, answers):
+    """Print arrays, the logits of a text's classes with their names."""
+    for name, answer in zip(HEADS or {"hidden": 0}, answers):
+        if name == "logits" and TASK == "sentences" and len(config["labels"]) == answer.shape[-1]:
+            for label, logit in zip(config["labels"], answer[0]):
+                print(f"{label}: {logit:.6f}")
+        else:
+            print(f"{name} {answer.shape}:\n{answer}")
+
+
+if __name__ == "__main__":
+    main()

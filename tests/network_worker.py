@@ -1,0 +1,80 @@
+"""A program that runs generated networks in a process with nothing but their framework: `network_worker.py FRAMEWORK FOLDER...`.
+
+Each folder holds network.py and inputs.npz, batches as `NUMBER/NAME`; what the network answers goes into outputs.npz, as
+`NUMBER/OUTPUT`, and what it says of damaged weights into refused.txt. All other frameworks, and crossdistil, cannot be imported.
+"""
+
+import importlib.abc
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+FRAMEWORK, *FOLDERS = sys.argv[1:]
+OWN = {"tensorflow": {"tensorflow", "keras"}}.get(FRAMEWORK, {FRAMEWORK})
+OTHERS = {"torch", "tensorflow", "keras", "mindspore", "oneflow", "transformers", "jax", "crossdistil"} - OWN
+
+
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in OTHERS:
+            raise ModuleNotFoundError(f"{name} is not here", name=name)
+
+
+sys.meta_path.insert(0, Refuse())
+
+import numpy as np  # noqa: E402
+
+TYPES = {"torch": "int64", "oneflow": "int64"}
+
+
+def tensor(array):
+    if FRAMEWORK in ("torch", "oneflow"):
+        return sys.modules[FRAMEWORK].tensor(array.astype(TYPES[FRAMEWORK]))
+    return sys.modules["mindspore"].Tensor(array.astype(np.int32)) if FRAMEWORK == "mindspore" else array.astype(np.int32)
+
+
+def numbers(answer):
+    return answer.detach().numpy() if FRAMEWORK in ("torch", "oneflow") else np.asarray(
+        answer.asnumpy() if FRAMEWORK == "mindspore" else answer
+    )  # fmt: skip
+
+
+def module_of(folder):
+    spec = importlib.util.spec_from_file_location(f"network_{folder.name.replace('-', '_')}", folder / "network.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+for folder in map(Path, FOLDERS):
+    module, inputs, outputs = module_of(folder), np.load(folder / "inputs.npz"), {}
+    network = module.load()
+    names = ("input_ids", "attention_mask", *(("token_type_ids",) if "types" in module.HAS else ()))
+    if "second_ids" in {key.partition("/")[2] for key in inputs}:
+        names = ("input_ids", "attention_mask", "second_ids", "second_mask")
+    for number in sorted({key.partition("/")[0] for key in inputs}):
+        answers = network(*(tensor(inputs[f"{number}/{name}"]) for name in names))
+        answers = answers if isinstance(answers, tuple) else (answers,)
+        outputs |= {f"{number}/{name}": numbers(answer) for name, answer in zip(module.HEADS or ("hidden",), answers)}
+    if (folder / "wants-more").exists():
+        if FRAMEWORK == "tensorflow":
+            import tensorflow as tf
+
+            module.save(network, folder / "saved_model")
+            serve = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
+            for number in sorted({key.partition("/")[0] for key in inputs}):
+                found = serve(**{name: tf.constant(tensor(inputs[f"{number}/{name}"])) for name in names})
+                outputs[f"{number}/served"] = found["logits"].numpy()
+        name, said = next(iter(module.NAMES)), []
+        for changed, key, value in ((module.NAMES, name, "nowhere"), (module.KEYS, "vocab_size", (None, 3))):
+            before = changed[key]
+            changed[key] = value
+            try:
+                module.load()
+            except ValueError as error:
+                said.append(str(error))
+            changed[key] = before
+        (folder / "refused.txt").write_text("\n----\n".join(said), encoding="utf-8")
+    np.savez(folder / "outputs.npz", **outputs)
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)

@@ -1,0 +1,191 @@
+"""`convert --with-code`: the network that is written beside converted weights runs in a process that has its framework alone,
+takes them strictly, and answers as transformers does; in OneFlow's environment, which lacks transformers, as NumPy in float64."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import crossdistil
+from crossdistil.converters.canonical import read_canonical
+from crossdistil.converters.network_code import NETWORK
+from crossdistil.converters.task_heads import ENDINGS, model_shapes
+from crossdistil.converters.verify import reference_outputs, sample_batch
+from crossdistil.core.errors import CheckpointError
+from crossdistil.core.models.heads import head_shapes
+from crossdistil.core.models.spec import is_norm
+from crossdistil.tests import conversion_sources as sources
+from crossdistil.tests.tiny_families import VARIANTS
+
+LIMIT = 1e-5
+OUTPUTS = 3
+# Name -> (configuration, task of the classifier, heads of pre-training, end of transformers' class)
+CASES = {name: (config, "sentences", (), ENDINGS["sentences"]) for name, config in VARIANTS.items()} | {
+    "bert for tokens": (sources.BERT, "tokens", (), ENDINGS["tokens"]),
+    "bert for spans": (sources.BERT, "spans", (), ENDINGS["spans"]),
+    "bert for choices": (sources.BERT, "choices", (), ENDINGS["choices"]),
+    "electra for tokens": (VARIANTS["electra"], "tokens", (), ENDINGS["tokens"]),
+    "distilbert for spans": (VARIANTS["distilbert"], "spans", (), ENDINGS["spans"]),
+    "bert for words": (sources.TANH, None, ("mlm",), "ForMaskedLM"),
+    "bert for words and pairs": (sources.BERT, None, ("mlm", "nsp"), "ForPreTraining"),
+    "distilbert for words": (VARIANTS["distilbert"], None, ("mlm",), "ForMaskedLM"),
+    "albert for words and pairs": (VARIANTS["albert"], None, ("mlm", "sop"), "ForPreTraining"),
+    "electra for words": (VARIANTS["electra"], None, ("generator",), "ForMaskedLM"),
+    "electra for replaced words": (VARIANTS["electra"], None, ("discriminator",), "ForPreTraining"),
+    "bert alone": (sources.BERT, None, (), "Model"),
+    "distilbert alone": (VARIANTS["distilbert"], None, (), "Model"),
+}
+LAYOUTS = {"pytorch": ("safetensors", "bin"), "tf": ("google",), "mindspore": ("ckpt", "ckpt-old", "safetensors")}
+FRAMEWORKS = {"pytorch": "torch", "tf": "tensorflow"}
+WORKER = Path(__file__).parent / "network_worker.py"
+
+
+def write_case(folder, config, task, heads, ending):
+    """A folder as transformers saves a model of that class, with random weights."""
+    outputs = None if task is None else {"spans": 2, "choices": 1}.get(task, OUTPUTS)
+    shapes = dict(model_shapes(config, task, outputs))
+    if ending == "ForMaskedLM" or task in ("tokens", "spans"):
+        shapes = {name: shape for name, shape in shapes.items() if ".pooler." not in name}
+    for name in heads:
+        shapes |= head_shapes(config)[name]
+    generator, tensors = np.random.default_rng(len(folder.name)), {}
+    for name, shape in shapes.items():
+        values = generator.normal(1.0 if is_norm(name) and name.endswith("weight") else 0.0, 0.2, shape)
+        tensors[name] = values.astype(np.float32)
+    sources.write_config(folder, config, outputs if task in ("sentences", "tokens") else None)
+    path = folder / "config.json"
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps(raw | {"architectures": [config.names.title + ending]}))
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return raw["architectures"]
+
+
+def batches(folder):
+    """Two batches: with padding and both token types, and of one token."""
+    first = sample_batch(read_canonical(folder))
+    return [first, {name: array[:1, :1] for name, array in first.items()}]
+
+
+def answers(folder, batch, config, ending):
+    """What transformers answers, as the generated network names it."""
+    import torch
+    import transformers
+
+    model, told = getattr(transformers, config.names.title + ending).from_pretrained(folder, output_loading_info=True)
+    assert not any(told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), told
+    names = [name for name in batch if config.type_vocab_size or "type" not in name]
+    taken = {name: torch.from_numpy(batch[name]).long() for name in names}
+    if ending == ENDINGS["choices"]:
+        taken = {name: array[:, None] for name, array in taken.items()}
+    with torch.no_grad():
+        found = model.double().eval()(**taken)
+    if ending == ENDINGS["spans"]:
+        return {"logits": torch.stack([found.start_logits, found.end_logits], -1).numpy()}
+    if ending == "Model":
+        return {"hidden": found.last_hidden_state.numpy()}
+    names = {"prediction_logits": "words", "seq_relationship_logits": "pairs", "sop_logits": "pairs", "logits": "logits"}
+    own = {names[key]: found[key].numpy() for key in names if key in found}
+    renamed = {"ForMaskedLM": "words", "ForPreTraining": "replaced"}.get(ending)
+    return {renamed: own["logits"]} if renamed and "logits" in own else own
+
+
+def reference(folder, heads):
+    """The same by NumPy in float64."""
+    found = reference_outputs(read_canonical(folder))
+    kinds = {"mlm": "words", "generator": "words", "nsp": "pairs", "sop": "pairs", "discriminator": "replaced"}
+    kinds["logits"] = "logits"
+    own = {kinds[name]: values for name, values in found.items() if name in kinds}
+    return own or {"hidden": found[max((name for name in found if "hidden" in name), key=lambda name: int(name[7:]))]}
+
+
+def run(to, folders):
+    """Run the networks of folders in one process, for it starts slowly."""
+    command = [sys.executable, str(WORKER), FRAMEWORKS.get(to, to), *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+TARGETS = [
+    pytest.param("pytorch", marks=pytest.mark.only_backend("torch")),
+    pytest.param("tf", marks=pytest.mark.only_backend("torch")),
+    pytest.param("mindspore", marks=pytest.mark.only_backend("mindspore")),
+    pytest.param("oneflow", marks=pytest.mark.only_backend("oneflow")),
+]
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_networks_answer_as_their_models_do(to, tmp_path):
+    referee = importlib.util.find_spec("transformers") is not None
+    folders, expected = [], {}
+    for number, (name, (config, task, heads, ending)) in enumerate(CASES.items()):
+        source = tmp_path / "source" / name.replace(" ", "-")
+        write_case(source, config, task, heads, ending)
+        own = batches(source)[: 2 if referee else 1]
+        layouts = LAYOUTS.get(to, ("state-dict",))
+        for layout in layouts if name == "bert" else (layouts[number % len(layouts)],):
+            folder = tmp_path / f"{source.name}-{layout}"
+            crossdistil.convert(source, folder, to=to, layout=layout, with_code=True)
+            arrays = {f"{index}/{key}": array for index, batch in enumerate(own) for key, array in batch.items()}
+            np.savez(folder / "inputs.npz", **arrays)
+            folders.append(folder)
+            found = [answers(source, batch, config, ending) for batch in own] if referee else [reference(source, heads)]
+            expected[folder] = (own, found)
+    (folders[0] / "wants-more").touch()
+    run(to, folders)
+    for folder, (own, wanted) in expected.items():
+        found = np.load(folder / "outputs.npz")
+        served = [name for name in found.files if name.endswith("/served")]
+        assert len(found.files) == sum(map(len, wanted)) + len(served), folder.name
+        assert len(served) == (len(own) if to == "tf" and folder == folders[0] else 0)
+        for index, name in enumerate(served):
+            assert np.abs(found[name] - found[f"{index}/logits"]).max() <= LIMIT
+        for index, (batch, one) in enumerate(zip(own, wanted)):
+            real = batch["attention_mask"] > 0
+            for name, values in one.items():
+                other = found[f"{index}/{name}"]
+                assert other.shape == values.shape, (folder.name, name)
+                if values.shape[:2] == real.shape:
+                    values, other = values[real], other[real]
+                difference = np.abs(values - other).max() / max(1.0, np.abs(values).max())
+                assert difference <= LIMIT, (folder.name, name, difference)
+    renamed, shape = (folders[0] / "refused.txt").read_text().split("\n----\n")
+    assert "does not fit this network:\n  missing nowhere (" in renamed and "\n  unexpected " in renamed
+    assert "does not fit this network:\n" in shape and ": got shape (" in shape and ", expected (3, " in shape
+
+
+def test_what_has_no_network_is_refused(tmp_path, said):
+    source = tmp_path / "source"
+    write_case(source, *CASES["bert"])
+    with pytest.raises(CheckpointError, match="--layout legacy: no module of OneFlow loads it; --with-code takes state-dict"):
+        crossdistil.convert(source, tmp_path / "out", to="oneflow", layout="legacy", with_code=True)
+    code, _, errors = said("convert", source, tmp_path / "out", "--to", "mindspore", "--saved-model")
+    assert code == 2 and "--saved-model: needs --to tf and --with-code" in errors and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["distilbert", "electra", "bert for choices", "distilbert for spans"])
+def test_what_googles_graph_has_no_place_for_goes_with_its_network(name, tmp_path):
+    """And is read back as it was."""
+    source = tmp_path / "source"
+    write_case(source, *CASES[name])
+    told = crossdistil.convert(source, tmp_path / "out", to="tf", with_code=True, verify=True)
+    assert not told["added"] and "bit for bit" in told["verification"]["weights"]
+    text = (tmp_path / "out" / NETWORK).read_text()
+    assert text.startswith("# SPDX-License-Identifier: Apache-2.0\n") and "crossdistil convert --to tf --with-code" in text
+    compile(text, NETWORK, "exec")
+
+
+@pytest.mark.parametrize("to", ["pytorch", "tf", "mindspore", "oneflow"])
+def test_a_network_is_one_readable_file(to, tmp_path):
+    source = tmp_path / "source"
+    write_case(source, *CASES["bert"])
+    crossdistil.convert(source, tmp_path / "out", to=to, with_code=True)
+    text = (tmp_path / "out" / NETWORK).read_text()
+    assert max(map(len, text.splitlines())) <= 130 and "import crossdistil" not in text and len(text.splitlines()) < 330
+    assert text.count("# --- end") == 1 and "KEYS = {}" not in text
