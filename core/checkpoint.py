@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -266,11 +266,16 @@ def _check_tensors(
 
 
 def save_model(
-    model: Model, folder: Path, tokenizer, projections: dict[str, np.ndarray] | None = None, checksums: bool = False
+    model: Model,
+    folder: Path,
+    tokenizer,
+    projections: dict[str, np.ndarray] | None = None,
+    checksums: bool = False,
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a model folder whole or not at all. `tokenizer` has `save(folder)`; `projections` are what was trained beside
     the model and is no part of it: they go into a file of their own, for a later distillation to go on from. With `checksums`,
-    `load_model` refuses weights that are not as they are written here."""
+    `load_model` refuses weights that are not as they are written here. `finish(folder)` may add files for people."""
     with replace_folder(folder) as temporary:
         write_config(model, temporary)
         names = tensor_shapes(model.config, model.outputs, model.words)
@@ -280,6 +285,8 @@ def save_model(
         if projections:
             save_file(projections, temporary / PROJECTIONS)
         tokenizer.save(temporary)
+        if finish is not None:
+            finish(temporary)
         if checksums:
             write_checksums(temporary)
 

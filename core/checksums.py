@@ -20,6 +20,8 @@ from .plain_names import is_plain_path
 from .shown import shown
 
 CHECKSUMS = "checksums.json"
+_FOR_PEOPLE = frozenset({"README.md"})
+"""What people edit, and nothing is computed from."""
 _FORMAT = 1
 _CHUNK = 1 << 18  # as fast as a processor's cache
 
@@ -39,7 +41,8 @@ def file_checksum(path: Path) -> dict[str, Any]:
 
 def write_checksums(folder: Path) -> None:
     """Note all files that a folder holds, which is not yet in its place. Raises OSError."""
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    found = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    names = sorted(name for name in found if name not in _FOR_PEOPLE)
     content = {"format": _FORMAT, "files": {name: file_checksum(folder / name) for name in names}}
     (folder / CHECKSUMS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

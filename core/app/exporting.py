@@ -20,6 +20,7 @@ from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer, TokenTable
 from ..errors import CrossdistilError
 from ..files import replace_folder
+from ..model_card import card, place_card
 from ..task_data import TaskData, load_data
 from ..task_section import TaskSection
 from ..teacher_identity import model_digest
@@ -86,6 +87,8 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
         if failed:
             raise GateError(f"{destination}: not exported: {'; '.join(map(_why, failed))}", report)
         (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        if (note := place_card(folder, card(model, model.parameter_count, report), destination)) is not None:
+            tell(note)
         write_checksums(folder)
     return report
 

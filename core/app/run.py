@@ -17,11 +17,12 @@ import numpy as np
 from rich.console import Console
 
 from ...backends.registry import load_engine
-from ..checkpoint import save_model
+from ..checkpoint import Model, save_model
 from ..engine import Engine, EngineOptions, Parameters
 from ..errors import CrossdistilError, TrainingError
 from ..files import write_arrays
 from ..job import Job, with_about
+from ..model_card import card, place_card
 from ..models.theseus import predecessor_tensors
 from ..recipe import Recipe
 from ..runs import STUDENT
@@ -40,6 +41,7 @@ from .plugin_trial import plugin_errors, try_losses
 from .preparing import prepared_job
 from .probe import write_probe
 from .progress import TrainingProgress
+from .recorded import recorded
 from .teaching import Teaching
 from .words import words_of
 
@@ -233,11 +235,10 @@ class _Run:
         job, engine, last = self._job, self._engine, outcomes[-1]
         infer = engine.infer(job.data.answers(stages[-1].config), self._student_of(last.parameters))
         metrics, logits = job.data.final_metrics(infer)
-        student = with_about(job.student, last.parameters, self._about(metrics, last))
+        steps = sum(outcome.steps for outcome in outcomes)
+        student = with_about(job.student, last.parameters, self._about(metrics, last) | recorded(job, engine, teachers, steps))
         projections = {name: array for name, array in last.parameters.items() if name not in job.student.parameters}
-        self._world.lead(
-            lambda: save_model(student, self._run.path / STUDENT, job.data.tokenizer, projections, checksums=True)
-        )
+        self._world.lead(self._save, student, projections)
         if self._probe and logits is not None and self._world.rank == 0:
             write_arrays(self._run.path / "predictions.safetensors", {"logits": logits})
         keys = ("seconds", "tokens", "communication")
@@ -249,7 +250,7 @@ class _Run:
             "threads": engine.threads,
             "kernels": engine.kernels,
             "seed": job.recipe.seed,
-            "steps": sum(outcome.steps for outcome in outcomes),
+            "steps": steps,
             "epochs": sum(epochs),
             "wall_seconds": round(time.perf_counter() - started, 3),
             "training_seconds": round(seconds, 3),
@@ -273,6 +274,15 @@ class _Run:
             result["teachers"] = teachers
         self._run.write_result(result)
         return result
+
+    def _save(self, student: Model, projections: Parameters) -> None:
+        place, text = self._run.path / STUDENT, card(student, student.parameter_count)
+
+        def finish(folder: Path) -> None:
+            if (note := place_card(folder, text, place)) is not None:
+                self._console.print(note, markup=False)
+
+        save_model(student, place, self._job.data.tokenizer, projections, checksums=True, finish=finish)
 
     def _most(self, value: float) -> float:
         """The largest that a process has."""
