@@ -173,7 +173,7 @@ class Network(nn.Cell):
             return self.words_of(x)
         if name == "pairs":
             return self.pairs(self.pooled(x))
-        return self.replaced(activation(self.config["hidden_act"], self.replaced_dense(x)))
+        return self.replaced(activation(self.config["hidden_act"], self.replaced_dense(x)))[..., 0]
 
     def construct(self, input_ids, attention_mask=None, token_type_ids=None):
         x = self.encode(input_ids, attention_mask, token_type_ids)

@@ -160,7 +160,7 @@ class Network(nn.Module):
             "logits": self.logits,
             "words": self.words_of,
             "pairs": lambda x: self.pairs(self.pooled(x)),
-            "replaced": lambda x: self.replaced(activation(self.config["hidden_act"], self.replaced_dense(x))),
+            "replaced": lambda x: self.replaced(activation(self.config["hidden_act"], self.replaced_dense(x)))[..., 0],
         }
         found = tuple(ends[name](x) for name in HEADS)
         return found if len(found) > 1 else found[0] if found else x
