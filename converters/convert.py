@@ -23,7 +23,7 @@ from .names_tensorflow import generator_name
 from .network_code import NETWORK, check_code, network_code
 from .projections import write_projections
 from .resize import resize_vocabulary
-from .targets import HIDDEN_LAYER, has_no_home, refuse, target_notes
+from .targets import HIDDEN_LAYER, has_no_home, misread, refuse, target_notes
 from .task_heads import model_shapes
 from .tensors import DTYPES, Tensor, TensorInfo
 
@@ -117,6 +117,10 @@ def convert(
     size = sum(tensor.info.size for tensor in tensors)
     types = {tensor.info.dtype for tensor in tensors}
     notes = target_notes(checkpoint.config, checkpoint.task, checkpoint.heads, checkpoint.tensors, types, layout.dialect)
+    if code is not None:
+        notes.append(f"{NETWORK} loads it: from {Path(NETWORK).stem} import load")
+        if problem := misread(checkpoint.config, checkpoint.task, checkpoint.heads, layout.dialect):
+            notes.append(f"{NETWORK} computes what other code does not: {problem}")
     return Conversion(checkpoint, layout, len(tensors), size, added, (*left_out, *notes))
 
 

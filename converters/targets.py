@@ -31,6 +31,12 @@ def has_no_home(config: Config, task: str | None, dialect: str) -> bool:
 
 def refuse(config: Config, task: str | None, heads: tuple[str, ...], dialect: str) -> None:
     """Raises CheckpointError where the code that reads names of this dialect would compute another model, without a word."""
+    if problem := misread(config, task, heads, dialect):
+        raise CheckpointError(f"{problem} (--encoder-only leaves the heads out)")
+
+
+def misread(config: Config, task: str | None, heads: tuple[str, ...], dialect: str) -> str:
+    """What that code would compute otherwise, or an empty string."""
     family, problem = config.names.model_type, ""
     if config.relu_before_classifier and task == SENTENCES and dialect in (GOOGLE, "canonical"):
         whose = "Google's graph has" if dialect == GOOGLE else "transformers has"
@@ -43,8 +49,7 @@ def refuse(config: Config, task: str | None, heads: tuple[str, ...], dialect: st
         problem = "the classifier: Google's ELECTRA has none of this kind, and would draw its own at random"
     elif dialect == GOOGLE and family == "electra" and len(heads) > 1:
         problem = f"{' and '.join(heads)}: in Google's ELECTRA each has an encoder of its own"
-    if problem:
-        raise CheckpointError(f"{problem} (--encoder-only leaves the heads out)")
+    return problem
 
 
 def target_notes(

@@ -180,6 +180,9 @@ def test_what_googles_graph_has_no_place_for_goes_with_its_network(name, tmp_pat
     write_case(source, *CASES[name])
     told = crossdistil.convert(source, tmp_path / "out", to="tf", with_code=True)
     assert not told["added"]
+    assert any(note.startswith("network.py computes what other code does not: ") for note in told["notes"]) == (
+        name != "distilbert for spans"
+    )
     sources.assert_same(sources.tensors_of(tmp_path / "out"), sources.tensors_of(source))
     compare_configurations(*(read_canonical(folder) for folder in (source, tmp_path / "out")))
     text = (tmp_path / "out" / NETWORK).read_text()
