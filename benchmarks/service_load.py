@@ -89,11 +89,15 @@ def _until_enough(command: list[str]) -> str:
     """What wrk prints, which knows no number of requests: it is told when there were enough."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as load:
         lines = []
-        for line in load.stdout:
-            lines.append(line)
-            if line == "enough\n":
-                load.send_signal(signal.SIGINT)
-        return "".join(lines)
+        try:
+            for line in load.stdout:
+                lines.append(line)
+                if line == "enough\n":
+                    load.send_signal(signal.SIGINT)
+            return "".join(lines)
+        except BaseException:
+            load.kill()  # it would go on for long
+            raise
 
 
 def request_bodies(texts: list[str], size: int) -> list[str]:
@@ -130,6 +134,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--out", type=Path, default=NEW_RESULTS / "service_load.json")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it started ends with it
     if shutil.which("wrk") is None:
         parser.error("needs wrk: apt-get install wrk")
     model, _ = load_classifier(options.model)
