@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from crossdistil.converters.canonical import read_canonical
 from crossdistil.converters.network_code import NETWORK
 from crossdistil.converters.task_heads import ENDINGS, model_shapes
 from crossdistil.converters.verify import compare_configurations, reference_outputs, sample_batch
+from crossdistil.core.checkpoint import load_model, save_model
+from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.heads import head_shapes
 from crossdistil.core.models.spec import is_norm
@@ -198,3 +201,13 @@ def test_a_network_is_one_readable_file(to, tmp_path):
     text = (tmp_path / "out" / NETWORK).read_text()
     assert max(map(len, text.splitlines())) <= 130 and "import crossdistil" not in text and len(text.splitlines()) < 330
     assert text.count("# --- end") == 1 and "KEYS = {}" not in text
+
+
+def test_a_relu_before_the_classifier_is_told_and_computed(tiny_model, tmp_path):
+    """TinyBERT's, which transformers has not: the network reads it in config.json."""
+    model = load_model(tiny_model)
+    config = model.config.model_copy(update={"classifier_relu": True})
+    save_model(replace(model, config=config), tmp_path / "source", load_tokenizer(tiny_model))
+    notes = crossdistil.convert(tmp_path / "source", tmp_path / "out", to="pytorch", with_code=True)["notes"]
+    assert any("network.py computes what other code does not: classifier_relu" in note for note in notes)
+    assert '"classifier_relu": ("classifier_relu", True)' in (tmp_path / "out" / NETWORK).read_text()
