@@ -12,7 +12,7 @@ from .core.errors import CrossdistilError
 if TYPE_CHECKING:  # for editors and type checkers; at run time each name is loaded when it is asked for
     from .core.app.api import convert, crosscheck, evaluate, inspect, predict, run
     from .core.losses.base import LossTerm, TermContext, sum_rows, token_mask
-    from .core.plugins import register_loss
+    from .core.plugins import register_loss, register_metric
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "inspect",
     "predict",
     "register_loss",
+    "register_metric",
     "run",
     "sum_rows",
     "token_mask",
@@ -33,6 +34,7 @@ _PLACES = {
     "LossTerm": "losses.base",
     "TermContext": "losses.base",
     "register_loss": "plugins",
+    "register_metric": "plugins",
     "sum_rows": "losses.base",
     "token_mask": "losses.base",
 }

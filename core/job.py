@@ -94,7 +94,7 @@ def prepare(recipe: Recipe, source: str, static_shapes: bool, weights: bool = Tr
     concerns its teachers alone.
     """
     errors = Errors()
-    spec = errors.collect(resolve_task, recipe.task)
+    spec = errors.collect(resolve_task, recipe.task, recipe.registered)
     examples = errors.collect(_examples, recipe, spec) if spec is not None else errors.collect(check_files, recipe.task)
     teachers = {
         name: errors.collect(load_model, section.model, _teacher_key(recipe, name), spec is not None and spec.masked)

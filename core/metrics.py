@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -17,16 +18,22 @@ CLASSIFICATION_METRICS = ("accuracy", "f1", "macro_f1", "matthews")
 REGRESSION_METRICS = ("pearson", "spearman")
 MULTI_LABEL_METRICS = ("micro_f1", "macro_f1", "exact_match")
 MLM_LOSS = "mlm_loss"
+KNOWN_METRICS = frozenset({*CLASSIFICATION_METRICS, *REGRESSION_METRICS, *MULTI_LABEL_METRICS, MLM_LOSS, "perplexity"})
+"""The names of all."""
 LOWER_IS_BETTER = frozenset({MLM_LOSS})
+Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
-def compute_metrics(names: Sequence[str], logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def compute_metrics(
+    names: Sequence[str], logits: np.ndarray, labels: np.ndarray, own: Mapping[str, Metric] = MappingProxyType({})
+) -> dict[str, float]:
     """Score `logits` (examples, classes), or (examples, 1) for regression, against `labels` (examples,).
 
     `f1` is that of class 1, as in GLUE's MRPC and QQP; `macro_f1` is the mean over all classes of the logits. With labels
     (examples, classes) of zeros and ones, each class is predicted where its sigmoid is above 0.5: `micro_f1` counts all
     decisions together, `macro_f1` is the mean over the classes, `exact_match` the share of examples without a wrong one.
-    Raises TrainingError for logits that are not finite, DataError for a metric that is unknown or does not fit.
+    `own` holds the metrics of plugins. Raises TrainingError for logits that are not finite, DataError for a metric that is
+    unknown or does not fit.
     """
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if logits.ndim != 2 or labels.shape not in (logits.shape[:1], logits.shape) or not len(labels):
@@ -34,7 +41,7 @@ def compute_metrics(names: Sequence[str], logits: np.ndarray, labels: np.ndarray
     if not np.isfinite(logits).all():
         raise TrainingError(f"the logits of {int((~np.isfinite(logits)).any(axis=1).sum())} examples are not finite")
     compute = _compute if labels.ndim == 1 else _compute_multi_label
-    return {name: compute(name, logits, labels) for name in names}
+    return {name: own[name](logits, labels) if name in own else compute(name, logits, labels) for name in names}
 
 
 def _compute(name: str, logits: np.ndarray, labels: np.ndarray) -> float:

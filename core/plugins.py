@@ -1,4 +1,5 @@
-"""What a plugin is written with: a Python file of the user's that registers losses, without a change to this package.
+"""What a plugin is written with: a Python file of the user's that registers losses and metrics, without a change to this
+package.
 
     from crossdistil import LossTerm, register_loss, sum_rows
 
@@ -17,14 +18,15 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from .errors import PluginError
 from .losses.base import LossTerm
 from .losses.catalogue import LOSSES
 from .losses.presets import PRESETS
-from .registered import KINDS, RECORDS, RegisteredLoss, Registration
+from .metrics import KNOWN_METRICS
+from .registered import KINDS, RECORDS, RegisteredLoss, RegisteredMetric, Registration
 from .shown import shown
 
 FORMULA_ARGUMENTS = ("term", "student", "teacher", "params", "batch", "start")
@@ -61,14 +63,36 @@ def register_loss(
         _check_arguments(numpy, FORMULA_ARGUMENTS, f"{place}: loss '{name}': numpy")
     if not cases or not all(isinstance(case, Mapping) for case in cases):
         raise PluginError(f"{place}: loss '{name}': cases: expected a list of options, like [{{'temperature': 4}}]")
-    unknown = [kind for kind in tasks if kind not in KINDS]
-    if unknown or not tasks:
-        got = shown(unknown[0]) if unknown else "none"
-        raise PluginError(f"{place}: loss '{name}': tasks: got {got}, expected some of {', '.join(KINDS)}")
+    _check_kinds(tasks, f"{place}: loss '{name}'")
     if not term.formula:
         term.formula = (inspect.getdoc(term) or "").partition("\n")[0] if term.__doc__ else ""
     _record(module, RegisteredLoss(name, place, term, numpy, tuple(dict(case) for case in cases), tuple(tasks)))
     return term
+
+
+def register_metric(
+    name: str, function: Callable[..., float], *, tasks: Sequence[str] = ("classification",)
+) -> Callable[..., float]:
+    """Make a metric usable in a recipe's `task.metrics`; the first that a recipe names chooses the best weights.
+
+    `function(logits, labels)` is given float64 logits (examples, classes), one column in a regression, and labels (examples,):
+    class numbers, scores, or with several labels (examples, classes) of 0 and 1. It returns a finite number, the larger the
+    better. `tasks` are the kinds that it is for: classification, regression, multi_label. Raises PluginError.
+    """
+    module, place = _caller()
+    _checked_name(name, "metric", place, KNOWN_METRICS)
+    if not callable(function):
+        raise PluginError(f"{place}: metric '{name}': expected a function, got {shown(function, 60)}")
+    _check_kinds(tasks, f"{place}: metric '{name}'")
+    _record(module, RegisteredMetric(name, place, function, tuple(tasks)))
+    return function
+
+
+def _check_kinds(tasks: Sequence[str], what: str) -> None:
+    unknown = [kind for kind in tasks if kind not in KINDS]
+    if unknown or not tasks:
+        got = shown(unknown[0]) if unknown else "none"
+        raise PluginError(f"{what}: tasks: got {got}, expected some of {', '.join(KINDS)}")
 
 
 def _caller() -> tuple[str, str]:
@@ -77,7 +101,7 @@ def _caller() -> tuple[str, str]:
     return frame.f_globals.get("__name__", ""), f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def _checked_name(name: Any, what: str, place: str, taken: Mapping[str, Any]) -> str:
+def _checked_name(name: Any, what: str, place: str, taken: Collection[str]) -> str:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][\w-]{0,99}", name):
         expected = "a name of letters, digits, _ and - that begins with a letter"
         raise PluginError(f"{place}: {what} {shown(name)}: expected {expected}")

@@ -34,10 +34,21 @@ class RegisteredLoss(Registration):
 
 
 @dataclass(frozen=True)
+class RegisteredMetric(Registration):
+    """A metric of a plugin."""
+
+    function: Callable[..., float]
+    """`f(logits, labels)`: the larger, the better."""
+    kinds: tuple[str, ...]
+    """The kinds of task that it is for."""
+
+
+@dataclass(frozen=True)
 class Registered:
     """What some plugins have registered together."""
 
     losses: Mapping[str, RegisteredLoss] = field(default_factory=dict)
+    metrics: Mapping[str, RegisteredMetric] = field(default_factory=dict)
 
     @property
     def terms(self) -> tuple[type[LossTerm], ...]:
@@ -47,14 +58,17 @@ class Registered:
     @property
     def all(self) -> tuple[Registration, ...]:
         """Everything, in one order."""
-        return (*self.losses.values(),)
+        return (*self.losses.values(), *self.metrics.values())
 
     def describe(self) -> str:
         """`loss a, loss b, metric c`."""
         return ", ".join(f"{KIND_NAMES[type(each)]} {each.name}" for each in self.all)
 
 
-KIND_NAMES: dict[type[Registration], str] = {RegisteredLoss: "loss"}
+NOTHING = Registered()
+"""Of no plugin."""
+
+KIND_NAMES: dict[type[Registration], str] = {RegisteredLoss: "loss", RegisteredMetric: "metric"}
 """What people call a registration."""
 
 RECORDS: dict[str, list[Registration]] = {}
@@ -66,4 +80,4 @@ def gathered(registrations: Iterable[Registration]) -> Registered:
     found: dict[type[Registration], dict[str, Any]] = {kind: {} for kind in KIND_NAMES}
     for each in registrations:
         found[type(each)][each.name] = each
-    return Registered(found[RegisteredLoss])
+    return Registered(found[RegisteredLoss], found[RegisteredMetric])

@@ -55,7 +55,7 @@ class TaskData:
         batches = evaluation_batches(self.tokens[split], examples.labels, EVALUATION_BATCH, self.buckets, share=own)
         logits = gathered_logits(self.world, len(examples), batches, infer)
         labels = examples.labels
-        return ({} if labels is None else compute_metrics(self.spec.metrics, logits, labels)), logits
+        return ({} if labels is None else compute_metrics(self.spec.metrics, logits, labels, self.spec.own_metrics)), logits
 
     def _masked_score(self, split: str, infer: Callable) -> dict[str, float]:
         """The mean of -log of the probability of the right word over the masked tokens, in nats, and its exponential."""

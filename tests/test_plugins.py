@@ -296,3 +296,61 @@ def test_a_loss_without_a_formula_is_said_to_have_none(world, said):
     (world / "my_losses.py").write_text(LOSS.replace("numpy=formula, ", ""))
     code, printed, _ = said("check", world / "my_losses.py", "--backends", "torch")
     assert code == 0 and "apart: has no NumPy formula" in printed
+
+
+METRIC = """
+import numpy as np
+from crossdistil import register_metric
+
+
+def error_rate(logits, labels):
+    return -np.mean(logits.argmax(axis=1) != labels)
+
+
+register_metric("fewest_errors", error_rate)
+"""
+
+
+@pytest.fixture
+def with_metric(world):
+    (world / "my_losses.py").write_text(LOSS + METRIC)
+    tree = json.loads(write_recipe(world, steps=2).read_text())
+    tree["task"]["metrics"] = ["fewest_errors", "accuracy"]
+    (world / "recipe.yaml").write_text(json.dumps(tree))
+    return world
+
+
+@pytest.mark.only_backend("torch")
+def test_a_metric_of_a_file_chooses_the_best_and_scores_the_student(with_metric, said):
+    out, data = with_metric / "out", with_metric / "task"
+    code, printed, errors = said("run", with_metric / "recipe.yaml", "--out", out, "--backend", "torch")
+    assert code == 0, errors
+    assert "loss apart, metric fewest_errors" in printed
+    metrics = json.loads((out / "result.json").read_text())["student"]["metrics"]
+    assert list(metrics) == ["fewest_errors", "accuracy"]
+    assert metrics["fewest_errors"] == pytest.approx(metrics["accuracy"] - 1)
+    plugin = ["--plugin", with_metric / "my_losses.py"]
+    code, printed, errors = said("evaluate", out, "--data", data, "--backend", "torch", *plugin)
+    assert code == 0 and json.loads(printed.splitlines()[-1]) == pytest.approx(metrics), errors
+    code, _, errors = said("evaluate", out, "--data", data, "--backend", "torch")
+    assert code == 2 and "'fewest_errors' is no metric for this task; expected one of" in errors and "--plugin" in errors
+
+
+@pytest.mark.only_backend("torch")
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("return -np.mean(", "return float('nan') * np.mean(", r"py:35: metric 'fewest_errors' returns nan, expected"),
+        ("return -np.mean(", "return +np.array([[1]]) * (", r"py:35: metric 'fewest_errors' returns .*, expected"),
+        ("!= labels", "!= labels[:2]", r"my_losses.py:36: metric 'fewest_errors' fails: "),
+        ('"fewest_errors"', '"accuracy"', r"my_losses.py:39: metric 'accuracy': crossdistil has one of this name"),
+        ('"fewest_errors"', '"fewest_error"', r"task.metrics: 'fewest_errors' is no metric for this task; did you mean"),
+        ("error_rate)", "3)", r"my_losses.py:39: metric 'fewest_errors': expected a function, got 3"),
+        ("error_rate)", "error_rate, tasks=['regression'])", r"task.metrics: 'fewest_errors' is no metric for this task"),
+    ],
+)
+def test_a_wrong_metric_is_told_with_its_line(with_metric, before, after, message, said):
+    (with_metric / "my_losses.py").write_text(LOSS + METRIC.replace(before, after))
+    code, _, errors = said("run", with_metric / "recipe.yaml", "--out", with_metric / "out", "--backend", "torch")
+    assert code == 2 and re.search(message, errors), errors
+    assert len(errors.splitlines()) == 1

@@ -27,7 +27,8 @@ def test_the_page_is_done_from_top_to_bottom(tmp_path, monkeypatch, said):
                 words = shlex.split(line)
                 assert words[0] == "crossdistil"
                 # One backend here; `check` of the others is tested with them.
-                more = ["--backends", "torch"] if words[1] == "check" else ["--backend", "torch"] if words[1] == "run" else []
+                option = {"check": "--backends", "run": "--backend", "evaluate": "--backend"}.get(words[1])
+                more = [] if option is None else [option, "torch"]
                 code, printed, errors = said(*words[1:], *more)
                 assert code == 0, (line, errors)
                 ran.append((words[1], printed))
@@ -35,9 +36,9 @@ def test_the_page_is_done_from_top_to_bottom(tmp_path, monkeypatch, said):
             first = text.partition("\n")[0]
             assert re.fullmatch(r"# [\w.]+", first), "a block begins with the name of its file"
             (tmp_path / first[2:]).write_text(text, encoding="utf-8")
-    assert [command for command, _ in ran] == ["check", "recipes", "run", "recipes"]
+    assert [command for command, _ in ran] == ["check", "recipes", "run", "recipes", "run", "evaluate"]
     printed = dict(ran)
-    assert "jeffreys" in printed["check"] and "Jeffreys 1946" in printed["recipes"]
+    assert "jeffreys" in printed["check"] and "balanced_accuracy" in printed["evaluate"]
     assert (tmp_path / "runs" / "jeffreys" / "student" / "config.json").is_file()
 
 

@@ -51,7 +51,7 @@ def architectures(recipe: Recipe, source: str) -> Architectures:
     """The models; `source` names the recipe in errors. Raises CrossdistilError for a folder that is there and damaged, and
     for a student that cannot be."""
     try:
-        spec = resolve_task(recipe.task)
+        spec = resolve_task(recipe.task, recipe.registered)
     except DataError:
         spec = None
     folders = {name: section.model for name, section in recipe.all_teachers.items()}

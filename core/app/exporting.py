@@ -20,6 +20,7 @@ from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer, TokenTable
 from ..errors import CrossdistilError
 from ..files import replace_folder
+from ..metrics import KNOWN_METRICS
 from ..model_card import card, place_card
 from ..task_data import TaskData, load_data
 from ..task_section import TaskSection
@@ -105,7 +106,9 @@ def task_section(source: Path, model: Model, data: Path) -> TaskSection:
     about = model.about.get("task")
     if not about:
         raise CrossdistilError(f"{source}: does not say what task it was trained on, so that --data cannot be read for it")
-    return TaskSection(**{**about, "data": data, "max_length": trained_length(model)})
+    # Those of a plugin, which the gates' names show to be left out.
+    metrics = [name for name in about.get("metrics") or () if name in KNOWN_METRICS] or None
+    return TaskSection(**{**about, "metrics": metrics, "data": data, "max_length": trained_length(model)})
 
 
 def _task_data(source: Path, model: Model, tokenizer: Tokenizer, data: Path, calibrated: bool) -> TaskData:

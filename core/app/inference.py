@@ -25,6 +25,7 @@ from ..engine import Engine, EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
 from ..recipe_errors import describe
+from ..registered import NOTHING, Registered
 from ..task_data import EVALUATION_BATCH, TaskData, gathered_logits, load_data, logits_function
 from ..task_section import TaskSection
 from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
@@ -86,13 +87,16 @@ def evaluate(
     max_length: int | None = None,
     columns: dict[str, str | None] | None = None,
     tell: Tell | None = None,
+    registered: Registered = NOTHING,
 ) -> dict[str, float]:
     """The model's metrics on a split of a task: of the one that it was trained on, unless `task` names another, GLUE's or one
     whose `columns` (text, text_pair, label) are given. `tell` is told of the data and of the time from token ids to metrics;
-    without it, what looks wrong is logged."""
+    without it, what looks wrong is logged. Its metrics may be `registered` by plugins."""
     with session(backend, options) as own:
         tell = own.teller(tell)
-        model, loaded, engine = own.world.together(_prepared, folder, task, data, split, own, max_length, columns, tell)
+        model, loaded, engine = own.world.together(
+            _prepared, folder, task, data, split, own, max_length, columns, tell, registered
+        )
         loaded.world = own.world
         for line in data_lines(loaded) if tell is not None else ():
             tell(line)
@@ -119,6 +123,7 @@ def _prepared(
     max_length: int | None,
     columns: dict[str, str | None] | None,
     tell: Tell | None,
+    registered: Registered,
 ) -> tuple[Model, TaskData, Engine]:
     """What `evaluate` needs, checked."""
     model, tokenizer = load_classifier(folder, tell)
@@ -141,7 +146,7 @@ def _prepared(
         section = TaskSection(**{**described, **given, "data": data, "max_length": trained_length(model, max_length)})
     except ValidationError as error:
         raise CrossdistilError("\n".join(f"{folder}: {line}" for line in describe(error, TaskSection, "task"))) from None
-    spec = resolve_task(section)
+    spec = resolve_task(section, registered)
     problems = teacher_problems(model, spec, str(folder))
     problems += fit_problems(str(folder), model.config, tokenizer, section)
     if problems:

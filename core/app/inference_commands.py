@@ -19,7 +19,7 @@ from ..errors import CrossdistilError
 from ..section import LONGEST
 from .devices import enter, run_on_all
 from .exported import enter_runtime, needs_framework
-from .options import BackendOption, DeviceOption, DevicesOption, Precision, PrecisionOption, hand_over
+from .options import BackendOption, DeviceOption, DevicesOption, PluginOption, Precision, PrecisionOption, hand_over
 
 ModelArgument = Annotated[Path, typer.Argument(help="A model folder or checkpoint, or a finished run, whose student is meant.")]
 LengthOption = Annotated[int | None, typer.Option(min=4, max=LONGEST, help="Cut texts to this many tokens; default: as trained.")]
@@ -38,16 +38,19 @@ def evaluate(
     precision: PrecisionOption = Precision.fp32,
     devices: DevicesOption = None,
     max_length: LengthOption = None,
+    plugins: PluginOption = None,
 ) -> None:
     """Score a model on a task; prints the metrics as JSON."""
     place = enter(devices)
     name = _runtime(model, backend, device, devices)
     run_on_all(place, devices, name, device, reads_input=True)
+    from ..plugin_files import load_plugins, named_plugins
     from .inference import evaluate
 
     options = EngineOptions(device, precision.value, place=place)
     columns = {"text": text, "text_pair": text_pair, "label": label}
-    metrics = evaluate(model, task, data, split, name, options, max_length, columns, _tell)
+    registered = load_plugins(named_plugins({}, "evaluate", plugins or []))
+    metrics = evaluate(model, task, data, split, name, options, max_length, columns, _tell, registered)
     if place.rank == 0:
         print(json.dumps(metrics))
 

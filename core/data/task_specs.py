@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..metrics import Metric
 from .table_rows import TableFormat
 
 SPLITS = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
@@ -37,6 +39,7 @@ class TaskSpec:
     format: TableFormat = TableFormat()
     skip_labels: tuple[str, ...] = ()  # rows with them are left out
     labels_from: str = ""  # the file that the labels were found in
+    own_metrics: Mapping[str, Metric] = field(default_factory=dict)  # those of plugins
 
     @property
     def label_names(self) -> tuple[str, ...] | None:

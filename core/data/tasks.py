@@ -14,6 +14,8 @@ import numpy as np
 
 from ..errors import DataError, Errors, did_you_mean
 from ..metrics import CLASSIFICATION_METRICS, MULTI_LABEL_METRICS, REGRESSION_METRICS
+from ..plugin_calls import checked_metric
+from ..registered import NOTHING, Registered
 from .folders import folder_contents
 from .labels import class_indices, label_rows, listed, scores
 from .record_note import read_note
@@ -57,8 +59,9 @@ class Examples:
         return replace(self, texts=[], pairs=None)
 
 
-def resolve_task(section: TaskSection) -> TaskSpec:
-    """The task a recipe means: GLUE's definition or a plain one, with what the recipe states in place of defaults.
+def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> TaskSpec:
+    """The task a recipe means: GLUE's definition or a plain one, with what the recipe states in place of defaults; metrics may be
+    `registered` by plugins.
 
     Names of GLUE tasks are matched without case and hyphen. Raises DataError, which names the recipe key.
     """
@@ -78,7 +81,9 @@ def resolve_task(section: TaskSection) -> TaskSpec:
         check_records(section, spec, note)
         spec = replace(spec, splits={split: found.file for split, found in note.splits.items()})
     if section.metrics is not None:
-        spec = replace(spec, metrics=_checked_metrics(section.metrics, spec))
+        kind = {"multi-label classification": "multi_label"}.get(spec.kind, spec.kind)
+        own = {name: checked_metric(each) for name, each in registered.metrics.items() if kind in each.kinds}
+        spec = replace(spec, metrics=_checked_metrics(section.metrics, spec, tuple(own)), own_metrics=own)
     return spec
 
 
@@ -148,15 +153,16 @@ def _check_file(path: Path, split: str) -> None:
     raise DataError(f"{path}: no such file; {folder_contents(path.parent)}{hint}")
 
 
-def _checked_metrics(metrics: Sequence[str], spec: TaskSpec) -> tuple[str, ...]:
+def _checked_metrics(metrics: Sequence[str], spec: TaskSpec, own: tuple[str, ...]) -> tuple[str, ...]:
     fitting = REGRESSION_METRICS if spec.labels is None else CLASSIFICATION_METRICS
     if spec.multi_label:
         fitting = MULTI_LABEL_METRICS
     elif spec.labels is not None and len(spec.labels) != 2:
         fitting = tuple(name for name in fitting if name != "f1")
+    fitting += own
     for name in metrics:
         if name not in fitting:
-            hint = did_you_mean(name, fitting) or f"; expected one of {', '.join(fitting)}"
+            hint = did_you_mean(name, fitting) or f"; expected one of {', '.join(fitting)}, or a plugin's (--plugin)"
             raise DataError(f"task.metrics: '{name}' is no metric for this task{hint}")
     if not metrics:
         raise DataError(f"task.metrics: expected one or more of {', '.join(fitting)}, got none")

@@ -1,0 +1,39 @@
+"""Calls of a plugin's functions: what they raise or return wrongly is told with the file and line."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .errors import CrossdistilError, PluginError
+from .metrics import Metric
+from .plugin_files import error_text, plugin_line
+from .registered import RegisteredMetric
+from .shown import shown
+
+
+def first_line(function: Any, place: str) -> str:
+    """`FILE:LINE` of a function, or where it was registered."""
+    code = getattr(function, "__code__", None)
+    return place if code is None else f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def checked_metric(metric: RegisteredMetric) -> Metric:
+    """A plugin's metric, whose result is a finite number, or a PluginError."""
+
+    def compute(logits: np.ndarray, labels: np.ndarray) -> float:
+        place = first_line(metric.function, metric.place)
+        try:
+            value = metric.function(logits.copy(), labels.copy())
+        except CrossdistilError:
+            raise
+        except Exception as error:
+            where = plugin_line(error, [metric.place.rpartition(":")[0]]) or place
+            raise PluginError(f"{where}: metric '{metric.name}' fails: {error_text(error)}") from error
+        if not isinstance(value, int | float | np.number) or not math.isfinite(value):
+            raise PluginError(f"{place}: metric '{metric.name}' returns {shown(value, 60)}, expected a finite number")
+        return float(value)
+
+    return compute
