@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import crossdistil
 from crossdistil.core import recipe as recipes
 from crossdistil.core.errors import CrossdistilError, RecipeError
 from crossdistil.core.recipe import load_recipe, parse_recipe
@@ -354,3 +355,75 @@ def test_a_wrong_metric_is_told_with_its_line(with_metric, before, after, messag
     code, _, errors = said("run", with_metric / "recipe.yaml", "--out", with_metric / "out", "--backend", "torch")
     assert code == 2 and re.search(message, errors), errors
     assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.only_backend("torch")
+def test_a_worker_and_its_processes_load_the_same_file(world):
+    """As a cross-check starts its runs: the recipe goes to a worker, which starts two processes."""
+    recipe = write_recipe(world, steps=2)
+    result = crossdistil.run(recipe, out=world / "out", backend="torch", devices=2)
+    assert result["processes"] == 2 and result["recipe_digest"] == load_recipe(recipe).digest()
+
+
+TOKENS = '''
+from typing import ClassVar, Literal
+import numpy as np
+from crossdistil import LossTerm, register_loss, token_mask
+
+
+class Last(LossTerm):
+    """Mean over tokens of the squared length of the difference of the last hidden states."""
+
+    loss: Literal["last_hidden"]
+    needs_teacher: ClassVar[bool] = True
+
+    @property
+    def unit(self):
+        return "tokens"
+
+    def student_outputs(self, context):
+        return frozenset({f"hidden/{context.student.num_hidden_layers}"})
+
+    def teacher_outputs(self, context):
+        return {"teacher": frozenset({f"hidden/{context.teachers['teacher'].num_hidden_layers}"})}
+
+    def problems(self, context):
+        same = context.student.hidden_size == context.teachers["teacher"].hidden_size
+        return [] if same else [("loss", "last_hidden needs models of one width")]
+
+    def function(self, context, label):
+        own = f"hidden/{context.student.num_hidden_layers}"
+        other = f"teacher/hidden/{context.teachers['teacher'].num_hidden_layers}"
+
+        def last_hidden(ops, params, student, teacher, batch):
+            difference = student[own] - teacher[other]
+            return ops.sum(ops.sum(difference * difference, axis=2) * token_mask(ops, batch))
+
+        return last_hidden
+
+
+def formula(student, teacher, batch):
+    [s], [t] = student.values(), teacher.values()
+    real = batch["attention_mask"] > 0
+    return np.mean(np.sum((s[real] - t[real]) ** 2, axis=1))
+
+
+register_loss(Last, numpy=formula)
+'''
+
+
+@pytest.mark.only_backend("torch")
+@pytest.mark.parametrize(
+    ("before", "after", "code"),
+    [
+        ("", "", 0),
+        (" * token_mask(ops, batch)", "", 1),
+        ('"tokens"', '"examples"', 1),
+        ("token_mask(ops, batch)", 'batch["attention_mask"]', 1),
+    ],
+    ids=["right", "padding counts", "another unit", "fill rows count"],
+)
+def test_check_of_a_loss_on_hidden_states(world, before, after, code, said):
+    (world / "my_losses.py").write_text(TOKENS.replace(before, after) if before else TOKENS)
+    found, printed, errors = said("check", world / "my_losses.py", "--backends", "torch")
+    assert found == code, printed + errors
