@@ -2,7 +2,9 @@
 
     recipe.yaml      the resolved recipe, re-runnable
     metrics.jsonl    a line per logged step or evaluation
+    predictions.safetensors  what the finished student answers on dev, and the labels
     result.json      the outcome; written last, so that its presence means the run is complete
+    report.html      the outcome as a page, made of all the others when the run is complete
     student/         the model folder of the best (or last) evaluation
     state/step-N/    parameters, optimizer and position after step N, complete or not there at all
     logs/            what processes other than the first printed, of a run of several
@@ -24,6 +26,7 @@ from .errors import RecipeError, RunFolderError, TrainingError
 from .files import clear_disk_errors, flush, make_folder, replace_folder, write_text
 from .json_files import parse_json
 from .locks import lock_file
+from .predictions import PREDICTIONS, damaged_predictions
 from .recipe import Recipe, flat
 from .shown import plain, shown
 from .states import State, read_state, write_state
@@ -33,8 +36,8 @@ from .yaml_files import read_yaml
 RECIPE, METRICS, RESULT, STATE = "recipe.yaml", "metrics.jsonl", "result.json", "state"
 STUDENT, LOGS = "student", "logs"
 PROBE = "probe.safetensors"
-MARKER, _LOCK = "run.json", ".lock"
-_WRITTEN = (MARKER, RECIPE, METRICS, RESULT, STUDENT, PROBE, "predictions.safetensors")
+MARKER, REPORT, _LOCK = "run.json", "report.html", ".lock"
+_WRITTEN = (MARKER, RECIPE, METRICS, RESULT, STUDENT, PROBE, PREDICTIONS, REPORT)
 
 
 class RunFolder:
@@ -57,6 +60,7 @@ class RunFolder:
                 raise RunFolderError(f"{path}: another process is running in it") from None
             raise
         try:
+            self._result: dict[str, Any] = {}
             self.complete = self._is_complete()
             self._digest = marker["digest"]
             self._logged = 0, 0  # bytes of metrics.jsonl, and their CRC-32C
@@ -135,10 +139,11 @@ class RunFolder:
             raise RunFolderError(f"{error}; {remedy}") from error
         if not isinstance(value, dict):
             raise RunFolderError(f"{path}: expected a JSON object, got {shown(value, 60)}; {remedy}")
+        self._result = value
         return True
 
     def damage(self) -> str | None:
-        """What is wrong with the student of a complete run, or None."""
+        """What is wrong with the student of a complete run, or with what it answered on dev; None where nothing is."""
         folder = self.path / STUDENT
         try:
             if not folder.is_dir():
@@ -147,7 +152,9 @@ class RunFolder:
             problems = [] if noted is None else changed_files(folder, noted)
         except Damaged as error:
             problems = [str(error)]
-        return f"{STUDENT}/{problems[0]}" if problems else None
+        if problems:
+            return f"{STUDENT}/{problems[0]}"
+        return damaged_predictions(self.path, self._result)
 
     def _keep_recipe(self, recipe: Recipe) -> None:
         """Write recipe.yaml where it is missing or says something else."""

@@ -20,6 +20,7 @@ from .metrics import MLM_LOSS, compute_metrics
 from .models.architectures import Config, make_forward
 from .models.masked_lm import make_masked_loss
 from .models.outputs import LOGITS
+from .predictions import Predictions, rows_digest
 from .task_section import TaskSection
 from .world import World
 
@@ -41,6 +42,8 @@ class TaskData:
     """By split, where a model is to guess masked words."""
     world: World = field(default_factory=World)
     """The processes that score a model together: each computes some of the batches."""
+    dev_rows: str | None = None
+    """`rows_digest` of dev, where there are labels."""
 
     def answers(self, config: Config):
         """What `score` needs of a model: `f(ops, parameters, batch) -> [tensor]`, in evaluation mode."""
@@ -69,6 +72,13 @@ class TaskData:
             total, count = total + loss, count + tokens
         loss = total / max(count, 1.0)
         return {MLM_LOSS: loss, "perplexity": math.exp(min(loss, 700.0))}
+
+    def predictions(self, logits: np.ndarray | None) -> Predictions | None:
+        """A model's logits on dev with what they are of; None where dev has no labels to compare them with."""
+        if logits is None or self.dev_rows is None:
+            return None
+        spec, labels = self.spec, self.examples["dev"].labels
+        return Predictions(logits, labels, self.dev_rows, spec.name, spec.label_names, tuple(spec.metrics))
 
     def final_metrics(self, infer: Callable) -> tuple[dict[str, float], np.ndarray | None]:
         """The metrics of a finished model on dev, with MNLI's mismatched ones beside them, and the logits on dev. Text
@@ -115,7 +125,9 @@ def tokenize(
     """Examples as a model with that tokenizer takes them; their texts are not kept."""
     tokens = {split: tokenized(found, tokenizer, max_length) for split, found in examples.items()}
     kept = {split: found.without_texts() for split, found in examples.items()}
-    return TaskData(spec, tokenizer, buckets, kept, tokens)
+    dev = examples.get("dev")
+    digest = None if dev is None or dev.labels is None else rows_digest(spec, dev)
+    return TaskData(spec, tokenizer, buckets, kept, tokens, dev_rows=digest)
 
 
 @functools.lru_cache(64)  # the same function for the same model: it is compiled once

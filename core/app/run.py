@@ -20,10 +20,10 @@ from ...backends.registry import load_engine
 from ..checkpoint import Model, save_model
 from ..engine import Engine, EngineOptions, Parameters
 from ..errors import CrossdistilError, TrainingError
-from ..files import write_arrays
 from ..job import Job, with_about
 from ..model_card import card, place_card
 from ..models.theseus import predecessor_tensors
+from ..predictions import write_predictions
 from ..recipe import Recipe
 from ..runs import STUDENT
 from ..shared_run import SharedRun
@@ -55,7 +55,7 @@ class RunOptions:
     out: Path
     resume: bool = False
     probe: bool = False
-    """Also write what a cross-check compares: `probe.safetensors` and `predictions.safetensors`."""
+    """Also write what a cross-check compares before the first step: `probe.safetensors`."""
 
 
 def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) -> dict[str, Any]:
@@ -239,8 +239,8 @@ class _Run:
         student = with_about(job.student, last.parameters, self._about(metrics, last) | recorded(job, engine, teachers, steps))
         projections = {name: array for name, array in last.parameters.items() if name not in job.student.parameters}
         self._world.lead(self._save, student, projections)
-        if self._probe and logits is not None and self._world.rank == 0:
-            write_arrays(self._run.path / "predictions.safetensors", {"logits": logits})
+        predictions = job.data.predictions(logits)
+        answered = None if predictions is None else self._world.lead(write_predictions, self._run.path, predictions)
         keys = ("seconds", "tokens", "communication")
         seconds, tokens, waited = (sum(getattr(outcome, key) for outcome in outcomes) for key in keys)
         epochs = [outcome.steps / stage.batches.steps_per_epoch for stage, outcome in zip(stages, outcomes)]
@@ -268,6 +268,8 @@ class _Run:
             ],
             "student": {"metrics": metrics, "parameters": student.parameter_count, "kept_step": last.kept_step},
         }
+        if answered is not None:
+            result["dev"] = answered
         if len(teachers) == 1:
             result["teacher"] = next(iter(teachers.values()))
         elif teachers:

@@ -1,0 +1,123 @@
+"""What a finished student answers on dev, kept in its run folder: what `compare` and the report of a run need no framework for.
+
+`predictions.safetensors` holds `logits` (examples, outputs) and `labels`; which rows they are of, and the file's checksum, stand in
+`result.json` under `dev`. The texts are not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from .checksums import changed_files, file_checksum
+from .data.tasks import Examples, TaskSpec
+from .errors import RunFolderError
+from .files import write_arrays
+from .shown import shown
+
+PREDICTIONS = "predictions.safetensors"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's answers on the dev split of a task."""
+
+    logits: np.ndarray
+    """(examples, outputs) float32."""
+    labels: np.ndarray
+    """As `core.data.tasks.Examples` has them."""
+    rows: str
+    """SHA-256 of the texts and labels, `rows_digest`."""
+    task: str
+    label_names: tuple[str, ...] | None
+    metrics: tuple[str, ...]
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an example may have several labels."""
+        return self.labels.ndim == 2
+
+    @property
+    def right(self) -> np.ndarray | None:
+        """(examples,) booleans: which answers are right in full; None of a regression."""
+        if self.label_names is None:
+            return None
+        if self.multi_label:
+            return ((self.logits > 0) == (self.labels > 0.5)).all(axis=1)
+        return self.logits.argmax(axis=1) == self.labels
+
+
+def rows_digest(spec: TaskSpec, examples: Examples) -> str:
+    """SHA-256 of texts (or tokens, of records of them) and labels of a split: the same whatever model reads it."""
+    digest = hashlib.sha256()
+    if examples.tokens is not None:
+        for array in (examples.tokens.table.ids, examples.tokens.table.offsets):
+            digest.update(np.ascontiguousarray(array).data)
+    for column in (examples.texts, examples.pairs or ()):
+        digest.update(f"{len(column)}\0".encode())
+        _update(digest, column)
+    if examples.labels is not None:
+        if spec.label_names is None or examples.labels.ndim == 2:
+            digest.update(np.ascontiguousarray(examples.labels).data)
+        else:
+            _update(digest, (spec.label_names[label] for label in examples.labels))
+    return digest.hexdigest()
+
+
+def _update(digest: Any, texts: Iterable[str]) -> None:
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(f"{len(data)}\0".encode())
+        digest.update(data)
+
+
+def write_predictions(folder: Path, predictions: Predictions) -> dict[str, Any]:
+    """Write them into a run folder; returns what its `result.json` notes of them. Raises RunFolderError."""
+    write_arrays(folder / PREDICTIONS, {"logits": predictions.logits, "labels": predictions.labels})
+    return {
+        "examples": len(predictions.labels),
+        "rows": predictions.rows,
+        "labels": None if predictions.label_names is None else list(predictions.label_names),
+        "metrics": list(predictions.metrics),
+        "file": file_checksum(folder / PREDICTIONS),
+    }
+
+
+def damaged_predictions(folder: Path, result: dict[str, Any]) -> str | None:
+    """What is wrong with the predictions of a complete run, or None; runs of earlier versions noted none."""
+    noted = result.get("dev")
+    if not isinstance(noted, dict) or "file" not in noted:
+        return None
+    problems = changed_files(folder, {PREDICTIONS: noted["file"]})
+    return problems[0] if problems else None
+
+
+def read_predictions(folder: Path, result: dict[str, Any]) -> Predictions | None:
+    """Those of a run with that `result.json`; None where it noted none. Raises RunFolderError for what is not as it was written."""
+    noted, source = result.get("dev"), folder / PREDICTIONS
+    if noted is None:
+        return None
+    problem = damaged_predictions(folder, result)
+    if problem is not None:
+        raise RunFolderError(f"{folder}: {problem}; remove result.json, and --resume makes both again from the saved state")
+    try:
+        arrays = load_file(source)
+        logits, labels = arrays["logits"], arrays["labels"]
+        names, metrics, rows, task = noted["labels"], noted["metrics"], noted["rows"], result["task"]
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{source}: cannot be read: {error or type(error).__name__}") from error
+    outputs = 1 if names is None else len(names) if isinstance(names, list) else 0
+    fits = logits.shape == (len(labels), outputs) and labels.shape in ((len(labels),), logits.shape) and len(labels)
+    if not fits or not isinstance(metrics, list) or not isinstance(rows, str):
+        got = f"logits {logits.shape}, labels {labels.shape}, {shown(json.dumps(names), 60)}"
+        raise RunFolderError(f"{folder}: result.json: dev: does not fit {PREDICTIONS}: got {got}")
+    label_names = None if names is None else tuple(map(str, names))
+    return Predictions(logits, labels, rows, str(task), label_names, tuple(map(str, metrics)))
