@@ -79,6 +79,15 @@ class Steps(Linear):
             self.ticks.insert(0, (self.low, f"{self.low:.0f}"))
 
 
+class Epochs(Linear):
+    """A linear axis that ends with the data, whose ticks may be fractions."""
+
+    def __init__(self, values: Sequence[float], start: float, end: float):
+        super().__init__(values, start, end)
+        self.low, self.high = min(0.0, *values), max(values)
+        self.ticks = [tick for tick in self.ticks if self.low <= tick[0] <= self.high]
+
+
 class Logarithmic:
     """Whole decades around the values and the limit; zeros sit on the axis's foot, which says `0`."""
 
@@ -108,22 +117,24 @@ def line_chart(
     *,
     limit: float | None = None,
     height: int = 330,
+    over_epochs: bool = False,
 ) -> Markup:
-    """Series over training steps. With `limit` the y axis is logarithmic, each step is a dot, and a line carries the
+    """Series over training steps, or over epochs, where each is a line of its own style. With `limit` the y axis is logarithmic, each step is a dot, and a line carries the
     largest value so far: that is what the limit judges. Without, the first series is wide and the last one thin and
     dashed, so that curves on top of each other stay visible."""
     series = _thin(series)
     flat = [y for one in series for y in one.y if y is not None]
-    x = Steps([value for one in series for value in one.x], LEFT, WIDTH - RIGHT)
-    bottom = height - BOTTOM
+    x = (Epochs if over_epochs else Steps)([value for one in series for value in one.x], LEFT, WIDTH - RIGHT)
+    bottom, x_title = height - BOTTOM, "epoch" if over_epochs else "step"
     y = Linear(flat, bottom, TOP) if limit is None else Logarithmic(flat, limit, bottom, TOP)
-    body = [_grid(x.ticks, x, y, bottom, "step", y_title)]
+    body = [_grid(x.ticks, x, y, bottom, x_title, y_title)]
     if limit is not None:
         body.append(_limit_across(y(limit), limit))
     for index, one in enumerate(series):
         points = [(x(a), y(b)) for a, b in zip(one.x, one.y, strict=True) if b is not None]
         if limit is None:
-            body.append(f'<path class="line {one.slot} {line_style(index, len(series))}" d="{_path(points)}"/>')
+            style = f"d{index % 4}" if over_epochs else line_style(index, len(series))
+            body.append(f'<path class="line {one.slot} {style}" d="{_path(points)}"/>')
             continue
         dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in points)
         body.append(f'<path class="dots {one.slot}" d="{dots}"/>')
@@ -133,7 +144,7 @@ def line_chart(
     steps = sorted({step for one in series for step in one.x})
     readout = {
         "x": [round(x(step), 1) for step in steps],
-        "label": [f"step {step}" for step in steps],
+        "label": [f"{x_title} {step:.5g}" if over_epochs else f"step {step}" for step in steps],
         "series": [_readout(one, steps, y, limit is not None) for one in series],
     }
     return _svg(ident, description, "".join(body), height, readout)

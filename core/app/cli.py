@@ -24,6 +24,7 @@ from ..recipe import Recipe, load_recipe, parse_recipe
 from ..shown import plain
 from .cache_command import cache_app
 from .check_command import check
+from .compare_command import compare
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
 from .devices import enter, machines_of, numbers_of, run_on_all
@@ -242,6 +243,7 @@ app.command()(export)
 app.command()(check)
 app.command()(latency)
 app.command()(serve)
+app.command()(compare)
 app.add_typer(cache_app, name="cache")
 
 

@@ -112,6 +112,47 @@ def evaluate(
         if same is not None:
             _warn(same, tell)
     return metrics
+        return answered(folder, task, data, split, own, max_length, columns, tell).metrics
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A model that has answered a split."""
+
+    model: Model
+    data: TaskData
+    metrics: dict[str, float]
+    logits: np.ndarray
+    """(examples, outputs), in the order of the file."""
+
+
+def answered(
+    folder: Path,
+    task: str | None,
+    data: Path,
+    split: str,
+    own: Session,
+    max_length: int | None = None,
+    columns: dict[str, str | None] | None = None,
+    tell: Tell | None = None,
+) -> Answered:
+    """As `evaluate`, with all that it found, in a session."""
+    model, loaded, engine = own.world.together(_prepared, folder, task, data, split, own, max_length, columns, tell)
+    loaded.world = own.world
+    for line in data_lines(loaded) if tell is not None else ():
+        tell(line)
+    for line in data_warnings(loaded, split):
+        _warn(line, tell)
+    infer, started = engine.infer(logits_function(model.config), model.parameters), time.perf_counter()
+    metrics, logits = loaded.score(split, infer)
+    seconds, count = time.perf_counter() - started, len(loaded.examples[split])
+    if tell is not None:
+        compiled = ", compilation included" if engine.static_shapes else ""
+        tell(f"evaluated {count:,} texts in {seconds:.3f} s: {1000 * seconds / count:.3f} ms a text{compiled}")
+    same = one_answer(loaded.spec, logits, loaded.examples[split].labels, split)
+    if same is not None:
+        _warn(same, tell)
+    return Answered(model, loaded, metrics, logits)
 
 
 def _prepared(

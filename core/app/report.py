@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from ..files import write_text
+from ..runs import REPORT
 from ..tolerances import Tolerance, tolerance
 from .charts import line_style, marker, round_number, scientific
 from .compare import common_start, compare_runs, metric_values, read_runs
 from .crosscheck_files import BackendRun, display_name, processes_text, read_json
+from .pages import page
 from .pairs import Pair
 from .report_charts import (
     draw_charts,
@@ -29,7 +30,6 @@ from .report_charts import (
 )
 
 LISTED_ROWS = 12
-REPORT = "report.html"
 
 
 def write_report(folder: Path) -> Path:
@@ -42,22 +42,9 @@ def write_report(folder: Path) -> Path:
     runs = read_runs(folder, list(result["backends"]))
     pairs = compare_runs(runs)
     path = folder / REPORT
-    write_text(path, _template().render(_content(result, runs, pairs, folder)))
+    filters = {"scientific": scientific, "percent": percent, "figure": figure_text, "limit": limit_text, "count": _count}
+    write_text(path, page("report.html", _content(result, runs, pairs, folder), filters))
     return path
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "scientific": scientific,
-        "percent": percent,
-        "figure": figure_text,
-        "limit": limit_text,
-        "count": _count,
-    }
-    return environment.from_string(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
 
 
 def _content(result: dict[str, Any], runs: Sequence[BackendRun], pairs: Sequence[Pair], folder: Path) -> dict[str, Any]:

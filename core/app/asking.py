@@ -1,0 +1,29 @@
+"""Models that are asked for their answers on dev when no run kept them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..engine import EngineOptions
+from .inference import Answered, answered
+from .sessions import session
+
+
+def asker(backend: str, device: str | None = None):
+    """`f(model folder, task section, data folder)`: the model's answers on dev, as `compared_runs.Ask`. The section may be empty:
+    then the model says itself what its task is."""
+
+    def ask(model: Path, section: dict[str, Any], data: Path) -> Answered:
+        print(f"{model}: answers dev of {data} now", file=sys.stderr)
+        columns = {key: section.get(key) for key in ("text", "text_pair", "label")}
+        with session(backend, EngineOptions(device, "fp32")) as own:
+            return answered(model, section.get("name"), data, "dev", own, columns=columns, tell=_tell)
+
+    return ask
+
+
+def _tell(line: str) -> None:
+    if line.startswith("warning: "):
+        print(line, file=sys.stderr)

@@ -1,0 +1,133 @@
+"""What a comparison reads of each run: its result, its recipe, and what its student answers on dev. A model folder, or a run of an
+earlier version that kept no answers, is asked on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import CrossdistilError, RecipeError, RunFolderError
+from ..json_files import parse_json
+from ..predictions import Predictions, read_predictions
+from ..runs import MARKER, RECIPE, RESULT
+from ..shown import shown
+from ..yaml_files import read_yaml
+from .compare import metric_values
+from .inference import Answered
+from .run_folders import student_of
+
+Ask = Callable[[Path, dict[str, Any], Path], Answered]
+"""`f(model folder, task section, data folder)`: what the model answers on dev of the data."""
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """A finished run, or a model folder."""
+
+    name: str
+    """The path as it was given."""
+    metrics: dict[str, float]
+    parameters: int | None
+    task: str | None
+    predictions: Predictions | None
+    """None where there is nothing to compare row by row; `untested` then says why."""
+    untested: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+    """The content of result.json; empty of a model folder."""
+    recipe: dict[str, Any] | None = None
+    """The resolved recipe; None of a model folder."""
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of a run."""
+        return None if self.recipe is None else self.recipe.get("seed")
+
+
+def is_finished_run(path: Path) -> bool:
+    """Whether a path is the folder of a finished run, and no model or anything else."""
+    return (path / RESULT).is_file() and (path / RECIPE).is_file()
+
+
+def keeps_answers(path: Path) -> bool:
+    """Whether nothing need be computed to compare what is at the path."""
+    if not is_finished_run(path):
+        return False
+    result = read_result(path)
+    return "dev" in result or not _has_dev(result)
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """The content of a run's result.json. Raises RunFolderError."""
+    path = folder / RESULT
+    try:
+        found = parse_json(path.read_bytes(), str(path), RunFolderError, any_number=True)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("student"), dict):
+        raise RunFolderError(f"{path}: expected the result of a run, got {shown(found, 60)}")
+    return found
+
+
+def read_resolved(folder: Path) -> dict[str, Any]:
+    """The resolved recipe of a run. Raises RecipeError."""
+    found = read_yaml(folder / RECIPE)
+    if not isinstance(found, dict) or not isinstance(found.get("task"), dict):
+        raise RecipeError(str(folder / RECIPE), [f"expected a recipe, got {shown(found, 60)}"])
+    return found
+
+
+def read_all(paths: Sequence[Path], data: Path | None, task: str | None, ask: Ask) -> list[ComparedRun]:
+    """Runs and model folders, in the order given. Models are asked about `data`, else about the data of the first run; `task`
+    is that of models which do not say theirs. Raises CrossdistilError for what is missing, unfinished, damaged or there twice."""
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        if path.resolve() in seen:
+            raise CrossdistilError(f"{path}: is there twice" + (f", as {seen[path.resolve()]}" if seen[path.resolve()] != path else ""))
+        seen[path.resolve()] = path
+    finished = {path: (read_result(path), read_resolved(path)) for path in paths if is_finished_run(path)}
+    section = next((recipe["task"] for _, recipe in finished.values()), {})
+    described = {"name": task} if task is not None else section
+    where = data or (Path(section["data"]) if section.get("data") else None)
+    found = []
+    for path in paths:
+        if path in finished:
+            found.append(_run(path, *finished[path], data, ask))
+        else:
+            found.append(_model(path, described, where, ask))
+    return found
+
+
+def _run(path: Path, result: dict[str, Any], recipe: dict[str, Any], data: Path | None, ask: Ask) -> ComparedRun:
+    student, metrics = result["student"], metric_values(result["student"])
+    predictions, untested = read_predictions(path, result), ""
+    if predictions is None and _has_dev(result):
+        place = data or Path(str(recipe["task"].get("data")))
+        if place.is_dir():
+            answer = ask(path / "student", {}, place)
+            predictions = answer.data.predictions(answer.logits)
+        else:
+            untested = f"{path}: kept no answers on dev, as runs of earlier versions, and {place} is not there; --data FOLDER"
+            untested += " lets its student answer now"
+    elif predictions is None:
+        untested = f"{path}: has no answers on dev that could be compared row by row"
+    return ComparedRun(str(path), metrics, student.get("parameters"), result.get("task"), predictions, untested, result, recipe)
+
+
+def _has_dev(result: dict[str, Any]) -> bool:
+    """Whether the student was scored on answers, and not on masked words or not at all."""
+    return not {"mlm_loss"} & metric_values(result["student"]).keys() and bool(metric_values(result["student"]))
+
+
+def _model(path: Path, section: dict[str, Any], data: Path | None, ask: Ask) -> ComparedRun:
+    if (path / MARKER).is_file():
+        student_of(path)  # which says what is missing
+    if not path.exists():
+        raise CrossdistilError(f"{path}: no such run or model folder")
+    student_of(path)
+    if data is None:
+        raise CrossdistilError(f"{path}: is no finished run but a model, which must be asked: name its data with --data")
+    answer = ask(path, section, data)
+    predictions = answer.data.predictions(answer.logits)
+    return ComparedRun(str(path), answer.metrics, answer.model.parameter_count, answer.data.spec.name, predictions)

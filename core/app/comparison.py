@@ -1,0 +1,194 @@
+"""Several finished runs side by side: what they score and cost, in what their recipes differ, and which differences are real.
+
+Runs whose recipes are equal but for the seed are one group. Each pair of groups is tested on the same dev examples, and one is
+called better only where the p-value, corrected for the number of pairs, is below `ALPHA`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import CrossdistilError
+from ..metrics import LOWER_IS_BETTER
+from ..recipe import flat
+from ..significance import Values, difference, holm, mcnemar, resampled
+from .compared_runs import ComparedRun
+
+ALPHA = 0.05
+_RIGHT = ("accuracy", "exact_match")
+"""Metrics that are a share of right answers, for which there is an exact test."""
+_NO_SETTING = ("seed", "notes", "description")
+_CIRCUMSTANCES = ("backend", "device", "precision", "processes")
+MEASURES = ("steps", "wall_seconds", "tokens_per_second")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one recipe with different seeds."""
+
+    letter: str
+    runs: tuple[ComparedRun, ...]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every key of the recipe but the seed, and what it ran on; empty of a model folder."""
+        return _settings(self.runs[0])
+
+
+def compare_finished(runs: Sequence[ComparedRun]) -> dict[str, Any]:
+    """The comparison as plain data, ready for JSON. Raises CrossdistilError for runs of different tasks or dev rows."""
+    _check_alike(runs)
+    groups = _grouped(runs)
+    metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    answered = [run.predictions for run in runs if run.predictions is not None]
+    return {
+        "task": next((run.task for run in runs if run.task), None),
+        "dev": {"examples": len(answered[0].labels), "rows": answered[0].rows} if answered else None,
+        "metrics": metrics,
+        "runs": [_run_entry(run, group.letter) for group in groups for run in group.runs],
+        "groups": [_group_entry(group, metrics) for group in groups],
+        "differences": _differences(groups),
+        "pairs": _pairs(groups),
+        "notes": _notes(runs, groups),
+    }
+
+
+def _check_alike(runs: Sequence[ComparedRun]) -> None:
+    first = next((run for run in runs if run.task is not None), runs[0])
+    for run in runs:
+        if run.task is not None and run.task.lower() != first.task.lower():
+            raise CrossdistilError(f"{run.name}: is of task '{run.task}', but {first.name} of '{first.task}'; compare runs of one task")
+    asked = [run for run in runs if run.predictions is not None]
+    for run in asked[1:]:
+        one, other = asked[0].predictions, run.predictions
+        if other.label_names != one.label_names:
+            names = [", ".join(found.label_names or ("numbers",)) for found in (other, one)]
+            raise CrossdistilError(f"{run.name}: its answers are {names[0]}, but those of {asked[0].name} are {names[1]}")
+        if other.rows != one.rows:
+            counts = f"{len(other.labels):,} and {len(one.labels):,} examples"
+            raise CrossdistilError(
+                f"{run.name}: its dev rows are not those of {asked[0].name} ({counts}); only answers to the same rows can be compared"
+            )
+
+
+def _settings(run: ComparedRun) -> dict[str, Any]:
+    if run.recipe is None:
+        return {}
+    found = flat({key: value for key, value in run.recipe.items() if key not in _NO_SETTING})
+    return found | {key: run.result[key] for key in _CIRCUMSTANCES if key in run.result}
+
+
+def _grouped(runs: Sequence[ComparedRun]) -> list[Group]:
+    """Runs of equal settings together; a seed that is there again opens a group of its own, to be compared with the first."""
+    found: dict[tuple[str, int], list[ComparedRun]] = {}
+    times: dict[tuple[str, Any], int] = {}
+    for index, run in enumerate(runs):
+        key = f"model {index}" if run.recipe is None else json.dumps(_settings(run), sort_keys=True, default=str)
+        times[key, run.seed] = times.get((key, run.seed), 0) + 1
+        found.setdefault((key, times[key, run.seed]), []).append(run)
+    return [Group(_letters(number), tuple(own)) for number, own in enumerate(found.values())]
+
+
+def _letters(number: int) -> str:
+    """A, B, ..., Z, AA, AB, ..."""
+    first, last = divmod(number, 26)
+    return (_letters(first - 1) if first else "") + chr(ord("A") + last)
+
+
+def _run_entry(run: ComparedRun, letter: str) -> dict[str, Any]:
+    known = {key: run.result.get(key) for key in (*MEASURES, *_CIRCUMSTANCES)}
+    about = {"name": run.name, "group": letter, "seed": run.seed, "method": (run.recipe or {}).get("method")}
+    return about | {"metrics": run.metrics, "parameters": run.parameters} | known
+
+
+def _group_entry(group: Group, metrics: Sequence[str]) -> dict[str, Any]:
+    return {
+        "group": group.letter,
+        "runs": [run.name for run in group.runs],
+        "seeds": [run.seed for run in group.runs if run.seed is not None],
+        "metrics": {name: _spread([run.metrics.get(name) for run in group.runs]) for name in metrics},
+        "parameters": group.runs[0].parameters,
+    } | {key: _spread([run.result.get(key) for run in group.runs]) for key in MEASURES}
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float | None] | None:
+    """Mean and sample standard deviation, which one value has not; None where a run lacks the value."""
+    if not values or any(value is None for value in values):
+        return None
+    return {"mean": statistics.fmean(values), "deviation": statistics.stdev(values) if len(values) > 1 else None}
+
+
+def _differences(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
+    """Key -> letter -> value, of the keys in which the recipes differ; a letter is left out where its recipe has no such key."""
+    settings = {group.letter: group.settings for group in groups if group.settings}
+    keys = dict.fromkeys(key for own in settings.values() for key in own)
+    found = {key: {letter: own[key] for letter, own in settings.items() if key in own} for key in keys}
+    return {
+        key: values
+        for key, values in found.items()
+        if len(values) < len(settings) or len({json.dumps(value, default=str) for value in values.values()}) > 1
+    }
+
+
+def _pairs(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """Every pair of groups whose runs have answers, metric by metric."""
+    tested = [group for group in groups if all(run.predictions is not None for run in group.runs)]
+    if len(tested) < 2:
+        return []
+    labels = tested[0].runs[0].predictions.labels
+    own = [run.predictions.metrics for group in tested for run in group.runs]
+    names = [name for name in own[0] if all(name in metrics for metrics in own)]
+    values = resampled(names, [[run.predictions.logits for run in group.runs] for group in tested], labels)
+    found = []
+    for name in names:
+        pairs = [_pair(name, tested, first, second, values) for first, second in itertools.combinations(range(len(tested)), 2)]
+        for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
+            pair["p_corrected"] = p
+            pair["better"] = _better(pair) if p < ALPHA else None
+        found += pairs
+    return found
+
+
+def _pair(metric: str, groups: Sequence[Group], first: int, second: int, values: Values) -> dict[str, Any]:
+    found = difference(values[metric][first], values[metric][second])
+    sides = [groups[index].runs for index in (first, second)]
+    pair = {"a": groups[first].letter, "b": groups[second].letter, "metric": metric, "difference": found.value}
+    pair |= {"low": found.low, "high": found.high, "p": found.p, "test": "paired bootstrap"}
+    if all(len(side) == 1 for side in sides):
+        rights = [side[0].predictions.right for side in sides]
+        if rights[0] is not None:
+            counts = {"only_a_right": int((rights[0] & ~rights[1]).sum()), "only_b_right": int((rights[1] & ~rights[0]).sum())}
+            pair |= counts
+            if metric in _RIGHT:
+                pair |= {"p": mcnemar(*rights), "test": "exact McNemar"}
+    pair["same"] = len(sides[0]) == len(sides[1]) and all(
+        (a.predictions.logits == b.predictions.logits).all() for a, b in zip(*sides, strict=True)
+    )
+    return pair
+
+
+def _better(pair: dict[str, Any]) -> str | None:
+    if pair["difference"] == 0:
+        return None
+    above = pair["difference"] > 0
+    return pair["a"] if above != (pair["metric"] in LOWER_IS_BETTER) else pair["b"]
+
+
+def _notes(runs: Sequence[ComparedRun], groups: Sequence[Group]) -> list[str]:
+    notes = [f"{run.untested}: it is not tested" for run in runs if run.untested]
+    trained = [group for group in groups if group.settings]
+    if len(trained) > 1 and any(len(group.runs) == 1 for group in trained):
+        single = ", ".join(group.letter for group in trained if len(group.runs) == 1)
+        notes.append(
+            f"{single}: one seed: a difference is one of these students; whether the recipe is better takes several seeds of both"
+        )
+    for first, second in itertools.combinations(trained, 2):
+        if first.settings == second.settings and first.runs[0].seed == second.runs[0].seed:
+            notes.append(f"{second.letter}: is the recipe of {first.letter} with the same seed again")
+    several = any(name.endswith("_mismatched") for run in runs for name in run.metrics)
+    return notes + (["scores on dev_mismatched are shown and not tested"] if several else [])

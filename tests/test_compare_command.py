@@ -1,0 +1,165 @@
+"""`compare`: which runs belong together, which differences are real, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from crossdistil.core.app import cli
+from crossdistil.core.errors import CrossdistilError
+from crossdistil.tests.compared import answers, write_run
+
+EXAMPLES = 400
+
+
+@pytest.fixture
+def labels():
+    return np.random.default_rng(0).integers(0, 2, EXAMPLES).astype(np.int32)
+
+
+def right(share: float, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).random(EXAMPLES) < share
+
+
+@pytest.fixture
+def run(tmp_path, labels, monkeypatch):
+    """`run(name, share right, seed)`: the path of a run."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name, share=0.8, seed=7, draw=0, **options):
+        write_run(tmp_path / name, answers(labels, right(share, draw)), labels, seed=seed, **options)
+        return name
+
+    return write
+
+
+def compare(*arguments):
+    ended = CliRunner().invoke(cli.app, ["compare", *map(str, arguments)])
+    if isinstance(ended.exception, CrossdistilError):
+        raise ended.exception
+    assert ended.exit_code == 0, ended.output
+    return ended.stdout
+
+
+def found(*arguments):
+    return json.loads(compare(*arguments, "--json"))
+
+
+def test_equal_runs_are_equal(run):
+    result = found(run("a"), run("b"))
+    (pair,) = result["pairs"]
+    assert (pair["p"], pair["difference"], pair["better"], pair["same"]) == (1.0, 0.0, None, True)
+    assert [group["runs"] for group in result["groups"]] == [["a"], ["b"]]  # the same seed again is no second seed
+    assert "B: is the recipe of A with the same seed again" in result["notes"]
+    assert "equal, the same answers" in compare("a", "b", "--markdown")
+
+
+def test_a_truly_better_one_is_better(run):
+    (pair,) = found(run("good", 0.9, draw=1), run("bad", 0.75, draw=2, overrides=("stages.0.train.learning_rate=1e-9",)))["pairs"]
+    assert pair["better"] == "A" and pair["p"] < 1e-3 and pair["low"] > 0 and pair["test"] == "exact McNemar"
+    assert found("bad", "good")["pairs"][0]["better"] == "B"
+    assert "A is better" in compare("good", "bad", "--markdown")
+
+
+def test_one_that_only_seems_better_is_not_called_so(run):
+    (pair,) = found(run("a", 0.80, draw=1), run("b", 0.79, draw=2))["pairs"]
+    assert pair["better"] is None and pair["p"] > 0.05
+    assert "no difference shown" in compare("a", "b", "--markdown")
+
+
+def test_seeds_are_grouped(run):
+    names = [run(f"a{seed}", 0.9, seed, draw=seed) for seed in (1, 2, 3)]
+    others = [run(f"b{seed}", 0.7, seed, draw=seed + 10, overrides=("stages.0.train.batch_size=4",)) for seed in (1, 2, 3)]
+    result = found(*names, *others)
+    first = result["groups"][0]
+    scores = [entry["metrics"]["accuracy"] for entry in result["runs"][:3]]
+    assert first["runs"] == names and first["seeds"] == [1, 2, 3]
+    assert first["metrics"]["accuracy"] == pytest.approx({"mean": np.mean(scores), "deviation": np.std(scores, ddof=1)})
+    assert result["differences"] == {"stages.0.train.batch_size": {"A": 8, "B": 4}}
+    (pair,) = result["pairs"]
+    assert pair["better"] == "A" and pair["test"] == "paired bootstrap" and not result["notes"]
+
+
+def test_several_pairs_are_corrected_for_their_number(run):
+    names = [run(name, share, draw=draw, seed=draw) for draw, (name, share) in enumerate([("a", 0.83), ("b", 0.77), ("c", 0.8)])]
+    for draw, name in enumerate(names):
+        run(f"{name}2", draw=draw + 5, overrides=(f"stages.0.train.steps={draw + 1}",))
+    pairs = found("a", "a2", "b2", "c2")["pairs"]
+    assert len(pairs) == 6 and all(pair["p_corrected"] >= pair["p"] for pair in pairs)
+    assert min(pairs, key=lambda pair: pair["p"])["p_corrected"] == pytest.approx(min(1, 6 * min(pair["p"] for pair in pairs)))
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_tiny_dev_set_shows_nothing(tmp_path, rows):
+    labels = np.zeros(rows, np.int32)
+    for name, is_right in (("a", True), ("b", False)):
+        write_run(tmp_path / name, answers(labels, np.full(rows, is_right)), labels)
+    (pair,) = found(tmp_path / "a", tmp_path / "b")["pairs"]
+    assert pair["better"] is None and pair["p"] >= 0.5
+
+
+def test_regression_is_tested_by_the_bootstrap(tmp_path):
+    generator = np.random.default_rng(0)
+    labels = generator.normal(size=300).astype(np.float32)
+    for name, noise in (("a", 0.3), ("b", 0.9)):
+        logits = (labels + generator.normal(scale=noise, size=300))[:, None]
+        write_run(tmp_path / name, logits, labels, names=None, metrics=("pearson", "spearman"), task="sts-b")
+    pairs = found(tmp_path / "a", tmp_path / "b")["pairs"]
+    assert [(pair["metric"], pair["better"], pair["test"]) for pair in pairs] == [
+        ("pearson", "A", "paired bootstrap"),
+        ("spearman", "A", "paired bootstrap"),
+    ]
+
+
+def test_other_tasks_rows_and_labels_are_refused_by_name(run):
+    run("a")
+    run("rows", rows="others")
+    run("task", task="mrpc")
+    run("labels", names=("bad", "good"))
+    for name, message in {
+        "rows": r"rows: its dev rows are not those of a \(400 and 400 examples\)",
+        "task": "task: is of task 'mrpc', but a of 'sst-2'",
+        "labels": "labels: its answers are bad, good, but those of a are negative, positive",
+        "a": "a: is there twice",
+        "none": "none: no such run or model folder",
+    }.items():
+        with pytest.raises(CrossdistilError, match=message):
+            compare("a", name)
+
+
+def test_an_unfinished_run_and_damaged_answers_are_refused(run, tmp_path):
+    run("a"), run("b")
+    path = tmp_path / "b" / "predictions.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CrossdistilError, match=r"b: predictions\.safetensors: is not as it was written; remove result\.json"):
+        compare("a", "b")
+    (tmp_path / "b" / "result.json").unlink()
+    with pytest.raises(CrossdistilError, match="b: the run is not finished"):
+        compare("a", "b")
+
+
+def test_a_run_of_an_earlier_version_is_shown_and_not_tested(run, tmp_path):
+    run("a"), run("old")
+    path = tmp_path / "old" / "result.json"
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "dev"}))
+    result = found("a", "old")
+    assert not result["pairs"] and result["groups"][1]["metrics"]["accuracy"] is not None
+    assert any("old: kept no answers on dev" in note and "--data FOLDER" in note for note in result["notes"])
+
+
+def test_the_forms(run, tmp_path):
+    run("a"), run("b", 0.9, draw=3, overrides=("stages.0.train.steps=9",))
+    rows = list(csv.DictReader(io.StringIO(compare("a", "b", "--csv"))))
+    assert [row["name"] for row in rows] == ["a", "b"] and [row["stages.0.train.steps"] for row in rows] == ["12", "9"]
+    table = compare("a", "b", "--markdown").splitlines()
+    assert table[0].startswith("|  | runs | accuracy | parameters") and len({line.count("|") for line in table[:4]}) == 1
+    compare("a", "b", "--report", "page.html")
+    assert "stages.0.train.steps" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    for wrong in (["--json", "--csv"], ["--report", "."], ["--data", "nothing"]):
+        with pytest.raises(CrossdistilError, match=wrong[-2] if wrong[0] != "--json" else "--csv"):
+            compare("a", "b", *wrong)
