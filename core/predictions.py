@@ -1,7 +1,7 @@
 """What a finished student answers on dev, kept in its run folder: what `compare` and the report of a run need no framework for.
 
-`predictions.safetensors` holds `logits` (examples, outputs) and `labels`; which rows they are of, and the file's checksum, stand in
-`result.json` under `dev`. The texts are not kept.
+`predictions.safetensors` holds `logits` (examples, outputs) and `labels`; which rows they are of, and the file's checksum, stand
+in `result.json` under `dev`. The texts are not kept.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def damaged_predictions(folder: Path, result: dict[str, Any]) -> str | None:
 
 
 def read_predictions(folder: Path, result: dict[str, Any]) -> Predictions | None:
-    """Those of a run with that `result.json`; None where it noted none. Raises RunFolderError for what is not as it was written."""
+    """Those of a run with that `result.json`; None where it noted none. Raises RunFolderError for what was changed since."""
     noted, source = result.get("dev"), folder / PREDICTIONS
     if noted is None:
         return None

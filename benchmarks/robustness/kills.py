@@ -170,6 +170,7 @@ def crosschecks(root: Path, files, every: int) -> dict[str, int]:
 def run_content(folder: Path) -> dict[str, object]:
     """What a run folder holds, without what the clock decides."""
     found: dict[str, object] = dict(content(folder))
+    found.pop("report.html", None)  # made after the run's end, of all the others
     for path in [folder / "result.json", *folder.glob("state/*/state.json")]:
         found[str(path.relative_to(folder))] = untimed(json.loads(path.read_text()))
     lines = (folder / "metrics.jsonl").read_text().splitlines()

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from crossdistil.core.data.tasks import read_split, resolve_task
+from crossdistil.core.predictions import rows_digest
+from crossdistil.core.task_section import TaskSection
 from crossdistil.tests import tiny
+from crossdistil.tests.compared import answers, write_run
 
 
 @dataclass
@@ -42,6 +48,8 @@ GOOD = {
     "latency": ["model", *"--lengths 8 --batch-sizes 1 --rounds 1 --warm-up 0 --requests 1 --backend torch".split()],
     "serve": ["model", "--backend", "none"],
     "check": ["my_losses.py", "--backends", "torch"],
+    "compare": ["finished", "model", "--data", "task", "--backend", "torch"],
+    "report": ["finished"],
     "cache": ["--kind", "tokens"],
     "cache teacher": ["recipe.yaml", "--backend", "torch"],
     "recipes": ["recipe.yaml"],
@@ -63,6 +71,7 @@ MAKE = {
 """Folder that commands read -> what makes it as `out`, from the rest of the world."""
 
 MODEL = ["model/config.json", "model/model.safetensors"]
+ANSWERED = ["finished/result.json", "finished/recipe.yaml", "finished/predictions.safetensors"]
 READS = {
     "run": ["recipe.yaml", "task/train.tsv", "task/dev.tsv", *MODEL],
     "evaluate": ["task/dev.tsv", *MODEL],
@@ -74,6 +83,8 @@ READS = {
     "latency": MODEL,
     "check": ["my_losses.py"],
     "cache teacher": ["recipe.yaml", "task/train.tsv", *MODEL],
+    "compare": ["task/dev.tsv", *MODEL, *ANSWERED],
+    "report": ANSWERED,
     "recipes": ["recipe.yaml"],
     "data export": ["task/train.tsv", "task/dev.tsv"],
     "data import": ["records/records.json", "records/train.tfrecord", "records/dev.tfrecord"],
@@ -145,6 +156,10 @@ def write_world(folder: Path) -> None:
     (folder / "my_losses.py").write_text(LOSS, encoding="utf-8")
     tree = tiny.kd_recipe(Path("task"), Path("model"), steps=1, batch_size=4, length_buckets=[16])
     (folder / "recipe.yaml").write_text(json.dumps(tree, indent=1), encoding="utf-8")
+    labels = np.array(tiny.sentences(12, 1)[1], np.int32)
+    spec = TaskSection(name="sst-2", data=folder / "task", max_length=16)
+    rows = rows_digest(resolve_task(spec), read_split(resolve_task(spec), folder / "task", "dev"))
+    write_run(folder / "finished", answers(labels, labels == 1), labels, rows=rows)
 
 
 def prepare(case: Case, world: Path, folder: Path) -> None:

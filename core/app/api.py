@@ -40,6 +40,7 @@ def run(
     resume: bool = False,
     devices: int | str | None = None,
     quiet: bool = False,
+    report: bool = True,
 ) -> dict[str, Any]:
     """Run a recipe into the folder `out`; returns the content of its `result.json`.
 
@@ -47,7 +48,7 @@ def run(
     `overrides` are `path.to.key=value`, as `--set` on the command line, `plugins` files and modules
     as `--plugin`. With `resume` the run in `out` goes on; without
     a recipe, with its own recipe, backend, device and precision. `devices` is the number of devices of this machine, or `all`;
-    each gets a process. Raises CrossdistilError.
+    each gets a process. Without `report` there is no report.html, which quotes texts of dev. Raises CrossdistilError.
     """
     place = find_place()
     started: dict[str, str] = {}
@@ -67,12 +68,13 @@ def run(
     source = loaded.method if isinstance(recipe, Recipe) else str(recipe)
     python = interpreter(backend)
     if python == Path(sys.executable) and devices is None:
-        options = RunOptions(backend, EngineOptions(device, precision, place=place), Path(out).absolute(), resume)
+        options = RunOptions(backend, EngineOptions(device, precision, place=place), Path(out).absolute(), resume, report=report)
         return execute(loaded, source, options, make_console(quiet, stderr=True))
     arguments = ["--precision", precision]
     arguments += ["--device", device] if device else []
     arguments += ["--resume"] if resume else []
     arguments += ["--devices", str(devices)] if devices is not None else []
+    arguments += [] if report else ["--no-report"]
     # What a worker prints goes to standard output, which belongs to the caller.
     return run_worker(loaded, source, backend, Path(out).absolute(), arguments, quiet=True)
 

@@ -119,9 +119,9 @@ def line_chart(
     height: int = 330,
     over_epochs: bool = False,
 ) -> Markup:
-    """Series over training steps, or over epochs, where each is a line of its own style. With `limit` the y axis is logarithmic, each step is a dot, and a line carries the
-    largest value so far: that is what the limit judges. Without, the first series is wide and the last one thin and
-    dashed, so that curves on top of each other stay visible."""
+    """Series over training steps, or over epochs, where each has a style of its own. With `limit` the y axis is logarithmic,
+    each step is a dot, and a line carries the largest value so far: that is what the limit judges. Without, the first
+    series over steps is wide and the last one thin and dashed, so that curves on top of each other stay visible."""
     series = _thin(series)
     flat = [y for one in series for y in one.y if y is not None]
     x = (Epochs if over_epochs else Steps)([value for one in series for value in one.x], LEFT, WIDTH - RIGHT)

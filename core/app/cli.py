@@ -49,6 +49,8 @@ from .options import (
 from .options import hand_over as _hand_over
 from .progress import make_console
 from .run_folders import identity_of, kind_of, plugins_of, recipe_of
+from .report_command import report
+from .run_folders import identity_of, kind_of, recipe_of
 from .serve_command import serve
 from .usage import usage_text
 from .words import words_of
@@ -152,6 +154,7 @@ def run(
     nodes: NodesOption = None,
     node_rank: NodeRankOption = None,
     master: MasterOption = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html, which quotes texts of dev.")] = False,
     probe: Annotated[bool, typer.Option("--probe", hidden=True)] = False,
 ) -> None:
     """Train what a recipe describes, into a run folder."""
@@ -183,7 +186,7 @@ def run(
     options = EngineOptions(device, precision_name, compile, steps_per_call, place)
     source = recipe if text is None else STANDARD_INPUT
     try:
-        result = execute(loaded, source, RunOptions(name, options, folder, resume, probe), console)
+        result = execute(loaded, source, RunOptions(name, options, folder, resume, probe, not no_report), console)
     except KeyboardInterrupt as error:
         if getattr(error, "told", False):
             sys.exit(130)
@@ -244,6 +247,7 @@ app.command()(check)
 app.command()(latency)
 app.command()(serve)
 app.command()(compare)
+app.command()(report)
 app.add_typer(cache_app, name="cache")
 
 

@@ -1,5 +1,5 @@
-"""What a comparison reads of each run: its result, its recipe, and what its student answers on dev. A model folder, or a run of an
-earlier version that kept no answers, is asked on the spot."""
+"""What a comparison reads of each run: its result, its recipe, and what its student answers on dev. A model folder, or a run of
+an earlier version that kept no answers, is asked on the spot."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def read_all(paths: Sequence[Path], data: Path | None, task: str | None, ask: As
     seen: dict[Path, Path] = {}
     for path in paths:
         if path.resolve() in seen:
-            raise CrossdistilError(f"{path}: is there twice" + (f", as {seen[path.resolve()]}" if seen[path.resolve()] != path else ""))
+            other = seen[path.resolve()]
+            raise CrossdistilError(f"{path}: is there twice" + (f", as {other}" if other != path else ""))
         seen[path.resolve()] = path
     finished = {path: (read_result(path), read_resolved(path)) for path in paths if is_finished_run(path)}
     section = next((recipe["task"] for _, recipe in finished.values()), {})

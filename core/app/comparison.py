@@ -62,7 +62,7 @@ def _check_alike(runs: Sequence[ComparedRun]) -> None:
     first = next((run for run in runs if run.task is not None), runs[0])
     for run in runs:
         if run.task is not None and run.task.lower() != first.task.lower():
-            raise CrossdistilError(f"{run.name}: is of task '{run.task}', but {first.name} of '{first.task}'; compare runs of one task")
+            raise CrossdistilError(f"{run.name}: is of task '{run.task}', but {first.name} of '{first.task}'; compare runs of one")
     asked = [run for run in runs if run.predictions is not None]
     for run in asked[1:]:
         one, other = asked[0].predictions, run.predictions
@@ -72,7 +72,7 @@ def _check_alike(runs: Sequence[ComparedRun]) -> None:
         if other.rows != one.rows:
             counts = f"{len(other.labels):,} and {len(one.labels):,} examples"
             raise CrossdistilError(
-                f"{run.name}: its dev rows are not those of {asked[0].name} ({counts}); only answers to the same rows can be compared"
+                f"{run.name}: its dev rows are not those of {asked[0].name} ({counts}); only answers to the same rows compare"
             )
 
 
@@ -124,14 +124,15 @@ def _spread(values: Sequence[float | None]) -> dict[str, float | None] | None:
 
 
 def _differences(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
-    """Key -> letter -> value, of the keys in which the recipes differ; a letter is left out where its recipe has no such key."""
+    """Key -> letter -> value, of the keys in which the recipes differ; a letter is left out where its recipe has no such key,
+    which is as good as null."""
     settings = {group.letter: group.settings for group in groups if group.settings}
     keys = dict.fromkeys(key for own in settings.values() for key in own)
     found = {key: {letter: own[key] for letter, own in settings.items() if key in own} for key in keys}
     return {
         key: values
         for key, values in found.items()
-        if len(values) < len(settings) or len({json.dumps(value, default=str) for value in values.values()}) > 1
+        if len({json.dumps(values.get(letter), default=str) for letter in settings}) > 1
     }
 
 

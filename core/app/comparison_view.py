@@ -138,12 +138,15 @@ def print_comparison(found: dict[str, Any], console: Console) -> None:
     if found["pairs"]:
         console.print()
         console.print(_table("", *pair_rows(found), left=2))
-        console.print(_explained(found))
+        console.print(explained(found))
     for note in found["notes"]:
         console.print(f"note: {note}", markup=False)
 
 
-def _explained(found: dict[str, Any]) -> str:
+def explained(found: dict[str, Any]) -> str:
+    """What p and "better" mean."""
+    if not found["pairs"]:
+        return ""
     corrected = ", corrected for the number of pairs (Holm)" if len(found["groups"]) > 2 else ""
     tests = " or ".join(dict.fromkeys(pair["test"] for pair in found["pairs"]))
     return f"p: how often chance alone differs as much ({tests}). Better is one whose p is below 0.05{corrected}."
@@ -166,7 +169,7 @@ def as_markdown(found: dict[str, Any]) -> str:
     if rows:
         parts.append(_markdown(heading, rows) + (f"\n\nand {more} more keys differ" if more else ""))
     if found["pairs"]:
-        parts += [_markdown(*pair_rows(found)), _explained(found)]
+        parts += [_markdown(*pair_rows(found)), explained(found)]
     parts += [f"Note: {_cell(note)}" for note in found["notes"]]
     return "\n\n".join(parts) + "\n"
 

@@ -42,6 +42,7 @@ from .preparing import prepared_job
 from .probe import write_probe
 from .progress import TrainingProgress
 from .recorded import recorded
+from .report_command import report_of_finished
 from .teaching import Teaching
 from .words import words_of
 
@@ -56,6 +57,8 @@ class RunOptions:
     resume: bool = False
     probe: bool = False
     """Also write what a cross-check compares before the first step: `probe.safetensors`."""
+    report: bool = True
+    """Also write report.html when the run is complete, which quotes texts of dev. A cross-check has its own."""
 
 
 def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) -> dict[str, Any]:
@@ -92,7 +95,10 @@ def _execute(
         runner = _Run(job, engine, run, options, console, world, start)
         less = "a smaller train.batch_size, a larger train.gradient_accumulation"
         with told_what_is_needed(engine, runner.teaching.memory, less):
-            return runner.train()
+            result = runner.train()
+        if options.report and not options.probe and world.rank == 0:
+            report_of_finished(options.out, options.backend, console)
+        return result
     except BaseException as error:
         run.discard_if_new(keep_logs=words_of(error)[0] == 1)
         raise

@@ -1,0 +1,123 @@
+"""What a run's report shows of the student's answers on dev: which classes it confuses, where it errs, and how surely."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, softmax
+
+from ..data.tasks import Examples
+from ..predictions import Predictions
+
+_CONFUSED_CLASSES = 20
+_LISTED_ERRORS = 20
+_BINS = 5
+_LONGEST_TEXT = 600
+_LISTED_CLASSES = 200
+
+
+def answers_content(found: Predictions, examples: Examples | None) -> dict[str, Any]:
+    """Tables for the page. Without `examples`, whose texts are those of the predictions, nothing that needs texts."""
+    names, labels = found.label_names, found.labels
+    content: dict[str, Any] = {"kind": _kind(found), "examples": len(labels), "confusion": None}
+    content |= {"classes": [], "lengths": [], "errors": []}
+    if names is not None:
+        content["classes"] = _classes(found)
+        if not found.multi_label and len(names) <= _CONFUSED_CLASSES:
+            content["confusion"] = _confusion(found)
+    if examples is not None and len(examples.texts) == len(labels):
+        content["lengths"], content["errors"] = _lengths(found, examples), _errors(found, examples)
+    return content
+
+
+def _kind(found: Predictions) -> str:
+    return "scores" if found.label_names is None else "several" if found.multi_label else "classes"
+
+
+def _confusion(found: Predictions) -> dict[str, Any]:
+    from sklearn.metrics import confusion_matrix
+
+    predicted = found.logits.argmax(axis=1)
+    matrix = confusion_matrix(found.labels, predicted, labels=list(range(len(found.label_names))))
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    rows = [
+        {"name": name, "cells": [{"count": int(n), "share": float(s)} for n, s in zip(counts, row)], "total": int(counts.sum())}
+        for name, counts, row in zip(found.label_names, matrix, shares, strict=True)
+    ]
+    return {"names": list(found.label_names), "rows": rows, "totals": matrix.sum(axis=0).tolist()}
+
+
+def _classes(found: Predictions) -> list[dict[str, Any]]:
+    """Precision, recall, F1 and number of examples of each class, the most frequent first where there are too many to list."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    if found.multi_label:
+        true, predicted, labels = found.labels > 0.5, found.logits > 0, None
+    else:
+        true, predicted, labels = found.labels, found.logits.argmax(axis=1), list(range(len(found.label_names)))
+    columns = precision_recall_fscore_support(true, predicted, labels=labels, average=None, zero_division=0)
+    keys = ("precision", "recall", "f1", "examples")
+    rows = [
+        {"name": name} | {key: float(column[index]) for key, column in zip(keys, columns)}
+        for index, name in enumerate(found.label_names)
+    ]
+    return rows if len(rows) <= _LISTED_CLASSES else sorted(rows, key=lambda row: -row["examples"])[:_LISTED_CLASSES]
+
+
+def _wrongness(found: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Of each example whether it is wrong, and how surely: (examples,) each. Of a regression the distance, always "wrong"."""
+    logits = found.logits.astype(np.float64)
+    if found.label_names is None:
+        distance = np.abs(logits[:, 0] - found.labels)
+        return np.ones(len(distance), bool), distance
+    if found.multi_label:
+        share, true = expit(logits), found.labels > 0.5
+        wrong = (share > 0.5) != true
+        return wrong.any(axis=1), np.where(wrong, np.where(share > 0.5, share, 1 - share), 0.0).max(axis=1)
+    return ~found.right, softmax(logits, axis=1).max(axis=1)
+
+
+def _errors(found: Predictions, examples: Examples) -> list[dict[str, Any]]:
+    wrong, surely = _wrongness(found)
+    order = np.argsort(np.where(wrong, -surely, np.inf), kind="stable")[: min(_LISTED_ERRORS, int(wrong.sum()))]
+    return [
+        {
+            "line": int(examples.line_numbers[row]),
+            "text": _cut(examples.texts[row]),
+            "pair": None if examples.pairs is None else _cut(examples.pairs[row]),
+            "true": _answer(found, found.labels[row], True),
+            "predicted": _answer(found, found.logits[row], False),
+            "surely": float(surely[row]),
+        }
+        for row in order
+    ]
+
+
+def _answer(found: Predictions, value: np.ndarray, is_label: bool) -> str:
+    if found.label_names is None:
+        return f"{float(np.ravel(value)[0]):.4g}"
+    if found.multi_label:
+        there = value > (0.5 if is_label else 0.0)
+        return ", ".join(name for name, is_there in zip(found.label_names, there, strict=True) if is_there) or "none"
+    return found.label_names[int(value) if is_label else int(value.argmax())]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} … ({len(text):,} characters)"
+
+
+def _lengths(found: Predictions, examples: Examples) -> list[dict[str, Any]]:
+    """The share of right answers (of a regression, the mean distance) by the characters of a text, in groups of like size."""
+    pairs = examples.pairs or [""] * len(examples.texts)
+    lengths = np.array([len(text) + len(pair) for text, pair in zip(examples.texts, pairs, strict=True)])
+    wrong, surely = _wrongness(found)
+    values = surely if found.label_names is None else ~wrong
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _BINS + 1)[1:-1], method="lower"))
+    group = np.searchsorted(edges, lengths, side="left")
+    rows = []
+    for index in np.unique(group):
+        own = group == index
+        low, high = int(lengths[own].min()), int(lengths[own].max())
+        rows.append({"low": low, "high": high, "examples": int(own.sum()), "value": float(values[own].mean())})
+    return rows

@@ -1,0 +1,89 @@
+"""The curves of a run's report: what was logged and evaluated, over the epochs that were really trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from ..json_files import json_lines
+from ..metrics import MLM_LOSS
+from .charts import Series, line_chart
+from .comparison_view import is_number
+
+SLOTS = 6  # colours that report_style.css defines
+_MASKED = {MLM_LOSS: "loss on dev, nats a masked token", "perplexity": "perplexity on dev"}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One picture with its legend."""
+
+    title: str
+    legend: list[dict[str, str]]
+    picture: Markup
+
+
+@dataclass
+class _Lines:
+    """Curves by name, each as its points (epoch, value)."""
+
+    points: dict[str, list[tuple[float, float | None]]] = field(default_factory=dict)
+
+    def add(self, name: str, epoch: float, value: Any) -> None:
+        known = isinstance(value, (int, float)) and math.isfinite(value)
+        self.points.setdefault(name, []).append((epoch, float(value) if known else None))
+
+
+def curves(metrics: Path, stages: Sequence[dict[str, Any]]) -> list[Chart]:
+    """The charts of a run's metrics.jsonl, those that have anything to show; `stages` are those of result.json, whose epochs
+    follow each other. Raises CrossdistilError."""
+    before, total = {}, 0.0
+    for stage in stages:
+        before[stage["name"]], total = total, total + stage["epochs"]
+    found = {name: _Lines() for name in ("loss", "terms", "rate", "scores", "numbers", *_MASKED, "speed")}
+    for _, line in json_lines(metrics, any_number=True):
+        epoch = before.get(line.get("stage"), 0.0) + line["epoch"]
+        if "loss" in line:
+            found["loss"].add("loss", epoch, line["loss"])
+            found["rate"].add("learning rate", epoch, line.get("learning_rate"))
+            found["speed"].add("tokens per second", epoch, line.get("tokens_per_second"))
+            for name, value in (line.get("terms") or {}).items():
+                found["terms"].add(name, epoch, value)
+        for name, value in ((line.get("evaluation") or {}).get("dev") or {}).items():
+            if name in _MASKED:
+                found[name].add(name, epoch, value)
+            elif is_number(name):
+                found["numbers"].add(name.replace("_", " "), epoch, value)
+            else:
+                found["scores"].add(name.replace("_", " "), epoch, 100 * value)
+    titles = {
+        "loss": ("Training loss", "loss, weighted sum of the terms"),
+        "terms": ("Terms of the loss", "value of each term, before its weight"),
+        "scores": ("Score on dev", "score on dev, %"),
+        "numbers": ("Correlation on dev", "correlation on dev, −1 to 1"),
+        **{name: (name.replace("_", " ").capitalize(), text) for name, text in _MASKED.items()},
+        "rate": ("Learning rate", "learning rate of the step"),
+        "speed": ("Speed", "tokens per second"),
+    }
+    return [_chart(key, *titles[key], found[key].points) for key in titles if found[key].points]
+
+
+def _chart(ident: str, title: str, unit: str, lines: dict[str, list[tuple[float, float | None]]]) -> Chart:
+    series = [
+        Series(name, f"b{index % SLOTS}", [x for x, _ in points], [y for _, y in points])
+        for index, (name, points) in enumerate(lines.items())
+    ]
+    ends = "; ".join(f"{one.name} from {_end(one.y, 0)} to {_end(one.y, -1)}" for one in series)
+    picture = line_chart(ident, f"Line chart: {unit}, over the epochs. {ends}.", series, unit, over_epochs=True, height=260)
+    legend = [{"name": one.name, "slot": one.slot, "line": f"d{index % 4}"} for index, one in enumerate(series)]
+    return Chart(title, legend if len(series) > 1 else [], picture)
+
+
+def _end(values: Sequence[float | None], index: int) -> str:
+    known = [value for value in values if value is not None]
+    return f"{known[index]:.4g}" if known else "nothing finite"

@@ -1,0 +1,161 @@
+"""The report of a run: one HTML file in its folder, made of what the folder holds and of the task's dev texts."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..checkpoint import WEIGHTS
+from ..data.tasks import Examples, read_split, resolve_task
+from ..errors import CrossdistilError
+from ..files import write_text
+from ..predictions import Predictions, rows_digest
+from ..runs import METRICS, RECIPE, REPORT, STUDENT
+from ..task_section import TaskSection
+from .compare import metric_values
+from .compared_runs import Ask, ComparedRun, read_all
+from .comparison_view import count_text, score_text
+from .pages import page
+from .run_answers import answers_content
+from .run_curves import curves
+
+
+def write_run_report(folder: Path, ask: Ask) -> tuple[Path, list[str]]:
+    """Write `folder`/report.html of a finished run; returns its path, and what is missing in it, a line each. `ask` lets the
+    student of a run answer that kept no answers. Raises CrossdistilError."""
+    (run,) = read_all([folder], None, None, ask)
+    if run.recipe is None:
+        raise CrossdistilError(f"{folder}: is no finished run")
+    content, notes = _content(folder, run)
+    filters = {"count": count_text, "score": score_text, "megabytes": megabytes, "percent": lambda value: f"{100 * value:.1f}%"}
+    path = folder / REPORT
+    write_text(path, page("run_report.html", content, filters))
+    return path, notes
+
+
+def _content(folder: Path, run: ComparedRun) -> tuple[dict[str, Any], list[str]]:
+    result, recipe, notes = run.result, run.recipe, []
+    examples, answers = None, None
+    if run.predictions is not None:
+        examples, missing = _dev(recipe["task"], run.predictions)
+        notes += [missing] if missing else []
+        answers = answers_content(run.predictions, examples)
+    elif run.untested:
+        notes.append(run.untested)
+    names = list(run.metrics)
+    student = {"metrics": run.metrics, "parameters": run.parameters, "bytes": _size(folder / STUDENT)}
+    teachers = [_teacher(name, found, recipe) for name, found in _teachers(result).items()]
+    charts = curves(folder / METRICS, result.get("stages") or []) if (folder / METRICS).is_file() else []
+    written = datetime.datetime.fromtimestamp((folder / "result.json").stat().st_mtime)
+    return {
+        "headline": _headline(recipe, names, student, teachers),
+        "date": f"{written:%d %B %Y}".lstrip("0"),
+        "method": recipe.get("method"),
+        "description": recipe.get("description"),
+        "task": result.get("task"),
+        "names": names,
+        "student": student,
+        "teachers": teachers,
+        "tiles": _tiles(result, names, student, teachers),
+        "charts": charts,
+        "answers": answers,
+        "notes": notes,
+        "result": result,
+        "recipe_text": (folder / RECIPE).read_text(encoding="utf-8"),
+        "command": _command(result),
+    }, notes
+
+
+def _dev(section: dict[str, Any], found: Predictions) -> tuple[Examples | None, str]:
+    """The examples that the predictions are of, with their texts, or why they are not at hand."""
+    try:
+        task = TaskSection(**section)
+        spec = resolve_task(task)
+        examples = read_split(spec, task.data, "dev")
+    except (CrossdistilError, ValidationError, OSError) as error:
+        return None, f"without texts: {str(error).splitlines()[0]}"
+    if rows_digest(spec, examples) != found.rows:
+        return None, f"without texts: {examples.source} is not what the run was scored on any more"
+    if examples.tokens is not None:
+        return None, f"without texts: {examples.source} holds tokens"
+    return examples, ""
+
+
+def _teachers(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {"Teacher": result["teacher"]} if result.get("teacher") else dict(result.get("teachers") or {})
+
+
+def _teacher(name: str, found: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    section = recipe.get("teacher") or (recipe.get("teachers") or {}).get(name) or {}
+    size = _size(Path(section["model"])) if section.get("model") else None
+    return {"name": name, "metrics": metric_values(found), "parameters": found.get("parameters"), "bytes": size}
+
+
+def _size(model: Path) -> int | None:
+    """Bytes of a model's weights; None where they are not at hand."""
+    places = (model / WEIGHTS, model / STUDENT / WEIGHTS, model)
+    found = next((place for place in places if place.is_file()), None)
+    return None if found is None else found.stat().st_size
+
+
+def _headline(recipe: dict[str, Any], names: list[str], student: dict[str, Any], teachers: list[dict[str, Any]]) -> str:
+    if not names:
+        return f"A student by {recipe.get('method')}, which was not scored."
+    main = names[0]
+    text = f"{score_text(main, student['metrics'][main])} {main.replace('_', ' ')} on dev"
+    best = [teacher for teacher in teachers if teacher["metrics"].get(main)]
+    if len(best) != 1 or not student["parameters"] or not best[0]["parameters"]:
+        return f"{text}."
+    ratio = best[0]["parameters"] / student["parameters"]
+    size = f"with {ratio:.1f} times fewer parameters" if ratio > 1.05 else "with as many parameters"
+    return f"{text} {size}; its teacher has {score_text(main, best[0]['metrics'][main])}."
+
+
+def _tiles(
+    result: dict[str, Any], names: list[str], student: dict[str, Any], teachers: list[dict[str, Any]]
+) -> list[dict[str, str]]:
+    tiles = []
+    if names:
+        main, value = names[0], student["metrics"][names[0]]
+        teacher = next((found["metrics"][main] for found in teachers if found["metrics"].get(main)), None)
+        kept = f"{100 * value / teacher:.1f}% of the teacher’s" if teacher else ""
+        tiles.append({"what": f"Student’s {main.replace('_', ' ')} on dev", "value": score_text(main, value), "more": kept})
+    count = count_text(student["parameters"])
+    tiles.append({"what": "Parameters", "value": count, "more": _times(student, teachers, "parameters")})
+    if student["bytes"]:
+        size = {"what": "Weights on disk", "value": megabytes(student["bytes"]), "more": _times(student, teachers, "bytes")}
+        tiles.append(size)
+    epochs = f"{result.get('epochs', 0):.2f} epochs, {count_text(result.get('steps'))} steps"
+    tiles.append({"what": "Time from start to end", "value": _duration(result.get("wall_seconds") or 0.0), "more": epochs})
+    return tiles
+
+
+def _times(student: dict[str, Any], teachers: list[dict[str, Any]], key: str) -> str:
+    known = [teacher[key] for teacher in teachers if teacher[key]]
+    return f"teacher’s / {known[0] / student[key]:.1f}" if len(known) == 1 and student[key] else ""
+
+
+def megabytes(count: float | None) -> str:
+    """`42.6 MB`, of 10^6 bytes; less than one in kB."""
+    if count is None:
+        return "–"
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _command(result: dict[str, Any]) -> str:
+    count = result.get("processes", 1)
+    device = str(result.get("device", "cpu"))
+    where = ["--devices", str(count), "--device", device.partition(":")[0]] if count > 1 else ["--device", device]
+    options = ["--backend", str(result.get("backend")), *where, "--precision", str(result.get("precision")), "--out", "again"]
+    return shlex.join(["crossdistil", "run", RECIPE, *options])

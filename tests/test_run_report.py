@@ -1,0 +1,211 @@
+"""report.html of a run: what stands in it, whatever the texts and labels are, and that a run never fails for it."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from typer.testing import CliRunner
+
+from crossdistil.core.app import cli, report_command
+from crossdistil.core.app.comparison_report import comparison_page
+from crossdistil.core.app.progress import make_console
+from crossdistil.core.app.run_report import write_run_report
+from crossdistil.core.data.tasks import read_split, resolve_task
+from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.predictions import rows_digest
+from crossdistil.core.task_section import TaskSection
+from crossdistil.tests.compared import answers, write_run
+
+VOID = {"meta", "br", "use", "img", "link", "hr", "input"}
+HOSTILE = ['<script>alert(1)</script> bad & "good"', "</pre></td><img src=x onerror=alert(1)>", "很好看的电影，值得一看。" * 60]
+HOSTILE += ["a" * 2000]
+
+
+class Page(HTMLParser):
+    """The tables of a page by caption, its tags, and whether every element is closed."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        self.titles: list[str] = []
+        self._rows: list[list[str]] = []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes), "scroll" in self._classes()))
+        if tag not in VOID:
+            self.open.append(tag)
+            self._stack.append(dict(attributes).get("class") or "")
+        if tag == "table":
+            self._rows = []
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            self._rows[-1].append("")
+
+    _stack: list[str]
+
+    def reset(self):
+        super().reset()
+        self._stack = []
+
+    def _classes(self) -> set[str]:
+        return {name for classes in self._stack for name in classes.split()}
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes), "scroll" in self._classes()))
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, (tag, self.open)
+        self.open.pop()
+        self._stack.pop()
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] == "caption":
+            self.tables[text] = self._rows
+        elif {"td", "th"} & set(self.open):
+            self._rows[-1][-1] += text
+        if "text" in self.open and "title" in self._classes():
+            self.titles.append(text)
+
+
+def task_of(folder: Path, texts, labels, names=("negative", "positive")) -> tuple[Path, str]:
+    """A task folder with those dev rows, and their digest."""
+    folder.mkdir()
+    rows = [{"sentence": text, "label": int(label)} for text, label in zip(texts, labels, strict=True)]
+    lines = ["sentence\tlabel"] + [f"{row['sentence']}\t{row['label']}" for row in rows]
+    for split in ("train", "dev"):
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    spec = resolve_task(TaskSection(name="sst-2", data=folder, max_length=16))
+    return folder, rows_digest(spec, read_split(spec, folder, "dev"))
+
+
+@pytest.fixture
+def written(tmp_path):
+    """(folder, page) of a run with hostile texts, labels, and a true answer for all but every fifth row."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 40).astype(np.int32)
+    texts = [HOSTILE[i % 4] if i % 5 == 0 else f"row {i} " + "word " * (i % 9) for i in range(40)]
+    data, rows = task_of(tmp_path / "task", texts, labels)
+    logits = answers(labels, np.arange(40) % 5 != 0)
+    names = ("negative", "positive")
+    folder = write_run(tmp_path / "run", logits, labels, rows=rows, data=data, names=names, metrics=("accuracy", "matthews"))
+    path, notes = write_run_report(folder, None)
+    assert notes == []
+    return folder, path.read_text(encoding="utf-8"), labels, logits, texts
+
+
+def test_scores_and_confusions_are_those_of_scikit_learn(written):
+    _, text, labels, logits, _ = written
+    tables, predicted = Page(text).tables, logits.argmax(axis=1)
+    matrix = confusion_matrix(labels, predicted)
+    cells = [[int(re.match(r"\d+", cell)[0]) for cell in row[1:3]] for row in tables["Confusion matrix on dev"][1:3]]
+    assert cells == matrix.tolist()
+    expected = precision_recall_fscore_support(labels, predicted)
+    for index, row in enumerate(tables["Precision, recall and F1 of each class on dev"][1:]):
+        assert row[1:] == [*(f"{100 * column[index]:.1f}%" for column in expected[:3]), str(expected[3][index])]
+    scores = tables["Scores on dev and sizes"]
+    assert [row[0] for row in scores[1:]] == ["Teacher", "Student"] and scores[2][1] == "80.00%" and scores[2][3] == "1,234"
+    lengths = tables["Score by length"][1:]
+    assert sum(int(row[1]) for row in lengths) == 40
+
+
+def test_hostile_texts_are_escaped_and_shown_with_their_lines(written):
+    _, text, _, _, texts = written
+    assert "<script>alert" not in text and "<img" not in text
+    rows = Page(text).tables["Examples that the student answers wrongly"][1:]
+    assert len(rows) == 8
+    for row in rows:
+        assert row[0].startswith(texts[int(row[4]) - 2][:500])
+    scripts = [attributes for tag, attributes, _ in Page(text).tags if tag == "script"]
+    assert all("src" not in attributes for attributes in scripts)
+
+
+def test_nothing_is_loaded_from_elsewhere(written):
+    text = written[1]
+    assert "default-src 'none'" in text and "url(" not in text and "@import" not in text
+    values = [value for _, attributes, _ in Page(text).tags for key, value in attributes.items() if key in ("src", "href")]
+    assert all(value.startswith("#") for value in values)
+
+
+def test_a_narrow_page_scrolls_inside_its_boxes(written):
+    """What has a width of its own stands in a box that scrolls; the rest may be broken anywhere."""
+    page = Page(written[1])
+    assert all(inside for tag, attributes, inside in page.tags if tag == "table" or "chart" in (attributes.get("class") or ""))
+    style = written[1]
+    assert "pre { " in style and re.search(r"^pre \{[^}]*overflow-x: auto", style, re.M)
+    assert ".scroll { overflow-x: auto; }" in style and re.search(r"h1[^{]*\{ overflow-wrap: anywhere", style)
+    assert not re.search(r'style="[^"]*width: *\d+px', style)
+
+
+def test_every_curve_has_units_and_true_epochs(written):
+    titles = Page(written[1]).titles
+    units = ["loss, weighted sum of the terms", "value of each term, before its weight", "score on dev, %", "learning rate of the step"]
+    assert [title for title in titles if title != "epoch"] == [*units, "tokens per second"] and titles.count("epoch") == 5
+    readouts = [json.loads(found) for found in re.findall(r'class="readout">(.*?)</script>', written[1])]
+    assert readouts[0]["label"][-1] == "epoch 2" and len(readouts[1]["series"]) == 2
+
+
+def test_texts_that_changed_are_not_shown(written):
+    folder, text = written[:2]
+    (folder.parent / "task" / "dev.tsv").write_text("sentence\tlabel\nother\t1\n")
+    path, notes = write_run_report(folder, None)
+    assert "is not what the run was scored on any more" in notes[0]
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "Examples that the student answers wrongly" not in page.tables and "Confusion matrix on dev" in page.tables
+
+
+def test_regression_and_several_labels(tmp_path):
+    labels = np.linspace(0, 5, 30).astype(np.float32)
+    data, _ = task_of(tmp_path / "task", ["x"] * 30, [0, 1] * 15)
+    folder = write_run(tmp_path / "a", labels[:, None] + 0.1, labels, names=None, metrics=("pearson",), data=data)
+    page = Page(write_run_report(folder, None)[0].read_text(encoding="utf-8"))
+    assert "Confusion matrix on dev" not in page.tables and "Scores on dev and sizes" in page.tables
+    several = np.eye(3, dtype=np.float32)[np.arange(30) % 3]
+    folder = write_run(
+        tmp_path / "b", 8 * several - 4, several, names=("a<b", "b", "c"), metrics=("micro_f1", "exact_match"), data=data
+    )
+    tables = Page(write_run_report(folder, None)[0].read_text(encoding="utf-8")).tables
+    assert tables["Precision, recall and F1 of each class on dev"][1] == ["a<b", "100.0%", "100.0%", "100.0%", "10"]
+
+
+def test_a_run_is_complete_whatever_becomes_of_its_report(written, monkeypatch, capsys):
+    folder = written[0]
+    (folder / "report.html").unlink()
+    (folder / "report.html").mkdir()
+    report_command.report_of_finished(folder, "torch", make_console())
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and "report.html: not written: " in said[0] and said[0].endswith("the run is complete")
+
+
+def test_the_command(written, tmp_path):
+    (written[0] / "report.html").unlink()
+    ended = CliRunner().invoke(cli.app, ["report", str(written[0])])
+    assert ended.exit_code == 0 and (written[0] / "report.html").read_text(encoding="utf-8") == written[1]
+    for wrong, said in ((tmp_path / "task", "is not the folder of a finished run"), (tmp_path / "none", "is not the folder")):
+        ended = CliRunner().invoke(cli.app, ["report", str(wrong)])
+        assert isinstance(ended.exception, CrossdistilError) and said in str(ended.exception)
+
+
+def test_the_page_of_a_comparison_is_as_careful(tmp_path):
+    from crossdistil.core.app.compared_runs import read_all
+    from crossdistil.core.app.comparison import compare_finished
+
+    labels = np.arange(50, dtype=np.int32) % 2
+    name = "a<script>alert(1)</script>"
+    for index, own in enumerate((name.replace("/", "_"), "b")):
+        write_run(tmp_path / own, answers(labels, np.arange(50) % (index + 2) > 0), labels, overrides=(f"stages.0.train.steps={index + 1}",))
+    runs = read_all([tmp_path / name.replace("/", "_"), tmp_path / "b"], None, None, None)
+    text = comparison_page(compare_finished(runs))
+    page = Page(text)
+    assert "<script" not in text and all(inside for tag, _, inside in page.tags if tag == "table")
+    assert page.tables["In what the recipes differ"][1:] == [["stages.0.train.steps", "1", "2"]]
