@@ -83,8 +83,8 @@ class Epochs(Linear):
     """A linear axis that ends with the data, whose ticks may be fractions."""
 
     def __init__(self, values: Sequence[float], start: float, end: float):
-        super().__init__(values, start, end)
-        self.low, self.high = min(0.0, *values), max(values)
+        super().__init__([0.0, *values], start, end)
+        self.high = max([0.0, *values]) or 1.0
         self.ticks = [tick for tick in self.ticks if self.low <= tick[0] <= self.high]
 
 
