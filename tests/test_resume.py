@@ -103,7 +103,8 @@ def test_a_killed_run_goes_on_to_the_same_end(backend_name, recipe_file, tmp_pat
     results = [json.loads((folder / "result.json").read_text()) for folder in (whole, broken)]
     assert results[0]["student"]["metrics"] == pytest.approx(results[1]["student"]["metrics"])
     assert results[0]["student"]["kept_step"] == results[1]["student"]["kept_step"]
-    assert {path.name for path in broken.iterdir()} == {path.name for path in whole.iterdir()}
+    names = [{path.name for path in folder.iterdir()} - {"report.html"} for folder in (broken, whole)]
+    assert names[0] == names[1]  # a kill after the end may have come before the report
     assert not list(broken.rglob("*.tmp-*"))
     with pytest.raises(CrossdistilError, match="is complete"):
         run(recipe_file, out=broken, resume=True, **settings)

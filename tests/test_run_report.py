@@ -13,14 +13,17 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from typer.testing import CliRunner
 
 from crossdistil.core.app import cli, report_command
+from crossdistil.core.app.asking import asker
+from crossdistil.core.app.compared_runs import read_result
 from crossdistil.core.app.comparison_report import comparison_page
 from crossdistil.core.app.progress import make_console
 from crossdistil.core.app.run_report import write_run_report
 from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.errors import CrossdistilError
-from crossdistil.core.predictions import rows_digest
+from crossdistil.core.predictions import read_predictions, rows_digest
 from crossdistil.core.task_section import TaskSection
 from crossdistil.tests.compared import answers, write_run
+from crossdistil.tests.wrong_input_files import crossdistil, write_files
 
 VOID = {"meta", "br", "use", "img", "link", "hr", "input"}
 HOSTILE = ['<script>alert(1)</script> bad & "good"', "</pre></td><img src=x onerror=alert(1)>", "很好看的电影，值得一看。" * 60]
@@ -209,3 +212,18 @@ def test_the_page_of_a_comparison_is_as_careful(tmp_path):
     page = Page(text)
     assert "<script" not in text and all(inside for tag, _, inside in page.tags if tag == "table")
     assert page.tables["In what the recipes differ"][1:] == [["stages.0.train.steps", "1", "2"]]
+
+
+@pytest.mark.only_backend("torch")
+def test_a_run_ends_with_its_report_and_keeps_its_answers(tmp_path):
+    files = write_files(tmp_path / "right")
+    one_step = ["--set", "stages.0.train.steps=1", "--backend", "torch", "--device", "cpu"]
+    for name, more in (("with", []), ("without", ["--no-report"])):
+        assert crossdistil("run", files.recipe, *one_step, "--out", tmp_path / name, *more).code == 0
+    folders = [{path.name for path in (tmp_path / name).iterdir()} for name in ("with", "without")]
+    assert folders[0] - folders[1] == {"report.html"} and not folders[1] - folders[0]
+    assert "Examples that the student answers wrongly" in (tmp_path / "with" / "report.html").read_text(encoding="utf-8")
+    kept = read_predictions(tmp_path / "with", read_result(tmp_path / "with"))
+    again = asker("torch", "cpu")(tmp_path / "with" / "student", {}, files.data)
+    np.testing.assert_allclose(kept.logits, again.logits, atol=1e-5)
+    assert kept.rows == again.data.dev_rows and (kept.labels == again.data.examples["dev"].labels).all()

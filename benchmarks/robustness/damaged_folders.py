@@ -114,6 +114,8 @@ def cases(bench: Bench):
     yield "a state that is empty", True, lambda: (shutil.rmtree(run / state), (run / state).mkdir()), resume, right
     for kind, damage in damages.DAMAGES.items():
         yield f"result.json: {kind}", False, lambda damage=damage: damage(run / "result.json"), resume, right
+        answers = run / "predictions.safetensors"
+        yield f"{answers.name}: {kind}", False, lambda path=answers, damage=damage: damage(path), ["compare", run], right
     student, back = run / "student", bench.work / "back"
     reading = ["convert", student, back, "--to", "pytorch"]
     names = sorted(path.name for path in (bench.kept / "run" / "student").iterdir())
