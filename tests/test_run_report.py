@@ -152,7 +152,8 @@ def test_a_narrow_page_scrolls_inside_its_boxes(written):
 
 def test_every_curve_has_units_and_true_epochs(written):
     titles = Page(written[1]).titles
-    units = ["loss, weighted sum of the terms", "value of each term, before its weight", "score on dev, %", "learning rate of the step"]
+    units = ["loss, weighted sum of the terms", "value of each term, before its weight", "score on dev, %"]
+    units += ["learning rate of the step"]
     assert [title for title in titles if title != "epoch"] == [*units, "tokens per second"] and titles.count("epoch") == 5
     readouts = [json.loads(found) for found in re.findall(r'class="readout">(.*?)</script>', written[1])]
     assert readouts[0]["label"][-1] == "epoch 2" and len(readouts[1]["series"]) == 2
@@ -206,7 +207,8 @@ def test_the_page_of_a_comparison_is_as_careful(tmp_path):
     labels = np.arange(50, dtype=np.int32) % 2
     name = "a<script>alert(1)</script>"
     for index, own in enumerate((name.replace("/", "_"), "b")):
-        write_run(tmp_path / own, answers(labels, np.arange(50) % (index + 2) > 0), labels, overrides=(f"stages.0.train.steps={index + 1}",))
+        logits, steps = answers(labels, np.arange(50) % (index + 2) > 0), f"stages.0.train.steps={index + 1}"
+        write_run(tmp_path / own, logits, labels, overrides=(steps,))
     runs = read_all([tmp_path / name.replace("/", "_"), tmp_path / "b"], None, None, None)
     text = comparison_page(compare_finished(runs))
     page = Page(text)

@@ -1,4 +1,4 @@
-"""Is a difference real: against scikit-learn and scipy on the drawn rows, the binomial formula, and how often chance is called one."""
+"""Is a difference real: against scikit-learn and scipy on the drawn rows, the binomial formula, and on pure chance."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_chance_is_seldom_called_a_difference(seeds):
         labels = generator.integers(0, 2, 100)
         hard = generator.random(100)
         sides = [
-            [_binary(labels, generator.random(100) > 0.6 * hard - (generator.normal(0, 0.05) if seeds > 1 else 0)) for _ in range(seeds)]
+            [_binary(labels, generator.random(100) > 0.6 * hard - shift) for shift in generator.normal(0, 0.05 * (seeds > 1), seeds)]
             for _ in range(2)
         ]
         called += _p(sides, labels).p < 0.05

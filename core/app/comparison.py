@@ -62,7 +62,7 @@ def _check_alike(runs: Sequence[ComparedRun]) -> None:
     first = next((run for run in runs if run.task is not None), runs[0])
     for run in runs:
         if run.task is not None and run.task.lower() != first.task.lower():
-            raise CrossdistilError(f"{run.name}: is of task '{run.task}', but {first.name} of '{first.task}'; compare runs of one")
+            raise CrossdistilError(f"{run.name}: is of task '{run.task}', but {first.name} of '{first.task}'; expected one task")
     asked = [run for run in runs if run.predictions is not None]
     for run in asked[1:]:
         one, other = asked[0].predictions, run.predictions
