@@ -48,9 +48,8 @@ from .options import (
 )
 from .options import hand_over as _hand_over
 from .progress import make_console
-from .run_folders import identity_of, kind_of, plugins_of, recipe_of
 from .report_command import report
-from .run_folders import identity_of, kind_of, recipe_of
+from .run_folders import identity_of, kind_of, plugins_of, recipe_of
 from .serve_command import serve
 from .usage import usage_text
 from .words import words_of
