@@ -86,10 +86,8 @@ def test_chance_is_seldom_called_a_difference(seeds):
     for _ in range(rounds):
         labels = generator.integers(0, 2, 100)
         hard = generator.random(100)
-        sides = [
-            [_binary(labels, generator.random(100) > 0.6 * hard - shift) for shift in generator.normal(0, 0.05 * (seeds > 1), seeds)]
-            for _ in range(2)
-        ]
+        shifts = generator.normal(0, 0.05 * (seeds > 1), (2, seeds))
+        sides = [[_binary(labels, generator.random(100) > 0.6 * hard - shift) for shift in own] for own in shifts]
         called += _p(sides, labels).p < 0.05
     assert called / rounds < 0.12  # 0.05, and what 80 rounds may be off
 
