@@ -18,7 +18,7 @@ from .progress import make_console
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs; model folders too, with --data.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Finished runs; model folders too, with --data.")],
     data: Annotated[
         Path | None, typer.Option(help="Folder of the task, on whose dev those that kept no answers are asked; default: a run's.")
     ] = None,
