@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CrossdistilError
-from ..metrics import LOWER_IS_BETTER
+from ..metrics import KNOWN_METRICS, LOWER_IS_BETTER
 from ..recipe import flat
 from ..significance import Values, difference, holm, mcnemar, resampled
 from .compared_runs import ComparedRun
@@ -143,7 +143,7 @@ def _pairs(groups: Sequence[Group]) -> list[dict[str, Any]]:
         return []
     labels = tested[0].runs[0].predictions.labels
     own = [run.predictions.metrics for group in tested for run in group.runs]
-    names = [name for name in own[0] if all(name in metrics for metrics in own)]
+    names = [name for name in own[0] if name in KNOWN_METRICS and all(name in metrics for metrics in own)]
     values = resampled(names, [[run.predictions.logits for run in group.runs] for group in tested], labels)
     found = []
     for name in names:
@@ -191,5 +191,7 @@ def _notes(runs: Sequence[ComparedRun], groups: Sequence[Group]) -> list[str]:
     for first, second in itertools.combinations(trained, 2):
         if first.settings == second.settings and first.runs[0].seed == second.runs[0].seed:
             notes.append(f"{second.letter}: is the recipe of {first.letter} with the same seed again")
+    own = dict.fromkeys(name for run in runs if run.predictions for name in run.predictions.metrics)
+    notes += [f"{name}: is a plugin's metric, shown and not tested" for name in own if name not in KNOWN_METRICS]
     several = any(name.endswith("_mismatched") for run in runs for name in run.metrics)
     return notes + (["scores on dev_mismatched are shown and not tested"] if several else [])

@@ -12,13 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..metrics import MLM_LOSS
 from ..shown import plain
 
 _SHOWN_KEYS = 24
 """Differences of recipes in the terminal and the Markdown; JSON and the report have all."""
-_NUMBERS = (MLM_LOSS, "perplexity", "pearson", "spearman", "matthews")
-"""Metrics that are no share, and are shown as they are."""
+_SHARES = ("accuracy", "f1", "macro_f1", "micro_f1", "exact_match")
+"""Metrics that are shown as percentages; all others, a plugin's too, as they are."""
 
 Rows = list[list[str]]
 
@@ -32,7 +31,7 @@ def score_text(name: str, value: float | None) -> str:
 
 def is_number(name: str) -> bool:
     """Whether a metric is shown as a number, not as a percentage."""
-    return name.removesuffix("_mismatched") in _NUMBERS
+    return name.removesuffix("_mismatched") not in _SHARES
 
 
 def spread_text(name: str, spread: dict[str, Any] | None) -> str:

@@ -94,25 +94,7 @@ def evaluate(
     without it, what looks wrong is logged. Its metrics may be `registered` by plugins."""
     with session(backend, options) as own:
         tell = own.teller(tell)
-        model, loaded, engine = own.world.together(
-            _prepared, folder, task, data, split, own, max_length, columns, tell, registered
-        )
-        loaded.world = own.world
-        for line in data_lines(loaded) if tell is not None else ():
-            tell(line)
-        for line in data_warnings(loaded, split):
-            _warn(line, tell)
-        infer, started = engine.infer(logits_function(model.config), model.parameters), time.perf_counter()
-        metrics, logits = loaded.score(split, infer)
-        seconds, count = time.perf_counter() - started, len(loaded.examples[split])
-        if tell is not None:
-            compiled = ", compilation included" if engine.static_shapes else ""
-            tell(f"evaluated {count:,} texts in {seconds:.3f} s: {1000 * seconds / count:.3f} ms a text{compiled}")
-        same = one_answer(loaded.spec, logits, loaded.examples[split].labels, split)
-        if same is not None:
-            _warn(same, tell)
-    return metrics
-        return answered(folder, task, data, split, own, max_length, columns, tell).metrics
+        return answered(folder, task, data, split, own, max_length, columns, tell, registered).metrics
 
 
 @dataclass(frozen=True)
@@ -135,9 +117,10 @@ def answered(
     max_length: int | None = None,
     columns: dict[str, str | None] | None = None,
     tell: Tell | None = None,
+    registered: Registered = NOTHING,
 ) -> Answered:
     """As `evaluate`, with all that it found, in a session."""
-    model, loaded, engine = own.world.together(_prepared, folder, task, data, split, own, max_length, columns, tell)
+    model, loaded, engine = own.world.together(_prepared, folder, task, data, split, own, max_length, columns, tell, registered)
     loaded.world = own.world
     for line in data_lines(loaded) if tell is not None else ():
         tell(line)

@@ -65,7 +65,7 @@ def curves(metrics: Path, stages: Sequence[dict[str, Any]]) -> list[Chart]:
         "loss": ("Training loss", "loss, weighted sum of the terms"),
         "terms": ("Terms of the loss", "value of each term, before its weight"),
         "scores": ("Score on dev", "score on dev, %"),
-        "numbers": ("Correlation on dev", "correlation on dev, −1 to 1"),
+        "numbers": ("Scores on dev that are no shares", "score on dev, without unit"),
         **{name: (name.replace("_", " ").capitalize(), text) for name, text in _MASKED.items()},
         "rate": ("Learning rate", "learning rate of the step"),
         "speed": ("Speed", "tokens per second"),

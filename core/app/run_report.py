@@ -73,7 +73,7 @@ def _content(folder: Path, run: ComparedRun) -> tuple[dict[str, Any], list[str]]
 def _dev(section: dict[str, Any], found: Predictions) -> tuple[Examples | None, str]:
     """The examples that the predictions are of, with their texts, or why they are not at hand."""
     try:
-        task = TaskSection(**section)
+        task = TaskSection(**{**section, "metrics": None})  # which may be a plugin's; only the rows are needed
         spec = resolve_task(task)
         examples = read_split(spec, task.data, "dev")
     except (CrossdistilError, ValidationError, OSError) as error:
