@@ -45,7 +45,7 @@ class Recipe(Section):
     description: str = ""
     notes: NotesSection = NotesSection()
     plugins: tuple[PluginSection, ...] = ()
-    """The user's own code, which brings losses, metrics and tasks; paths are from the recipe's file on."""
+    """The user's own code, which brings losses and metrics; paths are from the recipe's file on."""
     task: TaskSection
     aux_data: tuple[TaskSection, ...] = ()
     """Other tasks whose training texts are mixed in; their classes are the task's, or no term uses labels."""

@@ -1,4 +1,4 @@
-"""What plugins have registered: losses, metrics and tasks by name, each with the line of the file that registers it."""
+"""What plugins have registered: losses and metrics by name, each with the line of the file that registers it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ PresetOption = Annotated[str | None, typer.Option(help="A variant that the recip
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 PluginOption = Annotated[
     list[str] | None,
-    typer.Option("--plugin", metavar="FILE.py|MODULE", help="Your own code with losses, metrics or tasks; it is executed."),
+    typer.Option("--plugin", metavar="FILE.py|MODULE", help="Your own code with losses or metrics; it is executed."),
 ]
 PrecisionOption = Annotated[Precision, typer.Option(help="What the model computes in.")]
 
