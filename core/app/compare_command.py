@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ...backends.registry import default_backend
+from ...backends.registry import default_backend, interpreter
 from ..errors import CrossdistilError
 from ..files import write_text
 from .launchers import refuse_place
-from .options import BackendOption, DeviceOption, hand_over
+from .options import BackendOption, hand_over
 from .progress import make_console
 
 
@@ -28,7 +28,6 @@ def compare(
     markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown.")] = False,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write a page to look at.")] = None,
     backend: BackendOption = None,
-    device: DeviceOption = None,
 ) -> None:
     """Compare finished runs: scores, costs, recipes, and which differences are real."""
     refuse_place("compare")
@@ -42,9 +41,10 @@ def compare(
     from .compared_runs import is_finished_run, keeps_answers
 
     name = backend or default_backend()
+    interpreter(name)  # which there must be, also where nothing is asked
     if not all(is_finished_run(path) and keeps_answers(path) for path in runs):
         hand_over(name)
-    found = _found(runs, data, task, name, device)
+    found = _found(runs, data, task, name)
     from .comparison_view import as_csv as csv_text
     from .comparison_view import as_markdown, print_comparison
 
@@ -65,9 +65,9 @@ def compare(
             console.print(f"report: {report}", markup=False)
 
 
-def _found(runs: list[Path], data: Path | None, task: str | None, backend: str, device: str | None) -> dict[str, Any]:
+def _found(runs: list[Path], data: Path | None, task: str | None, backend: str) -> dict[str, Any]:
     from .asking import asker
     from .compared_runs import read_all
     from .comparison import compare_finished
 
-    return compare_finished(read_all(runs, data, task, asker(backend, device)))
+    return compare_finished(read_all(runs, data, task, asker(backend)))

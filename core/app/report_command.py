@@ -9,18 +9,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ...backends.registry import default_backend
+from ...backends.registry import default_backend, interpreter
 from ..errors import CrossdistilError
 from ..runs import REPORT
 from .launchers import refuse_place
-from .options import BackendOption, DeviceOption, hand_over
+from .options import BackendOption, hand_over
 from .progress import make_console
 
 
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     backend: BackendOption = None,
-    device: DeviceOption = None,
 ) -> None:
     """Write report.html of a finished run: scores, curves, confusions, errors with their texts."""
     refuse_place("report")
@@ -32,12 +31,13 @@ def report(
             student_of(run)  # which says what is missing
         raise CrossdistilError(f"{run}: is not the folder of a finished run")
     name = backend or default_backend()
+    interpreter(name)  # which there must be, also where nothing is asked
     if not keeps_answers(run):
         hand_over(name)
     from .asking import asker
     from .run_report import write_run_report
 
-    path, notes = write_run_report(run, asker(name, device))
+    path, notes = write_run_report(run, asker(name))
     console = make_console()
     for note in notes:
         console.print(f"note: {note}", markup=False)
