@@ -16,10 +16,11 @@ def asker(backend: str, device: str | None = None):
     then the model says itself what its task is."""
 
     def ask(model: Path, section: dict[str, Any], data: Path) -> Answered:
-        print(f"{model}: answers dev of {data} now", file=sys.stderr)
         columns = {key: section.get(key) for key in ("text", "text_pair", "label")}
         with session(backend, EngineOptions(device, "fp32")) as own:
-            return answered(model, section.get("name"), data, "dev", own, columns=columns, tell=_tell)
+            found = answered(model, section.get("name"), data, "dev", own, columns=columns, tell=_tell)
+        print(f"{model}: was asked about dev of {data}, since no answers were kept", file=sys.stderr)
+        return found
 
     return ask
 
