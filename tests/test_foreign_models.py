@@ -120,7 +120,8 @@ def test_a_run_is_that_with_the_canonical_folder(teachers, train, expected, tmp_
     assert_same_run(tmp_path / "run", expected)
     recipe = recipe_of(tmp_path / "run")
     assert (recipe["teacher"]["model"], recipe["student"]["init"]["from"]) == (str(path), str(path))
-    assert str(cache) not in answer.stdout + "".join(file.read_text() for file in (tmp_path / "run").glob("*.*"))
+    written = b"".join(file.read_bytes() for file in (tmp_path / "run").glob("*.*"))
+    assert str(cache).encode() not in answer.stdout.encode() + written
 
 
 def test_an_interrupted_run_goes_on(teachers, train, expected, tmp_path, cache, conversions, monkeypatch):
