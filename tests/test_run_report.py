@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from crossdistil.core.app import cli, report_command
 from crossdistil.core.app.asking import asker
+from crossdistil.core.app.charts import Linear
 from crossdistil.core.app.compared_runs import read_result
 from crossdistil.core.app.comparison_report import comparison_page
 from crossdistil.core.app.progress import make_console
@@ -157,6 +158,41 @@ def test_every_curve_has_units_and_true_epochs(written):
     assert [title for title in titles if title != "epoch"] == [*units, "tokens per second"] and titles.count("epoch") == 5
     readouts = [json.loads(found) for found in re.findall(r'class="readout">(.*?)</script>', written[1])]
     assert readouts[0]["label"][-1] == "epoch 2" and len(readouts[1]["series"]) == 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_short_run_shows_its_points(written, count):
+    folder, lines = written[0], [json.loads(line) for line in (written[0] / "metrics.jsonl").read_text().splitlines()]
+    kept = [{**line, "tokens_per_second": None, "learning_rate": 1e-5} for line in lines[:count]]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    text = write_run_report(folder, None)[0].read_text(encoding="utf-8")
+    charts = re.findall(r'<svg id="(\w+)" class="chart".*?</svg>', text, re.S)
+    assert charts == ["loss", "terms", "rate"]  # no speed and no scores, of which there is no point
+    for ident, curves in {"loss": 1, "terms": 2, "rate": 1}.items():
+        picture = re.search(rf'<svg id="{ident}".*?</svg>', text, re.S)[0]
+        assert picture.count('class="marker ') == curves * count
+        labels = re.findall(r'class="tick"[^>]*text-anchor="end">([^<]*)<', picture)
+        assert len(labels) >= 2 and len(set(labels)) == len(labels) and max(map(len, labels)) <= 8
+        if ident == "rate":
+            assert "1e-05" in labels and all(float(label) >= 0 for label in labels)
+
+
+@pytest.mark.parametrize("values", [[2.5e-6, 1e-5], [3e-5, 3e-5 + 1e-20], [0.0], [1.2e9, 3e9], [-4e-7, 0.0], [0.6931, 0.6935]])
+def test_labels_of_an_axis_are_short_and_true(values):
+    axis = Linear(values, 200.0, 30.0)
+    assert all(len(label) <= 8 for _, label in axis.ticks)
+    assert all(float(label) == pytest.approx(value, rel=1e-6, abs=1e-20) for value, label in axis.ticks)
+    assert all(30 <= axis(value) <= 200 for value in values)
+
+
+def test_where_the_student_starts_is_what_the_resolved_recipe_says(tmp_path):
+    labels = np.arange(8, dtype=np.int32) % 2
+    for name, override, said in (
+        ("a", "student.init.layers=[0,1,2]", "The student starts from layers 0, 1, 2 of the teacher, counted from 0."),
+        ("b", 'student.init={"from":"random"}', "The student starts from random weights."),
+    ):
+        folder = write_run(tmp_path / name, answers(labels, labels > 0), labels, overrides=(override,))
+        assert said in write_run_report(folder, None)[0].read_text(encoding="utf-8")
 
 
 def test_texts_that_changed_are_not_shown(written):

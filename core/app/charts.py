@@ -18,6 +18,9 @@ WIDTH = 960
 LEFT, RIGHT, TOP, BOTTOM = 66, 18, 34, 44
 SMALLEST = 1e-12  # what a logarithmic axis can show; below it a difference counts as zero
 MOST_POINTS = 1500
+FEW_POINTS = 24  # of a curve over epochs: up to here each is marked, and one alone can be seen
+_LONGEST_LABEL = 7  # characters that fit left of the vertical axis
+_FLAT = 1e-5  # a smaller relative spread is a level line, not one over the whole height
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -47,19 +50,32 @@ def round_number(value: float) -> str:
     return scientific(value, 0).removeprefix("1×")
 
 
+def _labels(ticks: Sequence[float], power: int) -> list[str]:
+    """`0.25`, or `2.5e-06` where one would be too long; neighbours differ by a multiple of ten to the `power`."""
+    labels = [f"{tick:.{max(0, -power)}f}" for tick in ticks]
+    if max(map(len, labels)) <= _LONGEST_LABEL:
+        return labels
+    largest = max(abs(tick) for tick in ticks)
+    digits = max(1, math.floor(math.log10(largest)) - power + 1)
+    return ["0" if abs(tick) < 1e-9 * largest else f"{tick:.{digits}g}" for tick in ticks]
+
+
 class Linear:
     """A linear axis from `start` to `end` pixels."""
 
     def __init__(self, values: Sequence[float], start: float, end: float):
         low, high = min(values, default=0.0), max(values, default=1.0)
-        spread = (high - low) or abs(high) or 1.0
+        spread = high - low
+        largest = max(abs(low), abs(high))
+        if spread <= _FLAT * largest:
+            spread = largest or 1.0
         step = 10.0 ** math.floor(math.log10(spread / 5))
         step *= next(factor for factor in (1, 2, 5, 10) if spread / (step * factor) <= 6)
         self.low, self.high = math.floor(low / step) * step, math.ceil(high / step + 1e-9) * step
         self.start, self.end = start, end
         count = round((self.high - self.low) / step)
-        decimals = max(0, -math.floor(math.log10(step)))
-        self.ticks = [(self.low + i * step, f"{self.low + i * step:.{decimals}f}") for i in range(count + 1)]
+        ticks = [self.low + i * step for i in range(count + 1)]
+        self.ticks = list(zip(ticks, _labels(ticks, math.floor(math.log10(step))), strict=True))
 
     def __call__(self, value: float) -> float:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
@@ -135,6 +151,8 @@ def line_chart(
         if limit is None:
             style = f"d{index % 4}" if over_epochs else line_style(index, len(series))
             body.append(f'<path class="line {one.slot} {style}" d="{_path(points)}"/>')
+            if over_epochs and len(points) <= FEW_POINTS:
+                body += [f'<path class="marker {one.slot}" d="{marker(index, a, b, 4.0)}"/>' for a, b in points]
             continue
         dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in points)
         body.append(f'<path class="dots {one.slot}" d="{dots}"/>')

@@ -38,6 +38,10 @@ class _Lines:
         known = isinstance(value, (int, float)) and math.isfinite(value)
         self.points.setdefault(name, []).append((epoch, float(value) if known else None))
 
+    def known(self) -> dict[str, list[tuple[float, float | None]]]:
+        """Those that have a point to show."""
+        return {name: points for name, points in self.points.items() if any(y is not None for _, y in points)}
+
 
 def curves(metrics: Path, stages: Sequence[dict[str, Any]]) -> list[Chart]:
     """The charts of a run's metrics.jsonl, those that have anything to show; `stages` are those of result.json, whose epochs
@@ -70,7 +74,7 @@ def curves(metrics: Path, stages: Sequence[dict[str, Any]]) -> list[Chart]:
         "rate": ("Learning rate", "learning rate of the step"),
         "speed": ("Speed", "tokens per second"),
     }
-    return [_chart(key, *titles[key], found[key].points) for key in titles if found[key].points]
+    return [_chart(key, *titles[key], known) for key in titles if (known := found[key].known())]
 
 
 def _chart(ident: str, title: str, unit: str, lines: dict[str, list[tuple[float, float | None]]]) -> Chart:

@@ -56,6 +56,7 @@ def _content(folder: Path, run: ComparedRun) -> tuple[dict[str, Any], list[str]]
         "date": f"{written:%d %B %Y}".lstrip("0"),
         "method": recipe.get("method"),
         "description": recipe.get("description"),
+        "start": _start(recipe),
         "task": result.get("task"),
         "names": names,
         "student": student,
@@ -113,6 +114,20 @@ def _headline(recipe: dict[str, Any], names: list[str], student: dict[str, Any],
     ratio = best[0]["parameters"] / student["parameters"]
     size = f"with {ratio:.1f} times fewer parameters" if ratio > 1.05 else "with as many parameters"
     return f"{text} {size}; its teacher has {score_text(main, best[0]['metrics'][main])}."
+
+
+def _start(recipe: dict[str, Any]) -> str:
+    """Where the student's first weights are from, as the resolved recipe says."""
+    init = (recipe.get("student") or {}).get("init") or {}
+    source, layers = init.get("from"), init.get("layers")
+    if source is None:
+        return ""
+    if source == "random":
+        return "The student starts from random weights."
+    where = "the teacher" if source == "teacher" else str(source)
+    if not layers:
+        return f"The student starts from the weights of {where}."
+    return f"The student starts from layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))} of {where}, counted from 0."
 
 
 def _tiles(
