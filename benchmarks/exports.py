@@ -33,6 +33,7 @@ from crossdistil.backends.registry import load_engine
 from crossdistil.core import threads
 from crossdistil.core.app.export_targets import REPORT, TARGETS, inputs_of
 from crossdistil.core.app.exporting import ExportOptions, GateError, export, task_section
+from crossdistil.core.app.gates import MAX_DROP, MIN_AGREEMENT
 from crossdistil.core.app.inference import load_classifier
 from crossdistil.core.checkpoint import WEIGHTS, Model
 from crossdistil.core.data.batches import RowBatches, evaluation_batches, length_buckets
@@ -104,9 +105,8 @@ def exported_sides(source: Path, model: Model, folder: Path, settings: Settings)
 
 def is_refused(gates: list[dict[str, Any]]) -> bool:
     """Whether answers or score are beyond the limits of `crossdistil export`, of a dev split of 400 texts and more."""
-    usual = ExportOptions()
-    lost = [gate["value"] > usual.max_drop for gate in gates if gate["name"].endswith("points lost")]
-    return any(lost) or any(gate["value"] < usual.min_agreement for gate in gates if gate["name"].startswith("same answers"))
+    lost = [gate["value"] > MAX_DROP for gate in gates if gate["name"].endswith("points lost")]
+    return any(lost) or any(gate["value"] < MIN_AGREEMENT for gate in gates if gate["name"].startswith("same answers"))
 
 
 def own_side(model: Model) -> Side:

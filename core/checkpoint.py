@@ -184,10 +184,10 @@ def _notes(
     return tuple(notes)
 
 
-def check_unchanged(folder: Path, prefix: str = "") -> None:
+def check_unchanged(folder: Path, prefix: str = "", binary: tuple[str, ...] = (WEIGHTS, PROJECTIONS)) -> None:
     """Raise CheckpointError where the weights of a student are not as its run wrote them; another changed file is told."""
     try:
-        check_model_folder(folder, (WEIGHTS, PROJECTIONS))
+        check_model_folder(folder, binary)
     except Damaged as error:
         raise CheckpointError(f"{prefix}{folder}/{error}") from error
 

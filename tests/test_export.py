@@ -13,7 +13,7 @@ import pytest
 
 from crossdistil.converters.onnx_file import Port, node, write_onnx
 from crossdistil.core.app.export_targets import write_graph
-from crossdistil.core.app.exporting import ExportOptions, GateError, export
+from crossdistil.core.app.exporting import ExportOptions, GateError, export, slower
 from crossdistil.core.app.onnx_runtime import load_session
 from crossdistil.core.checkpoint import Model, load_model, save_model
 from crossdistil.core.data.tasks import resolve_task
@@ -170,6 +170,24 @@ def test_an_export_says_what_it_is_and_is_judged_on_dev(tiny_model, tiny_task, t
     assert export(model, tmp_path / "out", ExportOptions(overwrite=True), print)["precision"] == "fp32"
 
 
+def test_limits_that_are_given_hold(tiny_model, tiny_task, tmp_path):
+    """Where none is given, two texts of a small dev may answer otherwise."""
+    model, limits = trained(tiny_model, tmp_path / "model"), {}
+    for name, given in (("usual", ()), ("given", (0.0, 100.0))):
+        try:
+            report = export(model, tmp_path / name, ExportOptions("fp16", "onnx", tiny_task, *given), print)
+        except GateError as error:
+            report = error.report
+        limits[name] = [gate["limit"] for gate in report["gates"][-2:]]
+    rows = len((tiny_task / "dev.tsv").read_text().splitlines()) - 1
+    assert limits == {"usual": [pytest.approx(100 - 200 / rows), pytest.approx(200 / rows)], "given": [100.0, 0.0]}
+
+
+def test_a_precision_that_costs_time_is_told():
+    found = {"int8": {"batch 1": 3.0, "batch 32": 1.1}, "fp32": {"batch 1": 1.0, "batch 32": 1.0}}
+    assert slower(found, "int8") == ["note: int8 is slower than float32 on this processor: 3 ms a text against 1, batch 1"]
+
+
 def trained(source, folder):
     """The tiny model as one that knows its task."""
     model = load_model(source)
@@ -232,6 +250,11 @@ def test_an_exported_folder_predicts_and_is_evaluated(tiny_model, tiny_task, tmp
     assert metrics[0] == metrics[1]
     code, _, errors = said("predict", tmp_path / "out", "a", "--backend", "torch")
     assert code == 2 and "--backend:" in errors and "is exported to onnx" in errors
+    weights = bytearray((tmp_path / "out" / "model.onnx").read_bytes())
+    weights[len(weights) // 2] ^= 1  # of a weight: the runtime takes it
+    (tmp_path / "out" / "model.onnx").write_bytes(weights)
+    code, output, errors = said("predict", tmp_path / "out", "a")
+    assert (code, output) == (2, "") and "model.onnx: is not as it was written" in errors
 
 
 def test_a_model_of_pairs_is_compared_without_a_task(tmp_path):

@@ -43,8 +43,12 @@ def export(
         StoredPrecision, typer.Option(help="fp16: weights stored in half; bf16: computed in it; int8: linear maps in 8 bits.")
     ] = StoredPrecision.fp32,
     data: Annotated[Path | None, typer.Option(help="Folder with the task's files: dev is what the result is judged by.")] = None,
-    max_drop: Annotated[float, typer.Option(min=0, max=100, help="Points that dev's score may lose.")] = 0.5,
-    min_agreement: Annotated[float, typer.Option(min=0, max=100, help="Percent of dev's answers that must stay.")] = 99.0,
+    max_drop: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Points that dev's score may lose; default: 0.5, or two texts.")
+    ] = None,
+    min_agreement: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Percent of dev's answers that must stay; default: 99, or all but two.")
+    ] = None,
     hidden: Annotated[bool, typer.Option("--hidden", help="Also give the pooled output and all hidden states.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a destination that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was measured, as JSON.")] = False,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ...backends.registry import BACKENDS
-from ..checkpoint import CARD, Model
+from ..checkpoint import CARD, Model, check_unchanged
 from ..errors import BackendError, CheckpointError, CrossdistilError
 from ..json_files import read_object
 from .export_targets import REPORT, TARGETS, Infer, Target
@@ -63,6 +63,7 @@ class Runtime:
 
     def __init__(self, target: Target, model: Model):
         self.name, self._package, self._folder = target.name, target.package, model.source
+        check_unchanged(model.source, binary=(target.file, *target.beside))
         self._infer = target.load(model.source / target.file, model.config)
 
     def versions(self) -> dict[str, str]:

@@ -6,7 +6,8 @@
     agreement   the share of dev's texts with the same answer as the float32 model's
     score       dev's main score, which may drop by so many points
 
-A share of few texts is coarse: two texts may always answer otherwise, or a dev set of 100 would ask for a perfect one.
+A share of few texts is coarse: where no limit is given, two texts may always answer otherwise, or a dev set of 100 would ask for
+a perfect one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ PARITY = {"fp32": 1e-5, "fp16": 1e-2}
 ALONE = 1e-4
 SAMPLE = 64
 """Texts that are compared with the float64 reference, which is slow."""
+MAX_DROP, MIN_AGREEMENT = 0.5, 99.0
+"""Limits where none are given: points of dev's main score, and percent of its answers."""
 _FREE_TEXTS = 2
 
 
@@ -70,19 +73,24 @@ def _difference(found: np.ndarray, expected: np.ndarray) -> float:
     return float(difference / max(1.0, np.abs(expected).max()))
 
 
-def task_gates(data: TaskData, infer: Infer, reference: Infer, max_drop: float, min_agreement: float) -> list[Gate]:
-    """Score and agreement on dev beside the float32 model; `max_drop` is in points, `min_agreement` in percent."""
+def task_gates(
+    data: TaskData, infer: Infer, reference: Infer, max_drop: float | None, min_agreement: float | None
+) -> list[Gate]:
+    """Score and agreement on dev beside the float32 model; `max_drop` is in points, `min_agreement` in percent. None is the
+    usual limit, or that of two texts where this is wider; a score of a regression has no texts that are right."""
     metrics, logits = data.score("dev", infer)
     before, expected = (metrics, logits) if reference is infer else data.score("dev", reference)
     gates = []
     if data.spec.labels is not None and logits is not None:
         own, other = (_answers(values, data.spec.multi_label) for values in (logits, expected))
         same = (own == other).reshape(len(own), -1).all(axis=1)
-        needed = min(min_agreement, 100.0 * (1 - _FREE_TEXTS / len(same)))
+        usual = min(MIN_AGREEMENT, 100.0 * (1 - _FREE_TEXTS / len(same)))
+        needed = usual if min_agreement is None else min_agreement
         gates.append(Gate("same answers on dev, %", 100.0 * float(same.mean()), needed, at_least=True))
     for name, value in before.items():
         sign = -1.0 if name in LOWER_IS_BETTER else 1.0
-        limit = max(max_drop, 100.0 * _FREE_TEXTS / len(data.examples["dev"]))
+        usual = MAX_DROP if data.spec.labels is None else max(MAX_DROP, 100.0 * _FREE_TEXTS / len(data.examples["dev"]))
+        limit = usual if max_drop is None else max_drop
         gates.append(Gate(f"{name} on dev, points lost", 100.0 * sign * (value - metrics[name]), limit))
         break  # the main one decides
     return gates
