@@ -246,8 +246,12 @@ def test_a_loss_of_a_file_trains_and_its_run_goes_on(world, engine, said):
     (out / "result.json").unlink()
     (world / "my_losses.py").write_text(LOSS + "raise SystemExit('was executed')\n")
     for command in (["--resume"], [recipe, "--resume"]):
-        code, _, errors = said("run", *command, "--out", out, "--backend", engine.name)
+        code, printed, errors = said("run", *command, "--out", out, "--backend", engine.name)
         assert code == 2 and ("has changed since" in errors or "was executed" in errors)
+        assert "runs now" not in printed
+    (world / "my_losses.py").unlink()
+    code, printed, errors = said("run", "--resume", "--out", out)
+    assert code == 2 and "no such file" in errors and "runs now" not in printed
 
 
 @pytest.mark.backend
@@ -334,7 +338,12 @@ def test_a_metric_of_a_file_chooses_the_best_and_scores_the_student(with_metric,
     code, printed, errors = said("evaluate", out, "--data", data, "--backend", "torch", *plugin)
     assert code == 0 and json.loads(printed.splitlines()[-1]) == pytest.approx(metrics), errors
     code, _, errors = said("evaluate", out, "--data", data, "--backend", "torch")
-    assert code == 2 and "'fewest_errors' is no metric for this task; expected one of" in errors and "--plugin" in errors
+    assert code == 2 and f"{out}: was trained with the metric fewest_errors of a plugin" in errors
+    assert f"--plugin {with_metric / 'my_losses.py'}" in errors and "did you mean" not in errors
+    code, printed, errors = said("compare", out / "student", out, "--data", data, "--backend", "torch", "--json")
+    assert code == 0, errors
+    assert "was trained with the metric fewest_errors of a plugin, left out here" in errors
+    assert [pair["metric"] for pair in json.loads(printed)["pairs"]] == ["accuracy"]
 
 
 @pytest.mark.only_backend("torch")

@@ -18,7 +18,7 @@ def asker(backend: str, device: str | None = None):
     def ask(model: Path, section: dict[str, Any], data: Path) -> Answered:
         columns = {key: section.get(key) for key in ("text", "text_pair", "label")}
         with session(backend, EngineOptions(device, "fp32")) as own:
-            found = answered(model, section.get("name"), data, "dev", own, columns=columns, tell=_tell)
+            found = answered(model, section.get("name"), data, "dev", own, columns=columns, tell=_tell, registered=None)
         print(f"{model}: was asked about dev of {data}, since no answers were kept", file=sys.stderr)
         return found
 

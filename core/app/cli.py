@@ -49,7 +49,7 @@ from .options import (
 from .options import hand_over as _hand_over
 from .progress import make_console
 from .report_command import report
-from .run_folders import identity_of, kind_of, plugins_of, recipe_of
+from .run_folders import checked_plugins, identity_of, kind_of, recipe_of
 from .serve_command import serve
 from .usage import usage_text
 from .words import words_of
@@ -167,7 +167,7 @@ def run(
     started: dict[str, str] = {}
     if recipe is None:  # what is not given is as it was when the run was started
         recipe, started = str(recipe_of(out)), identity_of(out)
-        for plugin in plugins_of(out):
+        for plugin in checked_plugins(out):
             console.print(f"{recipe}: names the plugin {plugin}, whose code runs now", markup=False, soft_wrap=True)
     name = backend or started.get("backend") or default_backend()
     device = device or kind_of(started.get("device"), place, devices)

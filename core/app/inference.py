@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,14 +25,18 @@ from ..data.tokenize import Tokenizer, load_tokenizer
 from ..engine import Engine, EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
+from ..metrics import KNOWN_METRICS
 from ..recipe_errors import describe
 from ..registered import NOTHING, Registered
+from ..runs import RECIPE
+from ..shown import plain
 from ..task_data import EVALUATION_BATCH, TaskData, gathered_logits, load_data, logits_function
 from ..task_section import TaskSection
 from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
 from .exported import runtime_of
 from .given_texts import takes_pairs
 from .models import model_folder, tell_notes, told_as_given
+from .run_folders import plugins_of
 from .sessions import Session, Tell, session
 
 
@@ -117,9 +122,9 @@ def answered(
     max_length: int | None = None,
     columns: dict[str, str | None] | None = None,
     tell: Tell | None = None,
-    registered: Registered = NOTHING,
+    registered: Registered | None = NOTHING,
 ) -> Answered:
-    """As `evaluate`, with all that it found, in a session."""
+    """As `evaluate`, with all that it found, in a session. Without `registered`, metrics of a plugin are left out."""
     model, loaded, engine = own.world.together(_prepared, folder, task, data, split, own, max_length, columns, tell, registered)
     loaded.world = own.world
     for line in data_lines(loaded) if tell is not None else ():
@@ -147,7 +152,7 @@ def _prepared(
     max_length: int | None,
     columns: dict[str, str | None] | None,
     tell: Tell | None,
-    registered: Registered,
+    registered: Registered | None,
 ) -> tuple[Model, TaskData, Engine]:
     """What `evaluate` needs, checked."""
     model, tokenizer = load_classifier(folder, tell)
@@ -166,11 +171,12 @@ def _prepared(
     described = {"name": task} if other else own or {"name": "task"}
     if not other and not given and glue_task(described["name"]) is None and model.labels is not None:
         described = {"labels": model.labels, **described}  # there need be no train file beside the one to score on
+    described = _with_metrics(folder, described, registered, tell)
     try:
         section = TaskSection(**{**described, **given, "data": data, "max_length": trained_length(model, max_length)})
     except ValidationError as error:
         raise CrossdistilError("\n".join(f"{folder}: {line}" for line in describe(error, TaskSection, "task"))) from None
-    spec = resolve_task(section, registered)
+    spec = resolve_task(section, registered or NOTHING)
     problems = teacher_problems(model, spec, str(folder))
     problems += fit_problems(str(folder), model.config, tokenizer, section)
     if problems:
@@ -180,6 +186,24 @@ def _prepared(
     if loaded.examples[split].labels is None:
         raise DataError(f"{data}: the split '{split}' has no labels to evaluate with; use predict")
     return model, loaded, engine
+
+
+def _with_metrics(folder: Path, task: dict[str, Any], registered: Registered | None, tell: Tell | None) -> dict[str, Any]:
+    """The task that a model was trained on, with metrics that are crossdistil's own or registered. Of others, which were a
+    plugin's, raises CrossdistilError; without `registered`, leaves them out and says so."""
+    given = task.get("metrics")
+    known = KNOWN_METRICS | (registered or NOTHING).metrics.keys()
+    missing = [name for name in given if name not in known] if isinstance(given, (list, tuple)) else []
+    if not missing:
+        return task
+    names = plain(", ".join(missing))
+    what = f"the metric {names} of a plugin" if len(missing) == 1 else f"the metrics {names} of plugins"
+    if registered is None:
+        _warn(f"{folder}: was trained with {what}, left out here", tell)
+        return {**task, "metrics": [name for name in given if name in known] or None}
+    files = next((plugins_of(place) for place in (folder, folder.parent) if (place / RECIPE).is_file()), [])
+    need = " ".join(f"--plugin {shlex.quote(file)}" for file in files) or "--plugin FILE"
+    raise CrossdistilError(f"{folder}: was trained with {what}, which evaluate needs: {need}")
 
 
 def _warn(line: str, tell: Tell | None) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError, CrossdistilError
 from ..json_files import read_object
+from ..plugin_files import named_plugins
 from ..runs import MARKER, RECIPE, RESULT, STATE
 from ..shown import plain
 from ..world import Place
@@ -48,6 +49,12 @@ def plugins_of(folder: Path) -> list[str]:
     named = tree.get("plugins") if isinstance(tree, dict) else None
     found = [each.get("plugin") if isinstance(each, dict) else each for each in named or ()] if isinstance(named, list) else []
     return [plain(each) for each in found if isinstance(each, str)]
+
+
+def checked_plugins(folder: Path) -> list[str]:
+    """As `plugins_of`, all of them as they were when the run was started. Raises RecipeError for those that are not."""
+    tree = read_yaml(folder / RECIPE)
+    return [plain(each.plugin) for each in named_plugins(tree, str(folder / RECIPE))] if isinstance(tree, dict) else []
 
 
 def identity_of(folder: Path) -> dict[str, str]:

@@ -127,7 +127,8 @@ def _start(recipe: dict[str, Any]) -> str:
     where = "the teacher" if source == "teacher" else str(source)
     if not layers:
         return f"The student starts from the weights of {where}."
-    return f"The student starts from layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))} of {where}, counted from 0."
+    which = f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
+    return f"The student starts from {which} of {where}, counted from 0."
 
 
 def _tiles(

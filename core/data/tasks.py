@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError, Errors, did_you_mean
-from ..metrics import CLASSIFICATION_METRICS, MULTI_LABEL_METRICS, REGRESSION_METRICS
+from ..metrics import CLASSIFICATION_METRICS, KNOWN_METRICS, MULTI_LABEL_METRICS, REGRESSION_METRICS
 from ..plugin_calls import checked_metric
 from ..registered import NOTHING, Registered
 from .folders import folder_contents
@@ -162,7 +162,8 @@ def _checked_metrics(metrics: Sequence[str], spec: TaskSpec, own: tuple[str, ...
     fitting += own
     for name in metrics:
         if name not in fitting:
-            hint = did_you_mean(name, fitting) or f"; expected one of {', '.join(fitting)}, or a plugin's (--plugin)"
+            near, plugin = did_you_mean(name, fitting), "" if name in KNOWN_METRICS else "; a plugin's needs --plugin FILE"
+            hint = (near or f"; expected one of {', '.join(fitting)}") + plugin
             raise DataError(f"task.metrics: '{name}' is no metric for this task{hint}")
     if not metrics:
         raise DataError(f"task.metrics: expected one or more of {', '.join(fitting)}, got none")
