@@ -46,7 +46,7 @@ class Service:
         finally:
             connection.close()
         is_json = found.get("content-type") == "application/json"
-        return answer.status, json.loads(text) if is_json else text.decode(), found
+        return answer.status, json.loads(text) if is_json and text else text.decode(), found
 
     def predict(self, body: Any, **headers: str) -> tuple[int, Any, dict]:
         """A request to /predict."""

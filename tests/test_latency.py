@@ -12,6 +12,7 @@ import pytest
 from crossdistil.core.app import latency
 from crossdistil.core.app.exporting import ExportOptions, export
 from crossdistil.core.app.latency import LatencyOptions, measure
+from crossdistil.core.app.latency_picture import draw
 from crossdistil.core.app.timed_model import Case, Request
 from crossdistil.core.checkpoint import load_model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
@@ -85,6 +86,26 @@ def folders(tmp_path_factory):
     save_model(random_model(BILSTM), folder / "bilstm", load_tokenizer(folder / "plain"))
     export(folder / "bilstm", folder / "lstm", ExportOptions(), print)
     return folder
+
+
+@pytest.mark.parametrize(("names", "median"), [(("a", "b"), 0.05), (("a-rather-long-name-of-a-model", "b", "c"), 12_345.0)])
+def test_labels_of_the_picture_end_inside_it(tmp_path, monkeypatch, names, median):
+    from matplotlib import pyplot
+
+    monkeypatch.setattr(pyplot, "close", lambda figure: None)
+    times = {"p50": median, "p95": 3 * median}
+    own = {"request_milliseconds": times, "texts_per_second": 123_456.0, "speed_up": {"median": 12.34}}
+    model = {"runs_in": "openvino", "precision": "fp32", **{case.name: own for case in CASES}}
+    found = {"models": dict.fromkeys(names, model), "machine": {"cpu": "a processor", "threads": 2}, "date": "2025-01-01"}
+    draw(found, CASES, tmp_path / "times.png")
+    figure = pyplot.gcf()
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        ends = [text.get_window_extent().x1 for text in axis.texts]
+        assert len(ends) == len(names) and max(ends) < figure.bbox.x1 - 0.01 * figure.bbox.width
+        assert axis.get_xlim()[1] > 3 * median and axis.get_window_extent().width > 0.3 * figure.bbox.width
+    monkeypatch.undo()
+    pyplot.close(figure)
 
 
 def test_exported_models_with_the_texts_of_a_task(folders, tmp_path, said):

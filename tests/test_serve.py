@@ -179,6 +179,19 @@ def test_what_it_counts(served):
     assert {"/predict", "/health", "/ready", "/metrics"} == described["paths"].keys()
 
 
+def test_head_is_answered_as_get_without_a_body(served):
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as client:
+        for path in ("/health", "/ready", "/"):
+            _, _, expected = served.request("GET", path)
+            client.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            head = client.recv(1 << 16)
+            assert head.startswith(b"HTTP/1.1 200 ") and head.endswith(b"\r\n\r\n") and head.count(b"\r\n\r\n") == 1
+            assert f"content-length: {expected['content-length']}\r\n".encode() in head.lower()
+        client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 ")  # nothing of a body was left in between
+    assert served.request("HEAD", "/predict")[0] == 405
+
+
 def test_the_page_loads_nothing_from_elsewhere(served):
     import base64
     import hashlib

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +52,7 @@ REFUSED = {
     "a short token": (["--token-file", "{folder}/short"], "expected 16 or more"),
     "no token file": (["--token-file", "{folder}/none"], "cannot be read: No such file"),
     "a device": (["--device", "cpu"], "--device: "),
-    "more texts than the queue": (["--queue", "3"], "--max-texts 128: "),
+    "more texts than the queue": (["--queue", "3", "--max-texts", "4"], "--max-texts 4: "),
     "a length": (["--max-length", "4000", "--port", "0"], "has only 40 positions"),
 }
 
@@ -77,10 +78,14 @@ def test_without_the_packages_one_line_says_what_to_install(said, model, monkeyp
 
 def test_a_model_folder_and_a_regression(tmp_path, said):
     tiny.write_model(tmp_path / "model", labels=None)
-    with service(tmp_path / "model") as running:
+    with service(tmp_path / "model", "--queue", 3) as running:
         status, answer, _ = running.predict({"text": "a film", "pair": "a story"})
+        page = running.request("GET", "/")[1]
+        too_many = running.predict({"texts": ["a"] * 4, "pairs": ["b"] * 4})
         _, _, errors = running.stop()
     assert status == 200 and answer.keys() == {"score", "truncated"}
+    assert ">Score</button>" in page and not re.search("classif", page, re.I)
+    assert too_many[0] == 413 and "at most 3" in too_many[1]["error"], "a short queue bounds a request too"
     assert "is run as ONNX in float32, from a temporary file" in errors
     expected = json.loads(said("predict", tmp_path / "model", "a film", "--pair", "a story")[1])
     assert expected["score"] == pytest.approx(answer["score"], abs=1e-5)

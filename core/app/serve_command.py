@@ -17,6 +17,7 @@ from .options import MOST, BackendOption, Precision, hand_over
 
 _PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 INSTALL = "pip install 'crossdistil[serve]'"
+_MAX_TEXTS = 128
 
 
 def serve(
@@ -37,7 +38,9 @@ def serve(
     max_wait_ms: Annotated[float, typer.Option(min=0, max=10_000, help="How long an idle service waits for more texts.")] = 0.0,
     queue: Annotated[int, typer.Option(min=1, max=MOST, help="Texts that may wait; above it requests are refused (503).")] = 1024,
     timeout: Annotated[float, typer.Option(min=0.01, max=86_400, help="Seconds until a request is given up (504).")] = 30.0,
-    max_texts: Annotated[int, typer.Option(min=1, max=MOST, help="Texts of one request (413).")] = 128,
+    max_texts: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="Texts of one request (413); default: 128, at most the queue.")
+    ] = None,
     max_body_kib: Annotated[int, typer.Option(min=1, max=1 << 20, help="KiB of one request (413).")] = 1024,
     max_connections: Annotated[int, typer.Option(min=1, max=1 << 20, help="Clients at the same time (503).")] = 512,
     access_log: Annotated[bool, typer.Option("--access-log", help="A line on standard error for each request.")] = False,
@@ -51,7 +54,9 @@ def serve(
     from .service import serve as run
     from .service_model import read_classifier
 
-    if max_texts > queue:
+    if max_texts is None:
+        max_texts = min(_MAX_TEXTS, queue)
+    elif max_texts > queue:
         raise CrossdistilError(f"--max-texts {max_texts}: a request of so many never fits into the --queue of {queue}")
     token = read_token(token_file)
     options = ServiceOptions(

@@ -43,6 +43,7 @@ class About:
     needs_token: bool
     timeout: float
     max_texts: int
+    is_regression: bool = False
 
 
 class PredictRequest(BaseModel):
@@ -189,6 +190,8 @@ def make_app(about: About, batcher: Batcher, metrics: Metrics, is_stopping: Call
     async def show() -> Response:
         return HTMLResponse(page, headers={"content-security-policy": policy})
 
+    for path, answer in (("/health", health), ("/ready", ready), ("/", show)):  # the protocol leaves its body out
+        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
     return app
 
 
