@@ -31,6 +31,10 @@ exec(os.environ["RANK_" + os.environ["RANK"]])
 
 @pytest.fixture
 def go(monkeypatch, capfd):
+    # A signal that comes when the processes have ended already must not end the tests.
+    handlers = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    senders = []
+
     def run(*programs, first=0, size=None, text=None, during=None):
         monkeypatch.setattr(started, "python_command", lambda *_: [sys.executable, "-S", "-c", PROGRAM])
         monkeypatch.setattr(sys, "argv", ["crossdistil", "run"])
@@ -41,13 +45,18 @@ def go(monkeypatch, capfd):
         before = time.monotonic()
         with Started(variables, environment, text, size or len(programs)) as processes:
             if during is not None:
-                threading.Thread(target=during, args=(processes._processes,), daemon=True).start()
+                senders.append(threading.Thread(target=during, args=(processes._processes,), daemon=True))
+                senders[-1].start()
             code = processes.wait()
         assert all(process.returncode is not None for process in processes._processes)
         output, errors = capfd.readouterr()
         return code, output, [line.removeprefix("crossdistil: ") for line in errors.splitlines()], time.monotonic() - before
 
-    return run
+    yield run
+    for sender in senders:
+        sender.join()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 RESUME = "--resume goes on from the last saved state"
