@@ -75,13 +75,20 @@ def test_the_figures_are_those_of_the_turns(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """A task, a model that knows it, and that model and a BiLSTM as exported."""
+def teacher(tmp_path_factory):
+    """A model that knows its task, in a folder with it."""
     folder = tmp_path_factory.mktemp("latency")
     tiny.write_task(folder / "task")
     about = {"task": {"name": "sst-2", "max_length": 24}, "max_length": 24}
     model = replace(tiny.write_model(folder / "plain"), about=about)
     save_model(model, folder / "teacher", load_tokenizer(folder / "plain"))
+    return folder / "teacher"
+
+
+@pytest.fixture(scope="module")
+def folders(teacher):
+    """The folder of both, with that model and a BiLSTM as exported."""
+    folder = teacher.parent
     export(folder / "teacher", folder / "onnx", ExportOptions(), print)
     save_model(random_model(BILSTM), folder / "bilstm", load_tokenizer(folder / "plain"))
     export(folder / "bilstm", folder / "lstm", ExportOptions(), print)
@@ -129,9 +136,9 @@ def test_exported_models_with_the_texts_of_a_task(folders, tmp_path, said):
 
 
 @pytest.mark.backend
-def test_a_model_of_a_backend(folders, said, backend_name):
+def test_a_model_of_a_backend(teacher, said, backend_name):
     sizes = ["--lengths", "8,16", "--batch-sizes", "2", "--rounds", 1, "--requests", 2, "--backend", backend_name]
-    code, output, errors = said("latency", folders / "teacher", *sizes)
+    code, output, errors = said("latency", teacher, *sizes)
     assert code == 0, errors
     assert f"{backend_name} fp32" in output and "Batches of 2 x 16 tokens" in output and "2 requests in 1 rounds" in output
 
