@@ -5,13 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from crossdistil.core.app import cli
+from crossdistil.core.app.compared_runs import read_all
+from crossdistil.core.app.comparison_view import print_comparison
 from crossdistil.core.errors import CrossdistilError
+from crossdistil.tests import tiny
 from crossdistil.tests.compared import answers, write_run
 
 EXAMPLES = 400
@@ -163,3 +170,39 @@ def test_the_forms(run, tmp_path):
     for wrong in (["--json", "--csv"], ["--report", "."], ["--data", "nothing"]):
         with pytest.raises(CrossdistilError, match=wrong[-2] if wrong[0] != "--json" else "--csv"):
             compare("a", "b", *wrong)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("names", [("a", "b"), ("a-long-name-of-a-run", "another-long-name-of-a-run")])
+def test_numbers_stay_in_one_piece(run, width, names):
+    student = {"metrics": {"accuracy": 0.8125, "macro_f1": 0.8, "matthews": 0.71}, "parameters": 13_841_666}
+    for number, name in enumerate(names):
+        more = {"student": student, "wall_seconds": 12_345.67, "tokens_per_second": 123_456.0, "steps": 123_456}
+        run(name, 0.8 + 0.1 * number, draw=number, overrides=(f"stages.0.train.steps={number + 1}",), **more)
+    text = io.StringIO()
+    print_comparison(found(*names), Console(file=text, width=width))
+    words = re.findall(r"[^\s│]+", text.getvalue())
+    for number in ("13,841,666", "123,456", "12,345.7", "81.25%", "0.7100"):
+        assert words.count(number) >= 2, text.getvalue()
+    assert names[0][:12] in "".join(words) and max(map(len, text.getvalue().splitlines()[2:-4])) <= width
+
+
+def test_a_model_with_other_rows_is_refused_before_it_answers(run, tmp_path, monkeypatch):
+    run("a"), (tmp_path / "data").mkdir()
+    tiny.write_model(tmp_path / "model")
+    asked = []
+
+    def ask(model, section, data, check):
+        asked.append(model)
+        spec = SimpleNamespace(label_names=("negative", "positive"))
+        check(SimpleNamespace(dev_rows="others", spec=spec, examples={"dev": range(12)}))
+        raise AssertionError("it answered")
+
+    for order in (["a", "model"], ["model", "a"]):
+        with pytest.raises(CrossdistilError, match=r"model: its dev rows are not those of a \(12 and 400 examples\)"):
+            read_all(list(map(Path, order)), tmp_path / "data", None, ask)
+    assert len(asked) == 2
+    run("b", rows="others")
+    with pytest.raises(CrossdistilError, match="b: its dev rows are not those of a"):
+        read_all([Path("model"), Path("a"), Path("b")], tmp_path / "data", None, ask)
+    assert len(asked) == 2, "no model is asked where the runs themselves do not compare"

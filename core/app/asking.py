@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..engine import EngineOptions
+from ..task_data import TaskData
 from .inference import Answered, answered
 from .sessions import session
 
@@ -15,10 +17,13 @@ def asker(backend: str, device: str | None = None):
     """`f(model folder, task section, data folder)`: the model's answers on dev, as `compared_runs.Ask`. The section may be empty:
     then the model says itself what its task is."""
 
-    def ask(model: Path, section: dict[str, Any], data: Path) -> Answered:
+    def ask(
+        model: Path, section: dict[str, Any], data: Path, check: Callable[[TaskData], None] | None = None
+    ) -> Answered:
         columns = {key: section.get(key) for key in ("text", "text_pair", "label")}
         with session(backend, EngineOptions(device, "fp32")) as own:
-            found = answered(model, section.get("name"), data, "dev", own, columns=columns, tell=_tell, registered=None)
+            more = {"columns": columns, "tell": _tell, "registered": None, "check": check}
+            found = answered(model, section.get("name"), data, "dev", own, **more)
         print(f"{model}: was asked about dev of {data}, since no answers were kept", file=sys.stderr)
         return found
 

@@ -13,13 +13,37 @@ from ..json_files import parse_json
 from ..predictions import Predictions, read_predictions
 from ..runs import MARKER, RECIPE, RESULT
 from ..shown import shown
+from ..task_data import TaskData
 from ..yaml_files import read_yaml
 from .compare import metric_values
 from .inference import Answered
 from .run_folders import student_of
 
-Ask = Callable[[Path, dict[str, Any], Path], Answered]
-"""`f(model folder, task section, data folder)`: what the model answers on dev of the data."""
+Ask = Callable[[Path, dict[str, Any], Path, Callable[[TaskData], None]], Answered]
+"""`f(model folder, task section, data folder, check)`: its answers on dev of the data, which `check(data)` may refuse."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What answers on dev are of."""
+
+    name: str
+    """The path of the run or model."""
+    digest: str
+    labels: tuple[str, ...] | None
+    """None of a regression."""
+    count: int
+
+    def check(self, other: Rows) -> None:
+        """Raise CrossdistilError for answers to other rows, or with other labels."""
+        if other.labels != self.labels:
+            names = [", ".join(found.labels or ("numbers",)) for found in (other, self)]
+            raise CrossdistilError(f"{other.name}: its answers are {names[0]}, but those of {self.name} are {names[1]}")
+        if other.digest != self.digest:
+            counts = f"{other.count:,} and {self.count:,} examples"
+            raise CrossdistilError(
+                f"{other.name}: its dev rows are not those of {self.name} ({counts}); only answers to the same rows compare"
+            )
 
 
 @dataclass(frozen=True)
@@ -40,6 +64,12 @@ class ComparedRun:
     """The resolved recipe; None of a model folder."""
 
     @property
+    def rows(self) -> Rows | None:
+        """What its answers are of, where it has any."""
+        found = self.predictions
+        return None if found is None else Rows(self.name, found.rows, found.label_names, len(found.labels))
+
+    @property
     def seed(self) -> int | None:
         """The seed of a run."""
         return None if self.recipe is None else self.recipe.get("seed")
@@ -54,7 +84,10 @@ def keeps_answers(path: Path) -> bool:
     """Whether nothing need be computed to compare what is at the path."""
     if not is_finished_run(path):
         return False
-    result = read_result(path)
+    return _keeps_answers(read_result(path))
+
+
+def _keeps_answers(result: dict[str, Any]) -> bool:
     return "dev" in result or not _has_dev(result)
 
 
@@ -91,16 +124,41 @@ def read_all(paths: Sequence[Path], data: Path | None, task: str | None, ask: As
     section = next((recipe["task"] for _, recipe in finished.values()), {})
     described = {"name": task} if task is not None else section
     where = data or (Path(section["data"]) if section.get("data") else None)
-    found = []
+    # Those that kept their answers come first: what does not compare with them is refused before it is asked.
+    found = {path: _run(path, *each, data, ask) for path, each in finished.items() if _keeps_answers(each[0])}
+    check_alike(list(found.values()))
+    known = [run.rows for run in found.values() if run.rows is not None]
     for path in paths:
-        if path in finished:
-            found.append(_run(path, *finished[path], data, ask))
-        else:
-            found.append(_model(path, described, where, ask))
-    return found
+        if path in found:
+            continue
+        own = _asking_alike(ask, path, known)
+        found[path] = _run(path, *finished[path], data, own) if path in finished else _model(path, described, where, own)
+        known += [found[path].rows] if found[path].rows is not None else []
+    return [found[path] for path in paths]
 
 
-def _run(path: Path, result: dict[str, Any], recipe: dict[str, Any], data: Path | None, ask: Ask) -> ComparedRun:
+def check_alike(runs: Sequence[ComparedRun]) -> None:
+    """Raise CrossdistilError for runs of different tasks, labels or dev rows."""
+    first = next((run for run in runs if run.task is not None), None)
+    for run in runs if first is not None else ():
+        if run.task is not None and run.task.lower() != first.task.lower():
+            raise CrossdistilError(f"{run.name}: is of task '{run.task}', but {first.name} of '{first.task}'; expected one task")
+    rows = [run.rows for run in runs if run.rows is not None]
+    for other in rows[1:]:
+        rows[0].check(other)
+
+
+def _asking_alike(ask: Ask, path: Path, known: Sequence[Rows]) -> Callable[[Path, dict[str, Any], Path], Answered]:
+    """`ask` for what is at a path, whose rows must be those that are known, if any are."""
+
+    def check(data: TaskData) -> None:
+        if known and data.dev_rows is not None:
+            known[0].check(Rows(str(path), data.dev_rows, data.spec.label_names, len(data.examples["dev"])))
+
+    return lambda model, section, data: ask(model, section, data, check)
+
+
+def _run(path: Path, result: dict[str, Any], recipe: dict[str, Any], data: Path | None, ask: Callable) -> ComparedRun:
     student, metrics = result["student"], metric_values(result["student"])
     predictions, untested = read_predictions(path, result), ""
     if predictions is None and _has_dev(result):
@@ -121,7 +179,7 @@ def _has_dev(result: dict[str, Any]) -> bool:
     return not {"mlm_loss"} & metric_values(result["student"]).keys() and bool(metric_values(result["student"]))
 
 
-def _model(path: Path, section: dict[str, Any], data: Path | None, ask: Ask) -> ComparedRun:
+def _model(path: Path, section: dict[str, Any], data: Path | None, ask: Callable) -> ComparedRun:
     if (path / MARKER).is_file():
         student_of(path)  # which says what is missing
     if not path.exists():

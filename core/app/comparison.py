@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import CrossdistilError
 from ..metrics import KNOWN_METRICS, LOWER_IS_BETTER
 from ..recipe import flat
 from ..significance import Values, difference, holm, mcnemar, resampled
-from .compared_runs import ComparedRun
+from .compared_runs import ComparedRun, check_alike
 
 ALPHA = 0.05
 _RIGHT = ("accuracy", "exact_match")
@@ -42,7 +41,7 @@ class Group:
 
 def compare_finished(runs: Sequence[ComparedRun]) -> dict[str, Any]:
     """The comparison as plain data, ready for JSON. Raises CrossdistilError for runs of different tasks or dev rows."""
-    _check_alike(runs)
+    check_alike(runs)
     groups = _grouped(runs)
     metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))
     answered = [run.predictions for run in runs if run.predictions is not None]
@@ -56,24 +55,6 @@ def compare_finished(runs: Sequence[ComparedRun]) -> dict[str, Any]:
         "pairs": _pairs(groups),
         "notes": _notes(runs, groups),
     }
-
-
-def _check_alike(runs: Sequence[ComparedRun]) -> None:
-    first = next((run for run in runs if run.task is not None), runs[0])
-    for run in runs:
-        if run.task is not None and run.task.lower() != first.task.lower():
-            raise CrossdistilError(f"{run.name}: is of task '{run.task}', but {first.name} of '{first.task}'; expected one task")
-    asked = [run for run in runs if run.predictions is not None]
-    for run in asked[1:]:
-        one, other = asked[0].predictions, run.predictions
-        if other.label_names != one.label_names:
-            names = [", ".join(found.label_names or ("numbers",)) for found in (other, one)]
-            raise CrossdistilError(f"{run.name}: its answers are {names[0]}, but those of {asked[0].name} are {names[1]}")
-        if other.rows != one.rows:
-            counts = f"{len(other.labels):,} and {len(one.labels):,} examples"
-            raise CrossdistilError(
-                f"{run.name}: its dev rows are not those of {asked[0].name} ({counts}); only answers to the same rows compare"
-            )
 
 
 def _settings(run: ComparedRun) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,9 @@ _SHOWN_KEYS = 24
 """Differences of recipes in the terminal and the Markdown; JSON and the report have all."""
 _SHARES = ("accuracy", "f1", "macro_f1", "micro_f1", "exact_match")
 """Metrics that are shown as percentages; all others, a plugin's too, as they are."""
+
+_NARROW = 14
+"""Characters of a text in the terminal that are kept together."""
 
 Rows = list[list[str]]
 
@@ -127,16 +131,23 @@ def setting_text(values: dict[str, Any], letter: str) -> str:
 def print_comparison(found: dict[str, Any], console: Console) -> None:
     """Print it as tables."""
     title = f"{found['task']}" + (f", dev of {found['dev']['examples']:,} examples" if found["dev"] else "")
-    console.print(_table(title, *group_rows(found), left=2))
+    heading, rows = group_rows(found)
+    if _fits(heading, rows, 2, console.width):
+        console.print(_table(title, heading, rows, 2, console.width))
+    else:  # turned, with the names above: a number is never broken
+        for row in rows:
+            console.print(f"{row[0]}: {row[1]}", markup=False, highlight=False, soft_wrap=True)
+        letters, _, *measures = zip(heading, *rows, strict=True)
+        console.print(_table(title, letters, list(map(list, measures)), 1, console.width))
     heading, rows, more = difference_rows(found)
     if rows:
         console.print()
-        console.print(_table("", heading, rows, left=len(heading)))
+        console.print(_table("", heading, rows, len(heading), console.width))
         if more:
             console.print(f"and {more} more keys differ (--json has all)")
     if found["pairs"]:
         console.print()
-        console.print(_table("", *pair_rows(found), left=2))
+        console.print(_table("", *pair_rows(found), 2, console.width))
         console.print(explained(found))
     for note in found["notes"]:
         console.print(f"note: {note}", markup=False)
@@ -151,11 +162,27 @@ def explained(found: dict[str, Any]) -> str:
     return f"p: how often chance alone differs as much ({tests}). Better is one whose p is below 0.05{corrected}."
 
 
-def _table(title: str, heading: Sequence[str], rows: Rows, left: int) -> Table:
+def _is_text(index: int, name: str, left: int) -> bool:
+    return index < left or name == "verdict"
+
+
+def _fits(heading: Sequence[str], rows: Rows, left: int, width: int) -> bool:
+    """Whether a table has room for its numbers, and for some characters of each text, which may be broken."""
+    widths = [max(map(cell_len, column)) for column in zip(heading, *rows, strict=True)]
+    texts = [_is_text(index, name, left) for index, name in enumerate(heading)]
+    narrow = [min(own, _NARROW) if is_text else own for own, is_text in zip(widths, texts, strict=True)]
+    return sum(narrow) + 3 * len(heading) <= width
+
+
+def _table(title: str, heading: Sequence[str], rows: Rows, left: int, width: int) -> Table:
+    """A table whose first `left` columns are texts; where the `width` allows, its numbers are not broken."""
     table = Table(title=title or None, title_justify="left", title_style="bold", header_style="bold", show_edge=False)
+    fits = _fits(heading, rows, left, width)
     for index, name in enumerate(heading):
-        is_text = index < left or name == "verdict"
-        table.add_column(Text(name), justify="left" if is_text else "right", overflow="fold")
+        is_text = _is_text(index, name, left)
+        least = min(max(cell_len(row[index]) for row in [heading, *rows]), _NARROW) if is_text and fits else None
+        style = {"justify": "left" if is_text else "right", "no_wrap": fits and not is_text, "min_width": least}
+        table.add_column(Text(name), overflow="fold", **style)
     for row in rows:
         table.add_row(*map(Text, row))
     return table

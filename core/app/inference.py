@@ -6,7 +6,7 @@ import json
 import logging
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,9 +123,13 @@ def answered(
     columns: dict[str, str | None] | None = None,
     tell: Tell | None = None,
     registered: Registered | None = NOTHING,
+    check: Callable[[TaskData], None] | None = None,
 ) -> Answered:
-    """As `evaluate`, with all that it found, in a session. Without `registered`, metrics of a plugin are left out."""
+    """As `evaluate`, with all that it found, in a session. Without `registered`, metrics of a plugin are left out; `check` may
+    refuse the data before any of them is answered."""
     model, loaded, engine = own.world.together(_prepared, folder, task, data, split, own, max_length, columns, tell, registered)
+    if check is not None:
+        check(loaded)
     loaded.world = own.world
     for line in data_lines(loaded) if tell is not None else ():
         tell(line)
