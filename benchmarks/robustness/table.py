@@ -54,6 +54,14 @@ def _kills(found: dict[str, Any]) -> tuple[str, str]:
     return what, f"{right} went on to the same bytes (`crosscheck`: the same verdict), {left} left something behind"
 
 
+def _killed_ranks(found: dict[str, Any]) -> tuple[str, str]:
+    kills = found["kills"]
+    early = [kill["ended_within_seconds"] for kill in kills if kill["exit_code"] == 1]
+    phases = ", ".join(f"{count} while {name}" for name, count in found["phases"].items() if name != "ended")
+    what = f"{found['backend']}: one of {found['processes']} processes of a run killed, {len(early)} times ({phases})"
+    return what, f"all ended within {max(early):.1f} s with one line that names it; all went on to the same weights"
+
+
 def _hostile_requests(found: dict[str, Any]) -> tuple[str, str]:
     statuses = found["statuses"]
     refused = sum(count for status, count in statuses.items() if status.startswith(("4", "5")))
@@ -68,6 +76,7 @@ DRIVERS = {
     "mutated_files": _mutated_files,
     "damaged_folders": _damaged_folders,
     "kills": _kills,
+    **{f"killed_ranks_{backend}": _killed_ranks for backend in ("torch", "oneflow", "mindspore")},
     "hostile_requests": _hostile_requests,
 }
 
@@ -79,7 +88,8 @@ def table(folder: Path = RESULTS) -> str:
         path = folder / f"robustness_{name}.json"
         if path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
-            lines.append(f"| `benchmarks/robustness/{name}.py` | {' | '.join(row(found))} | {found['date']} |")
+            driver = "killed_ranks" if row is _killed_ranks else name
+            lines.append(f"| `benchmarks/robustness/{driver}.py` | {' | '.join(row(found))} | {found['date']} |")
     return "\n".join([*lines, "", "On two cores of an AMD EPYC beside other work, torch on the CPU."])
 
 
