@@ -116,9 +116,10 @@ def convert(
                 raise CheckpointError(str(error).replace(str(temporary), str(destination))) from error
     size = sum(tensor.info.size for tensor in tensors)
     types = {tensor.info.dtype for tensor in tensors}
-    notes = target_notes(checkpoint.config, checkpoint.task, checkpoint.heads, checkpoint.tensors, types, layout.dialect)
-    if code is not None:
-        notes.append(f"{NETWORK} loads it: from {Path(NETWORK).stem} import load")
+    if code is None:
+        notes = target_notes(checkpoint.config, checkpoint.task, checkpoint.heads, checkpoint.tensors, types, layout.dialect)
+    else:  # it computes what the configuration says
+        notes = [f"{NETWORK} loads it: from {Path(NETWORK).stem} import load"]
         if problem := misread(checkpoint.config, checkpoint.task, checkpoint.heads, layout.dialect):
             notes.append(f"{NETWORK} computes what other code does not: {problem}")
     return Conversion(checkpoint, layout, len(tensors), size, added, (*left_out, *notes))

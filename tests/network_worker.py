@@ -4,8 +4,11 @@ Each folder holds network.py and inputs.npz, batches as `NUMBER/NAME`; what the 
 `NUMBER/OUTPUT`, and what it says of damaged weights into refused.txt. All other frameworks, and crossdistil, cannot be imported.
 """
 
+import contextlib
 import importlib.abc
 import importlib.util
+import io
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -47,6 +50,28 @@ def module_of(folder):
     return module
 
 
+def damaged(module, folder):
+    """What the program says of settings and weights that are damaged, each with its exit code."""
+    config, said = folder / "config.json", []
+    files = [*folder.glob(f"{module.WEIGHTS}*"), *(folder / module.WEIGHTS).rglob("*")]
+    weights = max(filter(Path.is_file, files), key=lambda path: path.stat().st_size)
+    settings = ({"hidden_act": "swish"}, {"num_attention_heads": 5}, {"num_hidden_layers": "2"}, {"id2label": {"7": "a"}})
+    changes = [(config, lambda whole, new=new: json.dumps(json.loads(whole) | new).encode()) for new in settings]
+    for path, change in [*changes, (config, lambda whole: whole[:20]), (weights, lambda whole: whole[: len(whole) // 2])]:
+        whole = path.read_bytes()
+        path.write_bytes(change(whole))
+        sys.argv = ["network.py", "3", "4"]
+        with contextlib.redirect_stderr(io.StringIO()) as errors:
+            try:
+                module.main()
+                code = 0
+            except SystemExit as end:
+                code = end.code
+        path.write_bytes(whole)
+        said.append(f"{code} {errors.getvalue()}")
+    return said
+
+
 for folder in map(Path, FOLDERS):
     module, inputs, outputs = module_of(folder), np.load(folder / "inputs.npz"), {}
     network = module.load()
@@ -75,6 +100,6 @@ for folder in map(Path, FOLDERS):
             except ValueError as error:
                 said.append(str(error))
             changed[key] = before
-        (folder / "refused.txt").write_text("\n----\n".join(said), encoding="utf-8")
+        (folder / "refused.txt").write_text("\n----\n".join([*said, *damaged(module, folder)]), encoding="utf-8")
     np.savez(folder / "outputs.npz", **outputs)
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)

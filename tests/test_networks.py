@@ -21,10 +21,12 @@ from crossdistil.converters.task_heads import ENDINGS, model_shapes
 from crossdistil.converters.verify import compare_configurations, reference_outputs, sample_batch
 from crossdistil.core.checkpoint import load_model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
+from crossdistil.core.data.words import build_words
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.heads import head_shapes
 from crossdistil.core.models.spec import is_norm
 from crossdistil.tests import conversion_sources as sources
+from crossdistil.tests.test_export import BILSTM, random_model
 from crossdistil.tests.tiny_families import VARIANTS
 
 LIMIT = 1e-5
@@ -126,6 +128,16 @@ TARGETS = [
 ]
 
 
+DAMAGED = [
+    "hidden_act: got 'swish', expected one of gelu, gelu_python, relu, ",
+    f"num_attention_heads: got 5, expected a divisor of hidden_size {VARIANTS['bert'].hidden_size}\n",
+    "num_hidden_layers: got '2', expected int\n",
+    """id2label: got {'7': 'a'}, expected {"0": name, """,
+    "got no JSON, expected an object: ",
+]
+"""What a network says of a config.json, after its name."""
+
+
 @pytest.mark.parametrize("to", TARGETS)
 def test_networks_answer_as_their_models_do(to, tmp_path):
     referee = importlib.util.find_spec("transformers") is not None
@@ -162,9 +174,14 @@ def test_networks_answer_as_their_models_do(to, tmp_path):
                     values, other = values[real], other[real]
                 difference = np.abs(values - other).max() / max(1.0, np.abs(values).max())
                 assert difference <= LIMIT, (folder.name, name, difference)
-    renamed, shape = (folders[0] / "refused.txt").read_text().split("\n----\n")
+    renamed, shape, *damaged = (folders[0] / "refused.txt").read_text().split("\n----\n")
     assert "does not fit this network:\n  missing nowhere (" in renamed and "\n  unexpected " in renamed
     assert "does not fit this network:\n" in shape and ": got shape (" in shape and ", expected (3, " in shape
+    config = f"2 error: {folders[0] / 'config.json'}: "
+    expected = [f"{config}{line}" for line in DAMAGED] + [f"2 error: {folders[0]}/"]
+    for line, start in zip(damaged, expected, strict=True):
+        assert line.startswith(start) and line.count("\n") == 1 and line.endswith("\n"), line
+    assert ": cannot be read: " in damaged[-1]
 
 
 def test_what_has_no_network_is_refused(tmp_path, said):
@@ -193,13 +210,29 @@ def test_what_googles_graph_has_no_place_for_goes_with_its_network(name, tmp_pat
     compile(text, NETWORK, "exec")
 
 
+@pytest.mark.parametrize("to", ["tf", "mindspore"])
+def test_notes_are_of_what_computes_otherwise_and_not_of_the_network(to, tmp_path):
+    source = tmp_path / "source"
+    write_case(source, *CASES["bert"])
+    code = crossdistil.convert(source, tmp_path / "code", to=to, with_code=True)["notes"]
+    bare = crossdistil.convert(source, tmp_path / "bare", to=to)["notes"]
+    assert code == ["network.py loads it: from network import load"] and any("hidden_act is gelu" in note for note in bare)
+
+
+def test_a_model_that_no_framework_has_says_where_it_goes(tmp_path, said):
+    words = build_words(["a fine film"], 20)
+    save_model(random_model(BILSTM.model_copy(update={"vocab_size": words.vocab_size})), tmp_path / "model", words)
+    code, _, errors = said("convert", tmp_path / "model", tmp_path / "out", "--to", "tf")
+    assert code == 2 and "crossdistil export MODEL NEW --to onnx" in errors and errors.count("\n") == 1
+
+
 @pytest.mark.parametrize("to", ["pytorch", "tf", "mindspore", "oneflow"])
 def test_a_network_is_one_readable_file(to, tmp_path):
     source = tmp_path / "source"
     write_case(source, *CASES["bert"])
     crossdistil.convert(source, tmp_path / "out", to=to, with_code=True)
     text = (tmp_path / "out" / NETWORK).read_text()
-    assert max(map(len, text.splitlines())) <= 130 and "import crossdistil" not in text and len(text.splitlines()) < 330
+    assert max(map(len, text.splitlines())) <= 130 and "import crossdistil" not in text and len(text.splitlines()) < 370
     assert text.count("# --- end") == 1 and "KEYS = {}" not in text
 
 

@@ -22,15 +22,44 @@ BESIDE = []
 # --- end
 
 HAS = {name.split(".")[0] for name in NAMES}
+ACTIVATIONS = "gelu gelu_python relu gelu_new gelu_pytorch_tanh gelu_python_tanh gelu_fast gelu_accurate".split()
 
 
 def read_config(folder=None):
-    """The settings of the model, under BERT's names, from the config.json in a folder (this file's, unless given)."""
+    """The settings of the model, under BERT's names, from the config.json in a folder (this file's, unless given).
+    Raises ValueError, with the file's name and what was expected, where it is damaged."""
     path = Path(folder or Path(__file__).parent) / "config.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: got no JSON, expected an object: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: got {type(found).__name__}, expected an object")
     config = {name: found.get(key, default) for name, (key, default) in KEYS.items()}
+    check_settings(path, config)
     labels = found.get("id2label") or {}
+    if not isinstance(labels, dict) or set(labels) != {str(number) for number in range(len(labels))}:
+        raise ValueError(f'{path}: id2label: got {labels!r:.80}, expected {{"0": name, "1": name, ...}}')
     return config | {"labels": [labels[str(number)] for number in range(len(labels))]}
+
+
+def check_settings(path, config):
+    """Raise ValueError for settings that no network can be made of."""
+
+    def wrong(name, expected):
+        return ValueError(f"{path}: {KEYS[name][0] or name}: got {config[name]!r}, expected {expected}")
+
+    for name, (_, default) in KEYS.items():
+        value, kinds = config[name], (int, float) if isinstance(default, float) else (type(default),)
+        if type(value) not in kinds:
+            raise wrong(name, " or ".join(kind.__name__ for kind in kinds))
+        if kinds == (int,) and value < (0 if name == "type_vocab_size" else 1):
+            raise wrong(name, "a number from 1")
+    for name in ("hidden_act", "words_act"):
+        if config[name] not in ACTIVATIONS:
+            raise wrong(name, f"one of {', '.join(ACTIVATIONS)}")
+    if config["hidden_size"] % config["num_attention_heads"]:
+        raise wrong("num_attention_heads", f"a divisor of {KEYS['hidden_size'][0] or 'hidden_size'} {config['hidden_size']}")
 
 
 def layer_order(config):
@@ -180,12 +209,20 @@ def load(folder=None):
     network, path = Network(config), folder / WEIGHTS
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder")
-    stored = flow.load(str(path))
+    try:
+        stored = flow.load(str(path))
+    except Exception as error:
+        raise unreadable(path, error) from error
     names, own = checkpoint_names(config), network.state_dict()
     shapes = {names[name]: tuple(tensor.shape) for name, tensor in own.items()}
     check(path, shapes, {name: tuple(tensor.shape) for name, tensor in stored.items() if name not in BESIDE})
     network.load_state_dict({name: stored[names[name]].to(flow.float32) for name in own})
     return network.eval()
+
+
+def unreadable(path, error):
+    """What is raised for weights that are damaged: frameworks' own errors are of many types, and name no file."""
+    return ValueError(f"{path}: cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
 def check(path, expected, found):
@@ -211,7 +248,8 @@ def main():
     try:
         network = load(given.folder)
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     problem = problem_of(network.config, given.ids, given.types)
     if problem:
         parser.error(problem)

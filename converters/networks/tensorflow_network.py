@@ -23,15 +23,44 @@ TURNED = []
 # --- end
 
 HAS = {name.split(".")[0] for name in NAMES}
+ACTIVATIONS = "gelu gelu_python relu gelu_new gelu_pytorch_tanh gelu_python_tanh gelu_fast gelu_accurate".split()
 
 
 def read_config(folder=None):
-    """The settings of the model, under BERT's names, from the config.json in a folder (this file's, unless given)."""
+    """The settings of the model, under BERT's names, from the config.json in a folder (this file's, unless given).
+    Raises ValueError, with the file's name and what was expected, where it is damaged."""
     path = Path(folder or Path(__file__).parent) / "config.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: got no JSON, expected an object: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: got {type(found).__name__}, expected an object")
     config = {name: found.get(key, default) for name, (key, default) in KEYS.items()}
+    check_settings(path, config)
     labels = found.get("id2label") or {}
+    if not isinstance(labels, dict) or set(labels) != {str(number) for number in range(len(labels))}:
+        raise ValueError(f'{path}: id2label: got {labels!r:.80}, expected {{"0": name, "1": name, ...}}')
     return config | {"labels": [labels[str(number)] for number in range(len(labels))]}
+
+
+def check_settings(path, config):
+    """Raise ValueError for settings that no network can be made of."""
+
+    def wrong(name, expected):
+        return ValueError(f"{path}: {KEYS[name][0] or name}: got {config[name]!r}, expected {expected}")
+
+    for name, (_, default) in KEYS.items():
+        value, kinds = config[name], (int, float) if isinstance(default, float) else (type(default),)
+        if type(value) not in kinds:
+            raise wrong(name, " or ".join(kind.__name__ for kind in kinds))
+        if kinds == (int,) and value < (0 if name == "type_vocab_size" else 1):
+            raise wrong(name, "a number from 1")
+    for name in ("hidden_act", "words_act"):
+        if config[name] not in ACTIVATIONS:
+            raise wrong(name, f"one of {', '.join(ACTIVATIONS)}")
+    if config["hidden_size"] % config["num_attention_heads"]:
+        raise wrong("num_attention_heads", f"a divisor of {KEYS['hidden_size'][0] or 'hidden_size'} {config['hidden_size']}")
 
 
 def layer_order(config):
@@ -174,8 +203,12 @@ def load(folder=None):
     network, path = Network(config), folder / WEIGHTS
     if not path.with_name(path.name + ".index").is_file():
         raise FileNotFoundError(f"{path}.index: no such file")
-    stored = tf.train.load_checkpoint(str(path))
-    shapes = {name: tuple(shape) for name, shape in stored.get_variable_to_shape_map().items() if name not in BESIDE}
+    try:
+        stored = tf.train.load_checkpoint(str(path))
+        stored = {name: stored.get_tensor(name) for name in stored.get_variable_to_shape_map()}
+    except Exception as error:
+        raise unreadable(path, error) from error
+    shapes = {name: value.shape for name, value in stored.items() if name not in BESIDE}
     names = checkpoint_names(config)
     own = {name: variable_of(network, name) for name in names}
     if len(own) != len(network.weights):
@@ -184,7 +217,7 @@ def load(folder=None):
     expected = {names[name]: tuple(variable.shape) for name, variable in own.items()}
     check(path, {name: shape[::-1] if name in turned else shape for name, shape in expected.items()}, shapes)
     for name, variable in own.items():
-        value = stored.get_tensor(names[name]).astype(np.float32)
+        value = stored[names[name]].astype(np.float32)
         variable.assign(value.T if name in TURNED else value)
     return network
 
@@ -207,6 +240,11 @@ def save(network, folder):
         return dict(zip(HEADS or {"hidden": 0}, answers if isinstance(answers, tuple) else (answers,)))
 
     tf.saved_model.save(network, str(folder), signatures={"serving_default": serve})
+
+
+def unreadable(path, error):
+    """What is raised for weights that are damaged: frameworks' own errors are of many types, and name no file."""
+    return ValueError(f"{path}: cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
 def check(path, expected, found):
@@ -235,7 +273,8 @@ def main():
     try:
         network = load(given.folder)
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     if given.saved_model is not None:
         save(network, given.saved_model)
     if not given.ids:
