@@ -31,7 +31,7 @@ from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
 from crossdistil.backends.registry import load_engine
 from crossdistil.core import threads
-from crossdistil.core.app.export_targets import REPORT, TARGETS, inputs_of
+from crossdistil.core.app.export_targets import REPORT, TARGETS
 from crossdistil.core.app.exporting import ExportOptions, GateError, export, task_section
 from crossdistil.core.app.gates import MAX_DROP, MIN_AGREEMENT
 from crossdistil.core.app.inference import load_classifier
@@ -39,6 +39,7 @@ from crossdistil.core.checkpoint import WEIGHTS, Model
 from crossdistil.core.data.batches import RowBatches, evaluation_batches, length_buckets
 from crossdistil.core.data.tasks import resolve_task
 from crossdistil.core.engine import EngineOptions
+from crossdistil.core.model_inputs import inputs_of
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.json_files import read_object
 from crossdistil.core.metrics import compute_metrics

@@ -10,12 +10,14 @@ import hashlib
 import io
 import re
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from .. import __version__
+from .card_code import exported_code, is_of_pairs, transformers_code
 from .checkpoint import Model
 from .models.architectures import is_encoder, model_type
 from .shown import plain
@@ -57,7 +59,7 @@ def card(model: Model, parameters: int, export: Mapping[str, Any] | None = None)
         _scores(about, export),
         *([] if export is None else [_export(export)]),
         _loading(model, export),
-        _limits(model),
+        _limits(model, export),
         "## License\n\nNot recorded: it depends on the licenses of the teacher and of the data. Fill in `license` above.\n",
     ]
     body = "\n".join(part for part in parts if part)
@@ -80,7 +82,7 @@ def _front_matter(model: Model, export: Mapping[str, Any] | None) -> str:
         "pipeline_tag": kind,
         "tags": ["crossdistil", "distillation", *([_text(about["method"])] if about.get("method") else [])],
     }
-    scores = {name: value for name, value in _metrics(about).items() if isinstance(value, float)}
+    scores = {name: value for name, value in _own_metrics(about, export).items() if isinstance(value, float) and isfinite(value)}
     if scores:
         front["metrics"] = [_METRICS.get(name, name) for name in scores]
         results = [{"type": _METRICS.get(name, name), "value": value, "name": f"{name} on dev"} for name, value in scores.items()]
@@ -155,13 +157,20 @@ def _data(about: Mapping[str, Any]) -> str:
 
 
 def _scores(about: Mapping[str, Any], export: Mapping[str, Any] | None) -> str:
-    metrics = {name: value for name, value in _metrics(about).items() if isinstance(value, (int, float))}
+    own, before = _numbers(_own_metrics(about, export)), _numbers(_metrics(about))
+    metrics = own or before
     if not metrics:
         return "## Scores\n\nNone is recorded.\n"
-    of = ", of the model that was exported" if export else ""
+    of = ""
+    if _is_scored(export):
+        of = f", of this export ({export['precision']})"
+    elif export is not None:
+        of = f", of the model that was exported: this file ({export['precision']}) was not scored itself"
     seed = f"One run, seed {_code(about['seed'])}: no deviation over seeds is known." if about.get("seed") is not None else ""
     rows = "\n".join(f"| {escaped(name)} | {value:.4f} |" for name, value in metrics.items())
-    return f"## Scores\n\nOn dev{of}. {seed}\n\n| metric | value |\n| --- | ---: |\n{rows}\n"
+    told = _score_text(before) if _is_scored(export) else ""
+    more = f"\nThe model that was exported had on dev, when it was trained: {told}.\n" if told else ""
+    return f"## Scores\n\nOn dev{of}. {seed}\n\n| metric | value |\n| --- | ---: |\n{rows}\n{more}"
 
 
 def _export(report: Mapping[str, Any]) -> str:
@@ -185,21 +194,14 @@ def _loading(model: Model, export: Mapping[str, Any] | None) -> str:
     """How it is loaded, as code to copy; `FOLDER` stands for where it lies."""
     parts = ["## How to load it\n"]
     if model.outputs is not None and not model.words:
-        texts = '"a text" --pair "another"' if getattr(model.config, "pairs", False) else '"a text"'
+        texts = '"a text" --pair "another"' if is_of_pairs(model) else '"a text"'
         parts.append(f"```sh\ncrossdistil predict FOLDER {texts}\n```\n")
     if export is not None:
-        if export["format"] == "onnx":
-            code = 'import onnxruntime\n\nsession = onnxruntime.InferenceSession("FOLDER/model.onnx")\n'
-            names = "print([port.name for port in session.get_inputs()], [port.name for port in session.get_outputs()])"
-            parts.append(f"```python\n{code}{names}\n```\n")
+        if code := exported_code(model, export["format"], export["precision"]):
+            parts.append(f"Without crossdistil, in the folder itself:\n\n```python\n{code}```\n")
         return "\n".join(parts)
     if _is_for_transformers(model):
-        kind = "AutoModelForMaskedLM" if model.words else "AutoModelForSequenceClassification"
-        parts.append(
-            f"```python\nfrom transformers import AutoTokenizer, {kind}\n\n"
-            f'model = {kind}.from_pretrained("FOLDER")\ntokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
-            'print(model(**tokenizer("a text", return_tensors="pt")).logits)\n```\n'
-        )
+        parts.append(f"```python\n{transformers_code(model)}```\n")
     if is_encoder(model.config):
         parts.append(
             "In MindSpore, OneFlow or TensorFlow (`--to tf`), with the network that loads it in one file:\n\n"
@@ -210,11 +212,11 @@ def _loading(model: Model, export: Mapping[str, Any] | None) -> str:
     return "\n".join(parts)
 
 
-def _limits(model: Model) -> str:
+def _limits(model: Model, export: Mapping[str, Any] | None) -> str:
     lines, length = [], model.about.get("max_length")
     if length:
         lines.append(f"* Texts are cut to {_code(length)} tokens.")
-    if not _metrics(model.about):
+    if not _own_metrics(model.about, export):
         lines.append("* It was not scored.")
     else:
         lines.append("* Dev is all that it was scored on, and what its weights were chosen by.")
@@ -232,6 +234,23 @@ def _task(about: Mapping[str, Any]) -> str:
 
 def _metrics(about: Mapping[str, Any]) -> dict[str, Any]:
     return about["dev"] if isinstance(about.get("dev"), dict) else {}
+
+
+def _is_scored(export: Mapping[str, Any] | None) -> bool:
+    """Whether an exported file was asked about dev itself."""
+    return export is not None and bool(export.get("dev"))
+
+
+def _own_metrics(about: Mapping[str, Any], export: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The metrics of these weights. A float32 export has shown that it computes what the model computes; another precision's
+    score is its own, or unknown."""
+    if _is_scored(export):
+        return dict(export["dev"])
+    return _metrics(about) if export is None or export["precision"] == "fp32" else {}
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
 
 
 def _objects(value: Any) -> dict[str, dict[str, Any]]:

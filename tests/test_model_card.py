@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
@@ -13,9 +16,11 @@ from crossdistil.core.app.exporting import ExportOptions, export
 from crossdistil.core.checkpoint import load_model, save_model
 from crossdistil.core.checksums import noted_checksums
 from crossdistil.core.data.tokenize import load_tokenizer
+from crossdistil.core.data.words import build_words
 from crossdistil.core.model_card import README, card, escaped, is_generated, place_card
 from crossdistil.tests import tiny
-from crossdistil.tests.test_export import BILSTM, random_model
+from crossdistil.tests.test_export import BILSTM, random_model, trained
+from crossdistil.tests.tiny_families import VARIANTS
 
 ABOUT = {
     "task": {"name": "sst-2", "max_length": 16},
@@ -97,6 +102,109 @@ def test_an_export_has_a_card(tiny_model, tmp_path):
     (tmp_path / "out" / README).write_text("# mine")
     export(tiny_model, tmp_path / "out", ExportOptions(overwrite=True), lines.append)
     assert (tmp_path / "out" / README).read_text() == "# mine" and "by hand" in lines[-1]
+
+
+def test_an_exports_score_is_its_own_or_none(tiny_model, tiny_task, tmp_path):
+    """What the model had before is never told as that of other numbers."""
+    model = load_model(trained(tiny_model, tmp_path / "task"))
+    about = {**model.about, "dev": {"accuracy": 0.987654}}
+    save_model(replace(model, about=about), tmp_path / "model", load_tokenizer(tiny_model))
+    found = {}
+    for name, options in {
+        "own": ExportOptions("int8", data=tiny_task), "none": ExportOptions("fp16"), "same": ExportOptions(),
+    }.items():  # fmt: skip
+        report = export(tmp_path / "model", tmp_path / name, options, print)
+        front, rest = front_matter((tmp_path / name / README).read_text())
+        results = front.get("model-index", [{"results": [{"metrics": []}]}])[0]["results"][0]["metrics"]
+        found[name] = ([result["value"] for result in results], rest, report)
+    values, rest, report = found["own"]
+    assert values == [report["dev"]["accuracy"]] != [0.987654] and "of this export (int8)" in rest
+    assert "The model that was exported had on dev, when it was trained: accuracy 0.9877" in rest
+    values, rest, report = found["none"]
+    assert not values and "dev" not in report and "* It was not scored." in rest
+    assert "of the model that was exported: this file (fp16) was not scored itself" in rest and "0.9877" in rest
+    assert found["same"][0] == [0.987654] and "this file (fp32) was not scored itself" in found["same"][1]
+
+
+def python_of(text):
+    """The Python of a card."""
+    [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return code
+
+
+LONG = "a fine film , \"and\" so on " * 20
+EXPORTS = {
+    "bert": (VARIANTS["bert"], {}, {}),
+    "without token types": (VARIANTS["distilbert"], {}, {}),
+    "of pairs": (VARIANTS["bert"], {"name": "mrpc"}, {}),
+    "of several labels": (VARIANTS["bert"], {}, {"multi_label": True}),
+    "regression": (VARIANTS["bert"], {}, {"labels": None, "outputs": 1}),
+    "bilstm": (BILSTM, {}, {}),
+    "bilstm of pairs": (BILSTM.model_copy(update={"pairs": True}), {"name": "mrpc"}, {}),
+}
+
+
+def folder_of(tiny_model, tmp_path, config, task, changes):
+    """A folder with random weights, of texts that are cut to 16 tokens."""
+    words = load_tokenizer(tiny_model) if hasattr(config, "num_attention_heads") else build_words([LONG], 20)
+    config = config.model_copy(update={"vocab_size": words.vocab_size})
+    model = random_model(config)
+    if changes.get("outputs"):
+        parameters = {name: array[:1] if name.startswith("classifier.") else array for name, array in model.parameters.items()}
+        model = replace(model, parameters=parameters)
+    about = {"max_length": 16, "task": {"name": "sst-2", "max_length": 16} | task}
+    save_model(replace(model, about=about, **changes), tmp_path / "model", words)
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize(
+    ("name", "to"),
+    [
+        *((name, "onnx") for name in EXPORTS),
+        pytest.param("bert", "pt2", marks=pytest.mark.only_backend("torch")),
+        ("without token types", "openvino"),
+    ],
+)
+def test_the_python_of_an_export_answers_as_predict_does(name, to, tiny_model, tmp_path, said, monkeypatch, capsys):
+    if to == "openvino":
+        pytest.importorskip("openvino")
+    export(folder_of(tiny_model, tmp_path, *EXPORTS[name]), tmp_path / "out", ExportOptions(to=to), print)
+    code = python_of((tmp_path / "out" / README).read_text())
+    imported = {
+        name for part in ast.walk(ast.parse(code)) for name in (
+            [alias.name for alias in part.names] if isinstance(part, ast.Import)
+            else [part.module] if isinstance(part, ast.ImportFrom) else []
+        )
+    }  # fmt: skip
+    assert imported <= {"json", "numpy", "tokenizers", {"onnx": "onnxruntime", "pt2": "torch"}.get(to, to)}
+    monkeypatch.chdir(tmp_path / "out")
+    is_pair = "another" in code
+    assert is_pair == ("pairs" in name)
+    for text in ("a text", LONG):
+        capsys.readouterr()
+        exec(compile(code.replace('"a text"', repr(text)), "card", "exec"), {})
+        found = dict(line.rsplit(" ", 1) if " " in line else ("score", line) for line in capsys.readouterr().out.splitlines())
+        status, output, _ = said("predict", ".", text, *(["--pair", "another"] if is_pair else []))
+        expected = json.loads(output)
+        expected = expected["probabilities"] if "regression" != name else {"score": expected["score"]}
+        assert status == 0 and list(found) == list(expected)
+        np.testing.assert_allclose([*map(float, found.values())], [*expected.values()], atol=1e-5)
+
+
+@pytest.mark.only_backend("torch")
+@pytest.mark.parametrize("name", ["bert", "distilbert", "albert", "electra", "of pairs"])
+def test_the_python_for_transformers_answers_as_the_model_does(name, tiny_model, tmp_path, said, capsys):
+    case = EXPORTS[name] if name in EXPORTS else (VARIANTS[name], {}, {})
+    folder = folder_of(tiny_model, tmp_path, *case)
+    code = python_of(card(load_model(folder), 1)).replace("FOLDER", str(folder))
+    assert "truncation=True, max_length=16" in code and ('"another"' in code) == (name == "of pairs")
+    places = {}
+    exec(compile(code.replace('"a text"', repr(LONG)), "card", "exec"), places)
+    logits = places["model"](**places["tokens"]).logits[0].detach().double().numpy()
+    capsys.readouterr()
+    _, output, _ = said("predict", folder, LONG, *(["--pair", "another"] if name == "of pairs" else []), "--backend", "torch")
+    expected = list(json.loads(output)["probabilities"].values())
+    np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(), expected, atol=1e-5)
 
 
 def test_a_bilstm_has_one_too():

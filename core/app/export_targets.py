@@ -17,6 +17,7 @@ from ...converters.onnx_graph import record
 from ...converters.onnx_precision import make_recorder
 from ..checkpoint import Model
 from ..errors import CrossdistilError
+from ..model_inputs import inputs_of
 from ..models.architectures import Config, is_encoder, make_forward
 from ..models.outputs import LOGITS, POOLED, output_name
 from .onnx_runtime import load_session
@@ -104,15 +105,6 @@ def _forward(model: Model, hidden: bool):
     if hidden and is_encoder(config):
         wanted |= {POOLED, *(output_name("hidden", layer) for layer in range(config.num_hidden_layers + 1))}
     return make_forward(config, frozenset(wanted))
-
-
-def inputs_of(config: Config) -> dict[str, tuple[type, tuple[str, str]]]:
-    """Name -> type and sizes of what a model takes of a batch."""
-    sizes = ("batch", "length")
-    inputs = {"input_ids": (np.int32, sizes), "attention_mask": (np.float32, sizes)}
-    if getattr(config, "pairs", False):
-        return inputs | {"second_ids": (np.int32, sizes), "second_mask": (np.float32, sizes)}
-    return inputs | ({"token_type_ids": (np.int32, sizes)} if getattr(config, "type_vocab_size", 0) else {})
 
 
 TARGETS = {

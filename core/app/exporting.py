@@ -22,12 +22,13 @@ from ..errors import CrossdistilError
 from ..files import replace_folder
 from ..metrics import KNOWN_METRICS
 from ..model_card import card, place_card
+from ..model_inputs import trained_length
 from ..task_data import TaskData, load_data
 from ..task_section import TaskSection
 from ..teacher_identity import model_digest
 from .export_targets import REPORT, TARGETS, Infer, Target
 from .gates import Gate, numeric_gates, task_gates
-from .inference import load_classifier, trained_length
+from .inference import load_classifier
 
 _LATENCY_TEXTS, _TURNS = 64, 3
 _CALIBRATION_TEXTS = 300
@@ -82,7 +83,8 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
         table, buckets = _texts(model, tokenizer) if data is None else (data.tokens["dev"], data.buckets)
         gates = numeric_gates(model, infer, table, buckets, options.precision)
         if data is not None and data.examples["dev"].labels is not None:
-            gates += task_gates(data, infer, reference, options.max_drop, options.min_agreement)
+            report["dev"], more = task_gates(data, infer, reference, options.max_drop, options.min_agreement)
+            gates += more
         report["gates"] = [{"name": gate.name, "value": gate.value, "limit": gate.limit, "passed": gate.passed} for gate in gates]
         report["milliseconds"] = _latency(table, buckets, {options.precision: infer, "fp32": reference})
         for line in slower(report["milliseconds"], options.precision):

@@ -75,9 +75,10 @@ def _difference(found: np.ndarray, expected: np.ndarray) -> float:
 
 def task_gates(
     data: TaskData, infer: Infer, reference: Infer, max_drop: float | None, min_agreement: float | None
-) -> list[Gate]:
-    """Score and agreement on dev beside the float32 model; `max_drop` is in points, `min_agreement` in percent. None is the
-    usual limit, or that of two texts where this is wider; a score of a regression has no texts that are right."""
+) -> tuple[dict[str, float], list[Gate]]:
+    """(its metrics on dev, the gates of score and agreement beside the float32 model); `max_drop` is in points, `min_agreement`
+    in percent. None is the usual limit, or that of two texts where this is wider; a score of a regression has no texts that are
+    right."""
     metrics, logits = data.score("dev", infer)
     before, expected = (metrics, logits) if reference is infer else data.score("dev", reference)
     gates = []
@@ -93,7 +94,7 @@ def task_gates(
         limit = usual if max_drop is None else max_drop
         gates.append(Gate(f"{name} on dev, points lost", 100.0 * sign * (value - metrics[name]), limit))
         break  # the main one decides
-    return gates
+    return {name: float(value) for name, value in metrics.items()}, gates
 
 
 def _answers(logits: np.ndarray, several: bool) -> np.ndarray:

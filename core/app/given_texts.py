@@ -17,6 +17,7 @@ from ..data.tables import EXTENSIONS, column_names, read_columns
 from ..data.task_specs import glue_task
 from ..data.text_files import decoded, is_encoding, read_text
 from ..errors import CrossdistilError, DataError
+from ..model_inputs import own_columns
 from ..world import World
 
 STANDARD_INPUT = Path("-")
@@ -56,11 +57,6 @@ def check_columns(
         raise CrossdistilError(f"--encoding {encoding}: no encoding of text; for example gb18030, big5, cp1252, utf-16")
 
 
-def takes_pairs(task: dict[str, Any]) -> bool:
-    """Whether a model with that description of its task was trained on pairs of texts."""
-    return _own_columns(task)[1] is not None
-
-
 def read_texts(
     path: Path,
     task: dict[str, Any],
@@ -77,7 +73,7 @@ def read_texts(
             what = "standard input" if path == STANDARD_INPUT else str(path)
             raise CrossdistilError(f"{option}: is a column of a table ({', '.join(EXTENSIONS)}), but {what} has one text a line")
         return GivenTexts(_lines(path, encoding))
-    own_text, own_pair = _own_columns(task)
+    own_text, own_pair = own_columns(task)
     format = TableFormat(
         encoding or task.get("encoding"), task.get("separator"), task.get("quoting"), of_command=True
     )
@@ -95,14 +91,6 @@ def read_texts(
     cells = columns.cells
     ids = None if id_column is None else cells[id_column]
     return GivenTexts(cells[names[0]], cells[names[1]] if len(names) > 1 else None, ids, columns.notes)
-
-
-def _own_columns(task: dict[str, Any]) -> tuple[str | None, str | None]:
-    """The columns of the texts in the tables of a task, as far as its description tells them."""
-    official = glue_task(task.get("name", ""))
-    if official is None:
-        return task.get("text"), task.get("text_pair")
-    return task.get("text", official.text), task.get("text_pair", official.text_pair)
 
 
 def _lines(path: Path, encoding: str | None) -> list[str]:

@@ -26,6 +26,7 @@ from ..engine import Engine, EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
 from ..metrics import KNOWN_METRICS
+from ..model_inputs import takes_pairs, trained_length
 from ..recipe_errors import describe
 from ..registered import NOTHING, Registered
 from ..runs import RECIPE
@@ -34,7 +35,6 @@ from ..task_data import EVALUATION_BATCH, TaskData, gathered_logits, load_data, 
 from ..task_section import TaskSection
 from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
 from .exported import runtime_of
-from .given_texts import takes_pairs
 from .models import model_folder, tell_notes, told_as_given
 from .run_folders import plugins_of
 from .sessions import Session, Tell, session
@@ -215,13 +215,6 @@ def _warn(line: str, tell: Tell | None) -> None:
         logging.getLogger(__name__).warning("%s", line)
     else:
         tell(f"warning: {line}")
-
-
-def trained_length(model: Model, given: int | None = None) -> int:
-    """To how many tokens texts are cut: as told, else as in training, else 128."""
-    about = model.about
-    trained = int(about.get("max_length") or about.get("task", {}).get("max_length", 128))
-    return given or min(trained, getattr(model.config, "max_position_embeddings", trained))
 
 
 def predict(

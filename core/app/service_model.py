@@ -17,11 +17,11 @@ from ..data.tokenize import Tokenizer
 from ..data.words import WordTokenizer
 from ..engine import EngineOptions
 from ..errors import CrossdistilError
+from ..model_inputs import takes_pairs, trained_length
 from ..task_data import logits_function
 from .export_targets import TARGETS, Infer
 from .exported import runtime_of
-from .given_texts import takes_pairs
-from .inference import load_classifier, predictions, trained_length
+from .inference import load_classifier, predictions
 
 ONNX = "onnx"
 

@@ -25,11 +25,11 @@ from ..checkpoint import WEIGHTS, Model
 from ..data.batches import Batch, evaluation_batches, length_buckets
 from ..engine import EngineOptions
 from ..json_files import parse_json
+from ..model_inputs import inputs_of, trained_length
 from ..processes import end_with_parent
 from ..task_data import logits_function
-from .export_targets import inputs_of
 from .exported import exported_target, runtime_of
-from .inference import load_classifier, trained_length
+from .inference import load_classifier
 from .words import words_of
 
 
