@@ -85,7 +85,11 @@ def _front_matter(model: Model, export: Mapping[str, Any] | None) -> str:
     scores = {name: value for name, value in _own_metrics(about, export).items() if isinstance(value, float) and isfinite(value)}
     if scores:
         front["metrics"] = [_METRICS.get(name, name) for name in scores]
-        results = [{"type": _METRICS.get(name, name), "value": value, "name": f"{name} on dev"} for name, value in scores.items()]
+        results = [
+            # YAML has no number of NumPy's, which a metric may be.
+            {"type": _METRICS.get(name, name), "value": float(value), "name": f"{name} on dev"}
+            for name, value in scores.items()
+        ]
         dataset = {"name": task or "unknown", "type": task or "unknown", "split": "dev"}
         result = {"task": {"type": kind}, "dataset": dataset, "metrics": results}
         front["model-index"] = [{"name": _plain_title(model, export), "results": [result]}]

@@ -70,7 +70,7 @@ class TaskData:
         for number in range(sum(map(len, shares))):  # in the order of one process: the sum is then the same
             loss, tokens = shares[number % own.size][number // own.size]
             total, count = total + loss, count + tokens
-        loss = total / max(count, 1.0)
+        loss = float(total / max(count, 1.0))
         return {MLM_LOSS: loss, "perplexity": math.exp(min(loss, 700.0))}
 
     def predictions(self, logits: np.ndarray | None) -> Predictions | None:

@@ -27,7 +27,7 @@ ABOUT = {
     "max_length": 16,
     "method": "kd",
     "recipe_digest": "ab" * 32,
-    "dev": {"accuracy": 0.875, "matthews": 0.5},
+    "dev": {"accuracy": np.float64(0.875), "matthews": 0.5},
     "seed": 7,
     "data": {"train": {"rows": 44000, "at_limit": 0.25, "left_out": ["train.tsv: 3 rows left out of 44,003"]}},
     "teachers": {"teacher": {"model": "runs/teacher", "parameters": 1234567, "metrics": {"accuracy": 0.9}}},
