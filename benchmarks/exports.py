@@ -39,10 +39,10 @@ from crossdistil.core.checkpoint import WEIGHTS, Model
 from crossdistil.core.data.batches import RowBatches, evaluation_batches, length_buckets
 from crossdistil.core.data.tasks import resolve_task
 from crossdistil.core.engine import EngineOptions
-from crossdistil.core.model_inputs import inputs_of
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.json_files import read_object
 from crossdistil.core.metrics import compute_metrics
+from crossdistil.core.model_inputs import inputs_of
 from crossdistil.core.models.architectures import is_encoder
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.task_data import TaskData, load_data, logits_function
