@@ -166,8 +166,6 @@ def folder_of(tiny_model, tmp_path, config, task, changes):
     ],
 )
 def test_the_python_of_an_export_answers_as_predict_does(name, to, tiny_model, tmp_path, said, monkeypatch, capsys):
-    if to == "openvino":
-        pytest.importorskip("openvino")
     export(folder_of(tiny_model, tmp_path, *EXPORTS[name]), tmp_path / "out", ExportOptions(to=to), print)
     code = python_of((tmp_path / "out" / README).read_text())
     imported = {
