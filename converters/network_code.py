@@ -1,6 +1,6 @@
 """`network.py`: the network that a converted checkpoint belongs to, in the framework's own idiom, as one file to be copied into
-a project. It is a template of `networks/`, which runs as it is, with the constants between its two marks replaced: what the
-checkpoint calls each parameter, which keys of config.json are read, and which heads there are.
+a project. It is a template of `networks/` with the constants between its two marks replaced (what the checkpoint calls each
+parameter, which keys of config.json are read, and which heads there are), followed by what all frameworks share.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ NETWORK = "network.py"
 _TEMPLATES = Path(__file__).parent / "networks"
 _CONSTANTS = re.compile(r"(?<=# --- what the weights beside this file are\n).*?(?=# --- end\n)", re.DOTALL)
 _TITLE = re.compile(r'""".*?"""', re.DOTALL)
+_IMPORT = re.compile(r"\nfrom \.shared import .*\n")
+_SHARED = "# --- copied from here on\n\n"
 _TITLES = {"pytorch": "PyTorch", "tf": "TensorFlow", "mindspore": "MindSpore", "oneflow": "OneFlow"}
 _PARTS = {
     "pytorch": {"norm": ("weight", "bias"), "table": ("weight",), "dense": ("weight", "bias")},
@@ -75,10 +77,19 @@ def network_code(checkpoint: CanonicalCheckpoint, to: str, name: str, layout: La
     constants["BESIDE"] = sorted(name for name in stored if name not in own and _is_projection(name))
     if (others := sorted(set(stored) - own - set(constants["BESIDE"]))) or (others := sorted(own - set(stored))):
         raise CheckpointError(f"--with-code: the network has no place for {others[0]}, or needs it and it is not there")
-    text = (_TEMPLATES / f"{'torch' if to == 'pytorch' else 'tensorflow' if to == 'tf' else to}_network.py").read_text("utf-8")
+    text = _template(to)
     lines = [f"{key} = {_literal(value)}" for key, value in constants.items()]
     text = _CONSTANTS.sub(lambda _: "\n".join(lines) + "\n", text, count=1)
     return _TITLE.sub(lambda _: f'"""{_title(checkpoint, to)}\n"""', text, count=1)
+
+
+def _template(to: str) -> str:
+    """The template of a framework, with what all share in place of its import."""
+    name = {"pytorch": "torch", "tf": "tensorflow"}.get(to, to)
+    shared = (_TEMPLATES / "shared.py").read_text("utf-8").partition(_SHARED)[2]
+    text = _IMPORT.sub("", (_TEMPLATES / f"{name}_network.py").read_text("utf-8"), count=1)
+    text = text.replace("import sys\n", "import json\nimport sys\n", 1)  # which only the shared part needs
+    return text.replace("# --- end\n", f"# --- end\n\n{shared}", 1)
 
 
 def _title(checkpoint: CanonicalCheckpoint, to: str) -> str:
