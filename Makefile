@@ -34,15 +34,17 @@ demo: environments
 	@$(main_bin)/crossdistil demo --backends "$(BACKENDS)" --out "$(OUT)"
 
 # The last backend's tests run beside those of the others, which need about as long; what they print comes when they are done.
+# What failed is named once more at the end, where one looks.
+test: SHELL := bash -o pipefail
 test: environments
-	@failed=; log=$$(mktemp); beside=; \
-	trap '[ -z "$$beside" ] || kill $$beside 2>/dev/null; rm -f "$$log"' EXIT; trap 'exit 130' INT TERM; \
-	run() { backend=$$1; shift; echo "== tests, $$backend"; "$$@" || failed="$$failed $$backend"; }; \
+	@failed=; log=$$(mktemp); said=$$(mktemp); beside=; \
+	trap '[ -z "$$beside" ] || kill $$beside 2>/dev/null; rm -f "$$log" "$$said"' EXIT; trap 'exit 130' INT TERM; \
+	run() { backend=$$1; shift; echo "== tests, $$backend"; "$$@" | tee -a "$$said" || failed="$$failed $$backend"; }; \
 	$(if $(filter-out $(first),$(last)),$(call pytest,$(last)) >"$$log" 2>&1 & beside=$$!;) \
 	$(foreach backend,$(filter-out $(if $(filter-out $(first),$(last)),$(last)),$(first) $(filter-out $(first),$(backends))), \
 		run $(backend) $(call pytest,$(backend));) \
-	if [ -n "$$beside" ]; then run $(last) wait $$beside; beside=; cat "$$log"; fi; \
-	if [ -n "$$failed" ]; then echo "== failed:$$failed"; exit 1; fi; \
+	if [ -n "$$beside" ]; then wait $$beside || failed="$$failed $(last)"; beside=; echo "== tests, $(last)"; tee -a "$$said" <"$$log"; fi; \
+	if [ -n "$$failed" ]; then grep -E '^(FAILED|ERROR) ' "$$said"; echo "== failed:$$failed"; exit 1; fi; \
 	echo "== passed: $(backends)"
 
 clean:
