@@ -16,11 +16,12 @@ bin = $(if $(filter oneflow,$(1)),.venv-oneflow,.venv)/bin
 main_bin := $(call bin,$(if $(filter-out oneflow,$(backends)),,oneflow))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test environments clean clean-environments
+.PHONY: help demo test docs environments clean clean-environments
 
 help:
 	@echo "make demo               one recipe on every backend, and a report that compares them, in $(OUT)"
 	@echo "make test               all tests, once for each backend"
+	@echo "make docs               the documentation site, in build/docs; broken links are errors"
 	@echo "make environments       what both need first: .venv and .venv-oneflow (reused when up to date)"
 	@echo "make clean              delete caches and build leftovers; runs/ and the environments stay"
 	@echo "make clean-environments delete .venv and .venv-oneflow"
@@ -46,6 +47,9 @@ test: environments
 	if [ -n "$$beside" ]; then wait $$beside || failed="$$failed $(last)"; beside=; echo "== tests, $(last)"; tee -a "$$said" <"$$log"; fi; \
 	if [ -n "$$failed" ]; then grep -E '^(FAILED|ERROR) ' "$$said"; echo "== failed:$$failed"; exit 1; fi; \
 	echo "== passed: $(backends)"
+
+docs: environments
+	@NO_MKDOCS_2_WARNING=1 $(main_bin)/python -m mkdocs build --strict --clean
 
 clean:
 	rm -rf .cache .pytest_cache .hypothesis .ruff_cache build dist crossdistil.egg-info rank_0 kernel_meta

@@ -1,4 +1,4 @@
-"""The runs behind the README's tables of results: a teacher, and for each seed a student by every method.
+"""The runs behind the tables of results: a teacher, and for each seed a student by every method.
 
     python benchmarks/all_methods.py --data data/SST-2 --encoder models/encoder --out runs/sst2
     python benchmarks/all_methods.py --data data/reviews --encoder models/zh --out runs/reviews --epochs 10 --evaluate-every 42 \

@@ -1,4 +1,4 @@
-"""README tables that set backends side by side: a cross-check's figures, and the same run on each backend."""
+"""Tables that set backends side by side: a cross-check's figures, and the same run on each backend."""
 
 from __future__ import annotations
 

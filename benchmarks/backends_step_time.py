@@ -92,7 +92,7 @@ class Worker:
 
 
 def table(result: dict) -> str:
-    """The result as a Markdown table; the README has the same."""
+    """The result as a Markdown table for docs/evidence.md."""
     rows = []
     for name, found in result["backends"].items():
         version = found["versions"][name]

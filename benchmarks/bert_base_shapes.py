@@ -174,7 +174,7 @@ def problem_of(found: dict, limit_gib: float) -> str | None:
 
 
 def table(result: dict) -> str:
-    """The result as a Markdown table: peak memory and the last step's time, all stages added up."""
+    """The result as a Markdown table: peak memory."""
     found = result["measurements"]
     backends = [name for name in BACKENDS if any(each["backend"] == name for each in found)]
     pairs = sorted({(each["method"], each["vocabulary"]) for each in found}, key=_table_order)
@@ -187,9 +187,9 @@ def table(result: dict) -> str:
         rows.append(row)
     settings = result["settings"]
     return (
-        f"{markdown(['recipe', 'vocabulary', *(f'{name}: GiB, s a step' for name in backends)], rows)}\n\n"
+        f"{markdown(['recipe', 'vocabulary', *(f'{name}, GiB' for name in backends)], rows)}\n\n"
         f"Teacher of 12 layers x 768, {settings['steps']} steps of {settings['batch_size']} x {settings['length']} tokens in "
-        f"fp32; largest resident memory of the process, time of the last step, of each stage."
+        f"fp32; largest resident memory of the process."
     )
 
 
@@ -201,8 +201,7 @@ def _cell(found: dict, limit_gib: float) -> str:
     problem = problem_of(found, limit_gib)
     if problem is not None:
         return problem
-    seconds = " + ".join(f"{stage['seconds'][-1]:.1f}" for stage in found["stages"])
-    return f"{found['resident_gib']:.1f}, {seconds}"
+    return f"{found['resident_gib']:.1f}"
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ def read_by_tensorflow(folder: Path) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The figures for the README."""
+    """The figures as Markdown."""
     rows = [
         ["encoder, its head drawn anew", "", f"{result['untrained']:.2f}", ""],
         ["`mlm`", _text(result, "mlm"), f"{_loss(result, 'mlm'):.2f}", ""],
@@ -85,7 +85,7 @@ def table(result: dict[str, Any]) -> str:
     return (
         markdown(["model", "trained on", "loss of masked words, held out", "then SST-2, %"], rows)
         + "\n\nNats a masked token, masks as BERT draws them; SST-2 is dev accuracy after `finetune`, one seed. "
-        + f"{run['device']} in {run['precision']}, {result['machine']['cpu']}, 1 thread beside other work. Converted, the "
+        + f"{run['device']} in {run['precision']}, {result['machine']['cpu']}, 1 thread. Converted, the "
         + f"distilled student gives TensorFlow {found['variables']} variables: embeddings with token types, layers, pooler and "
         + f"the head of masked words, and a bert_config.json with {found['num_hidden_layers']} layers and "
         + f"{found['type_vocab_size']} token types."
@@ -102,7 +102,7 @@ def _accuracy(result: dict[str, Any], name: str) -> str:
 
 def _text(result: dict[str, Any], name: str) -> str:
     run = result["runs"][name]
-    return f"{run['steps']:,} steps, {run['training_seconds'] / 60:.0f} min"
+    return f"{run['steps']:,} steps"
 
 
 def main() -> None:

@@ -193,7 +193,7 @@ def measure(options: argparse.Namespace, job: KdJob, precision: str) -> dict:
 
 
 def table(result: dict) -> str:
-    """The result as a Markdown table; the README has the same."""
+    """The result as a Markdown table for docs/evidence.md."""
     rows = []
     names = {
         "crossdistil": "crossdistil",

@@ -3,13 +3,12 @@
     python benchmarks/processes.py proof [--backends torch,oneflow,mindspore] [--processes 2,4] [--steps 20]
     python benchmarks/processes.py resume [--backends ...]
     python benchmarks/processes.py speed [--backends ...] [--before COMMIT]
-    python benchmarks/processes.py fill docs/several_devices.md --out benchmarks/results/processes.json
 
 `proof` trains every recipe of the catalogue, all its stages, on tiny models and ragged batches, with accumulation 1 and 3 and
 with dropout and 4 equal parts, by one process and by several, and compares each step's loss and the last weights. `resume` stops
 a run of two stages and goes on with another number of processes: within an epoch and a window of the log, between the stages.
 `speed` measures on this machine, which must be quiet (`processes_speed`). All keep what they find in `--out` beside what is
-there; `fill` writes the tables between `<!-- results:begin processes -->` or `processes_speed` and their ends into a page.
+there; `pages.py` writes the tables.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import processes_speed
-from tables import NEW_RESULTS, machine, markdown, replace_section, write_json
+from tables import NEW_RESULTS, machine, markdown, write_json
 
 from crossdistil.backends.registry import BACKENDS, interpreters
 from crossdistil.tests.several import differences, start
@@ -111,26 +109,19 @@ def table(result: dict[str, Any]) -> str:
     )
 
 
-def fill(page: Path, result: dict[str, Any]) -> None:
-    """Write the tables that the page has places for."""
-    text = page.read_text(encoding="utf-8")
+def tables_of(result: dict[str, Any]) -> dict[str, str]:
+    """Name -> table of what has been measured."""
     bodies = {}
     if "proof" in result:
         bodies["processes"] = table(result)
     if "speed" in result:
         bodies["processes_speed"] = processes_speed.table(result["speed"])
-    places = [name for name in bodies if f"<!-- results:begin {name} -->" in text]
-    if not places:
-        sys.exit(f"{page}: has no line <!-- results:begin processes --> or processes_speed, or there are no results yet")
-    for name in places:
-        text = replace_section(text, name, bodies[name])
-    page.write_text(text, encoding="utf-8")
+    return bodies
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", choices=["proof", "resume", "speed", "fill"])
-    parser.add_argument("page", type=Path, nargs="?", help="of fill")
+    parser.add_argument("work", choices=["proof", "resume", "speed"])
     parser.add_argument("--backends", default=",".join(BACKENDS))
     parser.add_argument("--processes", default="2,4", help="of proof")
     parser.add_argument("--steps", type=int, default=20, help="of each stage, of proof")
@@ -139,10 +130,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=NEW_RESULTS / "processes.json", help="results, to which new ones are added")
     options = parser.parse_args()
     result = json.loads(options.out.read_text()) if options.out.exists() else {"benchmark": "processes"}
-    if options.work == "fill":
-        if options.page is None:
-            parser.error("fill needs a page")
-        return fill(options.page, result)
     about = {"machine": machine(), "date": datetime.date.today().isoformat()}
     backends = options.backends.split(",")
     pythons = interpreters(backends)

@@ -1,9 +1,10 @@
-"""Writes the README's tables from results, or checks that they are what the results give.
+"""Writes a table of a page from results, or checks that it is what the results give. `pages.py` does it for all tables of the
+README and of docs/ from the results that are kept.
 
-    python benchmarks/results_table.py --runs runs/sst2 benchmarks/results/sst2 README.md
+    python benchmarks/results_table.py --runs runs/sst2 benchmarks/results/sst2 PAGE.md
     python benchmarks/results_table.py benchmarks/results/huggingface_loop.json benchmarks/results/backends_step_time.json \\
-        README.md --name speed
-    python benchmarks/results_table.py benchmarks/results/sst2 README.md --check
+        PAGE.md --name speed
+    python benchmarks/results_table.py benchmarks/results/sst2 PAGE.md --check
 
 A source is a folder of kept results, or the JSON file of a speed benchmark or a cross-check; a folder of run folders will do
 too. `--runs` first keeps the result.json of complete runs in the source. Runs named METHOD-SEED make the table of methods, a
@@ -11,7 +12,7 @@ row each, with the latencies of `crossdistil latency --data DATA --out FILE RUN.
 recipe on several backends make a row for each backend; a folder of `crosscheck.json` files makes a row for each recipe, or,
 where they have several numbers of processes, for each recipe and backend. The tables go between
 `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`; NAME is the name of the first source unless given. With
-`--check` nothing is written, and the exit code is 1 if the README differs.
+`--check` nothing is written, and the exit code is 1 if the page differs.
 """
 
 from __future__ import annotations
@@ -108,42 +109,48 @@ def file_table(path: Path) -> str:
     return f"{SPEED_TABLES[result['benchmark']](result)}\n\n{turns[0].upper()}{turns[1:]}."
 
 
+def body_of(sources: Sequence[Path], latency: Path) -> str:
+    """The table, or tables one below the other, that the results in `sources` give."""
+    if all(source.is_file() for source in sources):
+        return "\n\n".join(file_table(source) for source in sources)
+    results = {name: result for source in sources for name, result in read_results(source).items()}
+    several = [
+        len(result["backends"]) > len(set(backends_of(result))) for result in results.values() if "process_tolerances" in result
+    ]
+    if len(several) == len(results) and all(several):
+        return processes_table(list(results.values()))
+    if all("verdict" in result for result in results.values()):
+        return crosschecks_table(list(results.values()))
+    if len({result["backend"] for result in results.values()}) > 1:
+        return same_run_table(list(results.values()))
+    return methods_table(results, read_latency(latency))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", type=Path, nargs="+", help="folders of runs or of kept results, or JSON files")
-    parser.add_argument("readme", type=Path)
+    parser.add_argument("page", type=Path)
     parser.add_argument("--runs", type=Path, action="append", default=[], help="runs to keep in the first source before")
     parser.add_argument("--latency", type=Path, default=RESULTS / "latency.json", help="what `crossdistil latency --data --out` wrote")
-    parser.add_argument("--name", help="section of the README")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the README differs")
+    parser.add_argument("--name", help="section of the page")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page differs")
     options = parser.parse_args()
     if options.runs and options.check:
         parser.error("--runs keeps results, --check changes nothing: give one of them")
     if options.runs:
         collect(options.runs, options.sources[0])
-    if all(source.is_file() for source in options.sources):
-        body = "\n\n".join(file_table(source) for source in options.sources)
-    else:
-        results = {name: result for source in options.sources for name, result in read_results(source).items()}
-        if all("process_tolerances" in result and len(result["backends"]) > len(set(backends_of(result))) for result in results.values()):
-            body = processes_table(list(results.values()))
-        elif all("verdict" in result for result in results.values()):
-            body = crosschecks_table(list(results.values()))
-        elif len({result["backend"] for result in results.values()}) > 1:
-            body = same_run_table(list(results.values()))
-        else:
-            body = methods_table(results, read_latency(options.latency))
-    text = options.readme.read_text(encoding="utf-8")
+    body = body_of(options.sources, options.latency)
+    text = options.page.read_text(encoding="utf-8")
     name = options.name or options.sources[0].stem
     try:
         changed = replace_section(text, name, body)
     except ValueError as error:
-        sys.exit(f"{options.readme}: {error}")
+        sys.exit(f"{options.page}: {error}")
     sources = ", ".join(map(str, options.sources))
     if options.check and changed != text:
-        sys.exit(f"{options.readme}: the section '{name}' is not what the results give: {sources}")
+        sys.exit(f"{options.page}: the section '{name}' is not what the results give: {sources}")
     if not options.check:
-        options.readme.write_text(changed, encoding="utf-8")
+        options.page.write_text(changed, encoding="utf-8")
         print(body)
 
 

@@ -108,7 +108,7 @@ def request_bodies(texts: list[str], size: int) -> list[str]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The README's table of a result, with what is to be said of it."""
+    """The table of a result, with what is to be said of it."""
     rows = [
         [f"{_several(row['connections'], 'client')}, {_several(row['texts'], 'text')} a request", f"{row['requests']:,}"]
         + [f"{row['requests_per_second']:,.0f}", f"{row['texts_per_second']:,.0f}"]

@@ -1,4 +1,4 @@
-"""What the benchmarks share: medians, Markdown tables, what machine they ran on, and the README's generated sections."""
+"""What the benchmarks share: medians, Markdown tables, their machine, and the generated sections of README and docs/."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from crossdistil.core.processor import processor
 
 RESULTS = Path(__file__).resolve().parent / "results"
-"""The kept results, which the README's figures come from."""
+"""The kept results, which the figures of README and docs/ come from."""
 NEW_RESULTS = Path("runs") / "benchmarks"
 """Where a benchmark writes unless `--out` says otherwise, so that only what is meant to be kept replaces what is."""
 

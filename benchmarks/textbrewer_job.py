@@ -183,7 +183,7 @@ def ratios(times: dict, clock: str) -> dict:
 
 
 def table(result: dict) -> str:
-    """The result as Markdown; the README has the same."""
+    """The result as Markdown for docs/evidence.md."""
     rows = []
     for system, found in result["seconds"].items():
         wall = found["wall"]

@@ -1,4 +1,4 @@
-"""The README's table of methods, from kept results to Markdown, and the latencies that go into it. The scripts in
+"""The table of methods, from kept results to Markdown, and the latencies that go into it. The scripts in
 `benchmarks/` are no package: they are run as people run them."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 import crossdistil
 
 BENCHMARKS = Path(crossdistil.__file__).resolve().parent / "benchmarks"
-README = "before\n<!-- results:begin sst2 -->\nold\n<!-- results:end sst2 -->\nafter\n"
+PAGE = "before\n<!-- results:begin sst2 -->\nold\n<!-- results:end sst2 -->\nafter\n"
 
 
 def script(name: str, *arguments, code: int = 0) -> str:
@@ -51,7 +51,7 @@ def runs(tmp_path) -> Path:
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "result.json").write_text(json.dumps(content))
     (tmp_path / "runs" / "pkd-42").mkdir()
-    (tmp_path / "README.md").write_text(README)
+    (tmp_path / "PAGE.md").write_text(PAGE)
     return tmp_path / "runs"
 
 
@@ -81,9 +81,9 @@ def rows(text: str) -> dict[str, list[str]]:
 
 
 def test_the_table_of_methods(runs, latency):
-    kept, readme = runs.parent / "sst2", runs.parent / "README.md"
-    script("results_table.py", "--runs", runs, kept, readme, "--latency", latency)
-    text = readme.read_text()
+    kept, page = runs.parent / "sst2", runs.parent / "PAGE.md"
+    script("results_table.py", "--runs", runs, kept, page, "--latency", latency)
+    text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert rows(text) == {
         "model": ["parameters", "size, MB", "accuracy, %", "runs", "gain", "ms, batch 1", "ms, batch 32", "epochs"],
@@ -100,10 +100,10 @@ def test_the_table_of_methods(runs, latency):
     }
     assert list(rows(text))[2:5] == ["teacher", "fine-tuned (labels only)", "`kd`"]
     assert "over the seeds (42, 43)" in text and "9 turns over 256 sentences of dev, A CPU, 1 thread" in text
-    # The kept results give the same as the runs, and a README that differs is told.
-    script("results_table.py", kept, readme, "--latency", latency, "--check")
-    readme.write_text(readme.read_text().replace("85.0", "86.0"))
-    assert "is not what the results give" in script("results_table.py", kept, readme, "--latency", latency, "--check", code=1)
+    # The kept results give the same as the runs, and a page that differs is told.
+    script("results_table.py", kept, page, "--latency", latency, "--check")
+    page.write_text(page.read_text().replace("85.0", "86.0"))
+    assert "is not what the results give" in script("results_table.py", kept, page, "--latency", latency, "--check", code=1)
 
 
 def test_two_metrics_and_no_latency(runs):
@@ -111,31 +111,31 @@ def test_two_metrics_and_no_latency(runs):
         content = json.loads(path.read_text())
         content["student"]["metrics"]["macro_f1"] = content["student"]["metrics"]["accuracy"] - 0.1
         path.write_text(json.dumps(content))
-    readme = runs.parent / "README.md"
-    script("results_table.py", runs, readme, "--name", "sst2", "--latency", runs / "none.json")
-    found = rows(readme.read_text())
+    page = runs.parent / "PAGE.md"
+    script("results_table.py", runs, page, "--name", "sst2", "--latency", runs / "none.json")
+    found = rows(page.read_text())
     assert found["model"] == ["parameters", "size, MB", "accuracy, %", "macro f1, %", "runs", "gain", "epochs"]
     assert found["`kd`"] == ["10.0M", "40", "85.0 ± 1.4", "75.0 ± 1.4", "2", "+4.0", "3"]
 
 
 def test_the_latency_of_another_task_is_left_out(runs, latency):
     latency.write_text(latency.read_text().replace("sst-2", "cosmetics"))
-    readme = runs.parent / "README.md"
-    script("results_table.py", runs, readme, "--name", "sst2", "--latency", latency)
-    assert "batch 32" not in readme.read_text()
+    page = runs.parent / "PAGE.md"
+    script("results_table.py", runs, page, "--name", "sst2", "--latency", latency)
+    assert "batch 32" not in page.read_text()
 
 
 def test_a_teacher_without_a_run_of_its_own_is_taken_from_its_students(runs):
     shutil.rmtree(runs / "teacher")
-    readme = runs.parent / "README.md"
-    script("results_table.py", runs, readme, "--name", "sst2", "--latency", runs / "none.json")
-    assert rows(readme.read_text())["teacher"] == ["20.0M", "80", "90.0", "1", "", ""]
+    page = runs.parent / "PAGE.md"
+    script("results_table.py", runs, page, "--name", "sst2", "--latency", runs / "none.json")
+    assert rows(page.read_text())["teacher"] == ["20.0M", "80", "90.0", "1", "", ""]
 
 
 def test_students_of_different_teachers_are_refused(runs):
     path = runs / "kd-42" / "result.json"
     path.write_text(path.read_text().replace("20000000", "20000001"))
-    assert "2 different teachers" in script("results_table.py", runs, runs.parent / "README.md", code=1)
+    assert "2 different teachers" in script("results_table.py", runs, runs.parent / "PAGE.md", code=1)
 
 
 def test_every_method_of_the_benchmark_has_a_row():
@@ -160,13 +160,13 @@ def test_the_table_of_exports(tmp_path):
         "settings": {"rounds": 5, "texts": 128}, "models": {"small": model},
     }  # fmt: skip
     (tmp_path / "exports.json").write_text(json.dumps(content))
-    readme = tmp_path / "README.md"
-    readme.write_text(README.replace("sst2", "exports"))
-    script("results_table.py", tmp_path / "exports.json", readme)
-    lines = [line.strip("|").split("|") for line in readme.read_text().splitlines() if "| small" in line]
+    page = tmp_path / "PAGE.md"
+    page.write_text(PAGE.replace("sst2", "exports"))
+    script("results_table.py", tmp_path / "exports.json", page)
+    lines = [line.strip("|").split("|") for line in page.read_text().splitlines() if "| small" in line]
     assert [[cell.strip() for cell in line] for line in lines] == [
         ["small, 1.0M", "crossdistil, torch", "4.0", "3e-07", "90.0", "100.0", "4.00 (1.0x)", "2.00 (2.0x)", "1,000"],
         ["small, 1.0M", "onnx, int8", "1.0", "2e-02", "89.0", "98.5 (refused)", "2.00 (2.0x)", "1.00 (4.0x)", "1,000"],
         ["small", "onnx, fp16", "refused: a gate", *[""] * 6],
     ]
-    assert "128 of the 872 texts of dev one at a time, and every third batch of 32 of them" in readme.read_text()
+    assert "128 of the 872 texts of dev one at a time, and every third batch of 32 of them" in page.read_text()

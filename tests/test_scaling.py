@@ -53,8 +53,7 @@ def test_models_have_the_published_sizes(scaling):
 
 
 def test_the_documented_table_is_that_of_the_measurements(scaling):
-    tables = importlib.import_module("tables")
     text = (ROOT / "docs" / "large_corpora.md").read_text(encoding="utf-8")
     measured = json.loads((ROOT / "benchmarks/results/scaling_measured.json").read_text(encoding="utf-8"))
-    assert tables.replace_section(text, "scaling", scaling.table(measured)) == text
+    assert scaling.table(measured) in text
     assert "**Computed**, not measured" in text

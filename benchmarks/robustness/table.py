@@ -1,21 +1,12 @@
-"""The README's table of what the drivers in this folder found, from their kept results.
-
-python benchmarks/robustness/table.py README.md [--check]
-"""
+"""The table of what the drivers in this folder found, from their kept results. `benchmarks/pages.py` writes it."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tables import RESULTS, replace_section
-
-SECTION = "robustness"
+from tables import RESULTS
 
 
 def _wrong_inputs(found: dict[str, Any]) -> tuple[str, str]:
@@ -90,21 +81,4 @@ def table(folder: Path = RESULTS) -> str:
             found = json.loads(path.read_text(encoding="utf-8"))
             driver = "killed_ranks" if row is _killed_ranks else name
             lines.append(f"| `benchmarks/robustness/{driver}.py` | {' | '.join(row(found))} | {found['date']} |")
-    return "\n".join([*lines, "", "On two cores of an AMD EPYC beside other work, torch on the CPU."])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("readme", type=Path)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page differs")
-    options = parser.parse_args()
-    text = options.readme.read_text(encoding="utf-8")
-    changed = replace_section(text, SECTION, table())
-    if options.check and changed != text:
-        sys.exit(f"{options.readme}: the section '{SECTION}' is not what the results give")
-    if not options.check:
-        options.readme.write_text(changed, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    return "\n".join([*lines, "", "On two cores of an AMD EPYC, which did other work too; torch on the CPU."])

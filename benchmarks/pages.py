@@ -1,0 +1,154 @@
+"""Fills every generated table of the README and of docs/ from the kept results, or checks that they are what those give.
+
+    python benchmarks/pages.py [--check]
+
+A table stands between `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`, and ends with the command that measured it,
+the machine and the date. `TABLES` says which results a table is made of; a new measurement replaces its file in
+`benchmarks/results/`, then this is run. `results_table.py` has the tables themselves, and keeps results of runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from processes import tables_of
+from results_table import body_of
+from robustness import table as robustness
+from tables import RESULTS, replace_section
+
+ROOT = Path(__file__).resolve().parent.parent
+MACHINE = "AMD EPYC, 2 cores"
+"""Where results were measured that do not say so themselves."""
+MARKER = re.compile(r"^<!-- results:begin (\w+) -->$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a table is made of: files or folders of `benchmarks/results`, the command, and the day unless the results tell it."""
+
+    sources: tuple[str, ...]
+    command: str
+    date: str = ""
+
+
+TABLES = {
+    "demo": Measured(("demo.json",), "make demo", "2026-11-21"),
+    "sst2": Measured(
+        ("sst2",), "python benchmarks/all_methods.py --data data/SST-2 --encoder models/encoder --out runs/sst2", "2026-11-21"
+    ),
+    "cosmetics": Measured(
+        ("cosmetics",),
+        "python benchmarks/all_methods.py --data data/reviews --encoder models/zh --out runs/reviews --epochs 10 "
+        "--evaluate-every 42 --set task.name=reviews --set task.text=text_a --set task.text_pair=category "
+        "--set task.label=polarity",
+        "2026-11-21",
+    ),
+    "speed": Measured(
+        ("huggingface_loop.json", "backends_step_time.json"),
+        "python benchmarks/huggingface_loop.py and backends_step_time.py --model-folder runs/sst2/teacher/student "
+        "--data data/SST-2",
+        "2026-11-21",
+    ),
+    "textbrewer": Measured(
+        ("textbrewer.json",),
+        "python benchmarks/textbrewer_job.py --data data/reviews --vocabulary vocab.txt --rows 320 --bf16",
+        "2026-11-21",
+    ),
+    "crosscheck": Measured(
+        ("crosscheck.json",), "crossdistil crosscheck kd --backends torch,oneflow,mindspore --steps 100", "2026-11-21"
+    ),
+    "crosschecks": Measured(
+        ("crosschecks",), "crossdistil crosscheck RECIPE --backends torch,oneflow,mindspore --steps 50", "2026-11-21"
+    ),
+    "bert_base_shapes": Measured(("bert_base_shapes.json",), "python benchmarks/bert_base_shapes.py", "2026-11-21"),
+    "epoch": Measured(("epoch",), "crossdistil run kd --backend BACKEND --set stages.0.train.epochs=1", "2026-11-20"),
+    "from_text": Measured(
+        ("from_text.json",),
+        "python benchmarks/from_text.py --text data/enwiki --task data/SST-2 --encoder models/encoder --out runs/from_text",
+        "2026-11-21",
+    ),
+    "vocabulary_memory": Measured(("vocabulary_memory.json",), "python benchmarks/vocabulary_memory.py", "2026-11-21"),
+    "mlm_data": Measured(
+        ("mlm_data.json",),
+        "python benchmarks/mlm_data.py --text enwiki_sample.txt uncased.txt pieces "
+        "--text peopledaily_train.txt chinese.txt chinese",
+        "2026-11-21",
+    ),
+    "conversion_matrix": Measured(
+        ("conversion_matrix.json",), "python benchmarks/conversion_matrix.py --encoder models/encoder", "2026-11-21"
+    ),
+    "conversion_speed": Measured(("conversion_speed.json",), "python benchmarks/conversion_speed.py", "2026-11-21"),
+    "conversion_referees": Measured(("conversion_referees.json",), "python benchmarks/conversion_referees.py", "2026-11-28"),
+    "exports": Measured(
+        ("exports.json",), "python benchmarks/exports.py --data data/SST-2 --models runs/minilm runs/tinybert runs/bilstm"
+    ),
+    "service_load": Measured(("service_load.json",), "python benchmarks/service_load.py exported/onnx --data data/SST-2"),
+    "scaling": Measured(("scaling_measured.json",), "python benchmarks/scaling.py --measure"),
+    "crosschecks_processes": Measured(
+        ("processes",), "crossdistil crosscheck kd --backends torch,oneflow,mindspore --devices 1,2", "2026-11-29"
+    ),
+    "processes": Measured(("processes.json",), "python benchmarks/processes.py proof", "2026-11-29"),
+    "processes_speed": Measured(("processes.json",), "python benchmarks/processes.py speed", "2026-11-29"),
+    "robustness": Measured((), "the drivers in the table", ""),
+}
+"""Name of a table -> what it is made of."""
+
+
+def about(name: str, result: dict[str, Any]) -> str:
+    """The last line of a table: how, where and when its figures were measured."""
+    measured = TABLES[name]
+    machine = result.get("machine", {})
+    where = f"{machine['cpu']}, {machine['cores']} cores" if isinstance(machine, dict) and "cores" in machine else MACHINE
+    return f"Measured by `{measured.command}`; {where}; {result.get('date', measured.date)}."
+
+
+def body(name: str) -> str:
+    """A table with all that is to be said of it; where its results are not kept yet, a line that says so."""
+    if name == "robustness":
+        return robustness.table()
+    paths = [RESULTS / source for source in TABLES[name].sources]
+    if not all(path.exists() for path in paths):
+        return f"Not measured yet; `{TABLES[name].command}` does it."
+    result = json.loads(paths[0].read_text(encoding="utf-8")) if paths[0].is_file() else {}
+    if name in ("processes", "processes_speed"):
+        text = tables_of(result)[name]
+    else:
+        text = body_of(paths, RESULTS / "latency.json")
+    return f"{text}\n\n{about(name, result)}"
+
+
+def pages() -> Iterator[Path]:
+    """The READMEs and the pages of docs/."""
+    yield from sorted(ROOT.glob("README*.md"))
+    yield from sorted((ROOT / "docs").rglob("*.md"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a page differs")
+    options = parser.parse_args()
+    differing = []
+    for page in pages():
+        before = text = page.read_text(encoding="utf-8")
+        for name in MARKER.findall(text):
+            if name not in TABLES:
+                sys.exit(f"{page}: there is no table '{name}'; there are {', '.join(TABLES)}")
+            text = replace_section(text, name, body(name))
+        if text != before:
+            differing.append(str(page.relative_to(ROOT)))
+            if not options.check:
+                page.write_text(text, encoding="utf-8")
+    if options.check and differing:
+        sys.exit(f"{', '.join(differing)}: not what the kept results give; python benchmarks/pages.py writes them")
+    print(f"written: {', '.join(differing) or 'nothing, all tables are up to date'}" if not options.check else "up to date")
+
+
+if __name__ == "__main__":
+    main()
