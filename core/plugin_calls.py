@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from .errors import CrossdistilError, PluginError
 from .metrics import Metric
 from .plugin_files import error_text, plugin_line
-from .registered import RegisteredMetric
+from .registered import RegisteredMetric, RegisteredSchedule
 from .shown import shown
 
 
@@ -37,3 +38,23 @@ def checked_metric(metric: RegisteredMetric) -> Metric:
         return float(value)
 
     return compute
+
+
+def checked_schedule(schedule: RegisteredSchedule) -> Callable[[float], float]:
+    """A plugin's schedule, whose result is a finite number from 0 on, or a PluginError."""
+
+    def factor(progress: float) -> float:
+        place = first_line(schedule.function, schedule.place)
+        try:
+            value = schedule.function(progress)
+        except CrossdistilError:
+            raise
+        except Exception as error:
+            where = plugin_line(error, [schedule.place.rpartition(":")[0]]) or place
+            raise PluginError(f"{where}: schedule '{schedule.name}' fails at {progress:g}: {error_text(error)}") from error
+        if not isinstance(value, int | float | np.number) or not 0 <= value < math.inf:
+            got = f"returns {shown(value, 60)} at {progress:g}"
+            raise PluginError(f"{place}: schedule '{schedule.name}' {got}, expected a finite number from 0 on")
+        return float(value)
+
+    return factor

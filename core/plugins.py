@@ -1,4 +1,4 @@
-"""What a plugin is written with: a Python file of the user's that registers losses and metrics, without a change to this
+"""What a plugin is written with: a Python file of the user's that registers losses, metrics and more, without a change to this
 package.
 
     from crossdistil import LossTerm, register_loss, sum_rows
@@ -26,7 +26,9 @@ from .losses.base import LossTerm
 from .losses.catalogue import LOSSES
 from .losses.presets import PRESETS
 from .metrics import KNOWN_METRICS
-from .registered import KINDS, RECORDS, RegisteredLoss, RegisteredMetric, Registration
+from .plugin_calls import checked_schedule
+from .registered import KINDS, RECORDS, RegisteredLoss, RegisteredMetric, RegisteredSchedule, Registration
+from .schedules import SCHEDULES
 from .shown import shown
 
 FORMULA_ARGUMENTS = ("term", "student", "teacher", "params", "batch", "start")
@@ -85,6 +87,24 @@ def register_metric(
         raise PluginError(f"{place}: metric '{name}': expected a function, got {shown(function, 60)}")
     _check_kinds(tasks, f"{place}: metric '{name}'")
     _record(module, RegisteredMetric(name, place, function, tuple(tasks)))
+    return function
+
+
+def register_schedule(name: str, function: Callable[[float], float]) -> Callable[[float], float]:
+    """Make a learning-rate schedule usable as a recipe's `train.schedule`.
+
+    `function(progress)` is given how much of the stage after its warm-up is over, from 0 to 1 (the last step is just below 1),
+    and returns the factor of the peak learning rate, a finite number from 0 on. The warm-up before it rises linearly, as that of
+    every schedule. Raises PluginError.
+    """
+    module, place = _caller()
+    _checked_name(name, "schedule", place, SCHEDULES)
+    if not callable(function):
+        raise PluginError(f"{place}: schedule '{name}': expected a function, got {shown(function, 60)}")
+    found = RegisteredSchedule(name, place, function)
+    for tenth in range(11):
+        checked_schedule(found)(tenth / 10)
+    _record(module, found)
     return function
 
 

@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 from ruamel.yaml import YAML
@@ -26,9 +26,10 @@ from .losses.catalogue import union_of
 from .plain_names import EXPECTED, is_plain_name
 from .plugin_files import PluginSection, anchored, load_plugins, named_plugins
 from .recipe_errors import describe
-from .registered import Registered
+from .registered import Registered, RegisteredSchedule
+from .schedules import SCHEDULES
 from .section import FOR_DIGEST, Section
-from .sections import CacheSection, NotesSection, StageSection, StudentSection, TeacherSection
+from .sections import CacheSection, NotesSection, StageSection, StudentSection, TeacherSection, TrainSection
 from .shown import plain, shown
 from .task_section import TaskSection
 from .yaml_files import parse_yaml, read_yaml
@@ -189,7 +190,7 @@ def parse_recipe(
     _set_all(tree, [_parsed(override) for override in overrides])
     named = named_plugins(tree, source, plugins)
     try:
-        kind = recipe_type(load_plugins(named).terms)
+        kind = recipe_type(*_schema_parts(load_plugins(named)))
     except PluginError as error:
         raise RecipeError(source, [str(error)]) from error
     if named:
@@ -201,12 +202,27 @@ def parse_recipe(
 
 
 @functools.lru_cache(maxsize=16)
-def recipe_type(terms: tuple[type[LossTerm], ...]) -> type[Recipe]:
-    """The schema of recipes that may hold these loss terms of plugins beside the catalogue's."""
-    if not terms:
+def recipe_type(
+    terms: tuple[type[LossTerm], ...] = (), schedules: tuple[RegisteredSchedule, ...] = ()
+) -> type[Recipe]:
+    """The schema of recipes that may hold these loss terms and schedules of plugins beside the catalogue's."""
+    if not terms and not schedules:
         return Recipe
-    stage = create_model("StageSection", __base__=StageSection, objective=(tuple[union_of(terms), ...], Field(min_length=1)))
+    names = (*SCHEDULES, *(each.name for each in schedules))
+    train = create_model("TrainSection", __base__=TrainSection, schedule=(Literal[names], "linear"))
+    train.own_schedules = {each.name: each for each in schedules}
+    stage = create_model(
+        "StageSection",
+        __base__=StageSection,
+        objective=(tuple[union_of(terms), ...], Field(min_length=1)),
+        train=(train, ...),
+    )
     return create_model("Recipe", __base__=Recipe, stages=(tuple[stage, ...], Field(min_length=1)))
+
+
+def _schema_parts(registered: Registered) -> tuple[tuple[Any, ...], ...]:
+    """What plugins add to the schema, as `recipe_type` takes it."""
+    return registered.terms, tuple(registered.of(RegisteredSchedule).values())
 
 
 def presets_of(tree: dict[Any, Any], source: str) -> dict[str, dict[str, Any]]:

@@ -1,10 +1,11 @@
-"""What plugins have registered: losses and metrics by name, each with the line of the file that registers it."""
+"""What plugins have registered, by kind and name, each with the line of the file that registers it. A new kind is a class here
+and a line in `KIND_NAMES`; a function in `core.plugins` registers it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from .losses.base import LossTerm
 
@@ -19,6 +20,9 @@ class Registration:
     name: str
     place: str
     """`FILE:LINE` of the call."""
+
+
+Registered_ = TypeVar("Registered_", bound=Registration)
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,41 @@ class RegisteredMetric(Registration):
 
 
 @dataclass(frozen=True)
+class RegisteredSchedule(Registration):
+    """A learning-rate schedule of a plugin."""
+
+    function: Callable[[float], float]
+    """`f(progress)`: the factor of the peak learning rate after the warm-up, `progress` from 0 to 1."""
+
+
+KIND_NAMES: dict[type[Registration], str] = {
+    RegisteredLoss: "loss",
+    RegisteredMetric: "metric",
+    RegisteredSchedule: "schedule",
+}
+"""What people call a registration."""
+
+
+@dataclass(frozen=True)
 class Registered:
     """What some plugins have registered together."""
 
-    losses: Mapping[str, RegisteredLoss] = field(default_factory=dict)
-    metrics: Mapping[str, RegisteredMetric] = field(default_factory=dict)
+    kinds: Mapping[type[Registration], Mapping[str, Any]] = field(default_factory=dict)
+    """Kind -> name -> registration."""
+
+    def of(self, kind: type[Registered_]) -> Mapping[str, Registered_]:
+        """Those of a kind, by name."""
+        return self.kinds.get(kind, {})
+
+    @property
+    def losses(self) -> Mapping[str, RegisteredLoss]:
+        """The losses by name."""
+        return self.of(RegisteredLoss)
+
+    @property
+    def metrics(self) -> Mapping[str, RegisteredMetric]:
+        """The metrics by name."""
+        return self.of(RegisteredMetric)
 
     @property
     def terms(self) -> tuple[type[LossTerm], ...]:
@@ -58,7 +92,7 @@ class Registered:
     @property
     def all(self) -> tuple[Registration, ...]:
         """Everything, in one order."""
-        return (*self.losses.values(), *self.metrics.values())
+        return tuple(each for kind in KIND_NAMES for each in self.of(kind).values())
 
     def describe(self) -> str:
         """`loss a, loss b, metric c`."""
@@ -68,16 +102,13 @@ class Registered:
 NOTHING = Registered()
 """Of no plugin."""
 
-KIND_NAMES: dict[type[Registration], str] = {RegisteredLoss: "loss", RegisteredMetric: "metric"}
-"""What people call a registration."""
-
 RECORDS: dict[str, list[Registration]] = {}
 """Module -> what its code has registered while it was imported, whoever imported it."""
 
 
 def gathered(registrations: Iterable[Registration]) -> Registered:
     """By kind and name."""
-    found: dict[type[Registration], dict[str, Any]] = {kind: {} for kind in KIND_NAMES}
+    found: dict[type[Registration], dict[str, Registration]] = {}
     for each in registrations:
-        found[type(each)][each.name] = each
-    return Registered(found[RegisteredLoss], found[RegisteredMetric])
+        found.setdefault(type(each), {})[each.name] = each
+    return Registered(found)

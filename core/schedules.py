@@ -34,8 +34,10 @@ def in_steps(share: float, total: int) -> int:
     return int(round(share * total)) if share < 1 else int(share)
 
 
-def schedule(name: str, total: int, warmup: int, ratio: float = SLANTED_RATIO) -> Callable[[int], float]:
-    """The factor function of a schedule over `total` steps.
+def schedule(
+    name: str, total: int, warmup: int, ratio: float = SLANTED_RATIO, decay: Callable[[float], float] | None = None
+) -> Callable[[int], float]:
+    """The factor function of a schedule over `total` steps; a plugin's is its `decay`.
 
     `slanted_triangular` (Howard and Ruder 2018, equation 3): with p rising linearly to 1 at the end of the warm-up and
     falling linearly to 0 at `total`, the factor is (1 + p * (ratio - 1)) / ratio.
@@ -49,7 +51,7 @@ def schedule(name: str, total: int, warmup: int, ratio: float = SLANTED_RATIO) -
 
         return slanted
 
-    decay = DECAYS[name]
+    decay = decay or DECAYS[name]
 
     def factor(step: int) -> float:
         if step < warmup:

@@ -4,8 +4,9 @@ is in `task_section`."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -16,7 +17,9 @@ from pydantic import (
 from .losses.catalogue import Term
 from .losses.presets import expand
 from .models.theseus import SCHEDULES as REPLACEMENT_SCHEDULES
-from .schedules import SCHEDULES, SLANTED_RATIO
+from .plugin_calls import checked_schedule
+from .registered import RegisteredSchedule
+from .schedules import SCHEDULES, SLANTED_RATIO, in_steps, schedule
 from .section import LONGEST, Section, absolute
 from .shown import shown
 
@@ -132,6 +135,9 @@ class StudentSection(Section):
 class TrainSection(Section):
     """One stage's training. Give `epochs` or `steps`."""
 
+    own_schedules: ClassVar[Mapping[str, RegisteredSchedule]] = {}
+    """Those of the recipe's plugins."""
+
     epochs: float | None = Field(None, gt=0, le=10**6, allow_inf_nan=False)
     steps: int | None = Field(None, ge=1, le=10**9)
     batch_size: int = Field(32, ge=1)
@@ -181,6 +187,12 @@ class TrainSection(Section):
     def total_steps(self, steps_per_epoch: int) -> int:
         """The optimizer steps of the stage."""
         return self.steps if self.steps is not None else max(1, math.ceil(self.epochs * steps_per_epoch))
+
+    def factor(self, total: int) -> Callable[[int], float]:
+        """Step -> its learning rate over the peak's, in a stage of `total` steps."""
+        own = self.own_schedules.get(self.schedule)
+        decay = None if own is None else checked_schedule(own)
+        return schedule(self.schedule, total, in_steps(self.warmup, total), self.slanted_ratio, decay)
 
 
 class ReplacementSection(Section):

@@ -20,7 +20,6 @@ from .engine import Parameters, Step, TrainStep
 from .errors import TrainingError
 from .metrics import LOWER_IS_BETTER
 from .runs import RunFolder
-from .schedules import in_steps, schedule
 from .sections import TrainSection
 from .stages import Stage
 from .states import State, check_arrays, check_steps
@@ -113,8 +112,7 @@ class Trainer:
         self._parameters = parameters
         self._train_step, self._evaluate, self._run, self._progress = train_step, evaluate, run, progress
         self.plan = Plan.of(self._train, self._batches.steps_per_epoch)
-        warmup = in_steps(self._train.warmup, self.plan.total)
-        self._factor = schedule(self._train.schedule, self.plan.total, warmup, self._train.slanted_ratio)
+        self._factor = self._train.factor(self.plan.total)
         self._notes: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best_metric": None, "best_step": None}
         self._notes |= {"stage": stage.index, "past": [], "kernels": {}, "communication": 0.0}
         self._world = World() if world is None else world
