@@ -43,7 +43,9 @@ class PluginSection(Section):
     or of all .py files of the module's package, filled in when the recipe is read."""
 
     plugin: str = Field(min_length=1, max_length=4096)
+    """The path of a .py file, from the recipe's file on, an installed module, or an entry point's name."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Of its bytes; filled in when the recipe is read, and held against them when it is read again."""
 
     @property
     def is_file(self) -> bool:

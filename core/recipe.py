@@ -43,22 +43,31 @@ class Recipe(Section):
     newer: ClassVar[tuple[str, ...]] = ("plugins",)
 
     method: str
+    """The recipe's name, with which run folders begin that are not named."""
     description: str = ""
+    """One sentence for `crossdistil recipes`; it changes nothing in a run."""
     notes: NotesSection = NotesSection()
+    """What is known about the method; it changes nothing in a run."""
     plugins: tuple[PluginSection, ...] = ()
     """The user's own code, which brings losses and metrics; paths are from the recipe's file on."""
     task: TaskSection
+    """Which data, and how its tables are read."""
     aux_data: tuple[TaskSection, ...] = ()
     """Other tasks whose training texts are mixed in; their classes are the task's, or no term uses labels."""
     teacher: TeacherSection | None = None
+    """The model that is learned from, where an objective needs one."""
     teachers: dict[str, TeacherSection] = {}
     """Several teachers by name, in place of `teacher`."""
     teacher_dropout: bool = False
     """Leave the teachers' dropout on, as TinyBERT's published code does by oversight."""
     teacher_cache: CacheSection = CacheSection()
+    """Whether the teachers' outputs are kept on disk."""
     student: StudentSection
+    """The model that is trained."""
     stages: tuple[StageSection, ...] = Field(min_length=1)
+    """What is minimised, one stage after the other, over one set of parameters."""
     seed: int = Field(42, ge=0, lt=2**31)
+    """Of first weights, order of the examples, dropout and masks."""
 
     @field_validator("method")
     @classmethod

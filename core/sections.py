@@ -33,18 +33,26 @@ class ReadSection(Section):
     averages instead of the weights, the successor of BERT-of-Theseus."""
 
     prefix: str | None = None
+    """Where the model's names begin, of a file that holds several models."""
     rename: tuple[str, ...] = ()
+    """Tensors that are read under another name."""
     allow_extra: tuple[str, ...] = ()
+    """Patterns of tensors that are left out."""
     ema: bool = False
+    """Read the moving averages in place of the weights."""
     successor: bool = False
+    """Read the successor of a BERT-of-Theseus training."""
 
 
 class TeacherSection(Section):
     """A fine-tuned model folder, and its share in the mean of several teachers' logits."""
 
     model: Path
+    """A model folder, the folder of a finished run, or a checkpoint of any framework."""
     read: ReadSection = ReadSection()
+    """How its checkpoint is read."""
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Its share in the mean of several teachers' logits."""
 
     _absolute_model = field_validator("model")(absolute)
 
@@ -54,7 +62,9 @@ class CacheSection(Section):
     it where it pays: more than one epoch, and room on the disk."""
 
     use: Literal["auto", "always", "never"] = "auto"
+    """`auto`: where it pays; `always`, `never`."""
     precision: Literal["fp32", "fp16"] = "fp32"
+    """What the outputs are stored in."""
     folder: Path | None = None
     """Where; the user's cache folder unless given."""
     computed_in: Literal["fp32", "bf16", "fp16"] | None = None
@@ -71,8 +81,11 @@ class InitSection(Section):
     become the student's, counted from 0."""
 
     source: str = Field("random", alias="from")
+    """`teacher`, `random`, or a model folder or checkpoint."""
     layers: tuple[int, ...] | None = None
+    """Which layers of the source, counted from 0, become the student's; needed where it has fewer of them."""
     read: ReadSection = ReadSection()
+    """How the source's checkpoint is read."""
 
     @field_validator("source")
     @classmethod
@@ -92,6 +105,7 @@ class WordsSection(Section):
     """The words of a BiLSTM student, which are taken from the training texts."""
 
     vocabulary: int = Field(10000, ge=4, le=1 << 24)
+    """How many words of the training texts have an embedding, the most frequent ones."""
     max_length: int = Field(32, ge=1, le=LONGEST)
     """In words, of each text."""
     vectors: Path | None = None
@@ -109,9 +123,13 @@ class StudentSection(Section):
     a BiLSTM over `words`."""
 
     architecture: dict[str, Any] = {}
+    """Keys of the model's configuration, for example `num_hidden_layers: 4`."""
     init: InitSection = InitSection()
+    """Where its first weights are from."""
     tokenizer: Path | None = None
+    """A folder with tokenizer files; that of the first weights, or the teacher's, where not given."""
     words: WordsSection | None = None
+    """The words of a BiLSTM."""
 
     @property
     def is_bilstm(self) -> bool:
@@ -139,27 +157,45 @@ class TrainSection(Section):
     """Those of the recipe's plugins."""
 
     epochs: float | None = Field(None, gt=0, le=10**6, allow_inf_nan=False)
+    """Passes over the training data, which need not be whole."""
     steps: int | None = Field(None, ge=1, le=10**9)
+    """Optimizer steps, in place of epochs."""
     batch_size: int = Field(32, ge=1)
+    """Examples of an optimizer step, on all devices together."""
     gradient_accumulation: int = Field(1, ge=1)
+    """In how many parts a step's examples go through the model; it changes no value."""
     optimizer: Literal["adamw", "bert_adam", "adadelta"] = "adamw"
     """`core.optimizers` has the formulas. Adadelta's rho is `beta2` (published: 0.95), its learning rate near 1."""
     learning_rate: float = Field(5e-5, gt=0, allow_inf_nan=False)
+    """The peak of the schedule."""
     schedule: Literal[SCHEDULES] = "linear"  # type: ignore[valid-type]
+    """How the learning rate falls after the warm-up."""
     warmup: float = Field(0.1, ge=0, allow_inf_nan=False)
+    """Below 1 a share of the stage's steps, from 1 on a number of steps, in which the learning rate rises."""
     slanted_ratio: float = Field(SLANTED_RATIO, ge=1, allow_inf_nan=False)
     """The peak over the lowest rate of `slanted_triangular`."""
     weight_decay: float = Field(0.01, ge=0, allow_inf_nan=False)
+    """Decoupled from the gradient; biases and the parameters of layer normalisation have none."""
     beta1: float = Field(0.9, ge=0, lt=1)
+    """Of the first moment."""
     beta2: float = Field(0.999, ge=0, lt=1)
+    """Of the second moment."""
     epsilon: float = Field(1e-6, gt=0)
+    """What is added to the root of the second moment."""
     max_gradient_norm: float | None = Field(1.0, gt=0)
+    """Gradients together are scaled down to this norm; null: never."""
     dropout: float | None = Field(None, ge=0, lt=1)
+    """Rate of all dropouts of the student; null: those of its configuration."""
     length_buckets: tuple[int, ...] | None = None
+    """Lengths in tokens to which batches are padded; the engine's own where not given."""
     log_every: int = Field(50, ge=1)
+    """Optimizer steps between two lines of the log."""
     evaluate_every: int | None = Field(None, ge=1)
+    """Optimizer steps between two evaluations on dev; null: after each epoch."""
     save_every: int = Field(500, ge=1)
+    """Optimizer steps between two saved states, which an interrupted run goes on from."""
     keep: Literal["best", "last"] = "best"
+    """Which weights the student has at the end: those of the best evaluation, or the last."""
     clip_scope: Literal["trained", "all"] = "trained"
     """Whose gradients count in the norm: of what is trained, or also of what is frozen (BERT-of-Theseus's code)."""
 
@@ -200,7 +236,9 @@ class ReplacementSection(Section):
     for good from `until` on. Before, `constant`: with probability `rate`; `linear`: with one that rises from there to 1."""
 
     schedule: Literal[REPLACEMENT_SCHEDULES] = "linear"  # type: ignore[valid-type]
+    """How the probability of a replacement goes on."""
     rate: float = Field(0.3, ge=0, le=1)
+    """The probability, or where it begins."""
     until: float | None = Field(None, ge=0, allow_inf_nan=False)
     """Below 1 a share of the stage's steps, from 1 on a number of steps; None: the stage's end."""
 
@@ -213,12 +251,16 @@ class StageSection(Section):
     """A weighted sum of loss terms and a training schedule."""
 
     name: str = Field(min_length=1, pattern=r"^[\w-]+$")
+    """Of the stage, in logs and reports."""
     objective: tuple[Term, ...] = Field(min_length=1)
+    """The terms whose weighted sum is minimised, or names of TextBrewer's matches."""
     freeze: tuple[Literal[PARTS + TABLES], ...] = ()  # type: ignore[valid-type]
     """Parts of the student, or single tables of its embeddings, that this stage leaves as they are. `words` is the head that
     predicts words; the table it predicts with is that of the embeddings."""
     replacement: ReplacementSection | None = None
+    """BERT-of-Theseus: modules of the teacher are replaced by the student's."""
     train: TrainSection
+    """How it is trained."""
 
     @field_validator("objective", mode="before")
     @classmethod
@@ -243,6 +285,7 @@ class NotesSection(Section):
     """What is known about a method, for people; it changes nothing in a run."""
 
     paper: str = ""
+    """Where the method is from."""
     published: str = ""
     """The paper's number and its conditions."""
     measured: str = ""

@@ -32,19 +32,32 @@ class TaskSection(Section):
     newer: ClassVar[tuple[str, ...]] = ("header", "columns", "encoding", "separator", "quoting", "bad_rows", "skip_labels")
 
     name: str
+    """A task of GLUE (`sst-2`, `mnli`, ...), whose files and columns are known, or any other name."""
     data: Path
+    """The folder of train, dev and test, or what `kind` says."""
     max_length: int = Field(128, ge=4, le=LONGEST)
+    """Tokens of an example, special tokens counted; longer texts are cut."""
     kind: Literal["classification", "regression", "multi_label", "text", "mlm"] | None = None
+    """What an example's answer is; of GLUE's tasks known, else classes."""
     text: str | None = None
+    """The column of the text."""
     text_pair: str | None = None
+    """The column of the second text, where an example is a pair."""
     label: str | None = None
+    """The column of the label."""
     labels: tuple[str, ...] | None = None
+    """The classes in the order of the outputs; those in train, sorted, where they are not given."""
     files: dict[str, str] = {}
+    """Split (`train`, `dev`, `test`) -> name of its file, where that is not the split's own."""
     metrics: tuple[str, ...] | None = None
+    """What is computed on dev, the first of them deciding which weights are the best; those of the task or its kind where
+    not given."""
     masking: MaskingSettings | None = None
+    """How tokens are masked, of `kind: mlm`."""
     header: bool | None = None
     """Whether tables begin with a line of column names; with `false`, `columns` names all of them in their order."""
     columns: tuple[str, ...] | None = Field(None, min_length=1)
+    """The names of the columns, of tables without a header."""
     encoding: str | None = None
     """Of the tables, where it is not UTF-8: gb18030, big5, cp1252, ... A byte-order mark is obeyed without it."""
     separator: str | None = Field(None, min_length=1, max_length=1)

@@ -41,9 +41,13 @@ class MaskingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     probability: float = Field(0.15, gt=0, lt=1)
+    """Share of a text's tokens that are chosen."""
     mask: float = Field(0.8, ge=0, le=1)
+    """Share of the chosen tokens that become [MASK]."""
     random: float = Field(0.1, ge=0, le=1)
+    """Share of the chosen tokens that become another word."""
     smoothing: float = Field(0.0, ge=0, le=10)
+    """The exponent by which rare words are chosen more often; 0: all alike."""
     whole_words: bool = False
     """Whether pieces that begin with ## are chosen together with the word before them."""
     budget: Literal["text", "batch"] = "text"

@@ -54,7 +54,9 @@ class AttentionScoreMeanSquaredError(AttentionMatch):
 
     loss: Literal["attention_score_mse"]
     mask_padding: bool = True
+    """Average over pairs of real tokens only."""
     clamp: bool = False
+    """Set scores that are -100 or less to 0, as the published code does."""
 
     formula: ClassVar[str] = "mean over token pairs and heads of (A_S - A_T)^2   (TinyBERT, equation 7)"
 

@@ -97,8 +97,11 @@ class LossTerm(NumberKeys):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     loss: str
+    """The term's name."""
     weight: float = Field(1.0, ge=0, allow_inf_nan=False)
+    """What the term's value is multiplied by."""
     weight_schedule: Literal[tuple(WEIGHT_SCHEDULES)] = "constant"  # type: ignore[valid-type]
+    """How the weight goes on through the stage: it stays, falls to 0, or rises from 0."""
 
     needs_teacher: ClassVar[bool] = False
     needs_words: ClassVar[bool] = False

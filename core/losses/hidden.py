@@ -34,6 +34,7 @@ class HiddenMeanSquaredError(HiddenMatch):
 
     loss: Literal["hidden_mse"]
     mask_padding: bool = True
+    """Average over real tokens only."""
 
     formula: ClassVar[str] = "mean over tokens and width of (W H_S - H_T)^2   (TinyBERT, equation 8)"
 
@@ -102,8 +103,11 @@ class PatientKnowledgeDistillation(HiddenMatch):
 
     loss: Literal["pkd"]
     layers: Literal[RULES] | Pairs = "skip"  # type: ignore[valid-type]
+    """PKD's own choice of layers, another rule, or [teacher, student] pairs."""
     normalize: bool = True
+    """Scale the states to length 1."""
     reduction: Literal["sum", "mean"] = "sum"
+    """`sum` over layers and width as the paper, or `mean` as its code."""
 
     formula: ClassVar[str] = (
         "mean over examples of sum over layers of |h_S/|h_S| - h_T/|h_T||^2, h the first token's   (PKD, section 3.2)"
@@ -145,6 +149,7 @@ class MaximumMeanDiscrepancy(HiddenMatch):
 
     loss: Literal["mmd"]
     divide_by: Literal["width", "length"] = "width"
+    """Each model's width, or the padded length."""
 
     any_width: ClassVar[bool] = True
     two_layers: ClassVar[bool] = True

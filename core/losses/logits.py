@@ -86,7 +86,9 @@ class LogitsMatch(LossTerm):
     of all teachers' logits, weighted as the recipe says."""
 
     teacher: str | None = None
+    """Which teacher, where there are several; the mean of their logits where it is not given."""
     temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """What the logits of both are divided by."""
 
     needs_teacher: ClassVar[bool] = True
 
@@ -116,7 +118,9 @@ class ClassLogitsMatch(LogitsMatch):
     """
 
     temperature_schedule: TemperatureSchedule = TemperatureSchedule()
+    """Whether each example has a temperature of its own."""
     probability_shift: bool = False
+    """Correct the teacher where it is wrong: its largest logit and that of the true label change places."""
 
     statistics_size: ClassVar[int] = 2
 
@@ -185,7 +189,9 @@ class KnowledgeDistillationCrossEntropy(ClassLogitsMatch):
 
     loss: Literal["kd_ce"]
     temperature_squared: bool = True
+    """Multiply by the temperature's square, so that gradients keep their size."""
     reduction: Literal["batchmean", "mean"] = "batchmean"
+    """`mean` divides by the number of classes too."""
 
     formula: ClassVar[str] = "T^2 times -sum over classes of softmax(z_T/T) log softmax(z_S/T)   (Hinton et al. 2015)"
 
@@ -237,6 +243,7 @@ class KnowledgeDistillationMultiLabel(LogitsMatch):
 
     loss: Literal["kd_multi_label"]
     temperature_squared: bool = True
+    """Multiply by the temperature's square."""
 
     formula: ClassVar[str] = (
         "T^2 times mean over classes of the binary cross-entropy of sigmoid(z_S/T) with sigmoid(z_T/T)   (as Hinton et al. 2015)"

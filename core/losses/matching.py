@@ -27,7 +27,9 @@ class Projection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["linear", "relu", "tanh"] = "linear"
+    """A linear map, or one followed by an activation."""
     name: str | None = Field(None, min_length=1, pattern=r"^[\w-]+$")
+    """Matches of one name share the map."""
     per_layer: bool = False
     """Whether each of the student's layers has its own, `NAME.LAYER` (the `fit_denses` of TinyBERT's second version)."""
     learning_rate: float | None = Field(None, gt=0, allow_inf_nan=False)
@@ -44,6 +46,7 @@ class MatchTerm(LossTerm):
     """Base of the terms over pairs of layers. Pairs are (teacher, student), counted from 1; 0 is the embedding output."""
 
     layers: Literal[RULES] | Pairs = "uniform"  # type: ignore[valid-type]
+    """A rule, or [teacher, student] pairs, counted from 1; 0 is the embedding output."""
     teacher: str | None = None
     """Which teacher, where there are several; the first where it is not given."""
     layer_reduction: Literal["sum", "mean"] = "sum"
@@ -123,6 +126,7 @@ class HiddenMatch(MatchTerm):
     embeddings: bool = False
     """Also match the embedding outputs, 0 to 0, where `layers` is a rule."""
     projection: Projection | None = None
+    """A map from the student's width to the teacher's."""
 
     any_width: ClassVar[bool] = False
     """Whether the two widths may differ without a projection."""

@@ -82,7 +82,9 @@ class SelfRelationDivergence(AttentionMatch):
 
     loss: Literal["self_relation_kl"]
     relation: Literal["query", "key", "value"]
+    """Among which vectors."""
     relation_heads: int | None = Field(None, ge=1)
+    """Into how many parts they are cut; the teacher's number of heads where not given."""
 
     kind: ClassVar[str] = "values"
     formula: ClassVar[str] = (

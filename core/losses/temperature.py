@@ -27,8 +27,11 @@ class TemperatureSchedule(NumberKeys):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["constant", "flsw", "cwsm"] = "constant"
+    """One temperature, or weights by focal loss or by confidence."""
     beta: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """How far temperatures spread."""
     gamma: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """The exponent of `flsw`."""
 
     @model_validator(mode="before")
     @classmethod

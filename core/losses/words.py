@@ -66,6 +66,7 @@ class WordMatch(WordTerm):
     teacher: str | None = None
     """Which teacher, where there are several; the first where it is not given."""
     tokens: Literal["all", "masked"] = "all"
+    """At all tokens, or at the masked ones."""
 
     needs_teacher: ClassVar[bool] = True
 
@@ -117,7 +118,9 @@ class WordDivergence(WordMatch):
 
     loss: Literal["word_kl"]
     temperature: float = Field(2.0, gt=0, allow_inf_nan=False)
+    """What the logits of both are divided by."""
     temperature_squared: bool = True
+    """Multiply by the temperature's square."""
 
     formula: ClassVar[str] = (
         "T^2 times mean over tokens of KL(softmax(z_T/T) || softmax(z_S/T)) over the vocabulary   (DistilBERT, Sanh et al. 2019)"
