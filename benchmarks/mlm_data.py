@@ -29,7 +29,7 @@ from typing import Any
 from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
 from crossdistil.core.data.mlm.documents import Corpus
-from crossdistil.core.data.tfrecord import parse_example, read_records
+from crossdistil.core.data.records.tfrecord import parse_example, read_records
 
 STREAMED, IN_MEMORY = ("crossdistil", "store"), ("google", "plain")
 _PAUSE = 0.2  # seconds between two looks at the memory, which take time themselves

@@ -16,7 +16,7 @@ from .data.batches import TrainBatches, length_buckets
 from .data.mixing import mixed
 from .data.tasks import Examples, TaskSpec, check_files, check_folder, read_split, resolve_task
 from .data.tokenize import Tokenizer, load_tokenizer
-from .data.words import WordTokenizer, build_words
+from .data.word_vocabulary import WordTokenizer, build_words
 from .errors import CheckpointError, Errors, RecipeError
 from .fit import fit_problems, same_inputs, teacher_problems, vocabulary_notes, words_problems
 from .losses.base import TermContext

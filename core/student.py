@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from .checkpoint import Model, load_model
 from .config_file import load_config
-from .data.words import WordTokenizer, word_vectors
+from .data.word_vocabulary import WordTokenizer, word_vectors
 from .losses.layers import even_layers
 from .models.architectures import (
     CONFIGURATIONS,

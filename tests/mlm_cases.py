@@ -12,8 +12,8 @@ from crossdistil.core.data.mlm.create import create
 from crossdistil.core.data.mlm.documents import Corpus
 from crossdistil.core.data.mlm.settings import Settings
 from crossdistil.core.data.mlm.vocabulary import Vocabulary
+from crossdistil.core.data.records.tfrecord import parse_example, read_records
 from crossdistil.core.data.shares import Part
-from crossdistil.core.data.tfrecord import parse_example, read_records
 from crossdistil.tests import tiny
 
 SPECIAL = ["[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<S>"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crossdistil.core.app.record_commands import Kind, RecordFormat, export_records
-from crossdistil.core.data import ofrecord, tfrecord
+from crossdistil.core.data.records import ofrecord, tfrecord
 from crossdistil.tests import tiny
 
 FORMATS = [RecordFormat.tfrecord, RecordFormat.ofrecord]

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from crossdistil.core.augmentation.words import MASK
+from crossdistil.core.augmentation.word_copies import MASK
 from crossdistil.tests.tiny_masked_lm import write_masked_lm
 from crossdistil.tests.wrong_input_files import contents, crossdistil
 

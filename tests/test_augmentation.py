@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from crossdistil.core.augmentation.copies import Copy, new_copies
-from crossdistil.core.augmentation.masked_lm import MaskedSettings, Place, published_copies, variants
+from crossdistil.core.augmentation.replaced_words import MaskedSettings, Place, published_copies, variants
 from crossdistil.core.augmentation.tagging import EnglishTagger, LexiconTagger, split_words
 from crossdistil.core.augmentation.vectors import WordVectors, load_vectors
-from crossdistil.core.augmentation.words import MASK, WordAugmentation, WordSettings
+from crossdistil.core.augmentation.word_copies import MASK, WordAugmentation, WordSettings
 from crossdistil.core.errors import DataError
 
 

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from crossdistil.core.checkpoint import Model, load_model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.data.words import WordTokenizer, build_words
+from crossdistil.core.data.word_vocabulary import WordTokenizer, build_words
 from crossdistil.core.engine import Step
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import config_from, make_forward, new_tensor, tensor_shapes, used_tensors

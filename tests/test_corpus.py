@@ -12,7 +12,7 @@ from crossdistil.core.app.run import RunOptions, execute
 from crossdistil.core.data import corpus
 from crossdistil.core.data.corpus import read_corpus, read_lines
 from crossdistil.core.data.tokenize import Tokenizer, load_tokenizer
-from crossdistil.core.data.words import build_words
+from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import DataError
 from crossdistil.core.recipe import parse_recipe
@@ -205,7 +205,7 @@ def test_general_distillation_runs_on_it(backend_name, pytestconfig, tiny_model,
     """The rows of text files and of records are the same, and so is the loss."""
     from rich.console import Console
 
-    from crossdistil.core.data.tfrecord import make_example, write_records
+    from crossdistil.core.data.records.tfrecord import make_example, write_records
 
     texts = [text for text in tiny.sentences(40, seed=8)[0] if len(text.split()) > 1]
     (tmp_path / "corpus.txt").write_text("\n".join(texts))

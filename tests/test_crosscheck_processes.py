@@ -14,8 +14,8 @@ from crossdistil.core.app import crosscheck as module
 from crossdistil.core.app.compare import compare
 from crossdistil.core.app.crosscheck import CrosscheckOptions, comparable, crosscheck
 from crossdistil.core.app.crosscheck_files import display_name, parts_of_name, run_name
+from crossdistil.core.app.crosscheck_tables import print_crosscheck
 from crossdistil.core.app.devices import numbers_of
-from crossdistil.core.app.tables import print_crosscheck
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.tolerances import PROCESS_TOLERANCES

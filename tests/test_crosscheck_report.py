@@ -12,9 +12,9 @@ from rich.console import Console
 
 from crossdistil.core.app.compare import compare
 from crossdistil.core.app.crosscheck_files import display_name
+from crossdistil.core.app.crosscheck_tables import print_crosscheck
 from crossdistil.core.app.report import percent
 from crossdistil.core.app.report_charts import parameter_group
-from crossdistil.core.app.tables import print_crosscheck
 from crossdistil.tests.crosscheck_runs import BACKENDS, edit_arrays, edit_step, make_runs, report
 
 

@@ -18,7 +18,7 @@ from crossdistil.core.app.onnx_runtime import load_session
 from crossdistil.core.checkpoint import Model, load_model, save_model
 from crossdistil.core.data.tasks import resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.data.words import build_words
+from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.errors import CheckpointError, CrossdistilError
 from crossdistil.core.models.architectures import head_names, make_forward, tensor_shapes
 from crossdistil.core.models.bilstm import BiLstmConfig

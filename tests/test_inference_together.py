@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from crossdistil.core.app import inference
+from crossdistil.core.app.error_lines import what_is_left
 from crossdistil.core.app.given_texts import GivenTexts, of_the_first
 from crossdistil.core.app.sessions import Session
-from crossdistil.core.app.words import what_is_left
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CrossdistilError, DataError
 from crossdistil.core.processes import python_command

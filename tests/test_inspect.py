@@ -14,7 +14,7 @@ import crossdistil
 from crossdistil.converters.formats import LAYOUTS
 from crossdistil.core.app.options import Framework
 from crossdistil.core.checkpoint import Model, save_model
-from crossdistil.core.data.words import build_words
+from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.models.architectures import new_tensor, tensor_shapes
 from crossdistil.core.models.bilstm import BiLstmConfig
 from crossdistil.tests.conversion_sources import BERT, FAMILIES, OUTPUTS, random_tensors, write_source

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from crossdistil.core.augmentation.language_model import Gap, GapFiller, load_language_model
-from crossdistil.core.augmentation.masked_lm import CandidateFinder, MaskedSettings, augment_by_masked_lm
+from crossdistil.core.augmentation.replaced_words import CandidateFinder, MaskedSettings, augment_by_masked_lm
 from crossdistil.core.augmentation.vectors import WordVectors
 from crossdistil.core.checkpoint import WEIGHTS
 from crossdistil.core.errors import CheckpointError

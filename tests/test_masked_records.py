@@ -8,14 +8,14 @@ import shutil
 import numpy as np
 import pytest
 
-from crossdistil.core.data import masked_records
 from crossdistil.core.data.batches import TrainBatches, evaluation_batches
-from crossdistil.core.data.masked_records import read_masked_records, read_original
 from crossdistil.core.data.masked_texts import read_masked
 from crossdistil.core.data.masking import DynamicMasks, MaskingSettings
-from crossdistil.core.data.tfrecord import make_example, write_records
+from crossdistil.core.data.records import masked_records
+from crossdistil.core.data.records.masked_records import read_masked_records, read_original
+from crossdistil.core.data.records.tfrecord import make_example, write_records
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.data.words import build_words
+from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.errors import DataError
 from crossdistil.tests.mlm_cases import ENGLISH, originals, read, write_corpus, write_vocabulary
 

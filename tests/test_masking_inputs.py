@@ -14,7 +14,7 @@ from crossdistil.core.data.masked_texts import read_masked, store_rows
 from crossdistil.core.data.masking import DynamicMasks, MaskingSettings
 from crossdistil.core.data.token_store import token_store
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.data.words import build_words
+from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.errors import DataError
 from crossdistil.tests import tiny
 from crossdistil.tests.masks_drawn import SIZE, WORDS, drawn, epoch_masks

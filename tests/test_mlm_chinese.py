@@ -11,7 +11,7 @@ import pytest
 
 from crossdistil.core.data.mlm.jieba_words import JiebaWords
 from crossdistil.core.data.mlm.vocabulary import Vocabulary
-from crossdistil.core.data.mlm.words import Encoder
+from crossdistil.core.data.mlm.word_starts import Encoder
 from crossdistil.tests.mlm_cases import CHINESE, make, originals, read, write_vocabulary
 
 

@@ -7,12 +7,12 @@ import random
 import numpy as np
 import pytest
 
-from crossdistil.core.data.mlm.masking import choose_words
+from crossdistil.core.data.mlm.drawn_masks import choose_words
 from crossdistil.core.data.mlm.records import Examples
 from crossdistil.core.data.mlm.segments import cut_sentences, pack_pairs, pack_single
 from crossdistil.core.data.mlm.settings import Settings
 from crossdistil.core.data.mlm.vocabulary import Vocabulary
-from crossdistil.core.data.tfrecord import framed, make_example, parse_example
+from crossdistil.core.data.records.tfrecord import framed, make_example, parse_example
 from crossdistil.core.errors import DataError
 from crossdistil.tests.mlm_cases import make, originals, read, write_corpus, write_vocabulary
 

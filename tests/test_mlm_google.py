@@ -190,7 +190,7 @@ def test_the_second_derivation_gives_the_same_examples(vocabulary, tmp_path, see
 
 def test_rounding_is_that_of_python_3():
     """30 tokens make 4.5 masked ones, 50 make 7.5: to 4 and 8."""
-    from crossdistil.core.data.mlm.masking import Budget
+    from crossdistil.core.data.mlm.drawn_masks import Budget
 
     assert Budget(20, 0.15).of(np.array([3, 30, 50, 128, 512])).tolist() == [1, 4, 8, 19, 20]
     assert [round(length * 0.15) for length in (30, 50)] == [4, 8]

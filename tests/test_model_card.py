@@ -16,7 +16,7 @@ from crossdistil.core.app.exporting import ExportOptions, export
 from crossdistil.core.checkpoint import load_model, save_model
 from crossdistil.core.checksums import noted_checksums
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.data.words import build_words
+from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.model_card import README, card, escaped, is_generated, place_card
 from crossdistil.tests import tiny
 from crossdistil.tests.test_export import BILSTM, random_model, trained

@@ -21,7 +21,7 @@ from crossdistil.converters.task_heads import ENDINGS, model_shapes
 from crossdistil.converters.verify import compare_configurations, reference_outputs, sample_batch
 from crossdistil.core.checkpoint import load_model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.data.words import build_words
+from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.heads import head_shapes
 from crossdistil.core.models.spec import is_norm

@@ -7,7 +7,8 @@ import struct
 import numpy as np
 import pytest
 
-from crossdistil.core.data.ofrecord import make_record, parse_record, read_features, read_records, write_records
+from crossdistil.core.data.records.ofrecord import make_record, parse_record, read_records, write_records
+from crossdistil.core.data.records.task_records import record_features
 from crossdistil.core.errors import DataError
 
 RECORD = {
@@ -32,9 +33,9 @@ def same(found, expected):
 def test_every_kind_comes_back(tmp_path):
     path = tmp_path / "part-0"
     write_records(path, [make_record(RECORD), make_record({}), make_record({"ids": np.arange(300, dtype=np.int32)})])
-    (_, first), (offset, second), (_, third) = read_features(path)
+    (_, first), (place, second), (_, third) = record_features([path], "ofrecord")
     same(first, RECORD)
-    assert second == {} and offset == 8 + len(make_record(RECORD))
+    assert second == {} and place == f"{path}: the record at byte {8 + len(make_record(RECORD))}"
     same(third, {"ids": np.arange(300, dtype=np.int32)})
 
 
@@ -76,7 +77,7 @@ WRONG = {
     "a length below 0": (struct.pack("<q", -1), r"is no OFRecord file, or damaged: the record at byte 0 has a length of -1 by"),
     "a length beyond": (struct.pack("<q", 1 << 60) + b"abc", "has a length of 1,152,921,504,606,846,976 bytes, but 3 are th"),
     "text": (b"the film was good, and the plot\n", "is no OFRecord file, or damaged"),
-    "another field": (struct.pack("<q", 2) + b"\x10\x01", "the record at byte 0 is damaged or no OFRecord: it has a field 2"),
+    "another field": (struct.pack("<q", 2) + b"\x10\x01", "the record at byte 0: is damaged or no ofrecord: it has a field 2"),
     "another list": (struct.pack("<q", 9) + b"\x0a\x07\x0a\x01a\x12\x02\x32\x00", "a feature has a field 6"),
     "two names": (struct.pack("<q", 14) + b"\x0a\x05\x0a\x01a\x12\x00" * 2, "the feature 'a' is there twice"),
     "no name": (struct.pack("<q", 7) + b"\x0a\x05\x0a\x01\xff\x12\x00", "a feature's name is not UTF-8"),
@@ -92,7 +93,7 @@ def test_what_is_wrong_is_named(tmp_path, case):
     content, message = WRONG[case]
     (tmp_path / "part-0").write_bytes(content)
     with pytest.raises(DataError, match=rf"part-0: .*{message}"):
-        list(read_features(tmp_path / "part-0"))
+        list(record_features([tmp_path / "part-0"], "ofrecord"))
 
 
 def test_five_thousand_damaged_files(tmp_path):
@@ -109,7 +110,7 @@ def test_five_thousand_damaged_files(tmp_path):
             del changed[start:end]
         path.write_bytes(changed)
         try:
-            list(read_features(path))
+            list(record_features([path], "ofrecord"))
         except DataError as error:
             refused += 1
             assert str(error).startswith(f"{path}: ") and "record at byte " in str(error)

@@ -12,9 +12,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from crossdistil.core.app import models
-from crossdistil.core.app.architectures import architectures
 from crossdistil.core.app.inference import evaluate, load_classifier
 from crossdistil.core.app.models import is_canonical, model_folder
+from crossdistil.core.app.recipe_models import architectures
 from crossdistil.core.augmentation.language_model import Gap, GapFiller, load_language_model
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.tokenize import load_tokenizer

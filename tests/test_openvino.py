@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from crossdistil.core import extras
 from crossdistil.core.app import exporting, openvino_runtime
 from crossdistil.core.app.export_targets import TARGETS
 from crossdistil.core.app.exporting import ExportOptions, export
@@ -66,6 +67,6 @@ def test_what_it_does_not_take(tiny_model, tmp_path, monkeypatch):
         openvino_runtime.load_openvino(tmp_path / OPENVINO.file)
     with pytest.raises(CrossdistilError, match="a BiLSTM goes to onnx"):
         OPENVINO.write(random_model(BILSTM), tmp_path / "m.xml", "fp32", False)
-    monkeypatch.setattr(openvino_runtime.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(BackendError, match="openvino is not installed; pip install 'crossdistil"):
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BackendError, match="--to openvino: needs openvino in .*: pip install 'crossdistil"):
         export(tiny_model, tmp_path / "out", ExportOptions(to="openvino"), print)

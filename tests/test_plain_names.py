@@ -7,7 +7,7 @@ import pytest
 from crossdistil.converters.model_files import open_shards
 from crossdistil.converters.tensorflow_files import find_index
 from crossdistil.core.checksums import changed_files
-from crossdistil.core.data.record_note import read_note
+from crossdistil.core.data.records.record_note import read_note
 from crossdistil.core.errors import CheckpointError, DataError
 from crossdistil.core.models.spec import BertConfig
 from crossdistil.core.plain_names import is_plain_name, is_plain_path

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from crossdistil.core.app.record_commands import RecordFormat, Target, import_records
 from crossdistil.core.app.run import RunOptions, execute
-from crossdistil.core.data import ofrecord
+from crossdistil.core.data.records.task_records import record_features
 from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer, tokenized
 from crossdistil.core.engine import EngineOptions
@@ -81,7 +81,7 @@ def test_a_second_export_is_the_same_and_adds_nothing(tables, vocabulary, tmp_pa
 def test_the_features_are_those_of_run_classifier(tables, vocabulary, tmp_path):
     folder, described = tables
     export(described["rte"], folder / "rte", vocabulary, tmp_path / "records", RecordFormat.ofrecord)
-    _, features = next(ofrecord.read_features(tmp_path / "records" / "train.of_record-0"))
+    _, features = next(record_features([tmp_path / "records" / "train.of_record-0"], "ofrecord"))
     assert {name: (len(values), values.dtype) for name, values in features.items()} == {
         **{name: (16, np.int32) for name in ("input_ids", "input_mask", "segment_ids")},
         **{name: (1, np.int32) for name in ("label_ids", "is_real_example")},

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from crossdistil.core import extras
 from crossdistil.core.app.inference import trained_length
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.batches import RowBatches, length_buckets
@@ -77,9 +78,7 @@ def test_what_is_refused_before_it_serves(said, model, tmp_path, monkeypatch, op
 
 
 def test_without_the_packages_one_line_says_what_to_install(said, model, monkeypatch):
-    from crossdistil.core.app import serve_command
-
-    monkeypatch.setattr(serve_command.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
     code, _, errors = said("serve", model)
     assert code == 2 and "pip install 'crossdistil[serve]'" in errors
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crossdistil.core.data import text_heads, tokenize, words
+from crossdistil.core.data import text_heads, tokenize, word_vocabulary
 from crossdistil.core.data.tokenize import Tokenizer, load_tokenizer
-from crossdistil.core.data.words import build_words
+from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.tests.test_tokenize import SETTINGS, write_vocabulary
 
 PARTS = [
@@ -36,7 +36,7 @@ def small(monkeypatch):
     """Texts are cut from this many characters on, and counted so many at a time."""
 
     def make(size, piece=7):
-        for module in (tokenize, words):
+        for module in (tokenize, word_vocabulary):
             monkeypatch.setattr(module, "head_size", lambda max_length: size)
         monkeypatch.setattr(text_heads, "_PIECE", piece)
 
@@ -89,7 +89,7 @@ def test_which_of_a_pair_is_longer_decides_who_is_cut(tokenizer, small, counts, 
 def test_whole_words(texts, size, max_length):
     tokenizer = build_words(["the film a b 中", "playing " + "a" * 101], 60)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(words, "head_size", lambda length: size)
+        patch.setattr(word_vocabulary, "head_size", lambda length: size)
         table = tokenizer.encode_pairs(texts, None, max_length)
     for row, text in enumerate(texts):
         expected = tokenizer.library.encode(text, add_special_tokens=False).ids[:max_length]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crossdistil.core.data.corpus import read_corpus
-from crossdistil.core.data.tfrecord import make_example, parse_example, read_records, write_records
+from crossdistil.core.data.records.tfrecord import make_example, parse_example, read_records, write_records
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import DataError
 from crossdistil.core.wire import masked_crc

@@ -13,8 +13,8 @@ from rich.console import Console
 from crossdistil.core.app.run import RunOptions, execute
 from crossdistil.core.data.corpus import read_texts, text_start
 from crossdistil.core.data.masked_texts import read_masked, read_store
+from crossdistil.core.data.records.tfrecord import make_example, write_records
 from crossdistil.core.data.shares import Part, complete_shares, sealed
-from crossdistil.core.data.tfrecord import make_example, write_records
 from crossdistil.core.data.token_folder import OWN, open_store
 from crossdistil.core.data.token_shares import merge_stores, write_store
 from crossdistil.core.data.token_store import token_store

@@ -10,7 +10,7 @@ import pytest
 from crossdistil.core.data.batches import TrainBatches, evaluation_batches, real_tokens
 from crossdistil.core.data.tasks import Examples
 from crossdistil.core.data.tokenize import load_tokenizer, tokenized
-from crossdistil.core.data.words import build_words, word_vectors
+from crossdistil.core.data.word_vocabulary import build_words, word_vectors
 from crossdistil.core.errors import CheckpointError, DataError
 
 TEXTS = ["The film, the Café!", "the film is bad", "a [MASK] bad bad end", "中国 film"]

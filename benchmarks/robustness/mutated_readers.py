@@ -24,9 +24,10 @@ from crossdistil.converters import (
 )
 from crossdistil.converters.leveldb_table import read_table, write_table
 from crossdistil.converters.tensors import Tensor, TensorInfo, dtype_name
-from crossdistil.core.data import legacy_pickles, ofrecord, tfrecord, token_cache
-from crossdistil.core.data.record_note import read_note
-from crossdistil.core.data.record_rows import read_rows
+from crossdistil.core.data import legacy_pickles, token_cache
+from crossdistil.core.data.records import ofrecord, task_records, tfrecord
+from crossdistil.core.data.records.record_note import read_note
+from crossdistil.core.data.records.record_rows import read_rows
 from crossdistil.core.recipe import load_recipe
 
 
@@ -192,7 +193,7 @@ READERS = {
         seal=lambda _, content: tfrecord.framed(content),
         content=lambda _, data: data[12:-4],
     ),
-    "ofrecord": Reader(_make_ofrecord, lambda folder: list(ofrecord.read_features(folder / "a.of_record-0"))),
+    "ofrecord": Reader(_make_ofrecord, lambda folder: list(task_records.record_features([folder / "a.of_record-0"], "ofrecord"))),
     "tensorflow": Reader(_make_tensorflow, lambda folder: loaded(tensorflow_checkpoint.open_checkpoint(folder / "m")), "m.*"),
     "tensorflow entries": Reader(
         _make_tensorflow,

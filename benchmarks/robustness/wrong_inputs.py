@@ -159,7 +159,7 @@ def _address_space() -> int:
 def load_everything() -> None:
     """Import what the commands import when they run, so that the children need not."""
     from crossdistil.backends.registry import load_engine
-    from crossdistil.core.app import crosscheck, demo, explain_view, inference, run, tables  # noqa: F401
+    from crossdistil.core.app import crosscheck, crosscheck_tables, demo, explain_view, inference, run  # noqa: F401
     from crossdistil.core.engine import EngineOptions
 
     load_engine("torch", EngineOptions("cpu"))

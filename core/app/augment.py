@@ -9,12 +9,13 @@ from typing import Any
 from ...backends.registry import load_engine
 from ..augmentation.copies import Copy, Report
 from ..augmentation.language_model import GapFiller, load_language_model
-from ..augmentation.masked_lm import CandidateFinder, MaskedSettings, augment_by_masked_lm
+from ..augmentation.replaced_words import CandidateFinder, MaskedSettings, augment_by_masked_lm
 from ..augmentation.tagging import EnglishTagger, LexiconTagger
 from ..augmentation.task_folder import TrainingTexts
 from ..augmentation.vectors import load_vectors
-from ..augmentation.words import WordAugmentation, WordSettings
+from ..augmentation.word_copies import WordAugmentation, WordSettings
 from ..engine import EngineOptions
+from ..extras import require
 from .models import model_folder, tell_notes, told_as_given
 
 Made = tuple[dict[str, Any], Iterator[Copy]]
@@ -23,6 +24,8 @@ Made = tuple[dict[str, Any], Iterator[Copy]]
 
 def by_words(train: TrainingTexts, settings: WordSettings, lexicon: Path | None, seed: int, report: Report) -> Made:
     """Masking, replacement by part of speech and n-grams."""
+    if lexicon is None:
+        require("augment", "parts of speech without --pos-lexicon")
     tagger = EnglishTagger() if lexicon is None else LexiconTagger(lexicon)
     copies = WordAugmentation(train.texts, train.pairs, tagger, settings).copies(seed, report)
     return {"settings": settings.model_dump(), "tagger": tagger.name}, copies

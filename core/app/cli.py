@@ -28,6 +28,7 @@ from .compare_command import compare
 from .conversion_commands import convert, inspect
 from .data_commands import data_app
 from .devices import enter, machines_of, numbers_of, run_on_all
+from .error_lines import words_of
 from .export_command import export
 from .inference_commands import evaluate, predict
 from .joining import let_the_first_speak
@@ -52,7 +53,6 @@ from .report_command import report
 from .run_folders import checked_plugins, identity_of, kind_of, recipe_of
 from .serve_command import serve
 from .usage import usage_text
-from .words import words_of
 from .worker import STANDARD_INPUT
 
 app = typer.Typer(
@@ -221,7 +221,7 @@ def crosscheck(
     """Run a recipe on several backends and numbers of devices and compare them; exit code 0 if they agree, 1 if they differ."""
     refuse_place("crosscheck")
     from .crosscheck import CrosscheckOptions, comparable, crosscheck
-    from .tables import print_crosscheck
+    from .crosscheck_tables import print_crosscheck
 
     loaded = comparable(load_recipe(recipe, overrides or [], preset, plugins or []), steps)
     if resume and out is None:

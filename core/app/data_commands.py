@@ -11,7 +11,7 @@ import typer
 
 from ...backends.registry import default_backend
 from ..augmentation.task_folder import check_new_folder, read_training_texts, write_task_folder
-from ..augmentation.words import WordSettings
+from ..augmentation.word_copies import WordSettings
 from ..data.task_specs import GLUE_TASKS, TaskSpec, glue_task
 from ..data.tasks import resolve_task
 from ..engine import EngineOptions
@@ -82,7 +82,7 @@ def augment(
     precision: PrecisionOption = Precision.fp32,
 ) -> None:
     """Write a task folder whose training file also has changed copies of its examples."""
-    from ..augmentation.masked_lm import MaskedSettings, published_copies  # which load the tokenizers
+    from ..augmentation.replaced_words import MaskedSettings, published_copies  # which load the tokenizers
     from .augment import by_masked_lm, by_words
 
     _check_method(context, method)

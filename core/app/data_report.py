@@ -11,7 +11,7 @@ from ..data.labels import label_warnings
 from ..data.tasks import Examples, TaskSpec
 from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer
-from ..data.words import WordTokenizer
+from ..data.word_vocabulary import WordTokenizer
 from ..task_data import TaskData
 
 UNREADABLE = 0.05

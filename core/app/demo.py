@@ -16,8 +16,8 @@ from ..errors import RunFolderError
 from ..recipe import Recipe, parse_recipe
 from .api import run
 from .crosscheck import CrosscheckOptions, comparable, crosscheck
+from .crosscheck_tables import print_crosscheck
 from .demo_data import find_minilm, write_demo_task
-from .tables import print_crosscheck
 
 TRAIN_SENTENCES, DEV_SENTENCES = 1200, 300
 

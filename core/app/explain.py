@@ -19,7 +19,7 @@ from ..plugin_files import load_plugins
 from ..recipe import RECIPES_FOLDER, Recipe, find_recipe, load_recipe, presets_of, recipe_tree
 from ..sections import StageSection, WordsSection
 from . import costs
-from .architectures import Architectures, architectures
+from .recipe_models import Architectures, architectures
 
 _SHOWN_APART = {"loss", "weight", "weight_schedule", "layers", "projection"}
 

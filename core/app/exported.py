@@ -10,9 +10,9 @@ from pathlib import Path
 from ...backends.registry import BACKENDS
 from ..checkpoint import CARD, Model, check_unchanged
 from ..errors import BackendError, CheckpointError, CrossdistilError
+from ..extras import install
 from ..json_files import read_object
 from .export_targets import REPORT, TARGETS, Infer, Target
-from .onnx_runtime import INSTALL
 from .options import hand_over
 
 
@@ -52,7 +52,7 @@ def needs_framework(folder: Path, backend: str | None) -> Iterator[None]:
     except BackendError as error:
         if backend is not None and backend not in BACKENDS:
             raise
-        way = f"crossdistil export {folder} NEW --to onnx makes a folder for ONNX Runtime ({INSTALL})"
+        way = f"crossdistil export {folder} NEW --to onnx makes a folder for ONNX Runtime ({install('onnx')})"
         raise BackendError(f"{error}; or without any: {way}") from error
 
 

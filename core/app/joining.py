@@ -23,8 +23,8 @@ from ..peers import LOST, Peers
 from ..runs import LOGS
 from ..shown import plain
 from ..world import DEVICES, Place, World
+from .error_lines import what_is_left, words_of
 from .interruption import Saved
-from .words import what_is_left, words_of
 
 _FIRST_SECONDS = 1.0
 

@@ -53,6 +53,7 @@ def latency(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out and --picture if they are there.")] = False,
 ) -> None:
     """Measure how fast models answer on the CPU, in turns: milliseconds, texts and tokens a second, memory, size on disk."""
+    from ..extras import require
     from ..files import write_text
     from .given_texts import GivenTexts
     from .latency import LatencyOptions, measure
@@ -62,6 +63,8 @@ def latency(
 
     from_texts = check_options(file, text_column, pair_column, encoding, data, lengths, texts, requests, clock)
     check_files(out, picture, overwrite)
+    if picture is not None:
+        require("picture", "--picture")
     sizes = numbers("--batch-sizes", batch_sizes)
     many = (None,) if from_texts else numbers("--lengths", lengths or _LENGTHS)
     sides = sides_of(models, backend, precision)

@@ -19,6 +19,7 @@ from ..data.mlm.settings import Settings
 from ..data.mlm.vocabulary import Vocabulary
 from ..data.shares import Part
 from ..errors import CrossdistilError
+from ..extras import require
 from .counting import CountProgress
 from .options import MOST
 from .progress import make_console
@@ -116,6 +117,8 @@ def mlm(
         blocks_per_shard=max(1, shard_mib * (1 << 20) // BLOCK_BYTES),
     )
     settings.check()
+    if settings.whole_words == "chinese":
+        require("chinese", "--whole-words chinese")
     part = Part() if shard is None else Part.parse(shard)
     loaded = Vocabulary(vocabulary, lower_case)
     corpus = Corpus(find_files(data), None if format is None else format.value, text_key)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from .. import threads
-from ..errors import BackendError, CheckpointError
-
-INSTALL = "pip install 'crossdistil[onnx]'"
+from ..errors import CheckpointError
+from ..extras import require
 
 
 def load_session(path: Path) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
     """`infer(batch) -> [logits (batch, outputs), ...]` of an ONNX file on the CPU, with `core.threads`' number of threads. Raises
     BackendError without ONNX Runtime, and CheckpointError for a file that it does not take."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise BackendError(f"{path}: needs ONNX Runtime: {INSTALL}")
+    require("onnx", path)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

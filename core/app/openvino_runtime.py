@@ -7,7 +7,7 @@ model, and its answers would be others than those that were judged.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import io
 import os
 from collections.abc import Callable, Sequence
@@ -18,8 +18,8 @@ import numpy as np
 
 from .. import threads
 from ..errors import BackendError, CheckpointError, CrossdistilError
+from ..extras import require
 
-INSTALL = "pip install 'crossdistil[openvino]'"
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """Precision -> what is not in 8 bits is computed in."""
 _PLACE = ["crossdistil", "precision"]
@@ -77,6 +77,5 @@ def load_openvino(path: Path) -> Callable[[dict[str, np.ndarray]], list[np.ndarr
 
 
 def _module(name: str) -> ModuleType:
-    if importlib.util.find_spec(name) is None:
-        raise BackendError(f"--to openvino: {name} is not installed; {INSTALL}")
+    require("openvino", "--to openvino", name)
     return importlib.import_module(name)

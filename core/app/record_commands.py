@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..augmentation.task_folder import check_new_folder
-from ..data.record_note import NOTE, RecordNote
+from ..data.records.record_note import NOTE, RecordNote
 from ..data.task_specs import GLUE_TASKS, TaskSpec, glue_task
 from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer, load_tokenizer

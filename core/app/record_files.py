@@ -16,9 +16,9 @@ import numpy as np
 
 from ...backends.registry import load_module
 from ..data.folders import folder_contents
-from ..data.record_note import NOTE, RecordNote, SplitNote, VocabularyNote, block_checksums, first_damage, read_note
-from ..data.record_texts import check_cells, check_ends, decoded, write_table
-from ..data.task_records import (
+from ..data.records.record_note import NOTE, RecordNote, SplitNote, VocabularyNote, block_checksums, first_damage, read_note
+from ..data.records.record_texts import check_cells, check_ends, decoded, write_table
+from ..data.records.task_records import (
     Features,
     Shape,
     array_types,

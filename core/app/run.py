@@ -34,6 +34,7 @@ from ..training import Outcome, Trainer
 from ..world import World
 from .announce import announce, metrics_text
 from .data_report import one_answer
+from .error_lines import words_of
 from .interruption import Interruption
 from .joining import Voice, ending_together, join
 from .memory import told_what_is_needed
@@ -44,7 +45,6 @@ from .progress import TrainingProgress
 from .recorded import recorded
 from .report_command import report_of_finished
 from .teaching import Teaching
-from .words import words_of
 
 
 @dataclass(frozen=True)

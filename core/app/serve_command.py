@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +9,12 @@ from typing import Annotated
 import typer
 
 from ..engine import EngineOptions
-from ..errors import BackendError, CrossdistilError
+from ..errors import CrossdistilError
+from ..extras import require
 from .exported import enter_runtime
 from .inference_commands import LengthOption
 from .options import MOST, BackendOption, Precision, hand_over
 
-_PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
-INSTALL = "pip install 'crossdistil[serve]'"
 _MAX_TEXTS = 128
 
 
@@ -47,9 +45,7 @@ def serve(
 ) -> None:
     """Answer texts over HTTP, with ONNX Runtime unless told otherwise; a page to try it is at /."""
     runs_in = _runtime(model, backend, device, precision)
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise BackendError(f"serve: needs {', '.join(missing)} in {sys.executable}: {INSTALL}")
+    require("serve", "serve", "fastapi", "uvicorn", "prometheus_client")
     from .service import ServiceOptions, listen, read_token
     from .service import serve as run
     from .service_model import read_classifier

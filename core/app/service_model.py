@@ -14,7 +14,7 @@ from ...backends.registry import load_engine
 from ..checkpoint import Model
 from ..data.batches import RowBatches, length_buckets
 from ..data.tokenize import Tokenizer
-from ..data.words import WordTokenizer
+from ..data.word_vocabulary import WordTokenizer
 from ..engine import EngineOptions
 from ..errors import CrossdistilError
 from ..model_inputs import takes_pairs, trained_length

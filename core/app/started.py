@@ -18,7 +18,7 @@ from typing import IO, Any
 from ..errors import MESSAGE_PREFIX
 from ..peers import LOST
 from ..processes import ending, python_command
-from .words import what_is_left
+from .error_lines import what_is_left
 
 _POLL_SECONDS = 0.05
 _GRACE_SECONDS = 3.0

@@ -28,9 +28,9 @@ from ..json_files import parse_json
 from ..model_inputs import inputs_of, trained_length
 from ..processes import end_with_parent
 from ..task_data import logits_function
+from .error_lines import words_of
 from .exported import exported_target, runtime_of
 from .inference import load_classifier
-from .words import words_of
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import tokenizers
 
 from ..errors import DataError
 from .folders import folder_contents
-from .record_rows import read_rows
+from .records.record_rows import read_rows
+from .records.tfrecord import record_starts
 from .text_files import not_utf8
-from .tfrecord import record_starts
 from .token_cache import Rows, cached_table, update_with_file
 from .token_table import TokenTable
 from .tokenize import Tokenizer

@@ -11,8 +11,8 @@ import numpy as np
 from ..errors import DataError
 from .batches import Masks
 from .corpus import SHORTEST, cut_lengths
-from .masked_records import holds_tokens, read_masked_records, read_original
 from .masking import DynamicMasks, MaskingSettings
+from .records.masked_records import holds_tokens, read_masked_records, read_original
 from .token_folder import is_store, open_store
 from .token_store import TokenStore, check_counts, store_of_pickle, token_store
 from .token_table import TokenTable

@@ -14,7 +14,7 @@ from ..errors import DataError, did_you_mean
 from ..metrics import MULTI_LABEL_METRICS, REGRESSION_METRICS
 from .folders import folder_contents
 from .labels import cell_text, found_labels, listed
-from .record_note import RecordNote
+from .records.record_note import RecordNote
 from .table_rows import TableFormat
 from .tables import EXTENSIONS, Columns, read_columns
 from .task_specs import GLUE_TASKS, SPLITS, TaskSpec, glue_task

@@ -18,7 +18,8 @@ from ..plugin_calls import checked_metric
 from ..registered import NOTHING, Registered
 from .folders import folder_contents
 from .labels import class_indices, label_rows, listed, scores
-from .record_note import read_note
+from .records.record_note import read_note
+from .records.task_records import RecordTokens, read_recorded
 from .tables import EXTENSIONS, is_half, read_columns
 from .task_definitions import (
     TaskSection,
@@ -32,7 +33,6 @@ from .task_definitions import (
     table_format,
     without_labels,
 )
-from .task_records import RecordTokens, read_recorded
 from .task_specs import TaskSpec, glue_task
 
 

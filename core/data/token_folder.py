@@ -31,7 +31,7 @@ from ..checksums import file_checksum
 from ..errors import DataError
 from ..json_files import read_object
 from .corpus import corpus_files
-from .record_note import VocabularyNote
+from .records.record_note import VocabularyNote
 from .shares import Part, Share, check_file, missing_shares, notes_in, sealed
 from .token_store import STORE_FORMAT, TokenStore, store_dtypes
 from .tokenize import Tokenizer

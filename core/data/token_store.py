@@ -48,11 +48,6 @@ class TokenStore:
         """The pieces of a text."""
         return self.ids[self.offsets[index] : self.offsets[index + 1]]
 
-    def word_starts(self, first: int, end: int) -> np.ndarray:
-        """Which of the tokens `first` to `end` begin a word: (end - first,) bool."""
-        bits = np.unpackbits(self.word_bits[first // 8 : -(-end // 8)])
-        return bits[first % 8 :][: end - first].astype(bool)
-
 
 def token_store(path: Path, tokenizer: Tokenizer, cache_folder: Path | None = None) -> TokenStore:
     """The store of a text file, of a TFRecord file of texts, or of all such files of a folder but those whose names begin

@@ -28,7 +28,7 @@ from .text_heads import GROWTH, TextHeads, chunks, head_size
 from .texts import Texts
 from .token_cache import Rows, cached_table, table_of
 from .token_table import TokenTable
-from .words import WordTokenizer
+from .word_vocabulary import WordTokenizer
 
 _REQUIRED = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 

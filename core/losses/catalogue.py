@@ -6,7 +6,7 @@ from typing import Annotated, Any, Union
 
 from pydantic import Field
 
-from . import attention, hidden, logits, relations, words
+from . import attention, hidden, logits, relations, word_losses
 from .base import LossTerm
 
 TERMS: tuple[type[LossTerm], ...] = (
@@ -28,9 +28,9 @@ TERMS: tuple[type[LossTerm], ...] = (
     relations.AttentionDivergence,
     relations.ValueRelationDivergence,
     relations.SelfRelationDivergence,
-    words.MaskedLanguageModel,
-    words.WordDivergence,
-    words.WordMeanSquaredError,
+    word_losses.MaskedLanguageModel,
+    word_losses.WordDivergence,
+    word_losses.WordMeanSquaredError,
 )
 
 LOSSES: dict[str, type[LossTerm]] = {term.model_fields["loss"].annotation.__args__[0]: term for term in TERMS}

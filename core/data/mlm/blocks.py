@@ -15,12 +15,12 @@ from typing import BinaryIO
 import numpy as np
 
 from .documents import Block
-from .masking import Masker
+from .drawn_masks import Masker
 from .records import Examples
 from .segments import cut_sentences, pack_pairs, pack_single
 from .settings import Settings
 from .vocabulary import Vocabulary
-from .words import Encoder
+from .word_starts import Encoder
 
 COUNTS = ("documents", "sentences", "pieces", "examples", "tokens", "masked", "random_next")
 """What is counted: `pieces` of the text, once; `tokens` of the examples without padding, and so on, of all passes."""

@@ -24,8 +24,8 @@ from ...files import clear_disk_errors, replace_file, write_text
 from ...json_files import read_object
 from ...shown import shown
 from ...workplaces import TEMPORARY, is_workplace, workplace
+from ..records.tfrecord import read_records
 from ..shares import LOCK, Part, json_text, only_writer, sealed, told_damaged
-from ..tfrecord import read_records
 from .blocks import COUNTS, Source
 from .documents import BLOCK_BYTES, Block, Corpus
 from .settings import Settings

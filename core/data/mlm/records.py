@@ -16,7 +16,7 @@ import google_crc32c
 import numpy as np
 
 from ...wire import delimited, mask_crc
-from ..tfrecord import record_header
+from ..records.tfrecord import record_header
 
 _FLOAT_LIST, _INT64_LIST = 2, 3
 _AT_ONCE = 1024  # rows: what they take fits in a processor's cache

@@ -12,7 +12,7 @@ from tokenizers import normalizers
 
 from ...errors import CheckpointError, DataError
 from ..tokenize import CASED_SHARE, Tokenizer, load_tokenizer, load_vocabulary_file, upper_case_share
-from ..words import WordTokenizer
+from ..word_vocabulary import WordTokenizer
 from .pieces import CJK
 
 _SPECIAL = re.compile(r"\[[^\[\]]+\]|</?[A-Za-z]+>")  # [CLS], [unused7], and <S>, <T> of Google's Chinese vocabulary

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..shown import shown
-from ..wire import BYTES, FIXED32, FIXED64, Malformed, delimited, fields, integers, number_fields, varints
+from ...errors import DataError
+from ...shown import shown
+from ...wire import BYTES, FIXED32, FIXED64, Malformed, delimited, fields, integers, number_fields, varints
 
 Feature = list[bytes] | np.ndarray
 """Texts, or numbers as float32, float64, int32 or int64."""
@@ -54,16 +54,6 @@ def read_records(path: Path) -> Iterator[tuple[int, bytes]]:
                 )
             yield offset, file.read(length)
             offset += _HEADER.size + length
-
-
-def read_features(path: Path) -> Iterator[tuple[int, dict[str, Feature]]]:
-    """(offset in the file, features by name) of each record. Raises DataError, with the offset, for damage."""
-    for offset, data in read_records(path):
-        try:
-            features = parse_record(data)
-        except Malformed as error:
-            raise DataError(f"{path}: the record at byte {offset} is damaged or no OFRecord: {error}") from None
-        yield offset, features
 
 
 def write_records(path: Path, records: Iterable[bytes]) -> None:

@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import DataError
-from ..wire import BYTES, FIXED32, Malformed, delimited, fields, integers, masked_crc, messages, number_fields, varints
+from ...errors import DataError
+from ...wire import BYTES, FIXED32, Malformed, delimited, fields, integers, masked_crc, messages, number_fields, varints
 
 Feature = list[bytes] | np.ndarray
 """Texts, or numbers as float32 or int64."""

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..shown import plain
+from ...errors import DataError
+from ...shown import plain
+from ..token_cache import Rows
 from .tfrecord import Feature, parse_example, read_records, record_starts
-from .token_cache import Rows
 
 _MASKED = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
 _TEXTS = ("text", "sentence")

@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from ..errors import DataError
-from .batches import Batch
-from .corpus import corpus_files, files_digest, is_records, read_corpus
-from .masking import masked_arrays, padded_size
+from ...errors import DataError
+from ..batches import Batch
+from ..corpus import corpus_files, files_digest, is_records, read_corpus
+from ..masking import masked_arrays, padded_size
+from ..shares import Part, missing_shares, notes_in
+from ..token_cache import TABLE_ARRAYS, Arrays, cached_arrays
+from ..token_table import TokenTable
+from ..tokenize import Tokenizer
 from .record_note import VocabularyNote
 from .record_rows import example, masked_row
-from .shares import Part, missing_shares, notes_in
 from .tfrecord import read_records
-from .token_cache import TABLE_ARRAYS, Arrays, cached_arrays
-from .token_table import TokenTable
-from .tokenize import Tokenizer
 
 _FORMAT = 1  # one more whenever the same files give other arrays
 _AT_ONCE = 4096  # records

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from tokenizers import decoders
 
-from ..errors import DataError
-from ..shown import shown
-from .labels import SEPARATOR
-from .tasks import TaskSpec
-from .token_table import TokenTable
-from .tokenize import Tokenizer
+from ...errors import DataError
+from ...shown import shown
+from ..labels import SEPARATOR
+from ..tasks import TaskSpec
+from ..token_table import TokenTable
+from ..tokenize import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
+from ..token_cache import TABLE_ARRAYS, Arrays, cached_arrays, update_with_file
+from ..token_table import TokenTable
 from . import ofrecord, tfrecord
 from .record_note import RecordNote, first_damage
 from .record_rows import integer_feature, token_row
-from .token_cache import TABLE_ARRAYS, Arrays, cached_arrays, update_with_file
-from .token_table import TokenTable
 
 Features = Mapping[str, list[bytes] | np.ndarray]
 _LAYOUT = 1  # of a cache entry: one more whenever the same files give others

@@ -18,10 +18,10 @@ import google_crc32c
 import pydantic
 import tokenizers
 
-from ..errors import DataError
-from ..json_files import read_json
-from ..plain_names import EXPECTED, is_plain_name
-from ..shown import plain, shown
+from ...errors import DataError
+from ...json_files import read_json
+from ...plain_names import EXPECTED, is_plain_name
+from ...shown import plain, shown
 
 NOTE = "records.json"
 FORMATS = ("tfrecord", "ofrecord", "mindrecord")
