@@ -137,6 +137,7 @@ def said(monkeypatch, capsys):
         monkeypatch.setattr(command_line.sys, "argv", ["crossdistil", *map(str, arguments)])
         monkeypatch.setattr(command_line.signal, "signal", lambda *_: None)
         monkeypatch.setattr(command_line, "end_with_parent", lambda: None)
+        capsys.readouterr()  # what the test printed before is not the command's
         with pytest.raises(SystemExit) as end:
             command_line.main()
         return (end.value.code or 0, *capsys.readouterr())

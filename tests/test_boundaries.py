@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,12 @@ def test_who_imports_whom(name):
         # A backend is asked for by name, from the registry; its own modules are no one's business.
         assert not used & {f"backends.{b}" for b in BACKENDS}
     assert used & FRAMEWORKS <= allowed_frameworks
+
+
+@pytest.mark.parametrize("folder", ["core", "converters", *(f"backends/{backend}" for backend in BACKENDS)])
+def test_no_file_name_twice_in_a_package(folder):
+    names = [path.name for path in FILES.values() if path.is_relative_to(ROOT / folder) and path.name != "__init__.py"]
+    assert len(names) > 3 and [name for name, count in Counter(names).items() if count > 1] == []
 
 
 def test_no_import_cycles():

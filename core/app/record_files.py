@@ -1,6 +1,6 @@
 """What `crossdistil data export` and `data import` do: a task's tokens to a folder of record files, and such files back.
 
-Records that others made have no note (`core.data.record_note`): their files are known by the names that run_classifier.py
+Records that others made have no note (`core.data.records.record_note`): their files are known by the names that run_classifier.py
 (`train.tf_record`, `eval.tf_record`, `predict.tf_record`) and OneFlow's scripts (`train/train.of_record-0`) give them, and what
 they are of is what the user says, checked against every record.
 """

@@ -1,6 +1,6 @@
 """Raw text to token rows, for distillation without a task: one row a piece of text, `[CLS] ... [SEP]`.
 
-Text files have one text a line. TFRecord files have texts, or rows that are tokens already (`core.data.record_rows`). The
+Text files have one text a line. TFRecord files have texts, or rows that are tokens already (`core.data.records.record_rows`). The
 rows are cached like a task's tokens; a corpus may be larger than the memory, of which a few megabytes are used.
 """
 
