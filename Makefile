@@ -49,6 +49,7 @@ test: environments
 	echo "== passed: $(backends)"
 
 docs: environments
+	@$(main_bin)/python benchmarks/pages.py && $(main_bin)/python docs/generator/reference.py
 	@NO_MKDOCS_2_WARNING=1 $(main_bin)/python -m mkdocs build --strict --clean
 
 clean:

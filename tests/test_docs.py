@@ -39,6 +39,12 @@ def test_every_table_is_what_the_kept_results_give():
     assert done.returncode == 0, done.stderr
 
 
+def test_the_reference_is_what_the_code_says():
+    command = [sys.executable, str(ROOT / "docs" / "generator" / "reference.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_readme_is_short():
     for name in ("README.md", "README.zh-CN.md"):
         assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 150, name
