@@ -157,11 +157,11 @@ def _layers(section: StudentSection, source: Model, config: Config) -> tuple[tup
 def layer_problems(layers: tuple[int, ...] | None, available: int, wanted: int) -> list[str]:
     """What does not fit between the layers that a student of `wanted` layers starts from and a source that has `available`."""
     if layers is None:
-        name = f", so name {wanted} of 0 to {available - 1}" if wanted <= available else ""
+        name = f", so name {wanted} of 0 to {available - 1} (counted from 0)" if wanted <= available else ""
         problems = [f"student.init.layers: missing; the source has {available} layers and the student {wanted}{name}"]
     else:
         problems = [
-            f"student.init.layers: layer {layer} does not exist; the source has layers 0 to {available - 1}"
+            f"student.init.layers: layer {layer} does not exist; the source has layers 0 to {available - 1} (counted from 0)"
             for layer in layers
             if not 0 <= layer < available
         ]

@@ -81,7 +81,7 @@ def test_gradients_of_the_primitive(engine):
                 moved[place] += sign * 1e-5
                 ends.append(float((reference(lstm, {**parameters, name: moved}, batch) * weights).sum()))
             expected[place] = (ends[0] - ends[1]) / 2e-5
-        assert_close(found[name], expected, GRADIENT, f"the gradient by {name}")
+        assert_close(found[name], expected, GRADIENT, f"the gradient with respect to {name}")
     np.testing.assert_array_equal(found["x"][batch["mask"] == 0], 0.0)
 
 
@@ -106,11 +106,11 @@ def test_it_is_the_lstm_of_torch_on_packed_sequences(engine):
     weights = np.random.default_rng(3).normal(size=found.shape).astype(np.float32)
     (expected * torch.from_numpy(weights)).sum().backward()
     _, gradients = engine.gradients(lstm_objective, parameters, {}, {**batch, "weights": weights})
-    assert_close(gradients["x"], x.grad.numpy(), 1e-5, "the gradient by x")
+    assert_close(gradients["x"], x.grad.numpy(), 1e-5, "the gradient with respect to x")
     for direction, suffix in enumerate(("_l0", "_l0_reverse")):
         for name, ours in names.items():
             grad = getattr(theirs, name + suffix).grad.numpy()
-            assert_close(gradients[ours][direction], grad, 1e-5, f"the gradient by {name}{suffix}")
+            assert_close(gradients[ours][direction], grad, 1e-5, f"the gradient with respect to {name}{suffix}")
 
 
 @pytest.mark.only_backend("torch")
@@ -122,7 +122,7 @@ def test_bf16_is_near(make_engine):
     assert_close(values[1], values[0], 0.05, "the LSTM")
     whole, half = (e.gradients(lstm_objective, parameters, {}, {**batch, "weights": weights})[1] for e in engines)
     for name in parameters:
-        assert_close(half[name], whole[name], 0.2, f"the gradient by {name}")
+        assert_close(half[name], whole[name], 0.2, f"the gradient with respect to {name}")
 
 
 def check_other_form(engine, other):
@@ -142,7 +142,7 @@ def check_other_form(engine, other):
     _, expected = engine.gradients(lstm_objective, parameters, {}, weighted)
     _, gradients = engine.gradients(objective, parameters, {}, weighted)
     for name in parameters:
-        assert_close(gradients[name], expected[name], 1e-5, f"the gradient by {name}")
+        assert_close(gradients[name], expected[name], 1e-5, f"the gradient with respect to {name}")
 
 
 @pytest.mark.only_backend("oneflow")

@@ -135,7 +135,7 @@ def objective_of(function):
 
 def assert_close(found, wanted, what):
     difference = np.abs(found - wanted).max() / np.abs(wanted).max()
-    assert difference <= GRADIENT, f"the gradient by {what} differs by {difference:.1e}"
+    assert difference <= GRADIENT, f"the gradient with respect to {what} differs by {difference:.1e}"
 
 
 def test_the_formulas_are_the_references_and_the_gradients_its_slopes():
@@ -164,7 +164,7 @@ def test_value_and_gradient(engine, loss, case):
         if name in STUDENT:
             assert_close(array, gradients[name] * SCALE, name)
         else:
-            assert not array.any(), f"a gradient by {name}"
+            assert not array.any(), f"a gradient with respect to {name}"
     padding = inputs.batch["row_weights"] == 0
     assert not found["states"][padding].any()
 
@@ -285,4 +285,4 @@ def test_half_precision_is_near(make_engine, loss):
     assert values[0] == pytest.approx(value * SCALE, rel=1e-2)
     for name in STUDENT:
         difference = np.linalg.norm(found[name] - gradients[name] * SCALE) / np.linalg.norm(gradients[name] * SCALE)
-        assert difference < 2e-2, f"the gradient by {name} differs by {difference:.1e}"
+        assert difference < 2e-2, f"the gradient with respect to {name} differs by {difference:.1e}"

@@ -75,7 +75,7 @@ RECIPES = {
     "no teacher": (["teacher=null"], ["the loss kd_ce needs a teacher: give teacher.model"]),
     "layer beyond the teacher": (
         ["student.init.layers=[0, 4]"],
-        ["student.init.layers: layer 4 does not exist; the source has layers 0 to 3" + LAYERS_THAT_FIT],
+        ["student.init.layers: layer 4 does not exist; the source has layers 0 to 3 (counted from 0)" + LAYERS_THAT_FIT],
     ),
     "number of layers": (
         ["student.init.layers=[0, 1, 2]"],
@@ -83,7 +83,7 @@ RECIPES = {
     ),
     "no layers": (
         ["student.init={from: teacher}"],
-        ["student.init.layers: missing; the source has 4 layers and the student 2, so name 2 of 0 to 3" + LAYERS_THAT_FIT],
+        ["student.init.layers: missing; the source has 4 layers and the student 2, so name 2 of 0 to 3 (counted from 0)" + LAYERS_THAT_FIT],
     ),
     "layers of nothing": (
         ["student.init={from: random, layers: [0, 1]}"],
@@ -337,5 +337,5 @@ def test_crosscheck_of_a_wrong_recipe(right_files, monkeypatch):
     others = [name for name in registry.BACKENDS if name != here]
     options = ["--backends", f"{here},{others[0]}", "--out", right_files.out, "--set", "student.init.layers=[0, 4]"]
     answer = crossdistil("crosscheck", right_files.recipe, *options)
-    message = "student.init.layers: layer 4 does not exist; the source has layers 0 to 3" + LAYERS_THAT_FIT
+    message = "student.init.layers: layer 4 does not exist; the source has layers 0 to 3 (counted from 0)" + LAYERS_THAT_FIT
     assert_refused(right_files, answer, f"{{root}}/recipe.yaml: {message}")

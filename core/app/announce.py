@@ -40,7 +40,7 @@ def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:
     for name, teacher in job.teachers.items():
         lines.append(f"{name}: {_model_text(teacher)} from {job.recipe.all_teachers[name].model}")
     if job.recipe.student.init.layers is not None:
-        lines.append(f"student layers start as source layers {list(job.recipe.student.init.layers)}")
+        lines.append(f"student layers start as source layers {list(job.recipe.student.init.layers)} (counted from 0)")
     if job.student.new:
         lines.append(f"drawn anew: {_new_text(job.student)}")
     if job.projections:
@@ -52,7 +52,7 @@ def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:
         length = f"{settings.steps} steps" if settings.steps else f"{settings.epochs:g} epochs of {per_epoch} steps"
         lines.append(f"stage {section.name}: {length}, batch {settings.batch_size}")
         for term in section.objective:
-            layers = f", layers {term.describe(job.context)}" if isinstance(term, MatchTerm) else ""
+            layers = f", layers {term.describe(job.context)} (teacher→student, counted from 1)" if isinstance(term, MatchTerm) else ""
             lines.append(f"  {term.weight:g} x {term.loss}{layers}")
         if section.freeze:
             lines.append(f"  frozen: {', '.join(section.freeze)}")
