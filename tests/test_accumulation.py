@@ -91,7 +91,7 @@ def test_accumulation_changes_nothing(train, whole, accumulation):
 
 
 def test_the_statistics_see_the_dropout_of_the_step(engine):
-    """A micro-batch with nothing but fill rows adds nothing to what the other one has alone."""
+    """A micro-batch with nothing but padding rows adds nothing to what the other one has alone."""
     config = STUDENT.with_dropout(0.4)
     context = TermContext(2, False, config, {"teacher": STUDENT})
     objective = Objective([make_term(**SCHEDULED[0])], context, Teachers({"teacher": 1.0}))

@@ -430,7 +430,7 @@ register_loss(Last, numpy=formula)
         ('"tokens"', '"examples"', 1),
         ("token_mask(ops, batch)", 'batch["attention_mask"]', 1),
     ],
-    ids=["right", "padding counts", "another unit", "fill rows count"],
+    ids=["right", "padding counts", "another unit", "padding rows count"],
 )
 def test_check_of_a_loss_on_hidden_states(world, before, after, code, said):
     (world / "my_losses.py").write_text(TOKENS.replace(before, after) if before else TOKENS)

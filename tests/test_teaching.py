@@ -37,7 +37,7 @@ ANSWERS = [{"loss": "kd_ce", "temperature": 2}, {"loss": "hard_label", "weight":
 
 @pytest.fixture
 def tree(tiny_task, tiny_model):
-    """A recipe of two stages, each of two epochs of six steps, the last batch of an epoch with fill rows."""
+    """A recipe of two stages, each of two epochs of six steps, the last batch of an epoch with padding rows."""
     tree = tiny.kd_recipe(tiny_task, tiny_model, log_every=1, keep="last", evaluate_every=100)
     train = tree["stages"][0]["train"]
     tree["stages"] = [

@@ -1,4 +1,4 @@
-"""What many tests need small and random: a BERT of 2 layers x 32, batches with padding and fill rows, a model folder, and
+"""What many tests need small and random: a BERT of 2 layers x 32, batches with padding tokens and rows, a model folder, and
 tasks of a few dozen sentences. Everything is made from a seed, and nothing here imports a framework."""
 
 from __future__ import annotations

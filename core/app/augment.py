@@ -16,7 +16,7 @@ from ..augmentation.vectors import load_vectors
 from ..augmentation.word_copies import WordAugmentation, WordSettings
 from ..engine import EngineOptions
 from ..extras import require
-from .models import model_folder, tell_notes, told_as_given
+from .models import model_folder, paths_as_given, tell_notes
 
 Made = tuple[dict[str, Any], Iterator[Copy]]
 """What the note of the new folder says about it, and the copies."""
@@ -45,7 +45,7 @@ def by_masked_lm(
 ) -> Made:
     """Replacement by a language model and word vectors. `tell` is told what to know of the model; without it, that is logged."""
     folder = model_folder(model, "--model")
-    with told_as_given((model, folder)):
+    with paths_as_given((model, folder)):
         language_model = load_language_model(folder)
     tell_notes(language_model.notes, tell, (model, folder))
     near = None if vectors is None else load_vectors(vectors)

@@ -12,7 +12,7 @@ from ..world import World
 from .announce import metrics_text
 from .joining import ending_together, join
 from .memory import told_what_is_needed
-from .models import told_as_given
+from .models import paths_as_given
 from .preparing import prepared_job
 from .teaching import Teaching
 
@@ -31,7 +31,7 @@ def fill_caches(
 
 def _fill(recipe: Recipe, source: str, engine: Engine, world: World, console: Console) -> list[tuple[str, TeacherCache]]:
     job, given = prepared_job(recipe, source, engine, world, console, for_training=False)
-    with told_as_given(*given):
+    with paths_as_given(*given):
         teaching = world.together(Teaching, job, engine, console)
         with told_what_is_needed(engine, teaching.weights_on_device, "a device with more memory"):
             filled = teaching.fill()

@@ -35,7 +35,7 @@ from ..task_data import EVALUATION_BATCH, TaskData, gathered_logits, load_data, 
 from ..task_section import TaskSection
 from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
 from .exported import runtime_of
-from .models import model_folder, tell_notes, told_as_given
+from .models import model_folder, paths_as_given, tell_notes
 from .run_folders import plugins_of
 from .sessions import Session, Tell, session
 
@@ -67,7 +67,7 @@ def load_classifier(folder: Path, tell: Tell | None = None) -> tuple[Model, Toke
     """A model with a head, and its tokenizer; raises CheckpointError if one of them is missing. `tell` is told what to know of
     the model; without it, that is logged."""
     found = model_folder(folder)
-    with told_as_given((folder, found)):
+    with paths_as_given((folder, found)):
         model = load_model(found)
         if model.other_head:
             raise CheckpointError(f"{folder}: {model.other_head}; expected a classifier of sentences")

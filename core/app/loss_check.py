@@ -1,7 +1,7 @@
 """`crossdistil check`: a plugin's losses against their NumPy formulas, on every backend.
 
 Each case (the loss with some of its options, for a kind of task) is computed over a few random rows, in NumPy float64 and by each
-backend. The value must be the formula's, the gradient that of its finite differences; padding and fill rows must change nothing,
+backend. The value must be the formula's, the gradient that of its finite differences; padding tokens and rows must change nothing,
 and neither may cutting the batch into micro-batches.
 """
 

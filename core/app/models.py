@@ -103,7 +103,7 @@ def _convert(path: Path, folder: Path, read: ReadSection) -> None:
 
 def tell_notes(notes: Iterable[str], tell: Callable[[str], None] | None, *pairs: tuple[Path, Path]) -> None:
     """`tell` what the user of models should know, or log it where there is no such function. `pairs` are (given, folder), as for
-    `told_as_given`."""
+    `paths_as_given`."""
     for line in all_notes(notes, *pairs):
         if tell is None:
             logging.getLogger(__name__).warning("%s", line)
@@ -138,7 +138,7 @@ def _as_given(text: str, pairs: Iterable[tuple[Path, Path]]) -> str:
 
 
 @contextlib.contextmanager
-def told_as_given(*pairs: tuple[Path, Path]) -> Iterator[None]:
+def paths_as_given(*pairs: tuple[Path, Path]) -> Iterator[None]:
     """Errors about folders in the cache, which no user knows, name the paths that were given. `pairs` are (given, folder)."""
     try:
         yield

@@ -11,11 +11,11 @@ from ..engine import Engine
 from ..job import Job, prepare
 from ..recipe import Recipe
 from ..world import World
-from .models import all_notes, model_paths, told_as_given, with_model_folders
+from .models import all_notes, model_paths, paths_as_given, with_model_folders
 from .progress import shape_text
 
 Given = list[tuple[Path, Path]]
-"""Each model's path as the recipe has it, and the folder that stands for it: for `told_as_given`."""
+"""Each model's path as the recipe has it, and the folder that stands for it: for `paths_as_given`."""
 
 
 def prepared_job(
@@ -25,7 +25,7 @@ def prepared_job(
     Without `for_training`, the student need not have its weights. Raises CrossdistilError in all processes."""
     found = world.together(with_model_folders, recipe, for_training)
     pairs = list(zip(model_paths(recipe), model_paths(found)))
-    with told_as_given(*pairs):
+    with paths_as_given(*pairs):
         job = world.together(prepare, found, source, engine.static_shapes, for_training)
     job = dataclasses.replace(job, recipe=recipe, share=world.share)
     for data in (job.data, *job.teacher_data.values()):

@@ -87,7 +87,7 @@ class GapFiller:
         """
         if not gaps:
             return []
-        rows, places = [], np.zeros(len(gaps) + 1, np.int64)  # the last one is the fill row's
+        rows, places = [], np.zeros(len(gaps) + 1, np.int64)  # the last one is the padding row's
         for index, gap in enumerate(gaps):
             whole = list(texts[gap.text][: self.room])
             masked = whole[: gap.start] + [self._mask] + whole[gap.end :]

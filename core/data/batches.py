@@ -48,7 +48,7 @@ def length_buckets(max_length: int, static_shapes: bool, chosen: Sequence[int] |
 
 
 def real_tokens(batch: Batch) -> int:
-    """Tokens of real examples, padding and fill rows not counted."""
+    """Tokens of real examples, padding tokens and rows not counted."""
     masks = [batch[name] for name in ("attention_mask", "second_mask") if name in batch]
     return int(batch["example_mask"] @ sum(mask.sum(axis=1) for mask in masks))
 
@@ -190,7 +190,7 @@ class RowBatches:
         if labels is not None and len(labels) != len(lengths):
             raise ValueError(f"{len(lengths)} rows and {len(labels)} labels")
         # Plain arrays: indexing a np.memmap costs several times as much. The appended row, whose index is -1, is the
-        # fill row: the table's first token, a [CLS], so that attention over it is not a softmax over nothing.
+        # padding row: the table's first token, a [CLS], so that attention over it is not a softmax over nothing.
         self._ids = np.asarray(tokens.ids)
         fill = min(1, len(self._ids))  # a table of words may have none at all
         self._starts = np.append(np.asarray(tokens.offsets[:-1]), 0)
@@ -244,7 +244,7 @@ class RowBatches:
         return ids, is_token
 
     def _between_ends(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same of texts that lack [CLS] and [SEP], which `lengths` counts; a fill row is [CLS] alone."""
+        """The same of texts that lack [CLS] and [SEP], which `lengths` counts; a padding row is [CLS] alone."""
         ids, _ = self._padded(starts - 1, lengths - 1, length)
         ids[:, 0] = self._ends[0]
         real = np.flatnonzero(lengths > 1)

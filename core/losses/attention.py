@@ -80,7 +80,7 @@ class AttentionScoreMeanSquaredError(AttentionMatch):
             heads = ops.shape(teacher)[1]
             if mask_padding:
                 return ops.sum(per_pair * pair_mask(ops, batch)) / heads
-            # Summed over the queries first, so that only keys are masked; the mask leaves out fill rows too.
+            # Summed over the queries first, so that only keys are masked; the mask leaves out padding rows too.
             return ops.sum(ops.sum(per_pair, axis=1) * token_mask(ops, batch)) / heads
 
         return squared_difference

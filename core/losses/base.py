@@ -40,7 +40,7 @@ def _real_lengths(batch: Mapping[str, np.ndarray]) -> np.ndarray:
     return batch["attention_mask"].sum(axis=1, dtype=np.float64) * batch["example_mask"]
 
 
-# Unit -> how many of it a batch of host arrays holds. Fill rows never count; padding counts in `positions` only, for the
+# Unit -> how many of it a batch of host arrays holds. Padding rows never count; padding counts in `positions` only, for the
 # published codes that average over it.
 UNITS: dict[str, Callable[[Mapping[str, np.ndarray]], float]] = {
     "examples": lambda batch: float(batch["example_mask"].sum()),
@@ -175,7 +175,7 @@ def sum_rows(ops: Ops, values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def token_mask(ops: Ops, batch: Mapping[str, Tensor]) -> Tensor:
-    """(B, L): 1 at the tokens of real examples, 0 at padding and in fill rows."""
+    """(B, L): 1 at the tokens of real examples, 0 at padding and in padding rows."""
     return batch["attention_mask"] * ops.reshape(batch["example_mask"], (-1, 1))
 
 

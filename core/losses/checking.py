@@ -1,7 +1,7 @@
 """How a loss term is held against its formula: random small inputs whose padding would be noticed, the term's values and
 gradients on a backend, and finite differences of the formula in NumPy float64.
 
-Many cases are computed in one call of an engine, so that a graph mode compiles once for them all. Padding and fill rows hold
+Many cases are computed in one call of an engine, so that a graph mode compiles once for them all. Padding and padding rows hold
 large numbers, which would be noticed in every value.
 """
 
@@ -20,9 +20,9 @@ VALUE, GRADIENT = 1e-6, 1e-4
 """Largest relative difference from the formula; a gradient's is relative to the largest of its tensor."""
 
 LENGTHS, REAL = [4, 2, 3, 3], 3
-"""Tokens of each row of a batch, the last one a fill row: real ones have one token, whose attention says nothing."""
+"""Tokens of each row of a batch, the last one a padding row: real ones have one token, whose attention says nothing."""
 STRAY = (20.0, 40.0)
-"""Added to padding and to fill rows, which should not count; the teacher's fill rows get the second with the other sign."""
+"""Added to padding and to padding rows, which should not count; the teacher's padding rows get the second with the other sign."""
 KINDS = ("logits", "hidden", "scores", "queries", "keys", "values")
 """Of outputs that there are random ones of."""
 

@@ -197,7 +197,7 @@ class FlowOfSolutionProcedure(HiddenMatch):
             mask = ops.reshape(token_mask(ops, batch), (batch_size, length, 1))
             difference = gram(ops, student, student_2, mask) - gram(ops, teacher, teacher_2, mask)
             per_example = ops.sum(ops.sum(difference * difference, axis=2), axis=1) / (width * width)
-            # A fill row may have no token at all.
+            # A padding row may have no token at all.
             lengths = ops.sum(batch["attention_mask"], axis=1) + (1.0 - batch["example_mask"])
             return sum_rows(ops, per_example / (lengths * lengths), batch)
 

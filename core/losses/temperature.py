@@ -88,9 +88,9 @@ def make_soften(schedule: TemperatureSchedule, temperature: float):
     def soften_each(ops, student, teacher, batch, sums):
         weights = weigh(ops, ops.stop_gradient(student), teacher)  # (B,)
         mask = batch["example_mask"]
-        # A batch may consist of fill rows only.
+        # A batch may consist of padding rows only.
         tau = (sums[0] / (sums[1] + 1e-12) - weights) * beta + temperature
-        # What fill rows hold must not make numbers that are not finite: a mask does not remove those.
+        # What padding rows hold must not make numbers that are not finite: a mask does not remove those.
         tau = ops.stop_gradient(tau * mask + (1.0 - mask))
         inverse = ops.reshape(1.0 / tau, (-1, 1))
         return student * inverse, teacher * inverse, tau * tau
