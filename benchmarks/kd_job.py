@@ -16,7 +16,8 @@ from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer, tokenized
 from crossdistil.core.engine import Step
 from crossdistil.core.losses.base import TermContext
-from crossdistil.core.losses.logits import HardLabel, KnowledgeDistillationCrossEntropy
+from crossdistil.core.losses.hard_label import HardLabel
+from crossdistil.core.losses.logits import KnowledgeDistillationCrossEntropy
 from crossdistil.core.models.spec import initial_tensor, tensor_shapes
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec

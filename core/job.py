@@ -14,7 +14,7 @@ import numpy as np
 from .checkpoint import Model, load_model, load_projections
 from .data.batches import TrainBatches, length_buckets
 from .data.mixing import mixed
-from .data.tasks import Examples, TaskSpec, check_files, check_folder, read_split, resolve_task
+from .data.tasks import Examples, TaskSpec, check_files, check_folder, label_counts, read_split, resolve_task
 from .data.tokenize import Tokenizer, load_tokenizer
 from .data.word_vocabulary import WordTokenizer, build_words
 from .errors import CheckpointError, Errors, RecipeError
@@ -109,10 +109,10 @@ def prepare(recipe: Recipe, source: str, static_shapes: bool, weights: bool = Tr
         for name, section in recipe.all_teachers.items()
         if name in found
     }
-    errors.collect(_check_fit, recipe, source, spec, tokenizer, teacher_tokenizers, found if complete else {}, student)
+    errors.collect(_check_fit, recipe, source, spec, tokenizer, teacher_tokenizers, found if complete else {}, student, examples)
     projections = (errors.collect(_first_projections, recipe, student) if weights else None) or {}
     errors.throw()
-    context = _term_context(spec, student, teachers)
+    context = _term_context(spec, student, teachers, examples)
     conflicts = projection_problems(recipe.stages, context, projections)
     if conflicts:
         raise RecipeError(source, conflicts)
@@ -228,8 +228,14 @@ def _load_keyed_tokenizer(key: str, folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _term_context(spec: TaskSpec, student: Model | None = None, teachers: dict[str, Model] | None = None) -> TermContext:
+def _term_context(
+    spec: TaskSpec,
+    student: Model | None = None,
+    teachers: dict[str, Model] | None = None,
+    examples: dict[str, Examples] | None = None,
+) -> TermContext:
     outputs = None if spec.raw else 1 if spec.labels is None else len(spec.labels)
+    counts = None if spec.labels is None or not examples else label_counts(examples["train"], outputs)
     return TermContext(
         outputs=outputs,
         regression=outputs == 1,
@@ -237,6 +243,9 @@ def _term_context(spec: TaskSpec, student: Model | None = None, teachers: dict[s
         teachers={name: teacher.config for name, teacher in (teachers or {}).items()},
         multi_label=spec.multi_label,
         masked=spec.masked,
+        labels=spec.label_names,
+        label_counts=None if counts is None else counts[0],
+        labelled=0 if counts is None else counts[1],
     )
 
 
@@ -276,6 +285,7 @@ def _check_fit(
     teacher_tokenizers: dict[str, Tokenizer | None],
     teachers: dict[str, Model],
     student: Model | None,
+    examples: dict[str, Examples] | None,
 ) -> None:
     """Whether those parts that could be made fit each other."""
     problems = []
@@ -292,7 +302,7 @@ def _check_fit(
         if first is None or not same_inputs(first, student):
             problems += fit_problems("student", student.config, tokenizer, recipe.task)
     if spec is not None and student is not None and (teachers or not recipe.all_teachers):
-        context = _term_context(spec, student, teachers)
+        context = _term_context(spec, student, teachers, examples)
         apart = [
             name
             for name, other in teacher_tokenizers.items()
@@ -301,7 +311,7 @@ def _check_fit(
         for index in range(len(recipe.stages)):
             problems += _stage_problems(recipe, index, context, apart)
     elif spec is not None and not recipe.all_teachers:
-        problems += _stage_problems(recipe, 0, _term_context(spec), [])
+        problems += _stage_problems(recipe, 0, _term_context(spec, examples=examples), [])
     if problems:
         raise RecipeError(source, problems)
 

@@ -1,10 +1,14 @@
-"""Keys that are numbers, in recipes: `true` is none, though Python counts it as 1."""
+"""What the models of a recipe's parts have in common: `true` is no number, though Python counts it as 1, and keys that came later
+leave the digests of older recipes as they are."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, SerializationInfo, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+FOR_DIGEST = "digest"
+"""The context of `model_dump` for what a digest is made of."""
 
 
 class NumberKeys(BaseModel):
@@ -21,6 +25,23 @@ class NumberKeys(BaseModel):
                 types = _types(cls.model_fields[key].annotation)
                 if types & {int, float} and bool not in types:
                     raise ValueError(f"{found}, expected a number")
+        return values
+
+
+class GrowingKeys(NumberKeys):
+    """A part of a recipe that has got keys since the first version."""
+
+    newer: ClassVar[tuple[str, ...]] = ()
+    """Keys that there were not from the first. At their defaults they are no part of a recipe's digest, so that a run goes on
+    which an earlier version began."""
+
+    @model_serializer(mode="wrap")
+    def _without_new_defaults(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        values = handler(self)
+        if info.context == FOR_DIGEST:
+            for key in self.newer:
+                if getattr(self, key) == type(self).model_fields[key].default:
+                    values.pop(key, None)
         return values
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .losses.base import UNITS, WEIGHT_SCHEDULES, LossTerm, ProjectionTensor, TermContext
+from .losses.base import WEIGHT_SCHEDULES, LossTerm, ProjectionTensor, TermContext
 from .models.architectures import make_forward, used_tensors
 from .models.outputs import LOGITS
 from .models.theseus import Replacement, make_replacing_forward
@@ -60,7 +60,7 @@ class Objective:
         self.teacher_outputs = _union([term.teacher_outputs(context) for term in terms])
         self.needs_teacher = bool(self.teacher_outputs)
         self.cached = teachers.cached
-        self._units = [term.unit for term in terms]
+        self._counters = [term.counter(context) for term in terms]
         whole = [term for term in terms if term.scope == "batch"]
         sizes = [term.statistics_size if term.scope == "batch" else 0 for term in terms]
         places = [sum(sizes[:index]) for index in range(len(terms))]
@@ -128,7 +128,7 @@ class Objective:
     ) -> list[dict[str, np.ndarray]]:
         """Those micro-batches of one effective batch that are of `share`, with what a step needs beside the data:
         `denominators` (terms,), the units of all micro-batches, `weights` (terms,) as scheduled, and the gates of a replacement."""
-        counts = [sum(UNITS[unit](batch) for batch in micro_batches) for unit in self._units]
+        counts = [sum(count(batch) for batch in micro_batches) for count in self._counters]
         progress = step / max(total, 1)
         extra = {
             # No unit at all (a batch without one label): the sum is 0, and so is the mean.

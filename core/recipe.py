@@ -23,12 +23,13 @@ from .errors import CrossdistilError, PluginError, RecipeError, did_you_mean
 from .files import write_text
 from .losses.base import LossTerm
 from .losses.catalogue import union_of
+from .number_keys import FOR_DIGEST
 from .plain_names import EXPECTED, is_plain_name
 from .plugin_files import PluginSection, anchored, load_plugins, named_plugins
 from .recipe_errors import describe
 from .registered import Registered, RegisteredSchedule
 from .schedules import SCHEDULES
-from .section import FOR_DIGEST, Section
+from .section import Section
 from .sections import CacheSection, NotesSection, StageSection, StudentSection, TeacherSection, TrainSection
 from .shown import plain, shown
 from .task_section import TaskSection

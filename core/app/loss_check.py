@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from ..engine import Engine
 from ..errors import CrossdistilError, PluginError
-from ..losses.base import STATISTICS, UNITS, TermContext
+from ..losses.base import STATISTICS, TermContext
 from ..losses.checking import GRADIENT, LENGTHS, REAL, STRAY, VALUE, Case, deviation, results
 from ..models.outputs import split_name
 from ..models.spec import BertConfig
@@ -78,7 +78,7 @@ def _formula(loss: RegisteredLoss, term) -> Callable[..., float]:
 
         def itself(student, teacher, params, batch, start):
             values = term.bound(context_of[0], "stage.term")(ReferenceOps(), params, student, teacher, _whole(batch))
-            return float(values) / UNITS[term.unit](batch)
+            return float(values) / term.counter(context_of[0])(batch)
 
         context_of = [_context(loss, term, loss.kinds[0])]
         return itself
@@ -123,7 +123,8 @@ def cut_value(case: Case) -> float:
     """The value of a case whose batch is cut into three micro-batches, each as long as its longest row."""
     ops, bound = ReferenceOps(), case.term.bound(case.context, case.label)
     parts = [_cut(case, rows) for rows in ([0], [1, 2], [3])]
-    units = sum(UNITS[case.term.unit](batch) for *_, batch in parts)
+    count = case.term.counter(case.context)
+    units = sum(count(batch) for *_, batch in parts)
     if case.term.scope == "batch":
         statistics = case.term.statistics(case.context)
         sums = sum(ops.stack(statistics(ops, student, teacher, batch)) for student, teacher, _, batch in parts)

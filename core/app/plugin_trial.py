@@ -11,7 +11,7 @@ import numpy as np
 
 from ..engine import Engine
 from ..errors import CrossdistilError, PluginError, did_you_mean
-from ..losses.base import UNITS, LossTerm, TermContext
+from ..losses.base import LossTerm, TermContext
 from ..losses.checking import KINDS, Case, results
 from ..models.outputs import split_name
 from ..objective import term_labels
@@ -64,7 +64,7 @@ def reference_value(loss: RegisteredLoss, case: Case) -> float:
     if not np.isfinite(np.asarray(value, np.float64)):
         found = f"loss '{loss.name}' is {float(value)} on random inputs"
         raise PluginError(f"{_function_line(loss)}: {found}, expected a finite number")
-    return float(value) / UNITS[case.term.unit](batch)
+    return float(value) / case.term.counter(case.context)(batch)
 
 
 def _on_backend(loss: RegisteredLoss, case: Case, engine: Engine) -> float:

@@ -59,6 +59,16 @@ class Examples:
         return replace(self, texts=[], pairs=None)
 
 
+def label_counts(examples: Examples, classes: int) -> tuple[tuple[int, ...], int]:
+    """How many examples have each class or label, and how many have any label."""
+    if examples.labels is None:
+        return (0,) * classes, 0
+    known = examples.labels if examples.label_mask is None else examples.labels[examples.label_mask > 0]
+    if known.ndim == 2:
+        return tuple(int(count) for count in known.sum(axis=0)), len(known)
+    return tuple(int(count) for count in np.bincount(known, minlength=classes)), len(known)
+
+
 def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> TaskSpec:
     """The task a recipe means: GLUE's definition or a plain one, with what the recipe states in place of defaults; metrics may be
     `registered` by plugins.

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 
 from ..models.outputs import LOGITS
-from ..number_keys import NumberKeys
+from ..number_keys import GrowingKeys
 from ..ops import Ops, Tensor
 
 LossFunction = Callable[
@@ -76,6 +76,12 @@ class TermContext:
     """Whether the labels of an example are a row of independent zeros and ones."""
     masked: bool = False
     """Whether the batches have masked tokens."""
+    labels: tuple[str, ...] | None = None
+    """The classes in the order of the logits, as the data names them."""
+    label_counts: tuple[int, ...] | None = None
+    """How many training examples have each of them; None where there is no data at hand."""
+    labelled: int = 0
+    """How many training examples have a label."""
 
     def teacher(self, name: str | None) -> str:
         """The name of the teacher that a term means."""
@@ -91,7 +97,7 @@ class ProjectionTensor:
     kind: str
 
 
-class LossTerm(NumberKeys):
+class LossTerm(GrowingKeys):
     """Base of all terms; a subclass sets `loss` to its name in the recipe and implements `function`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -113,6 +119,10 @@ class LossTerm(NumberKeys):
     def unit(self) -> str:
         """What the sum is divided by: a key of `UNITS`."""
         return "examples"
+
+    def counter(self, context: TermContext) -> Callable[[Mapping[str, np.ndarray]], float]:
+        """`f(batch)`: how much a batch of host arrays holds of what the sum is divided by."""
+        return UNITS[self.unit]
 
     @property
     def scope(self) -> Literal["rows", "batch"]:

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Union
 
 from pydantic import Field
 
-from . import attention, hidden, logits, relations, word_losses
+from . import attention, hard_label, hidden, logits, relations, word_losses
 from .base import LossTerm
 
 TERMS: tuple[type[LossTerm], ...] = (
-    logits.HardLabel,
+    hard_label.HardLabel,
     logits.KnowledgeDistillationCrossEntropy,
     logits.KnowledgeDistillationMeanSquaredError,
     logits.KnowledgeDistillationMultiLabel,

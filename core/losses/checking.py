@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..models.outputs import split_name
-from .base import UNITS, LossTerm, TermContext
+from .base import LossTerm, TermContext
 
 VALUE, GRADIENT = 1e-6, 1e-4
 """Largest relative difference from the formula; a gradient's is relative to the largest of its tensor."""
@@ -129,7 +129,7 @@ def results(engine, cases: Mapping[Any, Case]) -> dict[Any, tuple[float, dict[st
     functions = [case.term.bound(case.context, case.label) for case in cases.values()]
     parts = [dict(zip(("student", "teacher", "params", "batch"), case.inputs)) for case in cases.values()]
     for case, part in zip(cases.values(), parts):
-        part["batch"] = part["batch"] | {"units": np.array(UNITS[case.term.unit](part["batch"]), np.float32)}
+        part["batch"] = part["batch"] | {"units": np.array(case.term.counter(case.context)(part["batch"]), np.float32)}
     names = {kind: [list(part[kind]) for part in parts] for kind in parts[0]}
     arrays: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in names}
     keys: dict[str, list[list[str]]] = {kind: [] for kind in names}

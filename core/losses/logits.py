@@ -1,8 +1,6 @@
-"""Losses on the logits: the task's own loss, and soft-target distillation.
+"""Losses between the logits of student and teacher: soft-target distillation.
 
-Formulas, with z the logits (B, C), y the labels, T the temperature, s the sigmoid:
-  hard_label      mean over the labelled examples of: -log softmax(z_S)[y];  regression: (z_S - y)^2;
-                  several labels at once: mean_c -(y_c log s(z_Sc) + (1 - y_c) log s(-z_Sc))
+Formulas, with z the logits (B, C), T the temperature, s the sigmoid:
   kd_ce           mean over the examples of -sum_c softmax(z_T / T)_c log softmax(z_S / T)_c, times T^2
                   (Hinton et al. 2015, section 2)
   kd_mse          mean over the examples of mean_c ((z_S - z_T) / T)^2       (Ba and Caruana 2014; Tang et al. 2019)
@@ -31,54 +29,6 @@ def pairs_of(ops, x):
 def summed_classes(ops, values, x):
     """(B C, 2) to (B,): the sum over both sides and all classes of `x` (B, C)."""
     return ops.sum(ops.reshape(ops.sum(values, axis=1), ops.shape(x)), axis=1)
-
-
-class HardLabel(LossTerm):
-    """Cross-entropy with the labels, their squared error in a regression task, or the mean over the classes of the binary
-    cross-entropy where an example has several labels. Examples without a label do not count."""
-
-    loss: Literal["hard_label"]
-
-    formula: ClassVar[str] = (
-        "-log softmax(z_S)[y]; regression: (z_S - y)^2; multi-label: binary cross-entropy   (BERT, Devlin et al. 2018)"
-    )
-
-    @property
-    def unit(self):
-        return "labelled"
-
-    def problems(self, context: TermContext):
-        if context.outputs is None:
-            return [("loss", "hard_label needs labels, but the task is raw text")]
-        return []
-
-    def function(self, context: TermContext, label: str):
-        classes = context.outputs
-
-        def sum_labelled(ops, values, batch):
-            return sum_rows(ops, values * batch["label_mask"], batch)
-
-        if context.regression:
-
-            def squared_error(ops, params, student, teacher, batch):
-                difference = ops.reshape(student["logits"], (-1,)) - batch["labels"]
-                return sum_labelled(ops, difference * difference, batch)
-
-            return squared_error
-
-        if context.multi_label:
-
-            def binary_cross_entropy(ops, params, student, teacher, batch):
-                targets = ops.reshape(batch["labels"], (-1, 1))
-                products = ops.concat([targets, 1.0 - targets], 1) * ops.log_softmax(pairs_of(ops, student["logits"]))
-                return sum_labelled(ops, summed_classes(ops, products, student["logits"]), batch) * (-1.0 / classes)
-
-            return binary_cross_entropy
-
-        def cross_entropy(ops, params, student, teacher, batch):
-            return -sum_labelled(ops, ops.pick(ops.log_softmax(student["logits"]), batch["labels"]), batch)
-
-        return cross_entropy
 
 
 class LogitsMatch(LossTerm):
