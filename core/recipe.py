@@ -183,12 +183,13 @@ def parse_recipe(
     """A recipe from plain data, with a preset and overrides applied to it; `source` names it in errors. Paths of plugins are
     from `folder` on; those of overrides, and of `plugins`, which are added, from the current folder on.
 
-    A recipe file may hold `presets`: name -> {path.to.key: value}, its variants. They are no part of the recipe itself.
+    A recipe file may hold `presets`: name -> {path.to.key: value}, its variants; and `search` and `grids`, what `crossdistil
+    search` may change. They are no part of the recipe itself.
     """
     if not isinstance(tree, dict):
         raise RecipeError(source, [f"expected a mapping with method, task, student and stages, got {shown(tree)}"])
     presets = presets_of(tree, source)
-    tree = {key: value for key, value in tree.items() if key != "presets"}
+    tree = {key: value for key, value in tree.items() if key not in ("presets", "search", "grids")}
     if preset is not None:
         if preset not in presets:
             known = ", ".join(presets) or "none"

@@ -143,7 +143,7 @@ def line_chart(
     x = (Epochs if over_epochs else Steps)([value for one in series for value in one.x], LEFT, WIDTH - RIGHT)
     bottom, x_title = height - BOTTOM, "epoch" if over_epochs else "step"
     y = Linear(flat, bottom, TOP) if limit is None else Logarithmic(flat, limit, bottom, TOP)
-    body = [_grid(x.ticks, x, y, bottom, x_title, y_title)]
+    body = [grid(x.ticks, x, y, bottom, x_title, y_title)]
     if limit is not None:
         body.append(_limit_across(y(limit), limit))
     for index, one in enumerate(series):
@@ -165,7 +165,7 @@ def line_chart(
         "label": [f"{x_title} {step:.5g}" if over_epochs else f"step {step}" for step in steps],
         "series": [_readout(one, steps, y, limit is not None) for one in series],
     }
-    return _svg(ident, description, "".join(body), height, readout)
+    return svg(ident, description, "".join(body), height, readout)
 
 
 def column_chart(
@@ -182,14 +182,14 @@ def column_chart(
     def x(index: float) -> float:
         return left + (index + 0.5) * width
 
-    body = [_grid(ticks, x, y, bottom, "", y_title, vertical=False), _limit_across(y(limit), limit)]
+    body = [grid(ticks, x, y, bottom, "", y_title, vertical=False), _limit_across(y(limit), limit)]
     gap = min(13.0, width / (len(series) + 1))
     for index, one in enumerate(series):
         shift = (index - (len(series) - 1) / 2) * gap
         points = [(x(a) + shift, y(b)) for a, b in zip(one.x, one.y, strict=True) if b is not None]
         body.append(f'<path class="thread {one.slot}" d="{_path(points)}"/>')
         body += _markers(one, points, index, categories)
-    return _svg(ident, description, "".join(body), height)
+    return svg(ident, description, "".join(body), height)
 
 
 def row_chart(
@@ -215,7 +215,7 @@ def row_chart(
         shift = (index - (len(series) - 1) / 2) * min(6.0, 16 / len(series))
         points = [(x(b), top + 6 + (a + 0.5) * row + shift) for a, b in zip(one.x, one.y, strict=True) if b is not None]
         body += _markers(one, points, index, categories)
-    return _svg(ident, description, "".join(body), bottom + BOTTOM)
+    return svg(ident, description, "".join(body), bottom + BOTTOM)
 
 
 def line_style(index: int, count: int) -> str:
@@ -245,7 +245,8 @@ def _markers(one: Series, points: list[tuple[float, float]], index: int, categor
     return found
 
 
-def _grid(ticks, x, y, bottom: float, x_title: str, y_title: str, vertical: bool = True) -> str:
+def grid(ticks, x, y, bottom: float, x_title: str, y_title: str, vertical: bool = True) -> str:
+    """The lines of a chart's axes, with ticks (value, label) and titles."""
     parts = []
     for value, label in y.ticks:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
@@ -310,7 +311,8 @@ def _readout(one: Series, steps: Sequence[float], axis, tiny: bool) -> dict[str,
     }
 
 
-def _svg(ident: str, description: str, body: str, height: float, readout: dict[str, object] | None = None) -> Markup:
+def svg(ident: str, description: str, body: str, height: float, readout: dict[str, object] | None = None) -> Markup:
+    """A chart of these shapes."""
     data = ""
     if readout is not None:
         text = json.dumps(readout, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

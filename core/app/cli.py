@@ -51,6 +51,7 @@ from .options import hand_over as _hand_over
 from .progress import make_console
 from .report_command import report
 from .run_folders import checked_plugins, identity_of, kind_of, recipe_of
+from .search_command import search
 from .serve_command import serve
 from .usage import usage_text
 from .worker import STANDARD_INPUT
@@ -246,6 +247,7 @@ app.command()(check)
 app.command()(latency)
 app.command()(serve)
 app.command()(compare)
+app.command()(search)
 app.command()(report)
 app.add_typer(cache_app, name="cache")
 

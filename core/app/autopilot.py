@@ -1,0 +1,260 @@
+"""The autopilot of `crossdistil search`: which students of a teacher there could be, which of them are within the limit, and the
+search over those that are.
+
+Latency is measured with the weights that a student starts from, before anything is trained: it depends on the sizes of a model
+and not on what it learned. What is over the limit is told, and never trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..checkpoint import Model, save_model
+from ..data.tasks import resolve_task
+from ..errors import CrossdistilError, did_you_mean
+from ..job import prepare
+from ..losses.layers import even_layers
+from ..models.architectures import is_encoder, shares_layers
+from ..recipe import Recipe, load_recipe, overridden
+from .exporting import task_section
+from .inference import load_classifier
+from .models import with_model_folders
+from .run_folders import student_of
+from .search import Settings
+from .search_latency import measured
+from .search_space import Dimension, Space
+
+RECIPES = ("kd", "minilm", "tinybert_td")
+_RATES = (2e-5, 1e-3)
+_HALVINGS = 2
+"""Of the width: a student is at narrowest a quarter as wide."""
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Student:
+    """One size, and where its weights start."""
+
+    name: str
+    size: str
+    """Of its architecture, which several may share."""
+    settings: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a student must keep."""
+
+    milliseconds: float | None
+    size: int | None
+    """Bytes of the weights in float32."""
+
+    def refusal(self, milliseconds: float, size: int) -> str:
+        """Why a student is not trained; empty if it is."""
+        if self.size is not None and size > self.size:
+            return f"over the limit of {self.size / 1e6:g} MB: not trained"
+        if self.milliseconds is not None and milliseconds > self.milliseconds:
+            return f"over the limit of {self.milliseconds:g} ms: not trained"
+        return ""
+
+
+def limits_of(latency: str | None, size: str | None) -> Limits:
+    """The limits as they were typed. Raises CrossdistilError."""
+    if latency is None and size is None:
+        raise CrossdistilError("--teacher: the autopilot needs a limit: --max-latency 2ms or --max-size 20MB")
+    milliseconds = None if latency is None else _number("--max-latency", latency, {"ms": 1.0, "s": 1000.0}, "2ms")
+    most = None if size is None else int(_number("--max-size", size, {"kB": 1e3, "MB": 1e6, "GB": 1e9}, "20MB"))
+    return Limits(milliseconds, most)
+
+
+def _number(option: str, text: str, units: dict[str, float], example: str) -> float:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-zµ]+)\s*", text)
+    if found is None or found[2] not in units or float(found[1]) <= 0:
+        raise CrossdistilError(f"{option} {text[:40]}: expected a number above 0 with {' or '.join(units)}, like {example}")
+    return float(found[1]) * units[found[2]]
+
+
+def choose(
+    teacher: Path,
+    data: Path,
+    task: str | None,
+    limits: tuple[str | None, str | None, int],
+    overrides: list[str],
+    plugins: list[str],
+    metric: str | None,
+    known: dict[str, Any],
+    console: Console,
+) -> Settings:
+    """The search of the best student of a teacher: measure what could be, drop what is over the limit, and make a space of what is
+    left. Raises CrossdistilError where nothing is left."""
+    limit, threads = limits_of(*limits[:2]), limits[2]
+    if not data.is_dir():
+        raise CrossdistilError(f"--data {data}: no such folder")
+    base = _base(teacher, data, task, overrides, plugins)
+    spec = resolve_task(base.task, base.registered)
+    if metric is not None and metric not in spec.metrics:
+        names = ", ".join(spec.metrics)
+        raise CrossdistilError(f"--metric {metric}: the task has {names}{did_you_mean(metric, spec.metrics)}")
+    model, _ = load_classifier(teacher)
+    students = list(students_of(model))
+    if not students:
+        raise CrossdistilError(f"{teacher}: has one layer and no width to halve: there is no smaller student of it")
+    console.print(f"{len(students)} students of {_sizes(model)}; their latencies are measured before anything is trained")
+    table, kept = _measured(base, students, limit, threads, known, console)
+    if not kept:
+        fastest = min(table, key=lambda row: (row["latency_ms"], row["bytes"]))
+        smallest = min(row["bytes"] for row in table)
+        raise CrossdistilError(
+            f"no student is within the limit: the fastest, {fastest['name']}, takes {fastest['latency_ms']:.2f} ms with {threads} "
+            f"thread(s), and the smallest has {smallest / 1e6:.1f} MB"
+        )
+    base = overridden(base, [_set(key, value) for key, value in kept[0].settings])
+    recipes = _fitting_recipes(base, kept, console)
+    dimensions = (
+        Dimension("student", "choice", choices=tuple((student.name, student.settings) for student in kept)),
+        Dimension("recipe", "choice", choices=recipes),
+        Dimension("stages.*.train.learning_rate", "log", *_RATES),
+    )
+    pilot = {
+        "max_latency_ms": limit.milliseconds,
+        "max_bytes": limit.size,
+        "threads": threads,
+        "students": table,
+        "latency_ms": {
+            architecture_key(overridden(base, [_set(key, value) for key, value in student.settings])): row["latency_ms"]
+            for student, row in zip(students, table, strict=True)
+        },
+    }
+    return Settings(base, str(teacher), Space(dimensions), metric or spec.metrics[0], autopilot=pilot, **known)
+
+
+def architecture_key(recipe: Recipe) -> str:
+    """What tells the sizes of students apart."""
+    return json.dumps(recipe.student.architecture, sort_keys=True)
+
+
+def students_of(teacher: Model) -> Iterator[Student]:
+    """Sizes from the largest down: layers that divide the teacher's, at its width from its own layers, at halves of it from random
+    weights."""
+    config = teacher.config
+    if not is_encoder(config):
+        raise CrossdistilError(f"{teacher.source}: is no encoder, so that no smaller students of it are known")
+    layers, width, heads = config.num_hidden_layers, config.hidden_size, config.num_attention_heads
+    counts = [count for count in range(layers, 0, -1) if layers % count == 0]
+    for halving in range(_HALVINGS + 1):
+        own = width >> halving
+        if own << halving != width or own % heads:
+            return
+        for count in counts:
+            if own == width and count == layers:
+                continue
+            size = f"{count} layer{'s' * (count > 1)} x {own}"
+            sizes: dict[str, Any] = {"num_hidden_layers": count}
+            if own == width:
+                for how, chosen in _starts(layers, count, shares_layers(config)):
+                    init = {"from": "teacher"} | ({} if chosen is None else {"layers": chosen})
+                    yield Student(f"{size}, {how}", size, (("student.architecture", sizes), ("student.init", init)))
+                continue
+            sizes |= {"hidden_size": own, "intermediate_size": max(1, config.intermediate_size >> halving)}
+            settings = (("student.architecture", sizes), ("student.init", {"from": "random"}))
+            yield Student(f"{size}, random", size, settings)
+
+
+def _starts(layers: int, count: int, shared: bool) -> list[tuple[str, list[int] | None]]:
+    if shared:
+        return [("from the teacher", None)]
+    spread = even_layers(layers, count)
+    first = list(range(count))
+    return [("every other layer" if layers == 2 * count else "spread layers", spread)] + (
+        [("first layers", first)] if first != spread else []
+    )
+
+
+def _base(teacher: Path, data: Path, task: str | None, overrides: list[str], plugins: list[str]) -> Recipe:
+    """Plain distillation for the teacher's own task, before anything is chosen."""
+    model, _ = load_classifier(teacher)
+    section: dict[str, Any] = {"name": task, "data": str(data)} if task is not None else {}
+    if task is None:
+        found = task_section(student_of(teacher), model, data)
+        section = found.model_dump(mode="json", exclude_defaults=True) | {"name": found.name, "data": str(data)}
+    settings = [_set("task", section), _set("teacher.model", str(teacher)), _set("student.init.layers", None)]
+    settings.append(_set("student.architecture", {}))
+    return load_recipe("kd", [*settings, *overrides], None, plugins)
+
+
+def _set(key: str, value: Any) -> str:
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"
+
+
+def _sizes(model: Model) -> str:
+    config = model.config
+    return f"a teacher of {config.num_hidden_layers} layers x {config.hidden_size}, {model.parameter_count:,} parameters"
+
+
+def _measured(
+    base: Recipe, students: list[Student], limit: Limits, threads: int, known: dict[str, Any], console: Console
+) -> tuple[list[dict[str, Any]], list[Student]]:
+    """What is known of each student, and those that are within the limit."""
+    with tempfile.TemporaryDirectory(prefix="crossdistil-") as folder:
+        first, counts, places = {}, {}, {}
+        for student in students:
+            first.setdefault(student.size, student)
+        for number, (size, student) in enumerate(first.items()):
+            job = _job(base, student)
+            counts[size], places[size] = job.student.parameter_count, Path(folder) / f"student-{number}"
+            save_model(dataclasses.replace(job.student, new=()), places[size], job.data.tokenizer)
+        times = measured(places, base, known["backend"], known["precision"], threads)
+    table, kept = [], []
+    for student in students:
+        count, milliseconds = counts[student.size], times[student.size]
+        refusal = limit.refusal(milliseconds, _FLOAT_BYTES * count)
+        table.append(
+            {"name": student.name, "parameters": count, "bytes": _FLOAT_BYTES * count, "latency_ms": milliseconds}
+            | {"verdict": refusal or "within the limit"}
+        )
+        kept += [] if refusal else [student]
+        console.print(f"  {student.name}: {milliseconds:.2f} ms, {_FLOAT_BYTES * count / 1e6:.1f} MB{refusal and f'; {refusal}'}")
+    return table, kept
+
+
+def _job(base: Recipe, student: Student) -> Any:
+    recipe = overridden(base, [_set(key, value) for key, value in student.settings])
+    return prepare(with_model_folders(recipe, True), student.name, False)
+
+
+def _fitting_recipes(
+    base: Recipe, students: list[Student], console: Console
+) -> tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]:
+    """The recipes that all these students can be trained by, each with what makes it of the base."""
+    widths: dict[str, Student] = {}
+    for student in students:
+        widths.setdefault(student.size.partition(" x ")[2], student)
+    found = []
+    for name in RECIPES:
+        settings = _as_settings(load_recipe(name))
+        try:
+            for student in widths.values():
+                _job(overridden(base, [_set(key, value) for key, value in settings]), student)
+        except CrossdistilError as error:
+            console.print(f"note: {name} is left out: {str(error).splitlines()[0]}", markup=False)
+            continue
+        found.append((name, settings))
+    return tuple(found)
+
+
+def _as_settings(recipe: Recipe) -> tuple[tuple[str, Any], ...]:
+    resolved = recipe.resolved()
+    for stage in resolved["stages"]:
+        for term in stage["objective"]:
+            if term["loss"] == "hidden_mse":  # students may be narrower
+                term["projection"] = {"kind": "linear", "name": "fit_dense"}
+    return ("method", resolved["method"]), ("description", resolved["description"]), ("stages", resolved["stages"])

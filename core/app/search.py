@@ -1,0 +1,310 @@
+"""A search at work: workers that take trials of one study until the budget is spent, then the best and the default with several
+seeds, then the report.
+
+What the folder of a search holds:
+
+    study.json       what was asked: the resolved recipe, the space, the budget
+    study.db         the study, unless it is kept elsewhere (--storage)
+    trials/0000/     the run of a trial, an ordinary run folder; 0000.yaml its recipe, 0000.log what it printed
+    seeds/           the runs of the best and the default with other seeds
+    best.yaml        the best recipe, which `crossdistil run` takes
+    search.json, report.md, report.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..errors import CrossdistilError
+from ..files import write_text
+from ..json_files import read_object
+from ..metrics import LOWER_IS_BETTER
+from ..recipe import Recipe, parse_recipe
+from ..runs import STATE
+from ..shown import plain
+from ..threads import number as threads_here
+from .comparison_view import score_text
+from .search_space import Space, space_of
+from .search_study import TRIALS, Claimed, Curve, Record, SearchStudy, best_of
+from .search_trial import Circumstances, Ended, run_trial, score_of
+
+SETTINGS, BEST, SEEDS = "study.json", "best.yaml", "seeds"
+FEWEST_FOR_PRUNING = 4
+"""Complete trials before one is given up."""
+_TICK_SECONDS = 0.2
+_NOTE_SECONDS = 10.0
+"""How often the study is told that it is worked on: what a kill can lose of the time that was spent."""
+
+Run = Callable[[Recipe, Path, Circumstances, Callable[..., bool], Callable[[], int]], Ended]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked of a search; the content of study.json."""
+
+    recipe: Recipe
+    source: str
+    """What errors call the recipe."""
+    space: Space
+    metric: str
+    backend: str
+    devices: tuple[str, ...] = ()
+    """Of the workers, in turn; empty: the backend's best."""
+    precision: str = "fp32"
+    minutes: float | None = None
+    trials: int | None = None
+    seeds: int = 0
+    pruning: bool = True
+    storage: str | None = None
+    study: str = ""
+    place: str = ""
+    autopilot: dict[str, Any] | None = None
+    """The limit, and what was measured of each candidate before the training."""
+
+    @property
+    def higher(self) -> bool:
+        """Whether a higher score is better."""
+        return self.metric not in LOWER_IS_BETTER
+
+    def write(self, folder: Path) -> None:
+        """Write study.json."""
+        content = {
+            "recipe": self.recipe.resolved(),
+            "source": self.source,
+            "space": self.space.as_data(),
+            "is_grid": self.space.is_grid,
+            "origin": self.space.origin,
+        }
+        keys = ("metric", "backend", "devices", "precision", "minutes", "trials", "seeds", "pruning", "storage", "study", "place")
+        content |= {key: getattr(self, key) for key in (*keys, "autopilot")}
+        write_text(folder / SETTINGS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_settings(folder: Path) -> Settings:
+    """What was asked of the search in a folder. Raises CrossdistilError where there is none."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        raise CrossdistilError(f"{folder}: holds no {SETTINGS}, so no search to go on with; a new one needs a recipe")
+    found = read_object(path)
+    try:
+        recipe = parse_recipe(found.pop("recipe"), str(path))
+        space = space_of(found.pop("space"), str(path), found.pop("is_grid"), found.pop("origin"))
+        return Settings(recipe=recipe, space=space, **{**found, "devices": tuple(found["devices"])})
+    except (KeyError, TypeError) as error:
+        raise CrossdistilError(f"{path}: damaged: {error}") from error
+
+
+def new_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything."""
+    if folder.is_file():
+        raise CrossdistilError(f"{folder}: is a file, expected a folder for the search")
+    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if SETTINGS in held:
+        raise CrossdistilError(f"{folder}: holds another search; choose a new folder, or --resume to go on with it or join it")
+    if held:
+        raise CrossdistilError(f"{folder}: holds {held[0]} and no {SETTINGS}; choose a new or an empty folder")
+
+
+class Asked:
+    """How often Ctrl-C or SIGTERM came while the block runs, and which of them."""
+
+    def __init__(self) -> None:
+        self.times, self.number = 0, 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Asked:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._came) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _came(self, number: int, frame: object) -> None:
+        self.times, self.number = self.times + 1, number
+        what = "the runs save what they have; once more stops them at once" if self.times == 1 else "stopping at once"
+        print(f"crossdistil: {what}", file=sys.stderr)
+
+
+class Search:
+    """The search in a folder, as one command works on it."""
+
+    def __init__(self, folder: Path, settings: Settings, workers: int, console: Console, run: Run = run_trial):
+        self.folder, self.settings, self._workers, self._console, self._run = folder, settings, workers, console, run
+        known = (settings.storage, settings.study, settings.space, settings.recipe.seed, settings.higher)
+        self.study = SearchStudy(folder, settings.place, *known)
+        self.study.enqueue(settings.space.point_of(settings.recipe))
+        self._ident, self._since = uuid.uuid4().hex, time.time()
+        self._errors: list[BaseException] = []
+        self._out_of_time = False
+
+    def work(self, asked: Asked) -> None:
+        """Take trials until the budget is spent or the user asks to stop. Raises what a worker could not go on with."""
+        self._in_parallel(self._take_trials, asked)
+
+    def with_seeds(self, asked: Asked) -> None:
+        """Run the best and the default with other seeds than the one they were chosen by, those that were not run yet."""
+        best = best_of(self.study.records(), self.settings.higher)
+        if best is None or not self.settings.seeds or asked.times:
+            return
+        waiting = list(self.seed_runs(best))
+        told = f"{len(waiting)} runs with other seeds, of the best and the recipe as it is"
+        if self.is_default(best):
+            told = f"{len(waiting)} runs with other seeds; the best is the recipe as it is"
+        self._console.print(told)
+        self._out_of_time = False
+        lock = threading.Lock()
+
+        def take(worker: int, asked: Asked) -> None:
+            while not asked.times:
+                with lock:
+                    if not waiting:
+                        return
+                    name, recipe, folder = waiting.pop(0)
+                ended = self._run(recipe, folder, self._circumstances(worker), lambda *_: False, lambda: asked.times)
+                self._tidy(folder, ended)
+                if ended.state == "stopped":
+                    return
+                self._console.print(f"{name}, seed {recipe.seed}: {self._ending(ended, recipe)}", markup=False)
+
+        self._in_parallel(take, asked)
+
+    def seed_runs(self, best: Record) -> Iterator[tuple[str, Recipe, Path]]:
+        """Name, recipe and folder of each run with another seed."""
+        settings, folder = self.settings, self.folder / SEEDS
+        folder.mkdir(exist_ok=True)
+        sides = {"default": settings.recipe} | ({} if self.is_default(best) else {"best": self.recipe_of(best)})
+        for more in range(1, settings.seeds + 1):
+            for name, recipe in sides.items():
+                own = recipe.model_copy(update={"seed": recipe.seed + more})
+                which = name if name == "default" else f"{name}-{best.number:04d}"
+                yield name, own, folder / f"{which}-seed-{own.seed}"
+
+    def is_default(self, record: Record) -> bool:
+        """Whether a trial is the recipe as it is."""
+        return self.recipe_of(record).digest() == self.settings.recipe.digest()
+
+    def recipe_of(self, record: Record) -> Recipe:
+        """The recipe of a trial."""
+        return self.settings.space.recipe(self.settings.recipe, record.point)
+
+    def _in_parallel(self, work: Callable[[int, Asked], None], asked: Asked) -> None:
+        def guarded(worker: int) -> None:
+            try:
+                work(worker, asked)
+            except BaseException as error:  # told in the main thread, after the others have saved what they have
+                self._errors.append(error)
+
+        workers = [threading.Thread(target=guarded, args=(index,), daemon=True) for index in range(self._workers)]
+        for worker in workers:
+            worker.start()
+        noted = 0.0
+        while any(worker.is_alive() for worker in workers):
+            time.sleep(_TICK_SECONDS)
+            if time.monotonic() - noted > _NOTE_SECONDS:
+                noted = time.monotonic()
+                self.study.worked(self._ident, self._since)
+            self._out_of_time = self._out_of_time or self._left() <= 0
+        self.study.worked(self._ident, self._since)
+        if self._errors:
+            raise self._errors[0]
+
+    def _left(self) -> float:
+        """Seconds of the budget that are left."""
+        if self.settings.minutes is None:
+            return float("inf")
+        self.study.worked(self._ident, self._since)
+        return 60 * self.settings.minutes - self.study.seconds()
+
+    def _take_trials(self, worker: int, asked: Asked) -> None:
+        while not (asked.times or self._out_of_time or self._errors):
+            left, done = self._left(), [record.seconds for record in self.study.records() if record.state == "complete"]
+            if left <= 0 or (done and left < min(done)):
+                return
+            claimed = self.study.claim(self.settings.trials)
+            if claimed is None:
+                return
+            self._try(claimed, worker, asked)
+
+    def _try(self, claimed: Claimed, worker: int, asked: Asked) -> None:
+        """Run a trial to its end, or until it is given up; if this is interrupted, it stays begun, for whoever goes on."""
+        settings, folder, started = self.settings, self.folder / TRIALS / f"{claimed.number:04d}", time.monotonic()
+        curve: Curve = []
+        try:
+            if not claimed.overrides:
+                self.study.begin(claimed, settings.space.overrides(settings.recipe, claimed.point))
+            if claimed.is_again:
+                self._console.print(f"trial {claimed.number}: goes on, with the same settings")
+            try:
+                recipe = settings.space.recipe(settings.recipe, claimed.point)
+            except CrossdistilError as error:  # keys that do not fit each other, which a range of each cannot say
+                self._finished(claimed, Ended("failed", error=str(error).replace("\n", "; ")), started)
+                return
+
+            def watch(position: int, metrics: dict[str, float], last: bool) -> bool:
+                if settings.metric not in metrics or (curve and position <= curve[-1][0]):
+                    return False
+                curve.append((position, metrics[settings.metric]))
+                self.study.told(claimed, *curve[-1])
+                return settings.pruning and not last and self.study.is_behind(position, curve, FEWEST_FOR_PRUNING)
+
+            on = self._circumstances(worker)
+            ended = self._run(recipe, folder, on, watch, lambda: max(asked.times, int(self._out_of_time)))
+            self._tidy(folder, ended)
+            if ended.state != "stopped":
+                self._finished(claimed, ended, started)
+        finally:
+            claimed.lock.release()
+
+    def _finished(self, claimed: Claimed, ended: Ended, started: float) -> None:
+        settings, seconds = self.settings, time.monotonic() - started
+        score, found = None, {}
+        if ended.state == "complete":
+            score, result = score_of(ended.result, settings.metric, settings.recipe), ended.result
+            seconds = result.get("wall_seconds", seconds)
+            keys = ("steps", "epochs", "wall_seconds", "tokens_per_second", "peak_memory_mb", "device")
+            found = {key: result.get(key) for key in keys}
+            found |= {"metrics": result["student"]["metrics"], "parameters": result["student"]["parameters"]}
+        self.study.finish(claimed, ended.state, score, seconds, found, ended.error)
+        best = best_of(self.study.records(), settings.higher)
+        told = [f"trial {claimed.number}: {self._ending(ended, settings.recipe)}, {seconds:.0f} s"]
+        told += [] if best is None else [f"best {score_text(settings.metric, best.score)} (trial {best.number})"]
+        told.append(", ".join(f"{name.rpartition('.')[2]} {value_text(value)}" for name, value in claimed.point.items()))
+        self._console.print("; ".join(told), markup=False)
+
+    def _ending(self, ended: Ended, recipe: Recipe) -> str:
+        if ended.state == "complete":
+            name = self.settings.metric
+            return f"{name.replace('_', ' ')} {score_text(name, score_of(ended.result, name, recipe))}"
+        return "given up" if ended.state == "pruned" else f"failed: {plain(ended.error, 300)}"
+
+    def _circumstances(self, worker: int) -> Circumstances:
+        settings = self.settings
+        device = settings.devices[worker % len(settings.devices)] if settings.devices else None
+        threads = max(1, threads_here() // self._workers) if self._workers > 1 else None
+        return Circumstances(settings.backend, device, settings.precision, threads)
+
+    def _tidy(self, folder: Path, ended: Ended) -> None:
+        """Remove the saved state of a run that nobody goes on with: it is several times as large as the student."""
+        if ended.state in ("complete", "pruned", "failed"):
+            with contextlib.suppress(OSError):
+                shutil.rmtree(folder / STATE)
+
+
+def value_text(value: Any) -> str:
+    """`3.16e-05`, `0.25`, or the name of a choice."""
+    return f"{value:.3g}" if isinstance(value, float) else plain(str(value), 60)

@@ -1,0 +1,39 @@
+"""Latencies in a search: of students with the weights that they start from, before any is trained, or of trained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..data.tasks import read_split, resolve_task
+from ..recipe import Recipe
+from .latency import LatencyOptions, measure
+from .search import Settings
+from .timed_model import Case, Request
+
+TEXTS = 64
+"""Of dev, each a request of its own."""
+_ROUNDS, _WARM_UP = 5, 1
+
+
+def measured(models: Mapping[str, Path], recipe: Recipe, backend: str, precision: str, threads: int) -> dict[str, float]:
+    """Name -> milliseconds of a request of one text of dev, from token ids to logits: the median of all requests. The models take
+    turns on this machine's CPU."""
+    spec = resolve_task(recipe.task, recipe.registered)
+    examples = read_split(spec, recipe.task.data, "dev")
+    texts = list(examples.texts[:TEXTS])
+    pairs = None if examples.pairs is None else list(examples.pairs[:TEXTS])
+    requests = {name: Request(str(path), backend, precision, "perf_counter", 0, texts, pairs) for name, path in models.items()}
+    case = Case(1)
+    found = measure(requests, LatencyOptions((case,), threads, _ROUNDS, _WARM_UP), _untold)
+    return {name: about[case.name]["request_milliseconds"]["p50"] for name, about in found["models"].items()}
+
+
+def measured_students(students: Mapping[str, Path], folder: Path, settings: Settings) -> dict[str, float]:
+    """The same of trained students, by their names."""
+    kept = {name: path for name, path in students.items() if path.is_dir()}
+    return measured(kept, settings.recipe, settings.backend, settings.precision, 1)
+
+
+def _untold(line: str) -> None:
+    """What is measured is told where it is used."""
