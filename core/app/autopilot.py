@@ -94,8 +94,8 @@ def choose(
     known: dict[str, Any],
     console: Console,
 ) -> Settings:
-    """The search of the best student of a teacher: measure what could be, drop what is over the limit, and make a space of what is
-    left. Raises CrossdistilError where nothing is left."""
+    """The search of the best student of a teacher: measure what could be, drop what is over the limit, and make a space of the
+    rest. Raises CrossdistilError where there is none."""
     limit, threads = limits_of(*limits[:2]), limits[2]
     if not data.is_dir():
         raise CrossdistilError(f"--data {data}: no such folder")
@@ -114,8 +114,8 @@ def choose(
         fastest = min(table, key=lambda row: (row["latency_ms"], row["bytes"]))
         smallest = min(row["bytes"] for row in table)
         raise CrossdistilError(
-            f"no student is within the limit: the fastest, {fastest['name']}, takes {fastest['latency_ms']:.2f} ms with {threads} "
-            f"thread(s), and the smallest has {smallest / 1e6:.1f} MB"
+            f"no student is within the limit: the fastest, {fastest['name']}, takes {fastest['latency_ms']:.2f} ms with "
+            f"{threads} thread(s), and the smallest has {smallest / 1e6:.1f} MB"
         )
     base = overridden(base, [_set(key, value) for key, value in kept[0].settings])
     recipes = _fitting_recipes(base, kept, console)
@@ -143,8 +143,8 @@ def architecture_key(recipe: Recipe) -> str:
 
 
 def students_of(teacher: Model) -> Iterator[Student]:
-    """Sizes from the largest down: layers that divide the teacher's, at its width from its own layers, at halves of it from random
-    weights."""
+    """Sizes from the largest down: layers that divide the teacher's, at its width from its own layers, at halves of its width
+    from random weights."""
     config = teacher.config
     if not is_encoder(config):
         raise CrossdistilError(f"{teacher.source}: is no encoder, so that no smaller students of it are known")
@@ -172,11 +172,9 @@ def students_of(teacher: Model) -> Iterator[Student]:
 def _starts(layers: int, count: int, shared: bool) -> list[tuple[str, list[int] | None]]:
     if shared:
         return [("from the teacher", None)]
-    spread = even_layers(layers, count)
-    first = list(range(count))
-    return [("every other layer" if layers == 2 * count else "spread layers", spread)] + (
-        [("first layers", first)] if first != spread else []
-    )
+    spread, first = even_layers(layers, count), list(range(count))
+    chosen = [spread] if first == spread else [spread, first]
+    return [(f"from layer{'s' * (count > 1)} {' '.join(map(str, own))}", own) for own in chosen]
 
 
 def _base(teacher: Path, data: Path, task: str | None, overrides: list[str], plugins: list[str]) -> Recipe:

@@ -134,12 +134,9 @@ def _slices(found: dict[str, Any]) -> list[dict[str, Any]]:
         values = [trial["point"].get(key) for trial in complete]
         if len({str(value) for value in values}) < 2:
             continue
-        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-        names = [] if numbers else text.split(", ")
-        names = names if all(str(value) in names for value in values) else sorted({str(value) for value in values})
-        places = values if numbers else [names.index(str(value)) for value in values]
-        logarithmic = numbers and "logarithmic" in text and all(value > 0 for value in values)
-        options = {"logarithmic": logarithmic, "names": [] if numbers else names, "height": 250}
+        names = found["choices"].get(key, [])
+        places = [names.index(value) for value in values] if names else values
+        options = {"logarithmic": "logarithmic" in text, "names": names, "height": 250}
         titles = (key, _y_title(found))
         picture = scatter_chart(f"slice-{index}", f"Score over {key}.", _points(found, complete, places), titles, **options)
         charts.append({"title": f"Score over {key}", "about": f"Searched: {text}.", "picture": picture})

@@ -60,6 +60,7 @@ def results(search: Search) -> dict[str, Any]:
         "study": {"name": settings.study, "storage": settings.storage},
         "budget": {"minutes": settings.minutes, "trials": settings.trials, "spent_minutes": spent},
         "space": {dimension.name: dimension.text() for dimension in settings.space.dimensions},
+        "choices": {each.name: list(each.probes) for each in settings.space.dimensions if each.kind == "choice"},
         "grid": settings.space.origin or None,
         "counts": {state: sum(trial["state"] == state for trial in trials) for state in _STATES},
         "trials": trials,
