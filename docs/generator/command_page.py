@@ -14,8 +14,9 @@ from crossdistil.core.app.options import MOST
 
 INTRODUCTION = """# Commands
 
-Written by `python docs/generator/reference.py` from the command line's own parser; `crossdistil COMMAND --help` says the same. What a user
-can do wrong ends with one line and exit code 2; 1 is a comparison that found a difference, 130 an interruption.
+Written by `python docs/generator/reference.py` from the command line's own parser; `crossdistil COMMAND --help` says
+the same. What a user can do wrong ends with one line and exit code 2; 1 is a comparison that found a difference, 130
+an interruption.
 """
 
 
@@ -32,15 +33,16 @@ def _lines(command: Any, name: str) -> Iterator[str]:
                 yield from _lines(child, f"{name} {each}")
         return
     arguments = [each for each in command.params if each.param_type_name == "argument"]
-    options = [each for each in command.params if each.param_type_name == "option" and not each.hidden and "--help" not in each.opts]
+    options = [each for each in command.params if each not in arguments and not each.hidden and "--help" not in each.opts]
     usage = " ".join([name, *(_usage(each) for each in arguments), *(["[OPTIONS]"] if options else [])])
     yield from [f"## {name.partition(' ')[2]}", "", "```text", usage, "```", ""]
     yield from [cell("\n\n".join(one_line(part) for part in (command.help or "").split("\n\n"))), ""]
     if arguments or options:
         yield from ["| name | value | default | meaning |", "| --- | --- | --- | --- |"]
         for each in [*arguments, *options]:
-            names = ", ".join(f"`{word}`" for word in each.opts + each.secondary_opts) if each in options else f"`{_metavar(each)}`"
-            yield f"| {names} | {_value(each)} | {_default(each)} | {cell(one_line(each.help or ''))} |"
+            names = [*each.opts, *each.secondary_opts] if each in options else [_metavar(each)]
+            shown = ", ".join(f"`{word}`" for word in names)
+            yield f"| {shown} | {_value(each)} | {_default(each)} | {cell(one_line(each.help or ''))} |"
         yield ""
     for key, child in sorted((inner or {}).items()):
         yield from _lines(child, f"{name} {key}")

@@ -33,12 +33,13 @@ UNITS = {
 }
 INTRODUCTION = """# Losses
 
-Written by `python docs/generator/reference.py` from the program itself. A stage's objective is a list of these; its value is the sum of
-weight times term. S is the student, T the teacher, z logits, H hidden states, A attention scores. A term is a mean over a unit of the
-whole optimizer step, on all devices and in all parts of an accumulation, never over padding unless an option says so.
+Written by `python docs/generator/reference.py` from the program itself. A stage's objective is a list of these; its
+value is the sum of weight times term. S is the student, T the teacher, z logits, H hidden states, A attention scores.
+A term is a mean over a unit of the whole optimizer step, on all devices and in all parts of an accumulation, never
+over padding unless an option says so.
 
-Layers are given as a rule (`uniform`, `skip`, `last`, `top`, `bottom`, `final`) or as `[[teacher, student], ...]`, counted from 1; 0 is the embedding
-output. Your own losses: [Plugins](../plugins.md).
+Layers are given as a rule (`uniform`, `skip`, `last`, `top`, `bottom`, `final`) or as `[[teacher, student], ...]`,
+counted from 1; 0 is the embedding output. Your own losses: [Plugins](../plugins.md).
 
 Every term has
 """
@@ -53,8 +54,9 @@ def loss_page() -> str:
             if term.__module__.endswith(f".{module}"):
                 lines += _term(name, term)
     lines += ["## Sections of terms", "", "### `projection`", "", cell(one_line(inspect.getdoc(Projection))), ""]
-    lines += [*_options(Projection, ()), "### `temperature_schedule`", "", cell(one_line(inspect.getdoc(TemperatureSchedule))), ""]
-    lines += [*_options(TemperatureSchedule, ()), "## TextBrewer's names", ""]
+    lines += [*_options(Projection, ()), "### `temperature_schedule`", ""]
+    lines += [cell(one_line(inspect.getdoc(TemperatureSchedule))), "", *_options(TemperatureSchedule, ())]
+    lines += ["## TextBrewer's names", ""]
     lines += ["An objective may hold TextBrewer's names of lists of matches:", "", ", ".join(f"`{name}`" for name in PRESETS), ""]
     return "\n".join(lines)
 

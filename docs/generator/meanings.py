@@ -25,7 +25,7 @@ def meanings(model: type) -> dict[str, str]:
 
 def is_text(statement: ast.stmt) -> bool:
     """Whether a statement is a string and nothing else."""
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+    return isinstance(statement, ast.Expr) and isinstance(getattr(statement.value, "value", None), str)
 
 
 def one_line(text: str) -> str:

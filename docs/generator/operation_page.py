@@ -9,9 +9,9 @@ from crossdistil.core.ops import Ops
 
 INTRODUCTION = """# Operations
 
-Written by `python docs/generator/reference.py` from `core/ops.py`. Models and losses, yours too, are plain functions over these; each
-backend supplies them. `+`, `-`, `*`, `/` and `[i, j]` with fixed indices are the tensors' own. [Dialect](../dialect.md) says what such a
-function may hold.
+Written by `python docs/generator/reference.py` from `core/ops.py`. Models and losses, yours too, are plain functions
+over these; each backend supplies them. `+`, `-`, `*`, `/` and `[i, j]` with fixed indices are the tensors' own.
+[Dialect](../dialect.md) says what such a function may hold.
 """
 
 
@@ -22,7 +22,8 @@ def operation_page() -> str:
     for name, function in vars(Ops).items():
         if not name.startswith("_") and callable(function):
             signature = str(inspect.signature(function)).replace("self, ", "").replace("'", "").replace("np.", "")
-            lines += [f"## `{name}`", "", "```text", f"{name}{signature}", "```", "", _outside_code(inspect.cleandoc(function.__doc__ or "")), ""]
+            lines += [f"## `{name}`", "", "```text", f"{name}{signature}", "```", ""]
+            lines += [_outside_code(inspect.cleandoc(function.__doc__ or "")), ""]
     return "\n".join(lines)
 
 

@@ -72,12 +72,13 @@ UNITS = {
 
 INTRODUCTION = """# Recipe keys
 
-Written by `python docs/generator/reference.py` from the program itself. A recipe is YAML; every key can be set on the command line,
-`--set stages.0.train.epochs=3`. A key that does not exist is an error that names the nearest one. Paths are from the folder
-where the command is started; those of `plugins` from the recipe's file on. `–` as a default: decided as the meaning says.
+Written by `python docs/generator/reference.py` from the program itself. A recipe is YAML; every key can be set on the
+command line, `--set stages.0.train.epochs=3`. A key that does not exist is an error that names the nearest one. Paths
+are from the folder where the command is started; those of `plugins` from the recipe's file on. `–` as a default:
+decided as the meaning says.
 
-`aux_data` is a list of sections like `task`, `teachers` names sections like `teacher`, `student.init.read` is like `teacher.read`, and
-`stages` is a list. What an objective may hold is in [Losses](losses.md).
+`aux_data` is a list of sections like `task`, `teachers` names sections like `teacher`, `student.init.read` is like
+`teacher.read`, and `stages` is a list. What an objective may hold is in [Losses](losses.md).
 """
 
 

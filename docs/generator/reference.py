@@ -33,7 +33,7 @@ def main() -> None:
             if not check:
                 path.write_text(text, encoding="utf-8")
     if check and differing:
-        sys.exit(f"docs/reference: {', '.join(differing)}: not what the code says; python docs/generator/reference.py writes them")
+        sys.exit(f"docs/reference: {', '.join(differing)}: not what the code says; `make docs` writes them")
     print(f"written: {', '.join(differing)}" if differing else "up to date")
 
 

@@ -20,7 +20,8 @@ BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 def type_shown(field: FieldInfo) -> str:
     """The type of a field with its bounds."""
     shown = _type(field.annotation)
-    bounds = [f"{word} {getattr(each, name):,}" for each in field.metadata for name, word in BOUNDS.items() if getattr(each, name, None) is not None]
+    limits = [(word, getattr(each, name, None)) for each in field.metadata for name, word in BOUNDS.items()]
+    bounds = [f"{word} {limit:,}" for word, limit in limits if limit is not None]
     return f"{shown}, {' and '.join(bounds)}" if bounds else shown
 
 

@@ -1,0 +1,73 @@
+"""Each command on the pages is one that there is, with options and recipe keys that there are; README's and the tutorial's are
+done in their order."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from crossdistil.tests.doc_commands import ROOT, blocks, lines, own_arguments, pages, problem_of
+
+OTHERS = set(
+    "make pip python source hf torchrun msrun srun sbatch docker curl printf cd export head mkdir wrk openssl sudo systemctl cp "
+    "nginx chmod optuna tensorboard mlflow wandb swanlab git ls cat echo if then fi for do done test".split()
+)
+"""Programs that pages call besides our own."""
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_of_a_page_exists(page):
+    problems = []
+    for line in lines(page):
+        if re.match(r"\w+=\$\(", line.text):
+            continue  # a variable of the shell
+        words = line.words()
+        calls = own_arguments(words)
+        problems += [f"{line.text}\n    {problem}" for call in calls if (problem := problem_of(call))]
+        problems += [f"{line.text}\n    {problem}" for problem in others(words) if not calls]
+    assert not problems, "\n".join(problems)
+
+
+def others(words: list[str]) -> list[str]:
+    """What is wrong with a line that does not call crossdistil."""
+    words = words[next((place for place, word in enumerate(words) if not re.match(r"\w+=", word)), len(words)) :]
+    if not words:
+        return []
+    if words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        return [f"make has no {word}" for word in words[1:] if "=" not in word and word not in targets]
+    if words[:2] == ["pip", "install"]:
+        known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+        named = [name for word in words for extras in re.findall(r"\[([\w,]+)\]", word) for name in extras.split(",")]
+        return [f"there is no extra {name}" for name in named if name not in known]
+    if words[0] == "python" and words[1].endswith(".py") and words[1].startswith(("benchmarks", "docs")):
+        path = ROOT / words[1]
+        if not path.is_file():
+            return [f"there is no {words[1]}"]
+        source = path.read_text(encoding="utf-8")
+        return [f"{words[1]} has no {word}" for word in words[2:] if word.startswith("--") and f'"{word}"' not in source]
+    return [] if words[0] in OTHERS else [f"{words[0]}: which program is that?"]
+
+
+def test_both_readmes_have_the_same_commands_in_the_same_order():
+    def commands(name: str) -> list[list[str]]:
+        return [line.words() for line in lines(ROOT / name)]
+
+    assert commands("README.md") == commands("README.zh-CN.md") != []
+
+
+def test_both_readmes_lead_to_the_same_places():
+    def links(name: str) -> list[str]:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        return [target for target in re.findall(r"\]\(([^)]+)\)", text) if not target.startswith("README")]
+
+    assert links("README.md") == links("README.zh-CN.md")
+
+
+def test_no_block_is_left_open():
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        fences = len(re.findall(r"^ *```", text, re.MULTILINE))
+        assert fences == 2 * len(blocks(text)), page.name
