@@ -156,7 +156,7 @@ WRONG = [
     ({"loss": "kd_ce", "temperature_schedule": {"kind": "flsw", "beta": 1}}, "flsw needs gamma"),
     ({"loss": "kd_ce", "temperature_schedule": {"kind": "cwsm", "beta": 1, "gamma": 1}}, "cwsm takes no gamma"),
     ({"loss": "kd_ce", "temperature_schedule": {"kind": "cwsm", "beta": -1}}, "temperature_schedule.beta"),
-    ({"loss": "pkd", "reduction": "mean", "layer_reduction": "sum"}, "layer_reduction is for reduction: sum"),
+    ({"loss": "pkd", "reduction": "mean", "layer_reduction": "mean"}, "layer_reduction is for reduction: sum"),
     ({"loss": "pkd", "normalise": True}, "unknown key; did you mean 'normalize'?"),
     ({"loss": "embedding_mse", "layers": "skip"}, "objective[0].layers: unknown key"),
     ({"loss": "hidden_mse", "embeddings": True, "layers": [[1, 1]]}, "embeddings is for a rule; in a list, add [0, 0]"),

@@ -7,6 +7,8 @@ import re
 import pytest
 
 from crossdistil.core.errors import RecipeError
+from crossdistil.core.app.search_command import space_asked_for
+from crossdistil.core.app.search_space import check_space
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.losses.presets import PRESETS
 from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe, parse_recipe, recipe_tree
@@ -15,7 +17,8 @@ PATHS = sorted(RECIPES_FOLDER.glob("*.yaml"))
 NAMES = [path.stem for path in PATHS]
 PAIRS = [(name, preset) for name in NAMES for preset in recipe_tree(name).get("presets") or {}]
 # Sections, and keys that say by themselves what they hold.
-NEED_NO_COMMENT = {"method", "description", "notes", "presets", "task", "teacher", "student", "architecture", "init", "words",
+GRIDS = [(name, grid) for name in NAMES for grid in recipe_tree(name).get("grids") or {}]
+NEED_NO_COMMENT = {"method", "description", "notes", "presets", "grids", "task", "teacher", "student", "architecture", "init", "words",
                    "stages", "train"}  # fmt: skip
 
 
@@ -34,6 +37,19 @@ def test_a_preset_parses_and_changes_something(name, preset):
     assert changed.digest() != load_recipe(name).digest()
 
 
+@pytest.mark.parametrize(("name", "preset"), [*PAIRS, *((name, None) for name in NAMES)])
+def test_a_resolved_recipe_is_read_again(name, preset):
+    recipe = load_recipe(name, preset=preset)
+    assert parse_recipe(recipe.resolved(), "again").digest() == recipe.digest()
+
+
+@pytest.mark.parametrize(("name", "grid"), GRIDS)
+def test_a_published_grid_names_its_source_and_fits_its_recipe(name, grid):
+    space = space_asked_for(name, None, grid)
+    assert re.search(r"\b(19|20)\d\d\b", space.origin) and space.is_grid
+    check_space(space, load_recipe(name), name)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_terms_exist(name):
     for stage in recipe_tree(name)["stages"]:
@@ -50,7 +66,7 @@ def test_every_loss_has_a_formula_with_its_source(loss):
 
 @pytest.mark.parametrize("path", PATHS, ids=NAMES)
 def test_every_key_is_commented_where_it_first_stands(path):
-    """On its line or on the one above. Of the presets, each name; of the terms, `objective`."""
+    """On its line or on the one above. Of the presets and grids, each name; of the terms, `objective`."""
     lines, section, known, bare = path.read_text(encoding="utf-8").splitlines(), "", set(NEED_NO_COMMENT), []
     assert lines[0].startswith("# ") and any(line.startswith("#   crossdistil run ") for line in lines)
     for above, line in zip(["", *lines], lines):
@@ -60,9 +76,9 @@ def test_every_key_is_commented_where_it_first_stands(path):
         indent, key = len(found.group(1)), found.group(2)
         section = key if indent == 0 else section
         commented = " # " in line or above.lstrip().startswith("#")
-        if section == "presets" and indent == 2 and not commented:
-            bare.append(f"presets.{key}")
-        elif section not in ("notes", "presets") and key not in known and not (section == "stages" and key == "name"):
+        if section in ("presets", "grids") and indent == 2 and not commented:
+            bare.append(f"{section}.{key}")
+        elif section not in ("notes", "presets", "grids") and key not in known and not (section == "stages" and key == "name"):
             known.add(key)
             bare += [] if commented else [key]
     assert not bare, f"keys without a comment: {', '.join(bare)}"

@@ -122,7 +122,7 @@ def search(
             if wrong is not None:
                 raise CrossdistilError(f"{wrong}: is of the autopilot, which needs --teacher and no recipe")
             loaded = load_recipe(recipe, overrides or [], preset, plugins or [])
-            chosen = _space(recipe, space, grid)
+            chosen = space_asked_for(recipe, space, grid)
             settings = Settings(loaded, recipe, chosen, _checked(loaded, recipe, chosen, metric), **known)
         out = out or Path("runs") / f"search-{settings.recipe.method}-{datetime.now():%Y%m%d-%H%M%S}"
         new_folder(out)
@@ -149,7 +149,7 @@ def _devices(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _space(recipe: str, file: Path | None, grid: str | None) -> Any:
+def space_asked_for(recipe: str, file: Path | None, grid: str | None) -> Any:
     """The space that was asked for. Raises CrossdistilError."""
     from .search_space import space_of
 

@@ -115,7 +115,8 @@ class PatientKnowledgeDistillation(HiddenMatch):
 
     @model_validator(mode="after")
     def _one_reduction(self):
-        if self.reduction == "mean" and "layer_reduction" in self.model_fields_set:
+        # A resolved recipe has every key, so what is as it would be without is as good as not given.
+        if self.reduction == "mean" and self.layer_reduction != type(self).model_fields["layer_reduction"].default:
             raise ValueError("layer_reduction is for reduction: sum; reduction: mean averages over the layers as well")
         return self
 
