@@ -20,6 +20,7 @@ from ..core.models.config_keys import config_notes, renamed
 from ..core.models.heads import HEADS, PAIRS, head_shapes
 from ..core.models.sizes import sizes
 from ..core.shown import shown
+from .bilstm_checkpoint import BILSTM, read_bilstm
 from .configuration import activation_note, check_sizes, find_config, find_tokenizer, with_heads, without_config
 from .dialects import DIALECTS
 from .formats import open_checkpoint
@@ -91,6 +92,8 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
     does not fit."""
     checkpoint = open_checkpoint(path) if checkpoint is None else checkpoint
     raw, config_path = find_config(path, options.config)
+    if raw is not None and raw.get("model_type") == BILSTM:
+        return _bilstm(path, options, checkpoint, raw, str(config_path))
     shapes = {name: tensor.info.shape for name, tensor in checkpoint.tensors.items()}
     with checkpoint_named(path):
         found = recognise(shapes, raw, options=options)
@@ -144,6 +147,16 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
         notes=[*notes, *fold_notes, *size_notes, *task_notes, *said_of_config],
         config_notes=said_of_config,
         repairs=repairs,
+    )
+
+
+def _bilstm(
+    path: Path, options: ReadOptions, checkpoint: Checkpoint, raw: dict[str, Any], where: str
+) -> CanonicalCheckpoint:
+    config, outputs, tensors = read_bilstm(path, options, checkpoint, raw, where)
+    dropped, tokenizer = dict(checkpoint.skipped), find_tokenizer(path)
+    return CanonicalCheckpoint(
+        checkpoint, "canonical", BILSTM, config, raw, tensors, outputs, SENTENCES, (), tokenizer, dropped, notes=checkpoint.notes
     )
 
 

@@ -14,13 +14,14 @@ from ..core.checkpoint import check_unchanged
 from ..core.config_file import model_config
 from ..core.errors import CheckpointError, RunFolderError, checkpoint_named
 from ..core.files import replace_folder
+from ..core.models.architectures import is_encoder
 from . import oneflow_folder
 from .canonical import CanonicalCheckpoint, ReadOptions, read_canonical
 from .configuration import google_config, with_heads, write_files
 from .dialects import foreign_names
 from .formats import LAYOUTS, WEIGHTS_FOLDER, Layout, is_checkpoint
 from .names_tensorflow import generator_name
-from .network_code import NETWORK, check_code, network_code
+from .network_code import NETWORK, check_code, network_code, weights_name
 from .projections import write_projections
 from .resize import resize_vocabulary
 from .targets import HIDDEN_LAYER, has_no_home, misread, refuse, target_notes
@@ -88,6 +89,7 @@ def convert(
     _check_destination(source, destination, options.overwrite)
     checkpoint = read_canonical(source, options.read)
     check_unchanged(source if source.is_dir() else source.parent)
+    _check_bilstm(checkpoint, options)
     if options.vocabulary is not None:
         checkpoint = resize_vocabulary(checkpoint, options.vocabulary)
     left_out = []
@@ -102,6 +104,8 @@ def convert(
     if not options.for_us and not options.with_code:
         with checkpoint_named(f"--to {options.to}"):
             refuse(checkpoint.config, checkpoint.task, checkpoint.heads, layout.dialect)
+    if not is_encoder(checkpoint.config):
+        layout = replace(layout, description=f"{weights_name(options.to, layout_name(options))} with this project's names")
     tensors, added = _planned(checkpoint, layout, options)
     stored = {tensor.info.name for tensor in tensors}
     code = network_code(checkpoint, options.to, layout_name(options), layout, stored) if options.with_code else None
@@ -123,6 +127,13 @@ def convert(
         if problem := misread(checkpoint.config, checkpoint.task, checkpoint.heads, layout.dialect):
             notes.append(f"{NETWORK} computes what other code does not: {problem}")
     return Conversion(checkpoint, layout, len(tensors), size, added, (*left_out, *notes))
+
+
+def _check_bilstm(checkpoint: CanonicalCheckpoint, options: ConvertOptions) -> None:
+    if not is_encoder(checkpoint.config):
+        for option, given in (("--encoder-only", options.encoder_only), ("--resize-vocabulary", options.vocabulary is not None)):
+            if given:
+                raise CheckpointError(f"{option}: is for encoders; {checkpoint.source.path} is a BiLSTM")
 
 
 def encoder_of(checkpoint: CanonicalCheckpoint) -> CanonicalCheckpoint:
@@ -158,7 +169,7 @@ def write_checkpoint(
         inner.mkdir()
     layout.write(inner, tensors)
     google = None
-    if options.to == "tf":
+    if options.to == "tf" and is_encoder(checkpoint.config):
         types = _type_vocabulary(checkpoint, options) if checkpoint.family == "distilbert" and not options.with_code else None
         google = google_config(checkpoint.raw, types)
     write_files(folder, _with_dtype(checkpoint.raw, options.dtype), checkpoint.tokenizer, google)

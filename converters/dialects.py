@@ -15,6 +15,7 @@ from functools import partial
 
 from ..core.errors import CheckpointError, did_you_mean
 from . import names_canonical, names_mindspore, names_oneflow, names_tensorflow
+from .bilstm_checkpoint import BILSTM
 from .names_canonical import TIED
 from .rules import Dialect
 
@@ -60,6 +61,8 @@ DIALECTS: dict[str, Dialect] = {
 def foreign_names(canonical: Iterable[str], family: str, dialect: str) -> dict[str, tuple[str, bool]]:
     """Canonical name -> (name in the dialect, whether it is transposed there). Raises CheckpointError for names that have
     none there: unknown ones, and decoders that are not tied, where the dialect's networks tie them."""
+    if family == BILSTM:
+        return {name: (name, False) for name in canonical}
     table = DIALECTS[dialect].table(family)
     names, problems = {}, []
     for name in canonical:

@@ -1,6 +1,7 @@
 """`network.py`: the network that a converted checkpoint belongs to, in the framework's own idiom, as one file to be copied into
 a project. It is a template of `networks/` with the constants between its two marks replaced (what the checkpoint calls each
-parameter, which keys of config.json are read, and which heads there are), followed by what all frameworks share.
+parameter, which keys of config.json are read, and which heads there are), followed by what all frameworks share. Encoders have a
+template a framework, and BiLSTMs one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from .. import __version__
 from ..core.errors import CheckpointError
-from ..core.models.architectures import Config, head_names
+from ..core.models.architectures import Config, head_names, is_encoder
 from ..core.models.heads import HEADS, PAIRS, TOKENS, WORDS
 from ..core.models.spec import EncoderConfig
 from .canonical import CanonicalCheckpoint
@@ -28,7 +29,7 @@ NETWORK = "network.py"
 _TEMPLATES = Path(__file__).parent / "networks"
 _CONSTANTS = re.compile(r"(?<=# --- what the weights beside this file are\n).*?(?=# --- end\n)", re.DOTALL)
 _TITLE = re.compile(r'""".*?"""', re.DOTALL)
-_IMPORT = re.compile(r"\nfrom \.shared import .*\n")
+_IMPORTS = re.compile(r"\nfrom \.shared import .*\nfrom \.(shared_\w+) import .*\n")
 _SHARED = "# --- copied from here on\n\n"
 _TITLES = {"pytorch": "PyTorch", "tf": "TensorFlow", "mindspore": "MindSpore", "oneflow": "OneFlow"}
 _PARTS = {
@@ -50,8 +51,14 @@ _KEYS = (
     "hidden_dropout_prob attention_probs_dropout_prob head_dropout max_position_embeddings type_vocab_size "
     "layer_norm_eps num_hidden_groups inner_group_num"
 ).split()
+_BILSTM_KEYS = "vocab_size embedding_size hidden_size fully_connected_size dropout".split()
 _SAME = {"embedding_size": "hidden_size", "head_dropout": "classifier_dropout"}
 """Setting -> the one that stands for it in families without a key for it."""
+
+
+def weights_name(to: str, layout: str) -> str:
+    """The file or folder that is loaded beside the network; of a layout that is not, the framework's name."""
+    return _WEIGHTS[to].get(layout, _TITLES[to])
 
 
 def check_code(to: str, layout: str) -> None:
@@ -64,6 +71,8 @@ def check_code(to: str, layout: str) -> None:
 def network_code(checkpoint: CanonicalCheckpoint, to: str, name: str, layout: Layout, stored: Collection[str]) -> str:
     """The text of `network.py`. `name` is that of the layout, `stored` the names in the checkpoint that was written. Raises
     CheckpointError where the network would not have exactly these."""
+    if not is_encoder(checkpoint.config):
+        return _filled_in(_template(to, "bilstm"), _bilstm_constants(checkpoint, to, name), _title(checkpoint, to))
     constants, turned = _constants(checkpoint, to, layout.dialect), []
     for own, (foreign, transpose) in constants["NAMES"].items():
         constants["NAMES"][own] = foreign
@@ -77,25 +86,48 @@ def network_code(checkpoint: CanonicalCheckpoint, to: str, name: str, layout: La
     constants["BESIDE"] = sorted(name for name in stored if name not in own and _is_projection(name))
     if (others := sorted(set(stored) - own - set(constants["BESIDE"]))) or (others := sorted(own - set(stored))):
         raise CheckpointError(f"--with-code: the network has no place for {others[0]}, or needs it and it is not there")
-    text = _template(to)
+    return _filled_in(_template(to, "network"), constants, _title(checkpoint, to))
+
+
+def _filled_in(text: str, constants: dict[str, Any], title: str) -> str:
     lines = [f"{key} = {_literal(value)}" for key, value in constants.items()]
     text = _CONSTANTS.sub(lambda _: "\n".join(lines) + "\n", text, count=1)
-    return _TITLE.sub(lambda _: f'"""{_title(checkpoint, to)}\n"""', text, count=1)
+    return _TITLE.sub(lambda _: f'"""{title}\n"""', text, count=1)
 
 
-def _template(to: str) -> str:
-    """The template of a framework, with what all share in place of its import."""
+def _template(to: str, kind: str) -> str:
+    """The template of a framework, with what all share in place of its imports."""
     name = {"pytorch": "torch", "tf": "tensorflow"}.get(to, to)
-    shared = (_TEMPLATES / "shared.py").read_text("utf-8").partition(_SHARED)[2]
-    text = _IMPORT.sub("", (_TEMPLATES / f"{name}_network.py").read_text("utf-8"), count=1)
+    text = (_TEMPLATES / f"{name}_{kind}.py").read_text("utf-8")
+    shared = [_copied("shared"), _copied(_IMPORTS.search(text)[1])]
+    text = _IMPORTS.sub("", text, count=1)
     text = text.replace("import sys\n", "import json\nimport sys\n", 1)  # which only the shared part needs
-    return text.replace("# --- end\n", f"# --- end\n\n{shared}", 1)
+    return text.replace("# --- end\n", "# --- end\n\n" + "\n\n".join(shared), 1)
+
+
+def _copied(name: str) -> str:
+    return (_TEMPLATES / f"{name}.py").read_text("utf-8").partition(_SHARED)[2].lstrip("\n")
+
+
+def _bilstm_constants(checkpoint: CanonicalCheckpoint, to: str, name: str) -> dict[str, Any]:
+    """A BiLSTM's tensors have the same names in all frameworks, for none has a network of this kind."""
+    values = {key: getattr(checkpoint.config, key) for key in _BILSTM_KEYS}
+    return {
+        "WEIGHTS": _WEIGHTS[to][name],
+        "HEADS": {"logits": checkpoint.outputs},
+        "TASK": checkpoint.task,
+        "PAIRS": checkpoint.config.pairs,
+        "KEYS": {key: (key if _says(checkpoint.raw, key, value) else None, value) for key, value in values.items()},
+    }
 
 
 def _title(checkpoint: CanonicalCheckpoint, to: str) -> str:
     what = {"logits": "a classifier", "words": "a head for words", "pairs": "one for pairs", "replaced": "one for replaced words"}
-    heads = " and ".join(what[name] for name in _heads(checkpoint)) or "no head"
-    title = checkpoint.config.names.title.replace("Bert", "BERT").replace("AlBERT", "ALBERT")
+    if is_encoder(checkpoint.config):
+        heads = " and ".join(what[name] for name in _heads(checkpoint)) or "no head"
+        title = checkpoint.config.names.title.replace("Bert", "BERT").replace("AlBERT", "ALBERT")
+    else:
+        heads, title = f"a classifier of {'pairs' if checkpoint.config.pairs else 'texts'}", "BiLSTM"
     return (
         f"{title.replace('Electra', 'ELECTRA')} with {heads} in {_TITLES[to]}, for the weights beside this file.\n\n"
         f"Written by crossdistil {__version__}: `crossdistil convert --to {to} --with-code`.\n"

@@ -170,9 +170,6 @@ def _families(config: Mapping[str, Any]) -> tuple[str, ...]:
         return FAMILIES
     if kind == ROBERTA:
         return ("bert",)
-    if kind == "bilstm":
-        way = "crossdistil export MODEL NEW --to onnx makes a folder for ONNX Runtime"
-        raise CheckpointError(f"model_type {shown(kind)}: is not converted, for no framework has a network of this kind; {way}")
     if kind not in FAMILIES:
         raise CheckpointError(f"model_type {shown(kind)}: expected one of {', '.join((*FAMILIES, ROBERTA))}")
     return (kind,)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..core.errors import CheckpointError
-from ..core.models.architectures import Config, pooler_names
+from ..core.models.architectures import Config, is_encoder, model_type, pooler_names
 from ..core.models.head_classes import class_name
 from ..core.models.spec import ACTIVATIONS, BertConfig, EncoderConfig
 from .task_heads import CHOICES, ENDINGS, LAST_MAPS, SENTENCES, TOKENS
@@ -26,17 +26,25 @@ _PAIR_HEADS = {"bert": "nsp", "distilbert": "nsp", "albert": "sop"}
 def has_no_home(config: Config, task: str | None, dialect: str) -> bool:
     """Whether the model is of use there without its classifier alone: a DistilBERT's for Google's graph, whose programs draw and
     train one of their own."""
-    return dialect == GOOGLE and config.names.model_type == "distilbert" and task == SENTENCES
+    return dialect == GOOGLE and model_type(config) == "distilbert" and task == SENTENCES
 
 
 def refuse(config: Config, task: str | None, heads: tuple[str, ...], dialect: str) -> None:
     """Raises CheckpointError where the code that reads names of this dialect would compute another model, without a word."""
-    if problem := misread(config, task, heads, dialect):
+    if not is_encoder(config):
+        if dialect != "canonical":
+            raise CheckpointError(
+                "no framework has a network of the kind of a BiLSTM; --with-code writes one beside the weights, and "
+                "crossdistil export MODEL NEW --to onnx makes a folder for ONNX Runtime"
+            )
+    elif problem := misread(config, task, heads, dialect):
         raise CheckpointError(f"{problem} (--encoder-only leaves the heads out)")
 
 
 def misread(config: Config, task: str | None, heads: tuple[str, ...], dialect: str) -> str:
     """What that code would compute otherwise, or an empty string."""
+    if not is_encoder(config):
+        return ""
     family, problem = config.names.model_type, ""
     if config.relu_before_classifier and task == SENTENCES and dialect in (GOOGLE, "canonical"):
         whose = "Google's graph has" if dialect == GOOGLE else "transformers has"
@@ -57,6 +65,8 @@ def target_notes(
 ) -> list[str]:
     """What the code that reads the result makes of it that its user may not expect. `names` are the canonical tensors' names,
     `types` those of the result's numbers."""
+    if not is_encoder(config):
+        return []
     if dialect == GOOGLE:
         return [*_googles_numbers(config, types), *_drawn_by_google(config, task, heads, names)]
     if dialect in ZOO and isinstance(config, BertConfig):

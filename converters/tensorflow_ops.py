@@ -15,7 +15,7 @@ def load_ops() -> TensorFlowOps:
 
 
 class TensorFlowOps:
-    """The primitives that an encoder and its heads need; `tf` is the module."""
+    """The primitives that the models of this project need; `tf` is the module."""
 
     def __init__(self, tf):
         self._tf = tf
@@ -50,6 +50,20 @@ class TensorFlowOps:
     def attention(self, query, key, value, bias, dropout):
         scores = self.matmul_transposed(query * query.shape[-1] ** -0.5, key) + bias
         return self._tf.matmul(self._tf.nn.softmax(scores), value)
+
+    def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
+        tf, ends, length = self._tf, [], x.shape[1]
+        for direction in range(2):
+            state = cell = tf.zeros((x.shape[0], hidden_weight.shape[-1]))
+            for place in reversed(range(length)) if direction else range(length):
+                gates = self.linear(x[:, place], input_weight[direction], input_bias[direction])
+                gates += self.linear(state, hidden_weight[direction], hidden_bias[direction])
+                enter, forget, new, leave = tf.split(gates, 4, axis=1)
+                moved, real = tf.sigmoid(forget) * cell + tf.sigmoid(enter) * tf.tanh(new), mask[:, place, None] > 0
+                state = tf.where(real, tf.sigmoid(leave) * tf.tanh(moved), state)
+                cell = tf.where(real, moved, cell)
+            ends.append(state)
+        return tf.concat(ends, 1)
 
     def layer_norm(self, x, weight, bias, epsilon):
         mean, variance = self._tf.nn.moments(x, [-1], keepdims=True)

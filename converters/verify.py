@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.config_file import read_config_file
 from ..core.errors import CheckpointError
-from ..core.models.architectures import make_forward, used_tensors
+from ..core.models.architectures import is_encoder, make_forward, used_tensors
 from ..core.models.heads import HEADS, PAIRS, WORDS, decoders, head_shapes, word_embeddings
 from ..core.models.outputs import LOGITS, POOLED, output_name
 from ..core.models.pretraining import make_pretraining
@@ -45,22 +45,28 @@ class Difference:
 
 
 def sample_batch(checkpoint: CanonicalCheckpoint) -> dict[str, np.ndarray]:
-    """Two rows of tokens, the second with padding: input_ids, token_type_ids (batch, length) int32, attention_mask float32."""
+    """Two rows of tokens, the second with padding: input_ids, token_type_ids (batch, length) int32, attention_mask float32. A
+    BiLSTM has no token types; one of pairs takes the rows in the other order as second_ids and second_mask."""
     config = checkpoint.config
-    length = min(_LENGTH, config.max_position_embeddings)
+    length = min(_LENGTH, config.max_position_embeddings) if is_encoder(config) else _LENGTH
     generator = np.random.default_rng(0)
     ids = generator.integers(0, config.vocab_size, (_BATCH, length)).astype(np.int32)
     types = np.zeros((_BATCH, length), np.int32)
-    if config.type_vocab_size > 1:
+    if is_encoder(config) and config.type_vocab_size > 1:
         types[:, length // 2 :] = 1
     mask = np.ones((_BATCH, length), np.float32)
     mask[1, length - length // 3 :] = 0
+    if not is_encoder(config):
+        second = {"second_ids": ids[::-1].copy(), "second_mask": mask[::-1].copy()} if config.pairs else {}
+        return {"input_ids": ids, "attention_mask": mask} | second
     return {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
 
 
 def needed_tensors(checkpoint: CanonicalCheckpoint) -> dict[str, frozenset[str]]:
     """Output that the model has, from the embeddings on -> names of the tensors that it is computed from."""
     config, tensors = checkpoint.config, checkpoint.tensors
+    if not is_encoder(config):
+        return {LOGITS: used_tensors(config, frozenset({LOGITS}))}
 
     def encoder(output: str) -> frozenset[str]:
         return used_tensors(config, frozenset({output}))
@@ -113,6 +119,9 @@ def make_outputs(checkpoint: CanonicalCheckpoint):
     """`f(ops, parameters, batch) -> [tensor]`: all of `wanted_outputs`, in their order. Any backend can compile it."""
     config = checkpoint.config.without_dropout()
     wanted = wanted_outputs(checkpoint)
+    if not is_encoder(config):
+        logits = make_forward(config, frozenset(wanted))
+        return lambda ops, parameters, batch: [logits(ops, parameters, batch)[name] for name in wanted]
     heads = [name for name in checkpoint.heads if name in wanted]
     of_tokens = LAST_MAPS.get(checkpoint.task) if LOGITS in wanted else None
     names = [name for name in wanted if name not in heads and not (of_tokens and name == LOGITS)]

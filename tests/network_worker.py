@@ -55,12 +55,12 @@ def damaged(module, folder):
     config, said = folder / "config.json", []
     files = [*folder.glob(f"{module.WEIGHTS}*"), *(folder / module.WEIGHTS).rglob("*")]
     weights = max(filter(Path.is_file, files), key=lambda path: path.stat().st_size)
-    settings = ({"hidden_act": "swish"}, {"num_attention_heads": 5}, {"num_hidden_layers": "2"}, {"id2label": {"7": "a"}})
+    settings = json.loads((folder / "wants-more").read_text())
     changes = [(config, lambda whole, new=new: json.dumps(json.loads(whole) | new).encode()) for new in settings]
     for path, change in [*changes, (config, lambda whole: whole[:20]), (weights, lambda whole: whole[: len(whole) // 2])]:
         whole = path.read_bytes()
         path.write_bytes(change(whole))
-        sys.argv = ["network.py", "3", "4"]
+        sys.argv = ["network.py", "3", "4", *(["--second", "5"] if getattr(module, "PAIRS", False) else [])]
         with contextlib.redirect_stderr(io.StringIO()) as errors:
             try:
                 module.main()
@@ -75,7 +75,7 @@ def damaged(module, folder):
 for folder in map(Path, FOLDERS):
     module, inputs, outputs = module_of(folder), np.load(folder / "inputs.npz"), {}
     network = module.load()
-    names = ("input_ids", "attention_mask", *(("token_type_ids",) if "types" in module.HAS else ()))
+    names = ("input_ids", "attention_mask", *(("token_type_ids",) if "types" in getattr(module, "HAS", ()) else ()))
     if "second_ids" in {key.partition("/")[2] for key in inputs}:
         names = ("input_ids", "attention_mask", "second_ids", "second_mask")
     for number in sorted({key.partition("/")[0] for key in inputs}):
@@ -91,8 +91,14 @@ for folder in map(Path, FOLDERS):
             for number in sorted({key.partition("/")[0] for key in inputs}):
                 found = serve(**{name: tf.constant(tensor(inputs[f"{number}/{name}"])) for name in names})
                 outputs[f"{number}/served"] = found["logits"].numpy()
-        name, said = next(iter(module.NAMES)), []
-        for changed, key, value in ((module.NAMES, name, "nowhere"), (module.KEYS, "vocab_size", (None, 3))):
+        said, changes = [], [(module.KEYS, "vocab_size", (None, 3))]
+        if hasattr(module, "NAMES"):
+            changes.append((module.NAMES, next(iter(module.NAMES)), "nowhere"))
+        else:
+            own = module.stored_shapes(module.read_settings())
+            renamed = {name.replace("embeddings", "nowhere"): shape for name, shape in own.items()}
+            changes.append((vars(module), "stored_shapes", lambda config, renamed=renamed: renamed))
+        for changed, key, value in changes:
             before = changed[key]
             changed[key] = value
             try:

@@ -172,7 +172,7 @@ def test_a_bilstm(bilstm, file):
     assert (found["family"], found["labels"], found["outputs"]) == ("bilstm", ["no", "yes"], 2)
     assert found["problems"] == [] and found["architecture"]["hidden_size"] == 4 and "family bilstm" in text
     answer = command("convert", bilstm, bilstm.parent / "new", "--to", "tf")
-    assert answer.code == 2 and "model_type 'bilstm': expected one of bert, " in answer.messages[0]
+    assert answer.code == 2 and "--to tf: no framework has a network of the kind of a BiLSTM; --with-code" in answer.messages[0]
 
 
 def test_what_is_no_checkpoint(tmp_path, source):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import crossdistil
 from crossdistil.converters.canonical import read_canonical
@@ -23,8 +24,10 @@ from crossdistil.core.checkpoint import load_model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.models.architectures import make_forward
 from crossdistil.core.models.heads import head_shapes
 from crossdistil.core.models.spec import is_norm
+from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import conversion_sources as sources
 from crossdistil.tests.test_export import BILSTM, random_model
 from crossdistil.tests.tiny_families import VARIANTS
@@ -113,6 +116,26 @@ def reference(folder, heads):
     return own or {"hidden": found[max((name for name in found if "hidden" in name), key=lambda name: int(name[7:]))]}
 
 
+def write_bilstm(folder, pairs, outputs=OUTPUTS):
+    """A student's folder, and two batches: with padding, also in the middle of what is random, and of one word."""
+    words = build_words(["a fine film, and a bad one"], 20)
+    config = BILSTM.model_copy(update={"vocab_size": words.vocab_size, "pairs": pairs})
+    model = random_model(config)
+    save_model(model, folder, words)
+    generator, batch = np.random.default_rng(1), {}
+    for ids, mask, lengths in (("input_ids", "attention_mask", (7, 1, 4, 0)), ("second_ids", "second_mask", (2, 7, 0, 5))):
+        batch[ids] = generator.integers(0, config.vocab_size, (4, 7)).astype(np.int32)
+        batch[mask] = (np.arange(7) < np.array(lengths)[:, None]).astype(np.float32)
+    batch = {name: batch[name] for name in (batch if pairs else ("input_ids", "attention_mask"))}
+    return model, [batch, {name: array[:1, :1] for name, array in batch.items()}]
+
+
+def bilstm_logits(model, batch):
+    """Those of the suite, in float64."""
+    parameters = {name: np.asarray(array, np.float64) for name, array in model.parameters.items()}
+    return {"logits": make_forward(model.config.without_dropout())(ReferenceOps(), parameters, batch)["logits"]}
+
+
 def run(to, folders):
     """Run the networks of folders in one process, for it starts slowly."""
     command = [sys.executable, str(WORKER), FRAMEWORKS.get(to, to), *map(str, folders)]
@@ -136,6 +159,13 @@ DAMAGED = [
     "got no JSON, expected an object: ",
 ]
 """What a network says of a config.json, after its name."""
+WRONG_SETTINGS = ({"hidden_act": "swish"}, {"num_attention_heads": 5}, {"num_hidden_layers": "2"}, {"id2label": {"7": "a"}})
+WRONG_OF_BILSTM = ({"hidden_size": "2"}, {"vocab_size": 0}, {"id2label": {"7": "a"}})
+DAMAGED_BILSTM = [
+    "hidden_size: got '2', expected int\n",
+    "vocab_size: got 0, expected a number from 1\n",
+    *DAMAGED[-2:],
+]
 
 
 @pytest.mark.parametrize("to", TARGETS)
@@ -156,13 +186,24 @@ def test_networks_answer_as_their_models_do(to, tmp_path):
             folders.append(folder)
             found = [answers(source, batch, config, ending) for batch in own] if referee else [reference(source, heads)]
             expected[folder] = (own, found)
-    (folders[0] / "wants-more").touch()
+    for number, pairs in enumerate((False, True)):
+        source = tmp_path / "source" / f"bilstm-{pairs}"
+        model, own = write_bilstm(source, pairs)
+        layouts = LAYOUTS.get(to, ("state-dict",))
+        folder = tmp_path / source.name
+        crossdistil.convert(source, folder, to=to, layout=layouts[number % len(layouts)], with_code=True)
+        np.savez(folder / "inputs.npz", **{f"{n}/{key}": array for n, batch in enumerate(own) for key, array in batch.items()})
+        folders.append(folder)
+        expected[folder] = (own, [bilstm_logits(model, batch) for batch in own])
+    more = {folders[0]: WRONG_SETTINGS, folders[-2]: WRONG_OF_BILSTM, folders[-1]: WRONG_OF_BILSTM}
+    for folder, settings in more.items():
+        (folder / "wants-more").write_text(json.dumps(settings))
     run(to, folders)
     for folder, (own, wanted) in expected.items():
         found = np.load(folder / "outputs.npz")
         served = [name for name in found.files if name.endswith("/served")]
         assert len(found.files) == sum(map(len, wanted)) + len(served), folder.name
-        assert len(served) == (len(own) if to == "tf" and folder == folders[0] else 0)
+        assert len(served) == (len(own) if to == "tf" and folder in more else 0)
         for index, name in enumerate(served):
             assert np.abs(found[name] - found[f"{index}/logits"]).max() <= LIMIT
         for index, (batch, one) in enumerate(zip(own, wanted)):
@@ -174,14 +215,16 @@ def test_networks_answer_as_their_models_do(to, tmp_path):
                     values, other = values[real], other[real]
                 difference = np.abs(values - other).max() / max(1.0, np.abs(values).max())
                 assert difference <= LIMIT, (folder.name, name, difference)
-    renamed, shape, *damaged = (folders[0] / "refused.txt").read_text().split("\n----\n")
-    assert "does not fit this network:\n  missing nowhere (" in renamed and "\n  unexpected " in renamed
-    assert "does not fit this network:\n" in shape and ": got shape (" in shape and ", expected (3, " in shape
-    config = f"2 error: {folders[0] / 'config.json'}: "
-    expected = [f"{config}{line}" for line in DAMAGED] + [f"2 error: {folders[0]}/"]
-    for line, start in zip(damaged, expected, strict=True):
-        assert line.startswith(start) and line.count("\n") == 1 and line.endswith("\n"), line
-    assert ": cannot be read: " in damaged[-1]
+    for folder in more:
+        shape, renamed, *damaged = (folder / "refused.txt").read_text().split("\n----\n")
+        assert "does not fit this network:\n  missing nowhere" in renamed and "\n  unexpected " in renamed
+        assert "does not fit this network:\n" in shape and ": got shape (" in shape and ", expected (3, " in shape
+        config = f"2 error: {folder / 'config.json'}: "
+        wanted = DAMAGED if folder == folders[0] else DAMAGED_BILSTM
+        wanted = [f"{config}{line}" for line in wanted] + [f"2 error: {folder}/"]
+        for line, start in zip(damaged, wanted, strict=True):
+            assert line.startswith(start) and line.count("\n") == 1 and line.endswith("\n"), line
+        assert ": cannot be read: " in damaged[-1]
 
 
 def test_what_has_no_network_is_refused(tmp_path, said):
@@ -223,7 +266,40 @@ def test_a_model_that_no_framework_has_says_where_it_goes(tmp_path, said):
     words = build_words(["a fine film"], 20)
     save_model(random_model(BILSTM.model_copy(update={"vocab_size": words.vocab_size})), tmp_path / "model", words)
     code, _, errors = said("convert", tmp_path / "model", tmp_path / "out", "--to", "tf")
-    assert code == 2 and "crossdistil export MODEL NEW --to onnx" in errors and errors.count("\n") == 1
+    assert code == 2 and "--with-code writes one beside" in errors and errors.count("\n") == 1
+    assert "crossdistil export MODEL NEW --to onnx" in errors
+    for option in (["--encoder-only"], ["--resize-vocabulary", "99"], ["--prefix", "lstm"]):
+        code, _, errors = said("convert", tmp_path / "model", tmp_path / "out", "--to", "tf", "--with-code", *option)
+        assert code == 2 and option[0] in errors and errors.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["pytorch", "tf", "mindspore", "oneflow"])
+def test_a_bilstm_goes_there_and_back(to, tmp_path):
+    """Bit for bit, and proved; inspect tells what it is."""
+    source, there, back = (tmp_path / name for name in ("source", "there", "back"))
+    write_bilstm(source, True)
+    told = crossdistil.convert(source, there, to=to, with_code=True, verify=to == "tf")
+    assert told["tensors"] == 9 and not told["dropped"] and not told["added"]
+    assert crossdistil.inspect(there)["family"] == "bilstm"
+    crossdistil.convert(there, back, to="pytorch")
+    own, other = load_model(source), load_model(back)
+    assert own.config == other.config and own.labels == other.labels
+    assert all(np.array_equal(own.parameters[name], other.parameters[name]) for name in own.parameters)
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda tensors: tensors.pop("lstm.hidden_bias"), "missing tensor lstm.hidden_bias (2, 48)"),
+    (lambda tensors: tensors.update({"lstm.hidden_bais": tensors["lstm.hidden_bias"]}), "did you mean 'lstm.hidden_bias'"),
+    (lambda tensors: tensors.update({"embeddings.weight": tensors["embeddings.weight"][:5]}), "has shape (5, 20), config.json"),
+])  # fmt: skip
+def test_a_bilstm_of_other_tensors_is_refused(change, message, tmp_path):
+    write_bilstm(tmp_path / "source", False)
+    path = tmp_path / "source" / "model.safetensors"
+    tensors = dict(load_file(path))
+    change(tensors)
+    save_file(tensors, path)
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        crossdistil.convert(tmp_path / "source", tmp_path / "out", to="mindspore", with_code=True)
 
 
 @pytest.mark.parametrize("to", ["pytorch", "tf", "mindspore", "oneflow"])

@@ -9,7 +9,8 @@ import numpy as np
 import oneflow as flow
 from oneflow import nn
 
-from .shared import HAS, check, checkpoint_names, layer_order, problem_of, read_config, tell, unreadable
+from .shared import check, tell, unreadable
+from .shared_encoder import HAS, checkpoint_names, layer_order, problem_of, read_config
 
 # --- what the weights beside this file are
 FAMILY = "bert"

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .shared import HAS, check, checkpoint_names, layer_order, problem_of, read_config, tell, unreadable
+from .shared import check, tell, unreadable
+from .shared_encoder import HAS, checkpoint_names, layer_order, problem_of, read_config
 
 # --- what the weights beside this file are
 FAMILY = "bert"

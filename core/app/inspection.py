@@ -9,9 +9,8 @@ from typing import Any
 from ...converters.canonical import CanonicalCheckpoint, ReadOptions, read_canonical
 from ...converters.configuration import find_config
 from ...converters.formats import open_checkpoint
-from ..checkpoint import load_model
 from ..errors import CheckpointError
-from ..models.architectures import part_of, tensor_shapes
+from ..models.architectures import is_encoder, part_of, tensor_shapes
 from ..models.head_classes import other_head
 from ..models.heads import head_shapes
 from .run_folders import student_of
@@ -36,9 +35,7 @@ def inspect(path: Path, options: ReadOptions = ReadOptions()) -> dict[str, Any]:
     if options.config is not None:
         find_config(path, options.config)  # what a person names is there and can be read, or it is an error, not an answer
     try:
-        config, file = find_config(path, options.config)
-        if config is not None and config.get("model_type") == "bilstm":
-            return described | _bilstm(file.parent)
+        config, _ = find_config(path, options.config)
         if config is not None and (other := other_head(config)) is not None:
             described["classifier"] = other.reason
         return described | _model(read_canonical(path, options))
@@ -47,7 +44,8 @@ def inspect(path: Path, options: ReadOptions = ReadOptions()) -> dict[str, Any]:
 
 
 def _model(model: CanonicalCheckpoint) -> dict[str, Any]:
-    heads = {name: head for head, shapes in head_shapes(model.config).items() for name in shapes}
+    shapes_of = head_shapes(model.config) if is_encoder(model.config) else {}
+    heads = {name: head for head, shapes in shapes_of.items() for name in shapes}
     heads |= dict.fromkeys(model.projections, "projection")
     groups: Counter[str] = Counter()
     for name, tensor in model.tensors.items():
@@ -92,22 +90,3 @@ def _number(item: tuple[str, Any]) -> tuple[int, str]:
     """The place of a label, whose number JSON has as text."""
     key = str(item[0])
     return (int(key) if key.isdecimal() else 0, key)
-
-
-def _bilstm(folder: Path) -> dict[str, Any]:
-    model = load_model(folder)
-    groups: Counter[str] = Counter()
-    for name, array in model.parameters.items():
-        groups[name.split(".")[0]] += array.size
-    return {
-        "names": "canonical",
-        "family": "bilstm",
-        "architecture": model.config.model_dump(),
-        "classifier": _answer(model.outputs or 1, model.multi_label),
-        "outputs": model.outputs,
-        "labels": None if model.labels is None else list(model.labels),
-        "parameters": model.parameter_count,
-        "parameters_by_part": dict(groups),
-        "missing": list(model.new),
-        "about": model.about,
-    }
