@@ -12,7 +12,7 @@ from .core.errors import CrossdistilError
 if TYPE_CHECKING:  # for editors and type checkers; at run time each name is loaded when it is asked for
     from .core.app.api import convert, crosscheck, evaluate, inspect, predict, run
     from .core.losses.base import LossTerm, TermContext, sum_rows, token_mask
-    from .core.plugins import register_loss, register_metric, register_schedule
+    from .core.plugins import register_loss, register_metric, register_optimizer, register_schedule
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "predict",
     "register_loss",
     "register_metric",
+    "register_optimizer",
     "register_schedule",
     "run",
     "sum_rows",
@@ -36,6 +37,7 @@ _PLACES = {
     "TermContext": "losses.base",
     "register_loss": "plugins",
     "register_metric": "plugins",
+    "register_optimizer": "plugins",
     "register_schedule": "plugins",
     "sum_rows": "losses.base",
     "token_mask": "losses.base",

@@ -1,4 +1,4 @@
-"""Which optimizer, with which numbers, over which parameters; the arithmetic itself is each backend's.
+"""Which optimizer, with which numbers, over which parameters; the arithmetic itself is each backend's, or a plugin's.
 
 With g the clipped gradient, t the step from 1, and one learning rate a step:
   adamw      m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
@@ -12,7 +12,7 @@ Gradients are clipped by their global norm: g * min(1, limit / (norm + 1e-6)).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,11 +22,21 @@ CLIP_EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
+class OwnUpdate:
+    """The arithmetic of an optimizer that is a plugin's, as `core.plugins.register_optimizer` describes it."""
+
+    function: Callable[..., Any]
+    """`f(ops, parameter, gradient, state, now) -> (parameter, state)`."""
+    kinds: tuple[str, ...]
+    """What it keeps of each parameter: names of tensors of the parameter's shape, which begin as zeros."""
+
+
+@dataclass(frozen=True)
 class OptimizerSpec:
     """An optimizer, its constants, and what it trains; the learning rate comes with each step."""
 
     name: str
-    """`adamw`, `bert_adam` or `adadelta`."""
+    """`adamw`, `bert_adam`, `adadelta`, or any name for an `own` one."""
     beta1: float = 0.9
     beta2: float = 0.999  # adadelta's rho
     epsilon: float = 1e-6
@@ -38,6 +48,8 @@ class OptimizerSpec:
     """Count the gradients of the other parameters in the norm that is clipped (BERT-of-Theseus's published code)."""
     rate_factors: Mapping[str, float] = field(default_factory=dict)
     """Parameter -> its learning rate over the step's, where that is not 1."""
+    own: OwnUpdate | None = None
+    """An optimizer of a plugin, in place of one of ours."""
 
     def is_trained(self, name: str) -> bool:
         """Whether a parameter is changed."""
@@ -55,6 +67,15 @@ class OptimizerSpec:
     def rate_factor(self, name: str) -> float:
         """A parameter's learning rate over the step's."""
         return self.rate_factors.get(name, 1.0)
+
+
+    def constants(self) -> dict[str, float]:
+        """What an own update is told that is the same in every step."""
+        return {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
+
+    def numbers(self, step: int) -> dict[str, float]:
+        """What an own update is told of a step, counted from 1, beside its learning rate: the bias corrections, from float64."""
+        return {"step": float(step), "correction1": 1.0 - self.beta1**step, "correction2": 1.0 - self.beta2**step}
 
 
 def is_decayed(name: str) -> bool:

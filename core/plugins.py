@@ -26,9 +26,20 @@ from .losses.base import LossTerm
 from .losses.catalogue import LOSSES
 from .losses.presets import PRESETS
 from .metrics import KNOWN_METRICS
+from .optimizers import OwnUpdate
 from .plugin_calls import checked_schedule
-from .registered import KINDS, RECORDS, RegisteredLoss, RegisteredMetric, RegisteredSchedule, Registration
+from .plugin_optimizers import STATE_NAME, exact_steps
+from .registered import (
+    KINDS,
+    RECORDS,
+    RegisteredLoss,
+    RegisteredMetric,
+    RegisteredOptimizer,
+    RegisteredSchedule,
+    Registration,
+)
 from .schedules import SCHEDULES
+from .sections import OPTIMIZERS
 from .shown import shown
 
 FORMULA_ARGUMENTS = ("term", "student", "teacher", "params", "batch", "start")
@@ -106,6 +117,38 @@ def register_schedule(name: str, function: Callable[[float], float]) -> Callable
         checked_schedule(found)(tenth / 10)
     _record(module, found)
     return function
+
+
+def register_optimizer(
+    name: str,
+    update: Callable[..., Any],
+    *,
+    state: Sequence[str] = (),
+    numpy: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """Make an optimizer usable as a recipe's `train.optimizer`.
+
+    `update(ops, parameter, gradient, state, now)` returns `(parameter, state)`. `state` is what it keeps of each parameter, as
+    many tensors of the parameter's shape as it names here; they begin as zeros. The gradient is clipped already. `now` holds
+    `rate` (the learning rate of this step and parameter), `decay` (weight decay, 0 for biases and normalisation), `beta1`,
+    `beta2` and `epsilon` as the recipe has them, `step` (from 1), `correction1` and `correction2` (1 - beta ** step). `numpy` is
+    the same from the paper without `ops`, by which `crossdistil check` judges it. Raises PluginError.
+    """
+    module, place = _caller()
+    _checked_name(name, "optimizer", place, OPTIMIZERS)
+    for function, arguments in ((update, 5), (numpy, 4)):
+        if function is not None and not callable(function):
+            raise PluginError(f"{place}: optimizer '{name}': expected a function, got {shown(function, 60)}")
+        if function is not None and len(inspect.signature(function).parameters) != arguments:
+            expected = "(ops, parameter, gradient, state, now)" if arguments == 5 else "(parameter, gradient, state, now)"
+            raise PluginError(f"{place}: optimizer '{name}': {function.__name__} takes other arguments than {expected}")
+    if isinstance(state, str) or len(set(state)) < len(state) or not all(re.fullmatch(STATE_NAME, str(each)) for each in state):
+        got = f"got {shown(state, 60)}"
+        raise PluginError(f"{place}: optimizer '{name}': state: expected different names, like ['momentum'], {got}")
+    found = RegisteredOptimizer(name, place, OwnUpdate(update, tuple(state)), numpy)
+    exact_steps(found)
+    _record(module, found)
+    return update
 
 
 def _check_kinds(tasks: Sequence[str], what: str) -> None:

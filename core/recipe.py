@@ -27,10 +27,18 @@ from .number_keys import FOR_DIGEST
 from .plain_names import EXPECTED, is_plain_name
 from .plugin_files import PluginSection, anchored, load_plugins, named_plugins
 from .recipe_errors import describe
-from .registered import Registered, RegisteredSchedule
+from .registered import Registered, RegisteredOptimizer, RegisteredSchedule
 from .schedules import SCHEDULES
 from .section import Section
-from .sections import CacheSection, NotesSection, StageSection, StudentSection, TeacherSection, TrainSection
+from .sections import (
+    OPTIMIZERS,
+    CacheSection,
+    NotesSection,
+    StageSection,
+    StudentSection,
+    TeacherSection,
+    TrainSection,
+)
 from .shown import plain, shown
 from .task_section import TaskSection
 from .yaml_files import parse_yaml, read_yaml
@@ -214,14 +222,21 @@ def parse_recipe(
 
 @functools.lru_cache(maxsize=16)
 def recipe_type(
-    terms: tuple[type[LossTerm], ...] = (), schedules: tuple[RegisteredSchedule, ...] = ()
+    terms: tuple[type[LossTerm], ...] = (),
+    schedules: tuple[RegisteredSchedule, ...] = (),
+    optimizers: tuple[RegisteredOptimizer, ...] = (),
 ) -> type[Recipe]:
-    """The schema of recipes that may hold these loss terms and schedules of plugins beside the catalogue's."""
-    if not terms and not schedules:
+    """The schema of recipes that may hold these loss terms, schedules and optimizers of plugins beside the catalogue's."""
+    if not (terms or schedules or optimizers):
         return Recipe
-    names = (*SCHEDULES, *(each.name for each in schedules))
-    train = create_model("TrainSection", __base__=TrainSection, schedule=(Literal[names], "linear"))
+    train = create_model(
+        "TrainSection",
+        __base__=TrainSection,
+        schedule=(Literal[(*SCHEDULES, *(each.name for each in schedules))], TrainSection.model_fields["schedule"].default),
+        optimizer=(Literal[(*OPTIMIZERS, *(each.name for each in optimizers))], TrainSection.model_fields["optimizer"].default),
+    )
     train.own_schedules = {each.name: each for each in schedules}
+    train.own_optimizers = {each.name: each for each in optimizers}
     stage = create_model(
         "StageSection",
         __base__=StageSection,
@@ -233,7 +248,7 @@ def recipe_type(
 
 def _schema_parts(registered: Registered) -> tuple[tuple[Any, ...], ...]:
     """What plugins add to the schema, as `recipe_type` takes it."""
-    return registered.terms, tuple(registered.of(RegisteredSchedule).values())
+    return registered.terms, *(tuple(registered.of(kind).values()) for kind in (RegisteredSchedule, RegisteredOptimizer))
 
 
 def presets_of(tree: dict[Any, Any], source: str) -> dict[str, dict[str, Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from .losses.base import LossTerm
+from .optimizers import OwnUpdate
 
 KINDS = ("classification", "regression", "multi_label")
 """Of tasks, as a recipe's `task.kind` names them."""
@@ -55,10 +56,20 @@ class RegisteredSchedule(Registration):
     """`f(progress)`: the factor of the peak learning rate after the warm-up, `progress` from 0 to 1."""
 
 
+@dataclass(frozen=True)
+class RegisteredOptimizer(Registration):
+    """An optimizer of a plugin."""
+
+    update: OwnUpdate
+    numpy: Callable[..., Any] | None
+    """The same without `ops`, in NumPy, by which it is checked."""
+
+
 KIND_NAMES: dict[type[Registration], str] = {
     RegisteredLoss: "loss",
     RegisteredMetric: "metric",
     RegisteredSchedule: "schedule",
+    RegisteredOptimizer: "optimizer",
 }
 """What people call a registration."""
 

@@ -18,7 +18,7 @@ from .losses.catalogue import Term
 from .losses.presets import expand
 from .models.theseus import SCHEDULES as REPLACEMENT_SCHEDULES
 from .plugin_calls import checked_schedule
-from .registered import RegisteredSchedule
+from .registered import RegisteredOptimizer, RegisteredSchedule
 from .schedules import SCHEDULES, SLANTED_RATIO, in_steps, schedule
 from .section import LONGEST, Section, absolute
 from .shown import shown
@@ -150,10 +150,14 @@ class StudentSection(Section):
         return None if value is None else absolute(value)
 
 
+OPTIMIZERS = ("adamw", "bert_adam", "adadelta")
+
+
 class TrainSection(Section):
     """One stage's training. Give `epochs` or `steps`."""
 
     own_schedules: ClassVar[Mapping[str, RegisteredSchedule]] = {}
+    own_optimizers: ClassVar[Mapping[str, RegisteredOptimizer]] = {}
     """Those of the recipe's plugins."""
 
     epochs: float | None = Field(None, gt=0, le=10**6, allow_inf_nan=False)
@@ -164,7 +168,7 @@ class TrainSection(Section):
     """Examples of an optimizer step, on all devices together."""
     gradient_accumulation: int = Field(1, ge=1)
     """In how many parts a step's examples go through the model; it changes no value."""
-    optimizer: Literal["adamw", "bert_adam", "adadelta"] = "adamw"
+    optimizer: Literal[OPTIMIZERS] = "adamw"  # type: ignore[valid-type]
     """`core.optimizers` has the formulas. Adadelta's rho is `beta2` (published: 0.95), its learning rate near 1."""
     learning_rate: float = Field(5e-5, gt=0, allow_inf_nan=False)
     """The peak of the schedule."""

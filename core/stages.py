@@ -77,6 +77,7 @@ class Stage:
                 for name, tensor in rates.items()
                 if tensor.learning_rate is not None
             },
+            own=own.update if (own := train.own_optimizers.get(train.optimizer)) else None,
         )
 
 

@@ -255,7 +255,7 @@ class MindSporeTrainStep:
         differentiated = engine.load(changing, "student")
         self._trained = {name: p for name, p in differentiated.items() if optimizer.is_trained(name)}
         params = differentiated | engine.load_frozen(fixed)
-        self._optimizer = Optimizer(differentiated, optimizer, engine.fused_optimizer)
+        self._optimizer = Optimizer(differentiated, optimizer, engine.fused_optimizer, engine.ops)
         frozen = engine.load_frozen(frozen)
         gradient = make_gradient(engine.ops, objective, params, frozen, list(differentiated.values()))
         update = self._optimizer.update

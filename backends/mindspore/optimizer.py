@@ -22,19 +22,26 @@ class Optimizer:
     """The state of an optimizer over the named parameters that it trains; `update` is built into the compiled step, and
     takes the gradients by all of `params`."""
 
-    def __init__(self, params: dict[str, ms.Parameter], spec: OptimizerSpec, fused: bool):
+    def __init__(self, params: dict[str, ms.Parameter], spec: OptimizerSpec, fused: bool, ops=None):
         trained = {name: p for name, p in params.items() if spec.is_trained(name)}
         self._names, self._spec = list(trained), spec
         is_adadelta = spec.name == "adadelta"
         kinds = ("square_avg", "acc_delta") if is_adadelta else ("exp_avg", "exp_avg_sq")
+        kinds = kinds if spec.own is None else spec.own.kinds
         self._moments = {kind: _zeros_like(trained, kind) for kind in kinds}
         self._steps = 0
-        make = make_adadelta if is_adadelta else make_adam
-        self.update = make(params, *self._moments.values(), spec, fused)
+        if spec.own is not None:
+            self.update = make_own(params, list(self._moments.values()), spec, ops)
+        else:
+            make = make_adadelta if is_adadelta else make_adam
+            self.update = make(params, *self._moments.values(), spec, fused)
 
     def numbers(self, learning_rate: float) -> np.ndarray:
-        """What changes in the next step: (lr', eps', wd' / wd) as float32. Counts the step."""
+        """What changes in the next step: (lr', eps', wd' / wd) as float32, of an own update (lr, `OptimizerSpec.numbers`). Counts
+        the step."""
         self._steps += 1
+        if self._spec.own is not None:
+            return np.array([learning_rate, *self._spec.numbers(self._steps).values()], np.float32)
         if self._spec.name != "adamw":
             return np.array([learning_rate, self._spec.epsilon, 1.0], np.float32)
         correction = 1.0 - self._spec.beta1**self._steps
@@ -158,5 +165,37 @@ def make_adadelta(params, squares, deltas, spec: OptimizerSpec, fused: bool):
                 kernel(p, v, u, own_rate, rho, epsilon, g)
             else:
                 written_out(p, v, u, own_rate, g)
+
+    return update
+
+
+def make_own(params, moments, spec: OptimizerSpec, ops):
+    """The same for an optimizer of a plugin; `moments` are lists over the parameters, one of each kind."""
+    params, places, decays, factors = _trained(params, spec)
+    beta1, beta2, epsilon = spec.beta1, spec.beta2, spec.epsilon
+    kinds = len(moments)
+    clip = make_clip(spec.max_gradient_norm)
+    function = spec.own.function
+
+    def update(gradients, numbers):
+        gradients = clip(gradients)
+        for index in range(len(params)):
+            now = {
+                "rate": numbers[0] * factors[index],
+                "decay": decays[index],
+                "beta1": beta1,
+                "beta2": beta2,
+                "epsilon": epsilon,
+                "step": numbers[1],
+                "correction1": numbers[2],
+                "correction2": numbers[3],
+            }
+            state = []
+            for kind in range(kinds):
+                state.append(moments[kind][index] * 1.0)
+            changed, state = function(ops, params[index] * 1.0, gradients[places[index]], state, now)
+            for kind in range(kinds):
+                P.assign(moments[kind][index], state[kind])
+            P.assign(params[index], changed)
 
     return update

@@ -166,7 +166,7 @@ class OneFlowTrainStep:
         self._params = differentiated | engine.load_frozen(fixed)
         self._trained = {name: tensor for name, tensor in differentiated.items() if optimizer.is_trained(name)}
         self._frozen = engine.load_frozen(frozen)
-        self._optimizer = make_optimizer(differentiated, optimizer)
+        self._optimizer = make_optimizer(differentiated, optimizer, engine.ops)
         self._gradients: SharedGradients | None = None
 
     @property

@@ -13,15 +13,17 @@ import oneflow as flow
 from ...core.optimizers import CLIP_EPSILON, OptimizerSpec, is_decayed
 
 
-def make_optimizer(params: dict[str, flow.Tensor], spec: OptimizerSpec):
-    """The optimizer of that specification over named parameters."""
+def make_optimizer(params: dict[str, flow.Tensor], spec: OptimizerSpec, ops=None):
+    """The optimizer of that specification over named parameters; one of a plugin is written in `ops`."""
+    if spec.own is not None:
+        return Own(params, spec, ops)
     return (Adadelta if spec.name == "adadelta" else Adam)(params, spec)
 
 
 class _ClippedOptimizer:
-    """Clips, steps and saves; a subclass names its two moments of each parameter and the kernel that updates them."""
+    """Clips, steps and saves; a subclass names its moments of each parameter and the kernel that updates them."""
 
-    kinds: tuple[str, str]
+    kinds: tuple[str, ...]
 
     def __init__(self, params: dict[str, flow.Tensor], spec: OptimizerSpec):
         self._differentiated = {name: tensor for name, tensor in params.items() if spec.is_differentiated(name)}
@@ -136,3 +138,22 @@ class Adadelta(_ClippedOptimizer):
             epsilon=self._spec.epsilon,
             maximize=False,
         )
+
+
+class Own(_ClippedOptimizer):
+    """An optimizer of a plugin, parameter by parameter."""
+
+    def __init__(self, params, spec, ops):
+        self.kinds, self._ops = spec.own.kinds, ops
+        super().__init__(params, spec)
+
+    def _kernel(self):
+        return None
+
+    def _update(self, tensor, scale, moments, rate, decay):
+        now = {"rate": rate, "decay": decay, **self._spec.constants(), **self._spec.numbers(self._steps)}
+        changed, state = self._spec.own.function(self._ops, tensor.detach(), tensor.grad * scale, tuple(moments), now)
+        # What an update returns may be what it was given, so nothing is overwritten before all of it is there.
+        for moment, new in zip(moments, [new * 1.0 for new in state]):
+            moment.copy_(new)
+        tensor.copy_(changed)

@@ -218,7 +218,7 @@ class TorchTrainStep:
         self._frozen = engine.load_frozen(frozen)
         self._objective = engine.compiled(objective, "the training step")
         self._statistics = None if statistics is None else engine.compiled(statistics, "the statistics of a step")
-        self._optimizer = make_optimizer(self._params, optimizer)
+        self._optimizer = make_optimizer(self._params, optimizer, engine.ops)
         # fp16 gradients underflow without a loss scale; the scaler skips a step whose gradients overflowed.
         self._scaler = torch.amp.GradScaler(engine._device.type) if engine.precision == "fp16" else None
         self._gradients: SharedGradients | None = None

@@ -9,8 +9,10 @@ import torch
 from ...core.optimizers import CLIP_EPSILON, OptimizerSpec, is_decayed
 
 
-def make_optimizer(params: dict[str, torch.Tensor], spec: OptimizerSpec):
-    """The optimizer of that specification over named parameters."""
+def make_optimizer(params: dict[str, torch.Tensor], spec: OptimizerSpec, ops=None):
+    """The optimizer of that specification over named parameters; one of a plugin is written in `ops`."""
+    if spec.own is not None:
+        return Own(params, spec, ops)
     return {"adamw": AdamW, "bert_adam": BertAdam, "adadelta": Adadelta}[spec.name](params, spec)
 
 
@@ -137,3 +139,37 @@ class _BertAdam(torch.optim.Optimizer):
             if group["weight_decay"]:
                 torch._foreach_add_(updates, params, alpha=group["weight_decay"])
             torch._foreach_add_(params, updates, alpha=-group["lr"])
+
+
+class Own(_ClippedOptimizer):
+    """An optimizer of a plugin, parameter by parameter."""
+
+    def __init__(self, params, spec, ops):
+        self.kinds, self._ops = ("step", *spec.own.kinds), ops
+        super().__init__(params, spec)
+
+    def _make(self, groups):
+        return _Own(groups, self._spec, self._ops)
+
+
+class _Own(torch.optim.Optimizer):
+    def __init__(self, groups, spec, ops):
+        self._spec, self._ops = spec, ops
+        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self):
+        own = self._spec.own
+        for group in self.param_groups:
+            for p in group["params"]:
+                if not self.state[p]:
+                    self.state[p] = {"step": torch.zeros(())} | {kind: torch.zeros_like(p) for kind in own.kinds}
+                kept = self.state[p]
+                kept["step"] += 1
+                now = {"rate": group["lr"], "decay": group["weight_decay"], **self._spec.constants()}
+                now |= self._spec.numbers(int(kept["step"]))
+                # What an update returns may be what it was given, so nothing is overwritten before all of it is there.
+                changed, state = own.function(self._ops, p.detach(), p.grad, tuple(kept[kind] for kind in own.kinds), now)
+                for kind, tensor in zip(own.kinds, state):
+                    kept[kind] = tensor.clone()
+                p.copy_(changed)

@@ -1,4 +1,5 @@
-"""The command `crossdistil check`: a plugin's losses against their NumPy formulas, each backend in a process of its own."""
+"""The command `crossdistil check`: a plugin's losses and optimizers against their NumPy formulas, each backend in a process of
+its own."""
 
 from __future__ import annotations
 
@@ -18,26 +19,36 @@ from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..json_files import parse_json
 from ..plugin_files import load_plugins, named_plugins
 from ..processes import child_environment, ending, python_command
+from ..registered import RegisteredOptimizer
 from .launchers import refuse_place
 from .progress import make_console
 
 
 def check(
-    plugin: Annotated[str, typer.Argument(metavar="FILE.py|MODULE", help="Your own code with losses; it is executed.")],
+    plugin: Annotated[
+        str, typer.Argument(metavar="FILE.py|MODULE", help="Your own code with losses or optimizers; it is executed.")
+    ],
     backends: Annotated[
         str | None, typer.Option(help="Backends, with commas between them; default: all that are installed.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Compare a plugin's losses with their NumPy formulas: values, gradients, padding, accumulation; exit code 1 if some differ.
-    """
+    """Compare a plugin's losses (values, gradients, padding, accumulation) and optimizers with their NumPy formulas; exit code 1
+    if some differ."""
     refuse_place("check")
-    from .loss_check import backend_rows, make_cases, reference_rows, require_losses
+    from .loss_check import (
+        backend_rows,
+        make_cases,
+        optimizer_rows,
+        reference_optimizer_rows,
+        reference_rows,
+        require_compared,
+    )
 
     console = make_console(stderr=as_json)
     [section] = named_plugins({"plugins": [plugin]}, "check")
     registered = load_plugins([section])
-    require_losses(registered, plugin)
+    require_compared(registered, plugin)
     if backends is None:
         names = [name for name in BACKENDS if python_with(name) is not None]
         for name in sorted(set(BACKENDS) - set(names)):
@@ -46,14 +57,17 @@ def check(
         names = [name.strip() for name in backends.split(",") if name.strip()]
     pythons = interpreters(names)
     cases = make_cases(registered)
-    for loss in registered.losses.values():
+    optimizers = registered.of(RegisteredOptimizer)
+    for loss in (*registered.losses.values(), *optimizers.values()):
         if loss.numpy is None:
             what = "has no NumPy formula, and is compared with itself in NumPy float64: that says whether backends agree"
             console.print(f"{loss.name}: {what}, not whether it is right", markup=False, soft_wrap=True)
     rows = [row for name, (loss, case) in cases.items() for row in reference_rows(name, loss, case)]
+    rows += [row for each in optimizers.values() for row in reference_optimizer_rows(each)]
     for name, python in pythons.items():
         if python == Path(sys.executable) and len(pythons) == 1:
-            rows += backend_rows(cases, load_engine(name, EngineOptions("cpu")))
+            engine = load_engine(name, EngineOptions("cpu"))
+            rows += [*backend_rows(cases, engine), *optimizer_rows(registered, engine)]
         else:
             rows += _elsewhere(section.plugin, name, python)
     if as_json:
@@ -76,7 +90,7 @@ def _elsewhere(plugin: str, backend: str, python: Path) -> list[dict[str, Any]]:
 def _print(rows: list[dict[str, Any]], console: Console) -> None:
     """A line a figure; where all of a case's are within their limits on a backend, one line for them."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, justify in (("loss", "left"), ("case", "left"), ("on", "left"), ("what", "left")):
+    for heading, justify in (("name", "left"), ("case", "left"), ("on", "left"), ("what", "left")):
         table.add_column(heading, justify=justify, overflow="fold")
     table.add_column("difference", justify="right")
     table.add_column("limit", justify="right")
@@ -88,4 +102,5 @@ def _print(rows: list[dict[str, Any]], console: Console) -> None:
     console.print(table)
     wrong = sum(not row["ok"] for row in rows)
     words = f"{wrong} of {len(rows)} figures differ" if wrong else f"all {len(rows)} figures agree"
-    console.print(f"{words}: relative to the formula's value, and to the largest entry of its gradient")
+    of = "the formula's value, to the largest entry of its gradient, and to the longest way of a parameter"
+    console.print(f"{words}: relative to {of}")

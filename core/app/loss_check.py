@@ -1,4 +1,4 @@
-"""`crossdistil check`: a plugin's losses against their NumPy formulas, on every backend.
+"""`crossdistil check`: a plugin's losses and optimizers against their NumPy formulas, on every backend.
 
 Each case (the loss with some of its options, for a kind of task) is computed over a few random rows, in NumPy float64 and by each
 backend. The value must be the formula's, the gradient that of its finite differences; padding tokens and rows must change nothing,
@@ -23,10 +23,11 @@ from ..losses.checking import GRADIENT, LENGTHS, REAL, STRAY, VALUE, Case, devia
 from ..models.outputs import split_name
 from ..models.spec import BertConfig
 from ..plugin_files import error_text, plugin_line
+from ..plugin_optimizers import exact_steps, trial_parameters
 from ..recipe_errors import describe
 from ..reference import ReferenceOps
-from ..registered import Registered, RegisteredLoss
-from .plugin_trial import can_be_tried, reference_value, told
+from ..registered import Registered, RegisteredLoss, RegisteredOptimizer
+from .plugin_trial import can_be_tried, optimizer_deviation, reference_value, told
 
 EXACT = 1e-9
 """Of differences within float64, where only the order of a sum is another."""
@@ -173,7 +174,24 @@ def _row(name: tuple[str, str], where: str, what: str, found: float, limit: floa
     }
 
 
-def require_losses(registered: Registered, plugin: str) -> None:
+def reference_optimizer_rows(optimizer: RegisteredOptimizer) -> Iterator[Row]:
+    """An optimizer's function against its formula, both in NumPy float64."""
+    if optimizer.numpy is not None:
+        found, expected = exact_steps(optimizer), exact_steps(optimizer, formula=True)
+        way = max(np.abs(array - trial_parameters()[name]).max() for name, array in expected.items())
+        apart = max(np.abs(found[name] - array).max() for name, array in expected.items()) / max(way, 1e-30)
+        yield _row((optimizer.name, "defaults"), "NumPy", "parameters after 4 steps", apart, EXACT)
+
+
+def optimizer_rows(registered: Registered, engine: Engine) -> Iterator[Row]:
+    """Each optimizer on a backend."""
+    for optimizer in registered.of(RegisteredOptimizer).values():
+        apart = optimizer_deviation(optimizer, engine)
+        yield _row((optimizer.name, "defaults"), engine.name, "parameters after 4 steps", apart, GRADIENT)
+
+
+def require_compared(registered: Registered, plugin: str) -> None:
     """Raise CrossdistilError where there is nothing to compare."""
-    if not registered.losses:
-        raise CrossdistilError(f"{plugin}: registers {registered.describe()}, but no loss; check compares losses")
+    if not registered.losses and not registered.of(RegisteredOptimizer):
+        what = "but no loss or optimizer; check compares these"
+        raise CrossdistilError(f"{plugin}: registers {registered.describe()}, {what}")

@@ -1,5 +1,5 @@
-"""Tries a recipe's own losses before a run begins, on a few random rows: in NumPy float64 and on the backend. What is wrong with
-one is told with its file and line, and not after an hour of training."""
+"""Tries a recipe's own losses and optimizers before a run begins, on a few random rows: in NumPy float64 and on the backend. What
+is wrong with one is told with its file and line, and not after an hour of training."""
 
 from __future__ import annotations
 
@@ -16,10 +16,19 @@ from ..losses.checking import KINDS, Case, results
 from ..models.outputs import split_name
 from ..objective import term_labels
 from ..ops import Ops
+from ..plugin_calls import first_line
 from ..plugin_files import error_text, plugin_line
+from ..plugin_optimizers import (
+    exact_steps,
+    failure,
+    trial_objective,
+    trial_parameters,
+    trial_spec,
+    trial_steps,
+)
 from ..recipe import Recipe
 from ..reference import ReferenceOps
-from ..registered import Registered, RegisteredLoss
+from ..registered import Registered, RegisteredLoss, RegisteredOptimizer
 from ..shown import plain
 
 _STRAY = (0.5, 0.5)
@@ -42,6 +51,37 @@ def try_losses(recipe: Recipe, context: TermContext, engine: Engine) -> None:
             if loss is not None and can_be_tried(term, context):
                 case = Case(term, context, no_formula, label=label, stray=_STRAY)
                 _compare(loss, engine.name, reference_value(loss, case), _on_backend(loss, case, engine))
+
+
+def try_optimizers(recipe: Recipe, engine: Engine) -> None:
+    """Take a few steps with each optimizer of the recipe's plugins. Raises PluginError."""
+    names = {stage.train.optimizer: stage.train.own_optimizers for stage in recipe.stages}
+    for optimizer in (own[name] for name, own in names.items() if name in own):
+        apart = optimizer_deviation(optimizer, engine)
+        if not apart <= _APART:
+            where = first_line(optimizer.update.function, optimizer.place)
+            raise PluginError(
+                f"{where}: optimizer '{optimizer.name}' moves parameters otherwise on {engine.name} than in "
+                f"NumPy float64, by {apart:.1e} of their way, on the same random gradients; crossdistil check {optimizer.place.rpartition(':')[0]} shows more"
+            )
+
+
+def optimizer_deviation(optimizer: RegisteredOptimizer, engine: Engine) -> float:
+    """The largest difference of a parameter on a backend from NumPy float64 after a few steps, over the longest way that one has
+    gone. Raises PluginError."""
+    start, steps = trial_parameters(), trial_steps(engine.place.size)
+    expected = exact_steps(optimizer)
+    try:
+        train = engine.train_step(trial_objective, start, {}, trial_spec(optimizer))
+        train.run(iter(steps), len(steps)).fetch()
+        found = train.parameters()
+    except CrossdistilError:
+        raise
+    except Exception as error:
+        raise failure(optimizer, error, engine.name) from error
+    way = max(np.abs(array - start[name]).max() for name, array in expected.items())
+    apart = max(np.abs(found[name] - array).max() for name, array in expected.items())
+    return float(apart / max(way, 1e-30))
 
 
 def can_be_tried(term: LossTerm, context: TermContext) -> bool:

@@ -38,7 +38,7 @@ from .error_lines import words_of
 from .interruption import Interruption
 from .joining import Voice, ending_together, join
 from .memory import told_what_is_needed
-from .plugin_trial import plugin_errors, try_losses
+from .plugin_trial import plugin_errors, try_losses, try_optimizers
 from .preparing import prepared_job
 from .probe import write_probe
 from .progress import TrainingProgress
@@ -78,6 +78,7 @@ def _execute(
     job, _ = prepared_job(recipe, source, engine, world, console)
     announce(job, engine, console)
     world.together(try_losses, recipe, job.context, engine)
+    world.together(try_optimizers, recipe, engine)
     # Each of several processes has a device of its own of this kind.
     device = engine.device if world.size == 1 else engine.device.partition(":")[0]
     identity = {"backend": engine.name, "device": device, "precision": engine.precision}
