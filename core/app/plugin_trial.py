@@ -61,8 +61,9 @@ def try_optimizers(recipe: Recipe, engine: Engine) -> None:
         if not apart <= _APART:
             where = first_line(optimizer.update.function, optimizer.place)
             raise PluginError(
-                f"{where}: optimizer '{optimizer.name}' moves parameters otherwise on {engine.name} than in "
-                f"NumPy float64, by {apart:.1e} of their way, on the same random gradients; crossdistil check {optimizer.place.rpartition(':')[0]} shows more"
+                f"{where}: optimizer '{optimizer.name}' moves parameters otherwise on {engine.name} than in NumPy float64, by "
+                f"{apart:.1e} of their way, on the same random gradients; "
+                f"crossdistil check {optimizer.place.rpartition(':')[0]} shows more"
             )
 
 
