@@ -32,9 +32,9 @@ def settings(folder: Path, space: Space | None = None, **options: Any) -> Settin
 
 
 def score(own: Recipe) -> float:
-    """Best at a rate of 1e-3 and batches of 16."""
+    """Best at a rate of 1e-2 and batches of 16; the recipe as it is has 1e-3 and 8."""
     train = own.stages[0].train
-    return round(0.9 - 0.05 * abs(math.log10(train.learning_rate) + 3) - 0.01 * (train.batch_size != 16), 6)
+    return round(0.9 - 0.05 * abs(math.log10(train.learning_rate) + 2) - 0.01 * (train.batch_size != 16), 6)
 
 
 class Runs:

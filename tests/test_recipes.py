@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from crossdistil.core.errors import RecipeError
 from crossdistil.core.app.search_command import space_asked_for
 from crossdistil.core.app.search_space import check_space
+from crossdistil.core.errors import RecipeError
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.losses.presets import PRESETS
 from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe, parse_recipe, recipe_tree
@@ -18,8 +18,8 @@ NAMES = [path.stem for path in PATHS]
 PAIRS = [(name, preset) for name in NAMES for preset in recipe_tree(name).get("presets") or {}]
 # Sections, and keys that say by themselves what they hold.
 GRIDS = [(name, grid) for name in NAMES for grid in recipe_tree(name).get("grids") or {}]
-NEED_NO_COMMENT = {"method", "description", "notes", "presets", "grids", "task", "teacher", "student", "architecture", "init", "words",
-                   "stages", "train"}  # fmt: skip
+NEED_NO_COMMENT = {"method", "description", "notes", "presets", "grids", "task", "teacher", "student", "architecture", "init",
+                   "words", "stages", "train"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,7 +47,7 @@ def test_a_resolved_recipe_is_read_again(name, preset):
 def test_a_published_grid_names_its_source_and_fits_its_recipe(name, grid):
     space = space_asked_for(name, None, grid)
     assert re.search(r"\b(19|20)\d\d\b", space.origin) and space.is_grid
-    check_space(space, load_recipe(name), name)
+    check_space(space, load_recipe(name))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -118,6 +118,15 @@ def new_folder(folder: Path) -> None:
         raise CrossdistilError(f"{folder}: holds {held[0]} and no {SETTINGS}; choose a new or an empty folder")
 
 
+def discard(folder: Path) -> None:
+    """Remove what a search has made of its folder, in which no trial was begun."""
+    shutil.rmtree(folder / TRIALS, ignore_errors=True)
+    for name in (SETTINGS, "study.db"):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 class Asked:
     """How often Ctrl-C or SIGTERM came while the block runs, and which of them."""
 
@@ -143,8 +152,9 @@ class Asked:
 class Search:
     """The search in a folder, as one command works on it."""
 
-    def __init__(self, folder: Path, settings: Settings, workers: int, console: Console, run: Run = run_trial):
-        self.folder, self.settings, self._workers, self._console, self._run = folder, settings, workers, console, run
+    def __init__(self, folder: Path, settings: Settings, workers: int, console: Console, run: Run | None = None):
+        self.folder, self.settings, self._workers, self._console = folder, settings, workers, console
+        self._run = run or run_trial
         known = (settings.storage, settings.study, settings.space, settings.recipe.seed, settings.higher)
         self.study = SearchStudy(folder, settings.place, *known)
         self.study.enqueue(settings.space.point_of(settings.recipe))

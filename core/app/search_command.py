@@ -67,7 +67,7 @@ def search(
 ) -> None:
     """Search the best settings of a recipe, or (--teacher) the best student within a limit."""
     refuse_place("search")
-    from .search import Asked, Search, Settings, new_folder, read_settings
+    from .search import Asked, Search, Settings, discard, new_folder, read_settings
     from .search_results import write_results
 
     console = make_console()
@@ -129,7 +129,12 @@ def search(
         make_folder(out)
         settings = dataclasses.replace(settings, study=study or _name(settings), place=uuid.uuid4().hex)
         settings.write(out)
-    found = Search(out.absolute(), settings, workers or 1, console)
+    try:
+        found = Search(out.absolute(), settings, workers or 1, console)
+    except CrossdistilError:
+        if not resume:  # nothing was begun: the folder is as it was
+            discard(out)
+        raise
     _announce(found, out, console)
     with Asked() as asked:
         found.work(asked)
@@ -184,7 +189,7 @@ def _checked(recipe: Recipe, source: str, space: Any, metric: str | None) -> str
     from ..data.tasks import resolve_task
     from .search_space import check_space
 
-    check_space(space, recipe, source)
+    check_space(space, recipe)
     spec = resolve_task(recipe.task, recipe.registered)
     _prepared(recipe, source)
     _check_structure(space, recipe, source)

@@ -17,7 +17,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import CrossdistilError, RecipeError, did_you_mean
@@ -86,6 +86,8 @@ class Space:
     """Whether every point is to be tried, in order."""
     origin: str = ""
     """Where a published grid comes from."""
+    where: str = field(default="", compare=False)
+    """What errors call it."""
 
     def overrides(self, recipe: Recipe, point: Point) -> list[str]:
         """The point as `--set` takes it: variants first, since they may bring the stages that other keys are in."""
@@ -166,7 +168,7 @@ def space_of(tree: Any, where: str, is_grid: bool = False, origin: str = "") -> 
             problems.append(f"{plain(str(key), 100)}: {error}")
     if problems:
         raise RecipeError(where, problems)
-    space = Space(tuple(dimensions), is_grid, origin)
+    space = Space(tuple(dimensions), is_grid, origin, where)
     if is_grid and any(dimension.kind != "choice" for dimension in dimensions):
         raise RecipeError(where, ["a grid has choices only, no ranges"])
     _check_apart(space, where)
@@ -249,7 +251,7 @@ def _check_apart(space: Space, where: str) -> None:
         seen |= dict.fromkeys(dimension.keys, dimension.name)
 
 
-def check_space(space: Space, recipe: Recipe, where: str) -> None:
+def check_space(space: Space, recipe: Recipe) -> None:
     """Whether the recipe takes both ends of each range, every choice and, of a grid, every point. Raises RecipeError, with a line
     for each key that is unknown or value that is refused."""
     start = {dimension.name: dimension.probes[0] for dimension in space.dimensions}
@@ -265,7 +267,7 @@ def check_space(space: Space, recipe: Recipe, where: str) -> None:
         problem = next(filter(None, (_refusal(space, recipe, point) for point in space.points())), "")
         problems |= {problem: None} if problem else {}
     if problems:
-        raise RecipeError(where, list(problems))
+        raise RecipeError(space.where, list(problems))
 
 
 def _refusal(space: Space, recipe: Recipe, point: Mapping[str, Any]) -> str:
