@@ -11,13 +11,15 @@ from .core.errors import CrossdistilError
 
 if TYPE_CHECKING:  # for editors and type checkers; at run time each name is loaded when it is asked for
     from .core.app.api import convert, crosscheck, evaluate, inspect, predict, run
+    from .core.events import Sink
     from .core.losses.base import LossTerm, TermContext, sum_rows, token_mask
-    from .core.plugins import register_loss, register_metric, register_optimizer, register_schedule
+    from .core.plugins import register_loss, register_metric, register_optimizer, register_schedule, register_sink
 
 __version__ = "0.1.0"
 __all__ = [
     "CrossdistilError",
     "LossTerm",
+    "Sink",
     "TermContext",
     "convert",
     "crosscheck",
@@ -28,17 +30,20 @@ __all__ = [
     "register_metric",
     "register_optimizer",
     "register_schedule",
+    "register_sink",
     "run",
     "sum_rows",
     "token_mask",
 ]
 _PLACES = {
     "LossTerm": "losses.base",
+    "Sink": "events",
     "TermContext": "losses.base",
     "register_loss": "plugins",
     "register_metric": "plugins",
     "register_optimizer": "plugins",
     "register_schedule": "plugins",
+    "register_sink": "plugins",
     "sum_rows": "losses.base",
     "token_mask": "losses.base",
 }

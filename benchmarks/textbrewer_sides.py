@@ -20,7 +20,9 @@ from crossdistil.core.app.teaching import Teaching
 from crossdistil.core.checkpoint import Model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions, Parameters
+from crossdistil.core.events import Logged, Sink, Sinks
 from crossdistil.core.job import Job, prepare
+from crossdistil.core.metric_lines import MetricLines
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.spec import BertConfig, initial_tensor
 from crossdistil.core.recipe import Recipe, load_recipe
@@ -132,31 +134,20 @@ class Crossdistil:
         identity = {"backend": "torch", "device": "cpu", "precision": self.engine.precision}
         folder = RunFolder(self._folder / "run", self.recipe, identity, False)
         step, seed = self.train_step(parameters), self.recipe.seed
-        Trainer(self.stage, seed, 0, parameters, step, None, folder, _EpochEnds(turn)).run()
+        tell = Sinks([MetricLines(folder.append), _EpochEnds(turn)])
+        Trainer(self.stage, seed, 0, parameters, step, None, folder, tell).run()
         folder.close()
         turn("end")
 
 
-class _EpochEnds:
-    """The loop's progress, told once an epoch since the recipe logs as often."""
+class _EpochEnds(Sink):
+    """Told once an epoch, since the recipe logs as often."""
 
     def __init__(self, turn: Turn):
         self._turn = turn
 
-    def start(self, done: int, total: int) -> None:
-        """Nothing is told of it."""
-
-    def advance(self, done: int, tokens: int) -> None:
-        """Nothing is told of single steps."""
-
-    def loss(self, value: float) -> None:
+    def logged(self, event: Logged) -> None:
         self._turn("epoch")
-
-    def evaluate(self) -> None:
-        """There is no evaluation."""
-
-    def evaluated(self, step: int, metrics: dict[str, float], best: bool) -> None:
-        """There is no evaluation."""
 
 
 def bert_module(model: Model, dropout: float | None = None):

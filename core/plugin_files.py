@@ -212,7 +212,7 @@ def _load(section: PluginSection) -> tuple[Registration, ...]:
     else:
         found = _import_module(section)
     if not found:
-        what = "registers nothing; expected a call of register_loss or register_metric"
+        what = "registers nothing; expected a call of register_loss, register_metric or another register_ function"
         raise PluginError(f"{plain(section.plugin)}: {what}")
     return tuple(found)
 

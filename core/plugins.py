@@ -22,6 +22,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from .errors import PluginError
+from .events import Sink
+from .log_section import LogSection
 from .losses.base import LossTerm
 from .losses.catalogue import LOSSES
 from .losses.presets import PRESETS
@@ -36,6 +38,7 @@ from .registered import (
     RegisteredMetric,
     RegisteredOptimizer,
     RegisteredSchedule,
+    RegisteredSink,
     Registration,
 )
 from .schedules import SCHEDULES
@@ -149,6 +152,24 @@ def register_optimizer(
     exact_steps(found)
     _record(module, found)
     return update
+
+
+def register_sink(name: str, make: Callable[..., Sink]) -> Callable[..., Sink]:
+    """Make a sink usable in a recipe's `log`, beside `tensorboard` and its kind.
+
+    `make` is a subclass of `Sink`, or a function that returns one; the settings of a recipe are its keyword arguments. The first
+    process of a run tells the sink its events, in a thread of its own; what it raises after the run has started ends no run.
+    Raises PluginError.
+    """
+    module, place = _caller()
+    _checked_name(name, "sink", place, LogSection.model_fields)
+    if not callable(make) or (isinstance(make, type) and not issubclass(make, Sink)):
+        raise PluginError(f"{place}: sink '{name}': expected a subclass of Sink, or a function, got {shown(make, 60)}")
+    for argument in inspect.signature(make).parameters.values():
+        if argument.kind is argument.POSITIONAL_ONLY or argument.name.startswith("_"):
+            raise PluginError(f"{place}: sink '{name}': asks for '{argument.name}', expected arguments that a recipe can name")
+    _record(module, RegisteredSink(name, place, make))
+    return make
 
 
 def _check_kinds(tasks: Sequence[str], what: str) -> None:

@@ -21,13 +21,14 @@ from ruamel.yaml import YAML
 
 from .errors import CrossdistilError, PluginError, RecipeError, did_you_mean
 from .files import write_text
+from .log_section import LogSection, log_type, with_sinks
 from .losses.base import LossTerm
 from .losses.catalogue import union_of
 from .number_keys import FOR_DIGEST
 from .plain_names import EXPECTED, is_plain_name
 from .plugin_files import PluginSection, anchored, load_plugins, named_plugins
 from .recipe_errors import describe
-from .registered import Registered, RegisteredOptimizer, RegisteredSchedule
+from .registered import Registered, RegisteredOptimizer, RegisteredSchedule, RegisteredSink
 from .schedules import SCHEDULES
 from .section import Section
 from .sections import (
@@ -75,6 +76,8 @@ class Recipe(Section):
     """The model that is trained."""
     stages: tuple[StageSection, ...] = Field(min_length=1)
     """What is minimised, one stage after the other, over one set of parameters."""
+    log: LogSection = LogSection()
+    """Where a run is followed beside its folder: `[tensorboard]`, `{wandb: {project: distil}}`; it changes nothing in a run."""
     seed: int = Field(42, ge=0, lt=2**31)
     """Of first weights, order of the examples, dropout and masks."""
 
@@ -129,6 +132,9 @@ class Recipe(Section):
         values = self.model_dump(mode="json", by_alias=True)
         if not self.plugins:
             del values["plugins"]
+        values["log"] = {name: values["log"][name] for name in self.log.asked}
+        if not values["log"]:
+            del values["log"]
         return values
 
     @property
@@ -139,7 +145,13 @@ class Recipe(Section):
     def digest(self) -> str:
         """SHA-256 of the resolved recipe; it travels with the student and ties a run folder to its recipe."""
         resolved = self.model_dump(mode="json", by_alias=True, context=FOR_DIGEST)
-        content = {key: value for key, value in resolved.items() if key not in ("notes", "description")}
+        content = {key: value for key, value in resolved.items() if key not in ("notes", "description", "log")}
+        if self.plugins:
+            # A plugin that only watches is no part of what is trained, as `log` is none.
+            watching = [_only_watches(plugin) for plugin in self.plugins]
+            content["plugins"] = [plugin for plugin, only in zip(content["plugins"], watching) if not only]
+            if not content["plugins"]:
+                del content["plugins"]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def write(self, path: Path) -> None:
@@ -152,14 +164,18 @@ class Recipe(Section):
 
 
 def load_recipe(
-    name: str | Path, overrides: Iterable[str] = (), preset: str | None = None, plugins: Sequence[str] = ()
+    name: str | Path,
+    overrides: Iterable[str] = (),
+    preset: str | None = None,
+    plugins: Sequence[str] = (),
+    log: Sequence[str] = (),
 ) -> Recipe:
     """The recipe in a YAML file, or of that name in the catalogue, with the settings of one of its presets and then
-    `path.to.key=value` overrides applied; `plugins` are named beside those of the file.
+    `path.to.key=value` overrides applied; `plugins` and the sinks of `log` are named beside those of the file.
 
     Its plugins are loaded: their code runs. Raises RecipeError with every problem that the recipe has by itself.
     """
-    return parse_recipe(recipe_tree(name), str(name), overrides, preset, plugins, find_recipe(name).parent)
+    return parse_recipe(recipe_tree(name), str(name), overrides, preset, plugins, find_recipe(name).parent, log)
 
 
 def recipe_tree(name: str | Path) -> Any:
@@ -175,9 +191,13 @@ def flat(tree: Any, path: str = "") -> dict[str, Any]:
     return {key: value for part, item in items for key, value in flat(item, f"{path}.{part}".lstrip(".")).items()}
 
 
-def overridden(recipe: Recipe, overrides: Iterable[str], plugins: Sequence[str] = ()) -> Recipe:
-    """A recipe that was read before, with `path.to.key=value` overrides applied and more plugins."""
-    return parse_recipe(recipe.resolved(), recipe.method, overrides, plugins=plugins)
+def overridden(recipe: Recipe, overrides: Iterable[str], plugins: Sequence[str] = (), log: Sequence[str] = ()) -> Recipe:
+    """A recipe that was read before, with `path.to.key=value` overrides applied, more plugins and more sinks."""
+    return parse_recipe(recipe.resolved(), recipe.method, overrides, plugins=plugins, log=log)
+
+
+def _only_watches(plugin: PluginSection) -> bool:
+    return all(isinstance(each, RegisteredSink) for each in load_plugins([plugin]).all)
 
 
 def parse_recipe(
@@ -187,6 +207,7 @@ def parse_recipe(
     preset: str | None = None,
     plugins: Sequence[str] = (),
     folder: Path = Path(),
+    log: Sequence[str] = (),
 ) -> Recipe:
     """A recipe from plain data, with a preset and overrides applied to it; `source` names it in errors. Paths of plugins are
     from `folder` on; those of overrides, and of `plugins`, which are added, from the current folder on.
@@ -198,6 +219,8 @@ def parse_recipe(
         raise RecipeError(source, [f"expected a mapping with method, task, student and stages, got {shown(tree)}"])
     presets = presets_of(tree, source)
     tree = {key: value for key, value in tree.items() if key not in ("presets", "search", "grids")}
+    if tree.get("log") is not None:  # a list of names has room for no settings
+        tree = {**tree, "log": with_sinks(tree["log"], ())}
     if preset is not None:
         if preset not in presets:
             known = ", ".join(presets) or "none"
@@ -207,6 +230,8 @@ def parse_recipe(
         _set_all(tree, [(key, value, f"presets.{preset}.{key}") for key, value in presets[preset].items()])
     tree = {**tree, "plugins": anchored(tree["plugins"], folder)} if "plugins" in tree else tree
     _set_all(tree, [_parsed(override) for override in overrides])
+    if log:
+        tree = {**tree, "log": with_sinks(tree.get("log"), log)}
     named = named_plugins(tree, source, plugins)
     try:
         kind = recipe_type(*_schema_parts(load_plugins(named)))
@@ -225,9 +250,10 @@ def recipe_type(
     terms: tuple[type[LossTerm], ...] = (),
     schedules: tuple[RegisteredSchedule, ...] = (),
     optimizers: tuple[RegisteredOptimizer, ...] = (),
+    sinks: tuple[RegisteredSink, ...] = (),
 ) -> type[Recipe]:
-    """The schema of recipes that may hold these loss terms, schedules and optimizers of plugins beside the catalogue's."""
-    if not (terms or schedules or optimizers):
+    """The schema of recipes that may hold these loss terms, schedules, optimizers and sinks of plugins beside the catalogue's."""
+    if not (terms or schedules or optimizers or sinks):
         return Recipe
     train = create_model(
         "TrainSection",
@@ -243,12 +269,14 @@ def recipe_type(
         objective=(tuple[union_of(terms), ...], Field(min_length=1)),
         train=(train, ...),
     )
-    return create_model("Recipe", __base__=Recipe, stages=(tuple[stage, ...], Field(min_length=1)))
+    log = log_type(sinks)
+    return create_model("Recipe", __base__=Recipe, stages=(tuple[stage, ...], Field(min_length=1)), log=(log, log()))
 
 
 def _schema_parts(registered: Registered) -> tuple[tuple[Any, ...], ...]:
     """What plugins add to the schema, as `recipe_type` takes it."""
-    return registered.terms, *(tuple(registered.of(kind).values()) for kind in (RegisteredSchedule, RegisteredOptimizer))
+    kinds = RegisteredSchedule, RegisteredOptimizer, RegisteredSink
+    return registered.terms, *(tuple(registered.of(kind).values()) for kind in kinds)
 
 
 def presets_of(tree: dict[Any, Any], source: str) -> dict[str, dict[str, Any]]:

@@ -22,6 +22,11 @@ class Registration:
     place: str
     """`FILE:LINE` of the call."""
 
+    @property
+    def file(self) -> str:
+        """The file of the call."""
+        return self.place.rpartition(":")[0]
+
 
 Registered_ = TypeVar("Registered_", bound=Registration)
 
@@ -65,11 +70,20 @@ class RegisteredOptimizer(Registration):
     """The same without `ops`, in NumPy, by which it is checked."""
 
 
+@dataclass(frozen=True)
+class RegisteredSink(Registration):
+    """A sink of a plugin."""
+
+    make: Callable[..., Any]
+    """A subclass of `core.events.Sink`, or a function that returns one; its arguments are the settings."""
+
+
 KIND_NAMES: dict[type[Registration], str] = {
     RegisteredLoss: "loss",
     RegisteredMetric: "metric",
     RegisteredSchedule: "schedule",
     RegisteredOptimizer: "optimizer",
+    RegisteredSink: "sink",
 }
 """What people call a registration."""
 

@@ -164,8 +164,20 @@ class RunFolder:
         if path.is_file():
             if not self._differences(recipe):
                 return
-            _tell("%s: is not the recipe of the run, and is written again", path)
+            if not self._only_watched_otherwise(recipe):
+                _tell("%s: is not the recipe of the run, and is written again", path)
         recipe.write(path)
+
+    def _only_watched_otherwise(self, recipe: Recipe) -> bool:
+        """Whether recipe.yaml differs in what only watches the run, which may be another when it goes on."""
+        try:
+            started, now = read_yaml(self.path / RECIPE), recipe.resolved()
+        except RecipeError:
+            return False
+        watching = ("log", "plugins")
+        return isinstance(started, dict) and all(
+            started.get(key) == now.get(key) for key in {**started, **now} if key not in watching
+        )
 
     def append(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""

@@ -10,7 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import google_crc32c
 import numpy as np
@@ -18,33 +18,13 @@ import numpy as np
 from .data.batches import real_tokens
 from .engine import Parameters, Step, TrainStep
 from .errors import TrainingError
+from .events import Evaluated, LiveSink, Logged, Saved
 from .metrics import LOWER_IS_BETTER
 from .runs import RunFolder
 from .sections import TrainSection
 from .stages import Stage
 from .states import State, check_arrays, check_steps
 from .world import World
-
-
-class Progress(Protocol):
-    """Where the loop tells how far it is."""
-
-    def start(self, done: int, total: int) -> None:
-        """The loop starts, `done` of its steps having been taken before."""
-
-    def advance(self, done: int, tokens: int) -> None:
-        """The device was given steps up to `done`, which have `tokens` tokens in all. It is called for each of them, so it
-        must cost nothing."""
-
-    def loss(self, value: float) -> None:
-        """The mean loss since the last call."""
-
-    def evaluate(self) -> None:
-        """An evaluation starts."""
-
-    def evaluated(self, step: int, metrics: dict[str, float], best: bool) -> None:
-        """It is done."""
-
 
 Evaluate = Callable[[Parameters], dict[str, float]]
 
@@ -102,15 +82,18 @@ class Trainer:
         train_step: TrainStep,
         evaluate: Evaluate | None,
         run: RunFolder,
-        progress: Progress,
+        tell: LiveSink,
         world: World | None = None,
+        memory: Callable[[], float | None] = lambda: None,
     ):
         """`parameters` are the student and all projections so far, of which `train_step` changes some; `evaluate` is None
-        in a stage whose student cannot answer yet. Of the processes of a `world`, the first one has the run's folder."""
+        in a stage whose student cannot answer yet. `run` keeps the states, `tell` takes the events; `memory` gives the peak in
+        MiB. Of the processes of a `world`, the first one has the run's folder."""
         self._stage, self._train, self._seed, self._first = stage, stage.section.train, seed, first
         self._batches, self._objective = stage.batches, stage.objective
         self._parameters = parameters
-        self._train_step, self._evaluate, self._run, self._progress = train_step, evaluate, run, progress
+        self._train_step, self._evaluate, self._run, self._tell = train_step, evaluate, run, tell
+        self._memory = memory
         self.plan = Plan.of(self._train, self._batches.steps_per_epoch)
         self._factor = self._train.factor(self.plan.total)
         self._notes: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best_metric": None, "best_step": None}
@@ -128,7 +111,7 @@ class Trainer:
         finite, and KeyboardInterrupt, its state saved, after the step that was under way when the world was asked to stop."""
         step = 0 if state is None else self._restore(state)
         steps = self._steps(step)
-        self._progress.start(step, self.plan.total)
+        self._tell.start(step, self.plan.total)
         while step < self.plan.total:
             if not self._world.proceed(self._first + step):
                 self._stop(step)
@@ -168,8 +151,8 @@ class Trainer:
             yield next(steps)
 
     def _counted(self, step: int) -> Callable[[int], None]:
-        """Tells the progress of steps after `step` as the device is given them."""
-        advance, notes, done = self._progress.advance, self._notes, step
+        """Tells of steps after `step` as the device is given them."""
+        advance, notes, done = self._tell.advance, self._notes, step
 
         def dispatched(number: int) -> None:
             nonlocal done
@@ -196,6 +179,7 @@ class Trainer:
         self._require_equal(parameters, step)
         best = None if self._notes["best_step"] == self._first + step else self._best
         self._run.save_state(State(self._first + step, parameters, self._train_step.state(), best, self._notes))
+        self._tell.saved(Saved(self._first + step, self._run.path))
 
     def _steps(self, start: int) -> Iterator[Step]:
         per_epoch = self.plan.steps_per_epoch
@@ -247,22 +231,22 @@ class Trainer:
         loss, *terms = (value / (step - window["step"]) for value in window["sum"])
         seconds = max(self._notes["seconds"] - window["seconds"], 1e-9)
         tokens_per_second = (self._notes["tokens"] - window["tokens"]) / seconds
-        self._run.append(
-            {
+        self._tell.logged(
+            Logged(
                 **self._place(step),
-                "loss": loss,
-                "terms": dict(zip(self._objective.names, terms, strict=True)),
-                "learning_rate": self._train.learning_rate * self._factor(step - 1),
-                "tokens_per_second": round(tokens_per_second, 1),
-            }
+                loss=loss,
+                terms=dict(zip(self._objective.names, terms, strict=True)),
+                learning_rate=self._train.learning_rate * self._factor(step - 1),
+                tokens_per_second=round(tokens_per_second, 1),
+                memory_mb=self._memory(),
+            )
         )
-        self._progress.loss(loss)
         self._open_window(step)
 
     def _evaluated(self, step: int) -> None:
         parameters = self._current()
         self._require_finite(parameters, step)
-        self._progress.evaluate()
+        self._tell.evaluate()
         metrics = self._evaluate(parameters)
         name, main = next(iter(metrics.items()))
         before = self._notes["best_metric"]
@@ -270,8 +254,7 @@ class Trainer:
         if best:
             self._notes["best_metric"], self._notes["best_step"] = main, self._first + step
             self._best = parameters
-        self._run.append({**self._place(step), "evaluation": {"dev": metrics}})
-        self._progress.evaluated(step, metrics, best)
+        self._tell.evaluated(Evaluated(**self._place(step), metrics=metrics, best=best))
 
     def _outcome(self) -> Outcome:
         keep_best = self._train.keep == "best" and self._best is not None

@@ -16,8 +16,13 @@ from crossdistil.core.app import progress as shown
 from crossdistil.core.app.progress import TrainingProgress, make_console
 from crossdistil.core.app.run import RunOptions, execute
 from crossdistil.core.engine import EngineOptions
+from crossdistil.core.events import Evaluated, Logged
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests import tiny
+
+
+def logged(loss):
+    return Logged(1, "distil", 0.5, loss, {"kd_ce": loss}, 1e-4, 100.0)
 
 
 class Clock:
@@ -81,8 +86,8 @@ def test_a_terminal_shows_each_step_and_no_nonsense(terminal, clock):
         # 200 tokens in 2 seconds; 4,998 steps of 2 s are left. The slow first step does not count.
         assert "2/5,000" in (text := read()) and "100 tokens/s · 2h 46m left" in text and "loss" not in text
         seen += text
-        progress.loss(0.25)
-        for step in range(3, 3000):
+        progress.logged(logged(0.25))
+        for step in range(3, 3001):
             clock.now += 0.001
             progress.advance(step, 100 * step)
         seen += (text := read())
@@ -91,7 +96,7 @@ def test_a_terminal_shows_each_step_and_no_nonsense(terminal, clock):
         assert "compiling for 32 x 64 tokens" in read()
         progress.evaluate()
         assert "evaluating" in read()
-        progress.evaluated(3000, {"accuracy": 0.5}, True)
+        progress.evaluated(Evaluated(3000, "distil", 1.0, {"accuracy": 0.5}, True))
         assert "step 3000, dev accuracy 0.5000 (best)" in read()
     assert "nan" not in seen and "?" not in seen and "inf" not in seen
 
@@ -113,7 +118,7 @@ def test_a_log_has_the_first_step_and_then_a_line_now_and_then(log, clock):
         times = [time for time, _ in taken]
         gaps = [later - earlier for earlier, later in zip(times, times[1:])]
         assert gaps[0] == 3 and gaps == sorted(gaps) and max(gaps) <= 61 and len(times) < 400
-        progress.loss(0.5)
+        progress.logged(logged(0.5))
         assert read() == ["torch distil: step 20000/20000, loss 0.5000, 100 tokens/s"]
 
 
@@ -129,7 +134,7 @@ def test_evaluation_and_compilation_are_no_time_of_steps(log, clock):
             progress.advance(step, 100 * step)
         progress.evaluate()
         clock.now += 1000
-        progress.evaluated(20, {"f1": 1.0}, False)
+        progress.evaluated(Evaluated(20, "distil", 1.0, {"f1": 1.0}, False))
         read()
         clock.now += 1
         progress.advance(21, 2100)

@@ -14,7 +14,9 @@ from pydantic import ValidationError
 from crossdistil.core.data.batches import TrainBatches
 from crossdistil.core.data.tokenize import TokenTable
 from crossdistil.core.errors import TrainingError
+from crossdistil.core.events import LiveSink, Sinks
 from crossdistil.core.losses.base import TermContext
+from crossdistil.core.metric_lines import MetricLines
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.runs import RunFolder
@@ -67,7 +69,7 @@ class CountingStep:
         self.position = int(parameters["p"][0])
 
 
-class Silent:
+class Silent(LiveSink):
     def __init__(self):
         self.best = []
 
@@ -78,14 +80,14 @@ class Silent:
         self.at += 1
         assert self.at == done <= self.total and tokens > 0
 
-    def loss(self, value):
-        assert value > 0
+    def logged(self, event):
+        assert event.loss > 0
 
     def evaluate(self):
         """Told before `evaluated`."""
 
-    def evaluated(self, step, metrics, best):
-        self.best += [step] if best else []
+    def evaluated(self, event):
+        self.best += [event.step] if event.best else []
 
 
 class Bench:
@@ -119,9 +121,8 @@ class Bench:
 
         try:
             held = {"p": np.zeros(3, np.float32), "untrained": np.full(2, 3, np.float32)}
-            trainer = Trainer(
-                stage, self.recipe.seed, first, held, self.step, evaluate if evaluated else None, run, self.progress
-            )
+            tell = Sinks([MetricLines(run.append), self.progress])
+            trainer = Trainer(stage, self.recipe.seed, first, held, self.step, evaluate if evaluated else None, run, tell)
             state = run.load_state()
             run.rewind_metrics(0 if state is None else state.step)
             return trainer.run(state)

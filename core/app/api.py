@@ -37,6 +37,7 @@ def run(
     preset: str | None = None,
     overrides: Sequence[str] = (),
     plugins: Sequence[str] = (),
+    log: Sequence[str] = (),
     resume: bool = False,
     devices: int | str | None = None,
     quiet: bool = False,
@@ -46,7 +47,7 @@ def run(
 
     `recipe` is a file, a name of the catalogue, or a recipe that was read before; `preset` is one of a file's variants,
     `overrides` are `path.to.key=value`, as `--set` on the command line, `plugins` files and modules
-    as `--plugin`. With `resume` the run in `out` goes on; without
+    as `--plugin`, `log` sinks as `--log`. With `resume` the run in `out` goes on; without
     a recipe, with its own recipe, backend, device and precision. `devices` is the number of devices of this machine, or `all`;
     each gets a process. Without `report` there is no report.html, which quotes texts of dev. Raises CrossdistilError.
     """
@@ -62,9 +63,9 @@ def run(
     if isinstance(recipe, Recipe) and preset is not None:
         raise CrossdistilError(f"preset '{preset}': a recipe that was read before has none left; give its file or name")
     if isinstance(recipe, Recipe):
-        loaded = overridden(recipe, overrides, plugins)
+        loaded = overridden(recipe, overrides, plugins, log)
     else:
-        loaded = load_recipe(recipe, overrides, preset, plugins)
+        loaded = load_recipe(recipe, overrides, preset, plugins, log)
     source = loaded.method if isinstance(recipe, Recipe) else str(recipe)
     python = interpreter(backend)
     if python == Path(sys.executable) and devices is None:

@@ -39,6 +39,7 @@ from .options import (
     BackendOption,
     DeviceOption,
     DevicesOption,
+    LogOption,
     MasterOption,
     NodeRankOption,
     NodesOption,
@@ -146,6 +147,7 @@ def run(
     preset: PresetOption = None,
     overrides: SetOption = None,
     plugins: PluginOption = None,
+    log: LogOption = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/METHOD-BACKEND-TIME.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="torch: compile the step with torch.compile.")] = False,
@@ -174,7 +176,7 @@ def run(
     device = device or kind_of(started.get("device"), place, devices)
     precision_name = precision.value if precision else started.get("precision", Precision.fp32.value)
     text = sys.stdin.read() if recipe == "-" else None
-    loaded = _recipe(recipe, text, overrides or [], preset, plugins or [])
+    loaded = _recipe(recipe, text, overrides or [], preset, plugins or [], log or [])
     _hand_over(name, text)
     run_on_all(place, devices, name, device, text, machines)
     from .run import RunOptions, execute
@@ -305,7 +307,9 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _recipe(name: str, text: str | None, overrides: list[str], preset: str | None, plugins: list[str]) -> Recipe:
+def _recipe(
+    name: str, text: str | None, overrides: list[str], preset: str | None, plugins: list[str], log: list[str]
+) -> Recipe:
     if text is None:
-        return load_recipe(name, overrides, preset, plugins)
-    return parse_recipe(parse_json(text, STANDARD_INPUT), STANDARD_INPUT, overrides, preset, plugins)
+        return load_recipe(name, overrides, preset, plugins, log)
+    return parse_recipe(parse_json(text, STANDARD_INPUT), STANDARD_INPUT, overrides, preset, plugins, log=log)

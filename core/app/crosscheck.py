@@ -62,7 +62,8 @@ def comparable(recipe: Recipe, steps: int | None) -> Recipe:
         stages.append(stage.model_copy(update={"train": type(stage.train)(**train)}))
     # Each backend runs the teachers itself: one that reads what another wrote would agree with it too easily.
     cache = recipe.teacher_cache.model_copy(update={"use": "never"})
-    return recipe.model_copy(update={"stages": tuple(stages), "teacher_cache": cache})
+    log = type(recipe.log)()  # its runs are compared, and not followed
+    return recipe.model_copy(update={"stages": tuple(stages), "teacher_cache": cache, "log": log})
 
 
 def crosscheck(recipe: Recipe, options: CrosscheckOptions, console: Console) -> dict[str, Any]:

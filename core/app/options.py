@@ -52,7 +52,11 @@ PresetOption = Annotated[str | None, typer.Option(help="A variant that the recip
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 PluginOption = Annotated[
     list[str] | None,
-    typer.Option("--plugin", metavar="FILE.py|MODULE", help="Your own code with losses or metrics; it is executed."),
+    typer.Option("--plugin", metavar="FILE.py|MODULE", help="Your own code with losses, metrics or sinks; it is executed."),
+]
+LogOption = Annotated[
+    list[str] | None,
+    typer.Option("--log", metavar="SINK", help="Also follow the run there: tensorboard, wandb, mlflow, swanlab, or a plugin's."),
 ]
 PrecisionOption = Annotated[Precision, typer.Option(help="What the model computes in.")]
 

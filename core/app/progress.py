@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from ..events import Evaluated, LiveSink, Logged
+
 DRAW_SECONDS = 0.25
 """In a terminal, the least time between two pictures of the bar."""
 FIRST_LINE_SECONDS, LAST_LINE_SECONDS = 3.0, 60.0
@@ -25,8 +27,8 @@ def make_console(quiet: bool = False, stderr: bool = False) -> Console:
     return console
 
 
-class TrainingProgress:
-    """The `core.training.Progress` of the command line. Use it as a context manager."""
+class TrainingProgress(LiveSink):
+    """The sink of the command line, for one stage. Use it as a context manager."""
 
     def __init__(self, title: str, console: Console):
         self._title, self._console = title, console
@@ -66,8 +68,8 @@ class TrainingProgress:
         if now >= self._next and done < self._total:  # the last step's picture has its loss
             self._show(now)
 
-    def loss(self, value: float) -> None:
-        self._loss = value
+    def logged(self, event: Logged) -> None:
+        self._loss = event.loss
         if self._done == self._total > self._shown:
             self._show(time.monotonic())
 
@@ -75,10 +77,11 @@ class TrainingProgress:
         self._rate.pause(time.monotonic())
         self._draw("evaluating")
 
-    def evaluated(self, step: int, metrics: dict[str, float], best: bool) -> None:
+    def evaluated(self, event: Evaluated) -> None:
         self._rate.go_on(time.monotonic())
-        text = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        self._console.print(f"{self._title}: step {step}, dev {text}{' (best)' if best else ''}")
+        text = ", ".join(f"{name} {value:.4f}" for name, value in event.metrics.items())
+        # Steps are the stage's here, as in the bar.
+        self._console.print(f"{self._title}: step {self._done}, dev {text}{' (best)' if event.best else ''}")
         self._draw(self._figures())
 
     def compiles(self, shape: Sequence[int]) -> None:

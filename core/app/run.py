@@ -20,13 +20,16 @@ from ...backends.registry import load_engine
 from ..checkpoint import Model, save_model
 from ..engine import Engine, EngineOptions, Parameters
 from ..errors import CrossdistilError, TrainingError
+from ..events import Failed, Finished, Sinks, Started
 from ..job import Job, with_about
+from ..metric_lines import MetricLines
 from ..model_card import card, place_card
 from ..models.theseus import predecessor_tensors
 from ..predictions import write_predictions
 from ..recipe import Recipe
 from ..runs import STUDENT
 from ..shared_run import SharedRun
+from ..sinks.known import make_sinks
 from ..stages import Stage
 from ..states import State, check_arrays, layout_of
 from ..teacher_identity import model_digest, tokens_digest
@@ -64,14 +67,33 @@ class RunOptions:
 def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) -> dict[str, Any]:
     """Run a recipe and return the content of result.json. Raises CrossdistilError before anything is written if the
     recipe, the data, a model, the backend or the folder is not in order."""
+    sinks = _sinks(recipe, options, console)
     engine = load_engine(options.backend, options.engine)
     world = join(engine)
     with ending_together(world, engine.place) as voice, plugin_errors(recipe.registered):
-        return _execute(recipe, source, options, console, engine, world, voice)
+        return _execute(recipe, source, options, console, engine, world, voice, sinks)
+
+
+def _sinks(recipe: Recipe, options: RunOptions, console: Console) -> Sinks:
+    """Where this run is followed beside its folder: the first process tells it."""
+    if options.engine.place.rank:
+        return Sinks([])
+
+    def tell(line: str) -> None:
+        console.print(line, style="yellow", markup=False)
+
+    return Sinks(make_sinks(recipe.log, recipe.registered, tell))
 
 
 def _execute(
-    recipe: Recipe, source: str, options: RunOptions, console: Console, engine: Engine, world: World, voice: Voice
+    recipe: Recipe,
+    source: str,
+    options: RunOptions,
+    console: Console,
+    engine: Engine,
+    world: World,
+    voice: Voice,
+    sinks: Sinks,
 ) -> dict[str, Any]:
     # The first process's, since the others may have another clock, or another current folder.
     options = dataclasses.replace(options, out=Path(world.first(os.fsencode(options.out)).decode(errors="surrogateescape")))
@@ -93,14 +115,16 @@ def _execute(
                 remedy = "remove result.json, and --resume makes it again from the saved state"
                 raise CrossdistilError(f"{options.out}: the run is complete, but {damage}; {remedy}")
             raise CrossdistilError(f"{options.out}: the run is complete; there is nothing to resume")
-        runner = _Run(job, engine, run, options, console, world, start)
+        runner = _Run(job, engine, run, options, console, world, start, sinks)
         less = "a smaller train.batch_size, a larger train.gradient_accumulation"
         with told_what_is_needed(engine, runner.teaching.memory, less):
             result = runner.train()
+        sinks.finished(Finished(result))
         if options.report and not options.probe and world.rank == 0:
             report_of_finished(options.out, options.backend, console)
         return result
     except BaseException as error:
+        sinks.failed(Failed(words_of(error)[1], isinstance(error, KeyboardInterrupt | SystemExit)))
         run.discard_if_new(keep_logs=words_of(error)[0] == 1)
         raise
     finally:
@@ -132,8 +156,9 @@ class _Run:
         console: Console,
         world: World,
         start: dict[str, str],
+        sinks: Sinks,
     ):
-        self._start = start
+        self._start, self._sinks = start, sinks
         self._job, self._engine, self._run, self._console, self._world = job, engine, run, console, world
         self._probe, self._resume = options.probe, options.resume
         self.teaching = world.together(Teaching, job, engine, console)
@@ -150,6 +175,7 @@ class _Run:
             self._console.print(f"{self._run.path}: {place}")
         for line in [] if state is None else self._engine.keep_kernels(state.notes.get("kernels", {})):
             self._console.print(line, markup=False)
+        self._sinks.started(self._started(state))
         parameters: Parameters = {**job.student.parameters, **job.projections}
         outcomes: list[Outcome] = []
         stages = []
@@ -167,6 +193,11 @@ class _Run:
             outcomes.append(self._stage(stage, first, parameters, here, _past_notes(outcomes)))
             parameters = outcomes[-1].parameters
         return self._finish(stages, outcomes, teachers, started)
+
+    def _started(self, state: State | None) -> Started:
+        engine, step = self._engine, 0 if state is None else state.step
+        kinds = engine.name, engine.device, engine.precision
+        return Started(self._run.path, self._job.recipe.resolved(), *kinds, self._world.size, step, self._resume)
 
     def _check(self, state: State, stages: list[Stage]) -> None:
         """Whether the parameters of a saved state are those of the stages so far."""
@@ -217,8 +248,9 @@ class _Run:
                 step,
                 evaluate if can_evaluate else None,
                 self._run,
-                progress,
+                Sinks([MetricLines(self._run.append), progress, self._sinks]),
                 self._world,
+                self._peak_memory_mb,
             )
             trainer.remember(past, engine.kernels)
             return trainer.run(state)
@@ -264,7 +296,7 @@ class _Run:
             "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
             "processes": self._world.size,
             "communication_share": round(waited / max(seconds, 1e-9), 4),
-            "peak_memory_mb": round(self._most(engine.peak_memory_mb() or _peak_process_memory_mb()), 1),
+            "peak_memory_mb": round(self._most(self._peak_memory_mb()), 1),
             "method": job.recipe.method,
             "task": job.data.spec.name,
             "recipe_digest": job.recipe.digest(),
@@ -296,6 +328,9 @@ class _Run:
     def _most(self, value: float) -> float:
         """The largest that a process has."""
         return max(float(found["value"]) for found in self._world.arrays({"value": np.float64(value)}))
+
+    def _peak_memory_mb(self) -> float:
+        return self._engine.peak_memory_mb() or _peak_process_memory_mb()
 
     def _student_of(self, parameters: Parameters) -> Parameters:
         return {name: parameters[name] for name in self._job.student.parameters}
