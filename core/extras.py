@@ -11,10 +11,13 @@ from .errors import BackendError
 _EXTRAS = {
     "augment": ("textblob",),
     "chinese": ("jieba",),
+    "mlflow": ("mlflow",),
     "onnx": ("onnxruntime",),
     "openvino": ("openvino", "nncf"),
     "picture": ("matplotlib",),
     "serve": ("onnxruntime", "fastapi", "uvicorn", "prometheus_client"),
+    "swanlab": ("swanlab",),
+    "wandb": ("wandb",),
 }
 """Extra of pyproject.toml -> the modules that come with it. tests/test_extras.py holds the two together."""
 

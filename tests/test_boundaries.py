@@ -16,6 +16,8 @@ ROOT = Path(crossdistil.__file__).resolve().parent
 FRAMEWORKS = {"torch", "oneflow", "mindspore", "tensorflow", "transformers", "torch_npu", "jax", "flax", "keras"}
 SERVICE = {"fastapi", "uvicorn", "prometheus_client", "onnxruntime"}
 """What only a service needs."""
+FOLLOWERS = {"tensorboard", "wandb", "mlflow", "swanlab"}
+"""What only a run needs that is followed there."""
 BACKENDS = ("torch", "oneflow", "mindspore")
 FILES = {
     ".".join(("crossdistil", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
@@ -126,7 +128,7 @@ def test_importing_loads_no_framework():
 import importlib, sys
 for name in ["crossdistil", *{MODULES!r}]:
     importlib.import_module(name)
-    loaded = sorted({FRAMEWORKS!r} & set(sys.modules))
+    loaded = sorted({FRAMEWORKS | FOLLOWERS!r} & set(sys.modules))
     assert not loaded, f"importing {{name}} loads {{loaded}}"
 import crossdistil
 assert callable(crossdistil.run)
@@ -146,7 +148,7 @@ for arguments in (["--help"], ["recipes"], ["backends"], ["inspect", "nowhere"])
         cli.main()
     except SystemExit:
         pass
-loaded = sorted({FRAMEWORKS | SERVICE!r} & set(sys.modules))
+loaded = sorted({FRAMEWORKS | SERVICE | FOLLOWERS!r} & set(sys.modules))
 assert not loaded, loaded
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import CrossdistilError, Errors, PluginError
 from ..events import Sink
+from ..extras import require
 from ..log_section import LogSection
 from ..plugin_files import error_text, plugin_line
 from ..registered import Registered, RegisteredSink
@@ -25,17 +24,17 @@ class KnownSink:
     """Of this folder; it is imported when a run asks for the sink."""
     kind: str
     """The class in it."""
-    package: str | None
-    """What has to be installed, by the name it is imported by; None where nothing has."""
+    needs_package: bool = True
+    """Whether the extra of its name must be installed (`core.extras`)."""
 
 
 KNOWN = {
-    "tensorboard": KnownSink("tensorboard_files", "TensorBoardFiles", None),
-    "wandb": KnownSink("wandb_runs", "WandbRun", "wandb"),
-    "mlflow": KnownSink("mlflow_runs", "MlflowRun", "mlflow"),
-    "swanlab": KnownSink("swanlab_runs", "SwanlabRun", "swanlab"),
+    "tensorboard": KnownSink("tensorboard_files", "TensorBoardFiles", needs_package=False),
+    "wandb": KnownSink("wandb_runs", "WandbRun"),
+    "mlflow": KnownSink("mlflow_runs", "MlflowRun"),
+    "swanlab": KnownSink("swanlab_runs", "SwanlabRun"),
 }
-"""Name -> sink. Each name is also an extra of the package that installs what it needs."""
+"""Name -> sink. Each name is also an extra of pyproject.toml."""
 
 
 def make_sinks(log: LogSection, registered: Registered, tell: Callable[[str], None]) -> list[Outlet]:
@@ -57,17 +56,9 @@ def make_sinks(log: LogSection, registered: Registered, tell: Callable[[str], No
 
 def _known(name: str, settings: object) -> Sink:
     known = KNOWN[name]
-    if known.package is not None and not _installed(known.package):
-        how = f"{sys.executable} -m pip install 'crossdistil[{name}]', or {known.package} alone, installs it"
-        raise CrossdistilError(f"log.{name}: needs the package {known.package}, which {sys.executable} does not have; {how}")
+    if known.needs_package:
+        require(name, f"log.{name}")
     return getattr(importlib.import_module(f".{known.module}", __package__), known.kind)(settings)
-
-
-def _installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def _plugin_s(own: RegisteredSink, settings: dict[str, object]) -> Sink:

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..data.tfrecord import framed
+from ..data.records.tfrecord import framed
 from ..events import Evaluated, Failed, Finished, Logged, Sink, Started
 from ..log_section import TensorBoardSection
 from ..wire import FIXED32, FIXED64, delimited, number, varint
