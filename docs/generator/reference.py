@@ -1,4 +1,5 @@
-"""Writes docs/reference/ from what the program itself says: the recipe's sections, the command line, the losses, the operations.
+"""Writes docs/reference/ from what the program itself says: the recipe's sections, the command line, the losses, the operations;
+and the facts of each page in docs/methods/, from its recipe and the kept results.
 
     python docs/generator/reference.py [--check]
 
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from command_page import command_page
 from loss_page import loss_page
+from method_facts import FOLDER as METHODS
+from method_facts import filled
 from operation_page import operation_page
 from recipe_page import recipe_page
 
@@ -26,14 +29,15 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a page differs")
     check = parser.parse_args().check
     differing = []
-    for name, page in PAGES.items():
-        path, text = FOLDER / name, page()
+    texts = {FOLDER / name: page() for name, page in PAGES.items()}
+    texts |= {path: filled(path.read_text(encoding="utf-8")) for path in sorted(METHODS.glob("*.md"))}
+    for path, text in texts.items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            differing.append(name)
+            differing.append(f"{path.parent.name}/{path.name}")
             if not check:
                 path.write_text(text, encoding="utf-8")
     if check and differing:
-        sys.exit(f"docs/reference: {', '.join(differing)}: not what the code says; `make docs` writes them")
+        sys.exit(f"docs: {', '.join(differing)}: not what the code says; `make docs` writes them")
     print(f"written: {', '.join(differing)}" if differing else "up to date")
 
 
