@@ -60,7 +60,7 @@ class Runs:
             if watch(500 * number, {"accuracy": value * number / self._evaluations}, number == self._evaluations):
                 return Ended("pruned")
         result = {"student": {"metrics": {"accuracy": value}, "parameters": 1000}, "wall_seconds": 1.0, "epochs": 2.0}
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "student").mkdir(parents=True, exist_ok=True)
         (folder / "result.json").write_text(json.dumps(result))
         return Ended("complete", result)
 

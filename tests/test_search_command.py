@@ -83,7 +83,7 @@ def test_what_a_search_leaves(said, recipe_file, runs, tmp_path):
     assert score(best) == scores[found["best"]]
     page, text = (out / "report.html").read_text(), (out / "report.md").read_text()
     assert page.count('class="chart"') == 3  # curves, and a slice for each of two keys
-    assert f"trial {found['best']}" in output and "Chosen by one seed" in page and "takes --seeds 3" in text
+    assert f"trial {found['best']}: " in output and "Chosen by one seed" in page and "takes --seeds 3" in text
     assert len(re.findall(r"^\| \d+ \|", text, re.MULTILINE)) == 6
 
     code, _, errors = said("search", recipe_file, "--trials", "6", "--out", out)

@@ -75,7 +75,7 @@ def scatter_chart(
         at = x(limit[0])
         body.append(f'<rect class="over" x="{at:.1f}" y="{TOP - 8}" width="{right - at:.1f}" height="{bottom - TOP + 8}"/>')
         body.append(f'<line class="limit" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP - 8}" y2="{bottom}"/>')
-        body.append(f'<text class="limit-text" x="{at - 6:.1f}" y="{TOP + 4}" text-anchor="end">{escape(limit[1])}</text>')
+        body.append(f'<text class="limit-text" x="{at - 6:.1f}" y="{bottom - 8}" text-anchor="end">{escape(limit[1])}</text>')
     if len(joined) > 1:
         (first, height_), *rest = [(x(a), y(b)) for a, b in joined]
         line = f"M{first:.1f} {height_:.1f}" + "".join(f"H{a:.1f}V{b:.1f}" for a, b in rest)

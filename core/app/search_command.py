@@ -68,7 +68,7 @@ def search(
     """Search the best settings of a recipe, or (--teacher) the best student within a limit."""
     refuse_place("search")
     from .search import Asked, Search, Settings, discard, new_folder, read_settings
-    from .search_results import write_results
+    from .search_page import write_results
 
     console = make_console()
     if minutes is not None and not 0 < minutes <= 10**7:
@@ -139,7 +139,7 @@ def search(
     with Asked() as asked:
         found.work(asked)
         found.with_seeds(asked)
-        page, headline = write_results(found, console)
+        page, headline = write_results(found)
     console.print(headline, markup=False)
     console.print(f"report: {page}", markup=False)
     if asked.times:

@@ -29,10 +29,10 @@ def measured(models: Mapping[str, Path], recipe: Recipe, backend: str, precision
     return {name: about[case.name]["request_milliseconds"]["p50"] for name, about in found["models"].items()}
 
 
-def measured_students(students: Mapping[str, Path], folder: Path, settings: Settings) -> dict[str, float]:
-    """The same of trained students, by their names."""
-    kept = {name: path for name, path in students.items() if path.is_dir()}
-    return measured(kept, settings.recipe, settings.backend, settings.precision, 1)
+def measured_students(students: Mapping[str, Path], settings: Settings) -> dict[str, float]:
+    """The same of trained students, by their names, with the threads of the autopilot."""
+    threads = (settings.autopilot or {}).get("threads", 1)
+    return measured(students, settings.recipe, settings.backend, settings.precision, threads)
 
 
 def _untold(line: str) -> None:

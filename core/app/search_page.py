@@ -1,20 +1,39 @@
-"""A search as a page and as Markdown: the front of score against latency or size, each trial, and whether the best is better."""
+"""A search as JSON, as Markdown and as a page: the front of score against latency or size, and each trial."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from ..files import write_text
 from .charts import Series, line_chart, marker
 from .comparison_view import count_text, is_number, score_text, spread_text
 from .pages import page
 from .scatter_charts import Point, scatter_chart
-from .search import value_text
+from .search import BEST, Search, value_text
+from .search_results import counts_text, results
+from .search_study import best_of
 
+RESULTS, MARKDOWN, PAGE = "search.json", "report.md", "report.html"
 _AXES = {"latency_ms": "latency, ms a text", "parameters": "parameters of the student, millions"}
 _MOST_CURVES, _MOST_SLICES = 8, 12
 _KINDS = {"best": ("b1", 2), "recipe as it is": ("b0", 1), "trial": ("quiet", 0)}
 """Colour class and shape of a marker."""
+
+
+def write_results(search: Search) -> tuple[Path, str]:
+    """Write what was found into the search's folder, and the recipe of the best; returns the path of the page, and in a sentence
+    or two what was found."""
+    found = results(search)
+    write_text(search.folder / RESULTS, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    write_text(search.folder / MARKDOWN, as_markdown(found))
+    write_text(search.folder / PAGE, search_page(found))
+    best = best_of(search.study.records(), search.settings.higher)
+    if best is not None:
+        search.recipe_of(best).write(search.folder / BEST)
+    return search.folder / PAGE, f"{found['headline']} {found['remark']}".strip()
 
 
 def search_page(found: dict[str, Any]) -> str:
@@ -29,7 +48,8 @@ def search_page(found: dict[str, Any]) -> str:
 
 def as_markdown(found: dict[str, Any]) -> str:
     """The same tables for a document."""
-    parts = [f"# Search of {found['search']} on {found['task']}", found["headline"], _conditions(found)]
+    parts = [f"# Search of {found['search']} on {found['task']}", f"{found['headline']} {found['remark']}".strip()]
+    parts.append(_conditions(found))
     for table in (_seed_table(found), _candidates(found), _trial_table(found)):
         if table:
             lines = [table["heading"], ["---"] * len(table["heading"]), *table["rows"]]
@@ -186,7 +206,7 @@ def _trial_table(found: dict[str, Any]) -> dict[str, Any]:
     order = sorted(found["trials"], key=lambda each: (each["score"] is None, sign * (each["score"] or 0), each["number"]))
     rows = []
     for trial in order:
-        marks = [trial["state"]] if trial["state"] != "complete" else []
+        marks = [counts_text({trial["state"]: 1}).removeprefix("1 ")] if trial["state"] != "complete" else []
         marks += ["best"] if trial["number"] == found["best"] else []
         marks += ["the recipe as it is"] if trial["is_default"] else []
         marks += ["front"] if trial["number"] in found["front"] and len(found["front"]) > 1 else []
@@ -220,9 +240,8 @@ def _tiles(found: dict[str, Any]) -> list[dict[str, str]]:
         if best["latency_ms"]:
             tiles.append({"what": "Latency of one text", "value": f"{best['latency_ms']:.2f} ms", "more": ""})
         tiles.append({"what": "Parameters", "value": count_text(best["parameters"]), "more": ""})
-    counts = {name: number for name, number in found["counts"].items() if number}
-    more = ", ".join(f"{number} {name}" for name, number in counts.items())
-    tiles.append({"what": "Trials", "value": str(sum(counts.values())), "more": more})
+    counts = found["counts"]
+    tiles.append({"what": "Trials", "value": str(sum(counts.values())), "more": counts_text(counts)})
     spent = found["budget"]["spent_minutes"]
     limit = found["budget"]["minutes"]
     tiles.append({"what": "Time spent", "value": f"{spent:.1f} min", "more": f"of {limit:g}" if limit else ""})

@@ -1,4 +1,4 @@
-"""What a search found: as JSON, as Markdown, as a page, and as the recipe of the best."""
+"""What a search found, as plain data: each trial, the front, and whether the best is better than the recipe as it is."""
 
 from __future__ import annotations
 
@@ -9,33 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ..errors import CrossdistilError
-from ..files import write_text
 from ..processor import processor
+from ..runs import STUDENT
 from .compared_runs import read_all, read_result
 from .comparison import compare_finished
 from .comparison_view import is_number, score_text, spread_text
-from .search import BEST, TRIALS, Search, value_text
-from .search_study import Record, best_of
+from .search import Search, value_text
+from .search_latency import measured_students
+from .search_study import TRIALS, Record, best_of
 from .search_trial import score_of
-
-RESULTS, MARKDOWN, PAGE = "search.json", "report.md", "report.html"
-
-
-def write_results(search: Search, console: Console) -> tuple[Path, str]:
-    """Write all of them; returns the path of the page, and in a sentence what was found."""
-    found = results(search)
-    from .search_page import as_markdown, search_page
-
-    write_text(search.folder / RESULTS, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    write_text(search.folder / MARKDOWN, as_markdown(found))
-    write_text(search.folder / PAGE, search_page(found))
-    best = best_of(search.study.records(), search.settings.higher)
-    if best is not None:
-        search.recipe_of(best).write(search.folder / BEST)
-    return search.folder / PAGE, found["headline"]
 
 
 def results(search: Search) -> dict[str, Any]:
@@ -72,8 +55,11 @@ def results(search: Search) -> dict[str, Any]:
         "comparison": comparison,
         "autopilot": settings.autopilot,
     }
+    student = None if best is None else search.folder / TRIALS / f"{best.number:04d}" / STUDENT
+    if settings.autopilot is not None and student is not None and student.is_dir():
+        found["autopilot"] = settings.autopilot | {"check_ms": measured_students({"best": student}, settings)["best"]}
     found["verdict"] = verdict(found)
-    found["headline"] = _headline(found, best)
+    found["headline"], found["remark"] = _headline(found, best), _remark(found)
     return found
 
 
@@ -113,15 +99,13 @@ def front(trials: Sequence[dict[str, Any]], axis: str, higher: bool) -> list[int
 
 def _latencies(search: Search, trials: list[dict[str, Any]]) -> dict[str, float]:
     """Architecture -> measured milliseconds: those of the autopilot; of a search over sizes, measured now, one student each."""
-    from .search_latency import measured_students
-
     different = {trial["architecture"]: trial for trial in trials if trial["state"] == "complete" and trial["folder"]}
     if search.settings.autopilot is not None:
         return {key: value for key, value in search.settings.autopilot["latency_ms"].items()}
     if len({trial["parameters"] for trial in different.values()}) < 2:
         return {}
-    students = {key: search.folder / trial["folder"] / "student" for key, trial in different.items()}
-    return measured_students(students, search.folder, search.settings)
+    students = {key: search.folder / trial["folder"] / STUDENT for key, trial in different.items()}
+    return measured_students({key: path for key, path in students.items() if path.is_dir()}, search.settings)
 
 
 def _with_seeds(search: Search, best: Record | None) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
@@ -187,15 +171,25 @@ def _verdict_text(found: dict[str, Any], word: str, gain: float, pairs: list[dic
 
 
 def _headline(found: dict[str, Any], best: Record | None) -> str:
-    counts = ", ".join(f"{number} {state}" for state, number in found["counts"].items() if number)
+    counts = counts_text(found["counts"])
     if best is None:
         return f"No trial came to its end ({counts or 'none was started'})."
     what = ", ".join(f"{name.rpartition('.')[2]} {value_text(value)}" for name, value in best.point.items())
     score = score_text(found["metric"], best.score)
     same = " (the recipe as it is)" if found["best"] == found["default"] else ""
-    text = f"Best of {counts}: {score} {found['metric'].replace('_', ' ')} on dev, trial {best.number}{same}: {what}."
+    return f"Best of {counts}: {score} {found['metric'].replace('_', ' ')} on dev, trial {best.number}{same}: {what}."
+
+
+def counts_text(counts: dict[str, int]) -> str:
+    """`12 complete, 3 given up`."""
+    words = {"pruned": "given up", "running": "begun"}
+    return ", ".join(f"{number} {words.get(state, state)}" for state, number in counts.items() if number)
+
+
+def _remark(found: dict[str, Any]) -> str:
+    """What may be said of the best against the recipe as it is."""
     if found["verdict"] is not None:
-        return f"{text} {found['verdict']['text']}"
-    if found["best"] == found["default"]:
-        return text
-    return f"{text} Chosen by one seed; whether it is better than the recipe as it is takes --seeds 3."
+        return found["verdict"]["text"]
+    if found["best"] is None or found["best"] == found["default"]:
+        return ""
+    return "Chosen by one seed; whether it is better than the recipe as it is takes --seeds 3."
