@@ -9,12 +9,14 @@ set), from token ids to logits; what transformers needs converted is converted b
 time another one first. Size, largest difference of a logit from NumPy's in float64, score on dev, and answers that are those of
 the student in float32 come from the same run. Exports are kept in `--exports` and not made again. One that `crossdistil export`
 would refuse, by its own limits of answers and score, is measured too, and marked; one that computes something else is a row that
-says so. OpenVINO's bfloat16 is there where the processor has it. `--rounds 0` only makes the exports.
+says so. OpenVINO's bfloat16 is there where the processor has it. `--rounds 0` only makes the exports. The result is written
+after each model, and one that `--out` has already, of the same rounds and texts, is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -303,26 +305,37 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=NEW_RESULTS / "exports.json")
     options = parser.parse_args()
     settings = Settings(options.data, options.exports, options.rounds, options.texts, tuple(options.without))
-    results = {}
+    about = {
+        "benchmark": "exports",
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine() | {"threads": threads.number()},
+        "versions": {},
+        "settings": {"rounds": options.rounds, "texts": options.texts, "clock": "wall"},
+    }
+    result = begun(options.out, about)
     for source in options.models:
         name = source.parent.name if source.name == "student" else source.name
-        results[name] = compare(name, source, settings)
-        for side, own in results[name]["sides"].items() if results[name] is not None else ():
+        if name in result["models"]:
+            print(f"{name}: is in {options.out} already", flush=True)
+            continue
+        started, found = time.perf_counter(), compare(name, source, settings)
+        if found is None:
+            continue
+        for side, own in found["sides"].items():
             told = ", ".join(f"{own[f'batch_{size}']['milliseconds']['median']:.2f} ms at batch {size}" for size in BATCHES)
             print(f"{name}: {side}: {told}", flush=True)
-    if not options.rounds:
-        return
-    write_json(
-        options.out,
-        {
-            "benchmark": "exports",
-            "date": time.strftime("%Y-%m-%d"),
-            "machine": machine() | {"threads": threads.number()},
-            "versions": versions(),
-            "settings": {"rounds": options.rounds, "texts": options.texts, "clock": "wall"},
-            "models": results,
-        },
-    )
+        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+        result["models"][name] = found
+        result["versions"] |= versions()
+        write_json(options.out, result)
+
+
+def begun(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """The result that a file holds of the same settings on the same machine, or a new one."""
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    if all(kept.get(key) == about[key] for key in ("benchmark", "machine", "settings")):
+        return kept
+    return about | {"models": {}}
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import datetime
 import json
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,12 @@ def resume(backend: str) -> dict[str, float]:
     return distances
 
 
+def _counted(cases: dict[str, Any]) -> str:
+    """How many cases were run by how many processes."""
+    counts = Counter(int(count) for case in cases.values() for count in case)
+    return " and ".join(f"{number} cases by {count} processes" for count, number in sorted(counts.items()))
+
+
 def table(result: dict[str, Any]) -> str:
     """A row for each recipe, a column for each backend."""
     proof = result.get("proof", {})
@@ -84,12 +91,9 @@ def table(result: dict[str, Any]) -> str:
             loss, weights = (max((pair[key] for pair in pairs), default=None) for key in ("loss", "weights"))
             row.append("" if loss is None else f"{loss:.0e} / {weights:.0e}")
         rows.append(row)
-    counts = {
-        backend: sorted({int(count) for case in each["cases"].values() for count in case}) for backend, each in proof.items()
-    }
     about = "; ".join(
-        f"{backend} {each['version']}: {len(each['cases'])} cases of {each['steps']} steps a stage by "
-        f"{' and '.join(map(str, counts[backend]))} processes, {each['machine']['cpu']}, {each['date']}"
+        f"{backend} {each['version']}: {_counted(each['cases'])} of {each['steps']} steps a stage, "
+        f"{each['machine']['cpu']}, {each['date']}"
         for backend, each in proof.items()
     )
     pairs = [pair for each in proof.values() for case in each["cases"].values() for pair in case.values()]

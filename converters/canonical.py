@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.checkpoint import check_unchanged
 from ..core.config_file import model_config
 from ..core.errors import CheckpointError, checkpoint_named, did_you_mean
 from ..core.models.architectures import CONFIGURATIONS, Config, pooler_names
@@ -23,7 +24,7 @@ from ..core.shown import shown
 from .bilstm_checkpoint import BILSTM, read_bilstm
 from .configuration import activation_note, check_sizes, find_config, find_tokenizer, with_heads, without_config
 from .dialects import DIALECTS
-from .formats import open_checkpoint
+from .formats import open_checkpoint, whole_folder
 from .head_suggestions import left_out_patterns, suggested_renames
 from .names_tensorflow import FOR_GOOGLES_GRAPH
 from .projections import PROJECTION, read_projections
@@ -91,6 +92,7 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
     """Open a checkpoint of any format, or take `checkpoint`, which was read from there. Raises CheckpointError with all that
     does not fit."""
     checkpoint = open_checkpoint(path) if checkpoint is None else checkpoint
+    check_unchanged(whole_folder(path))
     raw, config_path = find_config(path, options.config)
     if raw is not None and raw.get("model_type") == BILSTM:
         return _bilstm(path, options, checkpoint, raw, str(config_path))

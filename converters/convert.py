@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checkpoint import check_unchanged
+from ..core.checksums import write_checksums
 from ..core.config_file import model_config
 from ..core.errors import CheckpointError, RunFolderError, checkpoint_named
 from ..core.files import replace_folder
@@ -88,7 +88,6 @@ def convert(
     layout = _layout(options)
     _check_destination(source, destination, options.overwrite)
     checkpoint = read_canonical(source, options.read)
-    check_unchanged(source if source.is_dir() else source.parent)
     _check_bilstm(checkpoint, options)
     if options.vocabulary is not None:
         checkpoint = resize_vocabulary(checkpoint, options.vocabulary)
@@ -118,6 +117,7 @@ def convert(
                 check(checkpoint, temporary)
             except CheckpointError as error:
                 raise CheckpointError(str(error).replace(str(temporary), str(destination))) from error
+        write_checksums(temporary)
     size = sum(tensor.info.size for tensor in tensors)
     types = {tensor.info.dtype for tensor in tensors}
     if code is None:

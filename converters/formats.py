@@ -99,6 +99,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def whole_folder(path: Path) -> Path:
+    """The folder that a checkpoint is the weights of."""
+    return path if path.is_dir() and path.name != WEIGHTS_FOLDER else path.parent
+
+
 def _files(folder: Path) -> list[str]:
     """Files in a folder that hold a model under a name that says nothing."""
     if not folder.is_dir():

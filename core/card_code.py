@@ -25,6 +25,12 @@ _RUNTIMES = {
         "with torch.no_grad():\n"
         '    logits = program(*map(torch.from_numpy, inputs.values()))["logits"][0].numpy()',
     ),
+    "aoti": (
+        "import torch",
+        'program = torch._inductor.aoti_load_package("model.aoti.pt2")\n'
+        "with torch.no_grad():\n"
+        '    logits = program(*map(torch.from_numpy, inputs.values()))["logits"][0].numpy()',
+    ),
 }
 """Format -> what is imported, and the lines from `inputs` to `logits`."""
 _LABELS = """with open("config.json", encoding="utf-8") as file:

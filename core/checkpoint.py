@@ -184,8 +184,9 @@ def _notes(
     return tuple(notes)
 
 
-def check_unchanged(folder: Path, prefix: str = "", binary: tuple[str, ...] = (WEIGHTS, PROJECTIONS)) -> None:
-    """Raise CheckpointError where the weights of a student are not as its run wrote them; another changed file is told."""
+def check_unchanged(folder: Path, prefix: str = "", binary: tuple[str, ...] | None = None) -> None:
+    """Raise CheckpointError where the weights in a folder are not as a run, an export or a conversion wrote them; a changed text
+    is told. `binary` names what is no text there; None is by the files' names."""
     try:
         check_model_folder(folder, binary)
     except Damaged as error:

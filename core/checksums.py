@@ -22,6 +22,8 @@ from .shown import shown
 CHECKSUMS = "checksums.json"
 _FOR_PEOPLE = frozenset({"README.md"})
 """What people edit, and nothing is computed from."""
+_TEXT = frozenset({".json", ".jsonl", ".txt", ".md", ".py", ".yaml"})
+"""How files end that people may edit by hand."""
 _FORMAT = 1
 _CHUNK = 1 << 18  # as fast as a processor's cache
 
@@ -80,11 +82,12 @@ def changed_files(folder: Path, noted: dict[str, Any], names: Iterable[str] | No
     return problems
 
 
-def check_model_folder(folder: Path, binary: Iterable[str]) -> None:
-    """Whether the files of a model folder are as the run wrote them, where it noted that. Those named in `binary`, which nobody
-    edits by hand, must be: Damaged is raised. A change of the others is told in a line."""
+def check_model_folder(folder: Path, binary: Iterable[str] | None = None) -> None:
+    """Whether the files of a model folder are as they were written, where that was noted. Those named in `binary` (None: all but
+    texts), which nobody edits by hand, must be: Damaged is raised. A change of the others is told in a line."""
     noted = noted_checksums(folder)
     for problem in [] if noted is None else changed_files(folder, noted):
-        if problem.partition(":")[0] in binary:
+        name = problem.partition(":")[0]
+        if name in binary if binary is not None else Path(name).suffix not in _TEXT:
             raise Damaged(f"{problem}; if it was changed on purpose, remove {CHECKSUMS}")
         logging.getLogger(__name__).warning("%s/%s; if it was changed on purpose, remove %s", folder, problem, CHECKSUMS)

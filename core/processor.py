@@ -33,6 +33,12 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     return {"cpu": names[0] if names else platform.processor(), "cores": cores, "python": platform.python_version()}
 
 
+def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """The vector instructions of this processor, which compilers use: avx2, fma, avx512f, ... ; none where the system does not
+    tell."""
+    return sorted(flag for flag in flags(cpuinfo) if flag.startswith(("avx", "amx", "fma", "f16c", "sse", "bmi")))
+
+
 def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """Linux's names of the instructions that this processor has, like avx2 and fma; none where the system does not tell."""
     try:

@@ -18,6 +18,7 @@ from crossdistil.converters.formats import LAYOUTS, open_checkpoint
 from crossdistil.converters.names_canonical import TIED
 from crossdistil.converters.verify import reference_outputs
 from crossdistil.core.app import verify
+from crossdistil.core.checksums import CHECKSUMS
 from crossdistil.tests.conversion_sources import (
     BERT,
     FAMILIES,
@@ -99,7 +100,7 @@ def test_every_layout_holds_the_same_and_all_that_belongs_to_it(right_source, tm
     before = contents(right_source)
     text = run(right_source, tmp_path / "new", to, *([] if layout is None else ["--layout", layout]), "--verify")
     layout = layout or next(iter(LAYOUTS[to]))
-    assert {path.name for path in (tmp_path / "new").iterdir()} == FILES[to, layout] | TOKENIZER | {"config.json"}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == FILES[to, layout] | TOKENIZER | {"config.json", CHECKSUMS}
     for name in TOKENIZER:
         assert (tmp_path / "new" / name).read_bytes() == (right_source / name).read_bytes()
     assert_same(tensors_of(tmp_path / "new"), tensors_of(right_source))
@@ -254,7 +255,7 @@ def test_the_whole_destination_is_replaced_on_demand(source, tmp_path):
     run(source, tmp_path / "new", "tf")
     (tmp_path / "new" / "notes.txt").write_text("mine")
     run(source, tmp_path / "new", "mindspore", "--overwrite")
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"model.ckpt", "config.json", *TOKENIZER}
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"model.ckpt", "config.json", CHECKSUMS, *TOKENIZER}
     run(source, source.parent / "empty" / "deep", "mindspore")
     assert contents(tmp_path / "new") == contents(tmp_path / "empty" / "deep")
 

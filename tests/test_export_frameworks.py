@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from crossdistil.core.app.export_targets import TARGETS
+from crossdistil.core.app.exported import runtime_of
+from crossdistil.core.checkpoint import load_model, save_model
+from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.models.architectures import make_forward
 from crossdistil.core.reference import ReferenceOps
@@ -31,6 +34,28 @@ def test_a_program_of_torch(tmp_path):
     assert largest_difference(TARGETS["pt2"], tiny.CONFIG, tmp_path) <= 2e-6
     with pytest.raises(CrossdistilError, match="pt2: torch.export unrolls an LSTM .* a BiLSTM goes to onnx"):
         TARGETS["pt2"].write(random_model(BILSTM), tmp_path / "m.pt2", "fp32", False)
+
+
+@pytest.mark.only_backend("torch")
+def test_machine_code_of_torch(tiny_model, tmp_path, said, monkeypatch):
+    """Compiled once, for all that is asked of it: sizes, gates, the commands, and that another processor refuses it."""
+    config = tiny.CONFIG.model_copy(update={"num_hidden_layers": 1})
+    source, folder = tmp_path / "source", tmp_path / "aoti"
+    save_model(random_model(config), source, load_tokenizer(tiny_model))
+    code, output, errors = said("export", source, folder, "--to", "aoti")
+    assert code == 0 and "it is machine code for this processor" in errors, errors
+    model = load_model(folder)
+    runtime, generator = runtime_of(model), np.random.default_rng(4)
+    forward, parameters = make_forward(config.without_dropout()), load_model(source).parameters
+    for rows, length in SHAPES:
+        batch = random_batch(config, rows, length, generator)
+        expected = forward(ReferenceOps(), parameters, batch)["logits"]
+        assert np.abs(runtime.infer(None, None)(batch)[0] - expected).max() <= 2e-6 * max(1.0, np.abs(expected).max())
+    monkeypatch.setattr("crossdistil.core.app.exported.instructions", lambda: ["sse"])
+    with pytest.raises(CrossdistilError, match=r"aoti: was compiled for .*, whose .* this processor lacks; export it here again"):
+        runtime_of(model)
+    with pytest.raises(CrossdistilError, match="--to aoti: torch.export unrolls an LSTM .* a BiLSTM goes to onnx"):
+        TARGETS["aoti"].write(random_model(BILSTM), tmp_path / "m.aoti.pt2", "fp32", False)
 
 
 @pytest.mark.only_backend("mindspore")

@@ -23,6 +23,7 @@ class Target(str, Enum):
     onnx = "onnx"
     mindir = "mindir"
     pt2 = "pt2"
+    aoti = "aoti"
     openvino = "openvino"
 
 

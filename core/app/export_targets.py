@@ -48,6 +48,8 @@ class Target:
     """Other files of the graph, where they are there."""
     calibrated: tuple[str, ...] = ()
     """Precisions for which `write` also takes texts, as batches of token ids: they show how large values become."""
+    native: bool = False
+    """Whether it is machine code, for the processor that it was made on."""
 
     def size(self, folder: Path) -> int:
         """Bytes of the graph in a folder."""
@@ -66,11 +68,23 @@ def write_graph(model: Model, path: Path, precision: str, hidden: bool = False) 
 
 def write_program(model: Model, path: Path, precision: str, hidden: bool = False) -> None:
     """The `torch.export` program of a model."""
+    _write_with_torch("pt2", "write_program", model, path, hidden)
+
+
+def write_package(model: Model, path: Path, precision: str, hidden: bool = False) -> None:
+    """The same program, compiled."""
+    _write_with_torch("aoti", "write_package", model, path, hidden)
+
+
+def _write_with_torch(name: str, function: str, model: Model, path: Path, hidden: bool) -> None:
     if not is_encoder(model.config):
-        raise CrossdistilError("--to pt2: torch.export unrolls an LSTM over one fixed length; a BiLSTM goes to onnx")
-    longest = model.config.max_position_embeddings
-    torch_export = load_module("torch", "export")
-    torch_export.write_program(_forward(model, hidden), model.parameters, inputs_of(model.config), longest, path)
+        raise CrossdistilError(f"--to {name}: torch.export unrolls an LSTM over one fixed length; a BiLSTM goes to onnx")
+    longest, write = model.config.max_position_embeddings, getattr(load_module("torch", "export"), function)
+    write(_forward(model, hidden), model.parameters, inputs_of(model.config), longest, path)
+
+
+def _load_package(path: Path, config: Config) -> Infer:
+    return load_module("torch", "export").load_package(path, list(inputs_of(config)))
 
 
 def _load_program(path: Path, config: Config) -> Infer:
@@ -130,6 +144,7 @@ TARGETS = {
             calibrated=("int8",),
         ),
         Target("pt2", "model.pt2", ("fp32",), write_program, _load_program, "torch", "torch"),
+        Target("aoti", "model.aoti.pt2", ("fp32",), write_package, _load_package, "torch", "torch", native=True),
         Target("mindir", "model.mindir", ("fp32",), write_mindir, _load_mindir, "mindspore", "mindspore"),
     )
 }

@@ -12,6 +12,8 @@ from ..checkpoint import CARD, Model, check_unchanged
 from ..errors import BackendError, CheckpointError, CrossdistilError
 from ..extras import install
 from ..json_files import read_object
+from ..processor import instructions
+from ..shown import shown
 from .export_targets import REPORT, TARGETS, Infer, Target
 from .options import hand_over
 
@@ -64,6 +66,8 @@ class Runtime:
     def __init__(self, target: Target, model: Model):
         self.name, self._package, self._folder = target.name, target.package, model.source
         check_unchanged(model.source, binary=(target.file, *target.beside))
+        if target.native:
+            _check_processor(model.source)
         self._infer = target.load(model.source / target.file, model.config)
 
     def versions(self) -> dict[str, str]:
@@ -78,6 +82,20 @@ class Runtime:
     def infer(self, function, parameters) -> Infer:
         """The model's logits: its own, whatever the function is."""
         return self._infer
+
+
+def _check_processor(folder: Path) -> None:
+    """Raise CrossdistilError where a folder holds machine code with instructions that this processor has not: it would end the
+    process."""
+    report = read_object(folder / REPORT, CheckpointError)
+    needed = report.get("instructions")
+    if not isinstance(needed, list):
+        raise CheckpointError(f"{folder / REPORT}: damaged: got instructions {shown(needed, 60)}")
+    if lacking := sorted(set(map(str, needed)) - set(instructions())):
+        made = shown(report.get("processor"), 60)
+        raise CrossdistilError(
+            f"{folder}: was compiled for {made}, whose {', '.join(lacking[:3])} this processor lacks; export it here again"
+        )
 
 
 def runtime_of(model: Model) -> Runtime | None:

@@ -23,6 +23,7 @@ from ..files import replace_folder
 from ..metrics import KNOWN_METRICS
 from ..model_card import card, place_card
 from ..model_inputs import trained_length
+from ..processor import instructions, processor
 from ..task_data import TaskData, load_data
 from ..task_section import TaskSection
 from ..teacher_identity import model_digest
@@ -80,6 +81,8 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
         infer = target.load(folder / target.file, model.config)
         reference = infer if options.precision == "fp32" else _plain(model, target)
         report = _report(model, source, options, folder)
+        if target.native:
+            tell(f"note: it is machine code for this processor ({report['processor']}), and runs where its instructions are there")
         table, buckets = _texts(model, tokenizer) if data is None else (data.tokens["dev"], data.buckets)
         gates = numeric_gates(model, infer, table, buckets, options.precision)
         if data is not None and data.examples["dev"].labels is not None:
@@ -156,13 +159,14 @@ _TEXTS = [
 
 
 def _report(model: Model, source: Path, options: ExportOptions, folder: Path) -> dict[str, Any]:
+    target = TARGETS[options.to]
     return {
         "source": source.name,
         "format": options.to,
         "precision": options.precision,
-        "bytes": TARGETS[options.to].size(folder),
+        "bytes": target.size(folder),
         "bytes_fp32": 4 * model.parameter_count,
-    }
+    } | ({"processor": processor()["cpu"], "instructions": instructions()} if target.native else {})
 
 
 def _latency(table: TokenTable, buckets: tuple[int, ...], sides: dict[str, Infer]) -> dict[str, dict[str, float]]:
