@@ -8,6 +8,7 @@ import pytest
 
 from crossdistil.core.app.progress import make_console
 from crossdistil.core.app.search import Asked, Search, read_settings
+from crossdistil.core.app.search_results import results
 from crossdistil.core.app.search_space import space_of
 from crossdistil.core.app.search_trial import Ended
 from crossdistil.core.errors import CrossdistilError
@@ -95,6 +96,24 @@ def test_what_is_worked_on_is_not_taken(tmp_path):
     held.lock.release()  # as a kill does
     again = second.study.claim(None)
     assert (again.number, again.is_again, again.point) == (0, True, held.point)
+
+
+def test_what_is_finished_while_another_looks_is_not_taken_again(tmp_path, monkeypatch):
+    own = settings(tmp_path, trials=5)
+    (tmp_path / "search").mkdir()
+    study = Search(tmp_path / "search", own, 1, make_console(quiet=True), Runs()).study
+    held = study.claim(None)
+    study.begin(held, [])
+    seen = study._frozen
+
+    def just_before(state):
+        found = seen(state)
+        if held.lock._descriptor is not None:
+            study.finish(held, "complete", 0.5, 1.0, {}, "")
+        return found
+
+    monkeypatch.setattr(study, "_frozen", just_before)
+    assert study.claim(None).number == 1
 
 
 def test_a_trial_of_another_folder_is_left_alone(tmp_path):
@@ -190,6 +209,32 @@ def test_a_trial_that_is_stopped_stays_begun(tmp_path):
     runs = Runs()
     assert states(work(tmp_path / "search", own, runs)) == ["complete"] * 3
     assert runs.run == ["0000", "0001", "0002"]
+
+
+def test_an_interrupted_grid_has_a_report(tmp_path):
+    grid = space_of({RATE: {"choice": [1e-3, 1e-2]}, BATCH: {"choice": [4, 8, 16]}}, "test", True, "a paper")
+    own, asked = settings(tmp_path, grid, trials=None), Asked()
+    (tmp_path / "search").mkdir()
+    runs = Runs()
+
+    def run(*arguments):
+        ended = runs(*arguments)
+        asked.times = 1
+        return ended
+
+    search = Search(tmp_path / "search", own, 1, make_console(quiet=True), run)
+    search.work(asked)
+    assert states(search) == ["complete", *["waiting"] * 5]
+    assert results(search)["counts"] == {"complete": 1, "pruned": 0, "failed": 0, "running": 0}
+
+
+def test_a_storage_that_fails_is_one_line(tmp_path):
+    def run(*arguments):
+        (tmp_path / "search/study.db").write_bytes(b"no database")
+        return Runs()(*arguments)
+
+    with pytest.raises(CrossdistilError, match="the study in the folder: failed: .*(database|malformed)"):
+        work(tmp_path / "search", settings(tmp_path), run)
 
 
 def test_settings_are_read_as_they_were_written(tmp_path):

@@ -31,6 +31,7 @@ from rich.console import Console
 from ..errors import CrossdistilError
 from ..files import write_text
 from ..json_files import read_object
+from ..locks import lock_file
 from ..metrics import LOWER_IS_BETTER
 from ..recipe import Recipe, parse_recipe
 from ..runs import STATE
@@ -42,6 +43,7 @@ from .search_study import TRIALS, Claimed, Curve, Record, SearchStudy, best_of
 from .search_trial import Circumstances, Ended, run_trial, score_of
 
 SETTINGS, BEST, SEEDS = "study.json", "best.yaml", "seeds"
+_SEEDING = ".seeding"
 FEWEST_FOR_PRUNING = 4
 """Complete trials before one is given up."""
 _TICK_SECONDS = 0.2
@@ -157,7 +159,8 @@ class Search:
         self._run = run or run_trial
         known = (settings.storage, settings.study, settings.space, settings.recipe.seed, settings.higher)
         self.study = SearchStudy(folder, settings.place, *known)
-        self.study.enqueue(settings.space.point_of(settings.recipe))
+        self._default = settings.space.point_of(settings.recipe)
+        self.study.enqueue(self._default)
         self._ident, self._since = uuid.uuid4().hex, time.time()
         self._errors: list[BaseException] = []
         self._out_of_time = False
@@ -172,11 +175,8 @@ class Search:
         if best is None or not self.settings.seeds or asked.times:
             return
         waiting = list(self.seed_runs(best))
-        told = f"{len(waiting)} runs with other seeds, of the best and the recipe as it is"
-        if self.is_default(best):
-            told = f"{len(waiting)} runs with other seeds; the best is the recipe as it is"
-        self._console.print(told)
-        self._out_of_time = False
+        whose = "the best, which is the recipe as it is" if self.is_default(best) else "the best and of the recipe as it is"
+        self._console.print(f"{len(waiting)} runs with other seeds, of {whose}")
         lock = threading.Lock()
 
         def take(worker: int, asked: Asked) -> None:
@@ -191,7 +191,12 @@ class Search:
                     return
                 self._console.print(f"{name}, seed {recipe.seed}: {self._ending(ended, recipe)}", markup=False)
 
-        self._in_parallel(take, asked)
+        # Of several commands in this folder, the last one knows which trial is the best.
+        held = lock_file(self.folder / _SEEDING, wait=True)
+        try:
+            self._in_parallel(take, asked, counted=False)
+        finally:
+            held.release()
 
     def seed_runs(self, best: Record) -> Iterator[tuple[str, Recipe, Path]]:
         """Name, recipe and folder of each run with another seed."""
@@ -206,13 +211,15 @@ class Search:
 
     def is_default(self, record: Record) -> bool:
         """Whether a trial is the recipe as it is."""
-        return self.recipe_of(record).digest() == self.settings.recipe.digest()
+        return record.point == self._default
 
     def recipe_of(self, record: Record) -> Recipe:
         """The recipe of a trial."""
         return self.settings.space.recipe(self.settings.recipe, record.point)
 
-    def _in_parallel(self, work: Callable[[int, Asked], None], asked: Asked) -> None:
+    def _in_parallel(self, work: Callable[[int, Asked], None], asked: Asked, counted: bool = True) -> None:
+        """Have every worker do this; its time counts as the search's, or not."""
+
         def guarded(worker: int) -> None:
             try:
                 work(worker, asked)
@@ -224,20 +231,29 @@ class Search:
             worker.start()
         noted = 0.0
         while any(worker.is_alive() for worker in workers):
-            time.sleep(_TICK_SECONDS)
-            if time.monotonic() - noted > _NOTE_SECONDS:
+            for worker in workers:
+                worker.join(_TICK_SECONDS / len(workers))
+            if counted and time.monotonic() - noted > _NOTE_SECONDS:
                 noted = time.monotonic()
-                self.study.worked(self._ident, self._since)
-            self._out_of_time = self._out_of_time or self._left() <= 0
-        self.study.worked(self._ident, self._since)
+                self._note()
+        if counted:
+            self._note()
         if self._errors:
-            raise self._errors[0]
+            raise self.study.failed(self._errors[0]) or self._errors[0]
+
+    def _note(self) -> None:
+        """Tell the study that it is worked on, and see whether time is left."""
+        try:
+            self._out_of_time = self._left() <= 0
+        except Exception as error:  # told after the workers have saved what they have
+            self._errors.append(error)
+            self._out_of_time = True
 
     def _left(self) -> float:
         """Seconds of the budget that are left."""
+        self.study.worked(self._ident, self._since)
         if self.settings.minutes is None:
             return float("inf")
-        self.study.worked(self._ident, self._since)
         return 60 * self.settings.minutes - self.study.seconds()
 
     def _take_trials(self, worker: int, asked: Asked) -> None:

@@ -25,7 +25,7 @@ def results(search: Search) -> dict[str, Any]:
     """The content of search.json."""
     settings, records = search.settings, search.study.records()
     best = best_of(records, settings.higher)
-    default = next((record for record in records if search.is_default(record)), None) if records else None
+    default = next((record for record in records if search.is_default(record)), None)
     trials = [_trial(search, record, default) for record in records if record.state != "waiting"]
     measures = _latencies(search, trials)
     for trial in trials:

@@ -30,6 +30,8 @@ TRIALS = "trials"
 _CLAIMING = ".claiming"
 _PLACE, _OVERRIDES, _SECONDS, _FOUND, _ERROR = "place", "overrides", "seconds", "found", "error"
 _READY, _WORKED = "enqueued", "worked/"
+_STORAGES = ("sqlalchemy", "sqlite3", "grpc", "optuna")
+"""Whose errors are those of a storage."""
 _DRAWN_FIRST = 6
 """Trials whose settings are drawn at random before those that did well guide the next."""
 INSTALL = "search: needs Optuna, which is not installed: pip install 'crossdistil[search]'"
@@ -79,9 +81,9 @@ class SearchStudy:
         the study, `higher` whether a higher score is better. Raises CrossdistilError."""
         self._folder, self._place, self._space, self._seed, self._higher = folder, place, space, seed, higher
         self._optuna = _optuna()
-        self._local = storage is None
+        self._local, self._storage = storage is None, storage
         (folder / TRIALS).mkdir(exist_ok=True)
-        with self._claiming(), _storage_errors(storage):
+        with self._claiming(), _storage_errors(storage, "cannot be opened"):
             self._study = self._optuna.create_study(
                 storage=self._open(storage or f"sqlite:///{(folder / 'study.db').absolute()}"),
                 study_name=name,
@@ -106,6 +108,16 @@ class SearchStudy:
         finally:
             lock.release()
 
+    def failed(self, error: BaseException) -> CrossdistilError | None:
+        """What went wrong, in one line, where it is the storage that failed: the database is full, its server is gone."""
+        if type(error).__module__.partition(".")[0] not in _STORAGES:
+            return None
+        try:
+            with _storage_errors(self._storage, "failed"):
+                raise error
+        except CrossdistilError as told:
+            return told
+
     def enqueue(self, first: Point | None) -> None:
         """Have these tried first, once: every point of a grid, else the recipe as it is, where the space has it."""
         with self._claiming():
@@ -123,27 +135,29 @@ class SearchStudy:
                 place = frozen.user_attrs.get(_PLACE)
                 # Of one without, whoever took it was killed before it was begun, or works on another machine and is just there.
                 if place == self._place or (place is None and self._local):
-                    with contextlib.suppress(BlockingIOError):
+                    try:
+                        held = lock_file(self._lock_path(frozen.number))
+                    except BlockingIOError:
+                        continue
+                    if frozen.number in [each.number for each in self._frozen("RUNNING")]:
                         take = functools.partial(self._optuna.trial.Trial, self._study, frozen._trial_id)
-                        return self._taken(frozen.number, take)
+                        return self._taken(frozen.number, held, take)
+                    held.release()  # it was finished just now
             trials = self._study.get_trials(deepcopy=False)
             waiting = sum(frozen.state.name == "WAITING" for frozen in trials)
             if (most is not None and len(trials) - waiting >= most) or (self._space.is_grid and not waiting):
                 return None
-            return self._taken(len(trials) if not waiting else None, self._study.ask)
+            return self._taken(len(trials), None, self._study.ask)
 
-    def _taken(self, number: int | None, take: Callable[[], Any]) -> Claimed:
-        """The trial that `take` gives. The draws of its settings are seeded by its number; one that waited has no draws."""
-        held = None if number is None else lock_file(self._lock_path(number))
+    def _taken(self, number: int, held: Lock | None, take: Callable[[], Any]) -> Claimed:
+        """The trial that `take` gives, whose lock may be held already. The draws of its settings are seeded by its number, which
+        is this one unless it waited, and so has its settings."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of experimental parts of samplers
-            draw = int(np.random.SeedSequence([self._seed, number or 0]).generate_state(1)[0])
+            draw = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
             self._study.sampler = self._optuna.samplers.TPESampler(seed=draw, n_startup_trials=_DRAWN_FIRST)
             trial = take()
-            if trial.number != number:  # another machine was faster
-                if held is not None:
-                    held.release()
-                held = lock_file(self._lock_path(trial.number))
+            held = held or lock_file(self._lock_path(trial.number))
             point = {dimension.name: _suggested(trial, dimension) for dimension in self._space.dimensions}
         overrides = tuple(json.loads(trial.user_attrs.get(_OVERRIDES, "[]")))
         return Claimed(trial.number, point, overrides, _PLACE in trial.user_attrs, held, trial)
@@ -255,12 +269,12 @@ def _optuna() -> Any:
     except ImportError as error:
         raise CrossdistilError(INSTALL) from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", module="optuna")
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     return optuna
 
 
 @contextlib.contextmanager
-def _storage_errors(storage: str | None) -> Iterator[None]:
+def _storage_errors(storage: str | None, what: str) -> Iterator[None]:
     """What a storage cannot do, in one line."""
     try:
         yield
@@ -268,5 +282,7 @@ def _storage_errors(storage: str | None) -> Iterator[None]:
         raise
     except Exception as error:  # of whichever database
         where = "the study in the folder" if storage is None else f"--storage {storage}"
-        reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
-        raise CrossdistilError(f"{where}: cannot be opened: {reason}") from error
+        details = getattr(error, "details", None)  # of a server that does not answer
+        said = str(details() if callable(details) else error.__cause__ or error).strip()
+        reason = said.partition("\n")[0][:300] or type(error).__name__
+        raise CrossdistilError(f"{where}: {what}: {reason}") from error
