@@ -57,7 +57,8 @@ def lines(path: Path) -> list[Line]:
             joined = re.sub(r"<<-?'?(\w+)'?\n.*?^\1$", "", joined, flags=re.MULTILINE | re.DOTALL)  # what a command reads
             for line in filter(None, map(str.strip, joined.splitlines())):
                 # A block that names no language may hold what commands print.
-                if not line.startswith("#") and (language or re.match(r"(\w*\$ )?(\S+ )*crossdistil |.*which crossdistil\)", line)):
+                is_call = language or re.match(r"(\w*\$ )?(\S+ )*crossdistil |.*which crossdistil\)", line)
+                if is_call and not line.startswith("#"):
                     found.append(Line(name, line))
     return found
 

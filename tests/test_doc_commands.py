@@ -4,17 +4,25 @@ done in their order."""
 from __future__ import annotations
 
 import re
-import tomllib
 
 import pytest
+import tomllib
 
+from crossdistil.tests import tiny
 from crossdistil.tests.doc_commands import ROOT, blocks, lines, own_arguments, pages, problem_of
+from crossdistil.tests.service_process import service
 
 OTHERS = set(
     "make pip python source hf torchrun msrun srun sbatch docker curl printf cd export head mkdir wrk openssl sudo systemctl cp "
     "nginx chmod optuna tensorboard mlflow wandb swanlab git ls cat echo if then fi for do done test".split()
 )
 """Programs that pages call besides our own."""
+TRAINING = {"epochs": "null", "steps": 2, "batch_size": 8}
+SHORTER = {
+    "run": ["--backend", "torch", *(word for key in TRAINING for word in ("--set", f"stages.0.train.{key}={TRAINING[key]}"))],
+    "latency": ["--rounds", "1", "--backend", "torch"],
+}
+"""What a command is given besides, so that it takes a second and not an hour."""
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda path: str(path.relative_to(ROOT)))
@@ -71,3 +79,49 @@ def test_no_block_is_left_open():
         text = page.read_text(encoding="utf-8")
         fences = len(re.findall(r"^ *```", text, re.MULTILINE))
         assert fences == 2 * len(blocks(text)), page.name
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder with what the two pages read: tables of texts and an encoder, small."""
+    config = tiny.CONFIG.model_copy(update={"num_hidden_layers": 6, "max_position_embeddings": 128})
+    tiny.write_model(tmp_path / "models" / "encoder", config)
+    for folder in ("data", "reviews"):
+        (tmp_path / folder).mkdir()
+        for seed, (split, count) in enumerate({"train": 40, "dev": 20}.items()):
+            rows = [f"{text}\t{('bad', 'good')[label]}\n" for text, label in zip(*tiny.sentences(count, seed))]
+            (tmp_path / folder / f"{split}.tsv").write_text("text\tlabel\n" + "".join(rows), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.only_backend("torch")
+@pytest.mark.parametrize(
+    ("name", "ran"),
+    [
+        ("README.md", ["run", "run", "compare", "export", "serve"]),
+        (
+            "docs/tutorial.md",
+            ["inspect", "run", "recipes", "run", "run", "compare", "export", "predict", "latency", "serve", "curl"],
+        ),
+    ],
+)
+def test_the_page_is_done_from_top_to_bottom(name, ran, workplace, said):
+    done = []
+    for line in lines(ROOT / name):
+        words = line.words()
+        if words[0] not in ("crossdistil", "curl"):
+            continue
+        done.append(words[1] if words[0] == "crossdistil" else "curl")
+        if done[-1] == "serve":
+            with service(workplace / words[2]) as running:
+                assert running.request("GET", "/ready")[0] == 200
+                posted = [each.words() for each in lines(ROOT / name) if each.text.startswith("curl")]
+                for call in posted:
+                    status, answer, _ = running.predict(call[call.index("-d") + 1].encode())
+                    assert status == 200 and answer["label"] in ("bad", "good")
+        elif done[-1] != "curl":
+            code, output, errors = said(*words[1:], *SHORTER.get(done[-1], ()))
+            assert code == 0, f"{line.text}\n{output}{errors}"
+    assert done == ran
+    assert (workplace / "runs" / "kd" / "report.html").is_file()
