@@ -128,7 +128,7 @@ def trained(engine, settings: dict):
         place = f"stages.{index}.train"
         overrides += [f"{place}.batch_size={settings['batch_size']}", f"{place}.length_buckets=[{length}]"]
     recipe = load_recipe(name, overrides, preset)
-    job = prepare(recipe, name, engine.static_shapes)
+    job = prepare(recipe, name, engine.length_step)
     teaching = Teaching(job, engine, make_console(quiet=True))
     parameters = {**job.student.parameters, **job.projections}
     for index, section in enumerate(recipe.stages):

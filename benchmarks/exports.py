@@ -220,7 +220,7 @@ def compare(name: str, source: Path, settings: Settings) -> dict[str, Any] | Non
     folder.mkdir(parents=True, exist_ok=True)
     model, tokenizer = load_classifier(source, lambda line: None)
     section = task_section(source, model, settings.data)
-    spec, buckets = resolve_task(section), length_buckets(section.max_length, False)
+    spec, buckets = resolve_task(section), length_buckets(section.max_length, 1)
     loaded = load_data(spec, section, tokenizer, buckets, ("dev",))
     sides, missing = exported_sides(source, model, folder, settings)
     if not settings.rounds:

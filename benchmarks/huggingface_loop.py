@@ -226,7 +226,8 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=NEW_RESULTS / "huggingface_loop.json")
     options = parser.parse_args()
-    job = kd_job(options.model_folder, options.data, options.task, options.batch_size, options.max_length, options.compile)
+    step = None if options.compile else 1 if options.device == "cpu" else 8  # the engine's own
+    job = kd_job(options.model_folder, options.data, options.task, options.batch_size, options.max_length, step)
     load_engine("torch", EngineOptions(options.device))
     import torch
     import transformers

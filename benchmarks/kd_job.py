@@ -58,7 +58,7 @@ def kd_job(
     task: str,
     batch_size: int,
     max_length: int,
-    static_shapes: bool = False,
+    length_step: int | None = 1,
     buckets: tuple[int, ...] | None = None,
     seed: int = 42,
 ) -> KdJob:
@@ -82,7 +82,7 @@ def kd_job(
     context = TermContext(len(spec.labels), False, student.config, {TEACHER: teacher.config})
     examples = read_split(spec, data, "train")
     tokens = tokenized(examples, load_tokenizer(model_folder), max_length)
-    lengths = length_buckets(max_length, static_shapes, buckets)
+    lengths = length_buckets(max_length, length_step, buckets)
     return KdJob(
         teacher,
         student,

@@ -112,7 +112,7 @@ class Crossdistil:
         cached = (f"teacher_cache.use={cache}", f"teacher_cache.folder={self._folder / 'cache'}")
         self.recipe = recipe_of(settings, (*cached, *more))
         self.engine = load_engine("torch", EngineOptions("cpu", precision))
-        self.job: Job = prepare(self.recipe, name, self.engine.static_shapes)
+        self.job: Job = prepare(self.recipe, name, self.engine.length_step)
         self.stage = None
 
     def teach(self) -> Parameters:

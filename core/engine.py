@@ -128,8 +128,8 @@ class Engine(Protocol):
     name: str
     device: str
     precision: str
-    static_shapes: bool
-    """Whether each new batch shape costs a compilation."""
+    length_step: int | None
+    """Batches are padded to multiples of so many tokens; None: each new shape costs a compilation, so there are few."""
     compilations: Compilations
     """Told before each of them."""
     ops: Ops

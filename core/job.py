@@ -77,7 +77,7 @@ class Job:
     def buckets(self, index: int) -> tuple[int, ...]:
         """The lengths that a stage pads to."""
         chosen = self.recipe.stages[index].train.length_buckets
-        return self.data.buckets if chosen is None else length_buckets(self.data.buckets[-1], False, chosen)
+        return self.data.buckets if chosen is None else length_buckets(self.data.buckets[-1], None, chosen)
 
     def teacher_options(self, cached: bool) -> Teachers:
         """How the recipe wants its teachers."""
@@ -87,10 +87,10 @@ class Job:
         return Teachers(shares, self.recipe.teacher_dropout, cached)
 
 
-def prepare(recipe: Recipe, source: str, static_shapes: bool, weights: bool = True) -> Job:
+def prepare(recipe: Recipe, source: str, length_step: int | None, weights: bool = True) -> Job:
     """Read data and models and check that they fit; raises CrossdistilError with all that is wrong, not only the first.
 
-    `source` names the recipe in errors; `static_shapes` is the engine's. Without `weights` the student has none: for what
+    `source` names the recipe in errors; `length_step` is the engine's. Without `weights` the student has none: for what
     concerns its teachers alone.
     """
     errors = Errors()
@@ -116,9 +116,9 @@ def prepare(recipe: Recipe, source: str, static_shapes: bool, weights: bool = Tr
     conflicts = projection_problems(recipe.stages, context, projections)
     if conflicts:
         raise RecipeError(source, conflicts)
-    length, buckets = _student_length(recipe, static_shapes)
+    length, buckets = _student_length(recipe, length_step)
     data = _tokenize(spec, recipe, tokenizer, buckets, examples, length)
-    own = length_buckets(recipe.task.max_length, static_shapes)
+    own = length_buckets(recipe.task.max_length, length_step)
     same: dict[str, TaskData] = {tokenizer.fingerprint: data}
     for other in teacher_tokenizers.values():
         if other.fingerprint not in same:
@@ -177,12 +177,12 @@ def _tokenize(spec, recipe: Recipe, tokenizer, buckets, examples, max_length: in
     return tokenize(spec, tokenizer, buckets, examples, max_length)
 
 
-def _student_length(recipe: Recipe, static_shapes: bool) -> tuple[int, tuple[int, ...]]:
+def _student_length(recipe: Recipe, length_step: int | None) -> tuple[int, tuple[int, ...]]:
     """To how many tokens (or words) the student's texts are cut, and the lengths that they are padded to."""
     if recipe.student.is_bilstm:
         length = (recipe.student.words or WordsSection()).max_length
-        return length, length_buckets(length, static_shapes)
-    return recipe.task.max_length, length_buckets(recipe.task.max_length, static_shapes)
+        return length, length_buckets(length, length_step)
+    return recipe.task.max_length, length_buckets(recipe.task.max_length, length_step)
 
 
 def _load_tokenizer(

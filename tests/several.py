@@ -101,8 +101,8 @@ def train(case: Case, files: Path, engine: Engine, world: World) -> Arrays:
     """All stages of a case on this process's share: of each stage `values/STAGE` (steps, 1 + terms), `sums/STAGE` (sums), the
     bytes of each sum over all processes, and `floats/STAGE` (3,), how many numbers a gradient has, terms there are, and
     statistics; and the parameters at the end. It is `core.app.run` without a folder and without evaluation."""
-    recipe = case.load(files, engine.static_shapes)
-    job = dataclasses.replace(prepare(recipe, case.recipe, engine.static_shapes), share=world.share)
+    recipe = case.load(files, engine.length_step)
+    job = dataclasses.replace(prepare(recipe, case.recipe, engine.length_step), share=world.share)
     job.data.world = world
     check_same(world, job)
     console = Console(quiet=True)

@@ -85,10 +85,10 @@ class Case:
     bucket_bytes: int | None = None
     """Of torch, the size of the buckets that gradients are summed in; on a CPU there is one bucket unless given."""
 
-    def load(self, files: Path, static_shapes: bool) -> Recipe:
+    def load(self, files: Path, length_step: int | None) -> Recipe:
         """The recipe on these files. Where each shape is compiled, all batches have one."""
         tree = recipe_tree(self.recipe)
-        settings = COMMON | ({"length_buckets": [16]} if static_shapes else {}) | self.train
+        settings = COMMON | ({"length_buckets": [16]} if length_step is None else {}) | self.train
         changes = RECIPES[self.recipe] | self.changes
         changes = {key: value for key, value in changes.items() if value is not None}
         for index in range(len(tree["stages"])):

@@ -55,7 +55,7 @@ def go_on(part: Part, files: Path, engine: Engine, world: World) -> dict[str, np
 
     resume = world.first(b"\1" if folder.exists() else b"\0") == b"\1"
     options = run.RunOptions(engine.name, EngineOptions("cpu"), folder, resume)
-    recipe = part.case().load(files, engine.static_shapes)
+    recipe = part.case().load(files, engine.length_step)
     with mock.patch.object(SharedRun, "save_state", stopping), mock.patch.object(Objective, "prepare", noting):
         try:
             run._execute(recipe, "recipe", options, Console(quiet=True), engine, world, mock.Mock())

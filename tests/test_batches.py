@@ -201,11 +201,12 @@ def test_masks_see_every_batch_with_its_rows_and_epoch():
 
 
 def test_default_buckets_end_at_the_maximum():
-    assert length_buckets(128, static_shapes=True) == (16, 32, 48, 64, 96, 128)
-    assert length_buckets(100, static_shapes=True) == (16, 32, 48, 64, 96, 100)
-    assert length_buckets(8, static_shapes=True) == (8,)
-    assert length_buckets(30, static_shapes=False) == (8, 16, 24, 30)
-    assert length_buckets(64, static_shapes=False, chosen=[100, 20, 40, 20]) == (20, 40, 64)
+    assert length_buckets(128, length_step=None) == (16, 32, 48, 64, 96, 128)
+    assert length_buckets(100, length_step=None) == (16, 32, 48, 64, 96, 100)
+    assert length_buckets(8, length_step=None) == (8,)
+    assert length_buckets(30, length_step=8) == (8, 16, 24, 30)
+    assert length_buckets(5, length_step=1) == (1, 2, 3, 4, 5)
+    assert length_buckets(64, length_step=8, chosen=[100, 20, 40, 20]) == (20, 40, 64)
 
 
 def test_errors():

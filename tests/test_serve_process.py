@@ -108,7 +108,7 @@ def test_a_backend_of_ones_choice(tiny_model, backend_name):
     for numbers, given in loaded.answers([Item(text) for text in TEXTS]):
         answers.update(zip(numbers, given, strict=True))
     length = trained_length(model)
-    batches = RowBatches(tokenizer.encode_pairs(TEXTS, None, length), None, length_buckets(length, False))
+    batches = RowBatches(tokenizer.encode_pairs(TEXTS, None, length), None, length_buckets(length, 1))
     logits = logits_function(model.config)(ReferenceOps(), model.parameters, batches.batch(np.arange(len(TEXTS))))[0]
     expected = softmax(logits, axis=1)
     for number, wanted in enumerate(expected):

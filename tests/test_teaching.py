@@ -91,7 +91,7 @@ def test_what_the_reference_wrote_teaches_as_the_teacher_itself(engine, tmp_path
     [cache], model, table = caches_of(tree, tmp_path / "cache")
     cache.write(plan_of(table), outputs_of(model, table, cache.key.outputs), lambda done, total: None)
     made = content(cache.folder)
-    job = prepare(parse_recipe(tree, "test"), "test", engine.static_shapes)
+    job = prepare(parse_recipe(tree, "test"), "test", engine.length_step)
     stage, losses = epoch_of(job, engine)
     assert stage.objective.cached and content(cache.folder) == made
     uncached = parse_recipe(tree | {"teacher_cache": {"use": "never"}}, "test")

@@ -89,7 +89,7 @@ def plain_losses(job, batch):
 
 
 def test_the_objective_is_the_plain_formula(engine, folder):
-    job = prepare(parse_recipe(tree(folder), "recipe"), "recipe", engine.static_shapes)
+    job = prepare(parse_recipe(tree(folder), "recipe"), "recipe", engine.length_step)
     stage = job.stage(0)
     (batch,) = stage.objective.prepare(next(stage.batches.epoch(0)))
     frozen = {f"teacher/{name}": array for name, array in job.teachers["teacher"].parameters.items()}

@@ -83,7 +83,7 @@ class MindSporeEngine:
     """One MindSpore device; the process has only one, chosen by the first engine."""
 
     name = "mindspore"
-    static_shapes = True
+    length_step = None
 
     def __init__(self, options: EngineOptions):
         self.place = options.place

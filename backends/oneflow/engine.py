@@ -55,7 +55,6 @@ class OneFlowEngine:
     """One OneFlow device."""
 
     name = "oneflow"
-    static_shapes = False
 
     def __init__(self, options: EngineOptions):
         self.place = options.place
@@ -66,6 +65,7 @@ class OneFlowEngine:
             raise BackendError("compile: the oneflow backend runs eagerly; its nn.Graph takes 4-8 s per batch shape")
         self.device = "cpu" if self._device.type == "cpu" else f"cuda:{self._device.index}"
         self.precision = options.precision
+        self.length_step = 1 if self._device.type == "cpu" else 8  # as on torch
         self.compilations = Compilations()  # told of none: every operation runs by itself
         self.kernels = {"matrix products": matrix_products.kernels()} if self._device.type == "cpu" else {}
         self.threads = threads.number()

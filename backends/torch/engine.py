@@ -86,7 +86,9 @@ class TorchEngine:
         self.device, self.precision = str(self._device), options.precision
         self._dtype = PRECISIONS[options.precision]
         self.ops = TorchOps(self._device, self._dtype)
-        self._compile = self.static_shapes = options.compile
+        self._compile = options.compile
+        # A CPU computes what is padding like anything else; the matrix units of others want whole tiles.
+        self.length_step = None if options.compile else 1 if self._device.type == "cpu" else 8
         self.compilations = Compilations()
         # Of float32 on a CPU; half precision has one kernel.
         self.kernels = {"linear": linear.choose()} if self._device.type == "cpu" and options.precision == "fp32" else {}

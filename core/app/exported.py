@@ -61,7 +61,7 @@ def needs_framework(folder: Path, backend: str | None) -> Iterator[None]:
 class Runtime:
     """What `evaluate` and `predict` need of an engine, for an exported model."""
 
-    static_shapes = False
+    length_step = 1
 
     def __init__(self, target: Target, model: Model):
         self.name, self._package, self._folder = target.name, target.package, model.source

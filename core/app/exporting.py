@@ -124,7 +124,7 @@ def _task_data(source: Path, model: Model, tokenizer: Tokenizer, data: Path, cal
     spec, splits = resolve_task(section), ("dev",)
     if calibrated and "train" in spec.splits and (section.data / spec.splits["train"]).exists():
         splits += ("train",)
-    return load_data(spec, section, tokenizer, length_buckets(section.max_length, False), splits)
+    return load_data(spec, section, tokenizer, length_buckets(section.max_length, 1), splits)
 
 
 def _calibration(data: TaskData, tell: Callable[[str], None]) -> list[Batch]:
@@ -143,7 +143,7 @@ def _texts(model: Model, tokenizer: Tokenizer) -> tuple[TokenTable, tuple[int, .
     """Texts to compare on, and the lengths that they are padded to, where no task's are given."""
     length = trained_length(model)
     pairs = _TEXTS[::-1] if getattr(model.config, "pairs", False) else None
-    return tokenizer.encode_pairs(_TEXTS, pairs, length), length_buckets(length, False)
+    return tokenizer.encode_pairs(_TEXTS, pairs, length), length_buckets(length, 1)
 
 
 _TEXTS = [

@@ -139,7 +139,7 @@ def answered(
     metrics, logits = loaded.score(split, infer)
     seconds, count = time.perf_counter() - started, len(loaded.examples[split])
     if tell is not None:
-        compiled = ", compilation included" if engine.static_shapes else ""
+        compiled = ", compilation included" if engine.length_step is None else ""
         tell(f"evaluated {count:,} texts in {seconds:.3f} s: {1000 * seconds / count:.3f} ms a text{compiled}")
     same = one_answer(loaded.spec, logits, loaded.examples[split].labels, split)
     if same is not None:
@@ -186,7 +186,7 @@ def _prepared(
     if problems:
         raise CrossdistilError("\n".join(problems))
     engine = runtime_of(model) or processes.engine()
-    loaded = load_data(spec, section, tokenizer, length_buckets(section.max_length, engine.static_shapes), (split,))
+    loaded = load_data(spec, section, tokenizer, length_buckets(section.max_length, engine.length_step), (split,))
     if loaded.examples[split].labels is None:
         raise DataError(f"{data}: the split '{split}' has no labels to evaluate with; use predict")
     return model, loaded, engine
@@ -247,7 +247,7 @@ def predict(
     tokens = tokenizer.encode_pairs(texts, pairs, length)
     for line in unknown_warnings({"these texts": unknown_share(tokens, tokenizer)}, tokenizer):
         _warn(line, tell)
-    buckets, size = length_buckets(length, engine.static_shapes), min(EVALUATION_BATCH, len(texts))
+    buckets, size = length_buckets(length, engine.length_step), min(EVALUATION_BATCH, len(texts))
     batches = evaluation_batches(tokens, None, size, buckets, share=processes.world.share)
     return list(predictions(model, texts, pairs, gathered_logits(processes.world, len(texts), batches, infer)))
 

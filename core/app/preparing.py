@@ -26,7 +26,7 @@ def prepared_job(
     found = world.together(with_model_folders, recipe, for_training)
     pairs = list(zip(model_paths(recipe), model_paths(found)))
     with paths_as_given(*pairs):
-        job = world.together(prepare, found, source, engine.static_shapes, for_training)
+        job = world.together(prepare, found, source, engine.length_step, for_training)
     job = dataclasses.replace(job, recipe=recipe, share=world.share)
     for data in (job.data, *job.teacher_data.values()):
         data.world = world

@@ -52,11 +52,11 @@ class Answer:
 class ServedModel:
     """A classifier that is loaded. It is used from one thread, the one that made it: frameworks keep state for each."""
 
-    def __init__(self, model: Model, tokenizer: Tokenizer | WordTokenizer, infer: Infer, static: bool, length: int, batch: int):
+    def __init__(self, model: Model, tokenizer: Tokenizer | WordTokenizer, infer: Infer, step: int | None, length: int, batch: int):
         self._model, self._tokenizer, self._infer = model, tokenizer, infer
-        self._static, self._batch = static, batch
+        self._static, self._batch = step is None, batch
         self.length = length
-        self._buckets = length_buckets(length, static)
+        self._buckets = length_buckets(length, step)
 
     def warm_up(self) -> None:
         """One answer, so that the first client does not wait for what is made at first use."""
@@ -130,11 +130,11 @@ class Classifier:
         model = self.model
         runtime = runtime_of(model)
         if runtime is None and self.runs_in == ONNX:
-            infer, static = _recorded(model), False
+            infer, step = _recorded(model), 1
         else:
             engine = runtime or load_engine(self.runs_in, options)
-            infer, static = engine.infer(logits_function(model.config), model.parameters), engine.static_shapes
-        served = ServedModel(model, self.tokenizer, infer, static, self.length, batch)
+            infer, step = engine.infer(logits_function(model.config), model.parameters), engine.length_step
+        served = ServedModel(model, self.tokenizer, infer, step, self.length, batch)
         served.warm_up()
         return served
 

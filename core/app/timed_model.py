@@ -76,7 +76,7 @@ class TimedModel:
         self._length = trained_length(self._model)
         engine = runtime_of(self._model) or load_engine(request.backend, EngineOptions("cpu", request.precision))
         self._infer = engine.infer(logits_function(self._model.config), self._model.parameters)
-        self._buckets = length_buckets(self._length, engine.static_shapes)
+        self._buckets = length_buckets(self._length, engine.length_step)
         self._tokens = None if request.texts is None else tokenizer.encode_pairs(request.texts, request.pairs, self._length)
         self._batches: dict[Case, list[Batch]] = {}
         self.about = {

@@ -72,7 +72,7 @@ class GapFiller:
     def __init__(self, model: LanguageModel, engine: Engine, batch_size: int):
         self._model, self._batch_size = model, batch_size
         self._infer = engine.infer(make_masked_lm(model.config, model.tied), model.parameters)
-        self._buckets = length_buckets(model.config.max_position_embeddings, engine.static_shapes)
+        self._buckets = length_buckets(model.config.max_position_embeddings, engine.length_step)
         library = model.tokenizer.library
         self._mask, self._first, self._separator = (library.token_to_id(token) for token in (MASK, "[CLS]", "[SEP]"))
         vocabulary = library.get_vocab(with_added_tokens=True)

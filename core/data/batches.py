@@ -1,7 +1,7 @@
-"""Token tables to batches of a few static shapes, in an order that depends on the seed and the epoch only.
+"""Token tables to batches, in an order that depends on the seed and the epoch only.
 
 A batch is padded to the smallest length bucket that holds its rows and always has the same number of rows, so that a
-graph mode compiles once per bucket. Rows of similar length are batched together, so that little of it is padding.
+graph mode, which has few buckets, compiles once per bucket. Rows of similar length are batched together, so that little of it is padding.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _POOL = 50  # batches sorted by length together: most of the saving of a full so
 _FILL = -1
 
 
-def length_buckets(max_length: int, static_shapes: bool, chosen: Sequence[int] | None = None) -> tuple[int, ...]:
+def length_buckets(max_length: int, length_step: int | None, chosen: Sequence[int] | None = None) -> tuple[int, ...]:
     """The lengths that batches are padded to: those below `max_length`, and `max_length`.
 
-    Where every new shape costs a compilation (`static_shapes`) they are few; else every multiple of 8. `chosen` are a
-    recipe's own.
+    They are the multiples of `length_step`, or few where that is None: where every new shape costs a compilation. `chosen` are
+    a recipe's own.
     """
     if chosen is None:
-        chosen = DEFAULT_BUCKETS if static_shapes else range(8, max_length, 8)
+        chosen = DEFAULT_BUCKETS if length_step is None else range(length_step, max_length, length_step)
     return (*sorted({length for length in chosen if length < max_length}), max_length)
 
 
