@@ -57,7 +57,7 @@ def settings(options: argparse.Namespace) -> dict[str, tuple[str, dict[str, Any]
 
 def untrained_loss(recipe: str, overrides: dict[str, Any]) -> float:
     """The loss of the first weights on the texts that are held out, with the masks that the run is scored on."""
-    job = prepare(load_recipe(recipe, [f"{key}={value}" for key, value in overrides.items()]), recipe, False)
+    job = prepare(load_recipe(recipe, [f"{key}={value}" for key, value in overrides.items()]), recipe, 1)
     engine = load_engine("torch", EngineOptions("cpu"))
     infer = engine.infer(job.data.answers(job.student.config), job.student.parameters)
     return job.data.score("dev", infer)[0]["mlm_loss"]

@@ -191,7 +191,7 @@ class TextBrewer:
 
         logging.getLogger("Distillation").setLevel(logging.WARNING)
         self._settings = settings
-        self.job = prepare(recipe_of(settings), "textbrewer", False)
+        self.job = prepare(recipe_of(settings), "textbrewer", 1)
         self.teacher = bert_module(self.job.teachers["teacher"], teacher_dropout)
         self.student = bert_module(self.job.student, student_dropout)
         widths = [self.student.config.hidden_size, self.teacher.config.hidden_size]

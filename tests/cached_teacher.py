@@ -113,7 +113,7 @@ def marked(folder) -> list[int]:
 
 def teach(tree: dict, stage: int = 0, engine=None):
     """(the stage as a run gets it, what was printed) for a recipe as plain data."""
-    job = prepare(parse_recipe(tree, "test"), "test", False)
+    job = prepare(parse_recipe(tree, "test"), "test", 1)
     text = io.StringIO()
     teaching = Teaching(job, engine or ReferenceEngine(), Console(file=text, width=1000))
     return teaching.stage(stage, False), text.getvalue()

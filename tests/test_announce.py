@@ -20,7 +20,7 @@ def job(tmp_path_factory):
         tree = tiny.kd_recipe(folder / "task", folder / "teacher", steps=steps, warmup=warmup)
         tree["stages"][0]["objective"] = [{"loss": "hard_label"}]
         tree["stages"][0]["replacement"] = {"schedule": schedule, "rate": rate, "until": until}
-        made = prepare(parse_recipe(tree, "test"), "test", False)
+        made = prepare(parse_recipe(tree, "test"), "test", 1)
         return made, [made.stage(0)]
 
     return make

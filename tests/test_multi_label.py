@@ -177,16 +177,16 @@ def test_the_folder_says_it(teacher):
 
 def test_losses_and_teachers_that_do_not_fit_are_refused_with_a_hint(task, teacher, tiny_task, tiny_model, tmp_path):
     with pytest.raises(CrossdistilError, match=r"objective\[0\]\.loss: kd_ce needs one class an example.*use kd_multi_label"):
-        prepare(recipe_of(task, teacher, [{"loss": "kd_ce"}]), "test", False)
+        prepare(recipe_of(task, teacher, [{"loss": "kd_ce"}]), "test", 1)
     with pytest.raises(CrossdistilError, match=r"objective\[0\]\.probability_shift: needs one class an example"):
-        prepare(recipe_of(task, teacher, [{"loss": "kd_mse", "probability_shift": True}]), "test", False)
+        prepare(recipe_of(task, teacher, [{"loss": "kd_mse", "probability_shift": True}]), "test", 1)
     plain = tiny.kd_recipe(tiny_task, tiny_model)
     plain["stages"][0]["objective"] = [{"loss": "kd_multi_label"}]
     with pytest.raises(CrossdistilError, match=r"kd_multi_label needs several labels an example; for this task use kd_ce"):
-        prepare(parse_recipe(plain, "test"), "test", False)
+        prepare(parse_recipe(plain, "test"), "test", 1)
     other = write_teacher(tmp_path / "other", multi_label=False)
     with pytest.raises(CrossdistilError, match=r"trained for a classification, but the task is a multi-label classification"):
-        prepare(recipe_of(task, other, BOTH), "test", False)
+        prepare(recipe_of(task, other, BOTH), "test", 1)
 
 
 def test_the_head_of_another_kind_is_not_kept(task, teacher, tmp_path):
@@ -195,7 +195,7 @@ def test_the_head_of_another_kind_is_not_kept(task, teacher, tmp_path):
     for folder, new in ((start, ("classifier.weight", "classifier.bias")), (teacher, ())):
         tree = recipe_of(task, teacher, BOTH).model_dump(mode="json", by_alias=True)
         tree["student"]["init"]["from"] = str(folder)
-        assert prepare(parse_recipe(tree, "test"), "test", False).student.new == new
+        assert prepare(parse_recipe(tree, "test"), "test", 1).student.new == new
 
 
 def test_a_second_task_must_have_the_same_labels_in_the_same_way(task, teacher, tmp_path):
@@ -207,7 +207,7 @@ def test_a_second_task_must_have_the_same_labels_in_the_same_way(task, teacher, 
         tree = recipe_of(task, teacher, BOTH).model_dump(mode="json", by_alias=True)
         more = section(folder, name=name, kind=kind, labels=list(LABELS))
         tree["aux_data"] = [more.model_dump(mode="json", exclude_none=True)]
-        job[name] = prepare(parse_recipe(tree, "test"), "test", False).data.examples["train"]
+        job[name] = prepare(parse_recipe(tree, "test"), "test", 1).data.examples["train"]
     assert job["same"].labels[-1].tolist() == [0, 1, 1] and job["same"].label_mask[-1] == 1
     assert job["single"].labels.shape == (45, 3) and job["single"].label_mask[-1] == 0
 
@@ -226,7 +226,7 @@ def distilled(backend_name, pytestconfig, task, teacher, tmp_path_factory):
 
 def test_the_first_loss_is_the_formula(distilled, teacher):
     folder, _, recipe = distilled
-    job = prepare(recipe, "test", False)
+    job = prepare(recipe, "test", 1)
     [batch] = next(job.stage(0).batches.epoch(0))
     texts = read(recipe.task.data).texts
     # The rows of the first batch by their tokens, each alone.

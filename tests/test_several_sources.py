@@ -36,7 +36,7 @@ def test_several_teachers_speak_with_their_weights(engine, tmp_path, tiny_task, 
         {"loss": "kd_mse", "weight": 0.25, "teacher": "other"},
         {"loss": "kd_mse", "weight": 0.5},
     ]
-    job = prepare(parse_recipe(tree, "test"), "test", False)
+    job = prepare(parse_recipe(tree, "test"), "test", 1)
     assert job.teacher_options(False).weights == {"one": 0.75, "other": 0.25}
     function, frozen, batch = first_batch(job)
     real = batch["example_mask"] > 0
@@ -49,7 +49,7 @@ def test_several_teachers_speak_with_their_weights(engine, tmp_path, tiny_task, 
     assert np.abs(gradients["classifier.weight"]).max() > 1e-3
     # A term that names its teacher does not run the other one.
     tree["stages"][0]["objective"] = [{"loss": "kd_mse", "teacher": "other"}]
-    job = prepare(parse_recipe(tree, "test"), "test", False)
+    job = prepare(parse_recipe(tree, "test"), "test", 1)
     assert set(job.stage(0).objective.teacher_outputs) == {"other"}
 
 
@@ -66,7 +66,7 @@ def write_other_task(folder):
 def mixed_job(task, teacher, **other):
     tree = tiny.kd_recipe(task, teacher, dropout=0.0, batch_size=59)
     tree["aux_data"] = [other]
-    return prepare(parse_recipe(tree, "test"), "test", False)
+    return prepare(parse_recipe(tree, "test"), "test", 1)
 
 
 def test_the_texts_of_another_task_teach_without_their_labels(engine, tmp_path, tiny_task, tiny_model):

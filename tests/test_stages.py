@@ -85,7 +85,7 @@ def test_steps_are_counted_through_the_stages(whole):
 
 def test_projections_are_beside_the_student(whole, tiny_task, tiny_model):
     student = load_file(whole / "student" / "model.safetensors")
-    job = prepare(parse_recipe(two_stages(tiny_task, tiny_model), "test"), "test", False)
+    job = prepare(parse_recipe(two_stages(tiny_task, tiny_model), "test"), "test", 1)
     assert set(student) == set(tensor_shapes(job.student.config, 2))
     trained = load_file(whole / "student" / "projections.safetensors")
     assert set(trained) == PROJECTION
@@ -97,7 +97,7 @@ def test_projections_are_beside_the_student(whole, tiny_task, tiny_model):
 
 
 def test_each_stage_trains_what_it_uses_and_does_not_freeze(tiny_task, tiny_model):
-    job = prepare(parse_recipe(two_stages(tiny_task, tiny_model), "test"), "test", False)
+    job = prepare(parse_recipe(two_stages(tiny_task, tiny_model), "test"), "test", 1)
     names = set(job.student.parameters)
     held = job.student.parameters | job.stage(0).new_projections({}, 7)
     states, answers = (job.stage(index).optimizer(held) for index in (0, 1))
@@ -200,7 +200,7 @@ def test_a_later_recipe_takes_up_a_projection_of_the_same_name(whole, tmp_path, 
         {"loss": "hidden_mse", "layers": [[2, 1]], "projection": FIT | slow},
         {"loss": "hidden_mse", "layers": [[1, 1]], "projection": {"kind": "tanh", "name": "another"} | slow},
     ]
-    job = prepare(parse_recipe(json.loads(json.dumps(tree)), "test"), "test", False)
+    job = prepare(parse_recipe(json.loads(json.dumps(tree)), "test"), "test", 1)
     trained = load_file(whole / "student" / "projections.safetensors")
     assert set(job.projections) == PROJECTION
     new = job.stage(0).new_projections(job.projections, 7)
@@ -222,7 +222,7 @@ def test_projections_of_one_name_and_two_shapes_are_refused(whole, tmp_path, tin
         {"loss": "hidden_mse", "layers": [[2, 1]], "teacher": "wide", "projection": {"name": "fit"}}
     )
     with pytest.raises(RecipeError) as caught:
-        prepare(parse_recipe(json.loads(json.dumps(tree)), "test"), "test", False)
+        prepare(parse_recipe(json.loads(json.dumps(tree)), "test"), "test", 1)
     place = "test: stages[1].objective[2].projection: "
     assert str(caught.value).splitlines() == [
         f"{place}projection.fit.{name} has shape {there} here, and {here} in stages[0].objective[0].projection"
@@ -231,4 +231,4 @@ def test_projections_of_one_name_and_two_shapes_are_refused(whole, tmp_path, tin
     tree = two_stages(tiny_task, tmp_path / "wide")
     tree["student"] = {"init": {"from": str(whole / "student")}}
     with pytest.raises(RecipeError, match=r"projection.fit.weight has shape \(48, 16\) here, and \(32, 16\) in the weights of"):
-        prepare(parse_recipe(tree, "test"), "test", False)
+        prepare(parse_recipe(tree, "test"), "test", 1)

@@ -287,7 +287,7 @@ def test_what_is_missing_is_told_together(tmp_path):
 
     def message(path=data, **task):
         with pytest.raises(Exception) as raised:
-            prepare(recipe(path, tmp_path / "model", **task), "test", False)
+            prepare(recipe(path, tmp_path / "model", **task), "test", 1)
         return str(raised.value)
 
     assert message() == f"task.data: {data}: no such folder"

@@ -63,7 +63,7 @@ def flat(rows):
 
 def caches_of(tree, folder):
     """The caches in a folder that a recipe names, by stage, as they are known without an engine."""
-    job = prepare(parse_recipe(tree, "test"), "test", False)
+    job = prepare(parse_recipe(tree, "test"), "test", 1)
     model, table = job.teachers["teacher"], job.data.tokens["train"]
     caches = []
     for index in range(len(tree["stages"])):

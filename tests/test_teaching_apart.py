@@ -71,7 +71,7 @@ def test_a_student_with_another_tokenizer_gets_its_teachers_logits(tree, tmp_pat
 
 
 def _student_rows(tree, texts):
-    job = prepare(parse_recipe(tree, "test"), "test", False)
+    job = prepare(parse_recipe(tree, "test"), "test", 1)
     table = job.data.tokens["train"]
     return [table.ids[start:end].tolist() for start, end in zip(table.offsets[:-1], table.offsets[1:])]
 

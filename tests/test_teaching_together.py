@@ -54,7 +54,7 @@ def taught(tree, size, kind=Threads, stop_after=None):
     """(first batches with what was attached or the error, what was printed, rows computed) of each of `size` processes."""
 
     def run(world):
-        job = prepare(parse_recipe(tree, "test"), "test", False)
+        job = prepare(parse_recipe(tree, "test"), "test", 1)
         job.data.world = world
         text, engine = io.StringIO(), CountingEngine(stop_after)
         try:

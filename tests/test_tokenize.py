@@ -137,7 +137,7 @@ def test_a_cased_vocabulary_whose_texts_are_lower_cased(tmp_path, tiny_task):
     stage = {"name": "a", "objective": [{"loss": "hard_label"}], "train": {"steps": 1}}
     recipe = parse_recipe({"method": "x", "task": task, "student": student, "stages": [stage]}, "recipe")
     with pytest.raises(CheckpointError, match="student.tokenizer: .*is a cased vocabulary"):
-        prepare(recipe, "recipe", False)
+        prepare(recipe, "recipe", 1)
 
 
 def test_bad_folders(tmp_path):

@@ -190,7 +190,7 @@ def test_transformers_loads_the_students(folder, tmp_path):
 def test_distilbert_starts_as_the_bert_that_it_is_taken_from(folder):
     content = tree(folder)
     content["student"] = {"architecture": {"model_type": "distilbert", "num_hidden_layers": 2}, "init": {"from": "teacher"}}
-    job = prepare(parse_recipe(content, "recipe"), "recipe", False)
+    job = prepare(parse_recipe(content, "recipe"), "recipe", 1)
     assert job.student.new == ()
     batch = tiny.random_batch() | {"token_type_ids": np.zeros((5, 12), np.int32)}  # a single text: all of type 0
     names = [output_name("hidden", layer) for layer in range(3)] + [WORDS, DECODER_WEIGHT, DECODER_BIAS]
@@ -203,7 +203,7 @@ def test_distilbert_starts_as_the_bert_that_it_is_taken_from(folder):
 
 def test_masks_are_those_of_the_seed_and_not_of_the_batches(folder):
     def drawn(**train):
-        job = prepare(parse_recipe(tree(folder, **train), "recipe"), "recipe", False)
+        job = prepare(parse_recipe(tree(folder, **train), "recipe"), "recipe", 1)
         batches = [batch for step in job.stage(0).batches.epoch(1) for batch in step]
         rows = [
             row[mask > 0].tolist()
@@ -256,5 +256,5 @@ def test_wrong_input(folder, tiny_model, name):
     for place, path in places.items():
         text, message = text.replace(place, path), message.replace(place, path)
     with pytest.raises(CrossdistilError) as error:
-        prepare(parse_recipe(tree(folder) | json.loads(text), "recipe"), "recipe", False)
+        prepare(parse_recipe(tree(folder) | json.loads(text), "recipe"), "recipe", 1)
     assert message in str(error.value)

@@ -226,7 +226,7 @@ def _measured(
 
 def _job(base: Recipe, student: Student) -> Any:
     recipe = overridden(base, [_set(key, value) for key, value in student.settings])
-    return prepare(with_model_folders(recipe, True), student.name, False)
+    return prepare(with_model_folders(recipe, True), student.name, 1)
 
 
 def _fitting_recipes(

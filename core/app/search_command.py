@@ -205,7 +205,7 @@ def _prepared(recipe: Recipe, source: str) -> None:
     from ..job import prepare
     from .models import with_model_folders
 
-    prepare(with_model_folders(recipe, True), source, False)
+    prepare(with_model_folders(recipe, True), source, 1)
 
 
 def _check_structure(space: Any, recipe: Recipe, source: str) -> None:
