@@ -13,7 +13,14 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time each name is loa
     from .core.app.api import convert, crosscheck, evaluate, inspect, predict, run
     from .core.events import Sink
     from .core.losses.base import LossTerm, TermContext, sum_rows, token_mask
-    from .core.plugins import register_loss, register_metric, register_optimizer, register_schedule, register_sink
+    from .core.plugins import (
+        register_loss,
+        register_metric,
+        register_optimizer,
+        register_schedule,
+        register_sink,
+        register_task,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -31,6 +38,7 @@ __all__ = [
     "register_optimizer",
     "register_schedule",
     "register_sink",
+    "register_task",
     "run",
     "sum_rows",
     "token_mask",
@@ -44,6 +52,7 @@ _PLACES = {
     "register_optimizer": "plugins",
     "register_schedule": "plugins",
     "register_sink": "plugins",
+    "register_task": "plugins",
     "sum_rows": "losses.base",
     "token_mask": "losses.base",
 }

@@ -158,13 +158,14 @@ def _examples(recipe: Recipe, spec: TaskSpec) -> dict[str, Examples] | None:
     task = recipe.task
     if spec.raw:
         return {}
-    check_folder(task.data)
+    if spec.own is None:
+        check_folder(task.data)
     errors, examples = Errors(), {}
     for split in ("train", "dev", *(split for split in spec.splits if split == MISMATCHED)):
         examples[split] = errors.collect(read_split, spec, task.data, split)
     errors.throw()
     for index, section in enumerate(recipe.aux_data):
-        examples["train"] = mixed(examples["train"], spec, section, f"aux_data[{index}]")
+        examples["train"] = mixed(examples["train"], spec, section, f"aux_data[{index}]", recipe.registered)
     return examples
 
 

@@ -18,9 +18,11 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from .data.task_specs import glue_task
 from .errors import PluginError
 from .events import Sink
 from .log_section import LogSection
@@ -39,6 +41,7 @@ from .registered import (
     RegisteredOptimizer,
     RegisteredSchedule,
     RegisteredSink,
+    RegisteredTask,
     Registration,
 )
 from .schedules import SCHEDULES
@@ -170,6 +173,42 @@ def register_sink(name: str, make: Callable[..., Sink]) -> Callable[..., Sink]:
             raise PluginError(f"{place}: sink '{name}': asks for '{argument.name}', expected arguments that a recipe can name")
     _record(module, RegisteredSink(name, place, make))
     return make
+
+
+def register_task(
+    name: str,
+    read: Callable[[Path, str], Iterable[Mapping[str, Any]]],
+    *,
+    kind: str = "classification",
+    labels: Sequence[str] | None = None,
+    pairs: bool = False,
+    metrics: Sequence[str] | None = None,
+    splits: Sequence[str] = ("train", "dev"),
+) -> Callable[[Path, str], Iterable[Mapping[str, Any]]]:
+    """Make a task usable as a recipe's `task.name`, whose data the plugin itself reads.
+
+    `read(data, split)` is given the recipe's `task.data`, a file or folder that exists, and one of `splits`, of which `train` and
+    `dev` must be there; it returns or yields a mapping a row: `text`, `text_pair` if the task has `pairs`, and `label`: a class's
+    name, a number in a regression, a list of names with several labels. `labels` are the classes in their order, else those of
+    train are taken; rows of a split that begins with `test` need none. `metrics` are those that a recipe can name, this plugin's
+    too, and a recipe can name others. Raises PluginError.
+    """
+    module, place = _caller()
+    _checked_name(name, "task", place, ())
+    what = f"{place}: task '{name}'"
+    if glue_task(name) is not None:
+        raise PluginError(f"{what}: is one of GLUE's; choose another name")
+    if not callable(read) or len(inspect.signature(read).parameters) != 2:
+        raise PluginError(f"{what}: expected a function (data, split), got {shown(read, 60)}")
+    _check_kinds([kind], what)
+    for key, values in (("labels", labels), ("metrics", metrics), ("splits", splits)):
+        if values is not None and (isinstance(values, str) or not all(isinstance(each, str) for each in values)):
+            raise PluginError(f"{what}: {key}: expected texts, like ['no', 'yes'], got {shown(values, 60)}")
+    if not {"train", "dev"} <= set(splits):
+        raise PluginError(f"{what}: splits: got {shown(list(splits), 60)}, expected train and dev among them")
+    optional = (None if values is None else tuple(values) for values in (labels, metrics))
+    _record(module, RegisteredTask(name, place, read, kind, next(optional), pairs, next(optional), tuple(splits)))
+    return read
 
 
 def _check_kinds(tasks: Sequence[str], what: str) -> None:

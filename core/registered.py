@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from .losses.base import LossTerm
@@ -78,12 +79,27 @@ class RegisteredSink(Registration):
     """A subclass of `core.events.Sink`, or a function that returns one; its arguments are the settings."""
 
 
+@dataclass(frozen=True)
+class RegisteredTask(Registration):
+    """A task of a plugin, with its own reader."""
+
+    read: Callable[[Path, str], Iterable[Mapping[str, Any]]]
+    """`f(data, split)`: a mapping a row, with `text`, `text_pair` where there are pairs, and `label`."""
+    kind: str
+    labels: tuple[str, ...] | None
+    """In the order of the classes; None: those of train, or a regression."""
+    pairs: bool
+    metrics: tuple[str, ...] | None
+    splits: tuple[str, ...]
+
+
 KIND_NAMES: dict[type[Registration], str] = {
     RegisteredLoss: "loss",
     RegisteredMetric: "metric",
     RegisteredSchedule: "schedule",
     RegisteredOptimizer: "optimizer",
     RegisteredSink: "sink",
+    RegisteredTask: "task",
 }
 """What people call a registration."""
 
@@ -108,6 +124,11 @@ class Registered:
     def metrics(self) -> Mapping[str, RegisteredMetric]:
         """The metrics by name."""
         return self.of(RegisteredMetric)
+
+    @property
+    def tasks(self) -> Mapping[str, RegisteredTask]:
+        """The tasks by name."""
+        return self.of(RegisteredTask)
 
     @property
     def terms(self) -> tuple[type[LossTerm], ...]:

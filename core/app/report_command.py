@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ...backends.registry import default_backend, interpreter
 from ..errors import CrossdistilError
+from ..registered import Registered
 from ..runs import REPORT
 from .launchers import refuse_place
 from .options import BackendOption, hand_over
@@ -44,14 +45,14 @@ def report(
     console.print(f"report: {path}", markup=False)
 
 
-def report_of_finished(folder: Path, backend: str, console: Console) -> None:
+def report_of_finished(folder: Path, backend: str, console: Console, registered: Registered) -> None:
     """The report of a run that has just ended. The run is complete whatever becomes of it: what goes wrong is one line."""
     from .asking import asker
 
     try:
         from .run_report import write_run_report
 
-        _, notes = write_run_report(folder, asker(backend))
+        _, notes = write_run_report(folder, asker(backend), registered)
     except Exception as error:  # also what nobody foresaw: a page is not worth the exit code of a finished training
         logging.getLogger(__name__).debug("the report of %s", folder, exc_info=True)
         reason = str(error).partition("\n")[0] or type(error).__name__

@@ -121,7 +121,7 @@ def _execute(
             result = runner.train()
         sinks.finished(Finished(result))
         if options.report and not options.probe and world.rank == 0:
-            report_of_finished(options.out, options.backend, console)
+            report_of_finished(options.out, options.backend, console, recipe.registered)
         return result
     except BaseException as error:
         sinks.failed(Failed(words_of(error)[1], isinstance(error, KeyboardInterrupt | SystemExit)))

@@ -14,6 +14,7 @@ from ..data.tasks import Examples, read_split, resolve_task
 from ..errors import CrossdistilError
 from ..files import write_text
 from ..predictions import Predictions, rows_digest
+from ..registered import NOTHING, Registered
 from ..runs import METRICS, RECIPE, REPORT, STUDENT
 from ..task_section import TaskSection
 from .compare import metric_values
@@ -24,24 +25,24 @@ from .run_answers import answers_content
 from .run_curves import curves
 
 
-def write_run_report(folder: Path, ask: Ask) -> tuple[Path, list[str]]:
+def write_run_report(folder: Path, ask: Ask, registered: Registered = NOTHING) -> tuple[Path, list[str]]:
     """Write `folder`/report.html of a finished run; returns its path, and what is missing in it, a line each. `ask` lets the
-    student of a run answer that kept no answers. Raises CrossdistilError."""
+    student of a run answer that kept no answers; its task may be `registered` by a plugin. Raises CrossdistilError."""
     (run,) = read_all([folder], None, None, ask)
     if run.recipe is None:
         raise CrossdistilError(f"{folder}: is no finished run")
-    content, notes = _content(folder, run)
+    content, notes = _content(folder, run, registered)
     filters = {"count": count_text, "score": score_text, "megabytes": megabytes, "percent": lambda value: f"{100 * value:.1f}%"}
     path = folder / REPORT
     write_text(path, page("run_report.html", content, filters))
     return path, notes
 
 
-def _content(folder: Path, run: ComparedRun) -> tuple[dict[str, Any], list[str]]:
+def _content(folder: Path, run: ComparedRun, registered: Registered) -> tuple[dict[str, Any], list[str]]:
     result, recipe, notes = run.result, run.recipe, []
     examples, answers = None, None
     if run.predictions is not None:
-        examples, missing = _dev(recipe["task"], run.predictions)
+        examples, missing = _dev(recipe["task"], run.predictions, registered)
         notes += [missing] if missing else []
         answers = answers_content(run.predictions, examples)
     elif run.untested:
@@ -71,11 +72,11 @@ def _content(folder: Path, run: ComparedRun) -> tuple[dict[str, Any], list[str]]
     }, notes
 
 
-def _dev(section: dict[str, Any], found: Predictions) -> tuple[Examples | None, str]:
+def _dev(section: dict[str, Any], found: Predictions, registered: Registered) -> tuple[Examples | None, str]:
     """The examples that the predictions are of, with their texts, or why they are not at hand."""
     try:
         task = TaskSection(**{**section, "metrics": None})  # which may be a plugin's; only the rows are needed
-        spec = resolve_task(task)
+        spec = resolve_task(task, registered)
         examples = read_split(spec, task.data, "dev")
     except (CrossdistilError, ValidationError, OSError) as error:
         return None, f"without texts: {str(error).splitlines()[0]}"

@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import DataError
+from ..registered import NOTHING, Registered
 from .task_definitions import TaskSection
 from .task_specs import TaskSpec, glue_task
 from .tasks import Examples, read_split, resolve_task
 
 
-def mixed(train: Examples, spec: TaskSpec, section: TaskSection, where: str) -> Examples:
+def mixed(
+    train: Examples, spec: TaskSpec, section: TaskSection, where: str, registered: Registered = NOTHING
+) -> Examples:
     """`train` with the training examples of another task after them.
 
     Where the other task has the same classes, its labels are labels here too; else its examples have none, and only the
@@ -21,7 +24,7 @@ def mixed(train: Examples, spec: TaskSpec, section: TaskSection, where: str) -> 
     if one task is about pairs of texts and the other is not.
     """
     try:
-        other_spec = resolve_task(section)
+        other_spec = resolve_task(section, registered)
     except DataError as error:
         raise DataError(str(error).replace("task.", f"{where}.", 1)) from error
     other = read_split(other_spec, section.data, "train")

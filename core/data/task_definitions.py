@@ -3,7 +3,7 @@ states in place of defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -127,11 +127,13 @@ def found_splits(section: TaskSection) -> dict[str, str]:
     return splits
 
 
-def plain_task(section: TaskSection) -> TaskSpec:
-    """A task of any other name, of the columns that the recipe gives. Raises DataError."""
+def plain_task(section: TaskSection, others: Iterable[str] = ()) -> TaskSpec:
+    """A task of any other name, of the columns that the recipe gives; `others` are tasks of plugins, one of which may be meant.
+    Raises DataError."""
     for key in ("text", "label"):
         if not getattr(section, key):
-            hint = did_you_mean(section.name.lower(), GLUE_TASKS)
+            hint = did_you_mean(section.name.lower(), [*GLUE_TASKS, *others])
+            hint = hint or ("" if section.text or section.label else "; a plugin's task needs --plugin FILE")
             raise DataError(f"task.{key}: needed, because '{section.name}' is not a GLUE task{hint}")
     header = columns_of(section) if section.header is False else None
     splits = found_splits(section)

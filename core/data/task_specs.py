@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..metrics import Metric
+from ..registered import RegisteredTask
 from .table_rows import TableFormat
 
 SPLITS = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
@@ -40,6 +41,7 @@ class TaskSpec:
     skip_labels: tuple[str, ...] = ()  # rows with them are left out
     labels_from: str = ""  # the file that the labels were found in
     own_metrics: Mapping[str, Metric] = field(default_factory=dict)  # those of plugins
+    own: RegisteredTask | None = None  # a plugin's task, which reads its data itself
 
     @property
     def label_names(self) -> tuple[str, ...] | None:

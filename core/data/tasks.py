@@ -17,10 +17,11 @@ from ..metrics import CLASSIFICATION_METRICS, KNOWN_METRICS, MULTI_LABEL_METRICS
 from ..plugin_calls import checked_metric
 from ..registered import NOTHING, Registered
 from .folders import folder_contents
-from .labels import class_indices, label_rows, listed, scores
+from .labels import class_indices, found_labels, label_rows, listed, scores
+from .own_tasks import own_columns, own_task
 from .records.record_note import read_note
 from .records.task_records import RecordTokens, read_recorded
-from .tables import EXTENSIONS, is_half, read_columns
+from .tables import EXTENSIONS, Columns, is_half, read_columns
 from .task_definitions import (
     TaskSection,
     check_folder,
@@ -70,16 +71,22 @@ def label_counts(examples: Examples, classes: int) -> tuple[tuple[int, ...], int
 
 
 def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> TaskSpec:
-    """The task a recipe means: GLUE's definition or a plain one, with what the recipe states in place of defaults; metrics may be
-    `registered` by plugins.
+    """The task a recipe means: GLUE's definition or a plain one, with what the recipe states in place of defaults; tasks and
+    metrics may be `registered` by plugins.
 
     Names of GLUE tasks are matched without case and hyphen. Raises DataError, which names the recipe key.
     """
     if section.kind in ("text", "mlm"):
         return TaskSpec(section.name, "", None, "", None, (), {}, raw=True, masked=section.kind == "mlm")
     official, note = glue_task(section.name), read_note(section.data)
-    if official is None:
-        spec = plain_task(section) if note is None else recorded_task(section, note)
+    if section.name in registered.tasks:
+        spec, note = own_task(section, registered.tasks[section.name]), None
+        if spec.labels is None and spec.own.kind != "regression":
+            columns = split_columns(spec, section.data, "train")
+            found = found_labels(section.data / "train", columns.cells[spec.label], columns.line_numbers, spec.multi_label)
+            spec = replace(spec, labels=found, labels_from="train")
+    elif official is None:
+        spec = plain_task(section, registered.tasks) if note is None else recorded_task(section, note)
     else:
         spec = official_task(section, official)
     if spec.labels is not None and (len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels)):
@@ -90,10 +97,11 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> Task
     if note is not None:
         check_records(section, spec, note)
         spec = replace(spec, splits={split: found.file for split, found in note.splits.items()})
-    if section.metrics is not None:
+    wanted = section.metrics if section.metrics is not None or spec.own is None else spec.own.metrics
+    if wanted is not None:
         kind = {"multi-label classification": "multi_label"}.get(spec.kind, spec.kind)
         own = {name: checked_metric(each) for name, each in registered.metrics.items() if kind in each.kinds}
-        spec = replace(spec, metrics=_checked_metrics(section.metrics, spec, tuple(own)), own_metrics=own)
+        spec = replace(spec, metrics=_checked_metrics(wanted, spec, tuple(own)), own_metrics=own)
     return spec
 
 
@@ -103,28 +111,19 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
     Raises DataError that names the file and, for a bad row, its line.
     """
     data_folder = Path(data_folder)
-    check_folder(data_folder)
+    if spec.own is None:
+        check_folder(data_folder)
     if split not in spec.splits:
         raise no_split(spec.name, data_folder, split, spec.splits)
     path = data_folder / spec.splits[split]
     is_test = split.startswith("test")
-    note = read_note(data_folder)
+    note = read_note(data_folder) if spec.own is None else None
     if note is not None:
         tokens, labels = read_recorded(data_folder, note, split)
         if labels is None and not is_test:
             raise DataError(f"{path}: its records have no labels")
         return Examples([], None, labels, path, np.arange(1, len(tokens.table.lengths) + 1), tokens=tokens)
-    _check_file(path, split)
-    texts = [spec.text] if spec.text_pair is None else [spec.text, spec.text_pair]
-    columns = read_columns(
-        path,
-        required=texts if is_test else [*texts, spec.label],
-        optional=[spec.label] if is_test else [],
-        header=None if is_test and spec.test_has_header else spec.header,
-        texts=texts,
-        format=spec.format,
-    )
-    columns = without_labels(path, columns, spec.label, spec.skip_labels, texts)
+    columns = split_columns(spec, data_folder, split)
     labels = None
     if spec.label in columns.cells:
         cells, lines = columns.cells[spec.label], columns.line_numbers
@@ -135,6 +134,25 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
             labels = (label_rows if spec.multi_label else class_indices)(path, spec.labels, cells, lines, source)
     pairs = None if spec.text_pair is None else columns.cells[spec.text_pair]
     return Examples(columns.cells[spec.text], pairs, labels, path, columns.line_numbers, notes=columns.notes)
+
+
+def split_columns(spec: TaskSpec, data_folder: Path, split: str) -> Columns:
+    """The texts and labels of a split as its table or the plugin's reader has them, without the labels to skip."""
+    path, is_test = data_folder / spec.splits[split], split.startswith("test")
+    texts = [spec.text] if spec.text_pair is None else [spec.text, spec.text_pair]
+    if spec.own is not None:
+        columns = own_columns(spec.own, data_folder, split)
+    else:
+        _check_file(path, split)
+        columns = read_columns(
+            path,
+            required=texts if is_test else [*texts, spec.label],
+            optional=[spec.label] if is_test else [],
+            header=None if is_test and spec.test_has_header else spec.header,
+            texts=texts,
+            format=spec.format,
+        )
+    return without_labels(path, columns, spec.label, spec.skip_labels, texts)
 
 
 def check_files(section: TaskSection) -> None:
