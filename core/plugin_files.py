@@ -43,7 +43,7 @@ class PluginSection(Section):
     or of all .py files of the module's package, filled in when the recipe is read."""
 
     plugin: str = Field(min_length=1, max_length=4096)
-    """The path of a .py file, from the recipe's file on, an installed module, or an entry point's name."""
+    """The path of a .py file, an installed module, or an entry point's name."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Of its bytes; filled in when the recipe is read, and held against them when it is read again."""
 
@@ -65,7 +65,7 @@ def named_plugins(tree: dict[str, Any], source: str, more: Sequence[str] = ()) -
     if not more and given == []:
         return ()
     if isinstance(given, list):
-        given = anchored([{"plugin": item} if isinstance(item, str) else item for item in [*given, *more]], Path())
+        given = _anchored([{"plugin": item} if isinstance(item, str) else item for item in [*given, *more]])
     try:
         return with_digests(_Named.model_validate({"plugins": given}).plugins)
     except ValidationError as error:
@@ -79,19 +79,17 @@ def names_file(plugin: str) -> bool:
     return plugin.endswith(".py") or "/" in plugin or os.sep in plugin
 
 
-def anchored(value: Any, folder: Path) -> Any:
-    """A recipe's `plugins` with the paths of files from `folder` on; what is no plugin is left as it is."""
-    if not isinstance(value, list):
-        return value
-    return [_anchored(item, folder) for item in value]
+def _anchored(value: list[Any]) -> list[Any]:
+    """A recipe's `plugins` with the paths of files from the current folder on; what is no plugin is left as it is."""
+    return [_anchored_item(item) for item in value]
 
 
-def _anchored(item: Any, folder: Path) -> Any:
+def _anchored_item(item: Any) -> Any:
     if isinstance(item, dict) and isinstance(item.get("plugin"), str):
-        return {**item, "plugin": _anchored(item["plugin"], folder)}
+        return {**item, "plugin": _anchored_item(item["plugin"])}
     if isinstance(item, str) and names_file(item) and "\0" not in item:
         try:
-            return str((folder / expanded(Path(item))).absolute())
+            return str(expanded(Path(item)).absolute())
         except ValueError:
             return item  # there is no such user: the file is told as missing
     return item

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, create_model, field_validator, model_validator
 from ruamel.yaml import YAML
 
 from .errors import CrossdistilError, PluginError, RecipeError, did_you_mean
@@ -26,8 +26,9 @@ from .losses.base import LossTerm
 from .losses.catalogue import union_of
 from .number_keys import FOR_DIGEST
 from .plain_names import EXPECTED, is_plain_name
-from .plugin_files import PluginSection, anchored, load_plugins, named_plugins
+from .plugin_files import PluginSection, load_plugins, named_plugins
 from .recipe_errors import describe
+from .recipe_paths import placed_paths
 from .registered import Registered, RegisteredOptimizer, RegisteredSchedule, RegisteredSink
 from .schedules import SCHEDULES
 from .section import Section
@@ -52,6 +53,7 @@ class Recipe(Section):
 
     newer: ClassVar[tuple[str, ...]] = ("plugins",)
 
+    _beside: tuple[str, ...] = PrivateAttr(())
     method: str
     """The recipe's name, with which run folders begin that are not named."""
     description: str = ""
@@ -59,7 +61,7 @@ class Recipe(Section):
     notes: NotesSection = NotesSection()
     """What is known about the method; it changes nothing in a run."""
     plugins: tuple[PluginSection, ...] = ()
-    """The user's own code, which brings losses and metrics; paths are from the recipe's file on."""
+    """The user's own code, which brings losses, metrics, optimizers, schedules and tasks."""
     task: TaskSection
     """Which data, and how its tables are read."""
     aux_data: tuple[TaskSection, ...] = ()
@@ -138,6 +140,11 @@ class Recipe(Section):
         return values
 
     @property
+    def beside(self) -> tuple[str, ...]:
+        """Paths of its file that were found in the other of its two folders, a line each."""
+        return self._beside
+
+    @property
     def registered(self) -> Registered:
         """What its plugins have registered."""
         return load_plugins(self.plugins)
@@ -175,7 +182,9 @@ def load_recipe(
 
     Its plugins are loaded: their code runs. Raises RecipeError with every problem that the recipe has by itself.
     """
-    return parse_recipe(recipe_tree(name), str(name), overrides, preset, plugins, find_recipe(name).parent, log)
+    path = find_recipe(name)
+    folder = Path() if path.parent == RECIPES_FOLDER else path.parent
+    return parse_recipe(recipe_tree(name), str(name), overrides, preset, plugins, folder, log)
 
 
 def recipe_tree(name: str | Path) -> Any:
@@ -209,8 +218,9 @@ def parse_recipe(
     folder: Path = Path(),
     log: Sequence[str] = (),
 ) -> Recipe:
-    """A recipe from plain data, with a preset and overrides applied to it; `source` names it in errors. Paths of plugins are
-    from `folder` on; those of overrides, and of `plugins`, which are added, from the current folder on.
+    """A recipe from plain data, with a preset and overrides applied to it; `source` names it in errors. Its paths are from the
+    current folder on or from `folder`, as `placed_paths` finds them; those of overrides, and of `plugins`, which are added, from
+    the current folder on.
 
     A recipe file may hold `presets`: name -> {path.to.key: value}, its variants; and `search` and `grids`, what `crossdistil
     search` may change. They are no part of the recipe itself.
@@ -228,8 +238,11 @@ def parse_recipe(
                 source, [f"preset {shown(preset)}: not one of its presets{did_you_mean(preset, presets)} ({known})"]
             )
         _set_all(tree, [(key, value, f"presets.{preset}.{key}") for key, value in presets[preset].items()])
-    tree = {**tree, "plugins": anchored(tree["plugins"], folder)} if "plugins" in tree else tree
-    _set_all(tree, [_parsed(override) for override in overrides])
+    settings = [_parsed(override) for override in overrides]
+    tree, beside, problems = placed_paths(tree, folder, [key for key, _, _ in settings])
+    if problems:
+        raise RecipeError(source, problems)
+    _set_all(tree, settings)
     if log:
         tree = {**tree, "log": with_sinks(tree.get("log"), log)}
     named = named_plugins(tree, source, plugins)
@@ -240,9 +253,11 @@ def parse_recipe(
     if named:
         tree = {**tree, "plugins": [section.model_dump() for section in named]}
     try:
-        return kind.model_validate(tree)
+        recipe = kind.model_validate(tree)
     except ValidationError as error:
         raise RecipeError(source, describe(error, kind, tree=tree)) from error
+    recipe._beside = tuple(beside)
+    return recipe
 
 
 @functools.lru_cache(maxsize=16)

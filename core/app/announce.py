@@ -34,6 +34,7 @@ def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:
     if "dev" in job.data.examples:
         counts += f" and {len(job.data.examples['dev']):,} dev"
     lines = [f"{job.recipe.method} on {job.data.spec.name}: {counts} examples", *data_lines(job.data)]
+    lines += job.recipe.beside
     for section in job.recipe.plugins:
         lines.append(f"plugin {section.plugin}: {load_plugins([section]).describe()}")
     lines.append(f"student: {_model_text(job.student)}")
