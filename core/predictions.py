@@ -1,15 +1,15 @@
 """What a finished student answers on dev, kept in its run folder: what `compare` and the report of a run need no framework for.
 
-`predictions.safetensors` holds `logits` (examples, outputs) and `labels`; which rows they are of, and the file's checksum, stand
-in `result.json` under `dev`. The texts are not kept.
+`predictions.safetensors` holds `logits` (examples, outputs), `labels`, and `teacher/NAME`, the logits of the run's teachers; which
+rows they are of, and the file's checksum, stand in `result.json` under `dev`. The texts are not kept.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from .files import write_arrays
 from .shown import shown
 
 PREDICTIONS = "predictions.safetensors"
+_TEACHER = "teacher/"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Predictions:
     task: str
     label_names: tuple[str, ...] | None
     metrics: tuple[str, ...]
+    teachers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """The logits of the run's teachers on the same examples, by name, as far as they are known."""
 
     @property
     def multi_label(self) -> bool:
@@ -81,7 +84,9 @@ def _update(digest: Any, texts: Iterable[str]) -> None:
 
 def write_predictions(folder: Path, predictions: Predictions) -> dict[str, Any]:
     """Write them into a run folder; returns what its `result.json` notes of them. Raises RunFolderError."""
-    write_arrays(folder / PREDICTIONS, {"logits": predictions.logits, "labels": predictions.labels})
+    shape = predictions.logits.shape
+    teachers = {f"{_TEACHER}{name}": array for name, array in predictions.teachers.items() if array.shape == shape}
+    write_arrays(folder / PREDICTIONS, {"logits": predictions.logits, "labels": predictions.labels, **teachers})
     return {
         "examples": len(predictions.labels),
         "rows": predictions.rows,
@@ -120,4 +125,6 @@ def read_predictions(folder: Path, result: dict[str, Any]) -> Predictions | None
         got = f"logits {logits.shape}, labels {labels.shape}, {shown(json.dumps(names), 60)}"
         raise RunFolderError(f"{folder}: result.json: dev: does not fit {PREDICTIONS}: got {got}")
     label_names = None if names is None else tuple(map(str, names))
-    return Predictions(logits, labels, rows, str(task), label_names, tuple(map(str, metrics)))
+    taught = {name.removeprefix(_TEACHER): array for name, array in arrays.items() if name.startswith(_TEACHER)}
+    taught = {name: array for name, array in taught.items() if array.shape == logits.shape}
+    return Predictions(logits, labels, rows, str(task), label_names, tuple(map(str, metrics)), taught)

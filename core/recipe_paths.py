@@ -32,7 +32,8 @@ _NO_PATHS = {"student.init.from": ("teacher", "random")}
 
 def placed_paths(tree: dict[str, Any], folder: Path, overridden: Iterable[str]) -> tuple[dict[str, Any], list[str], list[str]]:
     """A recipe's plain data with its paths made absolute, what to tell of paths that were found beside the recipe (plugins:
-    in the current folder), a line each, and what is wrong. `folder` is the recipe's; keys that are `overridden` are never wrong."""
+    in the current folder), a line each, and what is wrong. `folder` is the recipe's; keys that are `overridden` are never
+    wrong."""
     notes: list[str] = []
     problems: list[str] = []
     given = tuple(overridden)

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from .checkpoint import Model
 from .errors import CrossdistilError, DamagedCache
-from .files import clear_disk_errors, make_folder, write_text
+from .files import clear_disk_errors, make_folder, write_arrays, write_text
 from .flat_files import NumberWriter, checksum, reserve
 from .json_files import read_object
 from .locks import hold_folder, lock_file
@@ -34,7 +36,7 @@ _SHOWN_SECONDS = 60.0  # after which a network file system has shown what anothe
 _PROGRESS = "progress.bin"
 _EARLIER = "progress.json"
 """What an earlier version counted its batches in."""
-_MODEL, _SCORES = "model", "scores.json"
+_MODEL, _SCORES, _ANSWERS = "model", "scores.json", "answers.safetensors"
 DTYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 
 _AGAIN = "delete the folder to make the cache again"
@@ -165,7 +167,7 @@ class TeacherCache:
         with clear_disk_errors(self.folder), self._locked():
             for name in ("complete.json", _PROGRESS, _EARLIER, "identity.json"):
                 (self.folder / name).unlink(missing_ok=True)
-            for path in (self.folder / _SCORES, *map(self.path, self.layouts)):
+            for path in (self.folder / _SCORES, self.folder / _ANSWERS, *map(self.path, self.layouts)):
                 path.unlink(missing_ok=True)
 
     @property
@@ -181,9 +183,19 @@ class TeacherCache:
                 return found["metrics"]
         return None
 
-    def keep_scores(self, of: str, metrics: dict[str, float]) -> None:
-        """Keep the teacher's scores with its outputs. Raises RunFolderError."""
+    def answers(self, of: str) -> np.ndarray | None:
+        """The teacher's logits on what has the digest `of`, where they were kept."""
+        with contextlib.suppress(OSError, SafetensorError, KeyError):
+            found = load_file(self.folder / _ANSWERS)
+            if found["of"].tobytes().decode(errors="replace") == of:
+                return found["logits"]
+        return None
+
+    def keep_scores(self, of: str, metrics: dict[str, float], logits: np.ndarray | None = None) -> None:
+        """Keep the teacher's scores, and its logits on what was scored, with its outputs. Raises RunFolderError."""
         with clear_disk_errors(self.folder):
+            if logits is not None:
+                write_arrays(self.folder / _ANSWERS, {"logits": logits, "of": np.frombuffer(of.encode(), np.uint8)})
             write_text(self.folder / _SCORES, json.dumps({"of": of, "metrics": metrics}, indent=2) + "\n")
 
     def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:

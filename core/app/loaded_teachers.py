@@ -35,10 +35,10 @@ class LoadedTeachers:
         self.names &= kept
         self._loaded = {name: parameters for name, parameters in self._loaded.items() if name in kept}
 
-    def score(self, name: str) -> dict[str, float]:
-        """The teacher's metrics on the task's dev split."""
+    def score(self, name: str) -> tuple[dict[str, float], np.ndarray | None]:
+        """The teacher's metrics on the task's dev split, and its logits there, of which masked words have none."""
         data, teacher = self._job.teacher_data[name], self._job.teachers[name]
-        return data.final_metrics(self._engine.infer(data.answers(teacher.config), self.parameters(name)))[0]
+        return data.final_metrics(self._engine.infer(data.answers(teacher.config), self.parameters(name)))
 
     def outputs(self, name: str, outputs: tuple[str, ...]) -> Callable[[np.ndarray], list[np.ndarray]]:
         """`f(rows)`: outputs of a teacher for a batch of training rows, of which -1 only fills. The first call loads it."""

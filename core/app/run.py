@@ -279,7 +279,9 @@ class _Run:
         projections = {name: array for name, array in last.parameters.items() if name not in job.student.parameters}
         self._world.lead(self._save, student, projections)
         predictions = job.data.predictions(logits)
-        answered = None if predictions is None else self._world.lead(write_predictions, self._run.path, predictions)
+        answered = None if predictions is None else self._world.lead(
+            write_predictions, self._run.path, dataclasses.replace(predictions, teachers=self.teaching.answers())
+        )
         keys = ("seconds", "tokens", "communication")
         seconds, tokens, waited = (sum(getattr(outcome, key) for outcome in outcomes) for key in keys)
         epochs = [outcome.steps / stage.batches.steps_per_epoch for stage, outcome in zip(stages, outcomes)]

@@ -1,7 +1,9 @@
-"""What a run's report shows of the student's answers on dev: which classes it confuses, where it errs, and how surely."""
+"""What a run's report shows of the student's answers on dev: which classes it confuses, where it errs, and how surely, and where
+it and its teachers disagree."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ def answers_content(found: Predictions, examples: Examples | None) -> dict[str, 
     names, labels = found.label_names, found.labels
     content: dict[str, Any] = {"kind": _kind(found), "examples": len(labels), "confusion": None}
     content |= {"classes": [], "lengths": [], "errors": []}
+    content["teachers"] = [_beside_teacher(found, name, logits, examples) for name, logits in found.teachers.items()]
     if names is not None:
         content["classes"] = _classes(found)
         if not found.multi_label and len(names) <= _CONFUSED_CLASSES:
@@ -83,9 +86,7 @@ def _errors(found: Predictions, examples: Examples) -> list[dict[str, Any]]:
     order = np.argsort(np.where(wrong, -surely, np.inf), kind="stable")[: min(_LISTED_ERRORS, int(wrong.sum()))]
     return [
         {
-            "line": int(examples.line_numbers[row]),
-            "text": _cut(examples.texts[row]),
-            "pair": None if examples.pairs is None else _cut(examples.pairs[row]),
+            **_texts(examples, row),
             "true": _answer(found, found.labels[row], True),
             "predicted": _answer(found, found.logits[row], False),
             "surely": float(surely[row]),
@@ -101,6 +102,60 @@ def _answer(found: Predictions, value: np.ndarray, is_label: bool) -> str:
         there = value > (0.5 if is_label else 0.0)
         return ", ".join(name for name, is_there in zip(found.label_names, there, strict=True) if is_there) or "none"
     return found.label_names[int(value) if is_label else int(value.argmax())]
+
+
+def _beside_teacher(found: Predictions, name: str, logits: np.ndarray, examples: Examples | None) -> dict[str, Any]:
+    """How often student and teacher answer alike and are right, and the examples on which they are farthest apart."""
+    teacher = dataclasses.replace(found, logits=logits, teachers={})
+    own, other = _values(found), _values(teacher)
+    content: dict[str, Any] = {"name": name, "counts": None, "rows": []}
+    if found.label_names is None:
+        differs, distance = np.ones(len(own), bool), np.abs(own - other)[:, 0]
+        content["mean_distance"] = float(distance.mean())
+    else:
+        answers = [values > 0.5 if found.multi_label else values.argmax(axis=1) for values in (own, other)]
+        differs = (answers[0] != answers[1]).reshape(len(own), -1).any(axis=1)
+        # The share of probability that is elsewhere; of labels that are independent, that of the one that differs most.
+        distance = np.abs(own - other).max(axis=1) if found.multi_label else 0.5 * np.abs(own - other).sum(axis=1)
+        student_right, teacher_right = found.right, teacher.right
+        content["counts"] = {
+            "alike": int((~differs).sum()),
+            "both": int((student_right & teacher_right).sum()),
+            "student": int((student_right & ~teacher_right).sum()),
+            "teacher": int((~student_right & teacher_right).sum()),
+            "neither": int((~student_right & ~teacher_right).sum()),
+        }
+    if examples is not None and len(examples.texts) == len(own):
+        order = np.argsort(np.where(differs, -distance, np.inf), kind="stable")[: min(_LISTED_ERRORS, int(differs.sum()))]
+        content["rows"] = [
+            {
+                **_texts(examples, row),
+                "true": _answer(found, found.labels[row], True),
+                "teacher": _answer(found, logits[row], False),
+                "student": _answer(found, found.logits[row], False),
+                "teacher_share": _share(found, other[row]),
+                "student_share": _share(found, own[row]),
+                "distance": float(distance[row]),
+            }
+            for row in order
+        ]
+    return content
+
+
+def _values(found: Predictions) -> np.ndarray:
+    """Probabilities (examples, classes), of a regression the scores (examples, 1), in float64."""
+    logits = found.logits.astype(np.float64)
+    return logits if found.label_names is None else expit(logits) if found.multi_label else softmax(logits, axis=1)
+
+
+def _share(found: Predictions, values: np.ndarray) -> float | None:
+    """How probable a model finds its answer; None where that is not one class."""
+    return None if found.label_names is None or found.multi_label else float(values.max())
+
+
+def _texts(examples: Examples, row: int) -> dict[str, Any]:
+    pair = None if examples.pairs is None else _cut(examples.pairs[row])
+    return {"line": int(examples.line_numbers[row]), "text": _cut(examples.texts[row]), "pair": pair}
 
 
 def _cut(text: str) -> str:

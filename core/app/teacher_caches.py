@@ -15,6 +15,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+import numpy as np
+
 from ..cache_folder import kind_folder
 from ..checkpoint import save_card
 from ..data.batches import evaluation_rows
@@ -41,6 +43,8 @@ class TeacherCaches:
         self._made: dict[tuple, TeacherCache] = {}
         self._digests: dict[str, tuple[str, str]] = {}
         self._scored: dict[str, dict[str, float]] = {}
+        self.answers: dict[str, np.ndarray] = {}
+        """Teacher -> its logits on dev (examples, outputs), of those that were scored; in the first process at least."""
         # On some machines there may be only a folder that stands for the teacher.
         self.with_weights = {name: not self._world.any(not teacher.has_weights) for name, teacher in job.teachers.items()}
 
@@ -146,11 +150,16 @@ class TeacherCaches:
         known = json.loads(self._world.first(json.dumps(known).encode()))
         if known is not None:
             self._scored[name] = known
+            answers = next((found for cache in caches if (found := cache.answers(of)) is not None), None)
+            if answers is not None:
+                self.answers[name] = answers
             return known
         if not self.with_weights[name]:
             self._console.print(f"note: {name}: its scores on this dev split are not known, since its weights are elsewhere")
             return {}
-        self._scored[name] = self._loaded.score(name)
+        self._scored[name], logits = self._loaded.score(name)
+        if logits is not None:
+            self.answers[name] = logits
         for cache in caches:
             with contextlib.suppress(RunFolderError):
                 self._world.lead(self._keep_scores, name, cache)
@@ -162,7 +171,7 @@ class TeacherCaches:
         if metrics and cache.key.computed_in == self._engine.precision:
             of = examples_digest(self._job.teacher_data[name], self._engine.precision)
             if cache.scores(of) != metrics:
-                cache.keep_scores(of, metrics)
+                cache.keep_scores(of, metrics, self.answers.get(name))
 
     def describe(self, name: str, cache: TeacherCache) -> None:
         """Keep what stands for the teacher, and its scores, with the cache. Raises RunFolderError."""

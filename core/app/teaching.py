@@ -94,6 +94,10 @@ class Teaching:
         self._loaded.keep(self._running(self._needs))
         return found
 
+    def answers(self) -> dict[str, np.ndarray]:
+        """The logits on dev (examples, outputs) of each teacher that `scores` has scored, as far as they are known."""
+        return self._kept.answers
+
     def memory(self) -> str:
         """What the teachers take of the device's memory now, and how it is spared, for a sentence that goes on; empty where
         they take none."""
