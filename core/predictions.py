@@ -1,7 +1,7 @@
 """What a finished student answers on dev, kept in its run folder: what `compare` and the report of a run need no framework for.
 
-`predictions.safetensors` holds `logits` (examples, outputs), `labels`, and `teacher/NAME`, the logits of the run's teachers; which
-rows they are of, and the file's checksum, stand in `result.json` under `dev`. The texts are not kept.
+`predictions.safetensors` holds `logits` (examples, outputs), `labels`, and `teacher/NAME`, the logits of the run's teachers;
+which rows they are of, and the file's checksum, stand in `result.json` under `dev`. The texts are not kept.
 """
 
 from __future__ import annotations

@@ -13,9 +13,8 @@ import os
 import time
 from pathlib import Path
 
-from rich.console import Console
-
 import numpy as np
+from rich.console import Console
 
 from ..cache_folder import kind_folder
 from ..checkpoint import save_card
