@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,7 @@ def write_run(
     rows: str = "rows",
     task: str = "sst-2",
     data: Path = Path("task"),
+    teachers: Mapping[str, np.ndarray] = MappingProxyType({}),
     **result: Any,
 ) -> Path:
     """A run's folder as `run` leaves it, but for student and state."""
@@ -41,7 +44,7 @@ def write_run(
     recipe = parse_recipe(tiny.kd_recipe(data, Path("model")), "test", [f"seed={seed}", *overrides])
     recipe.write(folder / RECIPE)
     (folder / MARKER).write_text(json.dumps({"digest": recipe.digest(), "backend": "torch"}))
-    predictions = Predictions(np.asarray(logits, np.float32), labels, rows, task, names, metrics)
+    predictions = Predictions(np.asarray(logits, np.float32), labels, rows, task, names, metrics, teachers)
     content = {
         **{"backend": "torch", "device": "cpu", "precision": "fp32", "versions": {"torch": "2.13.0"}, "processes": 1},
         **{"seed": seed, "steps": 12, "wall_seconds": 3.5, "tokens_per_second": 1000.0, "method": "kd", "task": task},

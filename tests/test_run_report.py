@@ -195,6 +195,50 @@ def test_where_the_student_starts_is_what_the_resolved_recipe_says(tmp_path):
         assert said in write_run_report(folder, None)[0].read_text(encoding="utf-8")
 
 
+def test_where_student_and_teacher_disagree(tmp_path):
+    """Counts and rows against the four sets of examples, taken from the labels one by one."""
+    generator = np.random.default_rng(3)
+    labels = generator.integers(0, 2, 30).astype(np.int32)
+    right, taught = generator.random(30) < 0.6, generator.random(30) < 0.8
+    student, teacher = answers(labels, right), answers(labels, taught) * generator.uniform(0.3, 1, (30, 1)).astype(np.float32)
+    texts = [f"text number {index}" for index in range(30)]
+    data, rows = task_of(tmp_path / "task", texts, labels)
+    folder = write_run(tmp_path / "run", student, labels, rows=rows, data=data, teachers={"teacher": teacher})
+    tables = Page(write_run_report(folder, None)[0].read_text(encoding="utf-8")).tables
+    counts = {row[0]: int(row[1]) for row in tables["How many dev examples student and teacher answer rightly"][1:]}
+    pairs = list(zip(right.tolist(), taught.tolist()))
+    expected = {"both": (True, True), "only the student": (True, False), "only teacher": (False, True), "neither": (False, False)}
+    assert counts == {name: pairs.count(pair) for name, pair in expected.items()}
+    found = tables["Examples that student and teacher answer differently"][1:]
+    differ = [index for index, (own, other) in enumerate(pairs) if own != other]
+    assert {row[0] for row in found} == {texts[index] for index in differ[:20]} or len(differ) > 20
+    surest = [float(re.search(r"([\d.]+)%", row[2])[1]) for row in found]
+    assert surest == sorted(surest, reverse=True)  # the student is equally sure everywhere
+    for row in found:
+        index = int(row[0].rpartition(" ")[2])
+        names = ("negative", "positive")
+        assert row[1] == names[labels[index]] and row[4] == str(index + 2)
+        assert (row[2].split()[0] == row[1], row[3].split()[0] == row[1]) == (bool(taught[index]), bool(right[index]))
+
+
+def test_teachers_of_regressions_and_of_several_labels(tmp_path):
+    generator = np.random.default_rng(4)
+    scores = generator.random(12).astype(np.float32)
+    logits, teacher = scores[:, None] + 0.5, scores[:, None] - 0.25
+    folder = write_run(
+        tmp_path / "scores", logits, scores, names=None, metrics=("pearson",), task="sts-b", teachers={"one": teacher, "two": logits}
+    )
+    text = write_run_report(folder, None)[0].read_text(encoding="utf-8")
+    assert "disagree</h2>" in text and "Mean distance between their scores: 0.7500." in text
+    assert "Mean distance between their scores: 0.0000." in text
+    labels = generator.integers(0, 2, (12, 3)).astype(np.float32)
+    several = write_run(
+        tmp_path / "several", labels * 2 - 1, labels, names=("a", "b", "c"), metrics=("exact_match",), teachers={"t": 1 - 2 * labels}
+    )
+    tables = Page(write_run_report(several, None)[0].read_text(encoding="utf-8")).tables
+    assert [row[1] for row in tables["How many dev examples student and teacher answer rightly"][1:]] == ["0", "12", "0", "0"]
+
+
 def test_texts_that_changed_are_not_shown(written):
     folder, text = written[:2]
     (folder.parent / "task" / "dev.tsv").write_text("sentence\tlabel\nother\t1\n")

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ...backends.registry import default_backend, interpreter
 from ..errors import CrossdistilError
-from ..registered import Registered
+from ..registered import NOTHING, Registered
 from ..runs import REPORT
 from .launchers import refuse_place
 from .options import BackendOption, hand_over
@@ -45,7 +45,7 @@ def report(
     console.print(f"report: {path}", markup=False)
 
 
-def report_of_finished(folder: Path, backend: str, console: Console, registered: Registered) -> None:
+def report_of_finished(folder: Path, backend: str, console: Console, registered: Registered = NOTHING) -> None:
     """The report of a run that has just ended. The run is complete whatever becomes of it: what goes wrong is one line."""
     from .asking import asker
 
