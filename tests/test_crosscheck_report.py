@@ -16,6 +16,7 @@ from crossdistil.core.app.crosscheck_tables import print_crosscheck
 from crossdistil.core.app.report import percent
 from crossdistil.core.app.report_charts import parameter_group
 from crossdistil.tests.crosscheck_runs import BACKENDS, edit_arrays, edit_step, make_runs, report
+from crossdistil.tests.test_run_report import assert_stacked
 
 
 @pytest.fixture
@@ -58,6 +59,10 @@ def test_report_is_one_offline_file(folder):
     assert all('scope="' in cell for cell in re.findall(r"<th\b[^>]*>", page))
     for series in re.findall(r'<script type="application/json" class="readout">(.*?)</script>', page):
         assert len(json.loads(series)["x"]) == 12
+
+
+def test_pair_by_pair_fits_a_phone(folder):
+    assert_stacked(report(folder), 1)
 
 
 def test_report_escapes_what_it_shows(folder):

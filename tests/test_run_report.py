@@ -151,6 +151,28 @@ def test_a_narrow_page_scrolls_inside_its_boxes(written):
     assert not re.search(r'style="[^"]*width: *\d+px', style)
 
 
+def test_on_a_phone_every_cell_says_what_it_is(written):
+    """Tables that are stacked on a narrow page have no heading there, so that each of their cells names its column."""
+    _, text, *_ = written
+    assert_stacked(text, 3)
+
+
+def assert_stacked(text: str, count: int) -> None:
+    style = text[text.index("<style>") : text.index("</style>")]
+    narrow = style[style.index("On a phone") :]
+    assert all(rule in narrow for rule in (".stack thead { display: none; }", "content: attr(data-of)", "white-space: normal"))
+    tables = re.findall(r'<table class="[^"]*stack">(.*?)</table>', text, re.DOTALL)
+    assert len(tables) >= count
+    for table in tables:
+        headings = [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<th scope=\"col\"[^>]*>(.*?)</th>", table, re.DOTALL)]
+        for row in re.findall(r"<tr[^>]*>(.*?)</tr>", table.partition("</thead>")[2], re.DOTALL):
+            cells = re.findall(r"<(t[dh])([^>]*)>(.*?)</t[dh]>", row, re.DOTALL)
+            assert len(cells) == len(headings)
+            for heading, (tag, attributes, content) in zip(headings, cells):
+                if tag == "td" and "long" not in attributes and content:
+                    assert f'data-of="{heading}"' in attributes, (heading, attributes)
+
+
 def test_every_curve_has_units_and_true_epochs(written):
     titles = Page(written[1]).titles
     units = ["loss, weighted sum of the terms", "value of each term, before its weight", "score on dev, %"]
@@ -225,16 +247,14 @@ def test_teachers_of_regressions_and_of_several_labels(tmp_path):
     generator = np.random.default_rng(4)
     scores = generator.random(12).astype(np.float32)
     logits, teacher = scores[:, None] + 0.5, scores[:, None] - 0.25
-    folder = write_run(
-        tmp_path / "scores", logits, scores, names=None, metrics=("pearson",), task="sts-b", teachers={"one": teacher, "two": logits}
-    )
+    about = {"names": None, "metrics": ("pearson",), "task": "sts-b"}
+    folder = write_run(tmp_path / "scores", logits, scores, teachers={"one": teacher, "two": logits}, **about)
     text = write_run_report(folder, None)[0].read_text(encoding="utf-8")
     assert "disagree</h2>" in text and "Mean distance between their scores: 0.7500." in text
     assert "Mean distance between their scores: 0.0000." in text
     labels = generator.integers(0, 2, (12, 3)).astype(np.float32)
-    several = write_run(
-        tmp_path / "several", labels * 2 - 1, labels, names=("a", "b", "c"), metrics=("exact_match",), teachers={"t": 1 - 2 * labels}
-    )
+    about = {"names": ("a", "b", "c"), "metrics": ("exact_match",)}
+    several = write_run(tmp_path / "several", labels * 2 - 1, labels, teachers={"t": 1 - 2 * labels}, **about)
     tables = Page(write_run_report(several, None)[0].read_text(encoding="utf-8")).tables
     assert [row[1] for row in tables["How many dev examples student and teacher answer rightly"][1:]] == ["0", "12", "0", "0"]
 
