@@ -51,7 +51,7 @@ def placed_paths(tree: dict[str, Any], folder: Path, overridden: Iterable[str]) 
         if path.is_absolute():
             return value
         here, beside = path.absolute(), (folder / path).absolute()
-        found = [place for place in (here, beside) if _exists(place)]
+        found = [place for place in (here, beside) if _exists(place, is_plugin)]
         if len(found) == 2 and not os.path.samefile(*found):
             if not any(key == name or key.startswith(f"{name}.") for name in given):
                 both = f"is {plain(str(here), 300)} from the current folder on, and {plain(str(beside), 300)} beside the recipe"
@@ -68,9 +68,9 @@ def placed_paths(tree: dict[str, Any], folder: Path, overridden: Iterable[str]) 
     return tree, notes, problems
 
 
-def _exists(path: Path) -> bool:
+def _exists(path: Path, is_plugin: bool) -> bool:
     try:
-        return path.exists()
+        return path.is_file() if is_plugin else path.exists()
     except OSError:  # a name too long for a file system
         return False
 
