@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.config_file import CONFIG, read_config_file
+from ..core.data.slow_tokenizers import BPE_FILES, MODELS
 from ..core.errors import CheckpointError
 from ..core.models.head_classes import label_names, other_head
 from ..core.models.sizes import difference_lines, differences, proposed, sizes, without_sizes
@@ -21,7 +22,9 @@ from ..core.shown import shown
 
 GOOGLE_CONFIG = "bert_config.json"
 _CONFIG_NAMES = (CONFIG, GOOGLE_CONFIG, "albert_config.json", "electra_config.json")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json", "added_tokens.json", *BPE_FILES, *MODELS
+)  # fmt: skip
 
 # What Google's BertConfig has, and which of DistilBERT's keys says the same.
 _GOOGLE_KEYS = {

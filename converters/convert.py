@@ -23,7 +23,7 @@ from .formats import LAYOUTS, WEIGHTS_FOLDER, Layout, is_checkpoint
 from .names_tensorflow import generator_name
 from .network_code import NETWORK, check_code, network_code, weights_name
 from .projections import write_projections
-from .resize import resize_vocabulary
+from .resize import KeptWords, keep_words, resize_vocabulary
 from .targets import HIDDEN_LAYER, has_no_home, misread, refuse, target_notes
 from .task_heads import model_shapes
 from .tensors import DTYPES, Tensor, TensorInfo
@@ -57,6 +57,8 @@ class ConvertOptions:
     for_us: bool = False
     """The result is read by this package alone, whose models compute all that a configuration says."""
     read: ReadOptions = field(default_factory=ReadOptions)
+    words: KeptWords | None = None
+    """The words that the result keeps; None is all."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ def convert(
     _check_bilstm(checkpoint, options)
     if options.vocabulary is not None:
         checkpoint = resize_vocabulary(checkpoint, options.vocabulary)
+    if options.words is not None:
+        checkpoint = keep_words(checkpoint, options.words)
     left_out = []
     if options.with_code:
         check_code(options.to, layout_name(options))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..core.config_file import model_config
+from ..core.data.slow_tokenizers import BPE_FILES, MODELS
+from ..core.data.tokenize import load_tokenizer
 from ..core.errors import CheckpointError
 from ..core.json_files import read_object
 from ..core.shown import plain
@@ -45,6 +48,30 @@ def resize_vocabulary(checkpoint: CanonicalCheckpoint, rows: int) -> CanonicalCh
     )
 
 
+@dataclass(frozen=True)
+class KeptWords:
+    """The words that a checkpoint keeps, by their rows (kept,) in order, and the files of the tokenizer that has them alone."""
+
+    rows: np.ndarray
+    tokenizer: Mapping[str, Path]
+
+
+def keep_words(checkpoint: CanonicalCheckpoint, words: KeptWords) -> CanonicalCheckpoint:
+    """The checkpoint with some of its words: their rows of the embeddings and of the heads over words, and their numbers in its
+    configuration."""
+    old = checkpoint.config.vocab_size
+    new = {int(row): index for index, row in enumerate(words.rows)}
+    numbers = {key: new[value] for key, value in checkpoint.raw.items() if key.endswith("_token_id") and value in new}
+    raw = {**checkpoint.raw, **numbers, "vocab_size": len(new)}
+    tensors = dict(checkpoint.tensors)
+    for name, tensor in tensors.items():
+        if tensor.info.shape[:1] == (old,) and _is_by_word(name):
+            info = replace(tensor.info, shape=(len(new), *tensor.info.shape[1:]))
+            tensors[name] = Tensor(info, lambda tensor=tensor: np.ascontiguousarray(tensor.load()[words.rows]))
+    config = model_config(raw, "the trimmed configuration")
+    return replace(checkpoint, raw=raw, config=config, tensors=tensors, tokenizer=dict(words.tokenizer), resized=True)
+
+
 def _is_by_word(name: str) -> bool:
     """Whether the rows of a tensor are words: the embeddings, and what maps back to them."""
     biases = ("predictions.bias", "decoder.bias", "vocab_projector.bias", "generator_lm_head.bias")
@@ -71,6 +98,8 @@ def _vocabulary(checkpoint: CanonicalCheckpoint) -> tuple[Path | None, int]:
         with path.open("rb") as file:
             return path, sum(1 for _ in file)
     if (path := checkpoint.tokenizer.get("tokenizer.json")) is None:
+        if (path := next((checkpoint.tokenizer[name] for name in (*BPE_FILES, *MODELS) if name in checkpoint.tokenizer), None)):
+            return path, load_tokenizer(path.parent).vocab_size
         return None, 0
     try:
         definition = read_object(path, CheckpointError)

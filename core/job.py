@@ -6,6 +6,7 @@ All that is wrong is found here, before the first step and before a file is writ
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,14 +17,15 @@ from .data.batches import TrainBatches, length_buckets
 from .data.mixing import mixed
 from .data.tasks import Examples, TaskSpec, check_files, check_folder, label_counts, read_split, resolve_task
 from .data.tokenize import Tokenizer, load_tokenizer
-from .data.word_vocabulary import WordTokenizer, build_words
-from .errors import CheckpointError, Errors, RecipeError
+from .data.word_vocabulary import WordTokenizer
+from .errors import Errors, RecipeError
 from .fit import fit_problems, same_inputs, teacher_problems, vocabulary_notes, words_problems
 from .losses.base import TermContext
 from .losses.layers import placed
 from .models.outputs import LOGITS
 from .objective import Teachers
 from .recipe import Recipe
+from .recipe_tokenizers import check_start, keyed_tokenizer, student_tokenizer, teacher_key
 from .sections import WordsSection
 from .stages import Stage, build_objective, freeze_problems, projection_problems, replacement_problems
 from .student import build_bilstm, build_student
@@ -97,18 +99,20 @@ def prepare(recipe: Recipe, source: str, length_step: int | None, weights: bool 
     spec = errors.collect(resolve_task, recipe.task, recipe.registered)
     examples = errors.collect(_examples, recipe, spec) if spec is not None else errors.collect(check_files, recipe.task)
     teachers = {
-        name: errors.collect(load_model, section.model, _teacher_key(recipe, name), spec is not None and spec.masked)
+        name: errors.collect(load_model, section.model, teacher_key(recipe, name), spec is not None and spec.masked)
         for name, section in recipe.all_teachers.items()
     }
     found = {name: teacher for name, teacher in teachers.items() if teacher is not None}
     complete = len(found) == len(teachers)
-    tokenizer = errors.collect(_load_tokenizer, recipe, source, examples)
+    load = functools.cache(load_tokenizer)
+    tokenizer = errors.collect(student_tokenizer, recipe, source, examples, load)
     student = errors.collect(_build_student, recipe, source, spec, next(iter(teachers.values()), None), tokenizer, weights)
     teacher_tokenizers = {
-        name: errors.collect(_load_keyed_tokenizer, _teacher_key(recipe, name), section.model)
+        name: errors.collect(keyed_tokenizer, teacher_key(recipe, name), section.model, load)
         for name, section in recipe.all_teachers.items()
         if name in found
     }
+    errors.collect(check_start, recipe, source, tokenizer, load)
     errors.collect(_check_fit, recipe, source, spec, tokenizer, teacher_tokenizers, found if complete else {}, student, examples)
     projections = (errors.collect(_first_projections, recipe, student) if weights else None) or {}
     errors.throw()
@@ -137,7 +141,7 @@ def _notes(
 ) -> tuple[str, ...]:
     lines = [note for model in (*teachers.values(), student) for note in model.notes]
     for name, teacher in teachers.items():
-        lines += vocabulary_notes(_teacher_key(recipe, name), teacher.config, teacher_tokenizers[name])
+        lines += vocabulary_notes(teacher_key(recipe, name), teacher.config, teacher_tokenizers[name])
     if not any(same_inputs(teacher, student) for teacher in teachers.values()):
         lines += vocabulary_notes("student", student.config, tokenizer)
     return tuple(lines)
@@ -147,10 +151,6 @@ def with_about(model: Model, parameters: dict[str, np.ndarray], about: dict) -> 
     """The same model with other weights and notes."""
     own = {name: parameters[name] for name in model.parameters}
     return dataclasses.replace(model, parameters=own, about=about, new=())
-
-
-def _teacher_key(recipe: Recipe, name: str) -> str:
-    return "teacher.model" if recipe.teacher is not None else f"teachers.{name}.model"
 
 
 def _examples(recipe: Recipe, spec: TaskSpec) -> dict[str, Examples] | None:
@@ -184,49 +184,6 @@ def _student_length(recipe: Recipe, length_step: int | None) -> tuple[int, tuple
         length = (recipe.student.words or WordsSection()).max_length
         return length, length_buckets(length, length_step)
     return recipe.task.max_length, length_buckets(recipe.task.max_length, length_step)
-
-
-def _load_tokenizer(
-    recipe: Recipe, source: str, examples: dict[str, Examples] | None
-) -> Tokenizer | WordTokenizer | None:
-    """The student's own tokenizer, else the first teacher's, else that of the weights the student starts from; of a
-    BiLSTM, the words of the training texts. None where that cannot be had for a reason that is reported elsewhere."""
-    student, teachers = recipe.student, recipe.all_teachers
-    if student.is_bilstm:
-        if examples is None:
-            return None
-        if not examples:
-            kind = recipe.task.kind
-            raise RecipeError(source, [f"student: a BiLSTM learns a task's labels or logits, but task.kind is '{kind}'"])
-        train = examples["train"]
-        if train is not None and train.tokens is not None:
-            raise RecipeError(source, [f"student: a BiLSTM needs texts, but {train.source} holds records of tokens"])
-        words = student.words or WordsSection()
-        return build_words([*train.texts, *(train.pairs or [])], words.vocabulary)
-    if student.tokenizer is not None:
-        key, folder = "student.tokenizer", student.tokenizer
-    elif teachers:
-        name, section = next(iter(teachers.items()))
-        key, folder = _teacher_key(recipe, name), section.model
-    elif student.init.source != "random":
-        key, folder = "student.init.from", Path(student.init.source)
-    else:
-        raise RecipeError(source, ["student.tokenizer: missing; a student from random weights needs a tokenizer folder"])
-    if student.tokenizer is None and not folder.is_dir():
-        return None
-    return _load_keyed_tokenizer(key, folder)
-
-
-def _load_keyed_tokenizer(key: str, folder: Path) -> Tokenizer:
-    """The tokenizer in a folder that the recipe's `key` names, as its errors do."""
-    try:
-        tokenizer = load_tokenizer(folder)
-    except CheckpointError as error:
-        raise CheckpointError(f"{key}: {error}") from error
-    problem = None if tokenizer.is_words else tokenizer.case_problem()
-    if problem is not None:
-        raise CheckpointError(f"{key}: {problem}")
-    return tokenizer
 
 
 def _term_context(
@@ -291,7 +248,7 @@ def _check_fit(
     """Whether those parts that could be made fit each other."""
     problems = []
     for name, teacher in teachers.items():
-        key = _teacher_key(recipe, name)
+        key = teacher_key(recipe, name)
         if spec is not None and not spec.raw:
             problems += teacher_problems(teacher, spec, f"{key} ({teacher.source})")
         if any(term.needs_words and term.needs_teacher for stage in recipe.stages for term in stage.objective):

@@ -92,7 +92,8 @@ def _computed_digest(model: Model) -> str:
 
 def tokens_digest(table: TokenTable) -> str:
     """SHA-256 of the rows of a token table."""
-    digest = hashlib.sha256(f"{table.pad_id} {table.apart}".encode())
+    types = "" if table.types else " without types"
+    digest = hashlib.sha256(f"{table.pad_id} {table.apart}{types}".encode())
     for array in (table.ids, table.offsets, table.first_lengths):
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

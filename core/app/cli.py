@@ -54,6 +54,7 @@ from .report_command import report
 from .run_folders import checked_plugins, identity_of, kind_of, recipe_of
 from .search_command import search
 from .serve_command import serve
+from .trim_command import trim
 from .usage import usage_text
 from .worker import STANDARD_INPUT
 
@@ -245,6 +246,7 @@ def crosscheck(
 app.command()(convert)
 app.command()(inspect)
 app.command()(export)
+app.command()(trim)
 app.command()(check)
 app.command()(latency)
 app.command()(serve)

@@ -136,6 +136,11 @@ def _pieces(folder: Path) -> Tokenizer:
     loaded = load_tokenizer(folder)
     if loaded.is_words:
         raise CrossdistilError(f"--tokenizer {folder}: has whole words, records need word pieces")
+    if not loaded.is_berts:
+        raise CrossdistilError(
+            f"--tokenizer {folder}: is a {loaded.kind} tokenizer with other special tokens around texts than BERT's; records are "
+            "`[CLS] text [SEP] pair [SEP]` of word pieces. Recipes take the texts themselves"
+        )
     return loaded
 
 

@@ -50,6 +50,11 @@ def load_language_model(folder: Path) -> LanguageModel:
     tokenizer = load_tokenizer(folder)
     if problems := vocabulary_problems(str(folder), model.config, tokenizer):
         raise CheckpointError("\n".join(problems))
+    if not tokenizer.is_words and not tokenizer.is_berts:
+        raise CheckpointError(
+            f"{folder}: its tokenizer is {tokenizer.kind} with other special tokens than BERT's; the words that fill gaps are found "
+            "by BERT's word pieces"
+        )
     if tokenizer.library.token_to_id(MASK) is None:
         raise CheckpointError(f"{folder}: the vocabulary lacks {MASK}, so it is no masked language model's")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -190,13 +190,13 @@ class RowBatches:
         if labels is not None and len(labels) != len(lengths):
             raise ValueError(f"{len(lengths)} rows and {len(labels)} labels")
         # Plain arrays: indexing a np.memmap costs several times as much. The appended row, whose index is -1, is the
-        # padding row: the table's first token, a [CLS], so that attention over it is not a softmax over nothing.
+        # padding row: the table's first token, such as [CLS], so that attention over it is not a softmax over nothing.
         self._ids = np.asarray(tokens.ids)
         fill = min(1, len(self._ids))  # a table of words may have none at all
         self._starts = np.append(np.asarray(tokens.offsets[:-1]), 0)
         self._row_lengths = np.append(np.diff(tokens.offsets) if tokens.ends is None else lengths, fill)
         self._first_lengths = np.append(np.asarray(tokens.first_lengths), fill)
-        self._apart, self._ends = tokens.apart, tokens.ends
+        self._apart, self._ends, self._types = tokens.apart, tokens.ends, tokens.types
         labels = np.zeros(len(lengths), dtype=np.int32) if labels is None else np.asarray(labels)
         fill_label = np.zeros((1, *labels.shape[1:]), labels.dtype)
         self._labels = np.concatenate([labels, fill_label])
@@ -227,7 +227,7 @@ class RowBatches:
         is_second = is_token & (np.arange(is_token.shape[1]) >= first_lengths[:, None])
         return {
             "input_ids": input_ids,
-            "token_type_ids": is_second.astype(np.int32),
+            "token_type_ids": (is_second & self._types).astype(np.int32),
             "attention_mask": is_token.astype(np.float32),
             **common,
         }

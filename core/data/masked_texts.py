@@ -66,8 +66,15 @@ def read_masked(
         return _checked(path, store_rows(store, tokenizer, max_length)), None, store
 
     table, masks, store = read(data)
+    if masking is not None and masking.whole_words and not tokenizer.is_word_piece:
+        if store is None or data.suffix == ".pickle":
+            raise DataError(
+                f"task.masking.whole_words: {data} holds tokens, and those of a {tokenizer.kind} tokenizer do not tell where "
+                "words begin; give the texts"
+            )
+        table = replace(table, word_bits=np.asarray(store.word_bits))
     counts = _counts(data, masking, table, store, tokenizer) if masking is not None and masking.smoothing else None
-    drawn = DynamicMasks(masking or MaskingSettings(), tokenizer, seed, counts)
+    drawn = DynamicMasks(masking or MaskingSettings(), tokenizer, seed, counts, table)
     found = MaskedData(table, masks or drawn)
     if dev is not None:
         table, masks, _ = read(dev)

@@ -21,12 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from ..errors import DataError
 from ..plain_names import expanded
 from .batches import Batch
+from .token_table import TokenTable
 
 if TYPE_CHECKING:  # a recipe's sections have the settings, and a tokenizer's module has sections
     from .tokenize import Tokenizer
-
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""Never masked, and never what a random token is."""
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)  # of SplitMix64: 2^64 / golden ratio
 _FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -49,7 +47,8 @@ class MaskingSettings(BaseModel):
     smoothing: float = Field(0.0, ge=0, le=10)
     """The exponent by which rare words are chosen more often; 0: all alike."""
     whole_words: bool = False
-    """Whether pieces that begin with ## are chosen together with the word before them."""
+    """Whether all pieces of a word are chosen together. WordPiece tells them by ##; of other tokenizers they are what the text
+    was cut into before its pieces were found, and in scripts without spaces each piece is a word."""
     budget: Literal["text", "batch"] = "text"
     """`text`: round(probability * tokens) of each text, [CLS] and [SEP] counted, and at least 1, as BERT. `batch`:
     ceil(probability * tokens) of all texts of a batch together, of which some may get none, as DistilBERT's code."""
@@ -80,27 +79,36 @@ class DynamicMasks:
     """
 
     def __init__(
-        self, settings: MaskingSettings, tokenizer: Tokenizer, seed: int | Sequence[int], counts: np.ndarray | None = None
+        self,
+        settings: MaskingSettings,
+        tokenizer: Tokenizer,
+        seed: int | Sequence[int],
+        counts: np.ndarray | None = None,
+        table: TokenTable | None = None,
     ):
-        """`counts` (vocabulary,) is how often each token is in the corpus, needed for a smoothing. Raises DataError for a
-        tokenizer without [MASK]."""
+        """`counts` (vocabulary,) is how often each token is in the corpus, needed for a smoothing. The `table` whose rows are
+        masked is needed for whole words of a tokenizer that is not WordPiece. Raises DataError for a tokenizer without [MASK]."""
         self._settings = settings
         self._seed = [seed] if isinstance(seed, int) else list(seed)
-        vocabulary = tokenizer.library.get_vocab(with_added_tokens=True)
-        if "[MASK]" not in vocabulary:
+        if tokenizer.mask_id is None:
             raise DataError("masked language modelling: the tokenizer's vocabulary has no [MASK]")
-        self._mask_id = vocabulary["[MASK]"]
+        self._mask_id = tokenizer.mask_id
         self._weights = np.ones(tokenizer.vocab_size)
         if settings.smoothing:
             if counts is None:
                 raise ValueError("a smoothing needs counts")
             self._weights = np.maximum(np.asarray(counts, np.float64), 1) ** -settings.smoothing
-        self._weights[[vocabulary[token] for token in SPECIAL if token in vocabulary]] = 0
+        self._weights[sorted(tokenizer.special_ids)] = 0
         self._others = np.flatnonzero(self._weights > 0).astype(np.int32)
         if not len(self._others):
             raise DataError("masked language modelling: the tokenizer's vocabulary has special tokens alone")
-        self._continues = np.zeros(tokenizer.vocab_size, bool)
-        if settings.whole_words:
+        self._continues, self._table = np.zeros(tokenizer.vocab_size, bool), None
+        if settings.whole_words and not tokenizer.is_word_piece:
+            if table is None or table.word_bits is None:
+                raise ValueError("whole words of such a tokenizer need a table that tells where they begin")
+            self._table = table
+        elif settings.whole_words:
+            vocabulary = tokenizer.library.get_vocab(with_added_tokens=True)
             prefix = tokenizer.library.model.continuing_subword_prefix
             self._continues[[index for token, index in vocabulary.items() if token.startswith(prefix)]] = True
 
@@ -124,7 +132,7 @@ class DynamicMasks:
         key = np.random.SeedSequence([*self._seed, 0 if epoch is None else epoch + 1]).generate_state(1, np.uint64)
         streams = _mixed(key + rows.astype(np.uint64) * _STEP)  # (batch,)
         draws = _mixed(streams[:, None] + np.arange(1, shape[1] + 1, dtype=np.uint64) * _STEP)  # (batch, length)
-        sizes, weights, word = self._words(ids)
+        sizes, weights, word = self._words(ids, rows)
         with np.errstate(divide="ignore"):
             order = np.where(sizes > 0, -np.log(_uniform(draws)) / weights, np.inf)
         if self._settings.budget == "text":
@@ -139,7 +147,7 @@ class DynamicMasks:
         masked[places] = self._replaced(labels, draws.ravel()[places])
         return batch | {"input_ids": masked.reshape(shape)} | masked_arrays(places, labels, self.size(*shape))
 
-    def _words(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def _words(self, ids: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Of each token that begins a word that may be chosen the pieces of the word and its weight, else 0, (batch, length);
         and the flattened place where the word of each token begins (None where every token is a word)."""
         weights = self._weights[ids]
@@ -147,7 +155,8 @@ class DynamicMasks:
             return (weights > 0).astype(np.int64), weights, None
         begins = np.ones(ids.shape, bool)
         is_piece = weights > 0
-        begins[:, 1:] = ~(self._continues[ids[:, 1:]] & is_piece[:, 1:] & is_piece[:, :-1])
+        continues = self._continues[ids] if self._table is None else _continues(self._table, rows, ids.shape[1])
+        begins[:, 1:] = ~(continues[:, 1:] & is_piece[:, 1:] & is_piece[:, :-1])
         first = np.flatnonzero(begins)
         sizes, sums = np.zeros(ids.size, np.int64), np.zeros(ids.size)
         sums[first] = np.add.reduceat(weights.ravel(), first)
@@ -164,6 +173,17 @@ class DynamicMasks:
         others = self._others[bits * np.uint64(len(self._others)) >> np.uint64(32)]
         kept = np.where(share < settings.mask + settings.random, others, originals)
         return np.where(share < settings.mask, np.int32(self._mask_id), kept)
+
+
+def _continues(table: TokenTable, rows: np.ndarray, length: int) -> np.ndarray:
+    """Which tokens of rows of a table of single texts, with what stands around them, go on with the word before: (rows, length)
+    bool. The row -1 only fills."""
+    places = np.asarray(table.offsets)[rows][:, None] + np.arange(length) - 1  # the first token stands before the text
+    is_text = (np.arange(length) > 0) & (np.arange(length) < np.asarray(table.first_lengths)[rows][:, None] - 1)
+    is_text &= rows[:, None] >= 0
+    places = np.where(is_text, places, 0)
+    begins = table.word_bits[places // 8] >> (7 - places % 8) & 1
+    return is_text & (begins == 0)
 
 
 def padded_size(most: int) -> int:

@@ -55,10 +55,13 @@ def chunks(texts: Sequence[str], pairs: Sequence[str] | None, size: int) -> Iter
 
 
 class TextHeads:
-    """Cuts texts for one tokenizer; `longest_word` is the characters of the longest word that it does not take for unknown."""
+    """Cuts texts for one tokenizer; `longest_word` is the characters of the longest word that it does not take for unknown. None
+    is for one whose texts cannot be cut."""
 
-    def __init__(self, library: tokenizers.Tokenizer, longest_word: int):
-        self._library = library
+    def __init__(self, library: tokenizers.Tokenizer, longest_word: int | None):
+        self._library, self._cuts = library, False
+        if longest_word is None:
+            return
         definition = json.loads(library.to_str())
         normalizer, splitter = definition["normalizer"], definition["pre_tokenizer"] or {}
         special = [token["content"] for token in definition["added_tokens"]]
@@ -85,6 +88,40 @@ class TextHeads:
         found = self._end.search(text, size) if len(text) > size else None
         end = len(text) if found is None else found.end()
         return self._squeezed(text[:end]), end < len(text)
+
+    def pair(self, first: str, second: str, size: int, room: int) -> tuple[str, str]:
+        """Heads of a pair that are cut to the same tokens as the whole texts: what is kept of each depends on how many tokens
+        the shorter one has, up to the `room` for both, and on which of them is the longer one."""
+        if not self._cuts:
+            return first, second
+        texts, sizes, cut = (first, second), [size, size], [False, False]
+        heads, counts = ["", ""], [0, 0]
+        first_is_longer: bool | None = None
+
+        def grow(side: int, factor: int = GROWTH) -> None:
+            sizes[side] *= factor
+            heads[side], cut[side] = self.head(texts[side], sizes[side])
+            counts[side] = self.count(heads[side])
+
+        grow(0, 1)
+        grow(1, 1)
+        while any(cut):
+            short = next((side for side in (0, 1) if cut[side] and counts[side] < room), None)
+            longer = counts[0] > counts[1]
+            if short is None and all(cut) and first_is_longer is None:
+                # Both are cut to half the room, and the longer one has the odd token of it.
+                first_is_longer = self.first_is_longer(first, second) if room % 2 else longer
+            if short is not None:
+                grow(short)
+            elif all(cut) and longer != first_is_longer:
+                grow(0 if first_is_longer else 1)
+            elif cut[0] and not cut[1] and not longer:
+                grow(0)
+            elif cut[1] and not cut[0] and longer:
+                grow(1)
+            else:
+                break
+        return heads[0], heads[1]
 
     def first_is_longer(self, first: str, second: str) -> bool:
         """Whether a text has more tokens than another, counted only as far as that takes."""

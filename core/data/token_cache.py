@@ -34,17 +34,17 @@ _BLOCK = 1 << 22
 
 
 def cached_table(
-    key: str, cache_folder: Path | None, make: Callable[[], Iterator[Rows]], pad_id: int, apart: bool = False
+    key: str, cache_folder: Path | None, make: Callable[[], Iterator[Rows]], pad_id: int, apart: bool = False, types: bool = True
 ) -> TokenTable:
     """The table of that key (a digest of all it depends on), from the cache (the default one unless given) or put
     there as `make()` yields it."""
     arrays = cached_arrays("tokens", key, cache_folder, TABLE_ARRAYS, lambda: _pieces(make()))
-    return TokenTable(**arrays, pad_id=pad_id, apart=apart)
+    return TokenTable(**arrays, pad_id=pad_id, apart=apart, types=types)
 
 
-def table_of(rows: Iterator[Rows], pad_id: int, apart: bool = False) -> TokenTable:
+def table_of(rows: Iterator[Rows], pad_id: int, apart: bool = False, types: bool = True) -> TokenTable:
     """The table of these rows, in memory."""
-    return TokenTable(**gathered(TABLE_ARRAYS, _pieces(rows)), pad_id=pad_id, apart=apart)
+    return TokenTable(**gathered(TABLE_ARRAYS, _pieces(rows)), pad_id=pad_id, apart=apart, types=types)
 
 
 def _pieces(rows: Iterator[Rows]) -> Iterator[Arrays]:

@@ -55,7 +55,7 @@ def token_store(path: Path, tokenizer: Tokenizer, cache_folder: Path | None = No
     files = corpus_files(path)
     key = files_digest(files, f"store {STORE_FORMAT} {tokenizers.__version__} {tokenizer.fingerprint}")
 
-    def pieces() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def pieces() -> Iterator[tuple[np.ndarray, ...]]:
         threads.set_up()
         texts = (some for file in files for some in read_texts(file, tokenizer.vocab_size))
         yield from encode_batches(texts, tokenizer.library)
@@ -138,15 +138,17 @@ def store_dtypes(vocabulary: int) -> dict[str, np.dtype]:
     }
 
 
-def store_parts(pieces: Iterator[tuple[np.ndarray, np.ndarray]], tokenizer: Tokenizer) -> Iterator[Arrays]:
-    """The arrays of a store, piece by piece, of ids and lengths of some texts at a time. `counts` comes once, at the end."""
+def store_parts(pieces: Iterator[tuple[np.ndarray, ...]], tokenizer: Tokenizer) -> Iterator[Arrays]:
+    """The arrays of a store, piece by piece, of ids and lengths of some texts at a time and of which pieces begin a word, where
+    the pieces do not tell it. `counts` comes once, at the end."""
     size = tokenizer.vocab_size
-    starts, counts = _begins_word(tokenizer), np.zeros(size, np.int64)
+    by_token, counts = _begins_word(tokenizer), np.zeros(size, np.int64)
     total, bits = 0, PackedBits()
     yield {"offsets": np.zeros(1, np.int64)}
-    for ids, lengths in pieces:
+    for ids, lengths, *told in pieces:
+        starts = told[0] if told else by_token[ids]
         counts += np.bincount(ids, minlength=size)
-        yield {"ids": ids, "offsets": total + np.cumsum(lengths[lengths > 0]), "word_bits": bits.add(starts[ids])}
+        yield {"ids": ids, "offsets": total + np.cumsum(lengths[lengths > 0]), "word_bits": bits.add(starts)}
         total += len(ids)
     yield {"word_bits": bits.rest(), "counts": counts}
 
@@ -170,8 +172,10 @@ class PackedBits:
 
 
 def _begins_word(tokenizer: Tokenizer) -> np.ndarray:
-    """Which tokens of the vocabulary are no continuation of a word: (vocabulary,) bool."""
+    """Which tokens of the vocabulary are no continuation of a word: (vocabulary,) bool. All, where they do not tell it."""
     starts = np.ones(tokenizer.vocab_size, bool)
+    if not tokenizer.is_word_piece:
+        return starts
     prefix = tokenizer.library.model.continuing_subword_prefix
     for token, index in tokenizer.library.get_vocab().items():
         starts[index] = not token.startswith(prefix)

@@ -23,6 +23,11 @@ class TokenTable:
     ends: tuple[int, int] | None = None
     """[CLS] and [SEP] where `ids` holds single texts without them, and a batch puts them around each row. `first_lengths`
     counts them: row i is `ids[offsets[i]:][:first_lengths[i] - 2]`, and tokens behind it may belong to no row."""
+    types: bool = True
+    """Whether a pair's tokens have token type 1, as BERT's; else all types are 0, as RoBERTa's."""
+    word_bits: np.ndarray | None = None
+    """Of a token store, where the tokens themselves do not tell it: bit 7 - t % 8 of byte t // 8 is 1 where `ids[t]` begins a
+    word."""
 
     @property
     def lengths(self) -> np.ndarray:
@@ -34,9 +39,13 @@ class TokenTable:
 
 
 def unknown_share(table: TokenTable, tokenizer) -> float:
-    """The share of [UNK] among the tokens of a table, [CLS] and [SEP] left out."""
+    """The share of [UNK] among the tokens of a table, [CLS] and [SEP] (or what stands in their place) left out; 0 for a
+    tokenizer that has none, as byte-level ones."""
     unknown, total = 0, len(table.ids)
-    ends = () if tokenizer.is_words or table.ends is not None else tokenizer.ends
+    if tokenizer.unknown_id is None:
+        return 0.0
+    inside = not tokenizer.is_words and table.ends is None
+    ends = {index for part in tokenizer.places.pair for index in part} if inside else ()
     for first in range(0, len(table.ids), _AT_ONCE):
         ids = np.asarray(table.ids[first : first + _AT_ONCE])
         unknown += int(np.count_nonzero(ids == tokenizer.unknown_id))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 import tokenizers
+from tokenizers import models
 
+from ..word_starts import encoded_words
 from .pieces import PieceTable
 from .worker_process import WorkerProcess, serve
 
-Encoded = tuple[np.ndarray, np.ndarray]
-"""Ids (pieces,) int32, and the pieces of each text (texts,)."""
+Encoded = tuple[np.ndarray, ...]
+"""Ids (pieces,) int32 and the pieces of each text (texts,); of a tokenizer whose pieces do not tell it also which of them begin a
+word (pieces,) bool."""
 
 _ALONE = 1  # batch that this process encodes before another one is worth its start
 
@@ -20,9 +24,9 @@ _ALONE = 1  # batch that this process encodes before another one is worth its st
 def encode_batches(batches: Iterable[Sequence[str]], library: tokenizers.Tokenizer) -> Iterator[Encoded]:
     """The pieces of each batch of texts by the tokenizer `library`, without special tokens around them, in order. Raises
     DataError where the other process is ended."""
-    table, batches = PieceTable(library), iter(batches)
+    table, batches = _table(library), iter(batches)
     for texts in islice(batches, _ALONE):
-        yield _encoded(table, texts)
+        yield table(texts)
     first = next(batches, None)
     if first is None:
         return
@@ -31,24 +35,30 @@ def encode_batches(batches: Iterable[Sequence[str]], library: tokenizers.Tokeniz
         while first is not None:
             worker.send(first)
             second = next(batches, None)
-            here = None if second is None else _encoded(table, second)
+            here = None if second is None else table(second)
             yield worker.receive()
             if here is not None:
                 yield here
             first = next(batches, None)
 
 
-def _encoded(table: PieceTable, texts: Sequence[str]) -> Encoded:
-    pieces = table.encode(texts)
-    return pieces.ids, pieces.lengths
+def _table(library: tokenizers.Tokenizer) -> Callable[[Sequence[str]], Encoded]:
+    if isinstance(library.model, models.BPE | models.Unigram):
+        return functools.partial(encoded_words, library)
+    table = PieceTable(library)
+
+    def encoded(texts: Sequence[str]) -> Encoded:
+        pieces = table.encode(texts)
+        return pieces.ids, pieces.lengths
+
+    return encoded
 
 
 def _prepare(given: tuple[str, bool]) -> Callable[[Sequence[str]], Encoded]:
     definition, special_as_text = given
     library = tokenizers.Tokenizer.from_str(definition)
     library.encode_special_tokens = special_as_text
-    table = PieceTable(library)
-    return lambda texts: _encoded(table, texts)
+    return _table(library)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import numpy as np
 from tokenizers import normalizers
 
 from ...errors import CheckpointError, DataError
-from ..tokenize import CASED_SHARE, Tokenizer, load_tokenizer, load_vocabulary_file, upper_case_share
+from ..letter_case import CASED_SHARE, lowers, upper_case_share
+from ..tokenize import Tokenizer, load_tokenizer, load_vocabulary_file
 from ..word_vocabulary import WordTokenizer
 from .pieces import CJK
 
@@ -36,6 +37,11 @@ class Vocabulary:
             raise DataError(f"--vocabulary {error}") from None
         if isinstance(loaded, WordTokenizer):
             raise DataError(f"--vocabulary {path}: a tokenizer of whole words, expected one of word pieces")
+        if not loaded.is_berts:
+            raise DataError(
+                f"--vocabulary {path}: a {loaded.kind} tokenizer with special tokens that are not BERT's; examples with their "
+                "masks are made for BERT's WordPiece alone. For any tokenizer, train on the texts themselves: task.kind: mlm"
+            )
         self.path = path
         self.tokenizer: Tokenizer = loaded
         table = loaded.library.get_vocab(with_added_tokens=True)
@@ -53,7 +59,7 @@ class Vocabulary:
     def _set_case(self, wanted: bool | None) -> bool:
         library = self.tokenizer.library
         state = json.loads(library.to_str())["normalizer"] or {}
-        lower = library.normalizer is not None and library.normalizer.normalize_str("A") == "a"
+        lower = lowers(library)
         if wanted is not None and wanted != lower:
             if state.get("type") != "BertNormalizer":
                 raise DataError(f"--vocabulary {self.path}: its tokenizer.json is not BERT's, so that its case cannot be changed")

@@ -53,6 +53,9 @@ class RecordTokens:
         """The table, for a model with that tokenizer. Raises DataError where the records are not what it would make."""
         if tokenizer.is_words:
             raise DataError(f"task.data: {self.source}: its records are of word pieces, but this tokenizer has whole words")
+        if not tokenizer.is_berts:
+            reason = f"its records are of BERT's word pieces, but this is a {tokenizer.kind} tokenizer with other special tokens"
+            raise DataError(f"task.data: {self.source}: {reason}")
         problems = self.note.fit_problems(tokenizer.library, max_length)
         if problems:
             raise DataError("\n".join(f"task.data: {self.source}: {problem}" for problem in problems))
