@@ -10,7 +10,7 @@ import numpy as np
 import tokenizers
 from tokenizers import models
 
-from ..word_starts import encoded_words
+from ..piece_words import encoded_words
 from .pieces import PieceTable
 from .worker_process import WorkerProcess, serve
 
