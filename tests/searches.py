@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from crossdistil.core.app.progress import make_console
-from crossdistil.core.app.search import Asked, Search, Settings
+from crossdistil.core.app.search import Asked, Search
+from crossdistil.core.app.search_settings import Settings
 from crossdistil.core.app.search_space import Space, space_of
 from crossdistil.core.app.search_trial import Ended
 from crossdistil.core.recipe import Recipe, parse_recipe

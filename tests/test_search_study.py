@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
 
 from crossdistil.core.app.progress import make_console
-from crossdistil.core.app.search import Asked, Search, read_settings
+from crossdistil.core.app.search import Asked, Search
 from crossdistil.core.app.search_results import results
+from crossdistil.core.app.search_settings import read_settings
 from crossdistil.core.app.search_space import space_of
 from crossdistil.core.app.search_trial import Ended
 from crossdistil.core.errors import CrossdistilError
@@ -245,6 +247,21 @@ def test_settings_are_read_as_they_were_written(tmp_path):
     assert (found.devices, found.minutes, found.metric) == (("cpu",), 3.5, "accuracy")
     with pytest.raises(CrossdistilError, match="no search to go on with"):
         read_settings(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("minutes", "x"), ("trials", True), ("devices", None), ("space", [])),
+        *(("recipe", 3), ("pruning", 1), ("more", 1), ("seeds", None)),
+    ],
+)
+def test_a_damaged_study_is_one_line(tmp_path, key, value):
+    settings(tmp_path).write(tmp_path)
+    path = tmp_path / "study.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(CrossdistilError, match="study.json"):
+        read_settings(tmp_path)
 
 
 def test_settings_that_do_not_fit_each_other_are_a_failed_trial(tmp_path):

@@ -96,3 +96,11 @@ def test_a_run_in_which_nothing_is_left_to_do_is_read(two_stages, tmp_path, monk
     (tmp_path / "0000/result.json").write_text(json.dumps(result))
     ended = run_trial(two_stages, tmp_path / "0000", Circumstances("torch", None, "fp32", None), lambda *_: False, lambda: 0)
     assert (ended.state, ended.result) == ("complete", result)
+
+
+def test_a_run_of_another_recipe_is_no_result(two_stages, tmp_path):
+    result = {"student": {"metrics": {"accuracy": 0.5}, "parameters": 3}, "recipe_digest": "other"}
+    (tmp_path / "0000").mkdir()
+    (tmp_path / "0000/result.json").write_text(json.dumps(result))
+    ended = run_trial(two_stages, tmp_path / "0000", Circumstances("torch", None, "fp32", None), lambda *_: False, lambda: 0)
+    assert ended.state == "failed" and "another recipe" in ended.error

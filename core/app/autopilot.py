@@ -29,8 +29,8 @@ from .exporting import task_section
 from .inference import load_classifier
 from .models import with_model_folders
 from .run_folders import student_of
-from .search import Settings
 from .search_latency import measured
+from .search_settings import Settings
 from .search_space import Dimension, Space
 
 RECIPES = ("kd", "minilm", "tinybert_td")

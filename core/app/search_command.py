@@ -67,8 +67,9 @@ def search(
 ) -> None:
     """Search the best settings of a recipe, or (--teacher) the best student within a limit."""
     refuse_place("search")
-    from .search import Asked, Search, Settings, discard, new_folder, read_settings
+    from .search import Asked, Search
     from .search_page import write_results
+    from .search_settings import Settings, discard, new_folder, read_settings
 
     console = make_console()
     if minutes is not None and not 0 < minutes <= 10**7:

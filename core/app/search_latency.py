@@ -8,7 +8,7 @@ from pathlib import Path
 from ..data.tasks import read_split, resolve_task
 from ..recipe import Recipe
 from .latency import LatencyOptions, measure
-from .search import Settings
+from .search_settings import Settings
 from .timed_model import Case, Request
 
 TEXTS = 64

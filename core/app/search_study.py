@@ -26,7 +26,7 @@ from ..errors import CrossdistilError
 from ..locks import Lock, lock_file
 from .search_space import Dimension, Point, Space
 
-TRIALS = "trials"
+TRIALS, STUDY = "trials", "study.db"
 _CLAIMING = ".claiming"
 _PLACE, _OVERRIDES, _SECONDS, _FOUND, _ERROR = "place", "overrides", "seconds", "found", "error"
 _READY, _WORKED = "enqueued", "worked/"
@@ -85,7 +85,7 @@ class SearchStudy:
         (folder / TRIALS).mkdir(exist_ok=True)
         with self._claiming(), _storage_errors(storage, "cannot be opened"):
             self._study = self._optuna.create_study(
-                storage=self._open(storage or f"sqlite:///{(folder / 'study.db').absolute()}"),
+                storage=self._open(storage or f"sqlite:///{(folder / STUDY).absolute()}"),
                 study_name=name,
                 direction="maximize" if higher else "minimize",
                 load_if_exists=True,

@@ -101,10 +101,13 @@ def run_trial(recipe: Recipe, folder: Path, on: Circumstances, watch: Watch, ask
     """Run a recipe into a folder, or go on with the run there. `asked()` is how often the user asked to stop: once, and the run
     saves what it has; twice, and it ends at once."""
     if (folder / RESULT).is_file():  # whoever ran it was killed before it could say so
+        found = read_result(folder)
+        if found.get("recipe_digest", recipe.digest()) != recipe.digest():
+            return Ended("failed", error=f"{folder}: holds a run of another recipe")
         for evaluation in Evaluations(recipe, folder / METRICS).new():
             if watch(*evaluation):
                 return Ended("pruned")
-        return Ended("complete", read_result(folder))
+        return Ended("complete", found)
     file, log = folder.with_suffix(".yaml"), folder.with_suffix(".log")
     recipe.write(file)
     command = python_command(interpreter(on.backend), "crossdistil", "run", str(file), "--out", str(folder))
