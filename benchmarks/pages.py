@@ -92,7 +92,7 @@ TABLES = {
     "service_load": Measured(("service_load.json",), "python benchmarks/service_load.py exported/onnx --data data/SST-2"),
     "scaling": Measured(("scaling_measured.json",), "python benchmarks/scaling.py --measure"),
     "crosschecks_processes": Measured(
-        ("processes",), "crossdistil crosscheck kd --backends torch,oneflow,mindspore --devices 1,2", "2026-11-29"
+        ("processes",), "crossdistil crosscheck METHOD --backends torch,oneflow,mindspore --devices 1,2", "2026-11-29"
     ),
     "processes": Measured(("processes.json",), "python benchmarks/processes.py proof", "2026-11-29"),
     "processes_speed": Measured(("processes.json",), "python benchmarks/processes.py speed", "2026-11-29"),
