@@ -134,7 +134,7 @@ class Crossdistil:
         identity = {"backend": "torch", "device": "cpu", "precision": self.engine.precision}
         folder = RunFolder(self._folder / "run", self.recipe, identity, False)
         step, seed = self.train_step(parameters), self.recipe.seed
-        tell = Sinks([MetricLines(folder.append), _EpochEnds(turn)])
+        tell = Sinks([MetricLines(folder.append, folder.append_watched), _EpochEnds(turn)])
         Trainer(self.stage, seed, 0, parameters, step, None, folder, tell).run()
         folder.close()
         turn("end")

@@ -91,7 +91,7 @@ class StepMetrics(Protocol):
     """Results that stay on the device until they are asked for, so that a step never waits for the host."""
 
     def fetch(self) -> np.ndarray:
-        """(steps, 1 + terms) float32: total loss and unweighted terms of each step."""
+        """(steps, 1 + terms + 1) float32: total loss, unweighted terms, and the norm of the gradient before it is clipped."""
 
 
 class TrainStep(Protocol):
@@ -100,7 +100,13 @@ class TrainStep(Protocol):
     Of several processes, each computes its own micro-batches; gradients (zeros where a process has none) and loss values are
     summed over all of them, once a step, before the gradients are clipped, checked and applied: parameters and optimizer
     state are the same in all processes, and so are the values that `run` gives. The sums of `statistics` are summed as well.
+
+    A step whose loss or gradient is not finite leaves the parameters as they are. The device decides that, and the host is told
+    by the step's values, whenever it reads them.
     """
+
+    skips_overflow: bool
+    """Whether a gradient that is not finite is nothing unusual: with a loss scale, which then becomes smaller."""
 
     communication: float
     """Seconds, up to now, in which this process did nothing but wait for sums over all processes."""

@@ -7,9 +7,9 @@ The run folder's metrics.jsonl and the progress line are sinks, and so are Tenso
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 Values = dict[str, float]
 
@@ -60,11 +60,28 @@ class Logged:
     tokens_per_second: float
     memory_mb: float | None = None
     """Peak memory so far in MiB: of the device, or of the process where the device is the CPU."""
+    gradient_norm: float | None = None
+    """The norm of the gradient before it is clipped; None where a loss scale left out every step."""
+    teacher_entropy: Values = field(default_factory=dict)
+    """Of each term that is a cross-entropy with a teacher: the teacher's own entropy, the least that the term can be."""
+    loss_entropy: float = 0.0
+    """The part of the loss that these make up, each by its weight."""
+
+    @property
+    def shown_loss(self) -> float:
+        """What people are shown: the loss above what no student can go below, so that its curve ends near 0."""
+        return self.loss - self.loss_entropy
+
+    @property
+    def shown_terms(self) -> Values:
+        """The same of the terms: in place of a cross-entropy with the teacher, the Kullback-Leibler divergence from it."""
+        return {name: value - self.teacher_entropy.get(name, 0.0) for name, value in self.terms.items()}
 
     @property
     def scalars(self) -> Values:
         """Everything by the name that sinks show it under, like `train/loss`."""
-        found = {"train/loss": self.loss, **{f"train/term/{name}": value for name, value in self.terms.items()}}
+        found = {"train/loss": self.shown_loss, **{f"train/term/{name}": value for name, value in self.shown_terms.items()}}
+        found |= {} if self.gradient_norm is None else {"train/gradient_norm": self.gradient_norm}
         found |= {"train/learning_rate": self.learning_rate, "train/tokens_per_second": self.tokens_per_second}
         found |= {} if self.memory_mb is None else {"train/peak_memory_mb": self.memory_mb}
         return found | {"train/epoch": self.epoch}
@@ -120,6 +137,9 @@ class Failed:
 
 class Sink:
     """Takes the events of a run. A subclass has methods for those that it wants; the others do nothing."""
+
+    ends_in_main_thread: ClassVar[bool] = False
+    """Whether `finished` and `failed` must be called in the main thread, as what sets signal handlers must."""
 
     def started(self, event: Started) -> None:
         """The run begins, or goes on."""

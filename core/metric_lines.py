@@ -1,4 +1,4 @@
-"""The sink that writes a run folder's metrics.jsonl: a line per logged step or evaluation."""
+"""The sink that writes a run folder's lines: metrics.jsonl, a line per logged step or evaluation, and watched.jsonl beside it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Any
 
 from .events import Evaluated, Logged, Sink
 
+Append = Callable[[dict[str, Any]], None]
+
 
 class MetricLines(Sink):
-    """Hands each line to `append`, which adds it to the file."""
+    """Hands each line to `append`, which adds it to metrics.jsonl. What is measured and what is minimised is there; what is only
+    looked at goes to `append_watched`."""
 
-    def __init__(self, append: Callable[[dict[str, Any]], None]):
-        self._append = append
+    def __init__(self, append: Append, append_watched: Append):
+        self._append, self._append_watched = append, append_watched
 
     def logged(self, event: Logged) -> None:
         self._append(
@@ -24,6 +27,8 @@ class MetricLines(Sink):
                 "tokens_per_second": event.tokens_per_second,
             }
         )
+        lowest = {"loss": event.loss_entropy, "terms": event.teacher_entropy}
+        self._append_watched({**_place(event), "gradient_norm": event.gradient_norm, "teacher_entropy": lowest})
 
     def evaluated(self, event: Evaluated) -> None:
         self._append({**_place(event), "evaluation": {"dev": event.metrics}})

@@ -33,9 +33,9 @@ class Objective:
     """The weighted sum of a stage's loss terms over student and teachers.
 
     `function(ops, params, frozen, batch)` returns `(total, values)`: the scalar to differentiate, and a tensor
-    (1 + terms,) with the total and each unweighted term. Summed over the micro-batches of an effective batch, both are
-    the means over that whole batch. `params` are the student's tensors and the projections; `frozen` are the teachers'
-    tensors, each name preceded by the teacher's and a slash.
+    (1 + terms + entropies,) with the total, each unweighted term, and of the terms `entropies` the least that they can be. Summed
+    over the micro-batches of an effective batch, both are the means over that whole batch. `params` are the student's tensors and
+    the projections; `frozen` are the teachers' tensors, each name preceded by the teacher's and a slash.
 
     `statistics(ops, params, frozen, batch)` gives the sums (N,) of a micro-batch that the terms over the whole effective batch
     need, to be added up over all its micro-batches and given to each as `STATISTICS` (`core.losses.base`); None where no
@@ -65,11 +65,14 @@ class Objective:
         sizes = [term.statistics_size if term.scope == "batch" else 0 for term in terms]
         places = [sum(sizes[:index]) for index in range(len(terms))]
         functions = [term.bound(context, label, place) for term, label, place in zip(terms, labels, places)]
+        found = [term.bound_entropy(context, place) for term, place in zip(terms, places)]
+        self.entropies = tuple(index for index, entropy in enumerate(found) if entropy is not None)
+        functions += [found[index] for index in self.entropies]
         if replacement is None:
             forward = make_forward(context.student, self.student_outputs)
         else:
             forward = make_replacing_forward(context.student, self.student_outputs, replacement)
-        self.function = _make_function(functions, forward, self._teach(self.teacher_outputs, teachers))
+        self.function = _make_function(functions, len(terms), forward, self._teach(self.teacher_outputs, teachers))
         self.statistics = None
         if whole:
             # Teachers with dropout draw as in the step only if they compute the same.
@@ -123,26 +126,30 @@ class Objective:
         """The student's tensors and the projections that the objective depends on: what can be trained by it."""
         return used_tensors(self.context.student, self.student_outputs) | frozenset(self.projections)
 
+    def weights(self, step: int, total: int) -> np.ndarray:
+        """The weight of each term (terms,) in step number `step`, counted from 0, of `total`."""
+        progress = step / max(total, 1)
+        return np.asarray([term.weight * WEIGHT_SCHEDULES[term.weight_schedule](progress) for term in self.terms], np.float32)
+
     def prepare(
         self, micro_batches: list[dict[str, np.ndarray]], step: int = 0, total: int = 1, seed: int = 0, share: Share = ALL
     ) -> list[dict[str, np.ndarray]]:
         """Those micro-batches of one effective batch that are of `share`, with what a step needs beside the data:
-        `denominators` (terms,), the units of all micro-batches, `weights` (terms,) as scheduled, and the gates of a replacement."""
+        `denominators` (terms + entropies,), the units of all micro-batches, `weights` (terms,) as scheduled, and the gates of a
+        replacement."""
         counts = [sum(count(batch) for batch in micro_batches) for count in self._counters]
-        progress = step / max(total, 1)
+        counts += [counts[index] for index in self.entropies]
         extra = {
             # No unit at all (a batch without one label): the sum is 0, and so is the mean.
             "denominators": np.maximum(np.asarray(counts, np.float32), 1e-30),
-            "weights": np.asarray(
-                [term.weight * WEIGHT_SCHEDULES[term.weight_schedule](progress) for term in self.terms], np.float32
-            ),
+            "weights": self.weights(step, total),
         }
         if self.replacement is not None:
             extra["gates"] = self.replacement.gates(seed, step, total)
         return [{**batch, **extra} for batch in share.of(micro_batches)]
 
 
-def _make_function(functions, forward, teach):
+def _make_function(functions, terms, forward, teach):
     def function(ops, params, frozen, batch):
         student = forward(ops, params, batch)
         teacher = teach(ops, frozen, batch)
@@ -150,7 +157,8 @@ def _make_function(functions, forward, teach):
         total, values = 0.0, []
         for index in range(len(functions)):
             value = functions[index](ops, params, student, teacher, batch) / denominators[index]
-            total = total + value * weights[index]
+            if index < terms:
+                total = total + value * weights[index]
             values.append(value)
         return total, ops.stack([total] + values)
 

@@ -2,6 +2,7 @@
 
     recipe.yaml      the resolved recipe, re-runnable
     metrics.jsonl    a line per logged step or evaluation
+    watched.jsonl    what is only looked at: the norm of the gradient, and the least that loss and terms can be
     predictions.safetensors  what the finished student answers on dev, and the labels
     result.json      the outcome; written last, so that its presence means the run is complete
     report.html      the outcome as a page, made of all the others when the run is complete
@@ -34,10 +35,11 @@ from .workplaces import TEMPORARY, remove_dead
 from .yaml_files import read_yaml
 
 RECIPE, METRICS, RESULT, STATE = "recipe.yaml", "metrics.jsonl", "result.json", "state"
+WATCHED = "watched.jsonl"
 STUDENT, LOGS = "student", "logs"
 PROBE = "probe.safetensors"
 MARKER, REPORT, _LOCK = "run.json", "report.html", ".lock"
-_WRITTEN = (MARKER, RECIPE, METRICS, RESULT, STUDENT, PROBE, PREDICTIONS, REPORT)
+_WRITTEN = (MARKER, RECIPE, METRICS, WATCHED, RESULT, STUDENT, PROBE, PREDICTIONS, REPORT)
 
 
 class RunFolder:
@@ -181,15 +183,28 @@ class RunFolder:
 
     def append(self, line: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
-        path, data = self.path / METRICS, (json.dumps(line) + "\n").encode()
-        with clear_disk_errors(path), path.open("ab") as file:
-            file.write(data)
+        data = self._add(METRICS, line)
         size, crc = self._logged
         self._logged = size + len(data), google_crc32c.extend(crc, data)
 
+    def append_watched(self, line: dict[str, Any]) -> None:
+        """Add a line to watched.jsonl."""
+        self._add(WATCHED, line)
+
+    def _add(self, name: str, line: dict[str, Any]) -> bytes:
+        path, data = self.path / name, (json.dumps(line) + "\n").encode()
+        with clear_disk_errors(path), path.open("ab") as file:
+            file.write(data)
+        return data
+
     def rewind_metrics(self, step: int) -> None:
         """Drop the lines after `step`, and a line that was cut off: they will be written again."""
-        path = self.path / METRICS
+        self._rewind(WATCHED, step)
+        found = self._rewind(METRICS, step)
+        self._logged = len(found), google_crc32c.value(found)
+
+    def _rewind(self, name: str, step: int) -> bytes:
+        path = self.path / name
         try:
             data = path.read_bytes()
         except FileNotFoundError:
@@ -209,7 +224,7 @@ class RunFolder:
         found = b"".join(kept)
         if found != data:
             write_text(path, found.decode("utf-8"))
-        self._logged = len(found), google_crc32c.value(found)
+        return found
 
     def save_state(self, state: State) -> None:
         """Write a state under its own name, whole or not at all, then remove the older ones."""

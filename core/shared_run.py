@@ -40,6 +40,11 @@ class SharedRun:
         if self._folder is not None:
             self._folder.append(line)
 
+    def append_watched(self, line: dict[str, Any]) -> None:
+        """As `RunFolder.append_watched`."""
+        if self._folder is not None:
+            self._folder.append_watched(line)
+
     def save_state(self, state: State) -> None:
         """As `RunFolder.save_state`. No process goes on before the state is on the disk."""
         self._world.lead(lambda: self._folder.save_state(state))

@@ -118,13 +118,15 @@ class Trainer:
             count = self.plan.next_event(step) - step
             taken = self._until_stopped(steps, step, count)
             started, waited = time.perf_counter(), self._train_step.communication
-            values = self._train_step.run(taken, count, self._counted(step)).fetch()  # (steps, 1 + terms)
+            values = self._train_step.run(taken, count, self._counted(step)).fetch()
             self._notes["seconds"] += time.perf_counter() - started
             self._notes["communication"] += self._train_step.communication - waited
             self._check(values, step)
             # In float64 the sum is exact, so that it is the same wherever the run was interrupted.
             window = self._notes["window"]
-            window["sum"] = (values.sum(axis=0, dtype=np.float64) + np.asarray(window["sum"])).tolist()
+            minimised = values[:, : 1 + len(self._objective.names)]
+            window["sum"] = (minimised.sum(axis=0, dtype=np.float64) + np.asarray(window["sum"])).tolist()
+            self._watch(values, step)
             stop = len(values) < count
             step += len(values)
             last = step == self.plan.total
@@ -167,6 +169,7 @@ class Trainer:
         self._train_step.restore(state.parameters, state.optimizer)
         self._parameters = state.parameters
         self._notes = {"communication": 0.0} | state.notes | {"kernels": self._notes["kernels"]}
+        self._notes["window"].setdefault("watched", _nothing_watched())  # a state of an earlier version has none
         self._best = state.parameters if state.notes["best_step"] == state.step else state.best
         return state.step - self._first
 
@@ -196,14 +199,32 @@ class Trainer:
                 number += 1
 
     def _check(self, values: np.ndarray, step: int) -> None:
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(bad):
-            row = values[bad[0]]
-            terms = ", ".join(f"{name} {value:g}" for name, value in zip(self._objective.names, row[1:], strict=True))
+        """Raise TrainingError for a step that the device has left out, since its loss or its gradient is not finite."""
+        names = self._objective.names
+        finite = np.isfinite(values[:, : 1 + len(names)]).all(axis=1)
+        if not self._train_step.skips_overflow:
+            finite &= np.isfinite(values[:, -1])
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            row = values[bad]
+            terms = ", ".join(f"{name} {value:g}" for name, value in zip(names, row[1:]))
+            norm = "" if np.isfinite(row[-1]) else f", and the norm of the gradient is {row[-1]:g}"
             raise TrainingError(
-                f"{self._run.path}: step {self._first + step + bad[0] + 1}: the loss is {row[0]:g} ({terms}); "
+                f"{self._run.path}: step {self._first + step + bad + 1}: the loss is {row[0]:g} ({terms}){norm}; "
                 "a smaller learning_rate, or precision fp32, may help. The last saved state is untouched"
             )
+
+    def _watch(self, values: np.ndarray, step: int) -> None:
+        """Add up what is only shown. Each part is a float32, so that its sum in float64 is exact in any order too."""
+        watched, norms, indices = self._notes["window"]["watched"], values[:, -1], list(self._objective.entropies)
+        known = norms[np.isfinite(norms)].astype(np.float64)  # a loss scale leaves out the others
+        watched["norms"], watched["norm"] = watched["norms"] + len(known), watched["norm"] + float(known.sum())
+        entropies = values[:, 1 + len(self._objective.names) : -1]
+        watched["steps"] += len(values)
+        watched["entropies"] = (entropies.sum(axis=0, dtype=np.float64) + np.asarray(watched["entropies"])).tolist()
+        for number, row in enumerate(entropies):
+            weights = self._objective.weights(step + number, self.plan.total)[indices]
+            watched["in_loss"] += float((row * weights).sum(dtype=np.float64))
 
     def _require_finite(self, parameters: Parameters, step: int) -> None:
         for name, array in parameters.items():
@@ -225,6 +246,7 @@ class Trainer:
         """Start the interval of the next log line. It is part of the saved state, since a state may fall inside it."""
         notes = self._notes
         notes["window"] = {"step": step, "sum": 0.0, "tokens": notes["tokens"], "seconds": notes["seconds"]}
+        notes["window"]["watched"] = _nothing_watched()
 
     def _log(self, step: int) -> None:
         window = self._notes["window"]
@@ -239,9 +261,21 @@ class Trainer:
                 learning_rate=self._train.learning_rate * self._factor(step - 1),
                 tokens_per_second=round(tokens_per_second, 1),
                 memory_mb=self._memory(),
+                **self._shown(),
             )
         )
         self._open_window(step)
+
+    def _shown(self) -> dict[str, Any]:
+        """The means of what is only shown."""
+        watched, names = self._notes["window"]["watched"], self._objective.names
+        steps = max(watched["steps"], 1)
+        entropies = [value / steps for value in np.atleast_1d(watched["entropies"]).tolist()]
+        return {
+            "gradient_norm": watched["norm"] / watched["norms"] if watched["norms"] else None,
+            "teacher_entropy": {names[index]: value for index, value in zip(self._objective.entropies, entropies)},
+            "loss_entropy": watched["in_loss"] / steps,
+        }
 
     def _evaluated(self, step: int) -> None:
         parameters = self._current()
@@ -266,3 +300,7 @@ class Trainer:
             seconds=self._notes["seconds"],
             communication=self._notes["communication"],
         )
+
+
+def _nothing_watched() -> dict[str, Any]:
+    return {"steps": 0, "norm": 0.0, "norms": 0, "entropies": 0.0, "in_loss": 0.0}

@@ -57,6 +57,7 @@ class _Recorded:
     def __init__(self, step, backend: str):
         self._step, self._backend, self.values, self.sums = step, backend, [], []
         self.parameters, self.state, self.state_layout = step.parameters, step.state, step.state_layout
+        self.skips_overflow = step.skips_overflow
 
     @property
     def communication(self) -> float:
@@ -126,7 +127,7 @@ def train(case: Case, files: Path, engine: Engine, world: World) -> Arrays:
         found[f"sums/{stage.name}"] = np.array(step.sums, np.int64)
         differentiated = sum(array.size for array in optimizer.split(held)[0].values())
         statistics = sum(term.statistics_size for term in objective.terms if term.scope == "batch")
-        found[f"floats/{stage.name}"] = np.array([differentiated, len(objective.terms), statistics])
+        found[f"floats/{stage.name}"] = np.array([differentiated, len(objective.terms) + len(objective.entropies), statistics])
         world.same(f"{stage.name}: the sums", str(step.sums).encode())
     return found | {f"parameters/{name}": np.asarray(array) for name, array in parameters.items()}
 

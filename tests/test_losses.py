@@ -242,7 +242,7 @@ def test_an_objective_weighs_its_terms_and_counts_the_units_of_all_micro_batches
     for batch in micro_batches:
         batch["label_mask"] = np.array([1, 0, 1, 1], np.float32)
     prepared = objective.prepare(micro_batches)
-    assert [batch["denominators"].tolist() for batch in prepared] == [[5.0, 4.0, 5.0]] * 2
+    assert [batch["denominators"].tolist() for batch in prepared] == [[5.0, 4.0, 5.0, 5.0, 5.0]] * 2
     assert "denominators" not in micro_batches[0]
     frozen = {f"teacher/{name}": tensor for name, tensor in teacher.items()}
     results = [objective.function(ReferenceOps(), student, frozen, batch) for batch in prepared]
@@ -261,5 +261,7 @@ def test_an_objective_weighs_its_terms_and_counts_the_units_of_all_micro_batches
         np.mean([-log_softmax(z[row])[y[row]] for row in (0, 2, 3, 4)]),
         np.mean([soft(z_row, t_row) for z_row, t_row in zip(z, t)]),
     ]
-    np.testing.assert_allclose(values[1:], expected, rtol=1e-9)
+    np.testing.assert_allclose(values[1:4], expected, rtol=1e-9)
+    entropies = [np.mean([soft(row / heat, row / heat) * heat**2 for row in t]) for heat in (2, 1)]
+    np.testing.assert_allclose(values[4:], entropies, rtol=1e-9)
     assert total == pytest.approx(0.25 * expected[0] + 3 * expected[1]) == values[0]

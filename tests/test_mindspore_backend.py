@@ -81,7 +81,7 @@ def test_sunk_steps_are_the_unsunk_steps():
     found = sunk.run(remaining, 250, dispatched.append).fetch()
     assert dispatched == [100, 30, *[1] * 20, 100]  # a sink at a time, and the one after 20 of one step each is full
     assert next(remaining) is steps[0], "one step too many was taken"
-    assert found.shape == (250, 2)
+    assert found.shape == (250, 3)
     np.testing.assert_array_equal(found, expected)
     for name, array in unsunk.parameters().items():
         np.testing.assert_array_equal(sunk.parameters()[name], array, err_msg=name)

@@ -121,7 +121,10 @@ def test_twenty_steps_follow_the_formula(engine, parameters, spec):
     assert {True, False} <= set(clipped) or spec.max_gradient_norm is None
     step = engine.train_step(objective, parameters, {}, spec)
     values = step.run(iter(steps), STEPS).fetch()
-    assert values.shape == (STEPS, 2) and values.dtype == np.float32
+    assert values.shape == (STEPS, 3) and values.dtype == np.float32
+    gradients = exact_loss_and_gradients(parameters, steps[0].micro_batches[0])[1]
+    exact = np.sqrt(sum((each.astype(np.float64) ** 2).sum() for each in gradients.values()))
+    assert values[0, -1] == pytest.approx(exact, rel=1e-5)  # before it is clipped
     np.testing.assert_allclose(values[:, 0], losses, rtol=1e-5)
     for name, found in step.parameters().items():
         assert np.abs(found - parameters[name]).max() > 5e-3, f"{name} did not move"

@@ -253,10 +253,15 @@ def test_a_sink_of_a_users_own_file_is_told_the_run(watched, backend_name, pytes
         ("saved", 6),
         ("finished", None),
     ]
-    # The run folder's lines are another sink's, told the same.
+    # The run folder's lines are another sink's, told the same; people are shown the divergence from the teacher.
+    watched_lines = [json.loads(line) for line in (watched / "run" / "watched.jsonl").read_text().splitlines()]
+    lowest = [line["teacher_entropy"]["loss"] for line in watched_lines]
     lines = [json.loads(line) for line in (watched / "run" / "metrics.jsonl").read_text().splitlines()]
     told = [each for each in found if each["event"] == "logged"]
-    assert [line["loss"] for line in lines if "loss" in line] == [each["train/loss"] for each in told]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert [each["train/loss"] for each in told] == [loss - low for loss, low in zip(losses, lowest)] and min(lowest) > 0.1
+    assert [each["train/gradient_norm"] for each in told] == [line["gradient_norm"] for line in watched_lines]
+    assert all(each["train/gradient_norm"] > 0 for each in told)
     assert all(each["train/peak_memory_mb"] > 0 and each["train/tokens_per_second"] > 0 for each in told)
     [file] = (watched / "run" / "logs" / "tensorboard").iterdir()
     records = [record for _, record in read_records(file)]  # the version, the recipe, and one each time

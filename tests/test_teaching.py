@@ -96,7 +96,7 @@ def test_what_the_reference_wrote_teaches_as_the_teacher_itself(engine, tmp_path
     assert stage.objective.cached and content(cache.folder) == made
     uncached = parse_recipe(tree | {"teacher_cache": {"use": "never"}}, "test")
     stage, expected = epoch_of(dataclasses.replace(job, recipe=uncached), engine)
-    assert not stage.objective.cached and losses.shape == (6, 7)
+    assert not stage.objective.cached and losses.shape == (6, 7 + 2)  # the teacher's entropy, and the gradient's norm
     np.testing.assert_allclose(losses, expected, rtol=2e-5, atol=2e-6)
 
 

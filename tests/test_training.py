@@ -32,12 +32,13 @@ LENGTHS = [3, 4, 5, 6, 7, 8, 9]  # 7 examples, 42 tokens
 
 
 class CountingStep:
-    """Its loss is ten times the step's number, its terms the loss times 2 and 3, its parameter the number of steps."""
+    """Its loss is ten times the step's number, its terms the loss times 2 and 3, the teacher's entropy the loss, the norm of the
+    gradient the loss times 4, its parameter the number of steps."""
 
-    communication = 0.0
+    communication, skips_overflow = 0.0, False
 
-    def __init__(self, bad=None):
-        self.taken, self.calls, self.bad = [], [], bad or {}
+    def __init__(self, bad=None, norms=None):
+        self.taken, self.calls, self.bad, self.norms = [], [], bad or {}, norms or {}
         self.position = 0
 
     def run(self, steps, count, dispatched):
@@ -48,7 +49,7 @@ class CountingStep:
             self.position += 1
             dispatched(1)
             loss = self.bad.get(self.position, 10.0 * self.position)
-            rows.append([loss, loss * 2, loss * 3])
+            rows.append([loss, loss * 2, loss * 3, loss, self.norms.get(self.position, loss * 4)])
         self.values = np.array(rows, np.float32)
         return self
 
@@ -71,7 +72,7 @@ class CountingStep:
 
 class Silent(LiveSink):
     def __init__(self):
-        self.best = []
+        self.best, self.events = [], []
 
     def start(self, done, total):
         self.at, self.total = done, total
@@ -82,6 +83,7 @@ class Silent(LiveSink):
 
     def logged(self, event):
         assert event.loss > 0
+        self.events.append(event)
 
     def evaluate(self):
         """Told before `evaluated`."""
@@ -121,7 +123,7 @@ class Bench:
 
         try:
             held = {"p": np.zeros(3, np.float32), "untrained": np.full(2, 3, np.float32)}
-            tell = Sinks([MetricLines(run.append), self.progress])
+            tell = Sinks([MetricLines(run.append, run.append_watched), self.progress])
             trainer = Trainer(stage, self.recipe.seed, first, held, self.step, evaluate if evaluated else None, run, tell)
             state = run.load_state()
             run.rewind_metrics(0 if state is None else state.step)
@@ -176,7 +178,8 @@ def test_steps_have_their_own_seeds_and_the_batches_of_their_epoch(tmp_path):
         rows = np.concatenate(epoch)
         assert np.unique(rows[rows > 0]).size == 41  # tokens 1 to 41; 0 is padding too
     counts = [step.micro_batches[0]["denominators"].tolist() for step in bench.step.taken]
-    assert sorted(map(tuple, counts)) == [(3, 3), (3, 3), (4, 4), (4, 4)]
+    # Of the two terms, and of the teacher's entropy.
+    assert sorted(map(tuple, counts)) == [(3, 3, 3), (3, 3, 3), (4, 4, 4), (4, 4, 4)]
 
 
 SCHEDULES = {
@@ -230,9 +233,28 @@ def test_log_lines_are_means_over_their_interval(tmp_path):
         assert list(line) == ["step", "stage", "epoch", "loss", "terms", "learning_rate", "tokens_per_second"]
         assert line["stage"] == "distil"
         assert line["tokens_per_second"] > 0
+    watched = [json.loads(line) for line in (tmp_path / "run" / "watched.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["gradient_norm"]) for line in watched] == [(3, 80), (6, 200), (7, 280)]
+    entropy = [line["teacher_entropy"] for line in watched]
+    assert entropy == [{"loss": x / 2, "terms": {"kd_ce": x}} for x in (20, 50, 70)]  # kd_ce weighs 0.5
+    assert [event.shown_loss for event in bench.progress.events] == [10, 25, 35]
+    assert [event.shown_terms for event in bench.progress.events] == [{"kd_ce": x, "hard_label": 3 * x} for x in (20, 50, 70)]
     assert bench.lines("evaluation") == [
         {"step": 7, "stage": "distil", "epoch": 3.5, "evaluation": {"dev": {"accuracy": 0.5, "f1": 0.25}}}
     ]
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_unless_a_loss_scale_leaves_it_out(tmp_path):
+    bench = Bench(tmp_path, steps=4, log_every=2)
+    told = r"step 3: the loss is 30 \(kd_ce 60, hard_label 90\), and the norm of the gradient is inf"
+    with pytest.raises(TrainingError, match=told):
+        bench.train(step=CountingStep(norms={3: math.inf}))
+    scaled = CountingStep(norms={1: math.inf, 3: math.inf, 4: math.inf})
+    scaled.skips_overflow = True
+    (tmp_path / "scaled").mkdir()
+    bench = Bench(tmp_path / "scaled", steps=4, log_every=2)
+    bench.train(step=scaled)
+    assert [event.gradient_norm for event in bench.progress.events] == [80, None]
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("best", 4), ("last", 7)])

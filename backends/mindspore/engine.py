@@ -205,19 +205,22 @@ def make_gradient(ops, objective, params, frozen, by):
     return gradient
 
 
+def with_norm(values, norm):
+    """The loss values of a step with the gradient's norm behind them."""
+    return P.concat([values, P.reshape(norm, (1,))])
+
+
 def make_step(gradient, total, update):
     """`step(batch, numbers, state) -> values`, to be compiled; `total` is None for a process that is alone."""
 
     def alone(batch, numbers, state):
         values, gradients = gradient(batch, state)
-        update(gradients, numbers)
-        return values
+        return with_norm(values, update(gradients, numbers, values[0]))
 
     def shared(batch, numbers, state):
         values, gradients = gradient(batch, state)
         gradients, values = total(gradients, values)
-        update(gradients, numbers)
-        return values
+        return with_norm(values, update(gradients, numbers, values[0]))
 
     return alone if total is None else shared
 
@@ -249,6 +252,8 @@ class MindSporeTrainStep:
     estimate, the steps so far times what such a sum took when the train step was made. Waiting for slower processes is no part
     of it.
     """
+
+    skips_overflow = False
 
     def __init__(self, engine, objective, parameters, frozen, optimizer, statistics):
         changing, fixed = optimizer.split(parameters)
@@ -353,17 +358,17 @@ class Accumulation:
             return values
 
         def apply(numbers, values):
-            update(sums, numbers)
+            length = update(sums, numbers, values[0])
             for each in sums:
                 P.assign(each, P.zeros_like(each))
-            return values
+            return with_norm(values, length)
 
         def apply_shared(numbers, values):
             gradients, values = total(sums, values)
-            update(gradients, numbers)
+            length = update(gradients, numbers, values[0])
             for each in sums:
                 P.assign(each, P.zeros_like(each))
-            return values
+            return with_norm(values, length)
 
         return ms.jit(add), ms.jit(apply if total is None else apply_shared)
 

@@ -31,10 +31,11 @@ class Optimizer:
         self._moments = {kind: _zeros_like(trained, kind) for kind in kinds}
         self._steps = 0
         if spec.own is not None:
-            self.update = make_own(params, list(self._moments.values()), spec, ops)
+            apply = make_own(params, list(self._moments.values()), spec, ops)
         else:
             make = make_adadelta if is_adadelta else make_adam
-            self.update = make(params, *self._moments.values(), spec, fused)
+            apply = make(params, *self._moments.values(), spec, fused)
+        self.update = make_update(make_norm(), spec.max_gradient_norm, apply)
 
     def numbers(self, learning_rate: float) -> np.ndarray:
         """What changes in the next step: (lr', eps', wd' / wd) as float32, of an own update (lr, `OptimizerSpec.numbers`). Counts
@@ -85,24 +86,35 @@ def _zeros_like(params, kind):
     ]
 
 
-def make_clip(limit: float | None):
-    """`clip(gradients)`: the gradients scaled down to a global norm of at most `limit`."""
+def make_norm():
+    """`norm(gradients)`: their global norm."""
 
-    def clip(gradients):
-        if limit is None:
-            return gradients
+    def norm(gradients):
         total = 0.0
         for gradient in gradients:
             # MindSpore's L2Loss is 2 % wrong on a large embedding table, and one sum over both axes ten times slower.
             square = gradient * gradient
             total = total + (P.sum(P.sum(square, -1)) if len(gradient.shape) > 1 else P.sum(square))
-        scale = P.minimum(limit / (P.sqrt(total) + CLIP_EPSILON), P.ones_like(total))
-        clipped = []
-        for gradient in gradients:
-            clipped.append(gradient * scale)
-        return clipped
+        return P.sqrt(total)
 
-    return clip
+    return norm
+
+
+def make_update(norm, limit: float | None, apply):
+    """`update(gradients, numbers, loss)`: changes parameters and moments in place, and returns the gradient's norm, before it is
+    clipped to at most `limit`. Where that or the loss is not finite, everything stays as it is; the device decides it."""
+
+    def update(gradients, numbers, loss):
+        length = norm(gradients)
+        scale = P.ones_like(length) if limit is None else P.minimum(limit / (length + CLIP_EPSILON), P.ones_like(length))
+        if P.isfinite(length + loss):
+            clipped = []
+            for gradient in gradients:
+                clipped.append(gradient if limit is None else gradient * scale)
+            apply(clipped, numbers)
+        return length
+
+    return update
 
 
 def _trained(params, spec: OptimizerSpec):
@@ -114,10 +126,9 @@ def _trained(params, spec: OptimizerSpec):
 
 
 def make_adam(params, means, squares, spec: OptimizerSpec, fused: bool):
-    """`update(gradients, numbers)`, which changes parameters and moments in place."""
+    """`apply(gradients, numbers)`, which changes parameters and moments in place."""
     params, places, decays, factors = _trained(params, spec)
     beta1, beta2 = spec.beta1, spec.beta2
-    clip = make_clip(spec.max_gradient_norm)
     kernel = P.AdamWeightDecay()
 
     def written_out(p, m, v, rate, epsilon, decay, g):
@@ -126,8 +137,7 @@ def make_adam(params, means, squares, spec: OptimizerSpec, fused: bool):
         P.assign(v, square)
         P.assign(p, p - rate * (mean / (P.sqrt(square) + epsilon) + decay * p))
 
-    def update(gradients, numbers):
-        gradients = clip(gradients)
+    def apply(gradients, numbers):
         rate, epsilon, decay_scale = numbers[0], numbers[1], numbers[2]
         for index in range(len(params)):
             p, m, v, g = params[index], means[index], squares[index], gradients[places[index]]
@@ -137,14 +147,13 @@ def make_adam(params, means, squares, spec: OptimizerSpec, fused: bool):
             else:
                 written_out(p, m, v, own_rate, epsilon, decay, g)
 
-    return update
+    return apply
 
 
 def make_adadelta(params, squares, deltas, spec: OptimizerSpec, fused: bool):
     """The same for Adadelta: on CPU MindSpore's kernel, elsewhere written out."""
     params, places, decays, factors = _trained(params, spec)
     rho, epsilon = spec.beta2, spec.epsilon
-    clip = make_clip(spec.max_gradient_norm)
     kernel = P.ApplyAdadelta()
 
     def written_out(p, v, u, rate, g):
@@ -154,8 +163,7 @@ def make_adadelta(params, squares, deltas, spec: OptimizerSpec, fused: bool):
         P.assign(u, u * rho + change * change * (1.0 - rho))
         P.assign(p, p - rate * change)
 
-    def update(gradients, numbers):
-        gradients = clip(gradients)
+    def apply(gradients, numbers):
         for index in range(len(params)):
             p, v, u = params[index], squares[index], deltas[index]
             g, own_rate = gradients[places[index]], numbers[0] * factors[index]
@@ -166,7 +174,7 @@ def make_adadelta(params, squares, deltas, spec: OptimizerSpec, fused: bool):
             else:
                 written_out(p, v, u, own_rate, g)
 
-    return update
+    return apply
 
 
 def make_own(params, moments, spec: OptimizerSpec, ops):
@@ -174,11 +182,9 @@ def make_own(params, moments, spec: OptimizerSpec, ops):
     params, places, decays, factors = _trained(params, spec)
     beta1, beta2, epsilon = spec.beta1, spec.beta2, spec.epsilon
     kinds = len(moments)
-    clip = make_clip(spec.max_gradient_norm)
     function = spec.own.function
 
-    def update(gradients, numbers):
-        gradients = clip(gradients)
+    def apply(gradients, numbers):
         for index in range(len(params)):
             now = {
                 "rate": numbers[0] * factors[index],
@@ -198,4 +204,4 @@ def make_own(params, moments, spec: OptimizerSpec, ops):
                 P.assign(moments[kind][index], state[kind])
             P.assign(params[index], changed)
 
-    return update
+    return apply

@@ -56,11 +56,11 @@ class Sink:
         self._loop = ms.jit(make_loop(step, capacity))
 
     def __call__(self, batches: list[dict[str, np.ndarray]], numbers: list[np.ndarray], seeds: list[np.ndarray]):
-        """Run the steps; (steps, 1 + terms) values, still on the device."""
+        """Run the steps; (steps, 1 + terms + 1) values, still on the device."""
         stacked = ms.mutable(
             {name: padded_stack([batch[name] for batch in batches], self.capacity) for name in batches[0]}
         )
-        values = padded_stack([np.zeros(batches[0]["denominators"].size + 1, np.float32)], self.capacity)
+        values = padded_stack([np.zeros(batches[0]["denominators"].size + 2, np.float32)], self.capacity)
         count = ms.Tensor(len(batches), ms.int32)
         filled = self._loop(
             stacked, padded_stack(numbers, self.capacity), padded_stack(seeds, self.capacity), count, values

@@ -159,6 +159,8 @@ class OneFlowStepMetrics:
 class OneFlowTrainStep:
     """Parameters, optimizer and the objective's gradient."""
 
+    skips_overflow = False
+
     def __init__(self, engine, objective, parameters, frozen, optimizer, statistics):
         self._engine, self._objective, self._statistics = engine, objective, statistics
         changing, fixed = optimizer.split(parameters)
@@ -191,8 +193,8 @@ class OneFlowTrainStep:
             summed = values if summed is None else summed + values
         if gradients is not None:
             summed = gradients.sum(summed)
-        self._optimizer.step(step.learning_rate)
-        return summed
+        norm = self._optimizer.step(step.learning_rate, summed[0])
+        return flow.cat([summed, norm])
 
     def _shared_gradients(self, step):
         """Where this step's gradients are summed over all processes; None for a process that is alone."""

@@ -33,34 +33,40 @@ class _ClippedOptimizer:
         self._moments = {kind: {name: flow.zeros_like(tensor) for name, tensor in params.items()} for kind in self.kinds}
         self._operation = self._kernel()
 
-    def step(self, learning_rate: float) -> None:
-        """Update the parameters by their gradients, and drop these; a missing one is 0."""
+    def step(self, learning_rate: float, loss: flow.Tensor) -> flow.Tensor:
+        """Update the parameters by their gradients, and drop these; a missing one is 0. Returns the gradient's norm (1,), before
+        it is clipped. Where that or the loss is not finite, everything stays as it is; what decides it stays on the device."""
         spec = self._spec
         self._steps += 1
         with flow.no_grad():
-            scale = self._clip_scale()
+            norm, scale = self._norm_and_scale()
+            # A difference of infinities, or with NaN, is NaN, which is not equal to 0.
+            known = norm + loss
+            skip = (known - known != 0.0).to(flow.int64)
             for name, tensor in self._params.items():
                 if tensor.grad is None:  # a part that this step did not run
                     tensor.grad = flow.zeros_like(tensor)
                 moments = [self._moments[kind][name] for kind in self.kinds]
                 decay = spec.weight_decay if is_decayed(name) else 0.0
-                self._update(tensor, scale, moments, learning_rate * spec.rate_factor(name), decay)
+                self._update(tensor, scale, skip, moments, learning_rate * spec.rate_factor(name), decay)
             for tensor in self._differentiated.values():
                 tensor.grad = None
+        return norm
 
-    def _clip_scale(self):
-        """min(1, limit / (norm + epsilon)) as a tensor (1,), so that nobody waits for the norm."""
+    def _norm_and_scale(self):
+        """The norm of the gradient and min(1, limit / (norm + epsilon)) as tensors (1,), so that nobody waits for them.
+
+        The squares have a second use: after a matrix product OneFlow's scalar CPU loops, `adam_update` among them, run five times
+        slower until some vector operation has been executed (the upper halves of the AVX registers are left dirty)."""
         gradients = [tensor.grad for tensor in self._differentiated.values() if tensor.grad is not None]
         limit = self._spec.max_gradient_norm
-        if limit is None or not gradients:
-            # Times 1.0: after a matrix product OneFlow's scalar CPU loops, `adam_update` among them, run five times slower
-            # until some vector operation has been executed (the upper halves of the AVX registers are left dirty).
-            # Below, the squares do that.
-            return flow.ones(1, device=next(iter(self._params.values())).device) * 1.0
+        one = flow.ones(1, device=next(iter(self._params.values())).device) * 1.0
+        if not gradients:
+            return one * 0.0, one
         # Row by row first: a float32 accumulator is exact enough for a row and for the rows' sums, not for 12 million.
         sums = [(gradient * gradient).sum(dim=-1).sum() for gradient in gradients]
-        norm = flow.sqrt(flow.stack(sums).sum())
-        return flow.clamp(limit / (norm + CLIP_EPSILON), max=1.0).reshape(1)
+        norm = flow.sqrt(flow.stack(sums).sum()).reshape(1)
+        return norm, one if limit is None else flow.clamp(limit / (norm + CLIP_EPSILON), max=1.0)
 
     def state(self) -> dict[str, np.ndarray]:
         """Moments by parameter, and the number of steps."""
@@ -100,13 +106,13 @@ class Adam(_ClippedOptimizer):
     kinds = ("exp_avg", "exp_avg_sq")
 
     def _kernel(self):
-        return _built("adam_update", "model", "model_diff", "scale_by_tensor", "m", "v")
+        return _built("adam_update", "model", "model_diff", "scale_by_tensor", "skip_if", "m", "v")
 
-    def _update(self, tensor, scale, moments, rate, decay):
+    def _update(self, tensor, scale, skip, moments, rate, decay):
         spec, correct = self._spec, self._spec.name == "adamw"
         flow._C.dispatch_adam_update(
             self._operation,
-            (tensor, tensor.grad, scale, *moments),
+            (tensor, tensor.grad, scale, skip, *moments),
             learning_rate=rate,
             weight_decay=decay,
             beta1=spec.beta1,
@@ -126,12 +132,12 @@ class Adadelta(_ClippedOptimizer):
     kinds = ("square_avg", "acc_delta")
 
     def _kernel(self):
-        return _built("adadelta_update", "model", "model_diff", "square_avgs", "acc_deltas")
+        return _built("adadelta_update", "model", "model_diff", "skip_if", "square_avgs", "acc_deltas")
 
-    def _update(self, tensor, scale, moments, rate, decay):
+    def _update(self, tensor, scale, skip, moments, rate, decay):
         flow._C.dispatch_adadelta_update(
             self._operation,
-            (tensor, tensor.grad * scale, *moments),
+            (tensor, tensor.grad * scale, skip, *moments),
             learning_rate=rate,
             l2=decay,
             rho=self._spec.beta2,
@@ -150,10 +156,11 @@ class Own(_ClippedOptimizer):
     def _kernel(self):
         return None
 
-    def _update(self, tensor, scale, moments, rate, decay):
+    def _update(self, tensor, scale, skip, moments, rate, decay):
         now = {"rate": rate, "decay": decay, **self._spec.constants(), **self._spec.numbers(self._steps)}
         changed, state = self._spec.own.function(self._ops, tensor.detach(), tensor.grad * scale, tuple(moments), now)
         # What an update returns may be what it was given, so nothing is overwritten before all of it is there.
-        for moment, new in zip(moments, [new * 1.0 for new in state]):
+        taken = skip == 0
+        for moment, new in zip(moments, [flow.where(taken, new, old) for old, new in zip(moments, state)]):
             moment.copy_(new)
-        tensor.copy_(changed)
+        tensor.copy_(flow.where(taken, changed, tensor))

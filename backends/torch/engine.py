@@ -229,6 +229,10 @@ class TorchTrainStep:
     def communication(self):
         return 0.0 if self._engine.collective is None else self._engine.collective.waited
 
+    @property
+    def skips_overflow(self):
+        return self._scaler is not None
+
     def run(self, steps, count, dispatched=unheard):
         values = []
         for step in islice(steps, count):
@@ -249,8 +253,8 @@ class TorchTrainStep:
             summed = values if summed is None else summed + values
         if gradients is not None:
             summed = gradients.sum(summed)
-        self._optimizer.step(step.learning_rate, self._scaler)
-        return summed
+        norm = self._optimizer.step(step.learning_rate, summed[0], self._scaler)
+        return torch.cat([summed, norm.reshape(1)])
 
     def _shared_gradients(self, step):
         """Where this step's gradients are summed over all processes; None for a process that is alone."""

@@ -33,28 +33,46 @@ class _ClippedOptimizer:
             [{"params": p, "weight_decay": decay, "rate_factor": factor} for (decay, factor), p in groups.items()]
         )
 
-    def step(self, learning_rate, scaler):
+    def step(self, learning_rate, loss, scaler):
+        """Update the parameters by their gradients, and drop these; returns the gradient's norm, before it is clipped. Where that
+        or the loss is not finite, the parameters stay as they are; what decides it stays on the device."""
         if scaler is not None:
             scaler.unscale_(self._inner)
         for p in self._params.values():
             if p.grad is None:  # a part that this step did not run: its moments still decay, as on every backend
                 p.grad = torch.zeros_like(p)
-        if self._spec.max_gradient_norm is not None:
-            self._clip(self._spec.max_gradient_norm)
+        norm = self._clip(self._spec.max_gradient_norm)
         for group in self._inner.param_groups:
             group["lr"] = learning_rate * group["rate_factor"]
         if scaler is None:
-            self._inner.step()
-        else:
+            self._step_where_finite(torch.isfinite(norm + loss))
+        else:  # which finds out by itself
             scaler.step(self._inner)
             scaler.update()
         for p in self._differentiated:
             p.grad = None
+        return norm
 
     def _clip(self, limit):
         gradients = [p.grad for p in self._differentiated if p.grad is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        torch._foreach_mul_(gradients, torch.clamp(limit / (norm + CLIP_EPSILON), max=1.0))
+        if limit is not None:
+            torch._foreach_mul_(gradients, torch.clamp(limit / (norm + CLIP_EPSILON), max=1.0))
+        return norm
+
+    def _step_where_finite(self, finite):
+        if finite.device.type == "cpu":  # where asking waits for nothing
+            if finite:
+                self._inner.step()
+        elif self._inner.defaults.get("fused"):
+            self._inner.found_inf = (~finite).float()  # the kernel leaves everything as it is
+            self._inner.step()
+        else:
+            before = [p.detach().clone() for p in self._params.values()]
+            self._inner.step()
+            with torch.no_grad():
+                for p, old in zip(self._params.values(), before):
+                    p.copy_(torch.where(finite, p, old))
 
     def state(self):
         arrays = {}

@@ -29,7 +29,7 @@ def write_probe(stage: Stage, engine: Engine, parameters: Parameters, frozen: Pa
     inputs = {name: batch[name] for name in _INPUTS if name in batch}
     arrays = dict(zip(outputs, engine.infer(states, parameters)(inputs), strict=True))
     values, gradients = engine.gradients(stage.objective.function, parameters, frozen, batch)
-    arrays |= {"mask": batch["attention_mask"], "values": values}
+    arrays |= {"mask": batch["attention_mask"], "values": values[: 1 + len(stage.objective.terms)]}
     changing = stage.optimizer(parameters)
     arrays |= {f"gradient/{name}": array for name, array in gradients.items() if changing.is_trained(name)}
     write_arrays(folder / PROBE, arrays)

@@ -69,7 +69,7 @@ class TrainingProgress(LiveSink):
             self._show(now)
 
     def logged(self, event: Logged) -> None:
-        self._loss = event.loss
+        self._loss = event.shown_loss
         if self._done == self._total > self._shown:
             self._show(time.monotonic())
 

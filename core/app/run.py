@@ -248,7 +248,7 @@ class _Run:
                 step,
                 evaluate if can_evaluate else None,
                 self._run,
-                Sinks([MetricLines(self._run.append), progress, self._sinks]),
+                Sinks([MetricLines(self._run.append, self._run.append_watched), progress, self._sinks]),
                 self._world,
                 self._peak_memory_mb,
             )

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ..json_files import json_lines
 from ..metrics import MLM_LOSS
+from ..runs import WATCHED
 from .charts import Series, line_chart
 from .comparison_view import is_number
 
@@ -49,15 +50,21 @@ def curves(metrics: Path, stages: Sequence[dict[str, Any]]) -> list[Chart]:
     before, total = {}, 0.0
     for stage in stages:
         before[stage["name"]], total = total, total + stage["epochs"]
-    found = {name: _Lines() for name in ("loss", "terms", "rate", "scores", "numbers", *_MASKED, "speed")}
+    found = {name: _Lines() for name in ("loss", "terms", "rate", "norm", "scores", "numbers", *_MASKED, "speed")}
+    watched_lines = metrics.with_name(WATCHED)  # runs of earlier versions have none
+    beside = {line["step"]: line for _, line in json_lines(watched_lines, any_number=True)} if watched_lines.is_file() else {}
     for _, line in json_lines(metrics, any_number=True):
         epoch = before.get(line.get("stage"), 0.0) + line["epoch"]
         if "loss" in line:
-            found["loss"].add("loss", epoch, line["loss"])
+            watched = beside.get(line["step"], {})
+            lowest = watched.get("teacher_entropy") or {"loss": 0.0, "terms": {}}
+            found["loss"].add("loss", epoch, _above(line["loss"], lowest["loss"]))
             found["rate"].add("learning rate", epoch, line.get("learning_rate"))
             found["speed"].add("tokens per second", epoch, line.get("tokens_per_second"))
             for name, value in (line.get("terms") or {}).items():
-                found["terms"].add(name, epoch, value)
+                found["terms"].add(name, epoch, _above(value, lowest["terms"].get(name, 0.0)))
+            if watched.get("gradient_norm") is not None:
+                found["norm"].add("norm of the gradient", epoch, watched["gradient_norm"])
         for name, value in ((line.get("evaluation") or {}).get("dev") or {}).items():
             if name in _MASKED:
                 found[name].add(name, epoch, value)
@@ -72,9 +79,15 @@ def curves(metrics: Path, stages: Sequence[dict[str, Any]]) -> list[Chart]:
         "numbers": ("Scores on dev that are no shares", "score on dev, without unit"),
         **{name: (name.replace("_", " ").capitalize(), text) for name, text in _MASKED.items()},
         "rate": ("Learning rate", "learning rate of the step"),
+        "norm": ("Gradient", "norm of the gradient before it is clipped"),
         "speed": ("Speed", "tokens per second"),
     }
     return [_chart(key, *titles[key], known) for key in titles if (known := found[key].known())]
+
+
+def _above(value: Any, lowest: float) -> Any:
+    """A value over the teacher's entropy, so that a curve of what is learned from the teacher goes to 0."""
+    return value - lowest if isinstance(value, (int, float)) else value
 
 
 def _chart(ident: str, title: str, unit: str, lines: dict[str, list[tuple[float, float | None]]]) -> Chart:

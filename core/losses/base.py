@@ -154,6 +154,12 @@ class LossTerm(GrowingKeys):
         """The term over `Ops`."""
         raise NotImplementedError
 
+    def entropy(self, context: TermContext) -> LossFunction | None:
+        """Of a cross-entropy with a teacher: the teacher's own entropy, the least that the term can be, as `function` gives the
+        term. It is subtracted in what people are shown, where the term is then a divergence that goes to 0, and never in what is
+        minimised. None where the least is 0, or has no teacher."""
+        return None
+
     statistics_size: ClassVar[int] = 0
     """How many sums `statistics` gives, where the scope is the batch."""
 
@@ -164,7 +170,14 @@ class LossTerm(GrowingKeys):
     def bound(self, context: TermContext, label: str, first: int = 0) -> LossFunction:
         """The function without `statistics`, which it takes from the batch, where they begin at place `first`, or makes of
         the batch."""
-        function = self.function(context, label)
+        return self._bound(self.function(context, label), context, first)
+
+    def bound_entropy(self, context: TermContext, first: int = 0) -> LossFunction | None:
+        """`entropy` in the same way."""
+        function = self.entropy(context)
+        return None if function is None else self._bound(function, context, first)
+
+    def _bound(self, function: LossFunction, context: TermContext, first: int) -> LossFunction:
         if self.scope == "rows":
             return function
         statistics, end = self.statistics(context), first + self.statistics_size

@@ -153,6 +153,13 @@ class KnowledgeDistillationCrossEntropy(ClassLogitsMatch):
         return super().problems(context)
 
     def function(self, context: TermContext, label: str):
+        return self._cross_entropy(context, False)
+
+    def entropy(self, context: TermContext):
+        return self._cross_entropy(context, True)
+
+    def _cross_entropy(self, context: TermContext, with_itself: bool):
+        """Of the teacher with the student, or with itself."""
         targets, soften = self.make_targets(context), make_soften(self.temperature_schedule, self.temperature)
         squared, scale = self.temperature_squared, -1.0
         if self.reduction == "mean":
@@ -160,6 +167,8 @@ class KnowledgeDistillationCrossEntropy(ClassLogitsMatch):
 
         def soft_cross_entropy(ops, params, student, teacher, batch, sums=None):
             own, taught, square = soften(ops, student["logits"], targets(ops, teacher, batch), batch, sums)  # (B, C)
+            if with_itself:
+                own = taught
             per_example = ops.sum(ops.softmax(taught) * ops.log_softmax(own), axis=1)
             if squared:
                 per_example = per_example * square
@@ -206,13 +215,20 @@ class KnowledgeDistillationMultiLabel(LogitsMatch):
         return super().problems(context)
 
     def function(self, context: TermContext, label: str):
+        return self._cross_entropy(context, False)
+
+    def entropy(self, context: TermContext):
+        return self._cross_entropy(context, True)
+
+    def _cross_entropy(self, context: TermContext, with_itself: bool):
+        """Of the teacher with the student, or with itself."""
         key, inverse_temperature = self.teacher_key, 1.0 / self.temperature
         scale = -(self.temperature**2 if self.temperature_squared else 1.0) / context.outputs
 
         def soft_binary_cross_entropy(ops, params, student, teacher, batch):
-            targets = ops.softmax(pairs_of(ops, teacher[key] * inverse_temperature))
-            log_probabilities = ops.log_softmax(pairs_of(ops, student["logits"] * inverse_temperature))
-            per_example = summed_classes(ops, targets * log_probabilities, student["logits"])
+            taught = pairs_of(ops, teacher[key] * inverse_temperature)
+            own = taught if with_itself else pairs_of(ops, student["logits"] * inverse_temperature)
+            per_example = summed_classes(ops, ops.softmax(taught) * ops.log_softmax(own), teacher[key])
             return sum_rows(ops, per_example, batch) * scale
 
         return soft_binary_cross_entropy

@@ -17,7 +17,9 @@ WAIT_SECONDS = 60.0
 
 
 class Outlet(Sink):
-    """A sink that is called in its own thread, except for `started`: one that cannot start is an error, before the first step."""
+    """A sink that is called in its own thread, except for `started`: one that cannot start is an error before the first step. One
+    whose package puts signal handlers back when it ends (`ends_in_main_thread`) is told the end in the main thread, when the
+    other has done its work."""
 
     def __init__(self, name: str, sink: Sink, tell: Callable[[str], None], files: Sequence[str] = ()):
         """`tell` says a line to the user; `files` are those of the plugin, of which errors name the line."""
@@ -48,25 +50,28 @@ class Outlet(Sink):
         self._put(lambda: self._sink.saved(event))
 
     def finished(self, event: Finished) -> None:
-        self._put(lambda: self._sink.finished(event))
-        self._end()
+        self._end(lambda: self._sink.finished(event))
 
     def failed(self, event: Failed) -> None:
-        self._put(lambda: self._sink.failed(event))
-        self._end()
+        self._end(lambda: self._sink.failed(event))
 
     def _put(self, call: Callable[[], None]) -> None:
         self._say()
         if self._thread is not None:
             self._events.put(call)
 
-    def _end(self) -> None:
+    def _end(self, call: Callable[[], None]) -> None:
         if self._thread is None:  # it never started
             return
+        in_main = self._sink.ends_in_main_thread
+        if not in_main:
+            self._put(call)
         self._events.put(None)
         self._thread.join(WAIT_SECONDS)
         if self._thread.is_alive():
             self._problem = self._problem or f"has not taken everything after {WAIT_SECONDS:g} s"
+        elif in_main:
+            self._try(call)
         self._say()
 
     def _say(self) -> None:
@@ -76,10 +81,15 @@ class Outlet(Sink):
 
     def _work(self) -> None:
         while (call := self._events.get()) is not None:
-            try:
-                call()
-            except BaseException as error:
-                self._problem = self._problem or self._text(error)
+            self._try(call)
+
+    def _try(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._problem = self._problem or self._text(error)
 
     def _text(self, error: BaseException) -> str:
         line = plugin_line(error, self._files)

@@ -17,6 +17,8 @@ from .kept_ids import keep_id, kept_id
 class SwanlabRun(Sink):
     """Tells an experiment of SwanLab."""
 
+    ends_in_main_thread = True
+
     def __init__(self, settings: SwanlabSection):
         self._settings = settings
         self._run: Any = None
