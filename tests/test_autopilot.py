@@ -61,6 +61,12 @@ def test_those_over_the_limit_are_told_and_not_trained(pilot):
     assert "Students that were considered" in (pilot.out / "report.html").read_text()
 
 
+def test_a_busy_machine_is_told(pilot, monkeypatch):
+    for load, told in ((1000.0, True), (0.0, False)):
+        monkeypatch.setattr(autopilot.os, "getloadavg", lambda own=load: (own, own, own))
+        assert ("the machine is busy" in pilot("--max-latency", "0.5ms", "--trials", "1")[1]) == told
+
+
 def test_a_limit_of_size(pilot):
     assert pilot("--max-size", "20kB", "--trials", "2")[0] == 0
     rows = json.loads((pilot.out / "search.json").read_text())["autopilot"]["students"]

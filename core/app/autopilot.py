@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from ..job import prepare
 from ..losses.layers import even_layers
 from ..models.architectures import is_encoder, shares_layers
 from ..recipe import Recipe, load_recipe, overridden
+from ..threads import processors
 from .exporting import task_section
 from .inference import load_classifier
 from .models import with_model_folders
@@ -109,6 +111,10 @@ def choose(
     if not students:
         raise CrossdistilError(f"{teacher}: has one layer and no width to halve: there is no smaller student of it")
     console.print(f"{len(students)} students of {_sizes(model)}; their latencies are measured before anything is trained")
+    load, here = os.getloadavg()[0], processors()
+    if load > here:
+        busy = f"load {load:.1f}, {here} processor{'s' * (here > 1)}"
+        console.print(f"warning: the machine is busy ({busy}), so that latencies are longer than alone")
     table, kept = _measured(base, students, limit, threads, known, console)
     if not kept:
         fastest = min(table, key=lambda row: (row["latency_ms"], row["bytes"]))

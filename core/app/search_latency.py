@@ -14,6 +14,8 @@ from .timed_model import Case, Request
 TEXTS = 64
 """Of dev, each a request of its own."""
 _ROUNDS, _WARM_UP = 5, 1
+_AT_ONCE = 4
+"""Models that take turns: each has a process, with its framework in memory."""
 
 
 def measured(models: Mapping[str, Path], recipe: Recipe, backend: str, precision: str, threads: int) -> dict[str, float]:
@@ -24,9 +26,12 @@ def measured(models: Mapping[str, Path], recipe: Recipe, backend: str, precision
     texts = list(examples.texts[:TEXTS])
     pairs = None if examples.pairs is None else list(examples.pairs[:TEXTS])
     requests = {name: Request(str(path), backend, precision, "perf_counter", 0, texts, pairs) for name, path in models.items()}
-    case = Case(1)
-    found = measure(requests, LatencyOptions((case,), threads, _ROUNDS, _WARM_UP), _untold)
-    return {name: about[case.name]["request_milliseconds"]["p50"] for name, about in found["models"].items()}
+    case, names, found = Case(1), list(requests), {}
+    for first in range(0, len(names), _AT_ONCE):
+        some = {name: requests[name] for name in names[first : first + _AT_ONCE]}
+        about = measure(some, LatencyOptions((case,), threads, _ROUNDS, _WARM_UP), _untold)["models"]
+        found |= {name: own[case.name]["request_milliseconds"]["p50"] for name, own in about.items()}
+    return found
 
 
 def measured_students(students: Mapping[str, Path], settings: Settings) -> dict[str, float]:
