@@ -26,6 +26,7 @@ KINDS = {
     "records": "records of tasks",
     "teacher": "outputs of teachers",
     "converted": "checkpoints of other formats",
+    "tables": "data of Python programs",
     "digests": "digests of teachers' weights",
 }
 

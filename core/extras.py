@@ -11,6 +11,8 @@ from .errors import BackendError
 _EXTRAS = {
     "augment": ("textblob",),
     "chinese": ("jieba",),
+    "data": ("pyarrow",),
+    "hub": ("huggingface_hub",),
     "mlflow": ("mlflow",),
     "onnx": ("onnxruntime",),
     "openvino": ("openvino", "nncf"),

@@ -1,4 +1,6 @@
-"""Names of the Hugging Face hub where a folder is expected: nothing is downloaded here, but the error says how it is done."""
+"""Names of the Hugging Face hub where a folder is expected: `hf:OWNER/NAME` is its snapshot, from the hub's cache or the network.
+Any other name is a path; where there is nothing, the error says how a name of the hub is meant, or downloaded.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,51 @@ import os
 import re
 from pathlib import Path
 
+from .errors import CheckpointError, DataError
+from .extras import require
+from .shown import plain
+
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _FILES = (".bin", ".ckpt", ".h5", ".index", ".json", ".npz", ".pkl", ".pt", ".pth", ".safetensors", ".txt")
+
+
+HUB = "hf:"
+_MODEL_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "pytorch_model*.bin")
+_DATA_FILES = ("*.parquet", "*.tsv", "*.csv", "*.jsonl", "*.json", "*.txt", "*.arrow")
+
+
+def is_hub_name(path: object) -> bool:
+    """Whether this is a name of the hub, and no path."""
+    return str(path).startswith(HUB)
+
+
+def hub_folder(path: Path, where: str, data: bool = False) -> Path:
+    """The folder of a snapshot of `hf:OWNER/NAME`, or of `hf:OWNER/NAME@REVISION`; any other path as it is. It is downloaded into the
+    cache of Hugging Face's libraries where it is not there; with HF_HUB_OFFLINE=1 nothing is asked of the network. `where` names
+    the recipe's key. Raises CheckpointError, or DataError for `data`."""
+    if not is_hub_name(path):
+        return path
+    require("hub", where)
+    import huggingface_hub
+
+    kind = DataError if data else CheckpointError
+    name, _, revision = str(path).removeprefix(HUB).partition("@")
+    if not all(map(_NAME.fullmatch, name.split("/"))) or name.count("/") > 1:
+        raise kind(f"{where}: {plain(str(path))}: expected {HUB}OWNER/NAME")
+    try:
+        found = huggingface_hub.snapshot_download(
+            name,
+            repo_type="dataset" if data else "model",
+            revision=revision or None,
+            allow_patterns=list(_DATA_FILES if data else _MODEL_FILES),
+        )
+    except Exception as error:  # the client's errors share no base but this
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        folder = f"{'data' if data else 'models'}/{name.rpartition('/')[2]}"
+        what = "--repo-type dataset " if data else ""
+        way = f"on a machine with a network: hf download {what}{name} --local-dir {folder}; then give {folder} here"
+        raise kind(f"{where}: {path}: is neither in the hub's cache nor to be had from the hub ({reason}); {way}") from error
+    return Path(found)
 
 
 def hub_hint(path: Path) -> str:

@@ -5,6 +5,7 @@ All that is wrong is found here, before the first step and before a file is writ
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ import numpy as np
 
 from .checkpoint import Model, load_model, load_projections
 from .data.batches import TrainBatches, length_buckets
+from .data.limits import limited
 from .data.mixing import mixed
 from .data.tasks import Examples, TaskSpec, check_files, check_folder, label_counts, read_split, resolve_task
 from .data.tokenize import Tokenizer, load_tokenizer
 from .data.word_vocabulary import WordTokenizer
-from .errors import Errors, RecipeError
+from .errors import CrossdistilError, Errors, RecipeError
 from .fit import fit_problems, same_inputs, teacher_problems, vocabulary_notes, words_problems
 from .losses.base import TermContext
 from .losses.layers import placed
@@ -27,9 +29,10 @@ from .objective import Teachers
 from .recipe import Recipe
 from .recipe_tokenizers import check_start, keyed_tokenizer, student_tokenizer, teacher_key
 from .sections import WordsSection
-from .stages import Stage, build_objective, freeze_problems, projection_problems, replacement_problems
+from .stages import Stage, build_objective, freeze_problems, is_scored, projection_problems, replacement_problems
 from .student import build_bilstm, build_student
 from .task_data import MISMATCHED, TaskData, masked_text_data, raw_text_data, tokenize
+from .task_section import TaskSection
 from .world import ALL, Share
 
 
@@ -70,6 +73,7 @@ class Job:
             examples.label_mask,
             any(term.counts_padding for term in section.objective),
             self.share,
+            examples.weights,
         )
         if "train" in self.data.masks:
             batches.attach_masks(self.data.masks["train"])
@@ -97,6 +101,9 @@ def prepare(recipe: Recipe, source: str, length_step: int | None, weights: bool 
     """
     errors = Errors()
     spec = errors.collect(resolve_task, recipe.task, recipe.registered)
+    if spec is None and recipe.task.metrics is not None:  # what else is wrong does not hang on them
+        with contextlib.suppress(CrossdistilError):
+            spec = resolve_task(recipe.task.model_copy(update={"metrics": None}), recipe.registered)
     examples = errors.collect(_examples, recipe, spec) if spec is not None else errors.collect(check_files, recipe.task)
     teachers = {
         name: errors.collect(load_model, section.model, teacher_key(recipe, name), spec is not None and spec.masked)
@@ -162,11 +169,17 @@ def _examples(recipe: Recipe, spec: TaskSpec) -> dict[str, Examples] | None:
         check_folder(task.data)
     errors, examples = Errors(), {}
     for split in ("train", "dev", *(split for split in spec.splits if split == MISMATCHED)):
-        examples[split] = errors.collect(read_split, spec, task.data, split)
+        examples[split] = errors.collect(_used_split, spec, task, split)
     errors.throw()
     for index, section in enumerate(recipe.aux_data):
-        examples["train"] = mixed(examples["train"], spec, section, f"aux_data[{index}]", recipe.registered)
+        train = errors.collect(mixed, examples["train"], spec, section, f"aux_data[{index}]", recipe.registered)
+        examples["train"] = examples["train"] if train is None else train
+    errors.throw()
     return examples
+
+
+def _used_split(spec: TaskSpec, task: TaskSection, split: str) -> Examples:
+    return limited(read_split(spec, task.data, split), task.limit, split)
 
 
 def _tokenize(spec, recipe: Recipe, tokenizer, buckets, examples, max_length: int) -> TaskData:
@@ -290,6 +303,10 @@ def _stage_problems(recipe: Recipe, index: int, context: TermContext, apart: lis
                 reason = f"{term.loss} compares token by token, but the student has another tokenizer than '{layered[0]}'"
                 found = [("loss", reason)]
         problems += [placed(place, key, text) for key, text in found]
+    if not problems and stage.train.patience is not None and context.student is not None:
+        wanted = frozenset().union(*(term.student_outputs(context) for term in stage.objective))
+        if not is_scored(wanted) or (context.outputs is None and "dev" not in recipe.task.files):
+            problems = [f"stages[{index}].train.patience: the stage is not scored on dev, so there is nothing to wait for"]
     if not problems and stage.replacement is not None:
         problems = [f"stages[{index}].{key}: {text}" for key, text in replacement_problems(stage, context)]
     if not problems and context.student is not None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
+from .class_metrics import scores_of
 from .metrics import compute_metrics
 
 Sample = Callable[[np.ndarray], np.ndarray]
@@ -24,6 +26,8 @@ def sampled_metric(name: str, logits: np.ndarray, labels: np.ndarray) -> Sample:
         warnings.simplefilter("ignore")
         compute_metrics([name], logits, labels)  # whether the metric fits
     if labels.ndim == 2:
+        if name == "auc":
+            return _area(logits, labels)
         known = {"exact_match": _exact_match, "micro_f1": _micro_f1, "macro_f1": _label_macro_f1}
         made = known.get(name)
         return _each(name, logits, labels) if made is None else made(logits > 0, labels > 0.5)
@@ -31,7 +35,9 @@ def sampled_metric(name: str, logits: np.ndarray, labels: np.ndarray) -> Sample:
         known = {"pearson": _pearson, "spearman": _spearman}
         made = known.get(name)
         return _each(name, logits, labels) if made is None else made(logits[:, 0], labels.astype(np.float64))
-    known = {"accuracy": _accuracy, "f1": _f1, "macro_f1": _macro_f1, "matthews": _matthews}
+    if name == "auc":
+        return _area(logits, labels)
+    known = {"accuracy": _accuracy, "matthews": _matthews} | {key: partial(_of_classes, key) for key in _CLASS_SHARES}
     made = known.get(name)
     return _each(name, logits, labels) if made is None else made(labels.astype(np.int64), logits.argmax(axis=1), logits.shape[1])
 
@@ -63,22 +69,45 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return np.divide(top, bottom, out=np.zeros(np.broadcast(top, bottom).shape), where=bottom > 0)
 
 
-def _f1(true: np.ndarray, predicted: np.ndarray, classes: int) -> Sample:
-    count = _confusions(true, predicted, classes)
+_CLASS_SHARES = {
+    "f1": lambda hits, true, predicted: _ratio(2 * hits, true + predicted),
+    "precision": lambda hits, true, predicted: _ratio(hits, predicted),
+    "recall": lambda hits, true, predicted: _ratio(hits, true),
+}
+_CLASS_SHARES |= {f"macro_{key}": share for key, share in _CLASS_SHARES.items()}
+_CLASS_SHARES["weighted_f1"] = _CLASS_SHARES["f1"]
+"""Metric -> the share (resamples, classes) of hits, true and predicted ones of each class that it is, or is a mean of."""
+
+
+def _of_classes(name: str, true: np.ndarray, predicted: np.ndarray, classes: int) -> Sample:
+    count, share = _confusions(true, predicted, classes), _CLASS_SHARES[name]
 
     def sample(weights: np.ndarray) -> np.ndarray:
-        hits, are_true, are_predicted = (found[:, 1] for found in count(weights))
-        return _ratio(2 * hits, are_true + are_predicted)
+        hits, are_true, are_predicted = count(weights)
+        shares = share(hits, are_true, are_predicted)
+        if name.startswith("macro_"):
+            return shares.mean(axis=1)
+        return _ratio((shares * are_true).sum(axis=1), are_true.sum(axis=1)) if name.startswith("weighted_") else shares[:, 1]
 
     return sample
 
 
-def _macro_f1(true: np.ndarray, predicted: np.ndarray, classes: int) -> Sample:
-    count = _confusions(true, predicted, classes)
+def _area(logits: np.ndarray, labels: np.ndarray) -> Sample:
+    """As `core.class_metrics.mean_area`, of the ranks that values have among the drawn ones."""
+    scores, classes = scores_of(logits, labels.ndim == 2), range(logits.shape[1])
+    chosen = [1] if labels.ndim == 1 and len(classes) == 2 else classes
+    true = [(labels[:, index] > 0.5 if labels.ndim == 2 else labels == index).astype(np.float64) for index in chosen]
+    ranks = [_ranks(scores[:, index]) for index in chosen]
 
     def sample(weights: np.ndarray) -> np.ndarray:
-        hits, are_true, are_predicted = count(weights)
-        return _ratio(2 * hits, are_true + are_predicted).mean(axis=1)
+        total, areas, defined = weights.sum(axis=1), [], []
+        for own, rank in zip(true, ranks, strict=True):
+            positives = weights @ own
+            pairs = positives * (total - positives)
+            areas.append(_ratio((weights * own * rank(weights)).sum(axis=1) - positives * (positives + 1) / 2, pairs))
+            defined.append(pairs > 0)
+        known = np.sum(defined, axis=0)
+        return np.where(known > 0, _ratio(np.where(defined, areas, 0.0).sum(axis=0), known), 0.5)
 
     return sample
 

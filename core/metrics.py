@@ -1,6 +1,7 @@
 """Evaluation metrics with their GLUE names, as fractions. Libraries are imported on use: they cost a second to load.
 
-A metric that is undefined (a model that predicts one value only) is 0.0: NaN is not JSON, and 0 means no relation.
+A metric that is undefined (a model that predicts one value only) is 0.0: NaN is not JSON, and 0 means no relation. Of an area
+under the ROC curve 0.5 means that.
 """
 
 from __future__ import annotations
@@ -12,11 +13,21 @@ from types import MappingProxyType
 
 import numpy as np
 
+from .class_metrics import PER_CLASS, is_class_metric, mean_area
 from .errors import DataError, TrainingError, did_you_mean
 
-CLASSIFICATION_METRICS = ("accuracy", "f1", "macro_f1", "matthews")
+_AVERAGED = {
+    "macro_precision": ("precision", "macro"),
+    "macro_recall": ("recall", "macro"),
+    "weighted_f1": ("f1", "weighted"),
+}
+"""Name -> what it is the mean of, over the classes, alike or by their examples."""
+BINARY_METRICS = ("f1", "precision", "recall")
+"""Those of class 1, of a task with two classes."""
+CLASSIFICATION_METRICS = ("accuracy", "f1", "macro_f1", "matthews", "precision", "recall", *_AVERAGED, "auc")
 REGRESSION_METRICS = ("pearson", "spearman")
-MULTI_LABEL_METRICS = ("micro_f1", "macro_f1", "exact_match")
+MULTI_LABEL_DEFAULTS = ("micro_f1", "macro_f1", "exact_match")
+MULTI_LABEL_METRICS = (*MULTI_LABEL_DEFAULTS, "auc")
 MLM_LOSS = "mlm_loss"
 KNOWN_METRICS = frozenset({*CLASSIFICATION_METRICS, *REGRESSION_METRICS, *MULTI_LABEL_METRICS, MLM_LOSS, "perplexity"})
 """The names of all."""
@@ -24,12 +35,18 @@ LOWER_IS_BETTER = frozenset({MLM_LOSS})
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
+def is_known_metric(name: str) -> bool:
+    """Whether a metric is crossdistil's own, and no plugin's."""
+    return name in KNOWN_METRICS or name == PER_CLASS or is_class_metric(name)
+
+
 def compute_metrics(
     names: Sequence[str], logits: np.ndarray, labels: np.ndarray, own: Mapping[str, Metric] = MappingProxyType({})
 ) -> dict[str, float]:
     """Score `logits` (examples, classes), or (examples, 1) for regression, against `labels` (examples,).
 
-    `f1` is that of class 1, as in GLUE's MRPC and QQP; `macro_f1` is the mean over all classes of the logits. With labels
+    `f1`, `precision` and `recall` are those of class 1, as in GLUE's MRPC and QQP; `macro_f1` and its like are the mean over all
+    classes of the logits, `weighted_f1` by how many examples each has; `auc` is `core.class_metrics.mean_area`. With labels
     (examples, classes) of zeros and ones, each class is predicted where its sigmoid is above 0.5: `micro_f1` counts all
     decisions together, `macro_f1` is the mean over the classes, `exact_match` the share of examples without a wrong one.
     `own` holds the metrics of plugins. Raises TrainingError for logits that are not finite, DataError for a metric that is
@@ -54,6 +71,9 @@ def _compute(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
     if name in REGRESSION_METRICS:
         return _correlation(name, logits[:, 0], labels)
 
+    if name == "auc":
+        return mean_area(logits, labels)
+
     from sklearn import metrics
 
     predictions = logits.argmax(axis=1)
@@ -61,10 +81,12 @@ def _compute(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
         return float(metrics.accuracy_score(labels, predictions))
     if name == "matthews":
         return float(metrics.matthews_corrcoef(labels, predictions))
-    if name == "f1" and classes != 2:
-        raise DataError(f"metric 'f1' needs two classes, the model has {classes}; use 'macro_f1'")
-    counted = [1] if name == "f1" else list(range(classes))
-    return float(metrics.f1_score(labels, predictions, labels=counted, average="macro", zero_division=0))
+    if name in BINARY_METRICS and classes != 2:
+        raise DataError(f"metric '{name}' needs two classes, the model has {classes}; use 'macro_{name}'")
+    counted = [1] if name in BINARY_METRICS else list(range(classes))
+    kind, average = _AVERAGED.get(name, (name.removeprefix("macro_"), "macro"))
+    measure = {"f1": metrics.f1_score, "precision": metrics.precision_score, "recall": metrics.recall_score}[kind]
+    return float(measure(labels, predictions, labels=counted, average=average, zero_division=0))
 
 
 def _compute_multi_label(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
@@ -72,6 +94,8 @@ def _compute_multi_label(name: str, logits: np.ndarray, labels: np.ndarray) -> f
         near = did_you_mean(name, MULTI_LABEL_METRICS) or ";"
         known = ", ".join(MULTI_LABEL_METRICS)
         raise DataError(f"metric '{name}' does not fit several labels an example{near} the metrics are {known}")
+    if name == "auc":
+        return mean_area(logits, labels)
     predicted, true = logits > 0.0, labels > 0.5  # sigmoid(0) is 0.5
     if name == "exact_match":
         return float((predicted == true).all(axis=1).mean())

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from .. import __version__
 from .card_code import exported_code, is_of_pairs, transformers_code
 from .checkpoint import Model
+from .errors import CheckpointError
 from .models.architectures import is_encoder, model_type
 from .shown import plain
 
@@ -28,6 +29,7 @@ _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 _METRICS = {"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"}
 """Ours -> the hub's."""
 _HUB_LICENSE = "# license: fill in, for example apache-2.0; it depends on the teacher's and the data's"
+_NO_LICENSE = "Not recorded: it depends on the licenses of the teacher and of the data. Fill in `license` above."
 
 
 def place_card(folder: Path, text: str, before: Path) -> str | None:
@@ -60,11 +62,34 @@ def card(model: Model, parameters: int, export: Mapping[str, Any] | None = None)
         *([] if export is None else [_export(export)]),
         _loading(model, export),
         _limits(model, export),
-        "## License\n\nNot recorded: it depends on the licenses of the teacher and of the data. Fill in `license` above.\n",
+        f"## License\n\n{_NO_LICENSE}\n",
     ]
     body = "\n".join(part for part in parts if part)
     text = f"---\n{_front_matter(model, export)}---\n\n{body}"
     return f"{text}\n<!-- written by crossdistil; sha256 of the lines above: {_digest(text + chr(10))} -->\n"
+
+
+def with_license(text: str, license: str | None, about: Mapping[str, Any], where: Path) -> str:
+    """A card that names a license: its own, or `license`, with what else holds for a student of this history. Raises
+    CheckpointError for one without, and for two that differ."""
+    own = re.search(r"^license: *(\S+)", text.partition("\n---")[0], re.MULTILINE)
+    if own is not None:
+        if license not in (None, own[1]):
+            raise CheckpointError(f"{where}: says license: {own[1]}, not {license}")
+        return text
+    if license is None:
+        way = "give --license, for example apache-2.0; it depends on the teacher's and the data's"
+        raise CheckpointError(f"{where}: names no license: {way}")
+    teachers = [f"`{_code(each.get('model', name))}`" for name, each in _objects(about.get("teachers")).items()]
+    made = ["the teacher " + ", ".join(teachers)] if teachers else []
+    made += [f"the data of `{_code(_task(about))}`"] if _task(about) else []
+    body = f"`{license}`, as who published it states."
+    body += f" It was made from {' and '.join(made)}, whose licenses hold beside it." if made else ""
+    text = text.replace(_HUB_LICENSE, f"license: {license}").replace(_NO_LICENSE, body)
+    if f"license: {license}" not in text:  # a card that a person wrote
+        head, found, rest = text.partition("---\n")
+        text = f"---\nlicense: {license}\n{rest}" if found and not head else f"---\nlicense: {license}\n---\n\n{text}"
+    return text
 
 
 def _digest(text: str) -> str:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr, ValidationError, create_model, field_validator, model_validator
 from ruamel.yaml import YAML
 
+from .data.mixing import is_unlabelled
 from .errors import CrossdistilError, PluginError, RecipeError, did_you_mean
 from .files import write_text
 from .log_section import LogSection, log_type, with_sinks
@@ -42,7 +43,7 @@ from .sections import (
     TrainSection,
 )
 from .shown import plain, shown
-from .task_section import TaskSection
+from .task_section import AuxSection, TaskSection
 from .yaml_files import parse_yaml, read_yaml
 
 RECIPES_FOLDER = Path(__file__).resolve().parent.parent / "recipes"
@@ -64,8 +65,9 @@ class Recipe(Section):
     """The user's own code, which brings losses, metrics, optimizers, schedules and tasks."""
     task: TaskSection
     """Which data, and how its tables are read."""
-    aux_data: tuple[TaskSection, ...] = ()
-    """Other tasks whose training texts are mixed in; their classes are the task's, or no term uses labels."""
+    aux_data: tuple[AuxSection, ...] = ()
+    """Other tasks whose training texts are mixed in, or texts without labels; where their classes are not the task's, only the
+    terms learn from them that use no labels."""
     teacher: TeacherSection | None = None
     """The model that is learned from, where an objective needs one."""
     teachers: dict[str, TeacherSection] = {}
@@ -103,6 +105,14 @@ class Recipe(Section):
                 raise ValueError("student.init.from is 'teacher', but there is no teacher: give teacher.model")
             if any(stage.replacement for stage in self.stages):
                 raise ValueError("a replacement needs its predecessor: give teacher.model")
+        return self
+
+    @model_validator(mode="after")
+    def _unlabelled_texts_are_of_use(self) -> Recipe:
+        learns = any(term.unit != "labelled" for stage in self.stages for term in stage.objective)
+        for index, section in enumerate(self.aux_data):
+            if is_unlabelled(section) and not learns:
+                raise ValueError(f"aux_data[{index}]: names no label, and every term needs labels: nothing would learn from it")
         return self
 
     @model_validator(mode="after")
@@ -225,6 +235,29 @@ def parse_recipe(
     A recipe file may hold `presets`: name -> {path.to.key: value}, its variants; and `search` and `grids`, what `crossdistil
     search` may change. They are no part of the recipe itself.
     """
+    tree, beside = settled(tree, source, overrides, preset, folder)
+    if log:
+        tree = {**tree, "log": with_sinks(tree.get("log"), log)}
+    named = named_plugins(tree, source, plugins)
+    try:
+        kind = recipe_type(*_schema_parts(load_plugins(named)))
+    except PluginError as error:
+        raise RecipeError(source, [str(error)]) from error
+    if named:
+        tree = {**tree, "plugins": [section.model_dump() for section in named]}
+    try:
+        recipe = kind.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(source, describe(error, kind, tree=tree)) from error
+    recipe._beside = beside
+    return recipe
+
+
+def settled(
+    tree: Any, source: str, overrides: Iterable[str] = (), preset: str | None = None, folder: Path = Path()
+) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """The plain data of one recipe, whether it is one or not: with a preset and overrides applied, which are no part of it; and
+    what `placed_paths` says of its paths."""
     if not isinstance(tree, dict):
         raise RecipeError(source, [f"expected a mapping with method, task, student and stages, got {shown(tree)}"])
     presets = presets_of(tree, source)
@@ -243,21 +276,7 @@ def parse_recipe(
     if problems:
         raise RecipeError(source, problems)
     _set_all(tree, settings)
-    if log:
-        tree = {**tree, "log": with_sinks(tree.get("log"), log)}
-    named = named_plugins(tree, source, plugins)
-    try:
-        kind = recipe_type(*_schema_parts(load_plugins(named)))
-    except PluginError as error:
-        raise RecipeError(source, [str(error)]) from error
-    if named:
-        tree = {**tree, "plugins": [section.model_dump() for section in named]}
-    try:
-        recipe = kind.model_validate(tree)
-    except ValidationError as error:
-        raise RecipeError(source, describe(error, kind, tree=tree)) from error
-    recipe._beside = tuple(beside)
-    return recipe
+    return tree, tuple(beside)
 
 
 @functools.lru_cache(maxsize=16)

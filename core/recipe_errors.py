@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import typing
 from typing import Any
@@ -17,15 +18,35 @@ from .shown import plain, shown
 def describe(error: ValidationError, model: type[BaseModel], parent: str = "", tree: Any = None) -> list[str]:
     """One line per problem, each with the path of its key, which starts with that of its `parent`. Of a whole recipe, `tree` is
     its plain data, in which a key that was shortened is looked for."""
+    return [_line(problem, model, parent, tree) for problem in _problems(error)]
+
+
+def _problems(error: ValidationError) -> list[Any]:
+    """Pydantic's, but a list whose items are wrong is also reported as too short, because no valid item is left."""
     problems = error.errors(include_url=False)
     places = [problem["loc"] for problem in problems]
-    # A list whose items are wrong is also reported as too short, because no valid item is left.
     return [
-        _line(problem, model, parent, tree)
+        problem
         for problem in problems
         if problem["type"] != "too_short"
         or not any(len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places)
     ]
+
+
+def without_problems(error: ValidationError, model: type[BaseModel], tree: dict[str, Any]) -> dict[str, Any] | None:
+    """A recipe's plain data without the keys that are wrong in themselves, to see what else is wrong with it; None where one of
+    them is missing, or is wrong together with others."""
+    tree = copy.deepcopy(tree)
+    for problem in _problems(error):
+        (*parents, last), _ = _resolve(problem["loc"], model) if problem["loc"] else (("",), None)
+        node: Any = tree
+        for part in parents:
+            there = part in node if isinstance(node, dict) else isinstance(node, list) and part in range(len(node))
+            node = node[part] if there else None
+        if not isinstance(node, dict) or problem["type"] == "missing" or last not in node:
+            return None
+        del node[last]
+    return tree
 
 
 def _line(problem: Any, model: type[BaseModel], parent: str, tree: Any) -> str:

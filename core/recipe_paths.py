@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from .hub_names import is_hub_name
 from .plain_names import expanded
 from .plugin_files import names_file
 from .shown import plain
@@ -42,7 +43,7 @@ def placed_paths(tree: dict[str, Any], folder: Path, overridden: Iterable[str]) 
         is_plugin = pattern.startswith("plugins")
         if not isinstance(value, str) or not value or "\0" in value or value in _NO_PATHS.get(pattern, ()):
             return value
-        if is_plugin and not names_file(value):
+        if is_hub_name(value) or (is_plugin and not names_file(value)):
             return value
         try:
             path = expanded(Path(value))

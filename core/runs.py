@@ -7,6 +7,7 @@
     result.json      the outcome; written last, so that its presence means the run is complete
     report.html      the outcome as a page, made of all the others when the run is complete
     student/         the model folder of the best (or last) evaluation
+    checkpoints/     a model folder of each epoch that `keep_states` keeps
     state/step-N/    parameters, optimizer and position after step N, complete or not there at all
     logs/            what processes other than the first printed, of a run of several
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ from .yaml_files import read_yaml
 
 RECIPE, METRICS, RESULT, STATE = "recipe.yaml", "metrics.jsonl", "result.json", "state"
 WATCHED = "watched.jsonl"
-STUDENT, LOGS = "student", "logs"
+STUDENT, CHECKPOINTS, LOGS = "student", "checkpoints", "logs"
 PROBE = "probe.safetensors"
 MARKER, REPORT, _LOCK = "run.json", "report.html", ".lock"
 _WRITTEN = (MARKER, RECIPE, METRICS, WATCHED, RESULT, STUDENT, PROBE, PREDICTIONS, REPORT)
@@ -69,13 +71,27 @@ class RunFolder:
             if self._new:
                 write_text(path / MARKER, json.dumps(marker, indent=2) + "\n")
             self._keep_recipe(recipe)
-            for folder in (path, path / STATE):
+            for folder in (path, path / STATE, path / CHECKPOINTS):
                 remove_dead(folder)
                 _remove_old_temporaries(folder)
         except BaseException:
             self.discard_if_new()
             self.close()
             raise
+
+    @classmethod
+    def check(cls, path: Path, recipe: Recipe, identity: dict[str, Any], resume: bool) -> None:
+        """Raise RunFolderError where a run could not be written to or resumed in this folder; writes nothing."""
+        folder = cls.__new__(cls)
+        folder.path, folder._result = path, {}
+        folder._holds_this_run({"digest": recipe.digest(), **identity}, recipe, resume)
+        if folder._is_complete():
+            raise RunFolderError(f"{path}: the run is complete; there is nothing to resume")
+        parent = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
+        if not parent.is_dir():
+            raise RunFolderError(f"{path}: {parent} is a file, expected a folder to write the run to")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise RunFolderError(f"{path}: nothing can be written to {parent}")
 
     def _holds_this_run(self, marker: dict[str, Any], recipe: Recipe, resume: bool) -> bool:
         """Whether the folder holds a run to resume; a folder that holds anything else is an error."""

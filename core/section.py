@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
+from .hub_names import is_hub_name
 from .number_keys import GrowingKeys
 from .plain_names import expanded
 
@@ -20,6 +21,6 @@ class Section(GrowingKeys):
 
 
 def absolute(path: Path) -> Path:
-    """The path from anywhere."""
+    """The path from anywhere; a name of the hub is one."""
     # Relative paths mean the folder the command was started in; the recipe in a run folder must work from anywhere.
-    return expanded(path).absolute()
+    return path if is_hub_name(path) else expanded(path).absolute()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -156,6 +156,8 @@ OPTIMIZERS = ("adamw", "bert_adam", "adadelta")
 class TrainSection(Section):
     """One stage's training. Give `epochs` or `steps`."""
 
+    newer: ClassVar[tuple[str, ...]] = ("patience", "min_improvement", "keep_states")
+
     own_schedules: ClassVar[Mapping[str, RegisteredSchedule]] = {}
     own_optimizers: ClassVar[Mapping[str, RegisteredOptimizer]] = {}
     """Those of the recipe's plugins."""
@@ -202,11 +204,21 @@ class TrainSection(Section):
     """Which weights the student has at the end: those of the best evaluation, or the last."""
     clip_scope: Literal["trained", "all"] = "trained"
     """Whose gradients count in the norm: of what is trained, or also of what is frozen (BERT-of-Theseus's code)."""
+    patience: int | None = Field(None, ge=1)
+    """Evaluations in a row without an improvement of the first metric after which the stage ends; null: it goes on to its end.
+    The learning rate follows the whole plan all the same."""
+    min_improvement: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """By how much the first metric must be better than the last time it improved, to count for `patience`; in its own unit,
+    accuracy as a fraction."""
+    keep_states: Literal["all"] | Annotated[int, Field(ge=1)] | None = None
+    """Of which epochs the student is kept, as model folders in the run's `checkpoints`: all, or this many of the last ones."""
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainSection:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either epochs or steps" + (", not both" if self.steps else ""))
+        if self.min_improvement and self.patience is None:
+            raise ValueError("min_improvement is for patience, which is not given")
         if self.slanted_ratio != SLANTED_RATIO and self.schedule != "slanted_triangular":
             raise ValueError(f"slanted_ratio is for the schedule 'slanted_triangular', not '{self.schedule}'")
         if self.batch_size % self.gradient_accumulation:
@@ -216,6 +228,13 @@ class TrainSection(Section):
         if self.length_buckets is not None and min(self.length_buckets, default=0) < 1:
             raise ValueError("length_buckets needs at least one length, all of them positive")
         return self
+
+    @field_validator("keep_states", mode="before")
+    @classmethod
+    def _all_or_some(cls, value: Any) -> Any:
+        if value in (None, "all") or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+            return value
+        raise ValueError(f"got {shown(value)}, expected all or a number of epochs from 1 on")
 
     @field_validator("batch_size", "gradient_accumulation")
     @classmethod

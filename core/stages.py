@@ -44,7 +44,7 @@ class Stage:
     @property
     def evaluated(self) -> bool:
         """Whether the student's answers mean something in this stage, so that the best ones can be kept."""
-        return bool(self.objective.student_outputs & {LOGITS, WORDS, MASKED_WORDS})
+        return is_scored(self.objective.student_outputs)
 
     def new_projections(self, present: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
         """First values of the projections that are not `present` already: weights N(0, 0.02) cut at two deviations,
@@ -79,6 +79,11 @@ class Stage:
             },
             own=own.update if (own := train.own_optimizers.get(train.optimizer)) else None,
         )
+
+
+def is_scored(outputs: frozenset[str]) -> bool:
+    """Whether an objective over these outputs of the student trains answers that can be scored."""
+    return bool(outputs & {LOGITS, WORDS, MASKED_WORDS})
 
 
 def freeze_problems(section: StageSection, context: TermContext) -> list[tuple[str, str]]:

@@ -159,6 +159,11 @@ def _check_notes(state: State) -> None:
             raise ValueError(f"{_BEST}: {'missing' if state.best is None else 'unexpected'}, by best_step of {_NOTES}")
     elif state.best is not None:
         raise ValueError(f"{_BEST}: unexpected, by best_step of {_NOTES}")
+    _count(notes.get("waited", 0), "waited")
+    if notes.get("reference") is not None:
+        _number(notes["reference"], "reference", negative=True)
+    if not isinstance(notes.get("stopped", False), bool):
+        raise ValueError(f"{_NOTES}: stopped: got {shown(notes['stopped'])}, expected true or false")
     window = notes["window"]
     _count(window["step"], "window.step"), _count(window["tokens"], "window.tokens")
     _number(window["seconds"], "window.seconds")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from .data.masking import MaskingSettings
 from .data.text_files import is_encoding
 from .section import LONGEST, Section, absolute
+from .shown import shown
 
 
 def label_text(value: Any) -> Any:
@@ -27,9 +28,12 @@ class TaskSection(Section):
     kinds `data` may be a folder of records that `crossdistil data export` or `data import` wrote, which says itself what its
     columns and labels are.
 
-    Tables are .tsv (quotation marks are text, as in GLUE's), .csv, or .jsonl and .json (an object a line, or an array)."""
+    Tables are .tsv (quotation marks are text, as in GLUE's), .csv, .jsonl and .json (an object a line, or an array), .parquet, .arrow,
+    .feather, or folders that `datasets` saved. `data` may also be `hf:OWNER/NAME`, a dataset of the Hugging Face hub."""
 
-    newer: ClassVar[tuple[str, ...]] = ("header", "columns", "encoding", "separator", "quoting", "bad_rows", "skip_labels")
+    newer: ClassVar[tuple[str, ...]] = (
+        *("header", "columns", "encoding", "separator", "quoting", "bad_rows", "skip_labels", "limit"),
+    )
 
     name: str
     """A task of GLUE (`sst-2`, `mnli`, ...), whose files and columns are known, or any other name."""
@@ -68,6 +72,17 @@ class TaskSection(Section):
     """Rows that cannot be read: an error, or left out and counted, as by default in GLUE's own files."""
     skip_labels: tuple[str, ...] = ()
     """Rows with these labels are left out and counted."""
+    limit: Annotated[int, Field(ge=1)] | dict[Literal["train", "dev"], Annotated[int, Field(ge=1)]] | None = None
+    """Use only so many examples of train and of dev, or `{train: N, dev: N}`: drawn at random, the same for every seed."""
+
+    @field_validator("limit", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        for place, number in value.items() if isinstance(value, dict) else [("", value)]:
+            fits = number is None or (isinstance(number, int) and not isinstance(number, bool) and number >= 1)
+            if place not in ("", "train", "dev") or not fits:
+                raise ValueError(f"got {shown(value)}, expected a number from 1 on, or one for each of train and dev")
+        return value
 
     @model_validator(mode="after")
     def _columns_without_header(self) -> TaskSection:
@@ -105,3 +120,13 @@ class TaskSection(Section):
     def _labels_are_text(cls, value: Any) -> Any:
         # YAML reads `labels: [0, 1]` as numbers; in the data file they are text.
         return [label_text(item) for item in value] if isinstance(value, list) else value
+
+
+class AuxSection(TaskSection):
+    """Training texts beside the task's own: another task's, or texts without labels, from which only a teacher can be learned.
+    Those name `text` and no `label`, or `data` is a .txt file with a text a line."""
+
+    newer: ClassVar[tuple[str, ...]] = (*TaskSection.newer, "weight")
+
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """What one of its examples counts in the losses, against one of the task's own."""

@@ -27,6 +27,9 @@ from .states import State, check_arrays, check_steps
 from .world import World
 
 Evaluate = Callable[[Parameters], dict[str, float]]
+Keep = Callable[[int, int, Parameters, dict[str, float]], None]
+"""`f(epoch, step, parameters, metrics)`: keep what a stage has after a whole epoch, counted from 1; the metrics are those of an
+evaluation after the same step, or none."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,24 @@ class Plan:
     log_every: int
     evaluate_every: int
     save_every: int
+    keep_every: int | None = None
 
     @classmethod
     def of(cls, train: TrainSection, steps_per_epoch: int) -> Plan:
         """The plan of a recipe's `train` section; without `evaluate_every` there is an evaluation after each epoch."""
         total = train.total_steps(steps_per_epoch)
-        return cls(total, steps_per_epoch, train.log_every, train.evaluate_every or steps_per_epoch, train.save_every)
+        keep = None if train.keep_states is None else steps_per_epoch
+        return cls(total, steps_per_epoch, train.log_every, train.evaluate_every or steps_per_epoch, train.save_every, keep)
 
     def next_event(self, step: int) -> int:
         """The first step after `step` after which something is to be done."""
-        periods = (self.log_every, self.evaluate_every, self.save_every)
+        periods = filter(None, (self.log_every, self.evaluate_every, self.save_every, self.keep_every))
         return min(self.total, *(step + period - step % period for period in periods))
+
+
+_NEWER_NOTES = {"communication": 0.0, "reference": None, "waited": 0, "stopped": False}
+"""Counters that states of earlier versions lack. `reference` is the metric that `waited` evaluations did not improve on; `stopped`,
+whether that was once too often."""
 
 
 @dataclass
@@ -85,6 +95,7 @@ class Trainer:
         tell: LiveSink,
         world: World | None = None,
         memory: Callable[[], float | None] = lambda: None,
+        keep: Keep | None = None,
     ):
         """`parameters` are the student and all projections so far, of which `train_step` changes some; `evaluate` is None
         in a stage whose student cannot answer yet. `run` keeps the states, `tell` takes the events; `memory` gives the peak in
@@ -94,10 +105,11 @@ class Trainer:
         self._parameters = parameters
         self._train_step, self._evaluate, self._run, self._tell = train_step, evaluate, run, tell
         self._memory = memory
+        self._keep, self._metrics = keep, (0, {})  # of the last evaluation: its step, and what it gave
         self.plan = Plan.of(self._train, self._batches.steps_per_epoch)
         self._factor = self._train.factor(self.plan.total)
         self._notes: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best_metric": None, "best_step": None}
-        self._notes |= {"stage": stage.index, "past": [], "kernels": {}, "communication": 0.0}
+        self._notes |= {"stage": stage.index, "past": [], "kernels": {}} | _NEWER_NOTES
         self._world = World() if world is None else world
         self._open_window(0)
         self._best: Parameters | None = None
@@ -112,7 +124,7 @@ class Trainer:
         step = 0 if state is None else self._restore(state)
         steps = self._steps(step)
         self._tell.start(step, self.plan.total)
-        while step < self.plan.total:
+        while step < self.plan.total and not self._notes["stopped"]:
             if not self._world.proceed(self._first + step):
                 self._stop(step)
             count = self.plan.next_event(step) - step
@@ -134,11 +146,18 @@ class Trainer:
                 self._log(step)
             if self._evaluate is not None and (step % self.plan.evaluate_every == 0 or last):
                 self._evaluated(step)
+                if self._notes["stopped"]:
+                    last = True
+                    if self._notes["window"]["step"] < step:
+                        self._log(step)
+            if self._keep is not None and self.plan.keep_every and step % self.plan.keep_every == 0:
+                known = self._metrics[1] if self._metrics[0] == step else {}
+                self._keep(step // self.plan.keep_every, self._first + step, self._current(), known)
             if stop:
                 self._stop(step)
             if step % self.plan.save_every == 0 or last:
                 self._save(step)
-        return self._outcome()
+        return self._outcome(step)
 
     def _stop(self, step: int) -> NoReturn:
         self._save(step)
@@ -168,7 +187,7 @@ class Trainer:
         check_steps(state, self._first, self.plan.total, len(self._objective.names) + 1)
         self._train_step.restore(state.parameters, state.optimizer)
         self._parameters = state.parameters
-        self._notes = {"communication": 0.0} | state.notes | {"kernels": self._notes["kernels"]}
+        self._notes = _NEWER_NOTES | state.notes | {"kernels": self._notes["kernels"]}
         self._notes["window"].setdefault("watched", _nothing_watched())  # a state of an earlier version has none
         self._best = state.parameters if state.notes["best_step"] == state.step else state.best
         return state.step - self._first
@@ -282,20 +301,34 @@ class Trainer:
         self._require_finite(parameters, step)
         self._tell.evaluate()
         metrics = self._evaluate(parameters)
+        self._metrics = step, metrics
         name, main = next(iter(metrics.items()))
-        before = self._notes["best_metric"]
-        best = before is None or (main < before if name in LOWER_IS_BETTER else main > before)
+        before, sign = self._notes["best_metric"], -1.0 if name in LOWER_IS_BETTER else 1.0
+        best = before is None or sign * main > sign * before
         if best:
             self._notes["best_metric"], self._notes["best_step"] = main, self._first + step
             self._best = parameters
+        self._wait(sign * main)
         self._tell.evaluated(Evaluated(**self._place(step), metrics=metrics, best=best))
 
-    def _outcome(self) -> Outcome:
+    def _wait(self, score: float) -> None:
+        """Count the evaluations without an improvement; `score` is the larger, the better."""
+        train, notes = self._train, self._notes
+        if train.patience is None:
+            return
+        if notes["reference"] is None or score > notes["reference"] + train.min_improvement:
+            notes["reference"], notes["waited"] = score, 0
+        else:
+            notes["waited"] += 1
+        # All processes have computed the same; that they do the same must not hang on the last bit of it.
+        notes["stopped"] = self._world.decide(notes["waited"] >= train.patience)
+
+    def _outcome(self, step: int) -> Outcome:
         keep_best = self._train.keep == "best" and self._best is not None
         return Outcome(
             parameters=self._best if keep_best else self._current(),
-            kept_step=self._notes["best_step"] if keep_best else self._first + self.plan.total,
-            steps=self.plan.total,
+            kept_step=self._notes["best_step"] if keep_best else self._first + step,
+            steps=step,
             tokens=self._notes["tokens"],
             seconds=self._notes["seconds"],
             communication=self._notes["communication"],

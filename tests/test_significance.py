@@ -28,10 +28,10 @@ def test_mcnemar_is_the_exact_binomial_test(first_only, second_only):
 @pytest.mark.parametrize(
     "names, outputs, kind",
     [
-        (("accuracy", "f1", "macro_f1", "matthews"), 2, "classes"),
-        (("accuracy", "macro_f1", "matthews"), 5, "classes"),
+        (("accuracy", "f1", "macro_f1", "matthews", "precision", "recall", "weighted_f1", "auc"), 2, "classes"),
+        (("accuracy", "macro_f1", "matthews", "macro_precision", "macro_recall", "weighted_f1", "auc"), 5, "classes"),
         (("pearson", "spearman"), 1, "scores"),
-        (("micro_f1", "macro_f1", "exact_match"), 3, "several"),
+        (("micro_f1", "macro_f1", "exact_match", "auc"), 3, "several"),
     ],
 )
 @pytest.mark.parametrize("count", [1, 2, 3, 60])

@@ -5,8 +5,9 @@ A backend that this interpreter lacks is run in the one that has it (`backends.r
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..recipe import Recipe, load_recipe, overridden
 from . import conversion, inference, inspection
 from . import crosscheck as _crosscheck
 from .exported import own_runtime
+from .given_data import data_folder
 from .launchers import find_place
 from .progress import make_console
 from .run import RunOptions, execute
@@ -42,6 +44,7 @@ def run(
     devices: int | str | None = None,
     quiet: bool = False,
     report: bool = True,
+    data: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run a recipe into the folder `out`; returns the content of its `result.json`.
 
@@ -49,8 +52,12 @@ def run(
     `overrides` are `path.to.key=value`, as `--set` on the command line, `plugins` files and modules
     as `--plugin`, `log` sinks as `--log`. With `resume` the run in `out` goes on; without
     a recipe, with its own recipe, backend, device and precision. `devices` is the number of devices of this machine, or `all`;
-    each gets a process. Without `report` there is no report.html, which quotes texts of dev. Raises CrossdistilError.
+    each gets a process. Without `report` there is no report.html, which quotes texts of dev. `data` is the task's
+    data where the caller holds it: split (`train`, `dev`) -> a list of dicts, a pandas frame or a `datasets.Dataset`, in place of
+    `task.data`. Raises CrossdistilError.
     """
+    if data is not None:
+        overrides = [*overrides, f"task.data={json.dumps(str(data_folder(data)))}"]
     place = find_place()
     started: dict[str, str] = {}
     if recipe is None:

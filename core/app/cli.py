@@ -17,10 +17,10 @@ from rich.table import Table
 from ... import __version__
 from ...backends.registry import BACKENDS, default_backend, interpreter
 from ..engine import EngineOptions
-from ..errors import MESSAGE_PREFIX, CrossdistilError
+from ..errors import MESSAGE_PREFIX, CrossdistilError, Errors
 from ..json_files import parse_json
 from ..processes import end_with_parent
-from ..recipe import Recipe, load_recipe, parse_recipe
+from ..recipe import Recipe, find_recipe, load_recipe, parse_recipe, recipe_tree
 from ..shown import plain
 from .cache_command import cache_app
 from .check_command import check
@@ -50,6 +50,7 @@ from .options import (
 )
 from .options import hand_over as _hand_over
 from .progress import make_console
+from .push_command import push
 from .report_command import report
 from .run_folders import checked_plugins, identity_of, kind_of, recipe_of
 from .search_command import search
@@ -157,10 +158,15 @@ def run(
     nodes: NodesOption = None,
     node_rank: NodeRankOption = None,
     master: MasterOption = None,
+    check_only: Annotated[
+        bool, typer.Option("--check", help="Train nothing: find all problems, tell each on a line; exit code 0 or 2.")
+    ] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html, which quotes texts of dev.")] = False,
     probe: Annotated[bool, typer.Option("--probe", hidden=True)] = False,
 ) -> None:
     """Train what a recipe describes, into a run folder."""
+    if check_only and (devices is not None or nodes is not None):
+        raise CrossdistilError(f"--check: looks at a run of one process; leave --{'devices' if devices else 'nodes'} out")
     machines = machines_of(nodes, node_rank, master, devices)
     place = enter(devices, machines)
     if resume and out is None:
@@ -177,7 +183,18 @@ def run(
     device = device or kind_of(started.get("device"), place, devices)
     precision_name = precision.value if precision else started.get("precision", Precision.fp32.value)
     text = sys.stdin.read() if recipe == "-" else None
-    loaded = _recipe(recipe, text, overrides or [], preset, plugins or [], log or [])
+    source = recipe if text is None else STANDARD_INPUT
+    problems = Errors()
+    if check_only:
+        from .run_check import Checked, check_recipe, check_run
+
+        tree = recipe_tree(recipe) if text is None else parse_json(text, STANDARD_INPUT)
+        folder = find_recipe(recipe).parent if text is None else Path()
+        loaded, problems = check_recipe(source, tree, overrides or [], preset, plugins or [], log or [], folder)
+        if loaded is None:
+            problems.throw()
+    else:
+        loaded = _recipe(recipe, text, overrides or [], preset, plugins or [], log or [])
     _hand_over(name, text)
     run_on_all(place, devices, name, device, text, machines)
     from .run import RunOptions, execute
@@ -187,7 +204,10 @@ def run(
         console.print(f"{folder}: there is no run to resume; this is a new one")
         resume = False
     options = EngineOptions(device, precision_name, compile, steps_per_call, place)
-    source = recipe if text is None else STANDARD_INPUT
+    if check_only:
+        check_run(loaded, source, Checked(name, options, folder, resume), console, problems)
+        console.print(f"checked: nothing is wrong; without --check it is trained into {folder}", markup=False)
+        return
     try:
         result = execute(loaded, source, RunOptions(name, options, folder, resume, probe, not no_report), console)
     except KeyboardInterrupt as error:
@@ -253,6 +273,7 @@ app.command()(serve)
 app.command()(compare)
 app.command()(search)
 app.command()(report)
+app.command()(push)
 app.add_typer(cache_app, name="cache")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..class_metrics import is_class_metric
 from ..metrics import KNOWN_METRICS, LOWER_IS_BETTER
 from ..recipe import flat
 from ..significance import Values, difference, holm, mcnemar, resampled
@@ -173,6 +174,9 @@ def _notes(runs: Sequence[ComparedRun], groups: Sequence[Group]) -> list[str]:
         if first.settings == second.settings and first.runs[0].seed == second.runs[0].seed:
             notes.append(f"{second.letter}: is the recipe of {first.letter} with the same seed again")
     own = dict.fromkeys(name for run in runs if run.predictions for name in run.predictions.metrics)
-    notes += [f"{name}: is a plugin's metric, shown and not tested" for name in own if name not in KNOWN_METRICS]
+    for name in own:
+        if name not in KNOWN_METRICS:
+            what = "of one class" if is_class_metric(name) else "a plugin's metric"
+            notes.append(f"{name}: is {what}, shown and not tested")
     several = any(name.endswith("_mismatched") for run in runs for name in run.metrics)
     return notes + (["scores on dev_mismatched are shown and not tested"] if several else [])

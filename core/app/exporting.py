@@ -20,7 +20,7 @@ from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer, TokenTable
 from ..errors import CrossdistilError
 from ..files import replace_folder
-from ..metrics import KNOWN_METRICS
+from ..metrics import is_known_metric
 from ..model_card import card, place_card
 from ..model_inputs import trained_length
 from ..processor import instructions, processor
@@ -115,7 +115,7 @@ def task_section(source: Path, model: Model, data: Path) -> TaskSection:
     if not about:
         raise CrossdistilError(f"{source}: does not say what task it was trained on, so that --data cannot be read for it")
     # Those of a plugin, which the gates' names show to be left out.
-    metrics = [name for name in about.get("metrics") or () if name in KNOWN_METRICS] or None
+    metrics = [name for name in about.get("metrics") or () if is_known_metric(name)] or None
     return TaskSection(**{**about, "metrics": metrics, "data": data, "max_length": trained_length(model)})
 
 

@@ -25,7 +25,7 @@ from ..data.tokenize import Tokenizer, load_tokenizer
 from ..engine import Engine, EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
-from ..metrics import KNOWN_METRICS
+from ..metrics import is_known_metric
 from ..model_inputs import takes_pairs, trained_length
 from ..recipe_errors import describe
 from ..registered import NOTHING, Registered
@@ -196,15 +196,16 @@ def _with_metrics(folder: Path, task: dict[str, Any], registered: Registered | N
     """The task that a model was trained on, with metrics that are crossdistil's own or registered. Of others, which were a
     plugin's, raises CrossdistilError; without `registered`, leaves them out and says so."""
     given = task.get("metrics")
-    known = KNOWN_METRICS | (registered or NOTHING).metrics.keys()
-    missing = [name for name in given if name not in known] if isinstance(given, (list, tuple)) else []
+    own = (registered or NOTHING).metrics
+    listed = given if isinstance(given, (list, tuple)) else []
+    missing = [name for name in listed if name not in own and not is_known_metric(str(name))]
     if not missing:
         return task
     names = plain(", ".join(missing))
     what = f"the metric {names} of a plugin" if len(missing) == 1 else f"the metrics {names} of plugins"
     if registered is None:
         _warn(f"{folder}: was trained with {what}, left out here", tell)
-        return {**task, "metrics": [name for name in given if name in known] or None}
+        return {**task, "metrics": [name for name in given if name not in missing] or None}
     files = next((plugins_of(place) for place in (folder, folder.parent) if (place / RECIPE).is_file()), [])
     need = " ".join(f"--plugin {shlex.quote(file)}" for file in files) or "--plugin FILE"
     raise CrossdistilError(f"{folder}: was trained with {what}, which evaluate needs: {need}")

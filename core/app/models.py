@@ -23,6 +23,7 @@ from ..cache_folder import kind_folder
 from ..checkpoint import CARD, WEIGHTS
 from ..config_file import CONFIG, model_config
 from ..errors import CheckpointError, CrossdistilError, Errors, checkpoint_named
+from ..hub_names import hub_folder, is_hub_name
 from ..locks import hold_folder, made_by_one
 from ..models.architectures import CONFIGURATIONS, is_encoder, knows_names
 from ..models.head_classes import HEAD_PARTS, other_head
@@ -45,6 +46,7 @@ def model_folder(path: Path, where: str = "", read: ReadSection = ReadSection())
     """The canonical folder of the checkpoint at `path`: the path itself if it is one, or if nothing there is a checkpoint,
     about which core has its own errors. `where` names the recipe key that asked for it, `read` says what the checkpoint does not.
     Raises CheckpointError."""
+    path = hub_folder(path, where or "model")
     with checkpoint_named(where):
         path = card_of(student_of(path))
     if (read == ReadSection() and is_canonical(path)) or not is_checkpoint(path):
@@ -155,8 +157,8 @@ def model_paths(recipe: Recipe) -> list[Path]:
 
 
 def with_model_folders(recipe: Recipe, student: bool = True) -> Recipe:
-    """The recipe with the canonical folders of its models in place of checkpoints of other formats; without `student`, of its
-    teachers alone."""
+    """The recipe with the canonical folders of its models in place of checkpoints of other formats and of names of the hub, which
+    its data may have too; without `student`, of its teachers alone."""
     changes, errors = {}, Errors()
     if recipe.teacher is not None:
         folder = errors.collect(model_folder, recipe.teacher.model, "teacher.model", recipe.teacher.read)
@@ -172,6 +174,9 @@ def with_model_folders(recipe: Recipe, student: bool = True) -> Recipe:
     if student and init.source not in ("teacher", "random"):
         folder = errors.collect(model_folder, Path(init.source), "student.init.from", init.read)
         changes["student"] = recipe.student.model_copy(update={"init": init.model_copy(update={"source": str(folder)})})
+    if is_hub_name(recipe.task.data):
+        folder = errors.collect(hub_folder, recipe.task.data, "task.data", True)
+        changes["task"] = recipe.task.model_copy(update={"data": folder})
     errors.throw()
     return recipe.model_copy(update=changes)
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -27,13 +28,13 @@ from ..model_card import card, place_card
 from ..models.theseus import predecessor_tensors
 from ..predictions import write_predictions
 from ..recipe import Recipe
-from ..runs import STUDENT
+from ..runs import CHECKPOINTS, STUDENT
 from ..shared_run import SharedRun
 from ..sinks.known import make_sinks
 from ..stages import Stage
 from ..states import State, check_arrays, layout_of
 from ..teacher_identity import model_digest, tokens_digest
-from ..training import Outcome, Trainer
+from ..training import Keep, Outcome, Trainer
 from ..world import World
 from .announce import announce, metrics_text
 from .data_report import one_answer
@@ -251,9 +252,37 @@ class _Run:
                 Sinks([MetricLines(self._run.append, self._run.append_watched), progress, self._sinks]),
                 self._world,
                 self._peak_memory_mb,
+                self._keeping(stage),
             )
             trainer.remember(past, engine.kernels)
-            return trainer.run(state)
+            outcome = trainer.run(state)
+        if outcome.steps < stage.total:
+            waited = stage.section.train.patience
+            self._console.print(
+                f"{title}: ends after step {outcome.steps:,} of {stage.total:,}: no better for {waited} "
+                f"evaluation{'s' if waited > 1 else ''}",
+                markup=False,
+            )
+        return outcome
+
+    def _keeping(self, stage: Stage) -> Keep | None:
+        """What keeps the student of each epoch of a stage, or of its last ones; None where the recipe keeps none."""
+        wanted = stage.section.train.keep_states
+        if wanted is None:
+            return None
+        job, before = self._job, "" if len(self._job.recipe.stages) == 1 else f"{stage.name}-"
+        places = self._run.path / CHECKPOINTS
+
+        def keep(epoch: int, step: int, parameters: Parameters, metrics: dict[str, float]) -> None:
+            about = self._about(metrics, step) | recorded(job, self._engine, {}, step) | {"epoch": epoch}
+            student, place = with_about(job.student, parameters, about), places / f"{before}epoch-{epoch}"
+            places.mkdir(exist_ok=True)
+            save_model(student, place, job.data.tokenizer, None, checksums=True)
+            if wanted != "all":
+                for old in range(1, epoch - wanted + 1):
+                    shutil.rmtree(places / f"{before}epoch-{old}", ignore_errors=True)
+
+        return lambda *given: self._world.lead(keep, *given)
 
     @contextlib.contextmanager
     def _compiling(self, progress: TrainingProgress) -> Iterator[None]:
@@ -275,7 +304,8 @@ class _Run:
         infer = engine.infer(job.data.answers(stages[-1].config), self._student_of(last.parameters))
         metrics, logits = job.data.final_metrics(infer)
         steps = sum(outcome.steps for outcome in outcomes)
-        student = with_about(job.student, last.parameters, self._about(metrics, last) | recorded(job, engine, teachers, steps))
+        about = self._about(metrics, last.kept_step) | recorded(job, engine, teachers, steps)
+        student = with_about(job.student, last.parameters, about)
         projections = {name: array for name, array in last.parameters.items() if name not in job.student.parameters}
         self._world.lead(self._save, student, projections)
         predictions = job.data.predictions(logits)
@@ -305,6 +335,7 @@ class _Run:
             **({"start": self._start} if self._start else {}),
             "stages": [
                 {"name": stage.name, "steps": outcome.steps, "epochs": count, "seconds": round(outcome.seconds, 3)}
+                | ({"planned_steps": stage.total} if outcome.steps < stage.total else {})
                 for stage, outcome, count in zip(stages, outcomes, epochs)
             ],
             "student": {"metrics": metrics, "parameters": student.parameter_count, "kept_step": last.kept_step},
@@ -346,7 +377,7 @@ class _Run:
             results[name] = {"metrics": metrics, "parameters": self._job.teachers[name].parameter_count}
         return results
 
-    def _about(self, metrics: dict[str, float], outcome: Outcome) -> dict[str, Any]:
+    def _about(self, metrics: dict[str, float], step: int) -> dict[str, Any]:
         recipe = self._job.recipe
         return {
             # Without the folder of the data: the model travels, the data does not.
@@ -355,7 +386,7 @@ class _Run:
             "method": recipe.method,
             "recipe_digest": recipe.digest(),
             "backend": self._engine.name,
-            "step": outcome.kept_step,
+            "step": step,
             "dev": metrics,
         }
 
@@ -368,9 +399,10 @@ def _past_notes(outcomes: list[Outcome]) -> list[dict[str, Any]]:
 def _past(stage: Stage, state: State) -> Outcome:
     """A stage that a resumed run finished before; its weights are in the state of the stage that follows it."""
     notes = state.notes["past"][stage.index]
-    if notes["steps"] != stage.total:
+    early = stage.section.train.patience is not None and notes["steps"] < stage.total
+    if notes["steps"] != stage.total and not early:
         raise TrainingError(f"stage '{stage.name}': the saved state is of a run of {notes['steps']} steps, not {stage.total}")
-    return Outcome({}, state.step, stage.total, notes["tokens"], notes["seconds"], notes.get("communication", 0.0))
+    return Outcome({}, state.step, notes["steps"], notes["tokens"], notes["seconds"], notes.get("communication", 0.0))
 
 
 def _peak_process_memory_mb() -> float:

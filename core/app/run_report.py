@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..checkpoint import WEIGHTS
+from ..data.limits import limited
 from ..data.tasks import Examples, read_split, resolve_task
 from ..errors import CrossdistilError
 from ..files import write_text
@@ -77,7 +78,7 @@ def _dev(section: dict[str, Any], found: Predictions, registered: Registered) ->
     try:
         task = TaskSection(**{**section, "metrics": None})  # which may be a plugin's; only the rows are needed
         spec = resolve_task(task, registered)
-        examples = read_split(spec, task.data, "dev")
+        examples = limited(read_split(spec, task.data, "dev"), task.limit, "dev")
     except (CrossdistilError, ValidationError, OSError) as error:
         return None, f"without texts: {str(error).splitlines()[0]}"
     if rows_digest(spec, examples) != found.rows:

@@ -17,7 +17,8 @@ from .token_table import TokenTable
 
 Batch = dict[str, np.ndarray]
 """input_ids, token_type_ids (batch, length) int32; attention_mask (batch, length) float32, 1 = token; labels (batch,)
-int32 or float32, or (batch, classes) float32; example_mask (batch,) float32, 0 = a row that only fills the batch up;
+int32 or float32, or (batch, classes) float32; example_mask (batch,) float32, 0 = a row that only fills the batch up, else what
+the example counts, 1 unless the recipe says otherwise;
 label_mask (batch,) float32, 1 = has a label. Of a table that keeps pairs apart: second_ids and second_mask, like input_ids
 and attention_mask, in place of token_type_ids.
 
@@ -50,7 +51,7 @@ def length_buckets(max_length: int, length_step: int | None, chosen: Sequence[in
 def real_tokens(batch: Batch) -> int:
     """Tokens of real examples, padding tokens and rows not counted."""
     masks = [batch[name] for name in ("attention_mask", "second_mask") if name in batch]
-    return int(batch["example_mask"] @ sum(mask.sum(axis=1) for mask in masks))
+    return int((batch["example_mask"] > 0) @ sum(mask.sum(axis=1) for mask in masks))
 
 
 class TrainBatches:
@@ -71,6 +72,7 @@ class TrainBatches:
         label_mask: np.ndarray | None = None,
         one_length: bool = False,
         share: Share = ALL,
+        weights: np.ndarray | None = None,
     ):
         """With `one_length` all micro-batches of a step are padded to the length of the longest: cutting changes no padding.
         With a `share`, a step is cut into so many parts that each process has as many, and only its own are complete."""
@@ -79,7 +81,7 @@ class TrainBatches:
         self.parts = -(-accumulation // share.size) * share.size
         if batch_size < self.parts:
             raise DataError(f"batch_size {batch_size}: has less than one example for each of {self.parts} micro-batches")
-        self._rows = RowBatches(tokens, labels, buckets, label_mask)
+        self._rows = RowBatches(tokens, labels, buckets, label_mask, weights)
         self._lengths = np.asarray(tokens.lengths)
         self._batch_size, self._accumulation, self._share = batch_size, accumulation, share
         self._seed = [seed] if isinstance(seed, int) else list(seed)
@@ -179,7 +181,12 @@ class RowBatches:
     """Makes a batch of any rows of a table; the row `_FILL` is one that only fills."""
 
     def __init__(
-        self, tokens: TokenTable, labels: np.ndarray | None, buckets: Sequence[int], label_mask: np.ndarray | None = None
+        self,
+        tokens: TokenTable,
+        labels: np.ndarray | None,
+        buckets: Sequence[int],
+        label_mask: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
     ):
         lengths = np.asarray(tokens.lengths)
         self._buckets = np.array(sorted(set(buckets)))
@@ -202,14 +209,14 @@ class RowBatches:
         self._labels = np.concatenate([labels, fill_label])
         known = np.ones(len(lengths)) if label_mask is None else np.asarray(label_mask)
         self._label_mask = np.append(known, 0).astype(np.float32)
+        counted = np.ones(len(lengths)) if weights is None else np.asarray(weights)
+        self._weights = np.append(counted, 0).astype(np.float32)
         self._pad_id = tokens.pad_id
 
     def batch(self, rows: np.ndarray, least: int = 0) -> Batch:
         """The batch of these `rows` (batch,) of the table, padded as one with a row of `least` tokens."""
         starts, lengths, first_lengths = self._starts[rows], self._row_lengths[rows], self._first_lengths[rows]
-        example_mask = (rows != _FILL).astype(np.float32)
-        common = {"labels": self._labels[rows], "example_mask": example_mask}
-        common["label_mask"] = example_mask * self._label_mask[rows]
+        common = {"labels": self._labels[rows], "example_mask": self._weights[rows], "label_mask": self._label_mask[rows]}
         if self._apart:
             second_lengths = lengths - first_lengths
             length = self._bucket(max(least, first_lengths.max(), second_lengths.max()))

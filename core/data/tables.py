@@ -1,4 +1,5 @@
-"""Named columns of .tsv, .csv, .json and .jsonl files, each row with its line number.
+"""Named columns of .tsv, .csv, .json and .jsonl files, each row with its line number; those of Arrow's files, with their
+own number, are read in `arrow_tables`.
 
 GLUE's .tsv is not quoted CSV: quotation marks are text, and so are the Unicode line separators that `str.splitlines`
 would cut at. Hence one reader for all formats that is exact about it, reads a row at a time, and names file and line in
@@ -18,11 +19,12 @@ from typing import Any, TextIO
 import numpy as np
 
 from ..errors import DataError, did_you_mean
+from .arrow_tables import ARROW_EXTENSIONS, arrow_names, arrow_rows, is_arrow
 from .table_rows import Lines, Rows, Skipped, TableFormat, delimited_rows, json_rows
 from .text_files import MARK, not_text, open_text
 from .texts import Texts
 
-EXTENSIONS = (".tsv", ".csv", ".jsonl", ".json")
+EXTENSIONS = (".tsv", ".csv", ".jsonl", ".json", *ARROW_EXTENSIONS)
 _JSON = (".jsonl", ".json")
 _SHOWN = 20  # names of columns in an error
 Asked = tuple[Sequence[str], Sequence[str], Sequence[str]]
@@ -55,6 +57,15 @@ def read_columns(
     Raises DataError for a missing, empty or malformed file, for one in another encoding and for a missing column.
     """
     skipped = Skipped(path, format)
+    if is_arrow(path):
+        names = arrow_names(path)
+        _require(path, names, [*there, *required])
+        wanted = [names[_place(path, names, name)] for name in (*required, *optional, *there) if not _missing(names, [name])]
+        rows = arrow_rows(path, list(dict.fromkeys(wanted)))
+        columns = _json_columns(path, rows, (required, optional, there), texts, skipped)
+        if not len(columns.line_numbers):
+            raise DataError(f"{path}: holds no rows{skipped.reason()}")
+        return Columns(columns.cells, columns.line_numbers, (*skipped.notes, *skipped.told(len(columns.line_numbers))))
     with _opened(path, format) as file:
         lines = Lines(file, skipped)
         if path.suffix.lower() in _JSON:
@@ -75,6 +86,8 @@ def read_columns(
 
 def column_names(path: Path, format: TableFormat = TableFormat()) -> list[str]:
     """The names in a table's header, or the keys of its first JSON object."""
+    if is_arrow(path):
+        return arrow_names(path)
     skipped = Skipped(path, format)
     with _opened(path, format) as file:
         if path.suffix.lower() in _JSON:

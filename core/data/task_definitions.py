@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import DataError, did_you_mean
-from ..metrics import MULTI_LABEL_METRICS, REGRESSION_METRICS
+from ..metrics import MULTI_LABEL_DEFAULTS, REGRESSION_METRICS
+from .arrow_tables import arrow_split
 from .folders import folder_contents
 from .labels import cell_text, found_labels, listed
 from .records.record_note import RecordNote
@@ -119,7 +120,7 @@ def found_splits(section: TaskSection) -> dict[str, str]:
         if split not in splits:
             found = [f"{split}{end}" for end in EXTENSIONS if (Path(section.data) / f"{split}{end}").is_file()]
             # Beside a table, a .json is what the table was made of.
-            found = [name for name in found if not name.endswith(".json")] or found
+            found = [name for name in found if not name.endswith(".json")] or found or arrow_split(Path(section.data), split)
             if len(found) > 1:
                 raise DataError(f"task.files.{split}: needed, because {section.data} holds {' and '.join(found)}")
             if found:
@@ -146,7 +147,7 @@ def plain_task(section: TaskSection, others: Iterable[str] = ()) -> TaskSpec:
         text_pair=section.text_pair,
         label=section.label,
         labels=None if section.labels is None else tuple(label.strip() for label in section.labels),
-        metrics=REGRESSION_METRICS if is_regression else MULTI_LABEL_METRICS if multi_label else ("accuracy", "macro_f1"),
+        metrics=REGRESSION_METRICS if is_regression else MULTI_LABEL_DEFAULTS if multi_label else ("accuracy", "macro_f1"),
         splits=splits,
         header=header,
         multi_label=multi_label,
@@ -161,7 +162,7 @@ def plain_task(section: TaskSection, others: Iterable[str] = ()) -> TaskSpec:
 def recorded_task(section: TaskSection, note: RecordNote) -> TaskSpec:
     """A task of any name, as its records describe it."""
     several = note.kind == "multi-label classification"
-    plain = MULTI_LABEL_METRICS if several else ("accuracy", "macro_f1")
+    plain = MULTI_LABEL_DEFAULTS if several else ("accuracy", "macro_f1")
     return TaskSpec(
         name=section.name,
         text=section.text or note.text,

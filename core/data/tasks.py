@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..class_metrics import CLASS_METRICS, PER_CLASS, class_metric, expanded, is_class_metric
 from ..errors import DataError, Errors, did_you_mean
-from ..metrics import CLASSIFICATION_METRICS, KNOWN_METRICS, MULTI_LABEL_METRICS, REGRESSION_METRICS
+from ..metrics import BINARY_METRICS, CLASSIFICATION_METRICS, KNOWN_METRICS, MULTI_LABEL_METRICS, REGRESSION_METRICS
 from ..plugin_calls import checked_metric
 from ..registered import NOTHING, Registered
 from .folders import folder_contents
@@ -48,6 +49,8 @@ class Examples:
     source: Path
     line_numbers: np.ndarray  # (examples,) int64
     label_mask: np.ndarray | None = None  # (examples,) float32, 0 where the label means nothing; None: all are labels
+    weights: np.ndarray | None = None
+    """(examples,) float32 above 0: what each counts in the losses; None: 1."""
     tokens: RecordTokens | None = None
     notes: tuple[str, ...] = ()
     """What a person must know of how the file was read."""
@@ -101,7 +104,9 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> Task
     if wanted is not None:
         kind = {"multi-label classification": "multi_label"}.get(spec.kind, spec.kind)
         own = {name: checked_metric(each) for name, each in registered.metrics.items() if kind in each.kinds}
-        spec = replace(spec, metrics=_checked_metrics(wanted, spec, tuple(own)), own_metrics=own)
+        names = _checked_metrics(wanted, spec, tuple(own))
+        own |= {name: class_metric(name, spec.label_names) for name in names if is_class_metric(name)}
+        spec = replace(spec, metrics=names, own_metrics=own)
     return spec
 
 
@@ -174,7 +179,7 @@ def check_files(section: TaskSection) -> None:
 
 def _check_file(path: Path, split: str) -> None:
     """Raise DataError where a task's file is not there, with the one that may be meant."""
-    if path.exists():
+    if path.exists() or "*" in path.name:
         return
     others = [f"{split}{end}" for end in EXTENSIONS if (path.parent / f"{split}{end}").is_file()]
     hint = f"; to read {others[0]}: task.files.{split}: {others[0]}" if others else ""
@@ -186,12 +191,16 @@ def _checked_metrics(metrics: Sequence[str], spec: TaskSpec, own: tuple[str, ...
     if spec.multi_label:
         fitting = MULTI_LABEL_METRICS
     elif spec.labels is not None and len(spec.labels) != 2:
-        fitting = tuple(name for name in fitting if name != "f1")
+        fitting = tuple(name for name in fitting if name not in BINARY_METRICS)
+    if spec.labels is not None:
+        fitting += (PER_CLASS,)
+        metrics = expanded(metrics, spec.label_names)
     fitting += own
     for name in metrics:
-        if name not in fitting:
+        if name not in fitting and (spec.labels is None or not is_class_metric(name)):
             near, plugin = did_you_mean(name, fitting), "" if name in KNOWN_METRICS else "; a plugin's needs --plugin FILE"
-            hint = (near or f"; expected one of {', '.join(fitting)}") + plugin
+            one = f", or {'/'.join((CLASS_METRICS[-2], spec.label_names[-1]))} of one class" if spec.labels is not None else ""
+            hint = (near or f"; expected one of {', '.join(fitting)}{one}") + plugin
             raise DataError(f"task.metrics: '{name}' is no metric for this task{hint}")
     if not metrics:
         raise DataError(f"task.metrics: expected one or more of {', '.join(fitting)}, got none")

@@ -40,13 +40,13 @@ def _real_lengths(batch: Mapping[str, np.ndarray]) -> np.ndarray:
     return batch["attention_mask"].sum(axis=1, dtype=np.float64) * batch["example_mask"]
 
 
-# Unit -> how many of it a batch of host arrays holds. Padding rows never count; padding counts in `positions` only, for the
-# published codes that average over it.
+# Unit -> how many of it a batch of host arrays holds; an example with a weight is so many. Padding rows never count; padding
+# counts in `positions` only, for the published codes that average over it.
 UNITS: dict[str, Callable[[Mapping[str, np.ndarray]], float]] = {
     "examples": lambda batch: float(batch["example_mask"].sum()),
     "labelled": lambda batch: float((batch["example_mask"] * batch.get("label_mask", 1.0)).sum()),
     "tokens": lambda batch: float(_real_lengths(batch).sum()),
-    "token_pairs": lambda batch: float((_real_lengths(batch) ** 2).sum()),
+    "token_pairs": lambda batch: float((_real_lengths(batch) * batch["attention_mask"].sum(axis=1, dtype=np.float64)).sum()),
     "masked": lambda batch: float(batch["masked_weights"].sum()),
     "positions": lambda batch: float(batch["example_mask"].sum()) * batch["attention_mask"].shape[1],
     "position_pairs": lambda batch: float(batch["example_mask"].sum()) * batch["attention_mask"].shape[1] ** 2,
@@ -193,18 +193,23 @@ class LossTerm(GrowingKeys):
 
 
 def sum_rows(ops: Ops, values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Sum of one value per example (B,) over the real examples."""
+    """Sum of one value per example (B,) over the real examples, each as often as it counts."""
     return ops.sum(values * batch["example_mask"])
 
 
+def is_real(ops: Ops, batch: Mapping[str, Tensor]) -> Tensor:
+    """(B,): 1 for real examples, whatever they count, 0 for padding rows."""
+    return ops.above(batch["example_mask"], 0.0)
+
+
 def token_mask(ops: Ops, batch: Mapping[str, Tensor]) -> Tensor:
-    """(B, L): 1 at the tokens of real examples, 0 at padding and in padding rows."""
+    """(B, L): what an example counts, which is 1 unless it has a weight, at its tokens; 0 at padding and in padding rows."""
     return batch["attention_mask"] * ops.reshape(batch["example_mask"], (-1, 1))
 
 
 def pair_mask(ops: Ops, batch: Mapping[str, Tensor]) -> Tensor:
-    """(B, L, L): 1 where both places are tokens of a real example. A product of matrices, since several CPU kernels are
+    """(B, L, L): the same where both places are tokens of an example. A product of matrices, since several CPU kernels are
     slow, or keep memory, when they broadcast."""
-    mask = token_mask(ops, batch)
+    mask, tokens = token_mask(ops, batch), batch["attention_mask"]
     batch_size, length = ops.shape(mask)
-    return ops.float32(ops.matmul(ops.reshape(mask, (batch_size, length, 1)), ops.reshape(mask, (batch_size, 1, length))))
+    return ops.float32(ops.matmul(ops.reshape(mask, (batch_size, length, 1)), ops.reshape(tokens, (batch_size, 1, length))))

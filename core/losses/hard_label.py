@@ -67,8 +67,9 @@ class HardLabel(LossTerm):
         weights = self._of_classes(context).astype(np.float64)
 
         def weight_of_labels(batch):
-            labelled = batch["example_mask"] * batch.get("label_mask", 1.0) > 0
-            return float(weights[batch["labels"][labelled]].sum())
+            counted = batch["example_mask"] * batch.get("label_mask", 1.0)
+            labelled = counted > 0
+            return float((weights[batch["labels"][labelled]] * counted[labelled]).sum())
 
         return weight_of_labels
 

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
-from .base import pair_mask, sum_rows, token_mask
+from .base import is_real, pair_mask, sum_rows, token_mask
 from .layers import RULES, Pairs
 from .matching import HiddenMatch
 
@@ -195,11 +195,11 @@ class FlowOfSolutionProcedure(HiddenMatch):
 
         def squared_difference(ops, student, student_2, teacher, teacher_2, batch):
             batch_size, length, width = ops.shape(teacher)
-            mask = ops.reshape(token_mask(ops, batch), (batch_size, length, 1))
+            mask = ops.reshape(batch["attention_mask"], (batch_size, length, 1))
             difference = gram(ops, student, student_2, mask) - gram(ops, teacher, teacher_2, mask)
             per_example = ops.sum(ops.sum(difference * difference, axis=2), axis=1) / (width * width)
             # A padding row may have no token at all.
-            lengths = ops.sum(batch["attention_mask"], axis=1) + (1.0 - batch["example_mask"])
+            lengths = ops.sum(batch["attention_mask"], axis=1) + (1.0 - is_real(ops, batch))
             return sum_rows(ops, per_example / (lengths * lengths), batch)
 
         return squared_difference

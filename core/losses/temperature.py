@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from ..number_keys import NumberKeys
+from .base import is_real
 
 # TextBrewer's, added to a logits vector's length, and to a probability.
 FLSW_EPSILON, CWSM_EPSILON = 1e-4, 1e-3
@@ -87,7 +88,7 @@ def make_soften(schedule: TemperatureSchedule, temperature: float):
 
     def soften_each(ops, student, teacher, batch, sums):
         weights = weigh(ops, ops.stop_gradient(student), teacher)  # (B,)
-        mask = batch["example_mask"]
+        mask = is_real(ops, batch)
         # A batch may consist of padding rows only.
         tau = (sums[0] / (sums[1] + 1e-12) - weights) * beta + temperature
         # What padding rows hold must not make numbers that are not finite: a mask does not remove those.

@@ -1,0 +1,138 @@
+"""`run --check`: all that is wrong with a run, and nothing trained: recipe, plugins, data, models, backend, run folder.
+
+Each part is looked at even where another one is wrong, as far as it can be understood alone. Token caches and converted models
+are made as a run makes them, which then finds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from ...backends.registry import load_engine
+from ..data.tasks import check_files, read_split, resolve_task
+from ..engine import Engine, EngineOptions
+from ..errors import CrossdistilError, DataError, Errors, RecipeError
+from ..hub_names import hub_folder, is_hub_name
+from ..job import Job
+from ..recipe import Recipe, parse_recipe, settled
+from ..recipe_errors import without_problems
+from ..registered import NOTHING, Registered
+from ..runs import RunFolder
+from ..sections import TeacherSection
+from ..task_section import TaskSection
+from ..world import World
+from .announce import announce
+from .models import model_folder
+from .plugin_trial import plugin_errors, try_losses, try_optimizers
+from .preparing import prepared_job
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is looked at."""
+
+    backend: str
+    engine: EngineOptions
+    out: Path
+    resume: bool
+
+
+def check_recipe(
+    source: str, tree: Any, overrides: Sequence[str], preset: str | None, plugins: Sequence[str], log: Sequence[str], folder: Path
+) -> tuple[Recipe | None, Errors]:
+    """A recipe's plain data as a recipe, and what is wrong with it. Without the keys that are wrong in themselves the rest may be
+    one; it is then looked at like any other. Where it is none, the files are looked at that its sections name."""
+    errors = Errors()
+    tree, _ = settled(tree, source, overrides, preset, folder)
+    try:
+        return parse_recipe(tree, source, plugins=plugins, log=log), errors
+    except RecipeError as error:
+        errors.append(error)
+        cause = error.__cause__
+    rest = without_problems(cause, Recipe, tree) if isinstance(cause, ValidationError) else None
+    if rest is not None:
+        with contextlib.suppress(RecipeError):
+            return parse_recipe(rest, source, plugins=plugins, log=log), errors
+    errors.collect(_check_sections, tree)
+    return None, errors
+
+
+def _check_sections(tree: dict[str, Any]) -> None:
+    errors = Errors()
+    task = _section(TaskSection, tree.get("task"))
+    if task is not None:
+        errors.collect(_check_task, task, NOTHING)
+    teachers = tree.get("teachers") if isinstance(tree.get("teachers"), dict) else {}
+    for key, value in {"teacher": tree.get("teacher"), **{f"teachers.{name}": each for name, each in teachers.items()}}.items():
+        section = _section(TeacherSection, value)
+        if section is not None:
+            errors.collect(_check_model, section, f"{key}.model")
+    errors.throw()
+
+
+def _check_task(task: TaskSection, registered: Registered) -> None:
+    """Raise CrossdistilError for what is wrong with the files of a task."""
+    if is_hub_name(task.data):
+        task = task.model_copy(update={"data": hub_folder(task.data, "task.data", True)})
+    errors = Errors()
+    spec = errors.collect(resolve_task, task, registered)
+    if spec is None:
+        errors.collect(check_files, task)
+    elif not spec.raw:
+        for split in ("train", "dev"):
+            errors.collect(read_split, spec, task.data, split)
+    errors.throw()
+
+
+def _section(kind: type, value: Any) -> Any:
+    try:
+        return kind.model_validate(value)
+    except ValidationError:
+        return None  # told with the recipe
+
+
+def _check_model(section: TeacherSection, where: str) -> None:
+    if not is_hub_name(section.model) and not section.model.exists():
+        raise DataError(f"{where}: {section.model}: no such file or folder")
+    model_folder(section.model, where, section.read)
+
+
+def check_run(recipe: Recipe, source: str, options: Checked, console: Console, errors: Errors) -> None:
+    """Print what a run would do. Raises CrossdistilError with a line for each problem, those that were found before among them;
+    trains nothing."""
+    engine = errors.collect(load_engine, options.backend, options.engine)
+    identity = {}
+    if engine is not None:
+        identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}
+    errors.collect(RunFolder.check, options.out, recipe, identity, options.resume)
+    if engine is None:  # what else is wrong can be found with another one
+        with contextlib.suppress(CrossdistilError):
+            engine = load_engine(options.backend, EngineOptions("cpu", "fp32"))
+    if engine is not None:
+        job = errors.collect(_prepare, recipe, source, engine, console)
+        if job is None:  # a model that cannot be had comes before the data
+            errors.collect(_check_task, recipe.task, recipe.registered)
+        else:
+            errors.collect(_try, recipe, job, engine)
+            errors.collect(announce, job, engine, console)
+    errors.throw()
+
+
+def _prepare(recipe: Recipe, source: str, engine: Engine, console: Console) -> Job:
+    with plugin_errors(recipe.registered):
+        return prepared_job(recipe, source, engine, World(), console)[0]
+
+
+def _try(recipe: Recipe, job: Job, engine: Engine) -> None:
+    with plugin_errors(recipe.registered):
+        errors = Errors()
+        errors.collect(try_losses, recipe, job.context, engine)
+        errors.collect(try_optimizers, recipe, engine)
+        errors.throw()

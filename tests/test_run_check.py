@@ -1,0 +1,88 @@
+"""`run --check`: every problem on a line of its own, whatever part it is in; nothing is trained and nothing is written."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from crossdistil.core.recipe import parse_recipe
+from crossdistil.core.runs import RunFolder
+from crossdistil.tests import tiny
+
+pytestmark = [pytest.mark.only_backend("torch"), pytest.mark.backend]
+
+
+@pytest.fixture
+def check(tmp_path, tiny_task, tiny_model, said, monkeypatch):
+    """`check(*arguments)`: exit code, standard output, and the lines of problems."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(tiny.kd_recipe(tiny_task, tiny_model)))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        before = sorted(tmp_path.rglob("*"))
+        code, output, errors = said("run", "recipe.yaml", "--check", "--backend", "torch", "--device", "cpu", *arguments)
+        assert sorted(tmp_path.rglob("*")) == before
+        return code, output, [line.removeprefix("crossdistil: error: ") for line in errors.splitlines()]
+
+    return run
+
+
+def test_nothing_is_wrong(check):
+    code, output, problems = check("--out", "run")
+    assert (code, problems) == (0, []) and "stage distil: 12 steps, batch 8" in output
+    assert output.splitlines()[-1] == "checked: nothing is wrong; without --check it is trained into run"
+
+
+PROBLEMS = {
+    "every part": (
+        {
+            "stages.0.train.epohcs=3": "recipe.yaml: stages[0].train.epohcs: unknown key; did you mean 'epochs'?",
+            "stages.0.train.patience=0": "recipe.yaml: stages[0].train.patience: should be greater than or equal to 1, got 0",
+            "stages.0.objective.1.class_weights=[1]": "stages[0].objective[1].class_weights: got 1 weights, expected 2",
+            "task.metrics=[auk]": "task.metrics: 'auk' is no metric for this task; did you mean 'auc'",
+        },
+        {"--out": ("full", "full: holds x and no run.json; choose a new or an empty folder")},
+    ),
+    "missing": (
+        {"task.data=gone": "gone: no such folder", "teacher.model=nowhere": "nowhere: no such model folder"},
+        {"--precision": ("fp16", "precision 'fp16': needs a CUDA or NPU device, got cpu")},
+    ),
+    "no recipe": (
+        {
+            "method=null": "recipe.yaml: method: should be a valid string, got null",
+            "task.data=gone": "gone: no such folder",
+            "teacher.model=nowhere": "nowhere: no such file or folder",
+        },
+        {},
+    ),
+    "plugin": ({"task.data=gone": "gone: no such folder"}, {"--plugin": ("my.py", "my.py: no such file")}),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_each_problem_has_its_line(check, tmp_path, name):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    settings, options = PROBLEMS[name]
+    arguments = [part for key in settings for part in ("--set", key)]
+    arguments += [part for option, (value, _) in options.items() for part in (option, value)]
+    code, _, problems = check(*arguments)
+    assert code == 2
+    for expected in [*settings.values(), *(text for _, text in options.values())]:
+        assert sum(expected in line for line in problems) == 1, (expected, problems)
+    assert len(problems) == len(settings) + len(options), problems
+
+
+def test_a_run_folder_of_another_recipe(check, tmp_path, tiny_task, tiny_model):
+    recipe = parse_recipe(tiny.kd_recipe(tiny_task, tiny_model), "test")
+    RunFolder(tmp_path / "run", recipe, {"backend": "torch", "device": "cpu", "precision": "fp32"}, False).close()
+    assert check("--out", "run")[2] == ["run: holds another run; choose a new folder, or --resume to go on with it"]
+    assert check("--out", "run", "--resume")[0] == 0
+    _, _, [problem] = check("--out", "run", "--resume", "--set", "seed=8")
+    assert problem.startswith("run: was started with another recipe: seed was 7, is 8")
+
+
+def test_one_process(check):
+    assert check("--devices", "2") == (2, "", ["--check: looks at a run of one process; leave --devices out"])
