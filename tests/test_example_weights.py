@@ -74,7 +74,7 @@ def recipe(task, teacher, aux, **more):
 
 def test_they_count_in_what_sums_are_divided_by(unlabelled, tiny_task, tiny_model):
     tree = recipe(tiny_task, tiny_model, {"name": "more", "data": str(unlabelled[0] / "lines.txt"), "weight": 0.5})
-    job = prepare(parse_recipe(tree, "test"), "test", False)
+    job = prepare(parse_recipe(tree, "test"), "test", 8)
     stage = job.stage(0)
     [[batch]] = [stage.objective.prepare(step) for step in stage.batches.epoch(0)]
     assert batch["denominators"].tolist() == [44 + 1.5, 44]  # kd_ce over examples, hard_label over labelled ones
@@ -90,7 +90,7 @@ def test_what_cannot_work_is_told(unlabelled, tiny_task, tiny_model):
     two = [{**aux, "data": str(unlabelled[0] / "gone.txt")}, {"name": "mine", "data": str(unlabelled[0])}]
     tree = recipe(tiny_task, tiny_model, two[0]) | {"aux_data": two}
     with pytest.raises(CrossdistilError) as caught:
-        prepare(parse_recipe(tree, "test"), "test", False)
+        prepare(parse_recipe(tree, "test"), "test", 8)
     assert "gone.txt" in str(caught.value) and "aux_data[1].text: needed" in str(caught.value)
     with pytest.raises(RecipeError, match=r"aux_data\[0\].weight: .*greater than 0"):
         parse_recipe(recipe(tiny_task, tiny_model, {**aux, "weight": 0}), "test")
@@ -114,7 +114,7 @@ def test_a_limit_draws_rows_in_their_order(tiny_task):
 def test_a_run_is_trained_and_scored_on_so_many(tiny_task, tiny_model):
     tree = tiny.kd_recipe(tiny_task, tiny_model)
     tree["task"]["limit"] = {"train": 9, "dev": 5}
-    data = prepare(parse_recipe(tree, "test"), "test", False).data
+    data = prepare(parse_recipe(tree, "test"), "test", 8).data
     assert [len(data.examples[split]) for split in ("train", "dev")] == [9, 5]
     assert [len(data.tokens[split].lengths) for split in ("train", "dev")] == [9, 5]
 

@@ -100,7 +100,7 @@ def test_labels_of_the_same_classes_stay_labels(tmp_path, tiny_task, tiny_model)
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"name": "mine"}, "aux_data[0].text: needed, because 'mine' is not a GLUE task"),
+        ({"name": "mine"}, "aux_data[0].text: needed, because 'mine' is not a GLUE task; a plugin's task needs --plugin FILE"),
         ({"name": "rte"}, "aux_data[0]: has pairs of texts, the task single texts"),
     ],
     ids=["no columns", "pairs"],
