@@ -77,7 +77,7 @@ def test_they_count_in_what_sums_are_divided_by(unlabelled, tiny_task, tiny_mode
     job = prepare(parse_recipe(tree, "test"), "test", 8)
     stage = job.stage(0)
     [[batch]] = [stage.objective.prepare(step) for step in stage.batches.epoch(0)]
-    assert batch["denominators"].tolist() == [44 + 1.5, 44]  # kd_ce over examples, hard_label over labelled ones
+    assert batch["denominators"].tolist()[:2] == [44 + 1.5, 44]  # kd_ce over examples, hard_label over labelled ones
     assert sorted(batch["example_mask"].tolist(), reverse=True)[:47] == [1] * 44 + [0.5] * 3
 
 
