@@ -45,7 +45,7 @@ def test_several_teachers_speak_with_their_weights(engine, tmp_path, tiny_task, 
     cross_entropy = -4 * (softmax(mean / 2, axis=1) * log_softmax(own / 2, axis=1)).sum(axis=1).mean()
     by_hand = [cross_entropy, np.square(own - other).mean(), np.square(own - mean).mean()]
     values, gradients = engine.gradients(function, job.student.parameters, frozen, batch)
-    assert values == pytest.approx([by_hand[0] + 0.25 * by_hand[1] + 0.5 * by_hand[2], *by_hand], rel=1e-5)
+    assert values[:4] == pytest.approx([by_hand[0] + 0.25 * by_hand[1] + 0.5 * by_hand[2], *by_hand], rel=1e-5)
     assert np.abs(gradients["classifier.weight"]).max() > 1e-3
     # A term that names its teacher does not run the other one.
     tree["stages"][0]["objective"] = [{"loss": "kd_mse", "teacher": "other"}]
@@ -82,7 +82,7 @@ def test_the_texts_of_another_task_teach_without_their_labels(engine, tmp_path, 
     soft = -4 * (softmax(taught / 2, axis=1) * log_softmax(own / 2, axis=1)).sum(axis=1).mean()
     hard = -log_softmax(own, axis=1)[np.arange(59), batch["labels"]][labelled].mean()
     values, _ = engine.gradients(function, job.student.parameters, frozen, batch)
-    assert values == pytest.approx([0.5 * soft + 0.5 * hard, soft, hard], rel=1e-5)
+    assert values[:3] == pytest.approx([0.5 * soft + 0.5 * hard, soft, hard], rel=1e-5)
 
 
 def test_labels_of_the_same_classes_stay_labels(tmp_path, tiny_task, tiny_model):
