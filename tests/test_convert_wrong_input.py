@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 import crossdistil
 from crossdistil.converters import tensorflow_checkpoint
 from crossdistil.converters.tensors import Tensor, TensorInfo
+from crossdistil.core.checksums import CHECKSUMS
 from crossdistil.tests.conversion_sources import BERT, write_config, write_source
 from crossdistil.tests.tiny_families import DISTILBERT
 from crossdistil.tests.wrong_input_files import contents
@@ -118,6 +119,7 @@ def test_a_safetensors_file_that_is_cut_off(tmp_path, source):
 @pytest.mark.parametrize("named", ["tf", "tf/bert_model.ckpt"])
 def test_a_shard_of_tensorflow_that_is_cut_off_missing_or_changed(tmp_path, source, named):
     shard = convert_source(source, "tf") / "bert_model.ckpt.data-00000-of-00001"
+    (tmp_path / "tf" / CHECKSUMS).unlink()  # for TensorFlow's own
     data = shard.read_bytes()
     shard.write_bytes(data[:-100])
     (message,) = refused(tmp_path, tmp_path / named, to="pytorch")

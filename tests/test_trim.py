@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 from crossdistil.core.app import trimming
 from crossdistil.core.app.trimming import trim
 from crossdistil.core.checkpoint import Model, load_model, save_model
-from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.data.smaller_vocabulary import kept_tokens, trimmed_tokenizer, used_tokens
+from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError, CrossdistilError
 from crossdistil.core.models.architectures import new_tensor, tensor_shapes
 from crossdistil.core.models.spec import BertConfig

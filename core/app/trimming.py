@@ -21,11 +21,11 @@ from ...converters.resize import KeptWords
 from ...converters.verify import make_outputs, wanted_outputs
 from ..data.batches import RowBatches
 from ..data.corpus import read_lines
+from ..data.smaller_vocabulary import kept_tokens, trimmed_tokenizer, used_tokens
 from ..data.table_rows import TableFormat
 from ..data.tables import EXTENSIONS, column_names, read_columns
 from ..data.text_files import read_text
 from ..data.tokenize import Tokenizer, load_tokenizer
-from ..data.smaller_vocabulary import kept_tokens, trimmed_tokenizer, used_tokens
 from ..errors import CheckpointError, CrossdistilError, DataError
 from ..fit import vocabulary_problems
 from .run_folders import student_of

@@ -18,7 +18,7 @@ _SYNONYMS = {
     **dict.fromkeys(("infer", "classify"), "predict"),
     **dict.fromkeys(("info", "show"), "inspect"),
     **dict.fromkeys(("benchmark", "bench", "time"), "latency"),
-    **{"list": "recipes", "compare": "crosscheck"},
+    **{"list": "recipes", "tune": "search", "quantize": "export", "quantise": "export", "upload": "push"},
     **{"resume": "run --resume --out RUN", "augment": "data augment", "mlm": "data mlm", "version": "--version"},
 }
 """What people call a command that has another name here."""
@@ -46,9 +46,11 @@ def _nearest_option(given: str, known: list[str]) -> str:
 
 
 def _nearest_command(given: str, context: Any) -> str:
+    if context.parent is None and given in _SYNONYMS:
+        return f"; did you mean '{_SYNONYMS[given]}'?"
     near = did_you_mean(given, context.command.list_commands(context))
     if near or context.parent is not None:
         return near
     if (RECIPES_FOLDER / f"{given}.yaml").is_file() or given.endswith((".yaml", ".yml")):
         return f"; did you mean 'run {given}'?"
-    return f"; did you mean '{_SYNONYMS[given]}'?" if given in _SYNONYMS else ""
+    return ""
