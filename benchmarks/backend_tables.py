@@ -72,7 +72,15 @@ def processes_table(results: Sequence[dict[str, Any]]) -> str:
             run = runs[pairs[0]["a"]]
             same = f"{min(agreement):.2%}" if agreement else "–"
             verdict = "agree" if all(pair["agree"] for pair in pairs) else "differ"
-            row = [f"`{result['recipe']['method']}`", f"`{backend}`", str(run["steps"]), f"{losses:.1e}", f"{weights:.1e}", same, verdict]
+            row = [
+                f"`{result['recipe']['method']}`",
+                f"`{backend}`",
+                str(run["steps"]),
+                f"{losses:.1e}",
+                f"{weights:.1e}",
+                same,
+                verdict,
+            ]
             rows.append(row)
     limits = results[0]["process_tolerances"]
     loss, weight = (limits[f"{what}_max_relative_difference"]["limit"] for what in ("loss", "weights"))

@@ -196,10 +196,10 @@ def table(result: dict[str, Any]) -> str:
     headings = ["class with its head", *(f"{direction}: {who}" for direction, who in DIRECTIONS.items())]
     largest = max(value for found in result["heads"].values() for value in found.values())
     return (
-        f"{markdown(headings, rows)}\n\nLargest difference between what the source computes in its own framework and what the result "
-        "computes in the other: of all hidden states, pooler and head, relative to the largest value of each. No referee knows the "
-        "converters' names: Google's graphs are built from its code's formulas and take the variables that have their names, "
-        "transformers must find all of its names and no others, MindSpore and OneFlow load strictly. Largest of all: "
+        f"{markdown(headings, rows)}\n\nLargest difference between what the source computes in its own framework and what the "
+        "result computes in the other: of all hidden states, pooler and head, relative to the largest value of each. No referee "
+        "knows the converters' names: Google's graphs are built from its code's formulas and take the variables that have their "
+        "names, transformers must find all of its names and no others, MindSpore and OneFlow load strictly. Largest of all: "
         f"{largest:.0e}. Google's graph has no place for a DistilBERT's classifier, which is refused; where it is empty, the "
         "referee has no such model."
     )

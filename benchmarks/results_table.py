@@ -131,7 +131,9 @@ def main() -> None:
     parser.add_argument("sources", type=Path, nargs="+", help="folders of runs or of kept results, or JSON files")
     parser.add_argument("page", type=Path)
     parser.add_argument("--runs", type=Path, action="append", default=[], help="runs to keep in the first source before")
-    parser.add_argument("--latency", type=Path, default=RESULTS / "latency.json", help="what `crossdistil latency --data --out` wrote")
+    parser.add_argument(
+        "--latency", type=Path, default=RESULTS / "latency.json", help="what `crossdistil latency --data --out` wrote"
+    )
     parser.add_argument("--name", help="section of the page")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the page differs")
     options = parser.parse_args()

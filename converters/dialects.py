@@ -53,7 +53,13 @@ DIALECTS: dict[str, Dialect] = {
     "mindspore-old": _mindspore("mindspore-old"),
     "oneflow": _CANONICAL,
     "oneflow-legacy": Dialect(
-        names_oneflow.table, "-", names_oneflow.clean, names_oneflow.spelled, names_oneflow.settle, frozenset(), names_oneflow.ENDS
+        names_oneflow.table,
+        "-",
+        names_oneflow.clean,
+        names_oneflow.spelled,
+        names_oneflow.settle,
+        frozenset(),
+        names_oneflow.ENDS,
     ),
 }
 

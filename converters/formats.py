@@ -67,8 +67,8 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether there is a checkpoint in a file, in a folder, or under a TensorFlow prefix, of a format that is known, be it only to
-    say that it is not read."""
+    """Whether there is a checkpoint in a file, in a folder, or under a TensorFlow prefix, of a format that is known, be it only
+    to say that it is not read."""
     nested = path / WEIGHTS_FOLDER
     return (
         any(reader.is_checkpoint(path) for reader in _READERS)

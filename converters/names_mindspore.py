@@ -49,7 +49,9 @@ _TABLES = {
 
 _IN_ENCODER = re.compile(r"^(?:bert\.){0,2}(?:tiny)?(bert_(?:embedding_lookup|embedding_postprocessor|encoder)\.|dense\.)")
 _HEAD = re.compile(r"^(?:bert\.)?(?=(?:dense_1|dense1|cls1|cls2)\.)")
-_ENCODER_STARTS = {f"{tiny}bert_{part}" for tiny in ("", "tiny") for part in ("embedding_lookup", "embedding_postprocessor", "encoder")}
+_ENCODER_STARTS = {
+    f"{tiny}bert_{part}" for tiny in ("", "tiny") for part in ("embedding_lookup", "embedding_postprocessor", "encoder")
+}
 STARTS = names_canonical.STARTS | _ENCODER_STARTS | {"dense", "dense_1", "dense1", "cls1", "cls2"}
 ENDS = frozenset("gamma beta embedding_table".split())
 

@@ -4,9 +4,9 @@
 nothing else changes.
 
 **int8** (after Dettmers et al. 2022, vector-wise quantisation): a linear map has one scale for each row of the activations, that
-is for each token, computed as the graph runs, and one for each row of the weight. ONNX Runtime's own dynamic quantisation takes one
-scale for a whole tensor: there a text's answer depends on which texts share its batch. Here it never does. Tables of embeddings
-have a scale for each row. All else (attention, normalisation, activations) stays in float32.
+is for each token, computed as the graph runs, and one for each row of the weight. ONNX Runtime's own dynamic quantisation takes
+one scale for a whole tensor: there a text's answer depends on which texts share its batch. Here it never does. Tables of
+embeddings have a scale for each row. All else (attention, normalisation, activations) stays in float32.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What was trained beside a model and is no part of it: in a canonical folder, in a file of its own.
 
-Of these maps only TinyBERT's have names that other frameworks' checkpoints know: `fit_dense`, one for all layers, and in its second
-version `fit_denses.N`, one for the embeddings (0) and for each layer. Training calls them `projection.fit_dense` and
+Of these maps only TinyBERT's have names that other frameworks' checkpoints know: `fit_dense`, one for all layers, and in its
+second version `fit_denses.N`, one for the embeddings (0) and for each layer. Training calls them `projection.fit_dense` and
 `projection.fit_denses.N`, and a later distillation goes on from them.
 """
 

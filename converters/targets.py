@@ -109,8 +109,8 @@ def _googles_numbers(config: EncoderConfig, types: Iterable[str]) -> list[str]:
         )
     if config.layer_norm_eps > 10 * _ZOOS_EPSILON:
         notes.append(
-            f"layer_norm_eps is {config.layer_norm_eps:g}: Google's graph normalises with {_GOOGLES_EPSILON:g}, and computes other "
-            "numbers where a row varies little"
+            f"layer_norm_eps is {config.layer_norm_eps:g}: Google's graph normalises with {_GOOGLES_EPSILON:g}, and computes "
+            "other numbers where a row varies little"
         )
     half = sorted({"F16": "fp16", "BF16": "bf16"}[kind] for kind in types if kind in ("F16", "BF16"))
     if half:

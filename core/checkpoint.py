@@ -47,12 +47,14 @@ from .stored_tensors import NO_WEIGHTS, AbsentTensors, StoredTensor, StoredTenso
 
 WEIGHTS, PROJECTIONS = "model.safetensors", "projections.safetensors"
 CARD = "model.json"
-"""In place of the weights, of a teacher whose outputs are in a cache or of an exported model: their digest, and which there are."""
+"""In place of the weights, of a teacher whose outputs are in a cache or of an exported model: their digest, and which there
+are."""
 
 
 @dataclass
 class Model:
-    """A model; `parameters` are float32 by canonical names, and lack what `new` lists. Those of a folder are read when asked for."""
+    """A model; `parameters` are float32 by canonical names, and lack what `new` lists. Those of a folder are read when asked
+    for."""
 
     config: Config
     parameters: Mapping[str, np.ndarray]

@@ -27,9 +27,9 @@ def is_hub_name(path: object) -> bool:
 
 
 def hub_folder(path: Path, where: str, data: bool = False) -> Path:
-    """The folder of a snapshot of `hf:OWNER/NAME`, or of `hf:OWNER/NAME@REVISION`; any other path as it is. It is downloaded into the
-    cache of Hugging Face's libraries where it is not there; with HF_HUB_OFFLINE=1 nothing is asked of the network. `where` names
-    the recipe's key. Raises CheckpointError, or DataError for `data`."""
+    """The folder of a snapshot of `hf:OWNER/NAME`, or of `hf:OWNER/NAME@REVISION`; any other path as it is. It is downloaded into
+    the cache of Hugging Face's libraries where it is not there; with HF_HUB_OFFLINE=1 nothing is asked of the network. `where`
+    names the recipe's key. Raises CheckpointError, or DataError for `data`."""
     if not is_hub_name(path):
         return path
     require("hub", where)

@@ -28,8 +28,8 @@ class TaskSection(Section):
     kinds `data` may be a folder of records that `crossdistil data export` or `data import` wrote, which says itself what its
     columns and labels are.
 
-    Tables are .tsv (quotation marks are text, as in GLUE's), .csv, .jsonl and .json (an object a line, or an array), .parquet, .arrow,
-    .feather, or folders that `datasets` saved. `data` may also be `hf:OWNER/NAME`, a dataset of the Hugging Face hub."""
+    Tables are .tsv (quotation marks are text, as in GLUE's), .csv, .jsonl and .json (an object a line, or an array), .parquet,
+    .arrow, .feather, or folders that `datasets` saved. `data` may also be `hf:OWNER/NAME`, a dataset of the Hugging Face hub."""
 
     newer: ClassVar[tuple[str, ...]] = (
         *("header", "columns", "encoding", "separator", "quoting", "bad_rows", "skip_labels", "limit"),

@@ -143,8 +143,8 @@ class TeacherCache:
             each(self._finish if first else _nothing, progress)
 
     def open(self, checked: bool = False) -> None:
-        """Map the files, after a look at every byte, unless that is `checked`. Raises CrossdistilError for anything that is not as
-        it was written."""
+        """Map the files, after a look at every byte, unless that is `checked`. Raises CrossdistilError for anything that is not
+        as it was written."""
         self.check_identity()
         try:
             sums = read_object(self.folder / "complete.json", DamagedCache)

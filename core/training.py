@@ -57,8 +57,8 @@ class Plan:
 
 
 _NEWER_NOTES = {"communication": 0.0, "reference": None, "waited": 0, "stopped": False}
-"""Counters that states of earlier versions lack. `reference` is the metric that `waited` evaluations did not improve on; `stopped`,
-whether that was once too often."""
+"""Counters that states of earlier versions lack. `reference` is the metric that `waited` evaluations did not improve on;
+`stopped`, whether that was once too often."""
 
 
 @dataclass

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-_GENERATION = {"do_sample": False, "length_penalty": 1.0, "num_beams": 1, "repetition_penalty": 1.0, "temperature": 1.0, "top_k": 50}
+_GENERATION = {
+    "do_sample": False, "length_penalty": 1.0, "num_beams": 1, "repetition_penalty": 1.0, "temperature": 1.0, "top_k": 50,
+}  # fmt: skip
 _LABELS = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}
 _OLD = {"finetuning_task": None, "num_labels": 2, "output_attentions": False, "output_hidden_states": False, "torchscript": False}
 _VERSION_2 = _GENERATION | _LABELS | {
@@ -13,7 +15,13 @@ _VERSION_2 = _GENERATION | _LABELS | {
 }
 _VERSION_3 = _VERSION_2 | {
     **{"add_cross_attention": False, "chunk_size_feed_forward": 0, "gradient_checkpointing": False, "return_dict": False},
-    **{"sep_token_id": None, "tie_encoder_decoder": False, "tie_word_embeddings": True, "tokenizer_class": None, "use_cache": True},
+    **{
+        "sep_token_id": None,
+        "tie_encoder_decoder": False,
+        "tie_word_embeddings": True,
+        "tokenizer_class": None,
+        "use_cache": True,
+    },
 }
 _VERSION_4 = _VERSION_3 | {
     **{"_name_or_path": "bert-base-uncased", "begin_suppress_tokens": None, "cross_attention_hidden_size": None},

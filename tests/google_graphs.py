@@ -238,8 +238,8 @@ def save(
 
 
 def restore(build: Build, config, inputs, prefix: Path) -> tuple[set[str], set[str], dict[str, np.ndarray]]:
-    """(names of the variables that the checkpoint initialises, names of those that are drawn at random, outputs), as `modeling.py`
-    does it: `init_from_checkpoint` with the names that graph and checkpoint have in common."""
+    """(names of the variables that the checkpoint initialises, names of those that are drawn at random, outputs), as
+    `modeling.py` does it: `init_from_checkpoint` with the names that graph and checkpoint have in common."""
     with tf.Graph().as_default():
         outputs = build(config, inputs)
         names = {variable.op.name: variable for variable in tf.global_variables()}

@@ -1,4 +1,5 @@
-"""A program that two OneFlow processes run: steps whose sums are counted, then one of them is killed while the other waits for it.
+"""A program that two OneFlow processes run: steps whose sums are counted, then one of them is killed while the other waits for
+it.
 
 The steps are those of `run_steps`, which a process that is alone can take too.
 """

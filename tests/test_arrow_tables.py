@@ -88,7 +88,9 @@ def test_only_the_columns_asked_for_are_read_and_a_batch_at_a_time(tmp_path, mon
     path, asked = tmp_path / "a.parquet", []
     pyarrow.parquet.write_table(table(), path, row_group_size=4)
     batches = arrow_tables._batches
-    monkeypatch.setattr(arrow_tables, "_batches", lambda *given: (asked.append((b.num_rows, b.schema.names)) or b for b in batches(*given)))
+    monkeypatch.setattr(
+        arrow_tables, "_batches", lambda *given: (asked.append((b.num_rows, b.schema.names)) or b for b in batches(*given))
+    )
     assert len(read_columns(path, ["text"], texts=["text"]).cells["text"]) == 25
     assert {tuple(names) for _, names in asked} == {("text",)} and max(rows for rows, _ in asked) <= 25
     assert column_names(path) == ["text", "label", "id"]

@@ -157,7 +157,10 @@ def test_what_this_bert_does_not_compute_is_refused(folder, keys, message):
     ("keys", "message"),
     [
         ({"problem_type": "regression"}, "problem_type is regression, but classifier.weight has 2 rows"),
-        ({"problem_type": "single_label"}, "problem_type is 'single_label', expected one of regression, single_label_classification"),
+        (
+            {"problem_type": "single_label"},
+            "problem_type is 'single_label', expected one of regression, single_label_classification",
+        ),
         (
             {"id2label": {"0": "no", "1": "yes"}, "label2id": {"no": 1, "yes": 0}},
             "id2label: class '0' is 'no', and 'yes' in label2id; one of them is wrong",

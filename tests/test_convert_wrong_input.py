@@ -71,7 +71,8 @@ def convert_source(source: Path, to: str) -> Path:
         ("folder", {"a.txt": b"1", "b.txt": b"2"}, f"no checkpoint in this folder (a.txt, b.txt); {EXPECTED}"),
         (
             "model.h5", b"\x89HDF\r\n\x1a\n" + bytes(99),
-            "is a Keras HDF5 file, which is not read; load the model in TensorFlow and write it with tf.train.Checkpoint(model=model).write(path)",
+            "is a Keras HDF5 file, which is not read; load the model in TensorFlow and write it with "
+            "tf.train.Checkpoint(model=model).write(path)",
         ),
         ("model.gz", b"\x1f\x8b\x08" + bytes(99), "is a gzip archive; unpack it first"),
         (
@@ -174,7 +175,8 @@ CONFIGURATIONS = {
     "number of labels": ({"id2label": {"0": "a"}}, "id2label names 1 classes, the classifier has 3 outputs"),
     "labels that are none": ({"id2label": 3}, 'id2label: expected {"0": name, "1": name, ...}, got 3'),
     "labels by other keys": (
-        {"id2label": {"a": 0, "b": 1, "c": 2}}, 'id2label: expected {"0": name, "1": name, ...}, got {\'a\': 0, \'b\': 1, \'c\': 2}',
+        {"id2label": {"a": 0, "b": 1, "c": 2}},
+        'id2label: expected {"0": name, "1": name, ...}, got {\'a\': 0, \'b\': 1, \'c\': 2}',
     ),
     "heads": ({"num_attention_heads": 5}, "hidden_size 24 is not a multiple of num_attention_heads 5"),
     "activation": ({"hidden_act": "swish"}, "hidden_act: unknown value 'swish'"),

@@ -1,4 +1,5 @@
-"""Converted folders note what was written: a changed file is refused by whatever reads it, and folders without a note are read."""
+"""Converted folders note what was written: a changed file is refused by whatever reads it, and folders without a note are
+read."""
 
 from __future__ import annotations
 

@@ -176,7 +176,9 @@ def test_each_backend_runs_with_each_number(tmp_path, monkeypatch):
     options = CrosscheckOptions(("torch", "oneflow"), tmp_path / "out", processes=(1, 2))
     with pytest.raises(CrossdistilError, match="interrupted"):
         crosscheck(recipe, options, Console(quiet=True))
-    crosscheck(recipe, CrosscheckOptions(("torch", "oneflow"), tmp_path / "out", resume=True, processes=(1, 2)), Console(quiet=True))
+    crosscheck(
+        recipe, CrosscheckOptions(("torch", "oneflow"), tmp_path / "out", resume=True, processes=(1, 2)), Console(quiet=True)
+    )
     two = ["--devices", "2"]
     assert started[2:] == [("torch", "torch-2", two), ("torch", "torch-2", two), ("oneflow", "oneflow-2", two)]
     assert started[:2] == [("torch", "torch", []), ("oneflow", "oneflow", [])]

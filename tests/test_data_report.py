@@ -44,7 +44,11 @@ def told(folder, *rows, **task):
 def test_classes_with_their_counts_and_the_share_of_unknown_tokens(tmp_path):
     rows = [("the film", "good"), ("good", "good"), ("bad", "bad"), ("bad film", "bad"), ("the", "good")]
     lines, warnings = told(tmp_path, rows, rows[:4])
-    assert lines == ["train: bad 2, good 3", "dev: bad 2, good 2", "[UNK]: 0.0% of the tokens of train, 0.0% of the tokens of dev"]
+    assert lines == [
+        "train: bad 2, good 3",
+        "dev: bad 2, good 2",
+        "[UNK]: 0.0% of the tokens of train, 0.0% of the tokens of dev",
+    ]
     assert warnings == []
 
 

@@ -1,5 +1,5 @@
-"""Early stopping: counted in true evaluations, the same after an interruption and in every process; and the students of epochs that
-a run keeps, each of which is evaluated."""
+"""Early stopping: counted in true evaluations, the same after an interruption and in every process; and the students of epochs
+that a run keeps, each of which is evaluated."""
 
 from __future__ import annotations
 

@@ -45,7 +45,11 @@ def lines(folder, split):
 def test_rows_of_every_kind_are_one_folder():
     folder = data_folder({"train": ROWS, "dev": ROWS[:1]})
     assert lines(folder, "train") == ROWS and lines(folder, "dev") == ROWS[:1]
-    assert folder == data_folder({"dev": iter(ROWS[:1]), "train": Frame()}) == data_folder({"train": Dataset(), "validation": ROWS[:1]})
+    assert (
+        folder
+        == data_folder({"dev": iter(ROWS[:1]), "train": Frame()})
+        == data_folder({"train": Dataset(), "validation": ROWS[:1]})
+    )
     assert folder != data_folder({"train": ROWS, "dev": ROWS})
 
 

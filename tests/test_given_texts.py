@@ -115,7 +115,9 @@ def test_nothing_is_overwritten_unasked(options, model, tmp_path):
     assert out.read_text() == "kept"
     assert command("predict", model, "the film", "--out", out, "--overwrite", *options).code == 0
     assert json.loads(out.read_text())["text"] == "the film"
-    assert command("predict", model, "the film", "--overwrite", *options).messages == ["--overwrite: is for --out, which is not given"]
+    assert command("predict", model, "the film", "--overwrite", *options).messages == [
+        "--overwrite: is for --out, which is not given"
+    ]
 
 
 def test_a_string_is_one_text(model, backend_name, pytestconfig, caplog):
@@ -124,7 +126,11 @@ def test_a_string_is_one_text(model, backend_name, pytestconfig, caplog):
     assert one == crossdistil.predict(model, ["the film"], **settings)[0]
     [pair] = crossdistil.predict(model, "the film", "bad", **settings)
     assert pair.pair == "bad"
-    for texts, pairs, message in ((["a"], ["b", "c"], "1 texts and 2"), ([b"a"], None, "text 1: got bytes"), (["\ud800"], None, "half")):
+    for texts, pairs, message in (
+        (["a"], ["b", "c"], "1 texts and 2"),
+        ([b"a"], None, "text 1: got bytes"),
+        (["\ud800"], None, "half"),
+    ):
         with pytest.raises(CrossdistilError, match=message):
             crossdistil.predict(model, texts, pairs, **settings)
     assert not caplog.records

@@ -1,5 +1,5 @@
-"""Label smoothing and class weights of `hard_label`: against NumPy float64 and torch's own losses, cut into micro-batches, and what
-cannot work."""
+"""Label smoothing and class weights of `hard_label`: against NumPy float64 and torch's own losses, cut into micro-batches, and
+what cannot work."""
 
 from __future__ import annotations
 

@@ -117,7 +117,10 @@ def test_sentence_classifiers_give_their_logits(family, container, tmp_path, opt
 
 @pytest.mark.only_backend("torch")
 def test_a_decoder_is_refused_by_each_reader(tmp_path, options):
-    for kind, reason in (("ForMaskedLM", "is_decoder is True: a decoder"), ("LMHeadModel", "architectures is BertLMHeadModel: a causal")):
+    for kind, reason in (
+        ("ForMaskedLM", "is_decoder is True: a decoder"),
+        ("LMHeadModel", "architectures is BertLMHeadModel: a causal"),
+    ):
         for container in FORMATS:
             folder = tmp_path / kind / container
             written(folder, tiny.CONFIG, kind, **({"is_decoder": True} if kind == "ForMaskedLM" else {}))

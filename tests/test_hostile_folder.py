@@ -13,7 +13,9 @@ from crossdistil.core.data.mlm import piece_worker
 from crossdistil.core.processes import code_command, python_command
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = ["typer", "tokenizers", "numpy", "json", "runpy", "pickle", "safetensors", "rich", "torch", "crossdistil", "signal", "types"]
+MODULES = [
+    "typer", "tokenizers", "numpy", "json", "runpy", "pickle", "safetensors", "rich", "torch", "crossdistil", "signal", "types",
+]  # fmt: skip
 
 
 @pytest.fixture

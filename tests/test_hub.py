@@ -47,7 +47,9 @@ def test_names_are_snapshots_of_the_cache(cache, tiny_model, tiny_task):
 
 
 def test_what_is_not_there_says_how_it_gets_there(cache):
-    with pytest.raises(CheckpointError, match=r"teacher\.model: hf:me/gone: .*hf download me/gone --local-dir models/gone; then give"):
+    with pytest.raises(
+        CheckpointError, match=r"teacher\.model: hf:me/gone: .*hf download me/gone --local-dir models/gone; then give"
+    ):
         hub_folder(Path("hf:me/gone"), "teacher.model")
     with pytest.raises(DataError, match=r"hf download --repo-type dataset me/gone --local-dir data/gone"):
         hub_folder(Path("hf:me/gone"), "task.data", True)
@@ -82,7 +84,12 @@ def run_folder(tmp_path, tiny_model, tiny_task):
 
     folder = tmp_path / "run"
     shutil.copytree(tiny_model, folder / "student")
-    about = {"method": "kd", "task": {"name": "sst-2"}, "dev": {"accuracy": 0.75}, "teachers": {"teacher": {"model": "runs/teacher"}}}
+    about = {
+        "method": "kd",
+        "task": {"name": "sst-2"},
+        "dev": {"accuracy": 0.75},
+        "teachers": {"teacher": {"model": "runs/teacher"}},
+    }
     model = load_model(tiny_model)
     model = with_about(model, dict(model.parameters), about)
     (folder / "student" / "README.md").write_text(card(model, model.parameter_count))
@@ -104,7 +111,9 @@ def test_a_student_is_sent_in_one_commit(run_folder, said, monkeypatch):
     assert front["license"] == "apache-2.0" and front["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.75
     assert "`apache-2.0`, as who published it states." in card and "Fill in" not in card
     recipe = YAML(typ="safe").load(hub.files["recipe.yaml"].decode())
-    assert recipe["method"] == "kd" and not any(part.startswith("/") for part in (recipe["teacher"]["model"], recipe["task"]["data"]))
+    assert recipe["method"] == "kd" and not any(
+        part.startswith("/") for part in (recipe["teacher"]["model"], recipe["task"]["data"])
+    )
     assert str(run_folder) not in card + hub.files["recipe.yaml"].decode()
 
 

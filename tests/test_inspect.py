@@ -132,7 +132,10 @@ PROBLEMS = {
         ["{}/config.json: vocab_size is 70, the tensors say 61", "{}/config.json: num_hidden_layers is 4, the tensors say 2"],
     ),
     "no configuration": (lambda folder: (folder / "config.json").unlink(), ["{}: no config.json or bert_config.json beside it"]),
-    "broken configuration": (lambda folder: (folder / "config.json").write_text("{"), ["{}/config.json: is no JSON, or damaged ("]),
+    "broken configuration": (
+        lambda folder: (folder / "config.json").write_text("{"),
+        ["{}/config.json: is no JSON, or damaged ("],
+    ),
     "family": (lambda folder: change_config(folder, model_type="gpt2"), ["{}: model_type 'gpt2': expected one of bert, "]),
     "labels": (
         lambda folder: change_config(folder, id2label={"0": "a"}),

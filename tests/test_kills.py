@@ -105,7 +105,10 @@ def test_a_token_store_goes_on_and_shares_are_put_together(tmp_path):
     for index in range(2):
         write(tmp_path / "shares", Part(index, 2))
     expected = content(tmp_path / "whole")
-    for work, again in ((lambda: write(place / "out", Part(), resume=False), lambda: write(place / "out", Part())), (merge, merge)):
+    for work, again in (
+        (lambda: write(place / "out", Part(), resume=False), lambda: write(place / "out", Part())),
+        (merge, merge),
+    ):
         for number in points(3):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir()

@@ -82,4 +82,6 @@ def test_a_command_that_starts_processes_is_started_alone(monkeypatch, said):
     with pytest.raises(CrossdistilError, match="crosscheck: torchrun has started this as one of 4 processes"):
         refuse_place("crosscheck")
     code, output, errors = said("run", "kd", "--devices", "2")
-    assert (code, output) == (2, "") and errors.startswith("crossdistil: error: rank 3 of 4: --devices 2: torchrun has started this")
+    assert (code, output) == (2, "") and errors.startswith(
+        "crossdistil: error: rank 3 of 4: --devices 2: torchrun has started this"
+    )

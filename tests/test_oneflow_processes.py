@@ -1,5 +1,5 @@
-"""Several OneFlow processes: one sum a step, of everything; gradients that not all have; and how the others end when one dies. That
-each recipe gives the numbers of one process is held by the tests over all backends."""
+"""Several OneFlow processes: one sum a step, of everything; gradients that not all have; and how the others end when one dies.
+That each recipe gives the numbers of one process is held by the tests over all backends."""
 
 from __future__ import annotations
 
@@ -79,7 +79,11 @@ print("said", file=sys.stderr)
 @pytest.mark.parametrize(
     ("code", "exit_code", "errors"),
     [
-        ("threading.Thread(target=ctypes.CDLL(None).abort).start(); time.sleep(60)", -6, "said\nF check failed\n*** stack trace ***\n"),
+        (
+            "threading.Thread(target=ctypes.CDLL(None).abort).start(); time.sleep(60)",
+            -6,
+            "said\nF check failed\n*** stack trace ***\n",
+        ),
         ("threading.Thread(target=ctypes.CDLL(None).abort).start(); time.sleep(1); os._exit(1)", 1, "said\n"),
         ("sys.exit(2)", 2, "said\n"),
         ("sys.exit()", 0, "said\nF check failed\n*** stack trace ***\n"),

@@ -13,7 +13,10 @@ from crossdistil.core.models.spec import BertConfig
 from crossdistil.core.plain_names import is_plain_name, is_plain_path
 
 HARMLESS = ["train", "model-00001-of-00002.safetensors", "a b", "模型.ckpt", "x" * 200]
-HARMFUL = ["", ".", "..", ".hidden", "a/b", "/a", "../a", "a\\b", "C:a", "a\0", "a\n", "\x1b[2J", "a\u202eb", "\ud800", " a", "x" * 201, 3, None, ["a"]]
+HARMFUL = [
+    "", ".", "..", ".hidden", "a/b", "/a", "../a", "a\\b", "C:a", "a\0", "a\n", "\x1b[2J", "a\u202eb", "\ud800", " a", "x" * 201,
+    3, None, ["a"],
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HARMLESS)

@@ -13,12 +13,16 @@ KEYED = {}
 KEYED["k"] = KEYED
 
 
-@pytest.mark.parametrize("value", ["x", "it's", "", 1, -2.5, None, True, [1, "a", None], {"a": [1], 2: ()}, (1,), (), b"ab", float("inf")])
+@pytest.mark.parametrize(
+    "value", ["x", "it's", "", 1, -2.5, None, True, [1, "a", None], {"a": [1], 2: ()}, (1,), (), b"ab", float("inf")]
+)
 def test_small_values_are_as_python_writes_them(value):
     assert shown(value) == repr(value)
 
 
-@pytest.mark.parametrize("value", [INSIDE_ITSELF, DOUBLED, KEYED, "x" * 10**7, list(range(10**6)), {"k" * 10**6: 1}, b"x" * 10**7])
+@pytest.mark.parametrize(
+    "value", [INSIDE_ITSELF, DOUBLED, KEYED, "x" * 10**7, list(range(10**6)), {"k" * 10**6: 1}, b"x" * 10**7]
+)
 def test_the_length_is_bounded(value):
     assert len(shown(value)) <= LIMIT + 10
     assert "..." in shown(value)

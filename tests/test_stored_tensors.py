@@ -1,5 +1,5 @@
-"""A model's weights stay in their file until they are asked for: nothing of them is on the heap, what is damaged is found when the
-file is opened, and a teacher's digest is remembered for as long as its file is untouched."""
+"""A model's weights stay in their file until they are asked for: nothing of them is on the heap, what is damaged is found when
+the file is opened, and a teacher's digest is remembered for as long as its file is untouched."""
 
 from __future__ import annotations
 

@@ -94,7 +94,11 @@ CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\u
 
 
 @settings(max_examples=150, deadline=None, database=None)
-@given(rows=st.lists(st.tuples(CELL, CELL), min_size=1, max_size=6), end=st.sampled_from(["\n", "\r\n"]), sep=st.sampled_from(",;\t"))
+@given(
+    rows=st.lists(st.tuples(CELL, CELL), min_size=1, max_size=6),
+    end=st.sampled_from(["\n", "\r\n"]),
+    sep=st.sampled_from(",;\t"),
+)
 def test_csv_is_what_pythons_module_writes_and_reads(tmp_path_factory, rows, end, sep):
     file = io.StringIO(newline="")
     csv.writer(file, delimiter=sep, lineterminator=end).writerows([("text", "id"), *rows])
@@ -111,7 +115,9 @@ def test_csv_is_what_pythons_module_writes_and_reads(tmp_path_factory, rows, end
 def test_quoting_of_tsv_is_a_setting(tmp_path):
     quoted = 'text\tlabel\n"say ""so"""\t0\n"two\nlines"\t1\n'
     write(tmp_path, quoted)
-    with pytest.raises(DataError, match=r"train\.tsv:3: got 1 columns, expected 2, where cells are quoted as in CSV: task\.quoting: csv"):
+    with pytest.raises(
+        DataError, match=r"train\.tsv:3: got 1 columns, expected 2, where cells are quoted as in CSV: task\.quoting: csv"
+    ):
         read(plain(tmp_path))
     assert read(plain(tmp_path, quoting="csv")).texts == ['say "so"', "two\nlines"]
     write(tmp_path, quoted.replace("\nlines", ""))
@@ -202,7 +208,11 @@ def test_broken_rows_of_glue_are_left_out_and_counted(tmp_path):
 BAD_ROWS = {
     "train.tsv": (b"text\tlabel\na\t0\nx\0\t1\nx\nb\t1\n", 2),
     "train.csv": (b'text,label\na,0\n"x"y,1\nx,1,2\nb,1\n', 2),
-    "train.jsonl": (b'{"text": "a", "label": 0}\n{\n[]\n{"text": 1, "label": 1}\n{"text": "\\ud800", "label": 1}\n{"text": "b", "label": 1}\n', 4),
+    "train.jsonl": (
+        b'{"text": "a", "label": 0}\n{\n[]\n{"text": 1, "label": 1}\n{"text": "\\ud800", "label": 1}\n'
+        b'{"text": "b", "label": 1}\n',
+        4,
+    ),
     "train.json": (b'[{"text": "a", "label": 0}, 7, {"text": "x"}, {"text": "b", "label": 1}]', 2),
 }  # fmt: skip
 
@@ -231,7 +241,9 @@ def test_labels_are_stripped(tmp_path):
     assert read(plain(tmp_path, labels=[" bad", "good"])).labels.tolist() == [1, 1, 0, 0]
 
 
-@pytest.mark.parametrize("pair", [("Good", "good"), ("1", "\uff11"), ("a\u200bb", "ab"), ("STRASSE", "straße"), (1, "1.0"), (True, "True")])
+@pytest.mark.parametrize(
+    "pair", [("Good", "good"), ("1", "\uff11"), ("a\u200bb", "ab"), ("STRASSE", "straße"), (1, "1.0"), (True, "True")]
+)
 def test_labels_that_look_the_same_are_refused(tmp_path, pair):
     labelled(tmp_path, ["x", *pair])
     with pytest.raises(DataError, match=r"train\.jsonl: labels that look like the same class.*\(line [23]\).*\(line [23]\)"):

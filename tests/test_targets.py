@@ -51,8 +51,16 @@ REFUSED = {
     "ELECTRA's hidden layer": ("tf", {"config": ELECTRA}, "the classifier: Google's ELECTRA has none of this kind"),
     "a ReLU, to Google": ("tf", RELU, "classifier_relu: Google's graph has no ReLU"),
     "a ReLU, to transformers": ("pytorch", RELU, "classifier_relu: transformers has no ReLU"),
-    "choices, to Google": ("tf", {"outputs": 1, "id2label": None, **of_class("BertForMultipleChoice")}, "a multiple-choice model has no home"),
-    "choices, to the zoo": ("mindspore", {"outputs": 1, "id2label": None, **of_class("BertForMultipleChoice")}, "a multiple-choice model has no home"),
+    "choices, to Google": (
+        "tf",
+        {"outputs": 1, "id2label": None, **of_class("BertForMultipleChoice")},
+        "a multiple-choice model has no home",
+    ),
+    "choices, to the zoo": (
+        "mindspore",
+        {"outputs": 1, "id2label": None, **of_class("BertForMultipleChoice")},
+        "a multiple-choice model has no home",
+    ),
     "two heads of ELECTRA": (
         "tf",
         {"config": ELECTRA, "outputs": None, "heads": ("generator", "discriminator")},
@@ -79,7 +87,10 @@ def test_what_a_target_cannot_express_is_refused_and_its_encoder_is_not(tmp_path
 def test_without_a_proof_the_encoder_of_a_distilbert_is_converted_and_its_classifier_is_told(tmp_path):
     source = write(tmp_path / "source", config=DISTILBERT)
     told = crossdistil.convert(source, tmp_path / "new", to="tf")
-    assert "pre_classifier: Google's classifier has no hidden layer of this kind: it and the classifier are left out" in told["notes"]
+    assert (
+        "pre_classifier: Google's classifier has no hidden layer of this kind: it and the classifier are left out"
+        in told["notes"]
+    )
     crossdistil.convert(source, tmp_path / "encoder", to="tf", encoder_only=True)
     assert_same(tensors_of(tmp_path / "new"), tensors_of(tmp_path / "encoder"))
     assert not any("output_weights" in name or "classifier" in name for name in tensors_of(tmp_path / "new"))
@@ -113,7 +124,11 @@ def test_a_causal_decoder_is_no_encoder(tmp_path, name, to):
 
 NOTES = {
     "no pooler, to Google": ("tf", {"outputs": None, "heads": ("mlm",), "without": ["bert.pooler"]}, "no pooler: Google's graph"),
-    "no pooler, to the zoo": ("mindspore", {"outputs": None, "heads": ("mlm",), "without": ["bert.pooler"]}, "no pooler: the zoo"),
+    "no pooler, to the zoo": (
+        "mindspore",
+        {"outputs": None, "heads": ("mlm",), "without": ["bert.pooler"]},
+        "no pooler: the zoo",
+    ),
     "no nsp, to Google": ("tf", {"outputs": None, "heads": ("mlm",)}, "no nsp head: Google's run_pretraining"),
     "no mlm, to Google": ("tf", {"outputs": None, "heads": ("nsp",)}, "only the nsp head"),
     "tokens, to Google": ("tf", of_class("BertForTokenClassification"), "the classifier is one of tokens"),

@@ -1,4 +1,5 @@
-"""A teacher cache that cannot be written: with `auto` the teacher runs in each step, which is told; with `always` it is an error."""
+"""A teacher cache that cannot be written: with `auto` the teacher runs in each step, which is told; with `always` it is an
+error."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The teacher's machine and the student's need not be the same: `crossdistil cache teacher` computes what a run reads, and where all
-stages read it, the run needs nothing else of the teacher; where one needs more, that is told before anything is trained."""
+"""The teacher's machine and the student's need not be the same: `crossdistil cache teacher` computes what a run reads, and where
+all stages read it, the run needs nothing else of the teacher; where one needs more, that is told before anything is trained."""
 
 from __future__ import annotations
 
@@ -116,7 +116,8 @@ def test_what_needs_the_weights_after_all_is_told_before_training(backend_name, 
     given = tmp_path / "copy" / "teacher" / "logits"
     start = {"architecture": {"num_hidden_layers": 1}, "init": {"from": "teacher", "layers": [0]}}
     assert refused(student=start).endswith(
-        f"student.init.from ({given}): holds no weights, only what tells which model a cache or an export is of; give the folder that has them"
+        f"student.init.from ({given}): holds no weights, only what tells which model a cache or an export is of; "
+        "give the folder that has them"
     )
     never = refused(teacher_cache={"use": "never"})
     assert (

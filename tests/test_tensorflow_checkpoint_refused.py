@@ -39,7 +39,9 @@ def test_all_that_names_a_checkpoint(two_shards):
         assert sorted(open_checkpoint(two_shards).tensors) == ["a", "b"]
     for name in ("n", "../n", "/x/n"):
         state.write_text(f'model_checkpoint_path: "{name}"\n')
-        with pytest.raises(CheckpointError, match=f"checkpoint: names '{name}', whose .index is missing in the folder; .*: m.index, other"):
+        with pytest.raises(
+            CheckpointError, match=f"checkpoint: names '{name}', whose .index is missing in the folder; .*: m.index, other"
+        ):
             open_checkpoint(two_shards)
     (two_shards / "other.index").unlink()
     state.unlink()

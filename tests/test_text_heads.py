@@ -16,8 +16,9 @@ from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.tests.test_tokenize import SETTINGS, write_vocabulary
 
 PARTS = [
-    *"ab é ü 中 国 ， . [ ] - # 0 \t \n \r 　".split(" "), " ", "\t", "\n", "\r\n", "\u3000", "\u2028", "\x85", "\xa0", "\0", "\x07",
-    "\ufffd", "\u0301", "\u3099", "カ\u3099", "ガ", "한국", "\u1112\u1161", "İ", "ß", "😀", "👨‍👩‍👧", "\u200b", "\ufeff", "\U00020000", "龥",
+    *"ab é ü 中 国 ， . [ ] - # 0 \t \n \r 　".split(" "), " ", "\t", "\n", "\r\n", "\u3000", "\u2028", "\x85", "\xa0", "\0",
+    "\x07", "\ufffd", "\u0301", "\u3099", "カ\u3099", "ガ", "한국", "\u1112\u1161", "İ", "ß", "😀", "👨‍👩‍👧",
+    "\u200b", "\ufeff", "\U00020000", "龥",
     "[SEP]", "[CLS]", "[MASK]", "[SE", "EP]", "[sep]", "the", "playing", "unaffable ", "a" * 99, "b" * 100, "a" * 101, "é" * 120,
     "ab" * 200, "  " * 40, "z.y", "日本語の",
 ]  # fmt: skip

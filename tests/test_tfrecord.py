@@ -167,7 +167,9 @@ def test_other_files_are_named(tmp_path):
 
 def test_bytes_that_are_no_example(read):
     for data in (b"\x0a\xff", b"\xff" * 20, b"\x0a\x05\x0a\x09abc", b"\x0f", b"\x08\x01\x09", b"the film was good"):
-        with pytest.raises(DataError, match=r"a\.tfrecord: record 2( at byte \d+: is no tf\.train\.Example|: has neither input_ids)"):
+        with pytest.raises(
+            DataError, match=r"a\.tfrecord: record 2( at byte \d+: is no tf\.train\.Example|: has neither input_ids)"
+        ):
             read({"text": [b"a film"]}, data)
     generator = np.random.default_rng(0)
     whole = make_example(RECORD)

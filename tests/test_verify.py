@@ -227,7 +227,9 @@ def test_a_training_frameworks_checkpoint(tmp_path, readable):
     state = {f"module.model.{name}": torch.from_numpy(array) for name, array in random_tensors(BERT).items()}
     beside = {"epoch": 3, "global_step": 9, "loops": {"fit_loop": {"state_dict": {}}}, "hyper_parameters": {"lr": 1e-3}}
     beside |= {"optimizer_states": [{"state": {0: {"exp_avg": torch.ones(3)}}}]}
-    torch.save({"state_dict": state, **beside, "arguments": None if readable else argparse.Namespace(seed=1)}, tmp_path / "last.ckpt")
+    torch.save(
+        {"state_dict": state, **beside, "arguments": None if readable else argparse.Namespace(seed=1)}, tmp_path / "last.ckpt"
+    )
     told = crossdistil.convert(tmp_path / "last.ckpt", tmp_path / "new", to="pytorch", verify=True)["verification"]
     said = [line for line in told["not_run"] if line.startswith("pytorch: source not run there: ")]
     assert ("pytorch, source" in told["differences"]) == readable and len(said) == (not readable)

@@ -81,7 +81,9 @@ def theseus(tensors):
     layers = {name: array for name, array in tensors.items() if ".layer." in name}
     both = tensors | {name.replace(".layer.", ".scc_layer."): array for name, array in layers.items()}
     for name, array in layers.items():
-        both |= {name.replace(f".layer.{n}.", f".layer.{n + k}."): array + 1 for k in (0, 2) for n in range(2) if f".{n}." in name}
+        both |= {
+            name.replace(f".layer.{n}.", f".layer.{n + k}."): array + 1 for k in (0, 2) for n in range(2) if f".{n}." in name
+        }
     return {f"module.{name}": np.ascontiguousarray(array) for name, array in both.items()}
 
 
@@ -98,7 +100,11 @@ def test_the_successor_of_theseus_is_read_when_told(tmp_path, tensors):
 
 def test_projections_of_each_layer(tmp_path, tensors):
     """`fit_denses` of TinyBERT's second version: one for the embeddings and one for each layer."""
-    fits = {f"fit_denses.{n}.{p}": np.full((7, 24) if p == "weight" else 7, n, np.float32) for n in range(3) for p in ("weight", "bias")}
+    fits = {
+        f"fit_denses.{n}.{p}": np.full((7, 24) if p == "weight" else 7, n, np.float32)
+        for n in range(3)
+        for p in ("weight", "bias")
+    }
     folder = write(tmp_path / "v2", tensors | fits)
     crossdistil.convert(folder, tmp_path / "out", to="pytorch")
     assert {name.removeprefix("projection."): array[0].max() for name, array in load_projections(tmp_path / "out").items()} == {
@@ -109,7 +115,10 @@ def test_projections_of_each_layer(tmp_path, tensors):
 def test_an_adapter_is_told(tmp_path):
     """Names as peft writes them, alone and beside the weights."""
     layer = "base_model.model.bert.encoder.layer.0.attention.self.query"
-    for names in ([f"{layer}.lora_A.weight", f"{layer}.lora_B.weight"], [f"{layer}.base_layer.weight", f"{layer}.lora_A.default.weight"]):
+    for names in (
+        [f"{layer}.lora_A.weight", f"{layer}.lora_B.weight"],
+        [f"{layer}.base_layer.weight", f"{layer}.lora_A.default.weight"],
+    ):
         with pytest.raises(CheckpointError, match=r"is of a LoRA adapter \(PEFT\).*merge_and_unload\(\)"):
             recognise(shaped(names), None)
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
@@ -165,7 +174,9 @@ def test_formats_that_are_not_read_are_told(tmp_path, name):
 def test_the_bias_that_tf_albert_adds():
     names = {f"tf_albert_for_masked_lm/{name}:0": own for name, own in of("albert", "tensorflow").items()}
     own, decoder = "tf_albert_for_masked_lm/predictions/bias:0", "tf_albert_for_masked_lm/predictions/decoder/bias:0"
-    names = {name: canonical for name, canonical in names.items() if canonical != "predictions.bias"} | {decoder: "predictions.bias"}
+    names = {name: canonical for name, canonical in names.items() if canonical != "predictions.bias"} | {
+        decoder: "predictions.bias"
+    }
     found = recognise(shaped([*names, own]), {"model_type": "albert"})
     assert pairs(found)[decoder] == "predictions.bias" and not found.unknown
     assert list(found.dropped) == [own] and "does not add" in found.dropped[own]
@@ -186,7 +197,10 @@ def test_heads_of_the_model_garden():
     assert pairs(found) == encoder | own and not found.unknown
     assert set(found.dropped.values()) == {"pooler of the encoder, which its heads do not use"}
     assert found.matches["classifier.weight"].transpose
-    pretraining = {"next_sentence/pooler_dense/bias": "bert.pooler.dense.bias", "next_sentence/logits/kernel": "cls.seq_relationship.weight"}
+    pretraining = {
+        "next_sentence/pooler_dense/bias": "bert.pooler.dense.bias",
+        "next_sentence/logits/kernel": "cls.seq_relationship.weight",
+    }
     pretraining |= {"cls/predictions/output_bias/bias": "cls.predictions.bias"}
     assert pairs(recognise(shaped([*encoder, *pretraining]), None)) == encoder | pretraining
     shared = {"pooler_transform/kernel": "bert.pooler.dense.weight", "classifier/logits/bias": "classifier.bias"}

@@ -83,7 +83,8 @@ RECIPES = {
     ),
     "no layers": (
         ["student.init={from: teacher}"],
-        ["student.init.layers: missing; the source has 4 layers and the student 2, so name 2 of 0 to 3 (counted from 0)" + LAYERS_THAT_FIT],
+        ["student.init.layers: missing; the source has 4 layers and the student 2, so name 2 of 0 to 3 (counted from 0)"
+         + LAYERS_THAT_FIT],
     ),
     "layers of nothing": (
         ["student.init={from: random, layers: [0, 1]}"],

@@ -87,8 +87,8 @@ WRONG = {
         [NARROW, "stages=[{name: a, objective: [{loss: hidden_mse}, {loss: pkd, layers: [[9, 1]]}], train: {steps: 1}}, "
          "{name: b, objective: [{loss: hidden_cosine}], train: {steps: 1}}]"],
         [ONE + ".projection: missing; the hidden sizes differ (student 4, teacher 8), for example {kind: linear}",
-         "stages[0].objective[1].layers: teacher layer 9 does not exist; the teacher has layers 1 to 4, and 0 for the embeddings; "
-         "for example --set 'stages.0.objective.1.layers=[[2, 1]]'",
+         "stages[0].objective[1].layers: teacher layer 9 does not exist; the teacher has layers 1 to 4, and 0 for the "
+         "embeddings; for example --set 'stages.0.objective.1.layers=[[2, 1]]'",
          "stages[1].objective[0].projection: missing; the hidden sizes differ (student 4, teacher 8), for example "
          "{kind: linear}"],
     ),

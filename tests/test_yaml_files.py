@@ -67,7 +67,8 @@ def test_presets_that_are_no_mapping(text, message):
 RECIPES = [
     ("method: ../../elsewhere", "method: got '../../elsewhere', expected the plain name"),
     ("method: kd\ntask: {name: a, data: ~nobody-of-this-name/x}", "task.data: ~nobody-of-this-name/x: there is no home folder"),
-    ("stages: [{name: a, objective: [], train: {steps: 1, batch_size: 1000000000}}]", "batch_size: got 1000000000, expected at most 1,048,576"),
+    ("stages: [{name: a, objective: [], train: {steps: 1, batch_size: 1000000000}}]",
+     "batch_size: got 1000000000, expected at most 1,048,576"),
     ("task: {max_length: 100000000}", "task.max_length: should be less than or equal to 65536, got 100000000"),
     ("student: {architecture: [[[[[[[[[[1]]]]]]]]]]}", r"student.architecture: .*got \[\[\[\[\[\[\[\.\.\."),
 ]

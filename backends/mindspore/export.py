@@ -1,4 +1,5 @@
-"""A model as MINDIR, MindSpore's own graph file, dynamic in batch and length: for `ms.load`, MindSpore Lite, Ascend's converter."""
+"""A model as MINDIR, MindSpore's own graph file, dynamic in batch and length: for `ms.load`, MindSpore Lite, Ascend's
+converter."""
 
 from __future__ import annotations
 

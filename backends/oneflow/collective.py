@@ -28,8 +28,8 @@ class Collective:
         joined = flow.env.get_rank(), flow.env.get_world_size()
         if joined != (place.rank, place.size):
             raise BackendError(
-                f"{place.launcher}: this is process {place.rank} of {place.size}, but OneFlow has joined as {joined[0]} of {joined[1]}; "
-                "it reads MASTER_ADDR, MASTER_PORT, WORLD_SIZE, RANK and LOCAL_RANK when it is imported"
+                f"{place.launcher}: this is process {place.rank} of {place.size}, but OneFlow has joined as {joined[0]} of "
+                f"{joined[1]}; it reads MASTER_ADDR, MASTER_PORT, WORLD_SIZE, RANK and LOCAL_RANK when it is imported"
             )
 
     def total(self, values: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """How a OneFlow process that is one of several ends.
 
-When another process dies, OneFlow's own threads find a closed socket, print a C++ stack trace and abort the process, before anyone
-can say which one it was that died: `core.peers` knows it, says it in one line and ends this process a second later. So what C++
-prints is held back for some seconds, and an abort is put off for a few more; where nothing else has ended the process by then,
-all is shown and the process aborts.
+When another process dies, OneFlow's own threads find a closed socket, print a C++ stack trace and abort the process, before
+anyone can say which one it was that died: `core.peers` knows it, says it in one line and ends this process a second later. So
+what C++ prints is held back for some seconds, and an abort is put off for a few more; where nothing else has ended the process by
+then, all is shown and the process aborts.
 
 At the end OneFlow waits for all processes to end, which they do together when all has gone well. After an error nobody is waited
 for: where another process is gone, OneFlow would turn every exit code into an abort.

@@ -40,4 +40,7 @@ def not_for_ever(terminal: int) -> Iterator[None]:
 
 def _text(seconds: float) -> str:
     rank, size, host, port = (os.environ.get(name, "?") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
-    return f"rank {rank} of {size}: OneFlow has waited for the other processes at {host}:{port} for {seconds:g} s, and not all came"
+    return (
+        f"rank {rank} of {size}: OneFlow has waited for the other processes at {host}:{port} for {seconds:g} s, "
+        "and not all came"
+    )

@@ -1,10 +1,11 @@
 """Linear maps in float32 on a CPU: by oneDNN or by MKL, which is what PyTorch takes there (`F.linear`).
 
-MKL uses AVX-512 on Intel's processors only. Measured with PyTorch 2.13, one thread: on an AMD EPYC of family 25, model 1, which has
-AVX2 only, MKL reaches 1.1 to 1.25 times oneDNN's speed; on an Intel Xeon with AMX oneDNN made a whole step 20 to 25 % slower; on
-another AMD EPYC, whose model was not recorded (one with AVX-512, as its speed in bf16 tells), MKL reached less than half of oneDNN's
-speed. So oneDNN is taken on AMD's processors with AVX-512, and what PyTorch takes on all others. `CROSSDISTIL_LINEAR=onednn` or
-`pytorch` decides otherwise. The two differ in the last bits, so the choice is part of a run's state.
+MKL uses AVX-512 on Intel's processors only. Measured with PyTorch 2.13, one thread: on an AMD EPYC of family 25, model 1, which
+has AVX2 only, MKL reaches 1.1 to 1.25 times oneDNN's speed; on an Intel Xeon with AMX oneDNN made a whole step 20 to 25 % slower;
+on another AMD EPYC, whose model was not recorded (one with AVX-512, as its speed in bf16 tells), MKL reached less than half of
+oneDNN's speed. So oneDNN is taken on AMD's processors with AVX-512, and what PyTorch takes on all others.
+`CROSSDISTIL_LINEAR=onednn` or `pytorch` decides otherwise. The two differ in the last bits, so the choice is part of a run's
+state.
 
 The operator is PyTorch's own but private (its compiler generates calls of it), so `F.linear` stays where it is missing.
 """

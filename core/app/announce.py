@@ -53,7 +53,9 @@ def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:
         length = f"{settings.steps} steps" if settings.steps else f"{settings.epochs:g} epochs of {per_epoch} steps"
         lines.append(f"stage {section.name}: {length}, batch {settings.batch_size}")
         for term in section.objective:
-            layers = f", layers {term.describe(job.context)} (teacher→student, counted from 1)" if isinstance(term, MatchTerm) else ""
+            layers = (
+                f", layers {term.describe(job.context)} (teacher→student, counted from 1)" if isinstance(term, MatchTerm) else ""
+            )
             lines.append(f"  {term.weight:g} x {term.loss}{layers}")
         if section.freeze:
             lines.append(f"  frozen: {', '.join(section.freeze)}")

@@ -117,7 +117,16 @@ def augment(
             )
             options = EngineOptions(device, precision.value)
             about, found = by_masked_lm(
-                train, settings, model, vectors, name, options, batch_size, seed, progress.count, partial(console.print, markup=False)
+                train,
+                settings,
+                model,
+                vectors,
+                name,
+                options,
+                batch_size,
+                seed,
+                progress.count,
+                partial(console.print, markup=False),
             )
         about = {"method": method.value, "task": spec.name, "seed": seed, **about}
         examples = write_task_folder(spec, data, train, found, out, about)["examples"]

@@ -82,7 +82,9 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
         reference = infer if options.precision == "fp32" else _plain(model, target)
         report = _report(model, source, options, folder)
         if target.native:
-            tell(f"note: it is machine code for this processor ({report['processor']}), and runs where its instructions are there")
+            tell(
+                f"note: it is machine code for this processor ({report['processor']}), and runs where its instructions are there"
+            )
         table, buckets = _texts(model, tokenizer) if data is None else (data.tokens["dev"], data.buckets)
         gates = numeric_gates(model, infer, table, buckets, options.precision)
         if data is not None and data.examples["dev"].labels is not None:

@@ -38,7 +38,11 @@ def of_the_first(world: World, read: Callable[..., GivenTexts], *arguments: Any)
     found = world.lead(read, *arguments)
     if world.size == 1:
         return found
-    parts = None if found is None else [part if part is None else list(part) for part in (found.texts, found.pairs, found.ids, found.notes)]
+    parts = (
+        None
+        if found is None
+        else [part if part is None else list(part) for part in (found.texts, found.pairs, found.ids, found.notes)]
+    )
     texts, pairs, ids, notes = json.loads(world.first(json.dumps(parts).encode()))
     return GivenTexts(texts, pairs, ids, tuple(notes))
 

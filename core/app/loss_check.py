@@ -1,8 +1,8 @@
 """`crossdistil check`: a plugin's losses and optimizers against their NumPy formulas, on every backend.
 
 Each case (the loss with some of its options, for a kind of task) is computed over a few random rows, in NumPy float64 and by each
-backend. The value must be the formula's, the gradient that of its finite differences; padding tokens and rows must change nothing,
-and neither may cutting the batch into micro-batches.
+backend. The value must be the formula's, the gradient that of its finite differences; padding tokens and rows must change
+nothing, and neither may cutting the batch into micro-batches.
 """
 
 from __future__ import annotations

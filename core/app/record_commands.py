@@ -72,7 +72,9 @@ def export_records(
     tokenizer: Annotated[Path, typer.Option(help="A model's folder, or one with vocab.txt.")],
     out: Annotated[Path, typer.Option(help="A new folder, or one of an earlier export, which is replaced.")],
     format: Annotated[RecordFormat, typer.Option(help="mindrecord needs MindSpore.")] = RecordFormat.tfrecord,
-    max_length: Annotated[int, typer.Option(min=4, max=LONGEST, help="Tokens of a row, to which texts are cut and padded.")] = 128,
+    max_length: Annotated[
+        int, typer.Option(min=4, max=LONGEST, help="Tokens of a row, to which texts are cut and padded.")
+    ] = 128,
     kind: _KindOption = None,
     text: Annotated[str | None, typer.Option(help="Column of the texts.")] = None,
     text_pair: Annotated[str | None, typer.Option(help="Column of the second texts.")] = None,

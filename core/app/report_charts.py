@@ -17,8 +17,8 @@ Group = tuple[tuple[int, int, int], str]  # sort key and label
 
 
 def draw_charts(runs: Sequence[BackendRun], pairs: Sequence[Pair]) -> dict[str, Markup | None]:
-    """The charts by name: `loss`; `difference`, `hidden` and `gradient` of pairs of backends, `processes` of pairs of one backend,
-    None where there are no such pairs."""
+    """The charts by name: `loss`; `difference`, `hidden` and `gradient` of pairs of backends, `processes` of pairs of one
+    backend, None where there are no such pairs."""
     charts: dict[str, Markup | None] = dict.fromkeys(("difference", "hidden", "gradient", "processes"))
     charts["loss"] = _loss_chart(runs)
     between, within = ([pair for pair in pairs if pair.one_backend is one] for one in (False, True))
@@ -59,7 +59,9 @@ def _difference_chart(ident: str, pairs: Sequence[Pair]) -> Markup:
         Series(pair_label(pair), slot, pair.loss_steps.tolist(), pair.loss_differences.tolist())
         for slot, pair in zip(pair_colours(pairs), pairs)
     ]
-    text, limit = _described(pairs, "relative difference of the losses, pair by pair, over the steps", "loss_max_relative_difference")
+    text, limit = _described(
+        pairs, "relative difference of the losses, pair by pair, over the steps", "loss_max_relative_difference"
+    )
     return line_chart(ident, text, series, "relative difference of the loss", limit=limit)
 
 

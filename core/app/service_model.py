@@ -52,7 +52,9 @@ class Answer:
 class ServedModel:
     """A classifier that is loaded. It is used from one thread, the one that made it: frameworks keep state for each."""
 
-    def __init__(self, model: Model, tokenizer: Tokenizer | WordTokenizer, infer: Infer, step: int | None, length: int, batch: int):
+    def __init__(
+        self, model: Model, tokenizer: Tokenizer | WordTokenizer, infer: Infer, step: int | None, length: int, batch: int
+    ):
         self._model, self._tokenizer, self._infer = model, tokenizer, infer
         self._static, self._batch = step is None, batch
         self.length = length

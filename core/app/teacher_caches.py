@@ -139,7 +139,8 @@ class TeacherCaches:
             self._fill(name, cache)
 
     def score(self, name: str, caches: list[TeacherCache]) -> dict[str, float]:
-        """The metrics of a teacher on dev; from one of the `caches`, which are those of all that is needed of it, if it has them."""
+        """The metrics of a teacher on dev; from one of the `caches`, which are those of all that is needed of it, if it has
+        them."""
         data, teacher = self._job.teacher_data[name], self._job.teachers[name]
         if "dev" not in data.examples or (data.spec.masked and teacher.missing_words):
             return {}

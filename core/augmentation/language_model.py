@@ -52,8 +52,8 @@ def load_language_model(folder: Path) -> LanguageModel:
         raise CheckpointError("\n".join(problems))
     if not tokenizer.is_words and not tokenizer.is_berts:
         raise CheckpointError(
-            f"{folder}: its tokenizer is {tokenizer.kind} with other special tokens than BERT's; the words that fill gaps are found "
-            "by BERT's word pieces"
+            f"{folder}: its tokenizer is {tokenizer.kind} with other special tokens than BERT's; the words that fill gaps are "
+            "found by BERT's word pieces"
         )
     if tokenizer.library.token_to_id(MASK) is None:
         raise CheckpointError(f"{folder}: the vocabulary lacks {MASK}, so it is no masked language model's")

@@ -1,7 +1,7 @@
 """Token tables to batches, in an order that depends on the seed and the epoch only.
 
-A batch is padded to the smallest length bucket that holds its rows and always has the same number of rows, so that a
-graph mode, which has few buckets, compiles once per bucket. Rows of similar length are batched together, so that little of it is padding.
+A batch is padded to the smallest length bucket that holds its rows and always has the same number of rows, so that a graph mode,
+which has few buckets, compiles once per bucket. Rows of similar length are batched together, so that little of it is padding.
 """
 
 from __future__ import annotations

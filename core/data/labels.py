@@ -37,7 +37,9 @@ def label_text(path: Path, cell: object, line: int) -> str:
     """The label in a cell, which is compared as text."""
     label = cell_text(cell)
     if not label or not isinstance(cell, (str, int, float)):
-        raise DataError(f"{path}:{line}: label {json.dumps(cell)[:100]} is no text or number; task.skip_labels leaves such rows out")
+        raise DataError(
+            f"{path}:{line}: label {json.dumps(cell)[:100]} is no text or number; task.skip_labels leaves such rows out"
+        )
     if is_half(label):
         raise DataError(f"{path}:{line}: label {json.dumps(label)[:100]} holds half a surrogate pair")
     return label
@@ -187,7 +189,9 @@ def label_warnings(labels: Sequence[str], counts: np.ndarray, split: str) -> lis
     lines = []
     missing = [label for label in labels if label.casefold() in MISSING]
     if missing:
-        lines.append(f"{listed(missing)} is a class here; if it stands for a missing label: task.skip_labels: {json.dumps(missing)}")
+        lines.append(
+            f"{listed(missing)} is a class here; if it stands for a missing label: task.skip_labels: {json.dumps(missing)}"
+        )
     if all(_NUMBER.fullmatch(label) for label in labels) and any("." in label for label in labels):
         lines.append(f"the classes are decimal numbers ({listed(labels)}); scores are for kind: regression")
     rare = [label for label, count in zip(labels, counts) if count == 1]

@@ -97,7 +97,9 @@ def not_text(name: Path | str, content: bytes, encoding: str | None = None, way_
 def not_utf8(name: Path | str, line: int, piece: bytes, place: int) -> str:
     """Why a line of a text that must be UTF-8 is not, in words, and how it becomes so; `place` is the byte."""
     text = f"{name}:{line}: not UTF-8 (byte 0x{piece[place]:02x})"
-    other = (marked_encoding(piece) if line == 1 else None) or next((guess for guess in _GUESSES if _reads_as(piece, guess)), None)
+    other = (marked_encoding(piece) if line == 1 else None) or next(
+        (guess for guess in _GUESSES if _reads_as(piece, guess)), None
+    )
     return text if other is None else f"{text}; its bytes read as {other.upper()}: iconv -f {other} -t utf-8 makes it so"
 
 

@@ -168,7 +168,8 @@ class ElectraConfig(EncoderConfig):
 
     names = ELECTRA
     ignored_keys = frozenset(  # of multiple choice
-        "summary_type summary_use_proj summary_activation summary_last_dropout summary_proj_to_labels summary_first_dropout".split()
+        "summary_type summary_use_proj summary_activation summary_last_dropout summary_proj_to_labels "
+        "summary_first_dropout".split()
     )
 
     vocab_size: int = Field(30522, ge=1)

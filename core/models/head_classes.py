@@ -53,8 +53,8 @@ def other_head(raw: Mapping[str, Any]) -> OtherHead | None:
 
 
 def label_names(raw: Mapping[str, Any]) -> Any:
-    """The `id2label` of a configuration, or what its `label2id` says where it stands alone; None without either. Raises ValueError
-    where the two give the same names to different classes: one of them is wrong, and answers by it would be others."""
+    """The `id2label` of a configuration, or what its `label2id` says where it stands alone; None without either. Raises
+    ValueError where the two give the same names to different classes: one of them is wrong, and answers by it would be others."""
     names, numbers = raw.get("id2label"), raw.get("label2id")
     if not isinstance(numbers, dict) or not numbers:
         return names
@@ -65,7 +65,9 @@ def label_names(raw: Mapping[str, Any]) -> Any:
     if numbered and names != by_number and sorted(map(str, names.values())) == sorted(map(str, numbers)):
         wrong = next(key for key, name in names.items() if by_number.get(key) != name)
         other = shown(by_number.get(wrong))
-        raise ValueError(f"id2label: class {shown(wrong)} is {shown(names[wrong])}, and {other} in label2id; one of them is wrong")
+        raise ValueError(
+            f"id2label: class {shown(wrong)} is {shown(names[wrong])}, and {other} in label2id; one of them is wrong"
+        )
     return names
 
 

@@ -2,8 +2,8 @@
 
 Of L = max_seq_length and P = max_predictions_per_seq numbers each: input_ids [L], input_mask [L], segment_ids [L],
 masked_lm_positions [P], masked_lm_ids [P], masked_lm_weights [P] (floats), next_sentence_labels [1]. Written for whole arrays at
-once, since `core.data.records.tfrecord.make_example` takes a number at a time: every record is a row as wide as the longest one could be,
-and the bytes that are not used are left out of all rows at once.
+once, since `core.data.records.tfrecord.make_example` takes a number at a time: every record is a row as wide as the longest one
+could be, and the bytes that are not used are left out of all rows at once.
 """
 
 from __future__ import annotations
