@@ -48,7 +48,8 @@ test: environments
 	if [ -n "$$failed" ]; then grep -E '^(FAILED|ERROR) ' "$$said"; echo "== failed:$$failed"; exit 1; fi; \
 	echo "== passed: $(backends)"
 
-docs: environments
+docs:
+	@$(PYTHON) environments.py $(first)
 	@$(main_bin)/python benchmarks/pages.py && $(main_bin)/python docs/generator/reference.py
 	@NO_MKDOCS_2_WARNING=1 $(main_bin)/python -m mkdocs build --strict --clean
 

@@ -66,12 +66,16 @@ def card(model: Model, parameters: int, export: Mapping[str, Any] | None = None)
     ]
     body = "\n".join(part for part in parts if part)
     text = f"---\n{_front_matter(model, export)}---\n\n{body}"
+    return _marked(text)
+
+
+def _marked(text: str) -> str:
     return f"{text}\n<!-- written by crossdistil; sha256 of the lines above: {_digest(text + chr(10))} -->\n"
 
 
 def with_license(text: str, license: str | None, about: Mapping[str, Any], where: Path) -> str:
-    """A card that names a license: its own, or `license`, with what else holds for a student of this history. Raises
-    CheckpointError for one without, and for two that differ."""
+    """A card that names a license: its own, or `license`, with what else holds for a student of this history; one as it was
+    written here gets a new digest. Raises CheckpointError for one without, and for two that differ."""
     own = re.search(r"^license: *(\S+)", text.partition("\n---")[0], re.MULTILINE)
     if own is not None:
         if license not in (None, own[1]):
@@ -85,7 +89,10 @@ def with_license(text: str, license: str | None, about: Mapping[str, Any], where
     made += [f"the data of `{_code(_task(about))}`"] if _task(about) else []
     body = f"`{license}`, as who published it states."
     body += f" It was made from {' and '.join(made)}, whose licenses hold beside it." if made else ""
+    written_here = is_generated(text.encode("utf-8"))
     text = text.replace(_HUB_LICENSE, f"license: {license}").replace(_NO_LICENSE, body)
+    if written_here:
+        return _marked(text[: text.rindex("\n<!-- written by crossdistil")])
     if f"license: {license}" not in text:  # a card that a person wrote
         head, found, rest = text.partition("---\n")
         text = f"---\nlicense: {license}\n{rest}" if found and not head else f"---\nlicense: {license}\n---\n\n{text}"

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from crossdistil.core.app.models import with_model_folders
 from crossdistil.core.errors import CheckpointError, DataError
 from crossdistil.core.hub_names import hub_folder
+from crossdistil.core.model_card import is_generated
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests import tiny
 
@@ -110,6 +111,7 @@ def test_a_student_is_sent_in_one_commit(run_folder, said, monkeypatch):
     front = YAML(typ="safe").load(card.split("---")[1])
     assert front["license"] == "apache-2.0" and front["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.75
     assert "`apache-2.0`, as who published it states." in card and "Fill in" not in card
+    assert is_generated(hub.files["README.md"])
     recipe = YAML(typ="safe").load(hub.files["recipe.yaml"].decode())
     assert recipe["method"] == "kd" and not any(
         part.startswith("/") for part in (recipe["teacher"]["model"], recipe["task"]["data"])
@@ -122,6 +124,8 @@ def test_a_dry_run_sends_nothing(run_folder, said, monkeypatch):
     code, output, _ = said("push", run_folder / "student", "me/student", "--license", "mit", "--dry-run")
     assert code == 0 and "license: mit" in output and output.splitlines()[-1].endswith("files for me/student; nothing was sent")
     assert "Fill in `license` above" in (run_folder / "student" / "README.md").read_text()  # the folder is as it was
+    _, _, errors = said("push", run_folder / "student", "me/student", "--license", "appache-2.0", "--dry-run")
+    assert errors == "note: --license appache-2.0: is no name of the hub's that is known here; did you mean 'apache-2.0'?\n"
 
 
 def test_what_cannot_be_pushed_is_told(run_folder, said, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from ruamel.yaml import YAML
 
 from ..checkpoint import WEIGHTS, load_model
-from ..errors import CheckpointError, CrossdistilError
+from ..errors import CheckpointError, CrossdistilError, did_you_mean
 from ..extras import require
 from ..model_card import README, with_license
 from ..runs import RECIPE
@@ -22,6 +23,13 @@ from .run_folders import student_of
 
 _REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{1,60}")
+_LICENSES = frozenset(
+    "apache-2.0 mit other unknown openrail openrail++ bigscience-openrail-m creativeml-openrail-m bsd bsd-2-clause bsd-3-clause "
+    "cc cc0-1.0 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-4.0 "
+    "cc-by-nc-sa-4.0 agpl-3.0 gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 mpl-2.0 epl-2.0 eupl-1.1 eupl-1.2 isc ms-pl odbl odc-by "
+    "pddl afl-3.0 artistic-2.0 bsl-1.0 ecl-2.0 unlicense wtfpl zlib gemma llama2 llama3".split()
+)
+"""Names that the hub knows; it has more, so that others are told and not refused."""
 console = make_console()
 
 
@@ -36,6 +44,9 @@ def push(
     if not _REPO.fullmatch(repo):
         raise CrossdistilError(f"{plain(repo)}: expected OWNER/NAME, the name of a repository of the hub")
     files = contents(student, license)
+    if license is not None and license not in _LICENSES:
+        near = did_you_mean(license, _LICENSES)
+        print(f"note: --license {license}: is no name of the hub's that is known here{near}", file=sys.stderr)
     for name, content in files.items():
         size = content.stat().st_size if isinstance(content, Path) else len(content)
         console.print(f"{name}  {size:,} bytes", markup=False)

@@ -15,11 +15,12 @@ from crossdistil.core.losses.presets import PRESETS
 from crossdistil.core.losses.temperature import TemperatureSchedule
 
 GROUPS = {
+    "hard_label": "Labels",
     "logits": "Answers",
     "hidden": "Hidden states",
     "attention": "Attention",
     "relations": "Relations",
-    "words": "Words",
+    "word_losses": "Words",
 }
 """Module -> heading."""
 UNITS = {
@@ -48,10 +49,13 @@ Every term has
 def loss_page() -> str:
     """The page."""
     lines = [INTRODUCTION, *_options(LossTerm, ())]
+    named = {name: term.__module__.rpartition(".")[2] for name, term in LOSSES.items()}
+    if without := [name for name, module in named.items() if module not in GROUPS]:
+        raise SystemExit(f"losses of a module that has no heading in GROUPS: {', '.join(without)}")
     for module, heading in GROUPS.items():
         lines += [f"## {heading}", ""]
         for name, term in LOSSES.items():
-            if term.__module__.endswith(f".{module}"):
+            if named[name] == module:
                 lines += _term(name, term)
     lines += ["## Sections of terms", "", "### `projection`", "", cell(one_line(inspect.getdoc(Projection))), ""]
     lines += [*_options(Projection, ()), "### `temperature_schedule`", ""]
