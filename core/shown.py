@@ -39,6 +39,11 @@ def plain(text: str, limit: int = LIMIT) -> str:
     return start if len(text) <= limit else f"{start}..."
 
 
+def counted(number: float, noun: str) -> str:
+    """`1 layer`, `12 layers`, `0.5 minutes`."""
+    return f"{number:{',g' if isinstance(number, float) else ','}} {noun}{'s' * (number != 1)}"
+
+
 def printable(text: str, kept: str = "") -> str:
     """A text with escapes for all that is not printable, but for the characters in `kept`."""
     if text.isprintable():

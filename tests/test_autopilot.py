@@ -77,8 +77,40 @@ def test_a_limit_of_size(pilot):
 def test_no_student_is_within_the_limit(pilot):
     code, _, errors = pilot("--max-latency", "0.5ms", "--trials", "2")
     assert code == 2 and len(errors.splitlines()) == 1
-    assert "no student is within the limit: the fastest, 1 layer x 8, random, takes 1.00 ms with 1 thread(s)" in errors
+    assert "no student is within the limit: the fastest, 1 layer x 8, random, takes 1.00 ms with 1 thread," in errors
     assert not pilot.runs.run and not pilot.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "measured", "expected"),
+    [
+        (["--max-latency", "0.4ms"], [1], "limit of 0.4 ms: the smallest, 1 layer x 8, random, takes 1.00 ms with 1 thread;"),
+        (["--max-latency", "0.6ms"], [1, 5], "no student is within the limit: the fastest"),  # that may be the machine
+        (["--max-size", "1kB", "--max-latency", "9ms"], [], "limit of 0.001 MB: the smallest, 1 layer x 8, random, has 0."),
+    ],
+)
+def test_a_limit_far_below_the_smallest_is_refused_before_the_rest_is_measured(pilot, monkeypatch, options, measured, expected):
+    asked, measure = [], autopilot.measured
+    monkeypatch.setattr(autopilot, "measured", lambda models, *rest: asked.append(len(models)) or measure(models, *rest))
+    code, _, errors = pilot(*options, "--trials", "2")
+    assert code == 2 and expected in errors and len(errors.splitlines()) == 1 and asked == measured
+
+
+def test_both_limits_are_named():
+    limits = limits_of("2ms", "20MB")
+    assert limits.refusal(10.93, 69_600_000) == "over the limits of 2 ms and 20 MB: not trained"
+    assert limits.refusal(1, 69_600_000) == "over the limit of 20 MB: not trained"
+    assert limits.refusal(10.93, 1) == "over the limit of 2 ms: not trained"
+    assert limits.refusal(2, 20_000_000) == ""
+
+
+def test_the_best_is_compared_with_the_first_student_and_no_recipe(pilot):
+    assert pilot("--max-latency", "1.5ms", "--trials", "4", "--no-pruning")[0] == 0
+    report, found = (pilot.out / "report.md").read_text(), json.loads((pilot.out / "search.json").read_text())
+    page = (pilot.out / "report.html").read_text()
+    assert "the first student by kd" in report and "first student by kd" in page
+    assert "recipe as it is" not in report + page + json.dumps(found)
+    assert found["best"] == 0 or "better than the first student by kd, trial 0, takes --seeds 3" in report
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,13 @@ def test_what_is_refused_is_one_line_before_anything_is_trained(said, recipe_fil
     assert not runs.run and not (tmp_path / "OUT").exists()
 
 
+def test_a_space_and_a_recipe_that_are_wrong_are_told_at_once(said, recipe_file, tmp_path):
+    (tmp_path / "SPACE").write_text('{"stages.0.train.epohcs": {"choice": [1]}}')
+    options = ["--trials", "3", "--space", tmp_path / "SPACE", "--set", "teacher.model=nowhere"]
+    code, _, errors = said("search", recipe_file, *options, "--out", tmp_path / "out")
+    assert code == 2 and len(errors.splitlines()) == 2 and "epohcs" in errors and "nowhere" in errors
+
+
 def test_a_recipe_without_a_space(said, tmp_path):
     (tmp_path / "plain.yaml").write_text(json.dumps(tiny.kd_recipe(tmp_path, tmp_path)))
     code, _, errors = said("search", tmp_path / "plain.yaml", "--trials", "3")
@@ -90,7 +97,17 @@ def test_what_a_search_leaves(said, recipe_file, runs, tmp_path):
     assert code == 2 and "holds another search; choose a new folder, or --resume" in errors
     code, output, _ = said("search", "--resume", "--out", out, "--trials", "8")
     assert code == 0 and runs.run == [f"{number:04d}" for number in range(8)]
-    assert "6 trials are there already" in output
+    assert re.search(r"6 trials are there already, which took \d+s\n", output)
+    output = said("search", "--resume", "--out", out)[1]
+    assert re.search(r"8 trials are there already, which took \d+s; nothing is left to do unless --trials is larger\n", output)
+
+
+def test_one_is_singular(said, recipe_file, runs, tmp_path):
+    out = tmp_path / "out"
+    output = said("search", recipe_file, "--trials", "1", "--minutes", "1", "--out", out)[1]
+    assert f"into {out}: 1 minute, 1 trial\n" in output
+    assert "Budget: 1 minute, 1 trial;" in (out / "report.md").read_text()
+    assert "1 trial is there already, which took" in said("search", "--resume", "--out", out)[1]
 
 
 def test_a_grid_needs_no_budget(said, recipe_file, runs, tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from crossdistil.core.app.search_space import check_space, space_of
+from crossdistil.core.app.search_check import check_space
+from crossdistil.core.app.search_space import space_of
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests import tiny
@@ -67,6 +68,63 @@ def test_what_the_recipe_refuses_is_one_line(tmp_path, tree, expected):
     with pytest.raises(CrossdistilError, match=expected) as error:
         check_space(space_of(tree, "FILE"), recipe(tmp_path))
     assert len(str(error.value).splitlines()) == 1
+
+
+def told(tree, own, takes=None) -> list[str]:
+    with pytest.raises(CrossdistilError) as error:
+        check_space(space_of(tree, "FILE"), own, takes)
+    return str(error.value).splitlines()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_each_fault_is_told_once_of_the_key_that_it_comes_from(tmp_path, reverse):
+    tree = {
+        "stages.0.train.learning_rat": {"log": [1e-5, 1e-3]},
+        BATCH: {"choice": [4, 8]},  # right
+        "stages.0.objective.0.temperature": {"float": [-1, 10]},
+        "student.init": {"choice": {"deep": {"layers": [0, 9]}, "flat": {"student.init": {"from": "teacher"}}}},
+        "stages.*.train.optimizer": {"choice": ["adamw", "sgdd", "adan"]},
+        "stages.7.train.dropout": {"float": [0, 0.5]},
+    }
+    expected = [
+        "FILE: stages.0.train.learning_rat: unknown key; did you mean 'learning_rate'?",
+        "FILE: stages.0.objective.0.temperature: -1: should be greater than 0, got -1.0",
+        "FILE: student.init: deep: layers: unknown key; did you mean 'student.init.layers'?",
+        "FILE: stages.*.train.optimizer: sgdd: unknown value 'sgdd'",
+        "FILE: stages.*.train.optimizer: adan: unknown value 'adan'",
+        "FILE: stages.7.train.dropout: stages has no item '7', only 0 (counted from 0)",
+    ]
+    if reverse:
+        tree = dict(reversed(tree.items()))
+        expected = [*expected[5:], *expected[3:5], *expected[2::-1]]
+    lines = told(tree, recipe(tmp_path))
+    assert len(lines) == len(expected) and all(map(str.startswith, lines, expected)), lines
+
+
+def test_models_that_do_not_take_a_value_are_told_beside_a_key_that_is_unknown(tmp_path):
+    def takes(changed):
+        if changed.student.architecture["num_hidden_layers"] > 2:
+            raise CrossdistilError("too deep")
+
+    tree = {"student.architecture.num_hidden_layers": {"int": [1, 5]}, "stages.0.train.learning_rat": {"log": [1e-5, 1e-3]}}
+    assert [line.partition("; ")[0] for line in told(tree, recipe(tmp_path), takes)] == [
+        "FILE: student.architecture.num_hidden_layers: 5: too deep",
+        "FILE: stages.0.train.learning_rat: unknown key",
+    ]
+
+
+def test_keys_in_stages_that_a_variant_brings(tmp_path):
+    own = recipe(tmp_path)
+    stage = own.resolved()["stages"][0]
+    second = {"stages.1.train.learning_rate": {"log": [1e-5, 1e-2]}}
+    two = {"stages": [{**stage, "name": "first"}, {**stage, "name": "second"}]}
+    check_space(space_of({**second, "recipe": {"choice": {"two": two}}}, "F"), own)
+    # What the variant has wrong is no fault of the other, and what the other has wrong none of the variant.
+    wrong = {"stages": [{**stage, "name": "first"}, {**stage, "name": "second", "objectve": 1}]}
+    (line,) = told({**second, "recipe": {"choice": {"two": wrong}}}, own)
+    assert line.startswith("FILE: recipe: stages[1].objectve: unknown key")
+    (line,) = told({"stages.1.train.learning_rat": second.popitem()[1], "recipe": {"choice": {"two": two}}}, own)
+    assert line.startswith("FILE: stages.1.train.learning_rat: unknown key")
 
 
 def test_what_a_point_sets(tmp_path):

@@ -13,6 +13,7 @@ from ..losses.matching import MatchTerm
 from ..models.architectures import is_encoder
 from ..plugin_files import load_plugins
 from ..schedules import in_steps
+from ..shown import counted
 from ..stages import Stage
 from .data_report import data_lines, data_warnings, unknown_shares, unknown_warnings
 
@@ -114,7 +115,7 @@ def _model_text(model: Model) -> str:
     size = f"{model.parameter_count / 1e6:.1f}M parameters"
     if not is_encoder(config):
         return f"BiLSTM {config.hidden_size} over {config.vocab_size} words, {size}"
-    return f"{config.num_hidden_layers} layers x {config.hidden_size}, {size}"
+    return f"{counted(config.num_hidden_layers, 'layer')} x {config.hidden_size}, {size}"
 
 
 def metrics_text(metrics: dict[str, float]) -> str:

@@ -8,11 +8,12 @@ and not on what it learned. What is over the limit is told, and never trained.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ..job import prepare
 from ..losses.layers import even_layers
 from ..models.architectures import is_encoder, shares_layers
 from ..recipe import Recipe, load_recipe, overridden
+from ..shown import counted
 from ..threads import processors
 from .exporting import task_section
 from .inference import load_classifier
@@ -40,6 +42,8 @@ _RATES = (2e-5, 1e-3)
 _HALVINGS = 2
 """Of the width: a student is at narrowest a quarter as wide."""
 _FLOAT_BYTES = 4
+_FAR = 2
+"""So many times the limit of latency is more than other work on the machine explains."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,12 @@ class Limits:
 
     def refusal(self, milliseconds: float, size: int) -> str:
         """Why a student is not trained; empty if it is."""
-        if self.size is not None and size > self.size:
-            return f"over the limit of {self.size / 1e6:g} MB: not trained"
+        over = []
         if self.milliseconds is not None and milliseconds > self.milliseconds:
-            return f"over the limit of {self.milliseconds:g} ms: not trained"
-        return ""
+            over.append(f"{self.milliseconds:g} ms")
+        if self.size is not None and size > self.size:
+            over.append(f"{self.size / 1e6:g} MB")
+        return f"over the limit{'s' * (len(over) > 1)} of {' and '.join(over)}: not trained" if over else ""
 
 
 def limits_of(latency: str | None, size: str | None) -> Limits:
@@ -110,10 +115,11 @@ def choose(
     students = list(students_of(model))
     if not students:
         raise CrossdistilError(f"{teacher}: has one layer and no width to halve: there is no smaller student of it")
-    console.print(f"{len(students)} students of {_sizes(model)}; their latencies are measured before anything is trained")
+    number = counted(len(students), "student")
+    console.print(f"{number} of {_sizes(model)}; their latencies are measured before anything is trained")
     load, here = os.getloadavg()[0], processors()
     if load > here:
-        busy = f"load {load:.1f}, {here} processor{'s' * (here > 1)}"
+        busy = f"load {load:.1f}, {counted(here, 'processor')}"
         console.print(f"warning: the machine is busy ({busy}), so that latencies are longer than alone")
     table, kept = _measured(base, students, limit, threads, known, console)
     if not kept:
@@ -121,7 +127,7 @@ def choose(
         smallest = min(row["bytes"] for row in table)
         raise CrossdistilError(
             f"no student is within the limit: the fastest, {fastest['name']}, takes {fastest['latency_ms']:.2f} ms with "
-            f"{threads} thread(s), and the smallest has {smallest / 1e6:.1f} MB"
+            f"{counted(threads, 'thread')}, and the smallest has {_megabytes(smallest)}"
         )
     base = overridden(base, [_set(key, value) for key, value in kept[0].settings])
     recipes = _fitting_recipes(base, kept, console)
@@ -163,7 +169,7 @@ def students_of(teacher: Model) -> Iterator[Student]:
         for count in counts:
             if own == width and count == layers:
                 continue
-            size = f"{count} layer{'s' * (count > 1)} x {own}"
+            size = f"{counted(count, 'layer')} x {own}"
             sizes: dict[str, Any] = {"num_hidden_layers": count}
             if own == width:
                 for how, chosen in _starts(layers, count, shares_layers(config)):
@@ -199,9 +205,14 @@ def _set(key: str, value: Any) -> str:
     return f"{key}={json.dumps(value, ensure_ascii=False)}"
 
 
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e6:.3g} MB"
+
+
 def _sizes(model: Model) -> str:
     config = model.config
-    return f"a teacher of {config.num_hidden_layers} layers x {config.hidden_size}, {model.parameter_count:,} parameters"
+    layers = counted(config.num_hidden_layers, "layer")
+    return f"a teacher of {layers} x {config.hidden_size}, {model.parameter_count:,} parameters"
 
 
 def _measured(
@@ -210,13 +221,16 @@ def _measured(
     """What is known of each student, and those that are within the limit."""
     with tempfile.TemporaryDirectory(prefix="crossdistil-") as folder:
         first, counts, places = {}, {}, {}
-        for student in students:
+        for student in students[::-1]:  # the smallest first
             first.setdefault(student.size, student)
         for number, (size, student) in enumerate(first.items()):
             job = _job(base, student)
             counts[size], places[size] = job.student.parameter_count, Path(folder) / f"student-{number}"
             save_model(dataclasses.replace(job.student, new=()), places[size], job.data.tokenizer)
-        times = measured(places, base, known["backend"], known["precision"], threads)
+            if not number:
+                alone = functools.partial(measured, {size: places[size]}, base, known["backend"], known["precision"], threads)
+                _refuse_hopeless(student, _FLOAT_BYTES * counts[size], alone, limit, threads)
+        times = measured(dict(reversed(places.items())), base, known["backend"], known["precision"], threads)
     table, kept = [], []
     for student in students:
         count, milliseconds = counts[student.size], times[student.size]
@@ -226,8 +240,25 @@ def _measured(
             | {"verdict": refusal or "within the limit"}
         )
         kept += [] if refusal else [student]
-        console.print(f"  {student.name}: {milliseconds:.2f} ms, {_FLOAT_BYTES * count / 1e6:.1f} MB{refusal and f'; {refusal}'}")
+        console.print(f"  {student.name}: {milliseconds:.2f} ms, {_megabytes(_FLOAT_BYTES * count)}{refusal and f'; {refusal}'}")
     return table, kept
+
+
+def _refuse_hopeless(
+    smallest: Student, size: int, alone: Callable[[], dict[str, float]], limit: Limits, threads: int
+) -> None:
+    """Refuse limits that even the smallest student is far over, before the others are measured; `alone` measures it."""
+    what = f"the smallest, {smallest.name},"
+    if limit.size is not None and size > limit.size:
+        raise CrossdistilError(f"no student is within the limit of {limit.size / 1e6:g} MB: {what} has {_megabytes(size)}")
+    if limit.milliseconds is None:
+        return
+    milliseconds = alone()[smallest.size]
+    if milliseconds > _FAR * limit.milliseconds:
+        raise CrossdistilError(
+            f"no student is within the limit of {limit.milliseconds:g} ms: {what} takes {milliseconds:.2f} ms with "
+            f"{counted(threads, 'thread')}; the others were not measured"
+        )
 
 
 def _job(base: Recipe, student: Student) -> Any:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..models.outputs import split_name
+from ..shown import counted
 
 _WIDEST = 100  # longer lines are hard to read, however wide the window
 _MEASURED_LATER = "not yet"
@@ -96,7 +97,7 @@ def model_text(model: dict[str, Any]) -> str:
         return f"BiLSTM of {model['hidden_size']} a direction over {words}, {size}"
     layers = model["num_hidden_layers"]
     return (
-        f"{layers} layer{'s' if layers > 1 else ''} x {model['hidden_size']}, {model['num_attention_heads']} heads, "
+        f"{counted(layers, 'layer')} x {model['hidden_size']}, {model['num_attention_heads']} heads, "
         f"inner width {model['intermediate_size']}, {size}"
     )
 

@@ -30,7 +30,7 @@ from ..errors import CrossdistilError
 from ..locks import lock_file
 from ..recipe import Recipe
 from ..runs import STATE
-from ..shown import plain
+from ..shown import counted, plain
 from ..threads import number as threads_here
 from .comparison_view import score_text
 from .search_settings import Settings
@@ -93,9 +93,9 @@ class Search:
         best = best_of(self.study.records(), self.settings.higher)
         if best is None or not self.settings.seeds or asked.times:
             return
-        waiting = list(self.seed_runs(best))
-        whose = "the best, which is the recipe as it is" if self.is_default(best) else "the best and of the recipe as it is"
-        self._console.print(f"{len(waiting)} runs with other seeds, of {whose}")
+        waiting, name = list(self.seed_runs(best)), self.settings.default_name
+        whose = f"the best, which is {name}" if self.is_default(best) else f"the best and of {name}"
+        self._console.print(f"{counted(len(waiting), 'run')} with other seeds, of {whose}", markup=False)
         lock = threading.Lock()
 
         def take(worker: int, asked: Asked) -> None:
@@ -175,10 +175,29 @@ class Search:
             return float("inf")
         return 60 * self.settings.minutes - self.study.seconds()
 
+    def _time_is_over(self) -> bool:
+        """Whether no trial would end in time, going by the shortest so far."""
+        left, done = self._left(), [record.seconds for record in self.study.records() if record.state == "complete"]
+        return left <= 0 or (bool(done) and left < min(done))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do within the budget."""
+        records, most = self.study.records(), self.settings.trials
+        states = [record.state for record in records]
+        if "running" in states:
+            return False
+        over = most is not None and len(states) - states.count("waiting") >= most
+        if not (over or (self.settings.space.is_grid and "waiting" not in states) or self._time_is_over()):
+            return False
+        best = best_of(records, self.settings.higher)
+        if best is None or not self.settings.seeds:
+            return True
+        return all((folder / "result.json").is_file() for _, _, folder in self.seed_runs(best))
+
     def _take_trials(self, worker: int, asked: Asked) -> None:
         while not (asked.times or self._out_of_time or self._errors):
-            left, done = self._left(), [record.seconds for record in self.study.records() if record.state == "complete"]
-            if left <= 0 or (done and left < min(done)):
+            if self._time_is_over():
                 return
             claimed = self.study.claim(self.settings.trials)
             if claimed is None:

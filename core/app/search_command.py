@@ -18,11 +18,11 @@ from ...backends.registry import default_backend, interpreter
 from ..errors import CrossdistilError, RecipeError, did_you_mean
 from ..files import make_folder
 from ..recipe import Recipe, find_recipe, load_recipe, recipe_tree
-from ..shown import shown
+from ..shown import counted, shown
 from ..yaml_files import read_yaml
 from .launchers import refuse_place
 from .options import MOST, BackendOption, PluginOption, Precision, PresetOption, SetOption
-from .progress import make_console
+from .progress import duration, make_console
 
 _MOST_WORKERS, _MOST_SEEDS = 256, 20
 
@@ -188,12 +188,20 @@ def _grids(tree: Any) -> dict[str, Any]:
 def _checked(recipe: Recipe, source: str, space: Any, metric: str | None) -> str:
     """Find all that is wrong before the first trial; returns the metric. Raises CrossdistilError."""
     from ..data.tasks import resolve_task
-    from .search_space import check_space
+    from .search_check import check_space
 
-    check_space(space, recipe)
+    unfit = None
+    try:
+        _prepare(recipe, source)
+    except CrossdistilError as error:
+        unfit = error
+    try:
+        check_space(space, recipe, None if unfit else lambda changed: _prepare(changed, source))
+    except RecipeError as error:
+        raise CrossdistilError(f"{error}\n{unfit}") if unfit else error from error
+    if unfit is not None:
+        raise unfit
     spec = resolve_task(recipe.task, recipe.registered)
-    _prepared(recipe, source)
-    _check_structure(space, recipe, source)
     if metric is not None and metric not in spec.metrics:
         known = ", ".join(spec.metrics) or "none"
         raise CrossdistilError(f"--metric {metric}: the task has {known}{did_you_mean(metric, spec.metrics)}")
@@ -202,26 +210,12 @@ def _checked(recipe: Recipe, source: str, space: Any, metric: str | None) -> str
     return metric or spec.metrics[0]
 
 
-def _prepared(recipe: Recipe, source: str) -> None:
+def _prepare(recipe: Recipe, source: str) -> None:
+    """Whether models and data take a recipe: no student is deeper than its teacher, every layer exists."""
     from ..job import prepare
     from .models import with_model_folders
 
     prepare(with_model_folders(recipe, True), source, 1)
-
-
-def _check_structure(space: Any, recipe: Recipe, source: str) -> None:
-    """Whether models and data take what the space changes of them: no student is deeper than its teacher, every layer exists."""
-    start = space.point_of(recipe) or {dimension.name: dimension.probes[0] for dimension in space.dimensions}
-    for dimension in space.dimensions:
-        if not any(key.split(".")[0] in ("student", "teacher", "teachers", "task", "aux_data") for key in dimension.keys):
-            continue
-        for value in dimension.probes:
-            point = {**start, dimension.name: value}
-            try:
-                _prepared(space.recipe(recipe, point), source)
-            except CrossdistilError as error:
-                lines = str(error).splitlines()
-                raise CrossdistilError("\n".join(f"{dimension.name}: {value}: {line}" for line in lines)) from error
 
 
 def _autopilot(
@@ -255,8 +249,8 @@ def _name(settings: Any) -> str:
 
 def _announce(found: Any, out: Path, console: Any) -> None:
     settings, space = found.settings, found.settings.space
-    budget = [f"{settings.minutes:g} minutes"] if settings.minutes else []
-    budget += [f"{settings.trials} trials"] if settings.trials else []
+    budget = [counted(settings.minutes, "minute")] if settings.minutes else []
+    budget += [counted(settings.trials, "trial")] if settings.trials else []
     budget += [f"a grid of {space.size}"] if space.is_grid else []
     where = f", study {settings.study} in {settings.storage}" if settings.storage else ""
     console.print(f"search of {settings.recipe.method} into {out}: {', '.join(budget)}{where}", markup=False)
@@ -264,6 +258,11 @@ def _announce(found: Any, out: Path, console: Any) -> None:
         console.print(f"  {dimension.name}: {dimension.text()}", markup=False)
     if space.origin:
         console.print(f"  grid of {space.origin}", markup=False)
+    spent = found.study.seconds()  # before this command
     done = [record for record in found.study.records() if record.state in ("complete", "pruned", "failed")]
     if done:
-        console.print(f"{len(done)} trials are there already, of {found.study.seconds() / 60:.1f} minutes")
+        there = "trial is there already, which took" if len(done) == 1 else "trials are there already, which took"
+        larger = {"--minutes": settings.minutes, "--trials": None if space.is_grid else settings.trials}
+        unless = " or ".join(option for option, value in larger.items() if value)
+        left = f"; nothing is left to do{unless and f' unless {unless} is larger'}" if found.is_finished else ""
+        console.print(f"{len(done):,} {there} {duration(spent)}{left}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_text
+from ..shown import counted
 from .charts import Series, line_chart, marker
 from .comparison_view import count_text, is_number, score_text, spread_text
 from .pages import page
@@ -19,7 +20,7 @@ from .search_study import best_of
 RESULTS, MARKDOWN, PAGE = "search.json", "report.md", "report.html"
 _AXES = {"latency_ms": "latency, ms a text", "parameters": "parameters of the student, millions"}
 _MOST_CURVES, _MOST_SLICES = 8, 12
-_KINDS = {"best": ("b1", 2), "recipe as it is": ("b0", 1), "trial": ("quiet", 0)}
+_KINDS = {"best": ("b1", 2), "default": ("b0", 1), "trial": ("quiet", 0)}
 """Colour class and shape of a marker."""
 
 
@@ -40,7 +41,7 @@ def search_page(found: dict[str, Any]) -> str:
     """The page of a search; `found` is the content of search.json."""
     charts = [chart for chart in (_front(found), _curves(found), *_slices(found)) if chart is not None]
     tables = [_seed_table(found), _candidates(found), _trial_table(found)]
-    legend = [{"name": name, "slot": slot, "path": marker(kind, 8, 8)} for name, (slot, kind) in _KINDS.items()]
+    legend = [{"name": _label(found, name), "slot": slot, "path": marker(kind, 8, 8)} for name, (slot, kind) in _KINDS.items()]
     tiles = _tiles(found)
     content = {"found": found, "charts": charts, "tables": [table for table in tables if table], "legend": legend, "tiles": tiles}
     return page("search.html", content, {})
@@ -65,10 +66,10 @@ def _cell(text: str) -> str:
 
 def _conditions(found: dict[str, Any]) -> str:
     spent, asked = found["budget"]["spent_minutes"], found["budget"]
-    budget = [f"{asked['minutes']:g} minutes"] if asked["minutes"] else []
-    budget += [f"{asked['trials']} trials"] if asked["trials"] else []
+    budget = [counted(asked['minutes'], 'minute')] if asked["minutes"] else []
+    budget += [counted(asked['trials'], 'trial')] if asked["trials"] else []
     pilot = found["autopilot"]
-    threads = f"; latency of one text, {pilot['threads']} thread(s), measured before the training" if pilot else ""
+    threads = f"; latency of one text, {counted(pilot['threads'], 'thread')}, measured before the training" if pilot else ""
     return (
         f"Budget: {', '.join(budget) or 'the grid'}; spent: {spent:.1f} minutes with {found['backend']} on "
         f"{found['machine']['cpu']} ({found['machine']['host']}){threads}."
@@ -85,7 +86,12 @@ def _axis_value(trial: dict[str, Any], axis: str) -> float | None:
 
 
 def _kind(found: dict[str, Any], trial: dict[str, Any]) -> str:
-    return "best" if trial["number"] == found["best"] else "recipe as it is" if trial["is_default"] else "trial"
+    return "best" if trial["number"] == found["best"] else "default" if trial["is_default"] else "trial"
+
+
+def _label(found: dict[str, Any], kind: str) -> str:
+    """What the page calls a kind of trial."""
+    return found["default_name"].removeprefix("the ") if kind == "default" else kind
 
 
 def _y(found: dict[str, Any], value: float) -> float:
@@ -124,7 +130,8 @@ def _front(found: dict[str, Any]) -> dict[str, Any] | None:
     about = "The line joins the trials that no other beats at the same or a smaller value: the Pareto front."
     titles = (_AXES[axis], _y_title(found))
     shown = {"joined": corners, "limit": (limit, f"limit {limit:g} ms") if limit else None}
-    picture = scatter_chart("front", f"{title}, {len(trials)} trials.", _points(found, trials, values), titles, **shown)
+    label = f"{title}, {counted(len(trials), 'trial')}."
+    picture = scatter_chart("front", label, _points(found, trials, values), titles, **shown)
     return {"title": title, "about": about, "picture": picture}
 
 
@@ -132,18 +139,19 @@ def _curves(found: dict[str, Any]) -> dict[str, Any] | None:
     with_curve = [trial for trial in found["trials"] if len(trial["curve"]) > 1]
     if not with_curve:
         return None
-    order = {"best": 0, "recipe as it is": 1, "trial": 2}
+    order = list(_KINDS)
     sign = -1 if found["higher_is_better"] else 1
-    ranked = sorted(with_curve, key=lambda each: (order[_kind(found, each)], sign * max(y for _, y in each["curve"])))
+    ranked = sorted(with_curve, key=lambda each: (order.index(_kind(found, each)), sign * max(y for _, y in each["curve"])))
     series = []
     for trial in ranked[:_MOST_CURVES]:
         kind = _kind(found, trial)
-        marks = ([kind] if kind != "trial" else []) + (["given up"] if trial["state"] == "pruned" else [])
+        marks = ([_label(found, kind)] if kind != "trial" else []) + (["given up"] if trial["state"] == "pruned" else [])
         name = ", ".join([f"trial {trial['number']}", *marks])
         points = trial["curve"]
         series.append(Series(name, _KINDS[kind][0], [x for x, _ in points], [_y(found, y) for _, y in points]))
     picture = line_chart("curves", "Score on dev over the epochs.", series, _y_title(found), over_epochs=True)
-    more = f"; {len(with_curve) - len(series)} more trials are not drawn" if len(with_curve) > len(series) else ""
+    rest = len(with_curve) - len(series)
+    more = f"; {counted(rest, 'more trial')} {'is' if rest == 1 else 'are'} not drawn" if rest else ""
     return {"title": "Score over the epochs", "about": f"The best and those nearest to it{more}.", "picture": picture}
 
 
@@ -166,7 +174,7 @@ def _slices(found: dict[str, Any]) -> list[dict[str, Any]]:
 def _seed_table(found: dict[str, Any]) -> dict[str, Any] | None:
     if not found["seeds"]:
         return None
-    names = {"default": "the recipe as it is", "best": f"the best, trial {found['best']}"}
+    names = {"default": found["default_name"], "best": f"the best, trial {found['best']}"}
     rows = []
     for side, own in found["seeds"].items():
         scores = ", ".join(_score(found, value) for value in own["scores"])
@@ -190,7 +198,7 @@ def _candidates(found: dict[str, Any]) -> dict[str, Any] | None:
     ]
     about = (
         f"Measured before the training, with the weights that each starts from: the median of a request of one text of dev, from "
-        f"token ids to logits, {pilot['threads']} thread(s) of {found['machine']['cpu']}, {found['backend']}."
+        f"token ids to logits, {counted(pilot['threads'], 'thread')} of {found['machine']['cpu']}, {found['backend']}."
     )
     if pilot.get("check_ms"):
         about += f" The best, trained, measured again in the end: {pilot['check_ms']:.2f} ms."
@@ -208,7 +216,7 @@ def _trial_table(found: dict[str, Any]) -> dict[str, Any]:
     for trial in order:
         marks = [counts_text({trial["state"]: 1}).removeprefix("1 ")] if trial["state"] != "complete" else []
         marks += ["best"] if trial["number"] == found["best"] else []
-        marks += ["the recipe as it is"] if trial["is_default"] else []
+        marks += [found["default_name"]] if trial["is_default"] else []
         marks += ["front"] if trial["number"] in found["front"] and len(found["front"]) > 1 else []
         marks += [trial["error"][:160]] if trial["error"] else []
         ended = trial["curve"][-1] if trial["curve"] else None
@@ -236,7 +244,7 @@ def _tiles(found: dict[str, Any]) -> list[dict[str, str]]:
         tiles.append({"what": what, "value": _score(found, best["score"]), "more": more})
         if found["default"] is not None and by_number[found["default"]]["score"] is not None:
             own = _score(found, by_number[found["default"]]["score"])
-            tiles.append({"what": "The recipe as it is", "value": own, "more": f"trial {found['default']}"})
+            tiles.append({"what": _label(found, "default").capitalize(), "value": own, "more": f"trial {found['default']}"})
         if best["latency_ms"]:
             tiles.append({"what": "Latency of one text", "value": f"{best['latency_ms']:.2f} ms", "more": ""})
         tiles.append({"what": "Parameters", "value": count_text(best["parameters"]), "more": ""})

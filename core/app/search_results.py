@@ -12,11 +12,13 @@ from typing import Any
 from ..errors import CrossdistilError
 from ..processor import processor
 from ..runs import STUDENT
+from ..shown import counted
 from .compared_runs import read_all, read_result
 from .comparison import compare_finished
 from .comparison_view import is_number, score_text, spread_text
 from .search import Search, value_text
 from .search_latency import measured_students
+from .search_settings import AS_IT_IS
 from .search_study import TRIALS, Record, best_of
 from .search_trial import score_of
 
@@ -51,6 +53,7 @@ def results(search: Search) -> dict[str, Any]:
         "front": front(trials, axis, settings.higher),
         "best": None if best is None else best.number,
         "default": None if default is None else default.number,
+        "default_name": settings.default_name,
         "seeds": seeds,
         "comparison": comparison,
         "autopilot": settings.autopilot,
@@ -58,7 +61,7 @@ def results(search: Search) -> dict[str, Any]:
     student = None if best is None else search.folder / TRIALS / f"{best.number:04d}" / STUDENT
     if settings.autopilot is not None and student is not None and student.is_dir():
         found["autopilot"] = settings.autopilot | {"check_ms": measured_students({"best": student}, settings)["best"]}
-    found["verdict"] = verdict(found)
+    found["verdict"] = verdict(found, settings.default_name)
     found["headline"], found["remark"] = _headline(found, best), _remark(found)
     return found
 
@@ -135,8 +138,8 @@ def _refuse(*_: Any) -> Any:
     raise CrossdistilError("seeds: a run kept no answers on dev")
 
 
-def verdict(found: dict[str, Any]) -> dict[str, Any] | None:
-    """Whether the best is better than the recipe as it is; None where that was not tried with other seeds.
+def verdict(found: dict[str, Any], name: str = AS_IT_IS) -> dict[str, Any] | None:
+    """Whether the best is better than the default, which is called `name`; None where that was not tried with other seeds.
 
     `better`: the mean is above the default's by more than the deviation of either, and the difference is no chance of the
     dev examples either. `above`: only the first. `not better`: neither.
@@ -151,23 +154,25 @@ def verdict(found: dict[str, Any]) -> dict[str, Any] | None:
     pairs = [pair for pair in (found["comparison"] or {}).get("pairs", []) if pair["metric"] == found["metric"]]
     shown = bool(pairs) and pairs[0]["better"] == "B"
     word = "better" if enough and shown else "above" if enough else "not better"
-    return {"word": word, "gain": gain, "p": pairs[0]["p"] if pairs else None, "text": _verdict_text(found, word, gain, pairs)}
+    text = _verdict_text(found, name, word, gain, pairs)
+    return {"word": word, "gain": gain, "p": pairs[0]["p"] if pairs else None, "text": text}
 
 
-def _verdict_text(found: dict[str, Any], word: str, gain: float, pairs: list[dict[str, Any]]) -> str:
+def _verdict_text(found: dict[str, Any], default: str, word: str, gain: float, pairs: list[dict[str, Any]]) -> str:
     name, seeds = found["metric"], found["seeds"]
     sides = {side: spread_text(name, seeds[side]) for side in ("best", "default")}
     count = len(seeds["best"]["scores"])
-    text = f"{sides['best']} against {sides['default']} of the recipe as it is, over {count} other seeds"
+    than, its = ("the recipe's default", f" of {default}") if default == AS_IT_IS else (default, "")
+    text = f"{sides['best']} against {sides['default']}{its}, over {counted(count, 'other seed')}"
     points = f"{gain:+.4f}" if is_number(name) else f"{100 * gain:+.2f} points"
     p = f" (p {pairs[0]['p']:.3f})" if pairs else ""
     if word == "better":
-        return f"The best is better than the recipe's default: {text}; {points}, more than the deviation{p}."
+        return f"The best is better than {than}: {text}; {points}, more than the deviation{p}."
     if word == "above":
         chance = "dev was not compared row by row"
         chance = f"with dev's examples taken as a sample too, that may be chance{p}" if pairs else chance
-        return f"The best is above the recipe's default by more than its deviation: {text}; {points}; {chance}."
-    return f"The best is not better than the recipe's default by more than its deviation: {text}; {points}{p}."
+        return f"The best is above {than} by more than its deviation: {text}; {points}; {chance}."
+    return f"The best is not better than {than} by more than its deviation: {text}; {points}{p}."
 
 
 def _headline(found: dict[str, Any], best: Record | None) -> str:
@@ -176,7 +181,7 @@ def _headline(found: dict[str, Any], best: Record | None) -> str:
         return f"No trial came to its end ({counts or 'none was started'})."
     what = ", ".join(f"{name.rpartition('.')[2]} {value_text(value)}" for name, value in best.point.items())
     score = score_text(found["metric"], best.score)
-    same = " (the recipe as it is)" if found["best"] == found["default"] else ""
+    same = f" ({found['default_name']})" if found["best"] == found["default"] else ""
     return f"Best of {counts}: {score} {found['metric'].replace('_', ' ')} on dev, trial {best.number}{same}: {what}."
 
 
@@ -187,9 +192,10 @@ def counts_text(counts: dict[str, int]) -> str:
 
 
 def _remark(found: dict[str, Any]) -> str:
-    """What may be said of the best against the recipe as it is."""
+    """What may be said of the best against the default."""
     if found["verdict"] is not None:
         return found["verdict"]["text"]
     if found["best"] is None or found["best"] == found["default"]:
         return ""
-    return "Chosen by one seed; whether it is better than the recipe as it is takes --seeds 3."
+    which = "" if found["autopilot"] is None or found["default"] is None else f", trial {found['default']},"
+    return f"Chosen by one seed; whether it is better than {found['default_name']}{which} takes --seeds 3."

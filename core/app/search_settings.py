@@ -19,6 +19,7 @@ from .search_space import Space, space_of
 from .search_study import STUDY, TRIALS
 
 SETTINGS = "study.json"
+AS_IT_IS = "the recipe as it is"
 _OPTIONAL = type(None)
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(("source", "metric", "backend", "precision", "study", "place", "origin"), str),
@@ -55,6 +56,11 @@ class Settings:
     def higher(self) -> bool:
         """Whether a higher score is better."""
         return self.metric not in LOWER_IS_BETTER
+
+    @property
+    def default_name(self) -> str:
+        """What reports call the recipe that the best is compared with."""
+        return AS_IT_IS if self.autopilot is None else f"the first student by {self.recipe.method}"
 
     def write(self, folder: Path) -> None:
         """Write study.json."""

@@ -15,8 +15,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -249,32 +248,3 @@ def _check_apart(space: Space, where: str) -> None:
                 if owner != dimension.name and inside and "stages" not in (key, other):
                     raise RecipeError(where, [f"{dimension.name}: sets {key}, as {owner} does; expected one of them"])
         seen |= dict.fromkeys(dimension.keys, dimension.name)
-
-
-def check_space(space: Space, recipe: Recipe) -> None:
-    """Whether the recipe takes both ends of each range, every choice and, of a grid, every point. Raises RecipeError, with a line
-    for each key that is unknown or value that is refused."""
-    start = {dimension.name: dimension.probes[0] for dimension in space.dimensions}
-    own = space.point_of(recipe) or start
-    problems: dict[str, None] = {}
-    for dimension in space.dimensions:
-        refused = {value: _refusal(space, recipe, {**own, dimension.name: value}) for value in dimension.probes}
-        once = len(set(refused.values())) == 1  # then it is not the value
-        for value, problem in refused.items():
-            if problem:
-                problems[f"{dimension.name}: {'' if once else plain(str(value), 80) + ': '}{problem}"] = None
-    if not problems and space.is_grid:
-        problem = next(filter(None, (_refusal(space, recipe, point) for point in space.points())), "")
-        problems |= {problem: None} if problem else {}
-    if problems:
-        raise RecipeError(space.where, list(problems))
-
-
-def _refusal(space: Space, recipe: Recipe, point: Mapping[str, Any]) -> str:
-    try:
-        space.recipe(recipe, dict(point))
-    except RecipeError as error:
-        return "; ".join(error.problems)
-    except CrossdistilError as error:
-        return re.sub(r"^--set [^ ]*: ", "", str(error))
-    return ""
