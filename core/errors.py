@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 MESSAGE_PREFIX = "crossdistil: error: "
+_ROW = re.compile(r"(.+?):(\d+): ")
 
 
 class CrossdistilError(Exception):
@@ -73,10 +75,27 @@ class Errors(list):
             return None
 
     def throw(self) -> None:
-        """Raise what was kept, several errors as one with a line for each; what two parts found is told once."""
-        different = list(dict.fromkeys(line for error in self for line in str(error).splitlines()))
+        """Raise what was kept, several errors as one with a line for each; what two parts found is told once, and what is wrong
+        with rows of a file in their order."""
+        different = _by_row(list(dict.fromkeys(line for error in self for line in str(error).splitlines())))
         if self:
             raise self[0] if len(self) == 1 or len(different) == 1 else CrossdistilError("\n".join(different))
+
+
+def _by_row(lines: list[str]) -> list[str]:
+    """Lines that begin with one and the same `FILE:ROW: ` in the order of the rows, in the places that such lines have."""
+    places: dict[str, list[int]] = {}
+    rows: dict[int, int] = {}
+    for place, line in enumerate(lines):
+        found = _ROW.match(line)
+        if found:
+            places.setdefault(found[1], []).append(place)
+            rows[place] = int(found[2])
+    ordered = list(lines)
+    for same in places.values():
+        for place, source in zip(same, sorted(same, key=rows.__getitem__)):
+            ordered[place] = lines[source]
+    return ordered
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from pathlib import Path
 
 from .errors import CheckpointError, DataError
@@ -47,11 +48,15 @@ def hub_folder(path: Path, where: str, data: bool = False) -> Path:
             allow_patterns=list(_DATA_FILES if data else _MODEL_FILES),
         )
     except Exception as error:  # the client's errors share no base but this
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         folder = f"{'data' if data else 'models'}/{name.rpartition('/')[2]}"
         what = "--repo-type dataset " if data else ""
         way = f"on a machine with a network: hf download {what}{name} --local-dir {folder}; then give {folder} here"
-        raise kind(f"{where}: {path}: is neither in the hub's cache nor to be had from the hub ({reason}); {way}") from error
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            problem = "is not in the hub's cache, and with HF_HUB_OFFLINE nothing is asked of the network"
+        else:
+            reason = textwrap.shorten(str(error), 200, placeholder=" ...") or type(error).__name__
+            problem = f"is neither in the hub's cache nor to be had from the hub ({plain(reason)})"
+        raise kind(f"{where}: {path}: {problem}; {way}") from error
     return Path(found)
 
 

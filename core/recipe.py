@@ -271,7 +271,7 @@ def settled(
                 source, [f"preset {shown(preset)}: not one of its presets{did_you_mean(preset, presets)} ({known})"]
             )
         _set_all(tree, [(key, value, f"presets.{preset}.{key}") for key, value in presets[preset].items()])
-    settings = [_parsed(override) for override in overrides]
+    settings = [parsed_override(override) for override in overrides]
     tree, beside, problems = placed_paths(tree, folder, [key for key, _, _ in settings])
     if problems:
         raise RecipeError(source, problems)
@@ -351,7 +351,7 @@ def find_recipe(name: str | Path) -> Path:
     raise CrossdistilError(f"{name}: no such recipe file, and not one of the catalogue: {', '.join(names)}{near}")
 
 
-def _parsed(override: str) -> tuple[str, Any, str]:
+def parsed_override(override: str) -> tuple[str, Any, str]:
     """Key, value and what errors call it, of `path.to.key=value`."""
     key, separator, text = override.partition("=")
     if not separator or not key:

@@ -11,7 +11,7 @@ import pytest
 from crossdistil.core.data.limits import limited
 from crossdistil.core.data.mixing import mixed
 from crossdistil.core.data.tasks import read_split, resolve_task
-from crossdistil.core.errors import CrossdistilError, RecipeError
+from crossdistil.core.errors import CrossdistilError, DataError, RecipeError
 from crossdistil.core.job import prepare
 from crossdistil.core.recipe import load_recipe, parse_recipe
 from crossdistil.core.reference import ReferenceOps
@@ -92,8 +92,30 @@ def test_what_cannot_work_is_told(unlabelled, tiny_task, tiny_model):
     with pytest.raises(CrossdistilError) as caught:
         prepare(parse_recipe(tree, "test"), "test", 8)
     assert "gone.txt" in str(caught.value) and "aux_data[1].text: needed" in str(caught.value)
+    assert f"aux_data[0].data: {unlabelled[0] / 'gone.txt'}: no such file or folder" in str(caught.value)
     with pytest.raises(RecipeError, match=r"aux_data\[0\].weight: .*greater than 0"):
         parse_recipe(recipe(tiny_task, tiny_model, {**aux, "weight": 0}), "test")
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "message"),
+    [
+        ("lines.txt", {"text": "review"}, "aux_data[0].text: {} has no columns: a text a line"),
+        ("lines.txt", {"text_pair": "review"}, "aux_data[0].text_pair: {} has no columns: a text a line"),
+        ("lines.txt", {"separator": ";"}, "aux_data[0].separator: {} has no columns: a text a line"),
+        (
+            "table",
+            {"text": "review", "text_pair": "review"},
+            "aux_data[0].text_pair: names the column 'review', but the task has single texts",
+        ),
+    ],
+)
+def test_columns_that_nothing_reads_are_refused(unlabelled, tiny_task, data, key, message):
+    spec = resolve_task(TaskSection(name="sst-2", data=tiny_task))
+    section = AuxSection(name="reviews", data=unlabelled[0] / data, **key)
+    with pytest.raises(DataError) as caught:
+        mixed(read_split(spec, tiny_task, "train"), spec, section, "aux_data[0]")
+    assert str(caught.value) == message.format(section.data)
 
 
 def test_a_limit_draws_rows_in_their_order(tiny_task):

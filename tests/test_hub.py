@@ -49,7 +49,9 @@ def test_names_are_snapshots_of_the_cache(cache, tiny_model, tiny_task):
 
 def test_what_is_not_there_says_how_it_gets_there(cache):
     with pytest.raises(
-        CheckpointError, match=r"teacher\.model: hf:me/gone: .*hf download me/gone --local-dir models/gone; then give"
+        CheckpointError,
+        match=r"teacher\.model: hf:me/gone: is not in the hub's cache, and with HF_HUB_OFFLINE nothing is asked of the network; "
+        r"on a machine with a network: hf download me/gone --local-dir models/gone; then give"
     ):
         hub_folder(Path("hf:me/gone"), "teacher.model")
     with pytest.raises(DataError, match=r"hf download --repo-type dataset me/gone --local-dir data/gone"):
@@ -57,6 +59,16 @@ def test_what_is_not_there_says_how_it_gets_there(cache):
     for name in ("hf:", "hf:a/b/c", "hf:../x", "hf:me/\x1b"):
         with pytest.raises(CheckpointError, match="expected hf:OWNER/NAME"):
             hub_folder(Path(name), "model")
+
+
+def test_a_long_reason_ends_at_a_word(cache, monkeypatch):
+    def fails(*given, **options):
+        raise OSError("the connection\nwas cut " * 40)
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
+    with pytest.raises(CheckpointError, match=r"the hub \(the connection was cut .* (the|connection|was|cut) \.\.\.\)"):
+        hub_folder(Path("hf:me/gone"), "teacher.model")
 
 
 class Hub:

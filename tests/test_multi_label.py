@@ -99,9 +99,9 @@ def test_json_lines_hold_lists(tmp_path):
 BAD_CELLS = {
     "unknown": ("train.tsv", "text\ttopics\na\tplot\nb\tplot|plott\n", r"train\.tsv:3: got label 'plott', expected one of"),
     "twice": ("train.tsv", "text\ttopics\na\tplot|film|plot\n", r"train\.tsv:2: a label is there twice: 'plot', 'film', 'plot'"),
-    "nothing between": ("train.tsv", "text\ttopics\na\tplot||film\n", r"train\.tsv:2: label \"\" is no text"),
-    "null": ("train.jsonl", '{"text": "a", "topics": null}\n', r"train\.jsonl:1: label null is no text"),
-    "list in list": ("train.jsonl", '{"text": "a", "topics": [["plot"]]}\n', r"train\.jsonl:1: label \[\"plot\"\]"),
+    "nothing between": ("train.tsv", "text\ttopics\na\tplot||film\n", r"train\.tsv:2: 'topics' holds \"\", expected a label"),
+    "null": ("train.jsonl", '{"text": "a", "topics": null}\n', r"train\.jsonl:1: 'topics' is null, expected a label"),
+    "list in list": ("train.jsonl", '{"text": "a", "topics": [["plot"]]}\n', r"train\.jsonl:1: 'topics' holds \[\"plot\"\]"),
 }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from crossdistil.core.recipe import parse_recipe
@@ -57,6 +59,13 @@ PROBLEMS = {
         },
         {},
     ),
+    "sink": (
+        {"task.data=gone": "gone: no such folder", "log.mlfow.uri=x": "log.mlfow.uri: unknown key"},
+        {
+            "--log": ("tensorbord", "recipe.yaml: log.tensorbord: unknown key; did you mean 'tensorboard'?"),
+            "--out": ("full", "full: holds x and no run.json; choose a new or an empty folder"),
+        },
+    ),
     "plugin": ({"task.data=gone": "gone: no such folder"}, {"--plugin": ("my.py", "my.py: no such file")}),
 }
 
@@ -82,6 +91,25 @@ def test_a_run_folder_of_another_recipe(check, tmp_path, tiny_task, tiny_model):
     assert check("--out", "run", "--resume")[0] == 0
     _, _, [problem] = check("--out", "run", "--resume", "--set", "seed=8")
     assert problem.startswith("run: was started with another recipe: seed was 7, is 8")
+
+
+def test_a_wrong_sink_hides_nothing_that_sections_have_together(check):
+    _, _, problems = check("--log", "tensorbord", "--set", "teacher=null", "--set", "task.data=gone")
+    assert len(problems) == 3 and "tensorbord" in problems[0] and "needs a teacher" in problems[1]
+    assert problems[2].endswith("gone: no such folder")
+
+
+def test_rows_of_a_file_are_told_in_their_order(check, tmp_path):
+    rows = [{"text": f"text {number}", "stars": ("good", "bad")[number % 2]} for number in range(8)]
+    rows[2]["text"] = rows[5]["stars"] = None
+    (tmp_path / "mine").mkdir()
+    for split, found in (("train", rows), ("dev", rows[:2])):
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(found), tmp_path / "mine" / f"{split}.parquet")
+    _, _, problems = check("--out", "run", "--set", "task={name: mine, data: mine, text: text, label: stars, max_length: 32}")
+    assert [problem.partition("train.parquet:")[2].partition(";")[0] for problem in problems] == [
+        "3: 'text' is null, expected a text",
+        "6: 'stars' is null, expected a label",
+    ]
 
 
 def test_one_process(check):

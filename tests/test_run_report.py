@@ -295,7 +295,7 @@ def test_the_command(written, tmp_path):
     (written[0] / "report.html").unlink()
     ended = CliRunner().invoke(cli.app, ["report", str(written[0])])
     assert ended.exit_code == 0 and (written[0] / "report.html").read_text(encoding="utf-8") == written[1]
-    for wrong, said in ((tmp_path / "task", "is not the folder of a finished run"), (tmp_path / "none", "is not the folder")):
+    for wrong, said in ((tmp_path / "task", "is not the folder of a finished run"), (tmp_path / "none", "none: no such folder")):
         ended = CliRunner().invoke(cli.app, ["report", str(wrong)])
         assert isinstance(ended.exception, CrossdistilError) and said in str(ended.exception)
 

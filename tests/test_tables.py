@@ -266,7 +266,7 @@ def test_labels_that_train_lacks(tmp_path):
 
 def test_rows_without_a_label_are_left_out_where_told(tmp_path):
     labelled(tmp_path, ["a", "-", "b", None, "", " - "])
-    with pytest.raises(DataError, match=r"train\.jsonl:4: label null .*task\.skip_labels"):
+    with pytest.raises(DataError, match=r"train\.jsonl:4: 'label' is null, expected a label; task\.skip_labels"):
         read(plain(tmp_path))
     examples = read(plain(tmp_path, skip_labels=("-", "null", "")))
     assert examples.labels.tolist() == [0, 1] and examples.line_numbers.tolist() == [1, 3] and len(examples.texts) == 2

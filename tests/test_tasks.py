@@ -160,7 +160,7 @@ BAD_FILES = {
     "column": ("train.tsv", b"txet\tlabel\na\t0\n", r"no column 'text'; did you mean 'txet'\? .*txet, label"),
     "twice": ("train.tsv", b"text\ttext\tlabel\na\tb\t0\n", r"2 columns are named 'text'"),
     "label": ("train.tsv", b"text\tlabel\na\t2\n", r"train\.tsv:2: got label '2', expected one of '0', '1'"),
-    "no label": ("train.tsv", b"text\tlabel\na\t\n", r"train\.tsv:2: label \"\""),
+    "no label": ("train.tsv", b"text\tlabel\na\t\n", r"train\.tsv:2: 'label' is \"\""),
     "encoding": ("train.tsv", b"text\tlabel\nok\t0\n\xff\t0\n", r"train\.tsv:3: not UTF-8 \(byte 0xff\)"),
     "empty": ("train.tsv", b"", r"train\.tsv: is empty"),
     "no rows": ("train.tsv", b"text\tlabel\n", r"train\.tsv: holds no rows"),
@@ -170,7 +170,7 @@ BAD_FILES = {
     "json key": ("train.jsonl", b'{"text": "a", "label": 0}\n{"text": "b"}\n', r"train\.jsonl:2: no column 'label'"),
     "json text": ("train.jsonl", b'{"text": 1, "label": 0}\n', r"train\.jsonl:1: 'text' is 1, expected a text"),
     "surrogate": ("train.jsonl", b'{"text": "\\ud800", "label": 0}\n', r"train\.jsonl:1: 'text' holds half"),
-    "json null": ("train.jsonl", b'{"text": "a", "label": null}\n', r"train\.jsonl:1: label null"),
+    "json null": ("train.jsonl", b'{"text": "a", "label": null}\n', r"train\.jsonl:1: 'label' is null, expected a label"),
 }
 
 

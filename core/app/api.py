@@ -5,7 +5,7 @@ A backend that this interpreter lacks is run in the one that has it (`backends.r
 
 from __future__ import annotations
 
-import json
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..recipe import Recipe, load_recipe, overridden
 from . import conversion, inference, inspection
 from . import crosscheck as _crosscheck
 from .exported import own_runtime
-from .given_data import data_folder
+from .given_data import GivenData
 from .launchers import find_place
 from .progress import make_console
 from .run import RunOptions, execute
@@ -54,10 +54,11 @@ def run(
     a recipe, with its own recipe, backend, device and precision. `devices` is the number of devices of this machine, or `all`;
     each gets a process. Without `report` there is no report.html, which quotes texts of dev. `data` is the task's
     data where the caller holds it: split (`train`, `dev`) -> a list of dicts, a pandas frame or a `datasets.Dataset`, in place of
-    `task.data`. Raises CrossdistilError.
+    `task.data` and `task.files`. Raises CrossdistilError.
     """
-    if data is not None:
-        overrides = [*overrides, f"task.data={json.dumps(str(data_folder(data)))}"]
+    given = None if data is None else GivenData(data)
+    if given is not None:
+        overrides = given.beside(overrides)
     place = find_place()
     started: dict[str, str] = {}
     if recipe is None:
@@ -73,18 +74,22 @@ def run(
         loaded = overridden(recipe, overrides, plugins, log)
     else:
         loaded = load_recipe(recipe, overrides, preset, plugins, log)
+    if given is not None:
+        loaded = given.placed(loaded)
     source = loaded.method if isinstance(recipe, Recipe) else str(recipe)
     python = interpreter(backend)
-    if python == Path(sys.executable) and devices is None:
-        options = RunOptions(backend, EngineOptions(device, precision, place=place), Path(out).absolute(), resume, report=report)
-        return execute(loaded, source, options, make_console(quiet, stderr=True))
-    arguments = ["--precision", precision]
-    arguments += ["--device", device] if device else []
-    arguments += ["--resume"] if resume else []
-    arguments += ["--devices", str(devices)] if devices is not None else []
-    arguments += [] if report else ["--no-report"]
-    # What a worker prints goes to standard output, which belongs to the caller.
-    return run_worker(loaded, source, backend, Path(out).absolute(), arguments, quiet=True)
+    with contextlib.nullcontext() if given is None else given.named():
+        if python == Path(sys.executable) and devices is None:
+            engine = EngineOptions(device, precision, place=place)
+            options = RunOptions(backend, engine, Path(out).absolute(), resume, report=report)
+            return execute(loaded, source, options, make_console(quiet, stderr=True))
+        arguments = ["--precision", precision]
+        arguments += ["--device", device] if device else []
+        arguments += ["--resume"] if resume else []
+        arguments += ["--devices", str(devices)] if devices is not None else []
+        arguments += [] if report else ["--no-report"]
+        # What a worker prints goes to standard output, which belongs to the caller.
+        return run_worker(loaded, source, backend, Path(out).absolute(), arguments, quiet=True)
 
 
 def evaluate(

@@ -30,7 +30,7 @@ def report(
     if not is_finished_run(run):
         if run.is_dir():
             student_of(run)  # which says what is missing
-        raise CrossdistilError(f"{run}: is not the folder of a finished run")
+        raise CrossdistilError(f"{run}: {'is not the folder of a finished run' if run.exists() else 'no such folder'}")
     name = backend or default_backend()
     interpreter(name)  # which there must be, also where nothing is asked
     if not keeps_answers(run):

@@ -21,6 +21,7 @@ from ..engine import Engine, EngineOptions
 from ..errors import CrossdistilError, DataError, Errors, RecipeError
 from ..hub_names import hub_folder, is_hub_name
 from ..job import Job
+from ..log_section import with_sinks
 from ..recipe import Recipe, parse_recipe, settled
 from ..recipe_errors import without_problems
 from ..registered import NOTHING, Registered
@@ -51,15 +52,25 @@ def check_recipe(
     one; it is then looked at like any other. Where it is none, the files are looked at that its sections name."""
     errors = Errors()
     tree, _ = settled(tree, source, overrides, preset, folder)
+    if log:
+        tree = {**tree, "log": with_sinks(tree.get("log"), log)}
     try:
-        return parse_recipe(tree, source, plugins=plugins, log=log), errors
+        return parse_recipe(tree, source, plugins=plugins), errors
     except RecipeError as error:
         errors.append(error)
         cause = error.__cause__
+    if isinstance(cause, ValidationError) and any(problem["loc"][:1] == ("log",) for problem in cause.errors()):
+        # Nothing else depends on `log`, and what is wrong with several sections together is only seen without it.
+        tree = {key: value for key, value in tree.items() if key != "log"}
+        try:
+            return parse_recipe(tree, source, plugins=plugins), errors
+        except RecipeError as error:
+            errors.append(error)
+            cause = error.__cause__
     rest = without_problems(cause, Recipe, tree) if isinstance(cause, ValidationError) else None
     if rest is not None:
         with contextlib.suppress(RecipeError):
-            return parse_recipe(rest, source, plugins=plugins, log=log), errors
+            return parse_recipe(rest, source, plugins=plugins), errors
     errors.collect(_check_sections, tree)
     return None, errors
 

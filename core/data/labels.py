@@ -33,36 +33,38 @@ def cell_text(cell: object) -> str:
     return cell.strip() if isinstance(cell, str) else json.dumps(cell)
 
 
-def label_text(path: Path, cell: object, line: int) -> str:
-    """The label in a cell, which is compared as text."""
+def label_text(path: Path, cell: object, line: int, name: str, verb: str = "is") -> str:
+    """The label in a cell of the column `name`, which is compared as text; of one of several in a cell, `verb` says `holds`."""
     label = cell_text(cell)
     if not label or not isinstance(cell, (str, int, float)):
         raise DataError(
-            f"{path}:{line}: label {json.dumps(cell)[:100]} is no text or number; task.skip_labels leaves such rows out"
+            f"{path}:{line}: '{name}' {verb} {json.dumps(cell)[:100]}, expected a label; task.skip_labels leaves such rows out"
         )
     if is_half(label):
         raise DataError(f"{path}:{line}: label {json.dumps(label)[:100]} holds half a surrogate pair")
     return label
 
 
-def label_set(path: Path, cell: object, line: int) -> tuple[str, ...]:
+def label_set(path: Path, cell: object, line: int, name: str) -> tuple[str, ...]:
     """The labels of an example that may have several: a JSON list, or a text with `|` between them; an empty one is none."""
     if isinstance(cell, str):
         cell = cell.split(SEPARATOR) if cell.strip() else []
-    labels = tuple(label_text(path, part, line) for part in (cell if isinstance(cell, list) else [cell]))
+    if not isinstance(cell, list):
+        return (label_text(path, cell, line, name),)
+    labels = tuple(label_text(path, part, line, name, "holds") for part in cell)
     if len(set(labels)) < len(labels):
         raise DataError(f"{path}:{line}: a label is there twice: {listed(labels)}")
     return labels
 
 
-def found_labels(path: Path, cells: Sequence, line_numbers: np.ndarray, several: bool) -> tuple[str, ...]:
-    """The distinct labels of a column, in numerical order when all are integers; `several` is whether a cell may hold
+def found_labels(path: Path, cells: Sequence, line_numbers: np.ndarray, several: bool, name: str) -> tuple[str, ...]:
+    """The distinct labels of the column `name`, in numerical order when all are integers; `several` is whether a cell may hold
     more than one. Raises DataError where two of them differ in nothing that a person sees."""
 
     lines: dict[str, int] = {}
     for cell, row in first_rows(cells):
         line = int(line_numbers[row])
-        for label in label_set(path, cell, line) if several else (label_text(path, cell, line),):
+        for label in label_set(path, cell, line, name) if several else (label_text(path, cell, line, name),):
             lines.setdefault(label, line)
     labels = sorted(lines)
     if len(labels) < 2:
@@ -102,8 +104,10 @@ def label_key(label: str) -> str:
     return repr(float(text)) if _NUMBER.fullmatch(text) else text
 
 
-def class_indices(path: Path, labels: Sequence[str], cells: Sequence, line_numbers: np.ndarray, source: str = "") -> np.ndarray:
-    """The place of each cell's label among `labels`: (rows,) int32. `source` is the file whose labels these are."""
+def class_indices(
+    path: Path, name: str, labels: Sequence[str], cells: Sequence, line_numbers: np.ndarray, source: str = ""
+) -> np.ndarray:
+    """The place of each label of the column `name` among `labels`: (rows,) int32. `source` is the file whose labels these are."""
     index_of = {label: index for index, label in enumerate(labels)}
     index_of = {label: index for index, label in enumerate(labels)}
     indices, unknown = [], _Unknown(path, labels, source)
@@ -111,7 +115,7 @@ def class_indices(path: Path, labels: Sequence[str], cells: Sequence, line_numbe
     for row, cell in enumerate(cells):
         index = known.get(cell) if isinstance(cell, str) else None
         if index is None:
-            label = label_text(path, cell, line_numbers[row])
+            label = label_text(path, cell, line_numbers[row], name)
             index = index_of.get(label, -1)
             if index < 0:
                 unknown.add(label, line_numbers[row])
@@ -122,12 +126,14 @@ def class_indices(path: Path, labels: Sequence[str], cells: Sequence, line_numbe
     return np.array(indices, np.int32)
 
 
-def label_rows(path: Path, labels: Sequence[str], cells: Sequence, line_numbers: np.ndarray, source: str = "") -> np.ndarray:
-    """Which of `labels` each cell holds: (rows, labels) float32."""
+def label_rows(
+    path: Path, name: str, labels: Sequence[str], cells: Sequence, line_numbers: np.ndarray, source: str = ""
+) -> np.ndarray:
+    """Which of `labels` each cell of the column `name` holds: (rows, labels) float32."""
     index_of = {label: index for index, label in enumerate(labels)}
     rows, unknown = np.zeros((len(cells), len(labels)), dtype=np.float32), _Unknown(path, labels, source)
     for row, cell in enumerate(cells):
-        for label in label_set(path, cell, line_numbers[row]):
+        for label in label_set(path, cell, line_numbers[row], name):
             if label in index_of:
                 rows[row, index_of[label]] = 1.0
             else:

@@ -85,7 +85,7 @@ def _unlabelled(section: AuxSection, spec: TaskSpec, where: str) -> Examples:
     """The texts of a file, or of the folder's file of `train`. Lines of a .txt file are texts; of tables, columns are named."""
     path = section.data
     if not path.is_file():
-        check_folder(path)
+        check_folder(path, or_file=True)
         splits = found_splits(section)
         if "train" not in splits and (path / "train.txt").is_file():
             splits["train"] = "train.txt"
@@ -93,7 +93,10 @@ def _unlabelled(section: AuxSection, spec: TaskSpec, where: str) -> Examples:
             raise no_split(section.name, path, "train", splits)
         path = path / splits["train"]
     if path.suffix.lower() == ".txt":
+        _check_no_columns(path, section, where)
         return _lines(path, section, spec, where)
+    if section.text_pair is not None and spec.text_pair is None:
+        raise DataError(f"{where}.text_pair: names the column '{section.text_pair}', but the task has single texts")
     names = [section.text or spec.text] + ([] if spec.text_pair is None else [section.text_pair or spec.text_pair])
     if path.suffix.lower() not in EXTENSIONS:
         raise DataError(f"{where}.data: {path}: unknown kind of file, expected .txt or one of {', '.join(EXTENSIONS)}")
@@ -101,6 +104,14 @@ def _unlabelled(section: AuxSection, spec: TaskSpec, where: str) -> Examples:
     columns = read_columns(path, names, header=header, texts=names, format=table_format(section, "error"))
     pairs = columns.cells[names[1]] if len(names) > 1 else None
     return Examples(columns.cells[names[0]], pairs, None, path, columns.line_numbers, notes=columns.notes)
+
+
+def _check_no_columns(path: Path, section: AuxSection, where: str) -> None:
+    """Raise DataError where a section says of a .txt file what only tables have. In a folder, `text` is what says that its files
+    are without labels."""
+    for key in ("text", "text_pair", "header", "columns", "separator", "quoting"):
+        if getattr(section, key) is not None and (key != "text" or path == section.data):
+            raise DataError(f"{where}.{key}: {path} has no columns: a text a line")
 
 
 def _lines(path: Path, section: AuxSection, spec: TaskSpec, where: str) -> Examples:

@@ -59,7 +59,7 @@ def read_columns(
     skipped = Skipped(path, format)
     if is_arrow(path):
         names = arrow_names(path)
-        _require(path, names, [*there, *required])
+        require_columns(path, names, [*there, *required])
         wanted = [names[_place(path, names, name)] for name in (*required, *optional, *there) if not _missing(names, [name])]
         rows = arrow_rows(path, list(dict.fromkeys(wanted)))
         columns = _json_columns(path, rows, (required, optional, there), texts, skipped)
@@ -148,7 +148,7 @@ def _delimited_columns(
     has_header: bool,
 ) -> Columns:
     required, optional, there = asked
-    _require(path, names, [*there, *required], skipped.format if has_header else None)
+    require_columns(path, names, [*there, *required], skipped.format if has_header else None)
     wanted = [name for name in (*required, *optional) if not _missing(names, [name])]
     places = [_place(path, names, name) for name in wanted]
     builder, width = _Builder(wanted, texts), len(names)
@@ -194,7 +194,7 @@ def _json_columns(
     for number, record in rows:
         if builder is None:
             names = list(record)
-            _require(f"{path}:{number}", names, [*there, *required])
+            require_columns(f"{path}:{number}", names, [*there, *required])
             wanted = [*required, *(name for name in optional if not _missing(names, [name]))]
             keys = [names[_place(path, names, name)] for name in wanted]
             builder = _Builder(wanted, texts)
@@ -252,7 +252,8 @@ def _place(path: Path, names: Sequence[str], wanted: str) -> int:
     return same[0]
 
 
-def _require(place: Path | str, names: Sequence[str], required: Sequence[str], format: TableFormat | None = None) -> None:
+def require_columns(place: Path | str, names: Sequence[str], required: Sequence[str], format: TableFormat | None = None) -> None:
+    """Raise DataError, which begins with `place`, unless columns of these names are among `names`."""
     missing = _missing(names, required)
     if not missing:
         return

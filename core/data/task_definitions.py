@@ -43,10 +43,11 @@ class TaskSection(Protocol):
     skip_labels: list[str]
 
 
-def check_folder(data: Path) -> None:
-    """Raise DataError unless the folder of a task's files is there."""
+def check_folder(data: Path, or_file: bool = False) -> None:
+    """Raise DataError unless the folder of a task's files is there; `or_file` is whether a file would do as well."""
     if not data.is_dir():
-        what = "is a file, expected the folder that its train and dev files are in" if data.exists() else "no such folder"
+        missing = "no such file or folder" if or_file else "no such folder"
+        what = "is a file, expected the folder that its train and dev files are in" if data.exists() else missing
         raise DataError(f"task.data: {data}: {what}")
 
 
@@ -203,4 +204,4 @@ def _labels_of_train(spec: TaskSpec, data: Path) -> tuple[str, ...]:
     texts = [spec.text] if spec.text_pair is None else [spec.text, spec.text_pair]
     columns = read_columns(path, [spec.label], header=spec.header, format=spec.format, there=texts)
     columns = without_labels(path, columns, spec.label, spec.skip_labels, ())
-    return found_labels(path, columns.cells[spec.label], columns.line_numbers, spec.multi_label)
+    return found_labels(path, columns.cells[spec.label], columns.line_numbers, spec.multi_label, spec.label)

@@ -86,7 +86,8 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> Task
         spec, note = own_task(section, registered.tasks[section.name]), None
         if spec.labels is None and spec.own.kind != "regression":
             columns = split_columns(spec, section.data, "train")
-            found = found_labels(section.data / "train", columns.cells[spec.label], columns.line_numbers, spec.multi_label)
+            path, cells = section.data / "train", columns.cells[spec.label]
+            found = found_labels(path, cells, columns.line_numbers, spec.multi_label, spec.label)
             spec = replace(spec, labels=found, labels_from="train")
     elif official is None:
         spec = plain_task(section, registered.tasks) if note is None else recorded_task(section, note)
@@ -136,7 +137,7 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
             labels = scores(path, spec.label, cells, lines)
         else:
             source = "" if path.name == spec.labels_from else spec.labels_from
-            labels = (label_rows if spec.multi_label else class_indices)(path, spec.labels, cells, lines, source)
+            labels = (label_rows if spec.multi_label else class_indices)(path, spec.label, spec.labels, cells, lines, source)
     pairs = None if spec.text_pair is None else columns.cells[spec.text_pair]
     return Examples(columns.cells[spec.text], pairs, labels, path, columns.line_numbers, notes=columns.notes)
 
