@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from crossdistil.core.app import run
 from crossdistil.core.engine import Engine, EngineOptions
+from crossdistil.core.events import Sinks
 from crossdistil.core.objective import Objective
 from crossdistil.core.shared_run import SharedRun
 from crossdistil.core.world import World
@@ -58,7 +59,7 @@ def go_on(part: Part, files: Path, engine: Engine, world: World) -> dict[str, np
     recipe = part.case().load(files, engine.length_step)
     with mock.patch.object(SharedRun, "save_state", stopping), mock.patch.object(Objective, "prepare", noting):
         try:
-            run._execute(recipe, "recipe", options, Console(quiet=True), engine, world, mock.Mock())
+            run._execute(recipe, "recipe", options, Console(quiet=True), engine, world, mock.Mock(), Sinks([]))
         except KeyboardInterrupt:
             assert part.stop is not None
     shares = [json.loads(data) for data in world.exchange(json.dumps(taken).encode())]

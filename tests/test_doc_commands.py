@@ -4,12 +4,17 @@ done in their order."""
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
-import tomllib
 
 from crossdistil.tests import tiny
 from crossdistil.tests.doc_commands import ROOT, blocks, lines, own_arguments, pages, problem_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 from crossdistil.tests.service_process import service
 
 OTHERS = set(

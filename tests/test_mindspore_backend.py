@@ -125,14 +125,14 @@ def test_written_out_optimizer_is_the_fused_one(name):
         optimizer = Optimizer(params, OptimizerSpec(name, weight_decay=0.1), fused)
         update = optimizer.update
 
-        def apply(gradients, numbers, update=update):
-            update(gradients, numbers)
+        def apply(gradients, numbers, loss, update=update):
+            update(gradients, numbers, loss)
             return numbers
 
         compiled = ms.jit(apply)
         for gradient in gradients:
             arguments = ms.mutable([ms.Tensor(gradient[key].astype(np.float32)) for key in params])
-            compiled(arguments, ms.Tensor(optimizer.numbers(0.01)))
+            compiled(arguments, ms.Tensor(optimizer.numbers(0.01)), ms.Tensor(0.0, ms.float32))
         ends.append({key: parameter.asnumpy() for key, parameter in params.items()})
     for key in start:
         np.testing.assert_allclose(ends[0][key], ends[1][key], rtol=1e-5, err_msg=key)

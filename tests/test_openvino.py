@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -12,6 +14,7 @@ from crossdistil.core.app.export_targets import TARGETS
 from crossdistil.core.app.exporting import ExportOptions, export
 from crossdistil.core.app.inference import load_classifier
 from crossdistil.core.errors import BackendError, CheckpointError, CrossdistilError
+from crossdistil.core.processes import code_command
 from crossdistil.tests import tiny
 from crossdistil.tests.test_export import BILSTM, random_model, trained
 from crossdistil.tests.test_export_frameworks import largest_difference
@@ -37,6 +40,29 @@ def test_8_bits_are_calibrated_and_judged(tiny_model, tiny_task, tmp_path, said)
     assert any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
     code, output, errors = said("evaluate", tmp_path / "out", "--data", tiny_task)
     assert code == 0 and 0 <= json.loads(output)["accuracy"] <= 1, errors
+
+
+def test_signals_are_handled_where_they_were(tiny_model, tiny_task, tmp_path):
+    """In a process of its own, which a fault of memory would end: OpenVINO frees its memory for signals."""
+    code = '''
+import ctypes, faulthandler, gc, signal, sys
+from pathlib import Path
+from crossdistil.core.app.exporting import ExportOptions, export
+faulthandler.enable()
+export(Path(sys.argv[1]), Path(sys.argv[2]), ExportOptions("int8", "openvino", Path(sys.argv[3]), 100, 0), print)
+gc.collect()
+stack = (ctypes.c_char * 24)()
+ctypes.CDLL(None).sigaltstack(None, stack)
+address = int.from_bytes(stack[:8], "little")
+spans = [line.split()[0].split("-") for line in open("/proc/self/maps")]
+assert any(int(first, 16) <= address < int(end, 16) for first, end in spans), hex(address)
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+'''
+    given = (trained(tiny_model, tmp_path / "model"), tmp_path / "out", tiny_task)
+    command = [*code_command(sys.executable, code), *map(str, given)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "handled"), done.stderr
 
 
 def test_it_is_calibrated_with_train_where_that_is_there(tiny_model, tiny_task, tmp_path):

@@ -121,7 +121,7 @@ def test_two_processes_train_as_plain_pytorch_does(files, rows, together):
 
     values, parameters = distil(files, rows, 1.0, lambda pairs: adamw(pairs, 1e-2, 1e-2, 0.01))
     found = together(2)["constant rate"]
-    np.testing.assert_allclose(found["values/distil"], values, rtol=1e-5)
+    np.testing.assert_allclose(found["values/distil"][:, : values.shape[1]], values, rtol=1e-5)  # entropies follow
     for name, array in parameters.items():
         np.testing.assert_allclose(found[f"parameters/{name}"], array, atol=1e-5, err_msg=name)
 

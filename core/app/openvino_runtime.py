@@ -7,10 +7,12 @@ model, and its answers would be others than those that were judged.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import io
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -39,7 +41,7 @@ def write_openvino(graph: Path, path: Path, precision: str, texts: Sequence[dict
         nncf.set_log_level(40)
         names = [name for port in model.inputs for name in port.names]
         inputs = [{name: batch[name] for name in names} for batch in texts]
-        with contextlib.redirect_stdout(io.StringIO()):  # its bars
+        with contextlib.redirect_stdout(io.StringIO()), _same_signal_stack():  # its bars
             model = nncf.quantize(model, nncf.Dataset(inputs), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(inputs))
     model.set_rt_info(precision, _PLACE)
     openvino.save_model(model, str(path), compress_to_fp16=False)
@@ -61,7 +63,8 @@ def load_openvino(path: Path) -> Callable[[dict[str, np.ndarray]], list[np.ndarr
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads.number(),
         }
-        compiled = core.compile_model(model, "CPU", settings)
+        with _same_signal_stack():
+            compiled = core.compile_model(model, "CPU", settings)
     except CrossdistilError:
         raise
     except Exception as error:  # its errors have no common type
@@ -74,6 +77,25 @@ def load_openvino(path: Path) -> Callable[[dict[str, np.ndarray]], list[np.ndarr
         return [found[port].copy() for port in compiled.outputs]  # the next request writes into the same memory
 
     return infer
+
+
+class _SignalStack(ctypes.Structure):
+    _fields_ = [("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@contextlib.contextmanager
+def _same_signal_stack() -> Iterator[None]:
+    """Keeps the memory that this thread handles signals on. What OpenVINO compiles first puts its own there and frees it later;
+    Python handles signals there, so that Ctrl-C would then end the process as a fault of memory."""
+    if sys.platform != "linux":
+        yield
+        return
+    library, before = ctypes.CDLL(None), _SignalStack()
+    library.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        library.sigaltstack(ctypes.byref(before), None)
 
 
 def _module(name: str) -> ModuleType:
