@@ -150,6 +150,9 @@ def test_the_best_and_the_default_with_other_seeds(said, recipe_file, tmp_path, 
     ]  # 7 is the seed that they were chosen by
     assert found["verdict"]["word"] == "better" and found["comparison"]["pairs"][0]["better"] == "B"
     assert "The best is better than the recipe's default" in output
+    output = said("search", "--resume", "--out", out)[1]
+    assert "nothing is left to do\n" in output and "with other seeds, of" not in output
+    assert "2 runs with other seeds, of" in said("search", "--resume", "--out", out, "--seeds", "4")[1]
 
 
 def seeds(best, default, p=None, better=None):

@@ -93,7 +93,9 @@ class Search:
         best = best_of(self.study.records(), self.settings.higher)
         if best is None or not self.settings.seeds or asked.times:
             return
-        waiting, name = list(self.seed_runs(best)), self.settings.default_name
+        waiting, name = self._seeds_left(best), self.settings.default_name
+        if not waiting:
+            return
         whose = f"the best, which is {name}" if self.is_default(best) else f"the best and of {name}"
         self._console.print(f"{counted(len(waiting), 'run')} with other seeds, of {whose}", markup=False)
         lock = threading.Lock()
@@ -116,6 +118,10 @@ class Search:
             self._in_parallel(take, asked, counted=False)
         finally:
             held.release()
+
+    def _seeds_left(self, best: Record) -> list[tuple[str, Recipe, Path]]:
+        """The runs with other seeds that have not come to their end."""
+        return [each for each in self.seed_runs(best) if not (each[2] / "result.json").is_file()]
 
     def seed_runs(self, best: Record) -> Iterator[tuple[str, Recipe, Path]]:
         """Name, recipe and folder of each run with another seed."""
@@ -191,9 +197,7 @@ class Search:
         if not (over or (self.settings.space.is_grid and "waiting" not in states) or self._time_is_over()):
             return False
         best = best_of(records, self.settings.higher)
-        if best is None or not self.settings.seeds:
-            return True
-        return all((folder / "result.json").is_file() for _, _, folder in self.seed_runs(best))
+        return best is None or not self.settings.seeds or not self._seeds_left(best)
 
     def _take_trials(self, worker: int, asked: Asked) -> None:
         while not (asked.times or self._out_of_time or self._errors):
