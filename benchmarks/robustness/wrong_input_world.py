@@ -45,6 +45,9 @@ GOOD = {
     "convert": ["model", "out", "--to", "tf"],
     "inspect": ["model"],
     "export": ["model", "out", "--data", "task"],
+    "trim": ["model", "out", "--data", "texts.txt"],
+    "push": ["model", "me/student", "--license", "mit", "--dry-run"],
+    "search": ["recipe.yaml", "--grid", "paper", "--trials", "1", "--backend", "none", "--out", "out"],
     "latency": ["model", *"--lengths 8 --batch-sizes 1 --rounds 1 --warm-up 0 --requests 1 --backend torch".split()],
     "serve": ["model", "--backend", "none"],
     "check": ["my_losses.py", "--backends", "torch"],
@@ -63,7 +66,7 @@ GOOD = {
     "data augment": ["--task", "sst-2", "--data", "task", "--out", "out", "--method", "words", "--copies", "1"],
 }
 """What each command is given. `none` stands for backends that would be processes, and keeps `serve` from staying: it is refused
-itself, so that the cases of `crosscheck`, `demo` and `serve` show only that the refusal is clean; they are drawn less often."""
+itself, so that the cases of `crosscheck`, `demo`, `search` and `serve` show only that the refusal is clean; they are drawn less often."""
 MAKE = {
     "records": [["data", "export", *GOOD["data export"]]],
     "shares": [["data", "mlm", *GOOD["data mlm"], "--shard", f"{share}/2"] for share in (1, 2)],
@@ -80,6 +83,9 @@ READS = {
     "convert": MODEL,
     "inspect": MODEL,
     "export": ["task/dev.tsv", *MODEL],
+    "trim": MODEL,
+    "push": MODEL,
+    "search": ["recipe.yaml"],
     "latency": MODEL,
     "check": ["my_losses.py"],
     "cache teacher": ["recipe.yaml", "task/train.tsv", *MODEL],
