@@ -66,7 +66,8 @@ GOOD = {
     "data augment": ["--task", "sst-2", "--data", "task", "--out", "out", "--method", "words", "--copies", "1"],
 }
 """What each command is given. `none` stands for backends that would be processes, and keeps `serve` from staying: it is refused
-itself, so that the cases of `crosscheck`, `demo`, `search` and `serve` show only that the refusal is clean; they are drawn less often."""
+itself, so that the cases of `crosscheck`, `demo`, `search` and `serve` show only that the refusal is clean; they are drawn less
+often."""
 MAKE = {
     "records": [["data", "export", *GOOD["data export"]]],
     "shares": [["data", "mlm", *GOOD["data mlm"], "--shard", f"{share}/2"] for share in (1, 2)],
