@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from crossdistil.core.app.search_check import check_space
 from crossdistil.core.app.search_command import space_asked_for
-from crossdistil.core.app.search_space import check_space
 from crossdistil.core.errors import RecipeError
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.losses.presets import PRESETS
