@@ -113,10 +113,12 @@ def test_the_balanced_weights_are_scikit_learn_s():
     np.testing.assert_allclose(compute_class_weight("balanced", classes=np.arange(3), y=labels), BALANCED)
 
 
+@pytest.mark.only_backend("torch")
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_micro_batches_of_several_processes_make_the_mean_of_the_whole(parts):
     """Weights enter what the sums are divided by, over all micro-batches: torch's weighted mean over all eight rows."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     generator = np.random.default_rng(parts)
     z, y = generator.normal(0, 2, (8, 3)), generator.integers(0, 3, 8).astype(np.int32)
     term = HardLabel(loss="hard_label", class_weights=[0.5, 1, 2.5], label_smoothing=0.2)

@@ -25,6 +25,7 @@ def tokenizer_of(folder, kind):
     return load_tokenizer(write_tokenizer(folder, kind))
 
 
+@pytest.mark.only_backend("torch", "mindspore")  # whose environment has transformers
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_give_the_same_pieces_and_any_text_no_more_unknown_ones(tmp_path, kind):
     from transformers import PreTrainedTokenizerFast
@@ -88,6 +89,7 @@ def test_the_command_tells_what_it_did(said, model, tmp_path):
     assert code == 0 and json.loads(again)["rows"] == load_tokenizer(tmp_path / "again").vocab_size
 
 
+@pytest.mark.only_backend("torch")
 def test_transformers_gives_the_same_logits(model, tmp_path):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
