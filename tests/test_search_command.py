@@ -16,6 +16,8 @@ from crossdistil.tests import tiny
 from crossdistil.tests.compared import answers, write_run
 from crossdistil.tests.searches import BATCH, SPACE, Runs, score
 
+pytestmark = pytest.mark.only_backend("torch", "mindspore")  # whose environment has Optuna
+
 
 @pytest.fixture
 def recipe_file(tmp_path, tiny_task, tiny_model):

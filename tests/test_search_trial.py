@@ -13,6 +13,8 @@ from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests import tiny
 
+pytestmark = pytest.mark.only_backend("torch", "mindspore")  # whose environment has Optuna
+
 
 @pytest.fixture
 def two_stages(tmp_path):
