@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
+import numpy as np
 import pytest
 
 from crossdistil.core.app.service_batches import Batcher, QueueFull
-from crossdistil.core.app.service_model import Answer, Item
+from crossdistil.core.app.service_model import CALL, Answer, Item, cuts
 
 
 class Model:
@@ -96,3 +98,17 @@ def test_what_loading_raises_is_raised():
 
     with pytest.raises(RuntimeError, match="no model"):
         Batcher(1, 1, 0.0, Counted()).start(load)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_texts_are_cut_into_batches_that_cost_least(seed):
+    """Against every way to cut them."""
+    draw = np.random.default_rng(seed)
+    lengths, most = sorted(draw.integers(2, 60, 9).tolist()), int(draw.integers(2, 10))
+
+    def cost(places):
+        parts = np.split(np.array(lengths), list(places))
+        return sum(len(part) * part[-1] + CALL for part in parts) if max(map(len, parts)) <= most else np.inf
+
+    ways = [places for count in range(len(lengths)) for places in itertools.combinations(range(1, len(lengths)), count)]
+    assert cost(cuts(lengths, most)) == min(map(cost, ways))
