@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ NETWORK = "network.py"
 _TEMPLATES = Path(__file__).parent / "networks"
 _CONSTANTS = re.compile(r"(?<=# --- what the weights beside this file are\n).*?(?=# --- end\n)", re.DOTALL)
 _TITLE = re.compile(r'""".*?"""', re.DOTALL)
-_IMPORTS = re.compile(r"\nfrom \.shared import .*\nfrom \.(shared_\w+) import .*\n")
-_SHARED = "# --- copied from here on\n\n"
+_IMPORTS = re.compile(r"^(?:import|from \w)[\w.]* .*\n", re.MULTILINE)
+_SHARED = re.compile(r"^from \.(\w+) import .*\n", re.MULTILINE)
+_COPIED = "# --- copied from here on\n\n"
 _TITLES = {"pytorch": "PyTorch", "tf": "TensorFlow", "mindspore": "MindSpore", "oneflow": "OneFlow"}
 _PARTS = {
     "pytorch": {"norm": ("weight", "bias"), "table": ("weight",), "dense": ("weight", "bias")},
@@ -96,17 +98,25 @@ def _filled_in(text: str, constants: dict[str, Any], title: str) -> str:
 
 
 def _template(to: str, kind: str) -> str:
-    """The template of a framework, with what all share in place of its imports."""
+    """The template of a framework, with what is shared in place of its imports: one file, and what that imports once each."""
     name = {"pytorch": "torch", "tf": "tensorflow"}.get(to, to)
     text = (_TEMPLATES / f"{name}_{kind}.py").read_text("utf-8")
-    shared = [_copied("shared"), _copied(_IMPORTS.search(text)[1])]
-    text = _IMPORTS.sub("", text, count=1)
-    text = text.replace("import sys\n", "import json\nimport sys\n", 1)  # which only the shared part needs
-    return text.replace("# --- end\n", "# --- end\n\n" + "\n\n".join(shared), 1)
+    head, mark, body = text.partition("# --- what")
+    imported, copied = set(_IMPORTS.findall(head)), []
+    for shared in _SHARED.findall(head):
+        above, _, below = (_TEMPLATES / f"{shared}.py").read_text("utf-8").partition(_COPIED)
+        imported |= set(_IMPORTS.findall(above))
+        copied.append(below.lstrip("\n"))
+    title = _TITLE.search(head)
+    start = head[: title.end()] + "\n\n" + _sorted_imports(imported) + "\n"
+    return start + mark + body.replace("# --- end\n", "# --- end\n\n" + "\n\n".join(copied), 1)
 
 
-def _copied(name: str) -> str:
-    return (_TEMPLATES / f"{name}.py").read_text("utf-8").partition(_SHARED)[2].lstrip("\n")
+def _sorted_imports(lines: Collection[str]) -> str:
+    """Python's own before others, `import` before `from`."""
+    own = [line for line in lines if line.split()[1].partition(".")[0] in sys.stdlib_module_names]
+    groups = (own, [line for line in lines if line not in own])
+    return "\n".join("".join(sorted(group, key=lambda line: (line.startswith("from"), line))) for group in groups)
 
 
 def _bilstm_constants(checkpoint: CanonicalCheckpoint, to: str, name: str) -> dict[str, Any]:

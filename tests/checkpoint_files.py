@@ -96,18 +96,18 @@ from crossdistil.converters.tensors import Tensor, TensorInfo
 module = {"safetensors": safetensors_files, "torch": torch_pickle}[sys.argv[1]]
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before = peak()
-made = [Tensor(TensorInfo(f"t{i}", (10, 1 << 20), "F32"), lambda: np.ones((10, 1 << 20), np.float32)) for i in range(5)]
+made = [Tensor(TensorInfo(f"t{i}", (2, 1 << 20), "F32"), lambda: np.ones((2, 1 << 20), np.float32)) for i in range(12)]
 folder = Path(sys.argv[2])
 module.write(folder, made)
 (folder / "second").mkdir()
-module.write(folder / "second", list(module.open_checkpoint(folder).tensors.values()), shard_size=50 << 20)
-assert [float(t.load().sum()) for t in module.open_checkpoint(folder / "second").tensors.values()] == [10 * 2.0**20] * 5
+module.write(folder / "second", list(module.open_checkpoint(folder).tensors.values()), shard_size=20 << 20)
+assert [float(t.load().sum()) for t in module.open_checkpoint(folder / "second").tensors.values()] == [2 * 2.0**20] * 12
 print(peak() - before)
 """
 
 
 def memory_of(module, folder):
-    """MiB above the start of a process that writes 5 tensors of 40 MiB, converts them to several files and reads those."""
+    """MiB above the start of a process that writes 12 tensors of 8 MiB, converts them to several files and reads those."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     result = subprocess.run([sys.executable, "-c", MEMORY, module, folder], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr

@@ -8,6 +8,7 @@ concerns one backend: elsewhere such a test is not collected at all. A backend t
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import signal
 import subprocess
@@ -64,6 +65,15 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CROSSDISTIL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_graphs():
+    """MindSpore keeps every graph that a process has compiled: they are given back at the end of each file."""
+    yield
+    if mindspore := sys.modules.get("mindspore"):
+        gc.collect()
+        mindspore.ms_memory_recycle()
 
 
 @pytest.fixture(scope="session")

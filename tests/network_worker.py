@@ -1,7 +1,8 @@
 """A program that runs generated networks in a process with nothing but their framework: `network_worker.py FRAMEWORK FOLDER...`.
 
 Each folder holds network.py and inputs.npz, batches as `NUMBER/NAME`; what the network answers goes into outputs.npz, as
-`NUMBER/OUTPUT`, and what it says of damaged weights into refused.txt. All other frameworks, and crossdistil, cannot be imported.
+`NUMBER/OUTPUT`, what its command line prints beside what it answers into printed.json, and what it says of damaged weights into
+refused.txt. All other frameworks, and crossdistil, cannot be imported.
 """
 
 import contextlib
@@ -72,6 +73,24 @@ def damaged(module, folder):
     return said
 
 
+def printed(module, network, folder):
+    """What the program prints for ids, with types or a second text where it takes them, and the network's answers."""
+    ids, found = np.array([[3, 4]]), []
+    calls = [] if getattr(module, "PAIRS", False) else [([], (ids,))]
+    if not calls:
+        calls.append((["--second", "5"], (ids, np.ones((1, 2)), np.array([[5]]), np.ones((1, 1)))))
+    elif "types" in getattr(module, "HAS", ()):
+        calls.append((["--types", "0", "1"], (ids, np.ones((1, 2)), np.array([[0, 1]]))))
+    for words, arrays in calls:
+        sys.argv = ["network.py", "3", "4", *words, "--folder", str(folder)]
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            module.main()
+        answers = network(*map(tensor, arrays))
+        answers = answers if isinstance(answers, tuple) else (answers,)
+        found.append([output.getvalue(), [float(number) for each in answers for number in numbers(each).ravel()]])
+    return found
+
+
 for folder in map(Path, FOLDERS):
     module, inputs, outputs = module_of(folder), np.load(folder / "inputs.npz"), {}
     network = module.load()
@@ -91,6 +110,7 @@ for folder in map(Path, FOLDERS):
             for number in sorted({key.partition("/")[0] for key in inputs}):
                 found = serve(**{name: tf.constant(tensor(inputs[f"{number}/{name}"])) for name in names})
                 outputs[f"{number}/served"] = found["logits"].numpy()
+        (folder / "printed.json").write_text(json.dumps(printed(module, network, folder)), encoding="utf-8")
         said, changes = [], [(module.KEYS, "vocab_size", (None, 3))]
         if hasattr(module, "NAMES"):
             changes.append((module.NAMES, next(iter(module.NAMES)), "nowhere"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections import Counter
@@ -27,7 +28,8 @@ FILES = {
 }
 
 
-def imports(name: str, everywhere: bool = True) -> set[str]:
+@functools.cache
+def imports(name: str, everywhere: bool = True) -> frozenset[str]:
     """Full names of the modules that a module imports: all of them, or only those it imports while it is loaded."""
     package = name.split(".") if FILES[name].name == "__init__.py" else name.split(".")[:-1]
     found: set[str] = set()
@@ -49,7 +51,7 @@ def imports(name: str, everywhere: bool = True) -> set[str]:
             visit(child)
 
     visit(ast.parse(FILES[name].read_text(encoding="utf-8")))
-    return found
+    return frozenset(found)
 
 
 def room(name: str) -> str:

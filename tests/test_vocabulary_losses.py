@@ -3,6 +3,7 @@ of rows, in several, with logits of any size, and where the weight is also used 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.special import logsumexp, rel_entr, softmax
 from crossdistil.core.engine import Step
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.reference import ReferenceOps
+from crossdistil.tests.one_graph import Job, gradients_of, values_of
 
 VALUE, GRADIENT = 1e-6, 1e-5
 """Largest difference as a share of the value (of 1, if that is more), and of the largest entry of a gradient."""
@@ -125,12 +127,11 @@ def expected(loss: str, p, batch):
     return value, {"states": by_logits @ p["weight"], "weight": by_logits.T @ p["states"], "bias": by_logits.sum(0)}
 
 
-def objective_of(function):
-    def objective(ops, parameters, frozen, batch):
-        total = function(ops, parameters, batch) * SCALE
-        return total, ops.stack([total])
+def scaled(function):
+    def total(ops, parameters, batch):
+        return function(ops, parameters, batch) * SCALE
 
-    return objective
+    return total
 
 
 def assert_close(found, wanted, what):
@@ -152,14 +153,26 @@ def test_the_formulas_are_the_references_and_the_gradients_its_slopes():
             assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(np.sum(gradients[name] * direction), rel=1e-7)
 
 
+@pytest.fixture(scope="module")
+def computed(engine):
+    """`computed(case)`: of each loss, its value and gradients."""
+
+    @functools.cache
+    def compute(case):
+        jobs = [Job(scaled(function), CASES[case].parameters, CASES[case].batch) for function in LOSSES.values()]
+        return dict(zip(LOSSES, gradients_of(engine, jobs), strict=True))
+
+    return compute
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("loss", LOSSES)
-def test_value_and_gradient(engine, loss, case):
+def test_value_and_gradient(computed, loss, case):
     inputs = CASES[case]
     wanted, gradients = expected(loss, inputs.parameters, inputs.batch)
-    values, found = engine.gradients(objective_of(LOSSES[loss]), inputs.parameters, {}, inputs.batch)
-    assert values.dtype == np.float32
-    assert values[0] == pytest.approx(wanted * SCALE, rel=VALUE, abs=VALUE)
+    value, found = computed(case)[loss]
+    assert value.dtype == np.float32
+    assert value == pytest.approx(wanted * SCALE, rel=VALUE, abs=VALUE)
     for name, array in found.items():
         if name in STUDENT:
             assert_close(array, gradients[name] * SCALE, name)
@@ -169,29 +182,29 @@ def test_value_and_gradient(engine, loss, case):
     assert not found["states"][padding].any()
 
 
-def outputs_of(function):
-    def outputs(ops, parameters, batch):
-        return [ops.stack([function(ops, parameters, batch)])]
+def stacked(function):
+    def values(ops, parameters, batch):
+        return ops.stack([function(ops, parameters, batch)])
 
-    return outputs
+    return values
 
 
-@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("case", ["one chunk", "several chunks"])
-def test_without_a_gradient(engine, loss, case):
+def test_without_a_gradient(engine, case):
     inputs = CASES[case]
-    [found] = engine.infer(outputs_of(LOSSES[loss]), inputs.parameters)(inputs.batch)
-    assert found[0] == pytest.approx(expected(loss, inputs.parameters, inputs.batch)[0], rel=VALUE, abs=VALUE)
+    jobs = [Job(stacked(function), inputs.parameters, inputs.batch) for function in LOSSES.values()]
+    for loss, found in zip(LOSSES, values_of(engine, jobs), strict=True):
+        wanted = expected(loss, inputs.parameters, inputs.batch)[0]
+        assert found[0] == pytest.approx(wanted, rel=VALUE, abs=VALUE), loss
 
 
-@pytest.mark.parametrize("size", [1.0, 30.0])
-@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "cross entropy"])
-def test_a_student_that_is_its_teacher_has_no_loss(engine, loss, size):
-    inputs = Inputs(size=size, same=True)
-    values, found = engine.gradients(objective_of(LOSSES[loss]), inputs.parameters, {}, inputs.batch)
-    assert abs(values[0]) <= 1e-5 * inputs.rows
-    for name in STUDENT:
-        assert np.abs(found[name]).max() <= 1e-5 * max(size, 1.0), name
+def test_a_student_that_is_its_teacher_has_no_loss(engine):
+    cases = [(Inputs(size=size, same=True), loss) for size in (1.0, 30.0) for loss in LOSSES if loss != "cross entropy"]
+    jobs = [Job(scaled(LOSSES[loss]), inputs.parameters, inputs.batch) for inputs, loss in cases]
+    for (inputs, loss), (value, found) in zip(cases, gradients_of(engine, jobs), strict=True):
+        assert abs(value) <= 1e-5 * inputs.rows, loss
+        for name in STUDENT:
+            assert np.abs(found[name]).max() <= 1e-5 * max(inputs.size, 1.0), (loss, name)
 
 
 def tied(ops, parameters, frozen, batch):
@@ -231,25 +244,20 @@ def together(parameters, frozen, trained):
     return tensors
 
 
-def with_frozen(function, trained):
-    def objective(ops, parameters, frozen, batch):
-        total = function(ops, together(parameters, frozen, trained), batch) * SCALE
-        return total, ops.stack([total])
-
-    return objective
-
-
-@pytest.mark.parametrize("trained", [("states",), ("weight",), ("bias",), ("states", "bias")], ids=" ".join)
-@pytest.mark.parametrize("loss", ["cross entropy", "divergence, temperature 2"])
-def test_only_what_is_trained_takes_a_gradient(engine, loss, trained):
-    inputs = CASES["one chunk"]
-    parameters = {name: inputs.parameters[name] for name in trained}
-    frozen = {name: array for name, array in inputs.parameters.items() if name not in trained}
-    value, gradients = expected(loss, inputs.parameters, inputs.batch)
-    values, found = engine.gradients(with_frozen(LOSSES[loss], trained), parameters, frozen, inputs.batch)
-    assert values[0] == pytest.approx(value * SCALE, rel=VALUE, abs=VALUE)
-    for name in trained:
-        assert_close(found[name], gradients[name] * SCALE, name)
+def test_only_what_is_trained_takes_a_gradient(engine):
+    inputs, cases, jobs = CASES["one chunk"], [], []
+    for loss in ("cross entropy", "divergence, temperature 2"):
+        for trained in (("states",), ("weight",), ("bias",), ("states", "bias")):
+            parameters = {name: inputs.parameters[name] for name in trained}
+            frozen = {name: array for name, array in inputs.parameters.items() if name not in trained}
+            cases.append((loss, trained))
+            jobs.append(Job(scaled(LOSSES[loss]), parameters, inputs.batch, frozen))
+    for (loss, trained), (value, found) in zip(cases, gradients_of(engine, jobs), strict=True):
+        wanted, gradients = expected(loss, inputs.parameters, inputs.batch)
+        assert value == pytest.approx(wanted * SCALE, rel=VALUE, abs=VALUE), loss
+        assert set(found) == set(trained)
+        for name in trained:
+            assert_close(found[name], gradients[name] * SCALE, f"{name} of {loss}")
 
 
 def losses_of_steps(engine, inputs):
@@ -281,8 +289,9 @@ def test_a_compiled_step_is_the_eager_step(make_engine):
 def test_half_precision_is_near(make_engine, loss):
     inputs = CASES["more than 64 rows"]
     value, gradients = expected(loss, inputs.parameters, inputs.batch)
-    values, found = make_engine(precision="bf16").gradients(objective_of(LOSSES[loss]), inputs.parameters, {}, inputs.batch)
-    assert values[0] == pytest.approx(value * SCALE, rel=1e-2)
+    job = Job(scaled(LOSSES[loss]), inputs.parameters, inputs.batch)
+    [(found_value, found)] = gradients_of(make_engine(precision="bf16"), [job])
+    assert found_value == pytest.approx(value * SCALE, rel=1e-2)
     for name in STUDENT:
         difference = np.linalg.norm(found[name] - gradients[name] * SCALE) / np.linalg.norm(gradients[name] * SCALE)
         assert difference < 2e-2, f"the gradient with respect to {name} differs by {difference:.1e}"

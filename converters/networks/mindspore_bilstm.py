@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """BiLSTM in MindSpore. (This line and the constants below are replaced when the file is written beside converted weights.)"""
 
-import argparse
-import sys
 from pathlib import Path
 
 import mindspore as ms
-import numpy as np
 from mindspore import nn, ops
 
-from .shared import check, read_settings, tell, unreadable
-from .shared_bilstm import features, problem_of, stored_shapes
+from .shared import check, command_line, loaded, read_settings, respond
+from .shared_bilstm import ASKED, features, problem_of, stored_shapes
+from .shared_mindspore import answers, read_weights, tanh
 
 # --- what the weights beside this file are
 WEIGHTS = "model.ckpt"
@@ -19,11 +17,6 @@ TASK = "sentences"
 PAIRS = False
 KEYS = {}
 # --- end
-
-
-def tanh(x):
-    """By the sigmoid: MindSpore's own tanh is off by up to 1e-4 on a CPU."""
-    return 2.0 * ops.sigmoid(2.0 * x) - 1.0
 
 
 class Network(nn.Cell):
@@ -79,12 +72,7 @@ def load(folder=None):
     folder = Path(folder or Path(__file__).parent)
     config = read_settings(folder)
     network, path = Network(config), folder / WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        stored = ms.load_checkpoint(str(path), format="safetensors" if path.suffix == ".safetensors" else "ckpt")
-    except Exception as error:
-        raise unreadable(path, error) from error
+    stored = read_weights(path)
     check(path, stored_shapes(config), {name: tuple(value.shape) for name, value in stored.items()})
     stored = {name: ms.Tensor(value).astype(ms.float32) for name, value in stored.items()}
     network.embeddings.embedding_table.set_data(stored["embeddings.weight"])
@@ -100,24 +88,9 @@ def load(folder=None):
 
 def main():
     """Print what the network answers for the word ids of one text, or of a pair."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("ids", nargs="+", type=int, help="word ids")
-    parser.add_argument("--second", nargs="+", type=int, help="those of the second text of a pair")
-    parser.add_argument("--folder", type=Path, help="where the weights and config.json lie; default: beside this file")
+    parser = command_line(ASKED)
     given = parser.parse_args()
-    try:
-        network = load(given.folder)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    problem = problem_of(network.config, given.ids, given.second)
-    if problem:
-        parser.error(problem)
-    inputs = []
-    for row in (given.ids, given.second) if PAIRS else (given.ids,):
-        ids = np.array([row], np.int32)
-        inputs += [ms.Tensor(ids), ms.Tensor(np.ones_like(ids))]
-    tell(network.config, [network(*inputs).asnumpy()])
+    respond(parser, given, loaded(load, given.folder), problem_of, answers)
 
 
 if __name__ == "__main__":

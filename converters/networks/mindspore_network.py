@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """bert in MindSpore. (This line and the constants below are replaced when the file is written beside converted weights.)"""
 
-import argparse
-import sys
 from pathlib import Path
 
 import mindspore as ms
-import numpy as np
 from mindspore import nn, ops
 
-from .shared import check, tell, unreadable
-from .shared_encoder import HAS, checkpoint_names, layer_order, problem_of, read_config
+from .shared import check, command_line, loaded, respond
+from .shared_encoder import ASKED, HAS, checkpoint_names, layer_order, problem_of, read_config
+from .shared_mindspore import answers, read_weights, tanh
 
 # --- what the weights beside this file are
 FAMILY = "bert"
@@ -22,11 +20,6 @@ KEYS = {}
 NAMES = {}
 BESIDE = []
 # --- end
-
-
-def tanh(x):
-    """By the sigmoid: MindSpore's own tanh is off by up to 1e-4 on a CPU."""
-    return 2.0 * ops.sigmoid(2.0 * x) - 1.0
 
 
 def activation(kind, x):
@@ -162,12 +155,7 @@ def load(folder=None):
     folder = Path(folder or Path(__file__).parent)
     config = read_config(folder)
     network, path = Network(config), folder / WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        stored = ms.load_checkpoint(str(path), format="safetensors" if path.suffix == ".safetensors" else "ckpt")
-    except Exception as error:
-        raise unreadable(path, error) from error
+    stored = read_weights(path)
     names, own = checkpoint_names(config), {name: parameter for name, parameter in network.parameters_and_names()}
     shapes = {names[name]: tuple(parameter.shape) for name, parameter in own.items()}
     check(path, shapes, {name: tuple(value.shape) for name, value in stored.items() if name not in BESIDE})
@@ -178,23 +166,9 @@ def load(folder=None):
 
 def main():
     """Print what the network answers for the token ids of one text."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("ids", nargs="+", type=int, help="token ids, those of [CLS] and [SEP] too")
-    parser.add_argument("--types", nargs="+", type=int, help="their token types: 0, and 1 in the second text of a pair")
-    parser.add_argument("--folder", type=Path, help="where the weights and config.json lie; default: beside this file")
+    parser = command_line(ASKED)
     given = parser.parse_args()
-    try:
-        network = load(given.folder)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    problem = problem_of(network.config, given.ids, given.types)
-    if problem:
-        parser.error(problem)
-    ids, types = ([np.array([row], np.int32)] if row else [] for row in (given.ids, given.types))
-    inputs = [ms.Tensor(array) for array in (*ids, *([np.ones_like(ids[0]), *types] if types else []))]
-    answers = network(*inputs)
-    tell(network.config, [answer.asnumpy() for answer in (answers if isinstance(answers, tuple) else (answers,))])
+    respond(parser, given, loaded(load, given.folder), problem_of, answers)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """BiLSTM in OneFlow. (This line and the constants below are replaced when the file is written beside converted weights.)"""
 
-import argparse
-import sys
 from pathlib import Path
 
-import numpy as np
 import oneflow as flow
 from oneflow import nn
 
-from .shared import check, read_settings, tell, unreadable
-from .shared_bilstm import features, problem_of, stored_shapes
+from .shared import check, command_line, loaded, read_settings, respond
+from .shared_bilstm import ASKED, features, problem_of, stored_shapes
+from .shared_oneflow import answers, read_weights
 
 # --- what the weights beside this file are
 WEIGHTS = "weights"
@@ -73,12 +71,7 @@ def load(folder=None):
     folder = Path(folder or Path(__file__).parent)
     config = read_settings(folder)
     network, path = Network(config), folder / WEIGHTS
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such folder")
-    try:
-        stored = flow.load(str(path))
-    except Exception as error:
-        raise unreadable(path, error) from error
+    stored = read_weights(path)
     check(path, stored_shapes(config), {name: tuple(tensor.shape) for name, tensor in stored.items()})
     own = {name: tensor.to(flow.float32) for name, tensor in stored.items() if not name.startswith("lstm.")}
     for name, layers in (("input", "of_words"), ("hidden", "of_state")):
@@ -91,23 +84,9 @@ def load(folder=None):
 
 def main():
     """Print what the network answers for the word ids of one text, or of a pair."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("ids", nargs="+", type=int, help="word ids")
-    parser.add_argument("--second", nargs="+", type=int, help="those of the second text of a pair")
-    parser.add_argument("--folder", type=Path, help="where the weights and config.json lie; default: beside this file")
+    parser = command_line(ASKED)
     given = parser.parse_args()
-    try:
-        network = load(given.folder)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    problem = problem_of(network.config, given.ids, given.second)
-    if problem:
-        parser.error(problem)
-    ids, second = (None if row is None else flow.tensor(np.array([row])) for row in (given.ids, given.second))
-    with flow.no_grad():
-        answer = network(ids, None, second)
-    tell(network.config, [answer.numpy()])
+    respond(parser, given, loaded(load, given.folder), problem_of, answers)
 
 
 if __name__ == "__main__":

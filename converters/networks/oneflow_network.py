@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """bert in OneFlow. (This line and the constants below are replaced when the file is written beside converted weights.)"""
 
-import argparse
-import sys
 from pathlib import Path
 
-import numpy as np
 import oneflow as flow
 from oneflow import nn
 
-from .shared import check, tell, unreadable
-from .shared_encoder import HAS, checkpoint_names, layer_order, problem_of, read_config
+from .shared import check, command_line, loaded, respond
+from .shared_encoder import ASKED, HAS, checkpoint_names, layer_order, problem_of, read_config
+from .shared_oneflow import answers, read_weights
 
 # --- what the weights beside this file are
 FAMILY = "bert"
@@ -151,12 +149,7 @@ def load(folder=None):
     folder = Path(folder or Path(__file__).parent)
     config = read_config(folder)
     network, path = Network(config), folder / WEIGHTS
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such folder")
-    try:
-        stored = flow.load(str(path))
-    except Exception as error:
-        raise unreadable(path, error) from error
+    stored = read_weights(path)
     names, own = checkpoint_names(config), network.state_dict()
     shapes = {names[name]: tuple(tensor.shape) for name, tensor in own.items()}
     check(path, shapes, {name: tuple(tensor.shape) for name, tensor in stored.items() if name not in BESIDE})
@@ -166,23 +159,9 @@ def load(folder=None):
 
 def main():
     """Print what the network answers for the token ids of one text."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("ids", nargs="+", type=int, help="token ids, those of [CLS] and [SEP] too")
-    parser.add_argument("--types", nargs="+", type=int, help="their token types: 0, and 1 in the second text of a pair")
-    parser.add_argument("--folder", type=Path, help="where the weights and config.json lie; default: beside this file")
+    parser = command_line(ASKED)
     given = parser.parse_args()
-    try:
-        network = load(given.folder)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    problem = problem_of(network.config, given.ids, given.types)
-    if problem:
-        parser.error(problem)
-    ids, types = (None if row is None else flow.tensor(np.array([row])) for row in (given.ids, given.types))
-    with flow.no_grad():
-        answers = network(ids, None, types)
-    tell(network.config, [answer.numpy() for answer in (answers if isinstance(answers, tuple) else (answers,))])
+    respond(parser, given, loaded(load, given.folder), problem_of, answers)
 
 
 if __name__ == "__main__":

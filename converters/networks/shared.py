@@ -2,7 +2,9 @@
 """What the networks of all frameworks and architectures share. It is copied into each that is written, from the mark on, in
 place of its import."""
 
+import argparse
 import json
+import sys
 from pathlib import Path
 
 HEADS = {}
@@ -44,9 +46,13 @@ def wrong_setting(path, config, name, expected):
     return ValueError(f"{path}: {KEYS[name][0] or name}: got {config[name]!r}, expected {expected}")
 
 
-def unreadable(path, error):
-    """What is raised for weights that are damaged: frameworks' own errors are of many types, and name no file."""
-    return ValueError(f"{path}: cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+def opened(path, read):
+    """What `read(path)` finds in the weights. Raises ValueError, with their name, where they are damaged: frameworks' own errors
+    are of many types, and name no file."""
+    try:
+        return read(path)
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
 
 
 def check(path, expected, found):
@@ -62,6 +68,11 @@ def check(path, expected, found):
         raise ValueError(f"{path}: does not fit this network:\n  " + "\n  ".join(problems[:8]) + more)
 
 
+def each_of(answers):
+    """What a network answers, as a tuple."""
+    return answers if isinstance(answers, tuple) else (answers,)
+
+
 def tell(config, answers):
     """Print arrays, the logits of a text's classes with their names."""
     for name, answer in zip(HEADS or {"hidden": 0}, answers):
@@ -70,3 +81,32 @@ def tell(config, answers):
                 print(f"{label}: {logit:.6f}")
         else:
             print(f"{name} {answer.shape}:\n{answer}")
+
+
+def command_line(asked, count="+", also=""):
+    """A parser of the command line. `asked` is what it says of the ids it takes: whose they are, what they are, and the option
+    that goes with them and what that is."""
+    whose, what, option, more = asked
+    parser = argparse.ArgumentParser(description=f"Print what the network answers for {whose}{also}.")
+    parser.add_argument("ids", nargs=count, type=int, help=what)
+    parser.add_argument(option, dest="more", metavar=option[2:].upper(), nargs="+", type=int, help=more)
+    parser.add_argument("--folder", type=Path, help="where the weights and config.json lie; default: beside this file")
+    return parser
+
+
+def loaded(load, folder):
+    """The network of a folder. What is wrong with it is one line, and ends the program."""
+    try:
+        return load(folder)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def respond(parser, given, network, problem_of, answers):
+    """Print what `answers(network, ids, more)` gives for the ids of a command line, where `problem_of` finds nothing wrong."""
+    config = read_settings(given.folder)
+    problem = problem_of(config, given.ids, given.more)
+    if problem:
+        parser.error(problem)
+    tell(config, answers(network, given.ids, given.more))

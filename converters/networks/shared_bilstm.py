@@ -7,6 +7,8 @@ from .shared import HEADS
 PAIRS = False
 # --- copied from here on
 
+ASKED = ("the word ids of one text, or of a pair", "word ids", "--second", "those of the second text of a pair")
+
 
 def features(config):
     """How many numbers the hidden layer sees: both ends of a text, or of two, with their distance and their product."""

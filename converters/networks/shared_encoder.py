@@ -8,6 +8,12 @@ NAMES = {}
 # --- copied from here on
 
 HAS = {name.split(".")[0] for name in NAMES}
+ASKED = (
+    "the token ids of one text",
+    "token ids, those of [CLS] and [SEP] too",
+    "--types",
+    "their token types: 0, and 1 in the second text of a pair",
+)
 ACTIVATIONS = "gelu gelu_python relu gelu_new gelu_pytorch_tanh gelu_python_tanh gelu_fast gelu_accurate".split()
 
 

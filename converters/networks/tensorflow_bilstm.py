@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """BiLSTM in TensorFlow. (This line and the constants below are replaced when the file is written beside converted weights.)"""
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from .shared import check, read_settings, tell, unreadable
-from .shared_bilstm import features, problem_of, stored_shapes
+from .shared import check, read_settings
+from .shared_bilstm import ASKED, features, problem_of, stored_shapes
+from .shared_tensorflow import read_weights, respond_or_save
 
 # --- what the weights beside this file are
 WEIGHTS = "bert_model.ckpt"
@@ -60,13 +59,7 @@ def load(folder=None):
     folder = Path(folder or Path(__file__).parent)
     config = read_settings(folder)
     network, path = Network(config), folder / WEIGHTS
-    if not path.with_name(path.name + ".index").is_file():
-        raise FileNotFoundError(f"{path}.index: no such file")
-    try:
-        stored = tf.train.load_checkpoint(str(path))
-        stored = {name: stored.get_tensor(name) for name in stored.get_variable_to_shape_map()}
-    except Exception as error:
-        raise unreadable(path, error) from error
+    stored = read_weights(path)
     check(path, stored_shapes(config), {name: value.shape for name, value in stored.items()})
     stored = {name: value.astype(np.float32) for name, value in stored.items()}
     network.words.set_weights([stored["embeddings.weight"]])
@@ -95,28 +88,7 @@ def save(network, folder):
 
 def main():
     """Print what the network answers for the word ids of one text, or of a pair, or write it as a SavedModel."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("ids", nargs="*", type=int, help="word ids")
-    parser.add_argument("--second", nargs="+", type=int, help="those of the second text of a pair")
-    parser.add_argument("--folder", type=Path, help="where the weights and config.json lie; default: beside this file")
-    parser.add_argument("--saved-model", type=Path, metavar="DIR", help="write a SavedModel here")
-    given = parser.parse_args()
-    if not given.ids and given.saved_model is None:
-        parser.error("expected word ids, or --saved-model DIR")
-    try:
-        network = load(given.folder)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    if given.saved_model is not None:
-        save(network, given.saved_model)
-    if not given.ids:
-        return
-    problem = problem_of(network.settings, given.ids, given.second)
-    if problem:
-        parser.error(problem)
-    answer = network(tf.constant([given.ids]), None, None if given.second is None else tf.constant([given.second]))
-    tell(network.settings, [answer.numpy()])
+    respond_or_save(ASKED, load, problem_of, save)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """bert in TensorFlow. (This line and the constants below are replaced when the file is written beside converted weights.)"""
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from tensorflow import keras
 
-from .shared import check, tell, unreadable
-from .shared_encoder import HAS, checkpoint_names, layer_order, problem_of, read_config
+from .shared import check, each_of
+from .shared_encoder import ASKED, HAS, checkpoint_names, layer_order, problem_of, read_config
+from .shared_tensorflow import read_weights, respond_or_save
 
 # --- what the weights beside this file are
 FAMILY = "bert"
@@ -145,13 +144,7 @@ def load(folder=None):
     folder = Path(folder or Path(__file__).parent)
     config = read_config(folder)
     network, path = Network(config), folder / WEIGHTS
-    if not path.with_name(path.name + ".index").is_file():
-        raise FileNotFoundError(f"{path}.index: no such file")
-    try:
-        stored = tf.train.load_checkpoint(str(path))
-        stored = {name: stored.get_tensor(name) for name in stored.get_variable_to_shape_map()}
-    except Exception as error:
-        raise unreadable(path, error) from error
+    stored = read_weights(path)
     shapes = {name: value.shape for name, value in stored.items() if name not in BESIDE}
     names = checkpoint_names(config)
     own = {name: variable_of(network, name) for name in names}
@@ -180,36 +173,14 @@ def save(network, folder):
 
     @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32, name) for name in inputs])
     def serve(*tensors):
-        answers = network(*tensors)
-        return dict(zip(HEADS or {"hidden": 0}, answers if isinstance(answers, tuple) else (answers,)))
+        return dict(zip(HEADS or {"hidden": 0}, each_of(network(*tensors))))
 
     tf.saved_model.save(network, str(folder), signatures={"serving_default": serve})
 
 
 def main():
     """Print what the network answers for the token ids of one text, or write it as a SavedModel."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("ids", nargs="*", type=int, help="token ids, those of [CLS] and [SEP] too")
-    parser.add_argument("--types", nargs="+", type=int, help="their token types: 0, and 1 in the second text of a pair")
-    parser.add_argument("--folder", type=Path, help="where the weights and config.json lie; default: beside this file")
-    parser.add_argument("--saved-model", type=Path, metavar="DIR", help="write a SavedModel here")
-    given = parser.parse_args()
-    if not given.ids and given.saved_model is None:
-        parser.error("expected token ids, or --saved-model DIR")
-    try:
-        network = load(given.folder)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    if given.saved_model is not None:
-        save(network, given.saved_model)
-    if not given.ids:
-        return
-    problem = problem_of(network.settings, given.ids, given.types)
-    if problem:
-        parser.error(problem)
-    answers = network(tf.constant([given.ids]), None, None if given.types is None else tf.constant([given.types]))
-    tell(network.settings, [answer.numpy() for answer in (answers if isinstance(answers, tuple) else (answers,))])
+    respond_or_save(ASKED, load, problem_of, save)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """BiLSTM in PyTorch. (This line and the constants below are replaced when the file is written beside converted weights.)"""
 
-import argparse
-import sys
 from pathlib import Path
 
 import torch
@@ -10,8 +8,9 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from .shared import check, read_settings, tell, unreadable
-from .shared_bilstm import features, problem_of, stored_shapes
+from .shared import check, command_line, loaded, read_settings, respond
+from .shared_bilstm import ASKED, features, problem_of, stored_shapes
+from .shared_torch import answers, read_weights
 
 # --- what the weights beside this file are
 WEIGHTS = "model.safetensors"
@@ -60,19 +59,7 @@ def load(folder=None):
     folder = Path(folder or Path(__file__).parent)
     config = read_settings(folder)
     network, path = Network(config), folder / WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            stored = load_file(path)
-        else:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError:
-        raise
-    except Exception as error:
-        raise unreadable(path, error) from error
+    stored = read_weights(path)
     check(path, stored_shapes(config), {name: tuple(tensor.shape) for name, tensor in stored.items()})
     own = {name: tensor.float() for name, tensor in stored.items() if not name.startswith("lstm.")}
     for name, stem in (("input", "ih"), ("hidden", "hh")):
@@ -85,22 +72,9 @@ def load(folder=None):
 
 def main():
     """Print what the network answers for the word ids of one text, or of a pair."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("ids", nargs="+", type=int, help="word ids")
-    parser.add_argument("--second", nargs="+", type=int, help="those of the second text of a pair")
-    parser.add_argument("--folder", type=Path, help="where the weights and config.json lie; default: beside this file")
+    parser = command_line(ASKED)
     given = parser.parse_args()
-    try:
-        network = load(given.folder)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    problem = problem_of(network.config, given.ids, given.second)
-    if problem:
-        parser.error(problem)
-    with torch.no_grad():
-        answer = network(torch.tensor([given.ids]), None, None if given.second is None else torch.tensor([given.second]))
-    tell(network.config, [answer.numpy()])
+    respond(parser, given, loaded(load, given.folder), problem_of, answers)
 
 
 if __name__ == "__main__":

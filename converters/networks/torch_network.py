@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """bert in PyTorch. (This line and the constants below are replaced when the file is written beside converted weights.)"""
 
-import argparse
-import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .shared import check, tell, unreadable
-from .shared_encoder import HAS, checkpoint_names, layer_order, problem_of, read_config
+from .shared import check, command_line, loaded, respond
+from .shared_encoder import ASKED, HAS, checkpoint_names, layer_order, problem_of, read_config
+from .shared_torch import answers, read_weights
 
 # --- what the weights beside this file are
 FAMILY = "bert"
@@ -149,19 +148,7 @@ def load(folder=None):
     folder = Path(folder or Path(__file__).parent)
     config = read_config(folder)
     network, path = Network(config), folder / WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            stored = load_file(path)
-        else:
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError:
-        raise
-    except Exception as error:
-        raise unreadable(path, error) from error
+    stored = read_weights(path)
     names, own = checkpoint_names(config), network.state_dict()
     shapes = {names[name]: tuple(tensor.shape) for name, tensor in own.items()}
     check(path, shapes, {name: tuple(tensor.shape) for name, tensor in stored.items() if name not in BESIDE})
@@ -171,23 +158,9 @@ def load(folder=None):
 
 def main():
     """Print what the network answers for the token ids of one text."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("ids", nargs="+", type=int, help="token ids, those of [CLS] and [SEP] too")
-    parser.add_argument("--types", nargs="+", type=int, help="their token types: 0, and 1 in the second text of a pair")
-    parser.add_argument("--folder", type=Path, help="where the weights and config.json lie; default: beside this file")
+    parser = command_line(ASKED)
     given = parser.parse_args()
-    try:
-        network = load(given.folder)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    problem = problem_of(network.config, given.ids, given.types)
-    if problem:
-        parser.error(problem)
-    ids = torch.tensor([given.ids])
-    with torch.no_grad():
-        answers = network(ids, None, None if given.types is None else torch.tensor([given.types]))
-    tell(network.config, [answer.numpy() for answer in (answers if isinstance(answers, tuple) else (answers,))])
+    respond(parser, given, loaded(load, given.folder), problem_of, answers)
 
 
 if __name__ == "__main__":
