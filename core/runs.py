@@ -5,6 +5,7 @@
     watched.jsonl    what is only looked at: the norm of the gradient, and the least that loss and terms can be
     predictions.safetensors  what the finished student answers on dev, and the labels
     result.json      the outcome; written last, so that its presence means the run is complete
+    latency.json     how fast the finished student and its teachers answer, on what
     report.html      the outcome as a page, made of all the others when the run is complete
     student/         the model folder of the best (or last) evaluation
     checkpoints/     a model folder of each epoch that `keep_states` keeps
@@ -40,8 +41,8 @@ RECIPE, METRICS, RESULT, STATE = "recipe.yaml", "metrics.jsonl", "result.json", 
 WATCHED = "watched.jsonl"
 STUDENT, CHECKPOINTS, LOGS = "student", "checkpoints", "logs"
 PROBE = "probe.safetensors"
-MARKER, REPORT, _LOCK = "run.json", "report.html", ".lock"
-_WRITTEN = (MARKER, RECIPE, METRICS, WATCHED, RESULT, STUDENT, PROBE, PREDICTIONS, REPORT)
+MARKER, REPORT, LATENCY, _LOCK = "run.json", "report.html", "latency.json", ".lock"
+_WRITTEN = (MARKER, RECIPE, METRICS, WATCHED, RESULT, STUDENT, PROBE, PREDICTIONS, LATENCY, REPORT)
 
 
 class RunFolder:

@@ -62,8 +62,28 @@ def test_equal_runs_are_equal(run):
     (pair,) = result["pairs"]
     assert (pair["p"], pair["difference"], pair["better"], pair["same"]) == (1.0, 0.0, None, True)
     assert [group["runs"] for group in result["groups"]] == [["a"], ["b"]]  # the same seed again is no second seed
-    assert "B: is the recipe of A with the same seed again" in result["notes"]
+    assert "B: the recipe of A with the same seed again" in result["notes"]
     assert "equal, the same answers" in compare("a", "b", "--markdown")
+
+
+def _edit(path: Path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_what_holds_of_several_is_said_once(run):
+    names = [run(name, seed=1) for name in "abcde"]
+    notes = [note for note in found(*names)["notes"] if "one seed" not in note]
+    assert notes == ["B, C, D, E: the recipe of A with the same seed again"]
+    kept = [run(name, seed=seed) for seed, name in enumerate("xy")]
+    for name in kept:
+        _edit(Path(name) / "result.json", lambda result: result["dev"]["metrics"].extend(["f1/negative", "f1/positive"]))
+    assert "f1/negative, f1/positive: scores of one class, shown and not tested" in found(*kept)["notes"]
+    for name in kept:
+        _edit(Path(name) / "result.json", lambda result: result.pop("dev"))
+    [note] = [note for note in found("a", "x", "y")["notes"] if note.endswith("not tested")]
+    assert note.startswith("x, y: kept no answers on dev, as runs of earlier versions, and ")
 
 
 def test_a_truly_better_one_is_better(run):

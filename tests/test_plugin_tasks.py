@@ -117,3 +117,18 @@ def test_a_run_on_it_is_the_run_on_the_table(world, said):
     assert code == 0 and json.loads(printed.splitlines()[-1]) == pytest.approx(own), errors
     code, _, errors = said("evaluate", world / "out", *given)
     assert code == 2 and "'reviews' is not a GLUE task; a plugin's task needs --plugin FILE" in errors, errors
+    plugin = ["--plugin", world / "mine.py"]
+    (world / "out" / "latency.json").unlink()
+    for more, count in (([], 2), (plugin, 0)):  # without it neither the latency nor the texts
+        code, printed, errors = said("report", world / "out", *more)
+        assert code == 0 and printed.count("needs --plugin FILE") == count, printed + errors
+    assert "without texts" not in (world / "out" / "report.html").read_text() and (world / "out" / "latency.json").exists()
+    for command in (["export", world / "out", world / "onnx"], ["latency", world / "out", "--rounds", 1, "--backend", "torch"]):
+        code, printed, errors = said(*command, "--data", world / "own", *plugin)
+        assert code == 0, errors
+        assert "share on dev, points lost" in " ".join(printed.split()) or command[0] == "latency"
+        again = [world / "again" if each == world / "onnx" else each for each in command]
+        code, _, errors = said(*again, "--data", world / "own")
+        assert code == 2 and "needs --plugin FILE" in errors, errors
+        code, _, errors = said(*command, *plugin)
+        assert code == 2 and "--plugin: is of the task whose files --data names, which is not given" in errors

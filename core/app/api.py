@@ -44,6 +44,7 @@ def run(
     devices: int | str | None = None,
     quiet: bool = False,
     report: bool = True,
+    latency: bool = True,
     data: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run a recipe into the folder `out`; returns the content of its `result.json`.
@@ -52,9 +53,10 @@ def run(
     `overrides` are `path.to.key=value`, as `--set` on the command line, `plugins` files and modules
     as `--plugin`, `log` sinks as `--log`. With `resume` the run in `out` goes on; without
     a recipe, with its own recipe, backend, device and precision. `devices` is the number of devices of this machine, or `all`;
-    each gets a process. Without `report` there is no report.html, which quotes texts of dev. `data` is the task's
-    data where the caller holds it: split (`train`, `dev`) -> a list of dicts, a pandas frame or a `datasets.Dataset`, in place of
-    `task.data` and `task.files`. Raises CrossdistilError.
+    each gets a process. Without `report` there is no report.html, which quotes texts of dev; without `latency` it is not
+    measured in the end how fast student and teacher answer. `data` is the task's data where the caller holds it: split (`train`,
+    `dev`) -> a list of dicts, a pandas frame or a `datasets.Dataset`, in place of `task.data` and `task.files`.
+    Raises CrossdistilError.
     """
     given = None if data is None else GivenData(data)
     if given is not None:
@@ -81,13 +83,14 @@ def run(
     with contextlib.nullcontext() if given is None else given.named():
         if python == Path(sys.executable) and devices is None:
             engine = EngineOptions(device, precision, place=place)
-            options = RunOptions(backend, engine, Path(out).absolute(), resume, report=report)
+            options = RunOptions(backend, engine, Path(out).absolute(), resume, report=report, latency=latency)
             return execute(loaded, source, options, make_console(quiet, stderr=True))
         arguments = ["--precision", precision]
         arguments += ["--device", device] if device else []
         arguments += ["--resume"] if resume else []
         arguments += ["--devices", str(devices)] if devices is not None else []
         arguments += [] if report else ["--no-report"]
+        arguments += [] if latency else ["--no-latency"]
         # What a worker prints goes to standard output, which belongs to the caller.
         return run_worker(loaded, source, backend, Path(out).absolute(), arguments, quiet=True)
 

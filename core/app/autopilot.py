@@ -32,6 +32,7 @@ from ..threads import processors
 from .exporting import task_section
 from .inference import load_classifier
 from .models import with_model_folders
+from .options import given_plugins
 from .run_folders import student_of
 from .search_latency import measured
 from .search_settings import Settings
@@ -194,7 +195,7 @@ def _base(teacher: Path, data: Path, task: str | None, overrides: list[str], plu
     model, _ = load_classifier(teacher)
     section: dict[str, Any] = {"name": task, "data": str(data)} if task is not None else {}
     if task is None:
-        found = task_section(student_of(teacher), model, data)
+        found = task_section(student_of(teacher), model, data, given_plugins("search", plugins))
         section = found.model_dump(mode="json", exclude_defaults=True) | {"name": found.name, "data": str(data)}
     settings = [_set("task", section), _set("teacher.model", str(teacher)), _set("student.init.layers", None)]
     settings.append(_set("student.architecture", {}))

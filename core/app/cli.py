@@ -162,6 +162,9 @@ def run(
         bool, typer.Option("--check", help="Train nothing: find all problems, tell each on a line; exit code 0 or 2.")
     ] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html, which quotes texts of dev.")] = False,
+    no_latency: Annotated[
+        bool, typer.Option("--no-latency", help="Do not measure in the end how fast student and teacher answer: two seconds.")
+    ] = False,
     probe: Annotated[bool, typer.Option("--probe", hidden=True)] = False,
 ) -> None:
     """Train what a recipe describes, into a run folder."""
@@ -209,7 +212,8 @@ def run(
         console.print(f"checked: nothing is wrong; without --check it is trained into {folder}", markup=False)
         return
     try:
-        result = execute(loaded, source, RunOptions(name, options, folder, resume, probe, not no_report), console)
+        how = RunOptions(name, options, folder, resume, probe, not no_report, not no_latency)
+        result = execute(loaded, source, how, console)
     except KeyboardInterrupt as error:
         if getattr(error, "told", False):
             sys.exit(130)

@@ -18,6 +18,7 @@ from ..yaml_files import read_yaml
 from .compare import metric_values
 from .inference import Answered
 from .run_folders import student_of
+from .run_latency import RunLatency, read_latency
 
 Ask = Callable[[Path, dict[str, Any], Path, Callable[[TaskData], None]], Answered]
 """`f(model folder, task section, data folder, check)`: its answers on dev of the data, which `check(data)` may refuse."""
@@ -62,6 +63,8 @@ class ComparedRun:
     """The content of result.json; empty of a model folder."""
     recipe: dict[str, Any] | None = None
     """The resolved recipe; None of a model folder."""
+    latency: RunLatency | None = None
+    """How fast it answers, where that was measured."""
 
     @property
     def rows(self) -> Rows | None:
@@ -167,11 +170,12 @@ def _run(path: Path, result: dict[str, Any], recipe: dict[str, Any], data: Path 
             answer = ask(path / "student", {}, place)
             predictions = answer.data.predictions(answer.logits)
         else:
-            untested = f"{path}: kept no answers on dev, as runs of earlier versions, and {place} is not there; --data FOLDER"
-            untested += " lets its student answer now"
+            untested = f"kept no answers on dev, as runs of earlier versions, and {place} is not there; --data FOLDER lets"
+            untested += " students answer now"
     elif predictions is None:
-        untested = f"{path}: has no answers on dev that could be compared row by row"
-    return ComparedRun(str(path), metrics, student.get("parameters"), result.get("task"), predictions, untested, result, recipe)
+        untested = "has no answers on dev that could be compared row by row"
+    about = (str(path), metrics, student.get("parameters"), result.get("task"))
+    return ComparedRun(*about, predictions, untested, result, recipe, read_latency(path))
 
 
 def _has_dev(result: dict[str, Any]) -> bool:

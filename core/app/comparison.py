@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,14 @@ from ..metrics import KNOWN_METRICS, LOWER_IS_BETTER
 from ..recipe import flat
 from ..significance import Values, difference, holm, mcnemar, resampled
 from .compared_runs import ComparedRun, check_alike
+from .run_latency import STUDENT_NAME
 
 ALPHA = 0.05
 _RIGHT = ("accuracy", "exact_match")
 """Metrics that are a share of right answers, for which there is an exact test."""
 _NO_SETTING = ("seed", "notes", "description")
 _CIRCUMSTANCES = ("backend", "device", "precision", "processes")
-MEASURES = ("steps", "wall_seconds", "tokens_per_second")
+MEASURES = ("steps", "epochs", "wall_seconds", "tokens_per_second")
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ def _letters(number: int) -> str:
 
 
 def _run_entry(run: ComparedRun, letter: str) -> dict[str, Any]:
-    known = {key: run.result.get(key) for key in (*MEASURES, *_CIRCUMSTANCES)}
+    known = {key: run.result.get(key) for key in (*MEASURES, *_CIRCUMSTANCES, "versions")}
     about = {"name": run.name, "group": letter, "seed": run.seed, "method": (run.recipe or {}).get("method")}
-    return about | {"metrics": run.metrics, "parameters": run.parameters} | known
+    return about | {"metrics": run.metrics, "parameters": run.parameters} | known | {"latency_milliseconds": _milliseconds(run)}
 
 
 def _group_entry(group: Group, metrics: Sequence[str]) -> dict[str, Any]:
@@ -95,7 +96,12 @@ def _group_entry(group: Group, metrics: Sequence[str]) -> dict[str, Any]:
         "seeds": [run.seed for run in group.runs if run.seed is not None],
         "metrics": {name: _spread([run.metrics.get(name) for run in group.runs]) for name in metrics},
         "parameters": group.runs[0].parameters,
+        "latency_milliseconds": _spread([_milliseconds(run) for run in group.runs]),
     } | {key: _spread([run.result.get(key) for run in group.runs]) for key in MEASURES}
+
+
+def _milliseconds(run: ComparedRun) -> float | None:
+    return None if run.latency is None else run.latency.milliseconds[STUDENT_NAME]
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, float | None] | None:
@@ -163,20 +169,46 @@ def _better(pair: dict[str, Any]) -> str | None:
 
 
 def _notes(runs: Sequence[ComparedRun], groups: Sequence[Group]) -> list[str]:
-    notes = [f"{run.untested}: it is not tested" for run in runs if run.untested]
+    """What is to know of a comparison; what holds of several runs, groups or metrics is said once."""
+    untested = _by_reason((run.untested, run.name) for run in runs if run.untested)
+    notes = [f"{names}: {reason}: not tested" for reason, names in untested.items()]
     trained = [group for group in groups if group.settings]
     if len(trained) > 1 and any(len(group.runs) == 1 for group in trained):
         single = ", ".join(group.letter for group in trained if len(group.runs) == 1)
         notes.append(
             f"{single}: one seed: a difference is one of these students; whether the recipe is better takes several seeds of both"
         )
+    firsts: dict[str, str] = {}
     for first, second in itertools.combinations(trained, 2):
         if first.settings == second.settings and first.runs[0].seed == second.runs[0].seed:
-            notes.append(f"{second.letter}: is the recipe of {first.letter} with the same seed again")
+            firsts.setdefault(second.letter, first.letter)
+    again = _by_reason((first, second) for second, first in firsts.items())
+    notes += [f"{names}: the recipe of {first} with the same seed again" for first, names in again.items()]
     own = dict.fromkeys(name for run in runs if run.predictions for name in run.predictions.metrics)
-    for name in own:
-        if name not in KNOWN_METRICS:
-            what = "of one class" if is_class_metric(name) else "a plugin's metric"
-            notes.append(f"{name}: is {what}, shown and not tested")
+    others = [name for name in own if name not in KNOWN_METRICS]
+    kinds = _by_reason(("scores of one class" if is_class_metric(name) else "a plugin's", name) for name in others)
+    notes += [f"{names}: {kind}, shown and not tested" for kind, names in kinds.items()]
+    notes += _latency_notes(groups)
     several = any(name.endswith("_mismatched") for run in runs for name in run.metrics)
     return notes + (["scores on dev_mismatched are shown and not tested"] if several else [])
+
+
+def _by_reason(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Reason -> the names that it holds of, with commas between them."""
+    found: dict[str, list[str]] = {}
+    for reason, name in pairs:
+        if name not in found.setdefault(reason, []):
+            found[reason].append(name)
+    return {reason: ", ".join(names) for reason, names in found.items()}
+
+
+def _latency_notes(groups: Sequence[Group]) -> list[str]:
+    """On what the times were measured, since only times of one kind compare."""
+    timed = [(run.latency.conditions, group.letter) for group in groups for run in group.runs if run.latency is not None]
+    found = _by_reason(timed)
+    if not found:
+        return []
+    if len(found) == 1:
+        return [f"ms a text: the median for one text of dev, as each run measured it ({next(iter(found))})"]
+    each = "; ".join(f"{letters}: {conditions}" for conditions, letters in found.items())
+    return [f"ms a text: not measured alike, so they do not compare ({each}); crossdistil latency measures side by side"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,14 +53,25 @@ def count_text(value: float | None, digits: int = 0) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
+def milliseconds_text(value: float | None) -> str:
+    """`5.50 ms`, with three digits that count."""
+    if value is None:
+        return "–"
+    return f"{value:,.{max(0, 2 - int(math.floor(math.log10(value)))) if value > 0 else 2}f} ms"
+
+
 def group_rows(found: dict[str, Any]) -> tuple[list[str], Rows]:
     """Heading and a row a group: scores, sizes, time."""
     heading = ["", "runs", *(name.replace("_", " ") for name in found["metrics"])]
     heading += ["parameters", "steps", "seconds", "tokens/s"]
+    has_latency = any(group["latency_milliseconds"] is not None for group in found["groups"])
+    heading += ["ms a text"] if has_latency else []
     rows = []
     for group in found["groups"]:
         scores = [spread_text(name, group["metrics"][name]) for name in found["metrics"]]
         times = [count_text((group[key] or {}).get("mean"), digits) for key, digits in _TIMES]
+        took = group["latency_milliseconds"]
+        times += [milliseconds_text((took or {}).get("mean")).removesuffix(" ms")] if has_latency else []
         rows.append([group["group"], runs_text(group), *scores, count_text(group["parameters"]), *times])
     return heading, rows
 
@@ -214,7 +226,7 @@ def _cell(text: str) -> str:
 def as_csv(found: dict[str, Any]) -> str:
     """A row a run, with the group it is in and its recipe's own values of the keys that differ."""
     own = ["name", "group", "seed", "method", "backend", "device", "precision", "parameters", "steps", "wall_seconds"]
-    own += ["tokens_per_second"]
+    own += ["tokens_per_second", "latency_milliseconds"]
     keys = [key for key in found["differences"] if key not in own]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .options import hand_over
+from ..errors import CrossdistilError
+from .options import PluginOption, given_plugins, hand_over
 from .progress import make_console
 
 console = make_console()
@@ -52,6 +53,7 @@ def export(
     ] = None,
     hidden: Annotated[bool, typer.Option("--hidden", help="Also give the pooled output and all hidden states.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a destination that exists.")] = False,
+    plugins: PluginOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="What was measured, as JSON.")] = False,
 ) -> None:
     """Write a model for a runtime, and judge it: one that answers otherwise is not written, and the exit code is 1."""
@@ -59,9 +61,12 @@ def export(
     from .exporting import ExportOptions, GateError
     from .exporting import export as run
 
+    if plugins and data is None:
+        raise CrossdistilError("--plugin: is of the task whose files --data names, which is not given")
     if (backend := TARGETS[to.value].backend) is not None:
         hand_over(backend)
-    options = ExportOptions(precision.value, to.value, data, max_drop, min_agreement, hidden, overwrite)
+    registered = given_plugins("export", plugins)
+    options = ExportOptions(precision.value, to.value, data, max_drop, min_agreement, hidden, overwrite, registered)
     try:
         report, code = run(model, destination, options, lambda line: print(line, file=sys.stderr)), 0
     except GateError as error:

@@ -24,6 +24,7 @@ from ..metrics import is_known_metric
 from ..model_card import card, place_card
 from ..model_inputs import trained_length
 from ..processor import instructions, processor
+from ..registered import NOTHING, Registered
 from ..task_data import TaskData, load_data
 from ..task_section import TaskSection
 from ..teacher_identity import model_digest
@@ -50,6 +51,8 @@ class ExportOptions:
     hidden: bool = False
     """Also give the pooled output and all hidden states."""
     overwrite: bool = False
+    registered: Registered = NOTHING
+    """What plugins have registered, for a task or metrics that are theirs."""
 
 
 class GateError(CrossdistilError):
@@ -73,7 +76,7 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
         needed = "needs --data, the task's folder: what it costs is seen on its dev split"
         raise CrossdistilError(f"--precision {options.precision}: {needed}")
     calibrated = options.precision in target.calibrated
-    data = None if options.data is None else _task_data(source, model, tokenizer, options.data, calibrated)
+    data = None if options.data is None else _task_data(source, model, tokenizer, options, calibrated)
     with replace_folder(destination) as folder:
         texts = (_calibration(data, tell),) if calibrated else ()
         target.write(model, folder / target.file, options.precision, options.hidden, *texts)
@@ -111,19 +114,19 @@ def _plain(model: Model, target: Target) -> Infer:
         return target.load(Path(folder) / target.file, model.config)
 
 
-def task_section(source: Path, model: Model, data: Path) -> TaskSection:
+def task_section(source: Path, model: Model, data: Path, registered: Registered = NOTHING) -> TaskSection:
     """The task that a model was trained on, with its files in `data`. Raises CrossdistilError where it does not say which."""
     about = model.about.get("task")
     if not about:
         raise CrossdistilError(f"{source}: does not say what task it was trained on, so that --data cannot be read for it")
-    # Those of a plugin, which the gates' names show to be left out.
-    metrics = [name for name in about.get("metrics") or () if is_known_metric(name)] or None
+    # Without those of a plugin that is not given, which the gates' names show to be left out.
+    metrics = [name for name in about.get("metrics") or () if is_known_metric(name) or name in registered.metrics] or None
     return TaskSection(**{**about, "metrics": metrics, "data": data, "max_length": trained_length(model)})
 
 
-def _task_data(source: Path, model: Model, tokenizer: Tokenizer, data: Path, calibrated: bool) -> TaskData:
-    section = task_section(source, model, data)
-    spec, splits = resolve_task(section), ("dev",)
+def _task_data(source: Path, model: Model, tokenizer: Tokenizer, options: ExportOptions, calibrated: bool) -> TaskData:
+    section = task_section(source, model, options.data, options.registered)
+    spec, splits = resolve_task(section, options.registered), ("dev",)
     if calibrated and "train" in spec.splits and (section.data / spec.splits["train"]).exists():
         splits += ("train",)
     return load_data(spec, section, tokenizer, length_buckets(section.max_length, 1), splits)

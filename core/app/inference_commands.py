@@ -19,7 +19,16 @@ from ..errors import CrossdistilError
 from ..section import LONGEST
 from .devices import enter, run_on_all
 from .exported import enter_runtime, needs_framework
-from .options import BackendOption, DeviceOption, DevicesOption, PluginOption, Precision, PrecisionOption, hand_over
+from .options import (
+    BackendOption,
+    DeviceOption,
+    DevicesOption,
+    PluginOption,
+    Precision,
+    PrecisionOption,
+    given_plugins,
+    hand_over,
+)
 
 ModelArgument = Annotated[Path, typer.Argument(help="A model folder or checkpoint, or a finished run, whose student is meant.")]
 LengthOption = Annotated[int | None, typer.Option(min=4, max=LONGEST, help="Cut texts to this many tokens; default: as trained.")]
@@ -44,12 +53,11 @@ def evaluate(
     place = enter(devices)
     name = _runtime(model, backend, device, devices)
     run_on_all(place, devices, name, device, reads_input=True)
-    from ..plugin_files import load_plugins, named_plugins
     from .inference import evaluate
 
     options = EngineOptions(device, precision.value, place=place)
     columns = {"text": text, "text_pair": text_pair, "label": label}
-    registered = load_plugins(named_plugins({}, "evaluate", plugins or []))
+    registered = given_plugins("evaluate", plugins)
     metrics = evaluate(model, task, data, split, name, options, max_length, columns, _tell, registered)
     if place.rank == 0:
         print(json.dumps(metrics))

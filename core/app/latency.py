@@ -15,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,6 +31,8 @@ from ..processor import processor
 from .timed_model import Case, Request
 
 PERCENTILES = (50, 95, 99)
+Seconds = dict[str, dict[Case, list[list[float]]]]
+"""Of each request, by model, case and round."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,15 @@ class LatencyOptions:
     rounds: int
     warm_up: int
     """Rounds before, which do not count."""
+    seconds: float | None = None
+    """Begin no other round after so long."""
+
+
+class TakesTurns(Protocol):
+    """A model that computes a turn when it is told to."""
+
+    def turn(self, case: Case) -> list[float]:
+        """The seconds of each request of a turn."""
 
 
 def measure(requests: dict[str, Request], options: LatencyOptions, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -52,40 +63,48 @@ def measure(requests: dict[str, Request], options: LatencyOptions, tell: Callabl
         for name, model in models.items():
             tell(f"{name}: loading")
             model.start()
-        seconds = {name: {case: [] for case in options.cases} for name in models}
-        names = list(models)
-        for number in range(options.warm_up + options.rounds):
-            done = number - options.warm_up
-            tell(f"round {done + 1}/{options.rounds}" if done >= 0 else f"warm-up {number + 1}/{options.warm_up}")
-            first = number % len(names)
-            for case in options.cases:
-                for name in names[first:] + names[:first]:
-                    found = models[name].turn(case)
-                    if done >= 0:
-                        seconds[name][case].append(found)
-        about = {name: model.about | model.end() for name, model in models.items()}
-    return _result(requests, options, about, seconds)
+        seconds = in_turns(models, options, tell)
+        about = {name: {"folder": requests[name].folder} | model.about | model.end() for name, model in models.items()}
+    first = next(iter(requests.values()))
+    return result_of(about, seconds, options, None if first.texts is None else len(first.texts), first.clock)
 
 
-def _result(
-    requests: dict[str, Request],
-    options: LatencyOptions,
-    about: dict[str, dict[str, Any]],
-    seconds: dict[str, dict[Case, list[list[float]]]],
+def in_turns(models: Mapping[str, TakesTurns], options: LatencyOptions, tell: Callable[[str], None]) -> Seconds:
+    """The times of models that take turns, in each round another one first."""
+    seconds: Seconds = {name: {case: [] for case in options.cases} for name in models}
+    names, started = list(models), time.monotonic()
+    for number in range(options.warm_up + options.rounds):
+        done = number - options.warm_up
+        if done > 0 and options.seconds is not None and time.monotonic() - started > options.seconds:
+            break
+        tell(f"round {done + 1}/{options.rounds}" if done >= 0 else f"warm-up {number + 1}/{options.warm_up}")
+        first = number % len(names)
+        for case in options.cases:
+            for name in names[first:] + names[:first]:
+                found = models[name].turn(case)
+                if done >= 0:
+                    seconds[name][case].append(found)
+    return seconds
+
+
+def result_of(
+    about: Mapping[str, dict[str, Any]], seconds: Seconds, options: LatencyOptions, texts: int | None, clock: str
 ) -> dict[str, Any]:
-    first, request = next(iter(requests)), next(iter(requests.values()))
+    """The content of a measurement's JSON: `about` is what each model is, `texts` how many it was given, None for random tokens,
+    `clock` the function of Python's `time`."""
+    first = next(iter(about))
     versions: dict[str, str] = {}
     models = {}
     for name, known in about.items():
-        versions |= known.pop("versions")
-        models[name] = {"folder": requests[name].folder, **known}
+        models[name] = {key: value for key, value in known.items() if key != "versions"}
+        versions |= known["versions"]
         for case, turns in seconds[name].items():
-            models[name][case.name] = _figures(case, request, known, turns, seconds[first][case])
+            models[name][case.name] = _figures(case, texts, known, turns, seconds[first][case])
     settings = {
-        "texts": None if request.texts is None else len(request.texts),
-        "rounds": options.rounds,
+        "texts": texts,
+        "rounds": len(next(iter(seconds[first].values()))),
         "warm_up": options.warm_up,
-        "clock": "wall" if request.clock == "perf_counter" else "cpu",
+        "clock": "wall" if clock == "perf_counter" else "cpu",
         "precision": about[first]["precision"],
         "cases": [asdict(case) | {"name": case.name} for case in options.cases],
     }
@@ -101,10 +120,10 @@ def _result(
 
 
 def _figures(
-    case: Case, request: Request, known: dict[str, Any], turns: list[list[float]], first: list[list[float]]
+    case: Case, given: int | None, known: dict[str, Any], turns: list[list[float]], first: list[list[float]]
 ) -> dict[str, Any]:
     """Of one model and case: `request_milliseconds`, `milliseconds` a text of each round, `speed_up` over the first."""
-    texts = len(turns[0]) * case.batch_size if request.texts is None else len(request.texts)
+    texts = len(turns[0]) * case.batch_size if given is None else given
     rounds = [1000 * sum(turn) / texts for turn in turns]
     others = [1000 * sum(turn) / texts for turn in first]
     every = 1000 * np.concatenate(turns)

@@ -11,7 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .options import Precision
+from ..errors import CrossdistilError
+from .options import PluginOption, Precision, given_plugins
 from .progress import make_console
 
 console = make_console()
@@ -47,6 +48,7 @@ def latency(
     clock: Annotated[str, typer.Option(help="wall, or cpu: processor time, for a machine that does other work too.")] = "wall",
     backend: Annotated[str | None, typer.Option(help="Of models that are not exported; default: the first here.")] = None,
     precision: Annotated[Precision | None, typer.Option(help="What they compute in; default: fp32.")] = None,
+    plugins: PluginOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write the JSON there too.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the times there: .png, .svg or .pdf.")] = None,
@@ -61,6 +63,8 @@ def latency(
     from .latency_picture import draw
     from .timed_model import Case, Request
 
+    if plugins and data is None:
+        raise CrossdistilError("--plugin: is of the task whose files --data names, which is not given")
     from_texts = check_options(file, text_column, pair_column, encoding, data, lengths, texts, requests, clock)
     check_files(out, picture, overwrite)
     if picture is not None:
@@ -70,7 +74,8 @@ def latency(
     sides = sides_of(models, backend, precision)
     given = GivenTexts([])
     if from_texts:
-        given = texts_of(sides[0], (file, text_column, pair_column, encoding), data, texts or _TEXTS, _tell)
+        table = (file, text_column, pair_column, encoding)
+        given = texts_of(sides[0], table, data, texts or _TEXTS, _tell, given_plugins("latency", plugins))
     else:
         check_lengths(sides, many, "" if lengths else ", the default")
     cases = tuple(Case(size, length) for length in many for size in sizes)

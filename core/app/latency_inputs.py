@@ -11,6 +11,7 @@ from ...backends.registry import default_backend, interpreter
 from ..checkpoint import Model
 from ..data.tasks import read_split, resolve_task
 from ..errors import CrossdistilError
+from ..registered import NOTHING, Registered
 from .exported import exported_target, needs_framework
 from .exporting import task_section
 from .given_texts import GivenTexts, check_columns, read_texts
@@ -130,14 +131,19 @@ def check_lengths(sides: Sequence[Side], lengths: Sequence[int], what: str) -> N
 
 
 def texts_of(
-    first: Side, given: tuple[Path | None, str | None, str | None, str | None], data: Path | None, count: int, tell: Tell
+    first: Side,
+    given: tuple[Path | None, str | None, str | None, str | None],
+    data: Path | None,
+    count: int,
+    tell: Tell,
+    registered: Registered = NOTHING,
 ) -> GivenTexts:
     """The first `count` texts of a file, `given` with its columns of texts and second texts and its encoding, or of the dev split
-    of the first model's task in the folder `data`."""
+    of the first model's task in the folder `data`, which may be `registered` by a plugin."""
     file, text, pair, encoding = given
     if file is None:
-        section = task_section(first.folder, first.model, data)
-        examples = read_split(resolve_task(section), section.data, "dev")
+        section = task_section(first.folder, first.model, data, registered)
+        examples = read_split(resolve_task(section, registered), section.data, "dev")
         found = GivenTexts(examples.texts, examples.pairs)
     else:
         found = read_texts(file, first.task, text, pair, None, encoding)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ import typer
 from ...backends.registry import BACKENDS, interpreter
 from ...converters.formats import LAYOUTS
 from ..processes import Forwarded, child_environment, python_command
+from ..registered import Registered
 
 
 class Precision(str, Enum):
@@ -59,6 +61,13 @@ LogOption = Annotated[
     typer.Option("--log", metavar="SINK", help="Also follow the run there: tensorboard, wandb, mlflow, swanlab, or a plugin's."),
 ]
 PrecisionOption = Annotated[Precision, typer.Option(help="What the model computes in.")]
+
+
+def given_plugins(command: str, plugins: Sequence[str] | None) -> Registered:
+    """What the files and modules of --plugin register, which run now. Raises PluginError."""
+    from ..plugin_files import load_plugins, named_plugins  # which few commands need
+
+    return load_plugins(named_plugins({}, command, plugins or []))
 
 
 def hand_over(backend: str, text: str | None = None) -> None:

@@ -1,10 +1,11 @@
-"""`crossdistil report`: the page of a finished run, for runs that have none, or whose texts moved."""
+"""`crossdistil report`: the page of a finished run, for runs that have none, whose texts moved, or whose
+latency was not measured."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,37 +13,62 @@ from rich.console import Console
 from ...backends.registry import default_backend, interpreter
 from ..errors import CrossdistilError
 from ..registered import NOTHING, Registered
-from ..runs import REPORT
+from ..runs import LATENCY, REPORT, STUDENT
 from .launchers import refuse_place
-from .options import BackendOption, hand_over
+from .options import BackendOption, PluginOption, given_plugins, hand_over
 from .progress import make_console
 
 
 def report(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     backend: BackendOption = None,
+    plugins: PluginOption = None,
 ) -> None:
-    """Write report.html of a finished run: scores, curves, confusions, errors with their texts."""
+    """Write report.html of a finished run: scores, curves, confusions, errors with their texts; measure its latency if it is
+    missing."""
     refuse_place("report")
-    from .compared_runs import is_finished_run, keeps_answers
+    from .compared_runs import is_finished_run, keeps_answers, read_resolved, read_result
+    from .crosscheck_files import is_raw_text
     from .run_folders import student_of
 
     if not is_finished_run(run):
         if run.is_dir():
             student_of(run)  # which says what is missing
         raise CrossdistilError(f"{run}: {'is not the folder of a finished run' if run.exists() else 'no such folder'}")
-    name = backend or default_backend()
+    result, recipe, console = read_result(run), read_resolved(run), make_console()
+    is_timed = (run / LATENCY).exists() or not (run / STUDENT).is_dir() or is_raw_text(recipe)
+    name = backend or _backend_of(result)
     interpreter(name)  # which there must be, also where nothing is asked
-    if not keeps_answers(run):
+    if not is_timed or not keeps_answers(run):
         hand_over(name)
     from .asking import asker
     from .run_report import write_run_report
 
-    path, notes = write_run_report(run, asker(name))
-    console = make_console()
-    for note in notes:
-        console.print(f"note: {note}", markup=False)
+    def note(line: str) -> None:
+        console.print(f"note: {line}", markup=False)
+
+    registered = given_plugins("report", plugins)
+    if not is_timed:
+        from .run_sides import measure_later
+
+        try:
+            measure_later(run, result, recipe, name, registered, note)
+        except CrossdistilError as error:
+            note(f"latency: not measured: {str(error).splitlines()[0]}")
+    path, notes = write_run_report(run, asker(name), registered)
+    for line in notes:
+        note(line)
     console.print(f"report: {path}", markup=False)
+
+
+def _backend_of(result: dict[str, Any]) -> str:
+    """That of the run where a Python here has it, else the default: the report says which it was."""
+    name = str(result.get("backend"))
+    try:
+        interpreter(name)
+    except CrossdistilError:
+        return default_backend()
+    return name
 
 
 def report_of_finished(folder: Path, backend: str, console: Console, registered: Registered = NOTHING) -> None:

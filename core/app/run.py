@@ -48,6 +48,7 @@ from .probe import write_probe
 from .progress import TrainingProgress
 from .recorded import recorded
 from .report_command import report_of_finished
+from .run_sides import measure_finished
 from .teaching import Teaching
 
 
@@ -63,6 +64,8 @@ class RunOptions:
     """Also write what a cross-check compares before the first step: `probe.safetensors`."""
     report: bool = True
     """Also write report.html when the run is complete, which quotes texts of dev. A cross-check has its own."""
+    latency: bool = True
+    """Also measure how fast the student and its teachers answer, when the run is complete."""
 
 
 def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) -> dict[str, Any]:
@@ -121,6 +124,8 @@ def _execute(
         with told_what_is_needed(engine, runner.teaching.memory, less):
             result = runner.train()
         sinks.finished(Finished(result))
+        if options.latency and not options.probe and world.rank == 0:
+            measure_finished(options.out, job, engine, console)
         if options.report and not options.probe and world.rank == 0:
             report_of_finished(options.out, options.backend, console, recipe.registered)
         return result

@@ -7,23 +7,19 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from ..checkpoint import WEIGHTS
-from ..data.limits import limited
-from ..data.tasks import Examples, read_split, resolve_task
 from ..errors import CrossdistilError
 from ..files import write_text
-from ..predictions import Predictions, rows_digest
 from ..registered import NOTHING, Registered
 from ..runs import METRICS, RECIPE, REPORT, STUDENT
-from ..task_section import TaskSection
 from .compare import metric_values
 from .compared_runs import Ask, ComparedRun, read_all
-from .comparison_view import count_text, score_text
+from .comparison_view import count_text, milliseconds_text, score_text
+from .dev_texts import dev_texts
 from .pages import page
 from .run_answers import answers_content
 from .run_curves import curves
+from .run_latency import STUDENT_NAME, TEACHER_NAME
 
 
 def write_run_report(folder: Path, ask: Ask, registered: Registered = NOTHING) -> tuple[Path, list[str]]:
@@ -33,7 +29,8 @@ def write_run_report(folder: Path, ask: Ask, registered: Registered = NOTHING) -
     if run.recipe is None:
         raise CrossdistilError(f"{folder}: is no finished run")
     content, notes = _content(folder, run, registered)
-    filters = {"count": count_text, "score": score_text, "megabytes": megabytes, "percent": lambda value: f"{100 * value:.1f}%"}
+    filters = {"count": count_text, "score": score_text, "megabytes": megabytes, "milliseconds": milliseconds_text}
+    filters["percent"] = lambda value: f"{100 * value:.1f}%"
     path = folder / REPORT
     write_text(path, page("run_report.html", content, filters))
     return path, notes
@@ -43,14 +40,16 @@ def _content(folder: Path, run: ComparedRun, registered: Registered) -> tuple[di
     result, recipe, notes = run.result, run.recipe, []
     examples, answers = None, None
     if run.predictions is not None:
-        examples, missing = _dev(recipe["task"], run.predictions, registered)
+        examples, missing = dev_texts(recipe["task"], run.predictions.rows, registered)
         notes += [missing] if missing else []
         answers = answers_content(run.predictions, examples)
     elif run.untested:
         notes.append(run.untested)
     names = list(run.metrics)
+    times = {} if run.latency is None else run.latency.milliseconds
     student = {"metrics": run.metrics, "parameters": run.parameters, "bytes": _size(folder / STUDENT)}
-    teachers = [_teacher(name, found, recipe) for name, found in _teachers(result).items()]
+    student["milliseconds"] = times.get(STUDENT_NAME)
+    teachers = [_teacher(name, found, recipe, times) for name, found in _teachers(result).items()]
     charts = curves(folder / METRICS, result.get("stages") or []) if (folder / METRICS).is_file() else []
     written = datetime.datetime.fromtimestamp((folder / "result.json").stat().st_mtime)
     return {
@@ -66,6 +65,7 @@ def _content(folder: Path, run: ComparedRun, registered: Registered) -> tuple[di
         "tiles": _tiles(result, names, student, teachers),
         "charts": charts,
         "answers": answers,
+        "latency": run.latency,
         "notes": notes,
         "result": result,
         "recipe_text": (folder / RECIPE).read_text(encoding="utf-8"),
@@ -73,29 +73,16 @@ def _content(folder: Path, run: ComparedRun, registered: Registered) -> tuple[di
     }, notes
 
 
-def _dev(section: dict[str, Any], found: Predictions, registered: Registered) -> tuple[Examples | None, str]:
-    """The examples that the predictions are of, with their texts, or why they are not at hand."""
-    try:
-        task = TaskSection(**{**section, "metrics": None})  # which may be a plugin's; only the rows are needed
-        spec = resolve_task(task, registered)
-        examples = limited(read_split(spec, task.data, "dev"), task.limit, "dev")
-    except (CrossdistilError, ValidationError, OSError) as error:
-        return None, f"without texts: {str(error).splitlines()[0]}"
-    if rows_digest(spec, examples) != found.rows:
-        return None, f"without texts: {examples.source} is not what the run was scored on any more"
-    if examples.tokens is not None:
-        return None, f"without texts: {examples.source} holds tokens"
-    return examples, ""
-
-
 def _teachers(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {"Teacher": result["teacher"]} if result.get("teacher") else dict(result.get("teachers") or {})
 
 
-def _teacher(name: str, found: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+def _teacher(name: str, found: dict[str, Any], recipe: dict[str, Any], times: dict[str, float]) -> dict[str, Any]:
     section = recipe.get("teacher") or (recipe.get("teachers") or {}).get(name) or {}
     size = _size(Path(section["model"])) if section.get("model") else None
-    return {"name": name, "metrics": metric_values(found), "parameters": found.get("parameters"), "bytes": size}
+    time = times.get(TEACHER_NAME if recipe.get("teacher") else f"{TEACHER_NAME}/{name}")
+    about = {"name": name, "metrics": metric_values(found), "parameters": found.get("parameters")}
+    return about | {"bytes": size, "milliseconds": time}
 
 
 def _size(model: Path) -> int | None:
@@ -147,6 +134,9 @@ def _tiles(
     if student["bytes"]:
         size = {"what": "Weights on disk", "value": megabytes(student["bytes"]), "more": _times(student, teachers, "bytes")}
         tiles.append(size)
+    if student["milliseconds"]:
+        took = milliseconds_text(student["milliseconds"])
+        tiles.append({"what": "Time for one text", "value": took, "more": _times(student, teachers, "milliseconds")})
     epochs = f"{result.get('epochs', 0):.2f} epochs, {count_text(result.get('steps'))} steps"
     tiles.append({"what": "Time from start to end", "value": _duration(result.get("wall_seconds") or 0.0), "more": epochs})
     return tiles

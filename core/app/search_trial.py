@@ -112,6 +112,7 @@ def run_trial(recipe: Recipe, folder: Path, on: Circumstances, watch: Watch, ask
     recipe.write(file)
     command = python_command(interpreter(on.backend), "crossdistil", "run", str(file), "--out", str(folder))
     command += ["--backend", on.backend, "--precision", on.precision]
+    command += ["--no-latency"]  # trials run beside each other, and their latencies are measured apart
     command += ["--device", on.device] if on.device else []
     command += ["--resume"] if (folder / MARKER).is_file() else []
     threads = {} if on.threads is None else {"OMP_NUM_THREADS": str(on.threads)}

@@ -13,8 +13,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,16 @@ import numpy as np
 
 from ...backends.registry import load_engine
 from ..checkpoint import WEIGHTS, Model
-from ..data.batches import Batch, evaluation_batches, length_buckets
+from ..data.batches import Batch, RowBatches, evaluation_batches, length_buckets
+from ..data.token_table import TokenTable
 from ..engine import EngineOptions
 from ..json_files import parse_json
 from ..model_inputs import inputs_of, trained_length
+from ..models.architectures import Config
 from ..processes import end_with_parent
 from ..task_data import logits_function
 from .error_lines import words_of
+from .export_targets import Infer
 from .exported import exported_target, runtime_of
 from .inference import load_classifier
 
@@ -67,27 +70,24 @@ class Case:
         return f"batches of {self.batch_size}" + ("" if self.length is None else f" x {self.length} tokens")
 
 
+@dataclass
 class TimedModel:
-    """A model, and its batches of each case. Times are from token ids to logits."""
+    """A model in this process, and its batches of each case. Times are from token ids to logits."""
 
-    def __init__(self, request: Request):
-        self._request, self._clock = request, getattr(time, request.clock)
-        self._model, tokenizer = load_classifier(Path(request.folder), lambda line: None)
-        self._length = trained_length(self._model)
-        engine = runtime_of(self._model) or load_engine(request.backend, EngineOptions("cpu", request.precision))
-        self._infer = engine.infer(logits_function(self._model.config), self._model.parameters)
-        self._buckets = length_buckets(self._length, engine.length_step)
-        self._tokens = None if request.texts is None else tokenizer.encode_pairs(request.texts, request.pairs, self._length)
-        self._batches: dict[Case, list[Batch]] = {}
-        self.about = {
-            "runs_in": engine.name,
-            "precision": engine.precision,
-            "versions": engine.versions(),
-            "parameters": self._model.parameter_count,
-            "bytes": size_of(self._model),
-        }
-        if self._tokens is not None:
-            self.about["mean_tokens"] = round(float(np.mean(self._tokens.lengths)), 2)
+    config: Config
+    infer: Infer
+    clock: Callable[[], float]
+    buckets: Sequence[int]
+    """The lengths that its batches are padded to."""
+    about: dict[str, Any]
+    """What it is, for people: `known`."""
+    tokens: TokenTable | None = None
+    """Of the texts; None for random tokens."""
+    rows: Sequence[int] | None = None
+    """Of the texts only these; None for all."""
+    requests: int = 0
+    """Of a turn with random tokens."""
+    _batches: dict[Case, list[Batch]] = field(default_factory=dict, init=False)
 
     def turn(self, case: Case) -> list[float]:
         """The seconds of each request."""
@@ -95,26 +95,54 @@ class TimedModel:
             self._batches[case] = self._made(case)
         seconds = []
         for batch in self._batches[case]:
-            started = self._clock()
-            self._infer(batch)
-            seconds.append(self._clock() - started)
+            started = self.clock()
+            self.infer(batch)
+            seconds.append(self.clock() - started)
         return seconds
 
     def _made(self, case: Case) -> list[Batch]:
-        if self._tokens is not None:
-            return [batch for _, batch in evaluation_batches(self._tokens, None, case.batch_size, self._buckets)]
+        if self.tokens is not None and self.rows is not None:
+            batches = RowBatches(self.tokens, None, self.buckets)
+            places = range(0, len(self.rows), case.batch_size)
+            return [batches.batch(np.asarray(self.rows[place : place + case.batch_size])) for place in places]
+        if self.tokens is not None:
+            return [batch for _, batch in evaluation_batches(self.tokens, None, case.batch_size, self.buckets)]
         generator, shape = np.random.default_rng(0), (case.batch_size, case.length)
-        return [self._random(generator, shape) for _ in range(self._request.requests)]
+        return [self._random(generator, shape) for _ in range(self.requests)]
 
     def _random(self, generator: np.random.Generator, shape: tuple[int, int]) -> Batch:
         """Tokens without padding; of a model of pairs, in both texts."""
         batch = {}
-        for name, (dtype, _) in inputs_of(self._model.config).items():
+        for name, (dtype, _) in inputs_of(self.config).items():
             if name.endswith("_ids") and name != "token_type_ids":
-                batch[name] = generator.integers(0, self._model.config.vocab_size, shape, dtype)
+                batch[name] = generator.integers(0, self.config.vocab_size, shape, dtype)
             else:
                 batch[name] = np.zeros(shape, dtype) if name == "token_type_ids" else np.ones(shape, dtype)
         return batch
+
+
+def loaded(request: Request) -> TimedModel:
+    """The model of a request, in this process."""
+    model, tokenizer = load_classifier(Path(request.folder), lambda line: None)
+    length = trained_length(model)
+    engine = runtime_of(model) or load_engine(request.backend, EngineOptions("cpu", request.precision))
+    infer, buckets = engine.infer(logits_function(model.config), model.parameters), length_buckets(length, engine.length_step)
+    tokens = None if request.texts is None else tokenizer.encode_pairs(request.texts, request.pairs, length)
+    about = known(model, engine, None if tokens is None else tokens.lengths)
+    return TimedModel(model.config, infer, getattr(time, request.clock), buckets, about, tokens, None, request.requests)
+
+
+def known(model: Model, engine: Any, lengths: Sequence[int] | None) -> dict[str, Any]:
+    """What a model is that runs in an engine or runtime, on texts of these lengths."""
+    found = {
+        "runs_in": engine.name,
+        "device": getattr(engine, "device", "cpu"),
+        "precision": engine.precision,
+        "versions": engine.versions(),
+        "parameters": model.parameter_count,
+        "bytes": size_of(model),
+    }
+    return found if lengths is None else found | {"mean_tokens": round(float(np.mean(lengths)), 2)}
 
 
 def size_of(model: Model) -> int:
@@ -144,7 +172,7 @@ def main() -> int:
         answers.flush()
 
     try:
-        model = TimedModel(Request(**parse_json(sys.stdin.readline(), "standard input")))
+        model = loaded(Request(**parse_json(sys.stdin.readline(), "standard input")))
         answer(model.about)
         for line in sys.stdin:
             answer({"seconds": model.turn(Case(**parse_json(line, "standard input")))})

@@ -1,0 +1,38 @@
+"""The dev split of a run's task, read again: the texts that its folder does not keep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..data.limits import limited
+from ..data.tasks import Examples, TaskSpec, read_split, resolve_task
+from ..errors import CrossdistilError
+from ..predictions import rows_digest
+from ..recipe_errors import describe
+from ..registered import Registered
+from ..task_section import TaskSection
+
+
+def read_dev(section: dict[str, Any], registered: Registered) -> tuple[TaskSpec, Examples]:
+    """Of the `task` of a resolved recipe, which may be `registered` by a plugin. Raises CrossdistilError."""
+    try:
+        task = TaskSection(**{**section, "metrics": None})  # which may be a plugin's; only the rows are needed
+    except ValidationError as error:
+        raise CrossdistilError("; ".join(describe(error, TaskSection, "task"))) from error
+    spec = resolve_task(task, registered)
+    return spec, limited(read_split(spec, task.data, "dev"), task.limit, "dev")
+
+
+def dev_texts(section: dict[str, Any], rows: str, registered: Registered) -> tuple[Examples | None, str]:
+    """The examples whose digest is `rows`, with their texts, or why they are not at hand."""
+    try:
+        spec, examples = read_dev(section, registered)
+    except (CrossdistilError, OSError) as error:
+        return None, f"without texts: {str(error).splitlines()[0]}"
+    if rows_digest(spec, examples) != rows:
+        return None, f"without texts: {examples.source} is not what the run was scored on any more"
+    if examples.tokens is not None:
+        return None, f"without texts: {examples.source} holds tokens"
+    return examples, ""

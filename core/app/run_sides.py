@@ -1,0 +1,86 @@
+"""The models of a run that answer texts, and the texts of dev: from its job where it ends, or later from its folder. Their
+latency is measured with them (`run_latency`)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ...backends.registry import load_engine
+from ..checkpoint import load_model
+from ..data.tokenize import tokenized
+from ..engine import Engine, EngineOptions, unheard
+from ..errors import CrossdistilError
+from ..job import Job
+from ..model_inputs import trained_length
+from ..registered import Registered
+from ..runs import LATENCY, STUDENT
+from .dev_texts import read_dev
+from .inference import load_classifier
+from .run_latency import STUDENT_NAME, TEACHER_NAME, Side, measured, write_latency
+
+
+def measure_finished(folder: Path, job: Job, engine: Engine, console: Console) -> None:
+    """The latency of a run that has just ended, in its folder. The run is complete whatever becomes of it: what goes wrong is one
+    line."""
+    engine.compilations.tell = unheard  # of two more shapes, at the end of all
+    try:
+        sides = _of_job(folder, job)
+        if sides:
+            write_latency(folder, measured(sides, engine))
+    except Exception as error:  # also what nobody foresaw: a figure is not worth the exit code of a finished training
+        logging.getLogger(__name__).debug("the latency of %s", folder, exc_info=True)
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        console.print(f"{folder / LATENCY}: not measured: {reason}; the run is complete", markup=False)
+
+
+def _of_job(folder: Path, job: Job) -> dict[str, Side]:
+    """The teachers whose weights are at hand, and the student as it was written; nothing where they answer no texts of dev."""
+    if job.data.spec.raw or "dev" not in job.data.tokens:
+        return {}
+    sides = {}
+    for name, teacher in job.teachers.items():
+        if teacher.has_weights:
+            data = job.teacher_data[name]
+            sides[_key(name)] = Side(teacher.source or folder, teacher, data.tokens["dev"], data.buckets[-1])
+    student = load_model(folder / STUDENT)
+    return sides | {STUDENT_NAME: Side(folder / STUDENT, student, job.data.tokens["dev"], job.data.buckets[-1])}
+
+
+def _key(name: str) -> str:
+    """What a teacher is called beside the student, whatever its own name is."""
+    return name if name == TEACHER_NAME else f"{TEACHER_NAME}/{name}"
+
+
+def measure_later(
+    folder: Path,
+    result: dict[str, Any],
+    recipe: dict[str, Any],
+    backend: str,
+    registered: Registered,
+    tell: Callable[[str], None],
+) -> None:
+    """The same of a run that ended before, with the texts that its task has now. Raises CrossdistilError."""
+    _, examples = read_dev(recipe["task"], registered)
+    sections = {"teacher": recipe["teacher"]} if recipe.get("teacher") else recipe.get("teachers") or {}
+    places = {_key(name): Path(found["model"]) for name, found in sections.items()}
+    sides = {}
+    for name, place in {**places, STUDENT_NAME: folder / STUDENT}.items():
+        try:
+            model, tokenizer = load_classifier(place, _untold)
+        except CrossdistilError as error:
+            if name == STUDENT_NAME:
+                raise
+            tell(f"{name}: its latency is not measured: {str(error).splitlines()[0]}")
+            continue
+        length = trained_length(model)
+        sides[name] = Side(place, model, tokenized(examples, tokenizer, length), length)
+    write_latency(folder, measured(sides, load_engine(backend, EngineOptions(None, result.get("precision", "fp32")))))
+
+
+def _untold(line: str) -> None:
+    """What is to know of a model was told by the run."""
