@@ -101,7 +101,7 @@ def crosscheck(recipe: Recipe, options: CrosscheckOptions, console: Console) -> 
         console.rule("[bold]comparison")
         result = compare(options.out, names)
         write_text(options.out / RESULT, json.dumps(result, indent=2) + "\n")
-        write_report(options.out)
+        write_report(options.out, recipe.registered)
     return result
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..tolerances import PROCESS_TOLERANCES, TOLERANCES, Tolerance
+from .comparison_view import score_text
 from .crosscheck_files import display_name, parts_of_name
 
 
@@ -60,7 +61,7 @@ def _backends_table(backends: dict[str, dict[str, Any]]) -> Table:
     for title in ("device", "precision", *metrics, "seconds", "tokens/s", "peak MB"):
         table.add_column(title, justify="right")
     for name, result in backends.items():
-        scores = [f"{100 * value:.1f}%" if value is not None else "–" for value in map(_metrics(result).get, metrics)]
+        scores = [score_text(name, _metrics(result).get(name)) for name in metrics]
         table.add_row(
             display_name(name),
             str(result.get("device", "–")),

@@ -11,11 +11,14 @@ from typing import Any
 from markupsafe import Markup
 
 from ..files import write_text
+from ..registered import NOTHING, Registered
 from ..runs import REPORT
 from ..tolerances import Tolerance, tolerance
 from .charts import line_style, marker, round_number, scientific
 from .compare import common_start, compare_runs, metric_values, read_runs
+from .comparison_view import score_text
 from .crosscheck_files import BackendRun, display_name, processes_text, read_json
+from .crosscheck_rows import differing_rows
 from .pages import page
 from .pairs import Pair
 from .report_charts import (
@@ -32,8 +35,9 @@ from .report_charts import (
 LISTED_ROWS = 12
 
 
-def write_report(folder: Path) -> Path:
-    """Write `folder`/report.html from `folder`/crosscheck.json and the run folders beside it; return its path.
+def write_report(folder: Path, registered: Registered = NOTHING) -> Path:
+    """Write `folder`/report.html from `folder`/crosscheck.json and the run folders beside it; return its path. The task, whose
+    texts are shown where runs answer differently, may be `registered` by a plugin.
 
     Raises CrossdistilError for what is missing or unreadable.
     """
@@ -43,7 +47,8 @@ def write_report(folder: Path) -> Path:
     pairs = compare_runs(runs)
     path = folder / REPORT
     filters = {"scientific": scientific, "percent": percent, "figure": figure_text, "limit": limit_text, "count": _count}
-    write_text(path, page("report.html", _content(result, runs, pairs, folder), filters))
+    content = _content(result, runs, pairs, folder) | {"differing": differing_rows(runs, pairs, registered)}
+    write_text(path, page("report.html", content, filters | {"score": score_text}))
     return path
 
 
@@ -172,7 +177,7 @@ def _room(row: Tolerance, value: float) -> str:
     """How far a figure is from its limit."""
     limit, holds = limit_text(row), row.holds(value)
     if row.bound == "at least":
-        return f"{100 * abs(value - row.limit):.2f} {'above' if holds else 'below'} {limit}"
+        return f"{100 * abs(value - row.limit):.2f} points {'above' if holds else 'below'} {limit}"
     if value == 0:
         return f"identical; limit {limit}"
     ratio = row.limit / value if holds else value / row.limit

@@ -36,7 +36,7 @@ def _loss_chart(runs: Sequence[BackendRun]) -> Markup:
         Series(name, slot, list(run.losses), [x if math.isfinite(x) else None for x in run.losses.values()])
         for name, slot, run in zip(names, colours, runs, strict=True)
     ]
-    return line_chart("loss", _loss_text(runs, names), losses, "loss")
+    return line_chart("loss", _loss_text(runs, names), losses, "loss, weighted sum of the terms")
 
 
 def run_colours(runs: Sequence[BackendRun]) -> list[str]:
@@ -62,7 +62,7 @@ def _difference_chart(ident: str, pairs: Sequence[Pair]) -> Markup:
     text, limit = _described(
         pairs, "relative difference of the losses, pair by pair, over the steps", "loss_max_relative_difference"
     )
-    return line_chart(ident, text, series, "relative difference of the loss", limit=limit)
+    return line_chart(ident, text, series, "relative difference of the loss, no unit", limit=limit)
 
 
 def _first_step_charts(pairs: Sequence[Pair]) -> dict[str, Markup]:
@@ -75,11 +75,11 @@ def _first_step_charts(pairs: Sequence[Pair]) -> dict[str, Markup]:
         gradients.append(Series(label, slot, range(len(groups)), values, parameters))
     text, limit = _described(pairs, "relative difference of each hidden state, table below", "hidden_max_relative_difference")
     categories = [hidden_label(state) for state in states]
-    charts = {"hidden": column_chart("hidden", text, categories, hidden, "relative difference", limit)}
+    charts = {"hidden": column_chart("hidden", text, categories, hidden, "relative difference, no unit", limit)}
     what = "largest relative gradient difference of each group of parameters, table below"
     text, limit = _described(pairs, what, "gradient_max_relative_difference")
     categories = [label for _, label in groups]
-    return charts | {"gradient": row_chart("gradient", text, categories, gradients, "relative difference", limit)}
+    return charts | {"gradient": row_chart("gradient", text, categories, gradients, "relative difference, no unit", limit)}
 
 
 def _described(pairs: Sequence[Pair], what: str, figure: str) -> tuple[str, float]:

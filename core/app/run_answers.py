@@ -4,6 +4,7 @@ it and its teachers disagree."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,30 @@ def _beside_teacher(found: Predictions, name: str, logits: np.ndarray, examples:
             for row in order
         ]
     return content
+
+
+def answers_beside(found: Sequence[Predictions], rows: np.ndarray, examples: Examples | None) -> list[dict[str, Any]]:
+    """Of the examples `rows` (counted from 0) those on which several models are farthest apart: text, label and each model's
+    answer. Without `examples` there are no texts."""
+    values = np.stack([_values(each) for each in found])[:, rows]  # (models, rows, outputs)
+    distance = (values.max(axis=0) - values.min(axis=0)).max(axis=1)
+    listed = rows[np.argsort(-distance, kind="stable")[:_LISTED_ERRORS]]
+    nothing = {"line": None, "text": None, "pair": None}
+    return [
+        {
+            **(nothing if examples is None or not len(examples.texts) else _texts(examples, row)),
+            "row": int(row) + 1,
+            "true": _answer(found[0], found[0].labels[row], True),
+            "answers": [
+                {"answer": _answer(each, each.logits[row], False), "share": _share(each, _values_of(each, row))} for each in found
+            ],
+        }
+        for row in listed
+    ]
+
+
+def _values_of(found: Predictions, row: int) -> np.ndarray:
+    return _values(dataclasses.replace(found, logits=found.logits[row : row + 1]))[0]
 
 
 def _values(found: Predictions) -> np.ndarray:
