@@ -1,10 +1,9 @@
-"""The table of methods: a row each, from runs named METHOD-SEED, with what the students gain by their teacher and how fast
-they are."""
+"""The table of methods, from what `crossdistil compare` finds of runs named METHOD-SEED: a row each, with what the students gain
+by their teacher and how fast they are."""
 
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,48 +12,68 @@ from typing import Any
 from run_names import REFERENCE, TITLES, TWINS, method_of, order_of
 from tables import markdown
 
+from crossdistil.core.app.compare import metric_values
+from crossdistil.core.app.compared_runs import ComparedRun
+from crossdistil.core.app.comparison import compare_finished
+
 BYTES_PER_PARAMETER = 4  # model.safetensors is float32
 Result = dict[str, Any]
 
 
-def methods_table(results: Mapping[str, Result], latency: Result | None) -> str:
-    """The table of results by the names of their runs, and a sentence on what they have in common. `latency` is the
-    content of a file of `crossdistil latency`, or None."""
-    groups = _groups(results)
-    metrics = list(next(iter(groups.values()))[0]["student"]["metrics"])
-    timed = _latencies(latency, results)
+def methods_table(found: Result, latency: Result | None) -> str:
+    """The table of a comparison, and a sentence on what its runs have in common: `found` is what `crossdistil compare --json`
+    gives of them, `latency` the content of a file of `crossdistil latency`, or None."""
+    groups = _groups(found)
+    metrics = found["metrics"]
+    timed = _latencies(latency, found["task"])
     headings = ["model", "parameters", "size, MB", *(f"{name.replace('_', ' ')}, %" for name in metrics), "runs", "gain"]
     headings += ["ms, batch 1", "ms, batch 32"] if timed else []
     headings += ["epochs"]
     rows = [
         [
             TITLES.get(method, f"`{method}`"),
-            *_size(found[0]["student"]["parameters"]),
-            *(spread([100 * result["student"]["metrics"][name] for result in found]) for name in metrics),
-            str(len(found)),
+            *_size(group["parameters"]),
+            *(_spread_text(group["metrics"][name]) for name in metrics),
+            str(len(group["runs"])),
             _gain(method, groups, metrics[0]),
             *(timed.get(method, ["", ""]) if timed else []),
-            _epochs(found),
+            _epochs([run for run in found["runs"] if run["group"] == group["group"]]),
         ]
-        for method, found in groups.items()
+        for method, group in groups.items()
     ]
-    return f"{markdown(headings, rows)}\n\n{_conditions(results, groups, metrics)}{_latency_conditions(latency, timed)}"
+    return f"{markdown(headings, rows)}\n\n{_conditions(found, groups)}{_latency_conditions(latency, timed)}"
 
 
-def _groups(results: Mapping[str, Result]) -> dict[str, list[Result]]:
-    """Method -> its runs, in the table's order. A teacher whose own run is not there is taken from its students'."""
-    groups: dict[str, list[Result]] = {}
-    for name, result in sorted(results.items()):
-        groups.setdefault(method_of(name), []).append(result)
-    for method, found in groups.items():
-        sizes = {result["student"]["parameters"] for result in found}
-        if len(sizes) > 1:
-            sys.exit(f"{method}: its runs have {len(sizes)} sizes; a row compares runs of one method and size")
+def compared(results: Mapping[str, Result]) -> Result:
+    """The same of results that were kept without their recipes, by the names of their runs, which say the method. A teacher whose
+    own run is not there is taken from its students'."""
     teachers = {json.dumps(result["teacher"], sort_keys=True) for result in results.values() if "teacher" in result}
     if len(teachers) > 1:
         sys.exit(f"the runs have {len(teachers)} different teachers; a table compares students of one")
-    if teachers and REFERENCE not in groups:
-        groups[REFERENCE] = [{"student": json.loads(teachers.pop())}]
+    kept = dict(results)
+    if teachers and REFERENCE not in {method_of(name) for name in kept}:
+        about = {key: value for key, value in next(iter(results.values())).items() if key not in ("epochs", "teacher", "seed")}
+        kept[REFERENCE] = about | {"student": json.loads(teachers.pop())}
+    return compare_finished([_run(name, kept[name]) for name in sorted(kept, key=lambda name: (order_of(method_of(name)), name))])
+
+
+def _run(name: str, result: Result) -> ComparedRun:
+    student, recipe = result["student"], {"method": method_of(name), "seed": result.get("seed")}
+    about = (name, metric_values(student), student["parameters"], result["task"])
+    return ComparedRun(*about, None, result=result, recipe=recipe)
+
+
+def _groups(found: Result) -> dict[str, Result]:
+    """Method -> its group, in the table's order."""
+    groups: dict[str, Result] = {}
+    for group in found["groups"]:
+        method = method_of(Path(group["runs"][0]).name)
+        sizes = {run["parameters"] for run in found["runs"] if run["group"] == group["group"]}
+        if len(sizes) > 1:
+            sys.exit(f"{method}: its runs have {len(sizes)} sizes; a row compares runs of one method and size")
+        if method in groups:
+            sys.exit(f"{method}: its runs differ in more than the seed: {groups[method]['runs'][0]} and {group['runs'][0]}")
+        groups[method] = group
     return {method: groups[method] for method in sorted(groups, key=order_of)}
 
 
@@ -62,34 +81,30 @@ def _size(parameters: int) -> list[str]:
     return [f"{parameters / 1e6:.1f}M", f"{parameters * BYTES_PER_PARAMETER / 1e6:.0f}"]
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean ± sample standard deviation, of several values."""
-    mean = statistics.mean(values)
-    return f"{mean:.1f} ± {statistics.stdev(values):.1f}" if len(values) > 1 else f"{mean:.1f}"
+def _spread_text(spread: Result) -> str:
+    """Mean ± sample standard deviation in percent, of several values."""
+    deviation = spread["deviation"]
+    return f"{100 * spread['mean']:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
 
 
-def _gain(method: str, groups: dict[str, list[Result]], metric: str) -> str:
+def _gain(method: str, groups: dict[str, Result], metric: str) -> str:
     """Points above the student of the same size that was trained on labels alone; empty where there is none."""
-
-    def of(name: str) -> tuple[int, float]:
-        found = groups[name]
-        return found[0]["student"]["parameters"], statistics.mean(run["student"]["metrics"][metric] for run in found)
-
-    parameters, score = of(method)
+    own = groups[method]
     for twin in TWINS:
-        if twin in groups and method not in (*TWINS, REFERENCE) and of(twin)[0] == parameters:
-            return f"{100 * (score - of(twin)[1]):+.1f}"
+        other = groups.get(twin)
+        if other and method not in (*TWINS, REFERENCE) and other["parameters"] == own["parameters"]:
+            return f"{100 * (own['metrics'][metric]['mean'] - other['metrics'][metric]['mean']):+.1f}"
     return ""
 
 
-def _epochs(found: Sequence[Result]) -> str:
-    counts = sorted({f"{result['epochs']:g}" for result in found if "epochs" in result}, key=float)
+def _epochs(runs: Sequence[Result]) -> str:
+    counts = sorted({f"{run['epochs']:g}" for run in runs if run["epochs"] is not None}, key=float)
     return " to ".join(counts[:: max(1, len(counts) - 1)])
 
 
-def _latencies(latency: Result | None, results: Mapping[str, Result]) -> dict[str, list[str]]:
+def _latencies(latency: Result | None, task: str | None) -> dict[str, list[str]]:
     """Method -> its cells. A measurement on another task is none of this table's."""
-    if latency is None or latency["task"] not in {result["task"] for result in results.values()}:
+    if latency is None or latency["task"] != task:
         return {}
     cells = {}
     for name, found in latency["models"].items():
@@ -100,19 +115,18 @@ def _latencies(latency: Result | None, results: Mapping[str, Result]) -> dict[st
     return cells
 
 
-def _conditions(results: Mapping[str, Result], groups: dict[str, list[Result]], metrics: list[str]) -> str:
+def _conditions(found: Result, groups: dict[str, Result]) -> str:
     """What the runs have in common, in a sentence."""
     where = sorted({
-        f"{result['backend']} {result['versions'][result['backend']]} on {result['device']} in {result['precision']}"
-        for result in results.values()
+        f"{run['backend']} {run['versions'][run['backend']]} on {run['device']} in {run['precision']}" for run in found["runs"]
     })  # fmt: skip
-    seeds = sorted({result["seed"] for name, result in results.items() if method_of(name) != name})
+    seeds = sorted({run["seed"] for run in found["runs"] if method_of(Path(run["name"]).name) != Path(run["name"]).name})
     of_seeds = f" over the seeds ({', '.join(map(str, seeds))})" if seeds else ""
     text = f"Scores are those on dev, mean ± sample standard deviation{of_seeds}; {' and '.join(where)}."
     if any(twin in groups for twin in TWINS):
         text += (
-            f" Gain: points of {metrics[0].replace('_', ' ')} above the model of the same architecture that was trained on "
-            "labels alone."
+            f" Gain: points of {found['metrics'][0].replace('_', ' ')} above the model of the same architecture that was trained "
+            "on labels alone."
         )
     return text
 

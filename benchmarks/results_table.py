@@ -6,12 +6,13 @@ README and of docs/ from the results that are kept.
         PAGE.md --name speed
     python benchmarks/results_table.py benchmarks/results/sst2 PAGE.md --check
 
-A source is a folder of kept results, or the JSON file of a speed benchmark or a cross-check; a folder of run folders will do
-too. `--runs` first keeps the result.json of complete runs in the source. Runs named METHOD-SEED make the table of methods, a
-row each, with the latencies of `crossdistil latency --data DATA --out FILE RUN...` if they are of the same task; runs of one
-recipe on several backends make a row for each backend; a folder of `crosscheck.json` files makes a row for each recipe, or,
-where they have several numbers of processes, for each recipe and backend. The tables go between
-`<!-- results:begin NAME -->` and `<!-- results:end NAME -->`; NAME is the name of the first source unless given. With
+A source is the JSON file of `crossdistil compare --json`, of a speed benchmark or of a cross-check, or a folder of kept results;
+a folder of run folders will do too. `--runs` first keeps the result.json of complete runs in the source. Runs named METHOD-SEED
+make the table of methods, a row each, as `crossdistil compare` groups them, with the latencies of `crossdistil latency --data
+DATA --out FILE RUN...` if they are of the same task; runs of one recipe on several backends make a row for each backend; a
+folder of `crosscheck.json` files makes a row for each recipe, or, where they have several numbers of processes, for each recipe
+and backend. The tables go between `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`; NAME is the name of the first
+source unless given. With
 `--check` nothing is written, and the exit code is 1 if the page differs.
 """
 
@@ -39,7 +40,7 @@ import service_load
 import textbrewer_job
 import vocabulary_memory
 from backend_tables import crosscheck_table, crosschecks_table, processes_table, same_run_table
-from methods_table import methods_table, read_latency
+from methods_table import compared, methods_table, read_latency
 from tables import RESULTS, replace_section
 
 # Benchmark -> its table with all that is to be said of it.
@@ -90,9 +91,11 @@ def collect(runs: Sequence[Path], folder: Path) -> None:
             print(f"kept {folder / name}.json")
 
 
-def file_table(path: Path) -> str:
-    """The table of a cross-check, or of a speed benchmark with what it was measured on."""
+def file_table(path: Path, latency: Path) -> str:
+    """The table of a comparison, of a cross-check, or of a speed benchmark with what it was measured on."""
     result = json.loads(path.read_text(encoding="utf-8"))
+    if "groups" in result:
+        return methods_table(result, read_latency(latency))
     if "verdict" in result:
         return crosscheck_table(result)
     if result.get("benchmark") in WHOLE_TABLES:
@@ -112,7 +115,7 @@ def file_table(path: Path) -> str:
 def body_of(sources: Sequence[Path], latency: Path) -> str:
     """The table, or tables one below the other, that the results in `sources` give."""
     if all(source.is_file() for source in sources):
-        return "\n\n".join(file_table(source) for source in sources)
+        return "\n\n".join(file_table(source, latency) for source in sources)
     results = {name: result for source in sources for name, result in read_results(source).items()}
     several = [
         len(result["backends"]) > len(set(backends_of(result))) for result in results.values() if "process_tolerances" in result
@@ -123,7 +126,7 @@ def body_of(sources: Sequence[Path], latency: Path) -> str:
         return crosschecks_table(list(results.values()))
     if len({result["backend"] for result in results.values()}) > 1:
         return same_run_table(list(results.values()))
-    return methods_table(results, read_latency(latency))
+    return methods_table(compared(results), read_latency(latency))
 
 
 def main() -> None:

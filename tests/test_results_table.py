@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import crossdistil
+from crossdistil.tests.compared import answers, write_run
 
 BENCHMARKS = Path(crossdistil.__file__).resolve().parent / "benchmarks"
 PAGE = "before\n<!-- results:begin sst2 -->\nold\n<!-- results:end sst2 -->\nafter\n"
@@ -136,6 +138,25 @@ def test_students_of_different_teachers_are_refused(runs):
     path = runs / "kd-42" / "result.json"
     path.write_text(path.read_text().replace("20000000", "20000001"))
     assert "2 different teachers" in script("results_table.py", runs, runs.parent / "PAGE.md", code=1)
+
+
+def test_the_table_of_what_compare_gives_is_that_of_the_kept_results(runs, said):
+    """`compare --json` of whole run folders, which reads recipes and answers, and the kept results of the same runs."""
+    labels = np.arange(40, dtype=np.int32) % 2
+    folder, parent = runs.parent / "whole", runs.parent
+    for name, share in (("teacher", 0.95), ("finetune-42", 0.7), ("finetune-43", 0.75), ("kd-42", 0.8), ("kd-43", 0.85)):
+        logits = answers(labels, np.arange(40) < share * 40)
+        overrides = (f"method={name.partition('-')[0]}",)
+        seed = int(name[-2:]) if name[-1].isdigit() else 1
+        write_run(folder / name, logits, labels, seed=seed, epochs=2.0, overrides=overrides)
+    code, output, errors = said("compare", *sorted(folder.iterdir()), "--json")
+    assert code == 0, errors
+    (parent / "compared.json").write_text(output)
+    for source in (parent / "compared.json", folder):
+        (parent / f"{source.name}.md").write_text(PAGE)
+        script("results_table.py", source, parent / f"{source.name}.md", "--name", "sst2", "--latency", parent / "none.json")
+    text = (parent / "whole.md").read_text()
+    assert (parent / "compared.json.md").read_text() == text and rows(text)["`kd`"][2:5] == ["82.5 ± 3.5", "2", "+10.0"]
 
 
 def test_every_method_of_the_benchmark_has_a_row():
