@@ -58,6 +58,7 @@ class Logged:
     learning_rate: float
     """Of the last step."""
     tokens_per_second: float
+    """Real tokens, without padding, a second of steps, compilation included, without evaluating and saving."""
     memory_mb: float | None = None
     """Peak memory so far in MiB: of the device, or of the process where the device is the CPU."""
     gradient_norm: float | None = None
@@ -170,6 +171,9 @@ class LiveSink(Sink):
         """The device was given steps up to `done`, which have `tokens` tokens in all. It is called for each of them, so it
         must cost nothing."""
 
+    def measured(self, tokens: int, seconds: float) -> None:
+        """The device has done all steps that it was given: of this stage so far so many tokens, in so many seconds of steps."""
+
     def evaluate(self) -> None:
         """An evaluation starts."""
 
@@ -188,6 +192,10 @@ class Sinks(LiveSink):
     def advance(self, done: int, tokens: int) -> None:
         for sink in self._live:
             sink.advance(done, tokens)
+
+    def measured(self, tokens: int, seconds: float) -> None:
+        for sink in self._live:
+            sink.measured(tokens, seconds)
 
     def evaluate(self) -> None:
         for sink in self._live:

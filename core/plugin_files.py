@@ -255,13 +255,20 @@ def _import_module(section: PluginSection) -> list[Registration]:
 
 
 def _import_error(error: BaseException, plugin: str) -> BaseException:
-    """What an error while a plugin was imported is raised as."""
+    """What an error while a plugin was imported is raised as: where it was, what it is, and what to do."""
     if isinstance(error, KeyboardInterrupt | MemoryError | CrossdistilError):
         return error
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     own = [frame for frame in frames if frame.filename == plugin] or frames[-1:]
     place = f"{own[-1].filename}:{own[-1].lineno}" if own else plugin
-    hint = ""
-    if isinstance(error, ModuleNotFoundError) and error.name and (Path(plugin).parent / f"{error.name}.py").is_file():
-        hint = "; a plugin is one file, or an installed package"
-    return PluginError(f"{plain(place)}: cannot be loaded: {error_text(error)}{hint}")
+    named = "" if names_file(plugin) else f"plugin {plain(plugin)}: "
+    return PluginError(f"{named}{plain(place)}: cannot be loaded: {error_text(error)}; {_remedy(error, plugin)}")
+
+
+def _remedy(error: BaseException, plugin: str) -> str:
+    """What helps against an error while a plugin was imported."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        if (Path(plugin).parent / f"{error.name}.py").is_file():
+            return "a plugin is one file, or an installed package: put both into one"
+        return f"install {plain(error.name.partition('.')[0])} for {sys.executable}"
+    return "correct it there, or leave the plugin out"

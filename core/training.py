@@ -124,6 +124,7 @@ class Trainer:
         step = 0 if state is None else self._restore(state)
         steps = self._steps(step)
         self._tell.start(step, self.plan.total)
+        self._tell.measured(self._notes["tokens"], self._notes["seconds"])
         while step < self.plan.total and not self._notes["stopped"]:
             if not self._world.proceed(self._first + step):
                 self._stop(step)
@@ -133,6 +134,7 @@ class Trainer:
             values = self._train_step.run(taken, count, self._counted(step)).fetch()
             self._notes["seconds"] += time.perf_counter() - started
             self._notes["communication"] += self._train_step.communication - waited
+            self._tell.measured(self._notes["tokens"], self._notes["seconds"])
             self._check(values, step)
             # In float64 the sum is exact, so that it is the same wherever the run was interrupted.
             window = self._notes["window"]

@@ -82,9 +82,9 @@ def test_two_files_that_register_one_name(folder):
 WRONG = {
     "no Python": ("x = 1\ndef (:\n", r"mine.py:2: is no Python: "),
     "not text": ("\0", r"mine.py:1: is no Python: "),
-    "raises": ("x = 1\nx / 0\n", r"mine.py:2: cannot be loaded: ZeroDivisionError: division by zero"),
+    "raises": ("x = 1\nx / 0\n", r"mine.py:2: cannot be loaded: ZeroDivisionError: .*; correct it there, or"),
     "ends": ("import sys\nsys.exit(3)\n", r"mine.py:2: cannot be loaded: SystemExit: 3"),
-    "imports what is not there": ("import no_such_module_here\n", r"mine.py:1: cannot be loaded: ModuleNotFoundError"),
+    "imports what is not there": ("import no_such_module_here\n", r"mine.py:1: cannot be .*; install no_such_module_here for /"),
     "imports its neighbour": ("import my_losses\n", r"ModuleNotFoundError.*a plugin is one file, or an installed package"),
     "registers nothing": ("x = 1\n", r"mine.py: registers nothing"),
     "a name of ours": (LOSS.replace('"apart"', '"kd_ce"'), r"mine.py:29: loss 'kd_ce': crossdistil has one of this name"),

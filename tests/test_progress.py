@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pty
 import re
@@ -83,8 +84,8 @@ def test_a_terminal_shows_each_step_and_no_nonsense(terminal, clock):
         seen += text
         clock.now += 2
         progress.advance(2, 300)
-        # 200 tokens in 2 seconds; 4,998 steps of 2 s are left. The slow first step does not count.
-        assert "2/5,000" in (text := read()) and "100 tokens/s · 2h 46m left" in text and "loss" not in text
+        # 300 tokens in 9 seconds; 4,998 steps of 2 s are left, since the slow first step says nothing about them.
+        assert "2/5,000" in (text := read()) and "33 tokens/s · 2h 46m left" in text and "loss" not in text
         seen += text
         progress.logged(logged(0.25))
         for step in range(3, 3001):
@@ -114,18 +115,20 @@ def test_a_log_has_the_first_step_and_then_a_line_now_and_then(log, clock):
             clock.now += 1
             progress.advance(step, 100 * step)
             taken += [(clock.now, line) for line in read()]
-        assert taken[0][1] == "torch distil: step 4/20000, 100 tokens/s, 5h 33m left"
+        assert taken[0][1] == "torch distil: step 4/20000, 50 tokens/s, 5h 33m left"
         times = [time for time, _ in taken]
         gaps = [later - earlier for earlier, later in zip(times, times[1:])]
         assert gaps[0] == 3 and gaps == sorted(gaps) and max(gaps) <= 61 and len(times) < 400
+        progress.measured(2_000_000, 10_000.0)  # by the loop, which has waited for the device
         progress.logged(logged(0.5))
-        assert read() == ["torch distil: step 20000/20000, loss 0.5000, 100 tokens/s"]
+        assert read() == ["torch distil: step 20000/20000, loss 0.5000, 200 tokens/s"]
 
 
-def test_evaluation_and_compilation_are_no_time_of_steps(log, clock):
+def test_evaluation_is_no_time_of_steps_and_compilation_none_of_those_that_are_left(log, clock):
     console, read = log
     with TrainingProgress("t", console) as progress:
         progress.start(10, 100)
+        progress.measured(1000, 10.0)  # before it was interrupted
         for step in range(11, 21):
             clock.now += 1
             if step == 15:
@@ -138,7 +141,7 @@ def test_evaluation_and_compilation_are_no_time_of_steps(log, clock):
         read()
         clock.now += 1
         progress.advance(21, 2100)
-        assert read() == ["t: step 21/100, 100 tokens/s, 1m 19s left"]
+        assert read() == [f"t: step 21/100, {2100 / 121:.0f} tokens/s, 1m 19s left"]
 
 
 def test_a_step_costs_next_to_nothing(terminal):
@@ -168,6 +171,13 @@ def go(tiny_task, tiny_model, backend_name, pytestconfig, capsys):
         return capsys.readouterr().out.splitlines()
 
     return start
+
+
+def test_the_last_line_has_the_tokens_a_second_of_the_result(go, tmp_path):
+    told = [line for line in go(tmp_path / "run", steps=6, evaluate_every=3) if "step 6/6" in line]
+    [shown_rate] = re.findall(r"([\d,]+) tokens/s$", told[-1])
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert int(shown_rate.replace(",", "")) == pytest.approx(result["tokens_per_second"], rel=0.02)
 
 
 def test_a_run_tells_its_first_step_and_what_it_compiles(go, tmp_path, backend_name):

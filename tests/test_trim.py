@@ -76,6 +76,7 @@ def test_the_command_tells_what_it_did(said, model, tmp_path):
     assert (code, errors) == (0, "")
     output = " ".join(output.split())
     assert "texts: 7, " in output and "note: 1 line of" in output and "written to " in output
+    assert "note: table.tsv: the cells of all columns are taken as texts (label, text); --column NAME takes only some" in output
     assert "3 hidden states, pooled, logits of 7 texts are bit for bit the same" in output
     before, after = load_model(model), load_model(out)
     whole, small = load_tokenizer(model), load_tokenizer(out)
@@ -85,8 +86,11 @@ def test_the_command_tells_what_it_did(said, model, tmp_path):
     table = "bert.embeddings.word_embeddings.weight"
     for token, index in small.library.get_vocab().items():
         assert np.array_equal(after.parameters[table][index], before.parameters[table][whole.library.token_to_id(token)])
+    code, told, _ = said("trim", model, tmp_path / "column", *data[2:4], "--column", "text")
+    assert code == 0 and "texts: 2, " in told and "note" not in told
     code, again, _ = said("trim", model, tmp_path / "again", "--data", tmp_path / "texts.txt", "--json")
-    assert code == 0 and json.loads(again)["rows"] == load_tokenizer(tmp_path / "again").vocab_size
+    assert code == 0 and json.loads(again)["notes"] == []
+    assert json.loads(again)["rows"] == load_tokenizer(tmp_path / "again").vocab_size
 
 
 @pytest.mark.only_backend("torch")

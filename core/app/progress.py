@@ -1,7 +1,9 @@
 """Tells how far training is: a live bar in a terminal, plain lines anywhere else.
 
 Steps are counted and timed when the device is given them, so that nothing here waits for it; the loss is shown when the loop
-has read it anyway. What is drawn is drawn in this thread, at most a few times a second.
+has read it anyway. Tokens a second are those of result.json: real tokens of the stage so far, over the seconds of all its steps,
+the first one and compilation included. The time that is left goes by the steps after the first, without compilation. What is
+drawn is drawn in this thread, at most a few times a second.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class TrainingProgress(LiveSink):
         self._bar: Progress | None = None
         self._done = self._total = self._shown = 0
         self._loss: float | None = None
-        self._rate = _Rate()
+        self._rate, self._speed = _Rate(), _Speed()
         self._started = self._next = time.monotonic()
 
     def __enter__(self) -> TrainingProgress:
@@ -48,6 +50,7 @@ class TrainingProgress(LiveSink):
 
     def start(self, done: int, total: int) -> None:
         self._done, self._total, self._shown = done, total, done
+        self._speed.go_on(time.monotonic())
         if self._console.is_terminal and not self._console.quiet:
             self._bar = Progress(
                 TextColumn("[bold]{task.description}"),
@@ -63,10 +66,14 @@ class TrainingProgress(LiveSink):
 
     def advance(self, done: int, tokens: int) -> None:
         now = time.monotonic()
-        self._rate.count(done, tokens, now)
+        self._rate.count(done, now)
+        self._speed.tokens = tokens
         self._done = done
         if now >= self._next and done < self._total:  # the last step's picture has its loss
             self._show(now)
+
+    def measured(self, tokens: int, seconds: float) -> None:
+        self._speed.measured(tokens, seconds, time.monotonic())
 
     def logged(self, event: Logged) -> None:
         self._loss = event.shown_loss
@@ -74,11 +81,15 @@ class TrainingProgress(LiveSink):
             self._show(time.monotonic())
 
     def evaluate(self) -> None:
-        self._rate.pause(time.monotonic())
+        now = time.monotonic()
+        self._rate.pause(now)
+        self._speed.pause(now)
         self._draw("evaluating")
 
     def evaluated(self, event: Evaluated) -> None:
-        self._rate.go_on(time.monotonic())
+        now = time.monotonic()
+        self._rate.go_on(now)
+        self._speed.go_on(now)
         text = ", ".join(f"{name} {value:.4f}" for name, value in event.metrics.items())
         # Steps are the stage's here, as in the bar.
         self._console.print(f"{self._title}: step {self._done}, dev {text}{' (best)' if event.best else ''}")
@@ -109,27 +120,52 @@ class TrainingProgress(LiveSink):
         parts = [] if self._loss is None else [f"loss {self._loss:.4f}"]
         each, left = self._rate.seconds_per_step, self._total - self._done
         if each is not None:
-            parts.append(f"{self._rate.tokens_per_second:,.0f} tokens/s")
+            parts.append(f"{self._speed.tokens_per_second(time.monotonic()):,.0f} tokens/s")
             parts += [f"{duration(left * each)} left"] if left else []
         return " · ".join(parts)
 
 
-class _Rate:
-    """Steps and tokens a second since the first step of this process, which starts slower than the others, without the time
-    that evaluation and compilation take."""
+class _Speed:
+    """Tokens a second of a stage: what the loop has measured, and since then by the clock."""
 
     def __init__(self) -> None:
-        self._last: tuple[int, int] | None = None
+        self.tokens = 0
+        self._seconds = 0.0
+        self._since: float | None = None
+
+    def measured(self, tokens: int, seconds: float, now: float) -> None:
+        """By the loop, which has waited for the device."""
+        self.tokens, self._seconds, self._since = tokens, seconds, now
+
+    def pause(self, now: float) -> None:
+        """Something other than steps takes the time from now on, until `go_on`."""
+        self._seconds, self._since = self._spent(now), None
+
+    def go_on(self, now: float) -> None:
+        self._since = now
+
+    def tokens_per_second(self, now: float) -> float:
+        return self.tokens / max(self._spent(now), 1e-9)
+
+    def _spent(self, now: float) -> float:
+        return self._seconds + (0.0 if self._since is None else now - self._since)
+
+
+class _Rate:
+    """Seconds a step since the first step of this process, which starts slower than the others, without the time that evaluation
+    and compilation take: what the time that is left goes by."""
+
+    def __init__(self) -> None:
+        self._last: int | None = None
         self._since = 0.0
         self._waits = True
-        self._steps, self._tokens, self._seconds = 0, 0, 0.0
+        self._steps, self._seconds = 0, 0.0
 
-    def count(self, done: int, tokens: int, now: float) -> None:
+    def count(self, done: int, now: float) -> None:
         if not self._waits:
-            self._steps += done - self._last[0]
-            self._tokens += tokens - self._last[1]
+            self._steps += done - self._last
             self._seconds += now - self._since
-        self._last, self._since, self._waits = (done, tokens), now, False
+        self._last, self._since, self._waits = done, now, False
 
     def skip(self) -> None:
         """Do not count the next step: of one that waits for a compilation it is not known what it takes itself."""
@@ -147,10 +183,6 @@ class _Rate:
     def seconds_per_step(self) -> float | None:
         """None as long as it is not known."""
         return self._seconds / self._steps if self._steps else None
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self._tokens / max(self._seconds, 1e-9)
 
 
 def shape_text(shape: Sequence[int]) -> str:

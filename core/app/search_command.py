@@ -132,11 +132,11 @@ def search(
         settings.write(out)
     try:
         found = Search(out.absolute(), settings, workers or 1, console)
-    except CrossdistilError:
+        _announce(found, out, console)
+    except BaseException:  # Ctrl-C too
         if not resume:  # nothing was begun: the folder is as it was
             discard(out)
         raise
-    _announce(found, out, console)
     with Asked() as asked:
         found.work(asked)
         found.with_seeds(asked)

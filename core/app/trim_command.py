@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ..shown import plain
 from .progress import make_console
 
 console = make_console()
@@ -49,6 +50,7 @@ def trim(
     ]
     if found.unknown_words:
         lines.insert(2, f"note: {found.unknown_words:,} line{'s' * (found.unknown_words > 1)} of {keep}: no token of the model")
+    lines[1:1] = [f"note: {plain(note, 500)}" for note in found.notes]
     for line in lines:
         console.print(line, markup=False)
 

@@ -55,6 +55,8 @@ class Trimmed:
     outputs: tuple[str, ...]
     unknown_words: int
     """Lines of --keep that are no token."""
+    notes: tuple[str, ...] = ()
+    """What was taken as texts without being named, each a line."""
 
 
 def trim(
@@ -114,6 +116,20 @@ def trim(
         proved_texts=len(proved),
         outputs=tuple(wanted_outputs(_without_words(checkpoint))),
         unknown_words=sum(word not in known for word in wanted),
+        notes=() if columns else _all_columns(paths),
+    )
+
+
+def _all_columns(paths: Sequence[Path]) -> tuple[str, ...]:
+    """A line for the tables of each kind of which all columns were taken, a label's too."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for path in paths:
+        if path.suffix.lower() in EXTENSIONS:
+            kinds.setdefault(tuple(column_names(path, TableFormat(of_command=True))), []).append(path.name)
+    return tuple(
+        f"{', '.join(files)}: the cells of all columns are taken as texts ({', '.join(names)}); --column NAME takes only some"
+        for names, files in kinds.items()
+        if len(names) > 1
     )
 
 
