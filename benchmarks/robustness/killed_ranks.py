@@ -1,11 +1,12 @@
 """Kills one process of a run of several at a random moment, and checks that all end in time, with one line that names it, that
 nothing is left, and that `--resume` gives the weights of the unbroken run, bit for bit.
 
-    python benchmarks/robustness/killed_ranks.py [--backend torch] [--devices 2] [--kills 20] [--seconds 5] [--seed 0]
+    python benchmarks/robustness/killed_ranks.py [--backend torch] [--devices 2] [--kills 20] [--seconds 5] [--seed 0] [--more]
 
 The moments are drawn from the whole life of the run, start of the interpreters to end: every second one after the first line of
 metrics, the others before. What the run was doing is told by what the first process had printed. The result is
-`benchmarks/results/robustness_killed_ranks_BACKEND.json`.
+`benchmarks/results/robustness_killed_ranks_BACKEND.json`; with `--more`, which wants another seed, the kills are added to those
+that are there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import contextlib
 import datetime
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -160,10 +162,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=5.0, help="how long all may take to end")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--more", action="store_true", help="add to the kills that are there")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     path = options.out or RESULTS / f"robustness_killed_ranks_{options.backend}.json"
-    draw, kills = random.Random(options.seed), []
+    kept = json.loads(path.read_text()) if options.more else {"backend": options.backend, "processes": options.devices}
+    if (kept["backend"], kept["processes"]) != (options.backend, options.devices) or options.seed in kept.get("seeds", []):
+        parser.error(f"--more: {path} is of {kept['processes']} processes of {kept['backend']}, with seeds {kept['seeds']}")
+    draw, kills, seeds = random.Random(options.seed), kept.get("kills", []), [*kept.get("seeds", []), options.seed]
     with tempfile.TemporaryDirectory() as folder:
         bed = Bed(Path(folder), options.backend, options.devices)
         # The second one finds the caches filled, as the runs that are killed do.
@@ -175,15 +181,15 @@ def main() -> None:
             after, rank = draw.uniform(0, within if training else before), draw.randrange(options.devices)
             kills.append(kill_once(bed, number, training, after, rank, expected, options.seconds))
             print(number + 1, kills[-1], flush=True)
-            write_json(path, summary(options, before + within, kills))
+            write_json(path, summary(options, seeds, before + within, kills))
 
 
-def summary(options: argparse.Namespace, seconds: float, kills: list[dict]) -> dict:
+def summary(options: argparse.Namespace, seeds: list[int], seconds: float, kills: list[dict]) -> dict:
     """What is kept of the kills so far."""
     return {
         "backend": options.backend,
         "processes": options.devices,
-        "seed": options.seed,
+        "seeds": seeds,
         "whole_run_seconds": round(seconds, 1),
         "longest_end_seconds": max(kill["ended_within_seconds"] for kill in kills),
         "phases": {name: sum(kill["phase"] == name for kill in kills) for name in sorted({kill["phase"] for kill in kills})},
