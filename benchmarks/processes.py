@@ -149,6 +149,9 @@ def main() -> None:
             names = options.cases.split(";") if options.cases else [n for n, case in LONG.items() if backend in case.backends]
             cases = prove(backend, counts, options.steps, names)
             version = processes_speed.version_of(backend, pythons[backend])
+            kept = result.get("proof", {}).get(backend, {})
+            if (kept.get("steps"), kept.get("version")) == (options.steps, version):  # those of other cases and numbers stay
+                cases = {name: kept["cases"].get(name, {}) | cases.get(name, {}) for name in {**kept["cases"], **cases}}
             found = {"cases": cases, "steps": options.steps, "version": version, **about}
             result["proof"] = result.get("proof", {}) | {backend: found}
             write_json(options.out, result)
