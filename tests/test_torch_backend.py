@@ -90,7 +90,7 @@ def test_a_resumed_run_keeps_its_kernels(kernels, monkeypatch, tmp_path, tiny_ta
     monkeypatch.setattr(kernels, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr(kernels, "vendor", lambda: "AMD")
     whole = run(path, out=tmp_path / "whole", backend="torch", quiet=True)
-    assert whole["kernels"] == {"linear": "onednn"} and whole["threads"] >= 1
+    assert whole["kernels"] == {"linear": "onednn", "dropout": "masks of 16 bits"} and whole["threads"] >= 1
     for folder, setting in (("kept", None), ("told", "pytorch")):
         monkeypatch.setattr(kernels, "vendor", lambda: "AMD")
         with monkeypatch.context() as patch, pytest.raises(Stopped):
@@ -100,7 +100,7 @@ def test_a_resumed_run_keeps_its_kernels(kernels, monkeypatch, tmp_path, tiny_ta
         if setting is not None:
             monkeypatch.setenv(kernels.SETTING, setting)
         result = run(path, out=tmp_path / folder, backend="torch", resume=True, quiet=True)
-        assert result["kernels"] == {"linear": setting or "onednn"}
+        assert result["kernels"] == {"linear": setting or "onednn", "dropout": "masks of 16 bits"}
     expected, found = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "kept"))
     assert all(np.array_equal(found[name], array) for name, array in expected.items())
 
@@ -110,16 +110,17 @@ def test_another_kernel_than_the_recorded_is_told(kernels, monkeypatch):
     from crossdistil.backends.torch.engine import TorchEngine
 
     engine = TorchEngine(EngineOptions("cpu"))
-    assert engine.keep_kernels({"linear": "pytorch"}) == engine.keep_kernels({}) == []
-    [line] = engine.keep_kernels({"linear": "onednn"})
+    masks = {"dropout": engine.kernels["dropout"]}
+    assert engine.keep_kernels({"linear": "pytorch"} | masks) == engine.keep_kernels(masks) == []
+    [line] = engine.keep_kernels({"linear": "onednn"} | masks)
     assert line == "linear maps: by onednn, as in the process that started the run; this one would take pytorch"
-    assert engine.kernels == {"linear": "onednn"}
+    assert engine.kernels == {"linear": "onednn"} | masks
     monkeypatch.setenv(kernels.SETTING, "pytorch")
-    [line] = TorchEngine(EngineOptions("cpu")).keep_kernels({"linear": "onednn"})
+    [line] = TorchEngine(EngineOptions("cpu")).keep_kernels({"linear": "onednn"} | masks)
     assert line.startswith("linear maps: by pytorch, since CROSSDISTIL_LINEAR says; the run was started with onednn")
     monkeypatch.setattr(kernels, "_OPERATOR", None)
     monkeypatch.delenv(kernels.SETTING)
-    [line] = TorchEngine(EngineOptions("cpu")).keep_kernels({"linear": "onednn"})
+    [line] = TorchEngine(EngineOptions("cpu")).keep_kernels({"linear": "onednn"} | masks)
     assert "oneDNN's operator is missing here" in line
 
 

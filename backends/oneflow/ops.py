@@ -15,6 +15,7 @@ import numpy as np  # noqa: E402
 import oneflow as flow  # noqa: E402
 import oneflow.nn.functional as F  # noqa: E402
 
+from ...core.dropout_masks import Draws, scale  # noqa: E402
 from .activations import gelu  # noqa: E402
 from .recurrent import device_lstm, numpy_lstm  # noqa: E402
 from .rows import layer_norm, log_softmax  # noqa: E402
@@ -24,27 +25,23 @@ from .vocabulary import word_loss  # noqa: E402
 class DropoutMasks:
     """Where dropout takes its randomness from: one seed, given before each micro-batch, decides everything.
 
-    On a CPU the masks are NumPy's: its generator costs 1 ns an element, OneFlow's (which is serial) 12.
+    On a CPU the masks are those of `core.dropout_masks`: 1 ns an element, of OneFlow's generator (which is serial) 12.
     """
 
     def __init__(self, device: flow.device):
-        self._on_cpu = device.type == "cpu"
+        self._on_cpu, self._draws = device.type == "cpu", Draws()
         self.reseed(0)
 
     def reseed(self, seed: int) -> None:
-        self._generator = np.random.SFC64(seed)
+        self._draws.reseed(seed)
         flow.manual_seed(seed)
 
     def apply(self, x, rate: float):
-        """Inverted dropout; on a CPU the rate is rounded to 1/65536, and the scale is that rounded rate's."""
+        """Inverted dropout."""
         if not self._on_cpu:
             return F.dropout(x, rate)
-        shape = tuple(x.shape)
-        size = int(np.prod(shape))
-        threshold = min(round(rate * 65536), 65535)
-        words = self._generator.random_raw(-(-size // 4)).view(np.uint16)[:size]
-        scale = np.float32(65536 / (65536 - threshold))
-        return x * flow.from_numpy(np.multiply(words >= threshold, scale, dtype=np.float32).reshape(shape))
+        kept = self._draws.kept(tuple(x.shape), rate)
+        return x * flow.from_numpy(np.multiply(kept, np.float32(scale(rate)), dtype=np.float32))
 
 
 class OneFlowOps:

@@ -19,8 +19,9 @@ from ...core.errors import BackendError
 from ...core.losses.base import STATISTICS
 from ...core.models.spec import is_norm
 from ...core.world import ALONE, DEVICES, Place
-from . import linear
+from . import kernels
 from .collective import Collective, SharedGradients
+from .dropout import DropoutMasks
 from .ops import TorchOps
 from .optimizer import make_optimizer
 
@@ -85,13 +86,14 @@ class TorchEngine:
             raise BackendError("precision 'fp16': needs a CUDA or NPU device, got cpu; use bf16 or fp32")
         self.device, self.precision = str(self._device), options.precision
         self._dtype = PRECISIONS[options.precision]
-        self.ops = TorchOps(self._device, self._dtype)
+        # PyTorch's compiler fuses its own dropout into what is around it.
+        masks = DropoutMasks(own=self._device.type == "cpu" and not options.compile)
+        self.ops = TorchOps(self._device, self._dtype, masks)
         self._compile = options.compile
         # A CPU computes what is padding like anything else; the matrix units of others want whole tiles.
         self.length_step = None if options.compile else 1 if self._device.type == "cpu" else 8
         self.compilations = Compilations()
-        # Of float32 on a CPU; half precision has one kernel.
-        self.kernels = {"linear": linear.choose()} if self._device.type == "cpu" and options.precision == "fp32" else {}
+        self.kernels = kernels.used(masks, options.precision) if self._device.type == "cpu" else {}
         self.threads = torch.get_num_threads()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -108,15 +110,7 @@ class TorchEngine:
         return found
 
     def keep_kernels(self, recorded):
-        started, now = recorded.get("linear"), self.kernels.get("linear")
-        if started not in linear.CHOICES or now is None or started == now:
-            return []
-        if linear.asked() is None:
-            self.kernels["linear"] = linear.choose(started)
-        if self.kernels["linear"] == started:
-            return [f"linear maps: by {started}, as in the process that started the run; this one would take {now}"]
-        why = f"{linear.SETTING} says" if linear.asked() else "oneDNN's operator is missing here"
-        return [f"linear maps: by {now}, since {why}; the run was started with {started}, so the last bits differ"]
+        return kernels.keep(self.kernels, self.ops.masks, recorded)
 
     def peak_memory_mb(self):
         if self._device.type != "cuda":
@@ -267,7 +261,7 @@ class TorchTrainStep:
         return self._gradients
 
     def _computed(self, function, step, index, shared):
-        torch.manual_seed(step.random_state(index))
+        self._engine.ops.masks.reseed(step.random_state(index))
         batch = self._engine.to_device(step.micro_batches[index]) | shared
         return function(self._engine.ops, self._all_params, self._frozen, batch)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from .attention import dropped_attention
+from .dropout import DropoutMasks
 from .linear import linear
 from .vocabulary import word_loss
 
@@ -20,8 +22,9 @@ class TorchOps:
     of the activations per linear map; sums (normalisation, softmax, matrix products) are float32 inside either way.
     """
 
-    def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32):
+    def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32, masks: DropoutMasks | None = None):
         self.device, self.dtype = device, dtype
+        self.masks = DropoutMasks(own=False) if masks is None else masks
 
     def constant(self, array):
         return torch.from_numpy(array).to(self.device)
@@ -61,6 +64,8 @@ class TorchOps:
         return torch.matmul(a, b.transpose(-1, -2))
 
     def attention(self, query, key, value, bias, dropout):
+        if dropout and self.masks.own:
+            return dropped_attention(query, key, value, bias.to(query.dtype), self.masks, dropout)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype), dropout_p=dropout)
 
     def word_cross_entropy(self, states, weight, bias, labels, row_weights):
@@ -102,7 +107,7 @@ class TorchOps:
         return F.layer_norm(x, weight.shape, weight, bias, epsilon)
 
     def dropout(self, x, rate):
-        return F.dropout(x, rate) if rate else x
+        return self.masks.apply(x, rate) if rate else x
 
     def gelu(self, x, approximate):
         return F.gelu(x, approximate="tanh" if approximate else "none")

@@ -1,0 +1,40 @@
+"""Dropout of a step: on a CPU by `core.dropout_masks`, on devices and in compiled steps by PyTorch's own kernel.
+
+PyTorch's kernel for a CPU draws a number of 32 bits for each element and keeps a float32 mask. Attention with dropout has no
+fast kernel there at all, so `attention.py` takes its masks from here too.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ...core.dropout_masks import Draws, scale
+
+OWN, PYTORCH = "masks of 16 bits", "pytorch"
+"""What draws the masks; a run goes on with that of the process that started it."""
+
+
+class DropoutMasks:
+    """Where dropout takes its randomness from: one seed, given before each micro-batch, decides everything."""
+
+    def __init__(self, own: bool):
+        """`own` masks are for tensors on a CPU, outside compiled functions."""
+        self.own = own
+        self._draws = Draws()
+
+    def reseed(self, seed: int) -> None:
+        """Begin the masks of that seed."""
+        torch.manual_seed(seed)
+        if self.own:
+            self._draws.reseed(seed)
+
+    def kept(self, shape, rate: float) -> torch.Tensor:
+        """The next mask, booleans of that shape, of which about `rate` are False. Only of `own` masks."""
+        return torch.from_numpy(self._draws.kept(tuple(shape), rate))
+
+    def apply(self, x, rate: float):
+        """Inverted dropout of `x`."""
+        if not self.own:
+            return F.dropout(x, rate)
+        return x * self.kept(x.shape, rate).to(x.dtype).mul_(scale(rate))

@@ -1,0 +1,104 @@
+"""What PyTorch's step on a CPU has of its own: dropout from 16-bit numbers, attention that shares its masks, and memory that is
+kept. Values and gradients are compared with the plain form in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from crossdistil.core.dropout_masks import LEVELS, Draws, scale, threshold
+from crossdistil.core.engine import EngineOptions
+
+pytestmark = pytest.mark.only_backend("torch")
+
+
+@pytest.fixture
+def cpu():
+    from crossdistil.backends.torch.engine import TorchEngine
+
+    return TorchEngine(EngineOptions("cpu"))
+
+
+@pytest.mark.parametrize(("rate", "levels"), [(0.1, 6554), (0.25, 16384), (0.5, 32768), (1e-9, 1), (1 - 1e-9, 65535)])
+def test_a_rate_is_a_whole_number_of_levels(rate, levels):
+    assert threshold(rate) == levels
+    numbers = np.random.SFC64(3).random_raw(LEVELS).view(np.uint16)
+    kept = Draws(3).kept((4, LEVELS), rate)
+    assert kept.dtype == bool and np.array_equal(kept.ravel(), numbers >= levels)
+    share = levels / LEVELS
+    assert abs((~kept).mean() - share) <= 5 * math.sqrt(share * (1 - share) / kept.size)
+    assert scale(rate) * (LEVELS - levels) == pytest.approx(LEVELS, rel=1e-15)
+
+
+def test_masks_are_a_function_of_seed_and_order():
+    draws = Draws(11)
+    shapes = [(3, 5), (7,), (2, 2, 3, 3)]
+    first = [draws.kept(shape, 0.5) for shape in shapes]
+    draws.reseed(11)
+    again = [draws.kept(shape, 0.5) for shape in shapes]
+    assert all(np.array_equal(a, b) for a, b in zip(first, again))
+    assert not np.array_equal(Draws(12).kept((64,), 0.5), Draws(11).kept((64,), 0.5))
+    assert not np.array_equal(draws.kept((64,), 0.5), draws.kept((64,), 0.5))
+
+
+@pytest.mark.parametrize("length", [1, 5, 7])  # 7 x 7 x 6: not a multiple of four numbers
+def test_attention_with_dropout_and_its_gradients_are_the_formula(cpu, length):
+    import torch
+
+    generator = np.random.default_rng(length)
+    batch, heads, size, rate = 2, 3, 4, 0.25
+    # As the model gives them: (batch, length, heads, head) with two axes swapped.
+    arrays = [generator.normal(size=(batch, length, heads, size)) for _ in range(4)]
+    bias = np.where(np.arange(length) < np.array([[length], [max(1, length - 2)]]), 0.0, -10000.0)[:, None, None]
+    found, wanted = ([torch.tensor(array, dtype=kind, requires_grad=True) for array in arrays[:3]]
+                     for kind in (torch.float32, torch.float64))
+    weights = torch.tensor(arrays[3]).transpose(1, 2)
+    cpu.ops.masks.reseed(5)
+    query, key, value = (part.transpose(1, 2) for part in found)
+    result = cpu.ops.attention(query, key, value, torch.tensor(bias, dtype=torch.float32), rate)
+    (result * weights.float()).sum().backward()
+    query, key, value = (part.transpose(1, 2) for part in wanted)
+    mask = torch.tensor(Draws(5).kept((batch, heads, length, length), rate)) * scale(rate)
+    expected = (torch.softmax(query @ key.transpose(2, 3) / math.sqrt(size) + torch.tensor(bias), -1) * mask) @ value
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-6)
+    for one, other in zip(found, wanted):
+        torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_attention_is_that_of_finite_differences():
+    import torch
+
+    from crossdistil.backends.torch.attention import _DroppedAttention
+
+    generator = torch.Generator().manual_seed(1)
+    parts = [torch.randn(2, 2, 4, 3, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    bias = torch.zeros(2, 1, 1, 4, dtype=torch.float64)
+    bias[1, :, :, 3] = -10000.0
+    kept = torch.from_numpy(Draws(2).kept((2, 2, 4, 4), 0.4))
+    assert torch.autograd.gradcheck(lambda *given: _DroppedAttention.apply(*given, bias, kept, 1.7), parts)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_dropout_multiplies_by_its_mask(cpu, precision):
+    import torch
+
+    x = torch.randn(6, 7, dtype=getattr(torch, precision), requires_grad=True)
+    cpu.ops.masks.reseed(9)
+    result = cpu.ops.dropout(x, 0.3)
+    result.sum().backward()
+    mask = torch.tensor(Draws(9).kept((6, 7), 0.3)) * scale(0.3)
+    tolerance = 1e-6 if precision == "float32" else 1e-2
+    torch.testing.assert_close(x.grad.double(), mask.double(), rtol=tolerance, atol=0)
+    torch.testing.assert_close(result.double(), x.double() * mask, rtol=tolerance, atol=0)
+    assert result.dtype is x.dtype
+
+
+def test_a_run_of_an_earlier_version_keeps_its_masks(cpu):
+    assert cpu.kernels["dropout"] == "masks of 16 bits" and cpu.keep_kernels(dict(cpu.kernels)) == []
+    [line] = cpu.keep_kernels({"linear": cpu.kernels["linear"]})
+    assert line.startswith("dropout: by PyTorch's own masks, as in the process that started the run")
+    assert cpu.kernels["dropout"] == "pytorch" and not cpu.ops.masks.own
+    assert cpu.keep_kernels(dict(cpu.kernels)) == []  # a state that this process saves
