@@ -102,3 +102,15 @@ def test_a_run_of_an_earlier_version_keeps_its_masks(cpu):
     assert line.startswith("dropout: by PyTorch's own masks, as in the process that started the run")
     assert cpu.kernels["dropout"] == "pytorch" and not cpu.ops.masks.own
     assert cpu.keep_kernels(dict(cpu.kernels)) == []  # a state that this process saves
+
+
+def test_freed_memory_is_kept_unless_the_user_decides(monkeypatch):
+    import platform
+
+    from crossdistil.backends.torch.memory import keep_freed
+
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    assert keep_freed() == (platform.libc_ver()[0] == "glibc")
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mmap_max=65536")
+    assert not keep_freed()

@@ -22,6 +22,7 @@ from ...core.world import ALONE, DEVICES, Place
 from . import kernels
 from .collective import Collective, SharedGradients
 from .dropout import DropoutMasks
+from .memory import keep_freed
 from .ops import TorchOps
 from .optimizer import make_optimizer
 
@@ -207,6 +208,8 @@ class TorchTrainStep:
 
     def __init__(self, engine, objective, parameters, frozen, optimizer, statistics):
         self._engine = engine
+        if engine._device.type == "cpu":
+            keep_freed()
         changing, fixed = optimizer.split(parameters)
         self._params = engine.load(changing, trainable=True)
         self._all_params = self._params | engine.load_frozen(fixed)
