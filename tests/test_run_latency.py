@@ -109,7 +109,7 @@ def test_three_digits(value, text):
     assert milliseconds_text(value) == text
 
 
-def kept(folder: Path, student: float, teacher: float | None = None, threads: int = 2) -> Path:
+def kept(folder: Path, student: float, teacher: float | None = None, threads: int = 2, load: float = 1.0) -> Path:
     """A run folder with latencies."""
     models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
     timed = {
@@ -117,7 +117,7 @@ def kept(folder: Path, student: float, teacher: float | None = None, threads: in
         | {"batch_1": {"requests": 40, "request_milliseconds": {"p50": value}}}
         for name, value in models.items()
     }
-    machine = {"cpu": "A <CPU>", "threads": threads}
+    machine = {"cpu": "A <CPU>", "threads": threads, "load": load, "processors": 2}
     write_latency(folder, {"date": "2026-01-02", "machine": machine, "versions": {"torch": "2.13.0"}, "models": timed})
     return folder
 
@@ -133,6 +133,9 @@ def test_the_report_has_both_times_and_what_they_were_measured_on(tmp_path):
     assert rows[0][-1] == "Time for one text" and [row[-1] for row in rows[1:]] == ["11.0 ms", "2.00 ms"]
     assert "teacher’s / 5.5" in text and "40 requests of one text of dev (12.5 tokens in the mean)" in text
     assert "2026-01-02: A &lt;CPU&gt;, 2 threads, torch 2.13.0 on cpu, fp32, batch 1." in text
+    kept(folder, 2.0, 11.0, load=7.25)
+    text = write_run_report(folder, None)[0].read_text(encoding="utf-8")
+    assert "batch 1; the machine was busy (load 7.2, 2 processors), so that they are longer than alone." in text
 
 
 def test_compare_shows_the_times_and_says_whether_they_compare(tmp_path):

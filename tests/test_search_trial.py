@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def test_a_run_is_given_up_and_fails_and_is_complete(backend_name, tiny_task, ti
     """One after the other in real processes: a loss that overflows is a failed trial with the run's own words; a whole run has an
     ordinary run folder; asked to stop, a run saves and is continued to the same result."""
     on = Circumstances(backend_name, "cpu", "fp32", 1)
-    tree = tiny.kd_recipe(tiny_task, tiny_model, steps=6, evaluate_every=2)
+    tree = tiny.kd_recipe(tiny_task, tiny_model, steps=240, evaluate_every=80)
     wild = parse_recipe(tiny.kd_recipe(tiny_task, tiny_model, steps=6, learning_rate=1e30, max_gradient_norm=None), "x")
     failed = run_trial(wild, tmp_path / "wild", on, lambda *_: False, lambda: 0)
     assert failed.state == "failed" and "the loss is" in failed.error and "learning_rate" in failed.error
@@ -89,6 +90,29 @@ def test_a_run_is_given_up_and_fails_and_is_complete(backend_name, tiny_task, ti
     assert [last for _, _, last in seen] == [False, False, True]
     assert seen[-1][0] == round(1000 * complete.result["epochs"])
     assert complete.result["recipe_digest"] == parse_recipe(tree, "x").digest()
+
+    began, again, broken = [], [], tmp_path / "broken"
+    stopped = run_trial(parse_recipe(tree, "x"), broken, on, lambda *each: began.append(each), lambda: len(began[:1]))
+    assert stopped.state == "stopped" and began and not (broken / "result.json").exists()
+    assert not _processes_of(broken)
+    step = int(next((broken / "state").glob("step-*")).name.partition("-")[2])
+    assert 80 <= step < 240
+    continued = run_trial(parse_recipe(tree, "x"), broken, on, lambda *each: again.append(each), lambda: 0)
+    assert again == seen and continued.result["student"] == complete.result["student"]
+    assert _bytes(broken) == _bytes(tmp_path / "whole")
+
+
+def _processes_of(folder: Path) -> list[str]:
+    """The command lines that name a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes().decode(errors="replace"))
+    return [line for line in found if str(folder) in line]
+
+
+def _bytes(run: Path) -> bytes:
+    return (run / "student" / "model.safetensors").read_bytes()
 
 
 def test_a_run_in_which_nothing_is_left_to_do_is_read(two_stages, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ from ..errors import RunFolderError
 from ..files import write_text
 from ..json_files import parse_json
 from ..runs import LATENCY
+from ..shown import counted
 from ..task_data import logits_function
+from ..threads import processors
 from .latency import LatencyOptions, in_turns, result_of
 from .timed_model import Case, TimedModel, known
 
@@ -60,7 +63,9 @@ def measured(sides: Mapping[str, Side], engine: Engine) -> dict[str, Any]:
     options = LatencyOptions((_CASE,), engine.threads, _ROUNDS, 1, _SECONDS)
     seconds = in_turns(models, options, _untold)
     about = {name: {"folder": str(side.folder)} | models[name].about for name, side in sides.items()}
-    return result_of(about, seconds, options, len(rows), time.perf_counter.__name__)
+    found = result_of(about, seconds, options, len(rows), time.perf_counter.__name__)
+    found["machine"] |= {"load": round(os.getloadavg()[0], 1), "processors": processors()}
+    return found
 
 
 def _timed(side: Side, engine: Engine, buckets: tuple[int, ...], rows: np.ndarray) -> TimedModel:
@@ -113,6 +118,8 @@ class RunLatency:
     conditions: str
     """Processor, threads, framework, device, precision and batch, for people: what two figures must have alike."""
     date: str
+    busy: str = ""
+    """That the machine had more to do than it has processors, so that the times are longer than alone."""
 
 
 def read_latency(folder: Path) -> RunLatency | None:
@@ -125,7 +132,7 @@ def read_latency(folder: Path) -> RunLatency | None:
         models = {str(name): model[_CASE.name]["request_milliseconds"] for name, model in found["models"].items()}
         milliseconds = {name: float(times["p50"]) for name, times in models.items()}
         requests, tokens, date = int(own[_CASE.name]["requests"]), float(own["mean_tokens"]), str(found["date"])
-        return RunLatency(milliseconds, requests, tokens, _conditions(found, own), date)
+        return RunLatency(milliseconds, requests, tokens, _conditions(found, own), date, _busy(found["machine"]))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -134,6 +141,11 @@ def read_latency(folder: Path) -> RunLatency | None:
         raise RunFolderError(f"{error}; {remedy}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunFolderError(f"{path}: is no measurement of a run's latency; {remedy}") from error
+
+
+def _busy(machine: dict[str, Any]) -> str:
+    load, here = float(machine.get("load", 0)), int(machine.get("processors", 1))
+    return f"the machine was busy (load {load:.1f}, {counted(here, 'processor')})" if load > here else ""
 
 
 def _conditions(found: dict[str, Any], own: dict[str, Any]) -> str:
