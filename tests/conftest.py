@@ -2,7 +2,8 @@
 
 `--backend NAME` chooses it. A test that uses an engine, or the command line with a backend, is marked `backend`;
 `-m backend` leaves the others out, which need no framework and so need to run only once. `only_backend(NAME)` is for what
-concerns one backend: elsewhere such a test is not collected at all. A backend that is missing fails, it never skips.
+concerns one backend: elsewhere such a test is not collected at all. `environment_of(NAME)` is for what needs a package that only
+some backends' environments have, and no backend: there it runs once, too. A backend that is missing fails, it never skips.
 """
 
 from __future__ import annotations
@@ -37,14 +38,15 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "only_backend(*names): left out unless --backend is one of the names")
+    config.addinivalue_line("markers", "environment_of(*names): the same, of what needs no backend but their environment")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m is applied
 def pytest_collection_modifyitems(config, items):
     kept, left_out = [], []
     for item in items:
-        only = item.get_closest_marker("only_backend")
-        if only is not None and config.getoption("--backend") not in only.args:
+        only, environment = item.get_closest_marker("only_backend"), item.get_closest_marker("environment_of")
+        if any(each is not None and config.getoption("--backend") not in each.args for each in (only, environment)):
             left_out.append(item)
             continue
         if only is not None or BACKEND_FIXTURES & set(item.fixturenames):

@@ -16,7 +16,7 @@ from crossdistil.core.data.tokenize import load_tokenizer, tokenized
 from crossdistil.core.errors import CheckpointError, DataError
 from crossdistil.tests.tiny_tokenizers import KINDS, TEXTS, write_tokenizer
 
-pytestmark = pytest.mark.only_backend("torch", "mindspore")  # whose environment has transformers
+pytestmark = pytest.mark.environment_of("torch", "mindspore")  # whose environment has transformers
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -16,7 +16,7 @@ from crossdistil.core.models.families import AlbertConfig
 from crossdistil.tests import tiny
 from crossdistil.tests.searches import Runs
 
-pytestmark = pytest.mark.only_backend("torch", "mindspore")  # whose environment has Optuna
+pytestmark = pytest.mark.environment_of("torch", "mindspore")  # whose environment has Optuna
 
 LIMITS = ["--max-latency", "2ms"]
 

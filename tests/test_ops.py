@@ -8,12 +8,9 @@ import pytest
 from crossdistil.core.engine import Step
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.tests.one_graph import Job, gradients_of, values_of
 from crossdistil.tests.op_cases import CASES, GRADIENT, Case, normal
 
-every_case = pytest.mark.parametrize("name", CASES)
-GROUPS = [[name for name in CASES if name != "choose"], ["choose"]]
-"""What is computed as one; what has a branch of its own is apart."""
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 
 
 def reference(case: Case, parameters) -> np.ndarray:
@@ -27,50 +24,28 @@ def assert_close(found, expected, tolerance, what):
     assert difference <= tolerance, f"{what} differs by {difference:.1e}"
 
 
-@pytest.fixture(scope="module")
-def values(engine):
-    """Case -> its value on the backend."""
-    found = {}
-    for names in GROUPS:
-        jobs = [Job(CASES[name].function, CASES[name].parameters, CASES[name].batch) for name in names]
-        found |= dict(zip(names, values_of(engine, jobs), strict=True))
-    return found
+@every_case
+def test_values(case, engine):
+    def outputs(ops, parameters, batch):
+        return [case.function(ops, parameters, batch)]
+
+    batch = {**case.batch, "unused": np.zeros(1, np.float32)}
+    [found] = engine.infer(outputs, case.parameters)(batch)
+    assert found.dtype == np.float32
+    assert_close(found, reference(case, case.parameters), case.forward, "the value")
 
 
 @every_case
-def test_values(name, values):
-    case = CASES[name]
-    assert values[name].dtype == np.float32
-    assert_close(values[name], reference(case, case.parameters), case.forward, "the value")
+def test_gradients(case, engine):
+    value = reference(case, case.parameters)
+    weights = np.random.default_rng(2).normal(size=value.shape).astype(np.float32)
 
+    def objective(ops, parameters, frozen, batch):
+        total = ops.sum(case.function(ops, parameters, batch) * batch["weights"])
+        return total, ops.stack([total])
 
-def weights_of(case: Case) -> np.ndarray:
-    """What the entries of a value are multiplied with before they are added up."""
-    return np.random.default_rng(2).normal(size=reference(case, case.parameters).shape).astype(np.float32)
-
-
-def weighted(function):
-    def total(ops, parameters, batch):
-        return ops.sum(function(ops, parameters, batch) * batch["weights"])
-
-    return total
-
-
-@pytest.fixture(scope="module")
-def gradients(engine):
-    """Case -> its gradients on the backend."""
-    found = {}
-    for names in GROUPS:
-        cases = [CASES[name] for name in names]
-        jobs = [Job(weighted(case.function), case.parameters, case.batch | {"weights": weights_of(case)}) for case in cases]
-        found |= {name: own for name, (_, own) in zip(names, gradients_of(engine, jobs), strict=True)}
-    return found
-
-
-@every_case
-def test_gradients(name, gradients):
-    case, weights = CASES[name], weights_of(CASES[name])
-    for parameter, array in case.parameters.items():
+    _, found = engine.gradients(objective, case.parameters, {}, {**case.batch, "weights": weights})
+    for name, array in case.parameters.items():
         expected = np.zeros(array.shape)
         for place in np.ndindex(array.shape):
             step = 1e-5 * max(1e-2, abs(float(array[place])))
@@ -78,10 +53,10 @@ def test_gradients(name, gradients):
             for sign in (1, -1):
                 moved = array.astype(np.float64)
                 moved[place] += sign * step
-                changed = {**{k: v.astype(np.float64) for k, v in case.parameters.items()}, parameter: moved}
+                changed = {**{k: v.astype(np.float64) for k, v in case.parameters.items()}, name: moved}
                 ends.append(float((case.function(ReferenceOps(), changed, case.batch) * weights).sum()))
             expected[place] = (ends[0] - ends[1]) / (2 * step)
-        assert_close(gradients[name][parameter], expected, GRADIENT, f"the gradient by {parameter}")
+        assert_close(found[name], expected, GRADIENT, f"the gradient by {name}")
 
 
 def stopped(ops, parameters, frozen, batch):

@@ -16,7 +16,7 @@ from crossdistil.tests import tiny
 from crossdistil.tests.compared import answers, write_run
 from crossdistil.tests.searches import BATCH, SPACE, Runs, score
 
-pytestmark = pytest.mark.only_backend("torch", "mindspore")  # whose environment has Optuna
+pytestmark = pytest.mark.environment_of("torch", "mindspore")  # whose environment has Optuna
 
 
 @pytest.fixture

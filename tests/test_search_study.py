@@ -16,7 +16,7 @@ from crossdistil.core.app.search_trial import Ended
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.tests.searches import BATCH, RATE, Killed, Runs, settings, trials, work
 
-pytestmark = pytest.mark.only_backend("torch", "mindspore")  # whose environment has Optuna
+pytestmark = pytest.mark.environment_of("torch", "mindspore")  # whose environment has Optuna
 
 
 def states(search):

@@ -14,7 +14,7 @@ from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests import tiny
 
-pytestmark = pytest.mark.only_backend("torch", "mindspore")  # whose environment has Optuna
+pytestmark = pytest.mark.environment_of("torch", "mindspore")  # whose environment has Optuna
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_what_is_wrong_with_a_log_is_said_with_the_recipe(log, problem):
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.only_backend("torch", "mindspore")  # whose environment has TensorBoard
+@pytest.mark.environment_of("torch", "mindspore")  # whose environment has TensorBoard
 def test_a_missing_package_is_told_with_its_remedy_before_anything_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     tree = recipe(["wandb", "mlflow", "tensorboard"])
@@ -138,7 +138,7 @@ def started(folder, step=0, resumed=False):
     return Started(folder, {"method": "kd", "seed": 42}, "torch", "cpu", "fp32", 1, step, resumed)
 
 
-@pytest.mark.only_backend("torch", "mindspore")  # whose environment has TensorBoard
+@pytest.mark.environment_of("torch", "mindspore")  # whose environment has TensorBoard
 def test_tensorboard_reads_its_files_also_of_a_run_that_went_on(tmp_path):
     first = TensorBoardFiles(TensorBoardSection())
     first.started(started(tmp_path))
@@ -159,7 +159,7 @@ def test_tensorboard_reads_its_files_also_of_a_run_that_went_on(tmp_path):
     assert '"seed": 42' in text[0].tensor_proto.string_val[0].decode()
 
 
-@pytest.mark.only_backend("torch", "mindspore")  # whose environment has TensorBoard
+@pytest.mark.environment_of("torch", "mindspore")  # whose environment has TensorBoard
 def test_a_full_disk_spoils_no_record_of_tensorboard(tmp_path):
     sink = TensorBoardFiles(TensorBoardSection(folder=tmp_path / "tb"))
     sink.started(started(tmp_path))

@@ -12,7 +12,7 @@ from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError
 from crossdistil.tests.tiny_tokenizers import LINES, TEXTS, byte_level, mpnet
 
-pytestmark = pytest.mark.only_backend("torch", "mindspore")  # whose environment has transformers and sentencepiece
+pytestmark = pytest.mark.environment_of("torch", "mindspore")  # whose environment has transformers and sentencepiece
 
 PLAIN = [text for text in TEXTS if not any(token in text for token in ("<s>", "[MASK]"))]
 

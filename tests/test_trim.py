@@ -25,7 +25,7 @@ def tokenizer_of(folder, kind):
     return load_tokenizer(write_tokenizer(folder, kind))
 
 
-@pytest.mark.only_backend("torch", "mindspore")  # whose environment has transformers
+@pytest.mark.environment_of("torch", "mindspore")  # whose environment has transformers
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_give_the_same_pieces_and_any_text_no_more_unknown_ones(tmp_path, kind):
     from transformers import PreTrainedTokenizerFast

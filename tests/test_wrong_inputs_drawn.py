@@ -24,7 +24,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "robustness"
 def test_wrong_inputs_that_are_drawn(tmp_path):
     out = tmp_path / "found.json"
     # A process of its own: its children are forks of one that has no threads yet.
-    command = [sys.executable, FOLDER / "wrong_inputs.py", "--count", "40", "--seed", "11", "--jobs", "2", "--out", out]
+    command = [sys.executable, FOLDER / "wrong_inputs.py", "--count", "40", "--seed", "11", "--jobs", "1", "--out", out]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert out.is_file(), done.stderr
     found = json.loads(out.read_text())
