@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,8 @@ class Model:
     """Why the head of its checkpoint is no classifier of texts, where it has such a one; it is left out."""
     notes: tuple[str, ...] = ()
     """What its user should know, each a line."""
+    unread_decoder: StoredTensor | None = None
+    """That last weight as long as nobody has looked whether it is the word embeddings."""
 
     @property
     def missing_words(self) -> tuple[str, ...]:
@@ -107,7 +109,12 @@ class Model:
 
 def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
     """The model in a folder, with `words` together with its head that predicts words; `where` names the recipe key that asked
-    for it. Raises CheckpointError."""
+    for it. Every byte of its weights was looked at. Raises CheckpointError."""
+    return checked_weights(open_model(folder, where, words), where)
+
+
+def open_model(folder: Path, where: str = "", words: bool = False) -> Model:
+    """The same without a look at its weights: what configuration and header tell."""
     prefix = f"{where}: " if where else ""
     if not folder.is_dir():
         what = "is a file, expected a model folder" if folder.exists() else f"no such model folder{hub_hint(folder)}"
@@ -129,11 +136,33 @@ def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
     new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}", words)
     labels, multi_label = _classes(raw, outputs, head, where)
     about = about_training(raw, where)
-    check_unchanged(folder, prefix)
     reason = "" if head_of is None else head_of.reason
     notes = _notes(raw, config, folder, left_out, outputs, reason)
     parameters = StoredTensors(tensors)
-    return Model(config, parameters, outputs, labels, new, about, folder, multi_label, words, decoder, reason, notes)
+    return Model(config, parameters, outputs, labels, new, about, folder, multi_label, words, None, reason, notes, decoder)
+
+
+def checked_weights(model: Model, where: str = "") -> Model:
+    """What `open_model` found, once its weights are finite and, where checksums were written with them, unchanged; and with its
+    decoder, where that is not the word embeddings. Raises CheckpointError."""
+    if not isinstance(model.parameters, StoredTensors):
+        return model
+    prefix = f"{where}: " if where else ""
+    path = f"{prefix}{model.source / WEIGHTS}"
+    for name, array in model.parameters.items():
+        if not is_finite(array):
+            raise CheckpointError(f"{path}: {name} holds values that are not finite")
+    check_unchanged(model.source, prefix)
+    stored = model.unread_decoder
+    if stored is None:
+        return model
+    decoder = stored.read()
+    if np.array_equal(decoder, model.parameters[word_embeddings(model.config)]):
+        decoder = None
+    elif not is_finite(decoder):
+        weight, table = decoder_names(model.config)[0], word_embeddings(model.config)
+        raise CheckpointError(f"{path}: {weight} holds values that are not finite; expected {decoder.shape}, as {table}")
+    return replace(model, decoder=decoder, unread_decoder=None)
 
 
 def _classes(raw: dict[str, Any], outputs: int | None, head: str, where: str) -> tuple[tuple[str, ...] | None, bool]:
@@ -215,21 +244,17 @@ def _read_tensors(
     return tensors, left_out
 
 
-def _separate_decoder(tensors: dict[str, StoredTensor], config: Config, where: str) -> np.ndarray | None:
-    """Take what files hold twice out of the head that predicts words; the decoder's weight, if it is not the words' table."""
+def _separate_decoder(tensors: dict[str, StoredTensor], config: Config, where: str) -> StoredTensor | None:
+    """Take what files hold twice out of the head that predicts words; the decoder's weight, which may not be the words' table."""
     weight, bias = decoder_names(config)
     if bias in tensors and bias != words_bias(config):
         tensors[words_bias(config)] = tensors.pop(bias)  # Hugging Face computes with this one, should they differ
     stored, table = tensors.pop(weight, None), tensors.get(word_embeddings(config))
     if stored is None or table is None:
         return None
-    decoder = stored.read()
-    if np.array_equal(decoder, table.read()):
-        return None
-    if decoder.shape != table.shape or not is_finite(decoder):
-        what = "holds values that are not finite" if decoder.shape == table.shape else f"has shape {decoder.shape}"
-        raise CheckpointError(f"{where}: {weight} {what}; expected {table.shape}, as {word_embeddings(config)}")
-    return decoder
+    if stored.shape != table.shape:
+        raise CheckpointError(f"{where}: {weight} has shape {stored.shape}; expected {table.shape}, as {word_embeddings(config)}")
+    return stored
 
 
 def _check_sizes(
@@ -262,9 +287,6 @@ def _check_tensors(
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != expected[name]:
             raise CheckpointError(f"{where}: {name} has shape {tuple(tensor.shape)}, {CONFIG} says {expected[name]}")
-        if not is_finite(tensor.read()):
-            raise CheckpointError(f"{where}: {name} holds values that are not finite")
-        tensor.release()
     return tuple(missing)
 
 
@@ -328,12 +350,26 @@ def _config_entries(config: Config) -> dict[str, Any]:
     return entries
 
 
+def projection_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the projections that a model folder holds, if any. Raises CheckpointError for a damaged file."""
+    return _projections(folder, _shapes)
+
+
 def load_projections(folder: Path) -> dict[str, np.ndarray]:
-    """The projections that a model folder holds, if any. Raises CheckpointError for a damaged file."""
+    """The same with their values."""
+    return _projections(folder, load_file)
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    file = TensorFile(path)
+    return {name: file.tensor(name).shape for name in file}
+
+
+def _projections(folder: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     path = folder / PROJECTIONS
     if not path.is_file():
         return {}
     try:
-        return load_file(path)
+        return read(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged or not a safetensors file: {error}") from error

@@ -1,35 +1,35 @@
-"""From a recipe to everything that a run needs, checked, and without any framework: data, tokens, models, stages.
+"""From a plan to everything that a run needs, checked, and without any framework: rows, tokens, weights, stages.
 
-All that is wrong is found here, before the first step and before a file is written.
+All that is wrong is found here, before the first step and before a file is written: what the plan found is told together with
+what is wrong in the rows, before any weight is read.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from .checkpoint import Model, load_model, load_projections
+from .checkpoint import Model, checked_weights, load_projections
 from .data.batches import TrainBatches, length_buckets
 from .data.limits import limited
 from .data.mixing import mixed
-from .data.tasks import Examples, TaskSpec, check_files, check_folder, label_counts, read_split, resolve_task
-from .data.tokenize import Tokenizer, load_tokenizer
+from .data.tasks import Examples, TaskSpec, check_files, check_folder, read_split
+from .data.tokenize import Tokenizer
 from .data.word_vocabulary import WordTokenizer
-from .errors import CrossdistilError, Errors, RecipeError
-from .fit import fit_problems, same_inputs, teacher_problems, vocabulary_notes, words_problems
+from .errors import DataError, Errors, RecipeError
+from .fit import same_inputs, vocabulary_notes
+from .hub_names import is_hub_name
 from .losses.base import TermContext
-from .losses.layers import placed
-from .models.outputs import LOGITS
 from .objective import Teachers
+from .plan import START, Plan, apart, plan, term_context, words_problems_of
 from .recipe import Recipe
-from .recipe_tokenizers import check_start, keyed_tokenizer, student_tokenizer, teacher_key
+from .recipe_tokenizers import teacher_key, words_of
 from .sections import WordsSection
-from .stages import Stage, build_objective, freeze_problems, is_scored, projection_problems, replacement_problems
+from .stage_problems import stage_problems
+from .stages import Stage, build_objective
 from .student import build_bilstm, build_student
 from .task_data import MISMATCHED, TaskData, masked_text_data, raw_text_data, tokenize
 from .task_section import TaskSection
@@ -54,30 +54,31 @@ class Job:
     """What the user should know of the models."""
     share: Share = ALL
     """Which parts of each step this process computes."""
+    _stages: dict[int, Stage] = field(default_factory=dict, init=False, repr=False)
 
-    def stage(self, index: int, cached: bool = False) -> Stage:
-        """A stage of the recipe; with `cached`, the teachers' outputs come with the batches."""
+    def stage(self, index: int) -> Stage:
+        """A stage of the recipe, which is built when it is first asked for."""
+        if index not in self._stages:
+            self._stages[index] = self._build(index)
+        return self._stages[index]
+
+    def _build(self, index: int) -> Stage:
         section = self.recipe.stages[index]
         train, config = section.train, self.student.config
         config = config if train.dropout is None else config.with_dropout(train.dropout)
-        context = dataclasses.replace(self.context, student=config)
-        examples = self.data.examples["train"]
-        batches = TrainBatches(
-            self.data.tokens["train"],
-            examples.labels,
-            train.batch_size,
-            train.gradient_accumulation,
-            self.buckets(index),
-            # The first stage's order is that of a recipe with one stage.
-            self.recipe.seed if index == 0 else (self.recipe.seed, index),
-            examples.label_mask,
-            any(term.counts_padding for term in section.objective),
-            self.share,
-            examples.weights,
-        )
-        if "train" in self.data.masks:
-            batches.attach_masks(self.data.masks["train"])
-        objective = build_objective(section, context, self.teacher_options(cached))
+        objective = build_objective(section, dataclasses.replace(self.context, student=config), self.teacher_options)
+        # The first stage's order is that of a recipe with one stage.
+        seed = self.recipe.seed if index == 0 else (self.recipe.seed, index)
+        one_length = any(term.counts_padding for term in section.objective)
+        cut = train.batch_size, train.gradient_accumulation, self.buckets(index), seed
+        if self._stages:
+            batches = next(iter(self._stages.values())).batches.otherwise(*cut, one_length)
+        else:
+            examples, tokens = self.data.examples["train"], self.data.tokens["train"]
+            given = tokens, examples.labels, *cut, examples.label_mask, one_length, self.share, examples.weights
+            batches = TrainBatches(*given)
+            if "train" in self.data.masks:
+                batches.attach_masks(self.data.masks["train"])
         return Stage(section, index, config, objective, batches)
 
     def buckets(self, index: int) -> tuple[int, ...]:
@@ -85,58 +86,119 @@ class Job:
         chosen = self.recipe.stages[index].train.length_buckets
         return self.data.buckets if chosen is None else length_buckets(self.data.buckets[-1], None, chosen)
 
-    def teacher_options(self, cached: bool) -> Teachers:
+    @property
+    def teacher_options(self) -> Teachers:
         """How the recipe wants its teachers."""
         weights = {name: section.weight for name, section in self.recipe.all_teachers.items()}
         total = sum(weights.values())
         shares = {name: weight / total for name, weight in weights.items()}
-        return Teachers(shares, self.recipe.teacher_dropout, cached)
+        return Teachers(shares, self.recipe.teacher_dropout)
 
 
-def prepare(recipe: Recipe, source: str, length_step: int | None, weights: bool = True) -> Job:
-    """Read data and models and check that they fit; raises CrossdistilError with all that is wrong, not only the first.
+def prepare(recipe: Recipe, source: str, length_step: int | None) -> Job:
+    """Plan a recipe and load it. Raises CrossdistilError with all that is wrong, not only the first."""
+    return load(plan(recipe, source), length_step)
 
-    `source` names the recipe in errors; `length_step` is the engine's. Without `weights` the student has none: for what
-    concerns its teachers alone.
-    """
-    errors = Errors()
-    spec = errors.collect(resolve_task, recipe.task, recipe.registered)
-    if spec is None and recipe.task.metrics is not None:  # what else is wrong does not hang on them
-        with contextlib.suppress(CrossdistilError):
-            spec = resolve_task(recipe.task.model_copy(update={"metrics": None}), recipe.registered)
-    examples = errors.collect(_examples, recipe, spec) if spec is not None else errors.collect(check_files, recipe.task)
-    teachers = {
-        name: errors.collect(load_model, section.model, teacher_key(recipe, name), spec is not None and spec.masked)
-        for name, section in recipe.all_teachers.items()
-    }
-    found = {name: teacher for name, teacher in teachers.items() if teacher is not None}
-    complete = len(found) == len(teachers)
-    load = functools.cache(load_tokenizer)
-    tokenizer = errors.collect(student_tokenizer, recipe, source, examples, load)
-    student = errors.collect(_build_student, recipe, source, spec, next(iter(teachers.values()), None), tokenizer, weights)
-    teacher_tokenizers = {
-        name: errors.collect(keyed_tokenizer, teacher_key(recipe, name), section.model, load)
-        for name, section in recipe.all_teachers.items()
-        if name in found
-    }
-    errors.collect(check_start, recipe, source, tokenizer, load)
-    errors.collect(_check_fit, recipe, source, spec, tokenizer, teacher_tokenizers, found if complete else {}, student, examples)
-    projections = (errors.collect(_first_projections, recipe, student) if weights else None) or {}
+
+def load(found: Plan, length_step: int | None, weights: bool = True) -> Job:
+    """Read rows and weights of a plan; `length_step` is the engine's. Without `weights` none is read: then the student has none,
+    and nobody has looked at the teachers'. Raises CrossdistilError with all that is wrong, not only the first; what is wrong with
+    the weights is found where nothing else is."""
+    recipe, source, spec = found.recipe, found.source, found.spec
+    examples, errors = check_rows(found)
+    tokenizer, student = found.tokenizer, found.student
+    if recipe.student.is_bilstm and student is not None and examples is not None:
+        tokenizer = errors.collect(words_of, recipe, source, examples["train"])
+        student = errors.collect(_bilstm, found, tokenizer) if found.trains else student
+        if None not in (tokenizer, student, found.context):
+            context = dataclasses.replace(found.context, student=student.config)
+            problems = stage_problems(recipe, context, apart(tokenizer, found.teacher_tokenizers))
+            _collect_new(errors, source, problems, found.problems)
     errors.throw()
-    context = _term_context(spec, student, teachers, examples)
-    conflicts = projection_problems(recipe.stages, context, projections)
-    if conflicts:
-        raise RecipeError(source, conflicts)
+    teachers, projections = found.teachers, {}
+    if weights:
+        teachers = _checked_teachers(found)
+        if found.trains:
+            student, projections = _with_weights(found, student, teachers, tokenizer)
+    context = term_context(spec, student, teachers, examples)
     length, buckets = _student_length(recipe, length_step)
     data = _tokenize(spec, recipe, tokenizer, buckets, examples, length)
     own = length_buckets(recipe.task.max_length, length_step)
     same: dict[str, TaskData] = {tokenizer.fingerprint: data}
-    for other in teacher_tokenizers.values():
+    for other in found.teacher_tokenizers.values():
         if other.fingerprint not in same:
             same[other.fingerprint] = _tokenize(spec, recipe, other, own, examples, recipe.task.max_length)
-    teacher_data = {name: same[other.fingerprint] for name, other in teacher_tokenizers.items()}
-    notes = _notes(recipe, tokenizer, teacher_tokenizers, teachers, student)
+    teacher_data = {name: same[other.fingerprint] for name, other in found.teacher_tokenizers.items()}
+    notes = _notes(recipe, tokenizer, found.teacher_tokenizers, teachers, student)
     return Job(recipe, context, data, student, teachers, teacher_data, projections, notes)
+
+
+def check_rows(found: Plan) -> tuple[dict[str, Examples] | None, Errors]:
+    """The examples by split, for raw text none and None where they cannot be had; and all that is wrong, with them, in the plan,
+    or with what the stages want of them: first what concerns the data."""
+    recipe, spec, rows, counted = found.recipe, found.spec, Errors(), Errors()
+    if spec is None:
+        examples = None
+        if not is_hub_name(recipe.task.data):  # that cannot be had
+            rows.collect(check_files, recipe.task)
+    else:
+        examples = rows.collect(_examples, recipe, spec)
+    if examples and found.context is not None and found.context.labels is not None:
+        counts = term_context(spec, examples=examples)
+        context = dataclasses.replace(found.context, label_counts=counts.label_counts, labelled=counts.labelled)
+        problems = stage_problems(recipe, context, apart(found.tokenizer, found.teacher_tokenizers))
+        _collect_new(counted, found.source, problems, found.problems)
+    of_data = [error for error in found.errors if isinstance(error, DataError)]
+    others = [error for error in found.errors if not isinstance(error, DataError)]
+    return examples, Errors([*of_data, *rows, *others, *counted])
+
+
+def _collect_new(errors: Errors, source: str, problems: list[str], told: list[str]) -> None:
+    new = [problem for problem in problems if problem not in told]
+    if new:
+        errors.append(RecipeError(source, new))
+
+
+def _bilstm(found: Plan, tokenizer: WordTokenizer | None) -> Model | None:
+    """The student that has the words of the training texts."""
+    recipe, spec = found.recipe, found.spec
+    if tokenizer is None:
+        return None
+    outputs, pairs = found.student.outputs, spec.text_pair is not None
+    labels, several = spec.label_names, spec.multi_label
+    student, problems = build_bilstm(recipe.student, tokenizer, pairs, outputs, labels, recipe.seed, several)
+    if problems:
+        raise RecipeError(found.source, problems)
+    return student
+
+
+def _checked_teachers(found: Plan) -> dict[str, Model]:
+    """The teachers, once every byte of their weights was looked at."""
+    errors, recipe = Errors(), found.recipe
+    teachers = {
+        name: errors.collect(checked_weights, teacher, teacher_key(recipe, name)) for name, teacher in found.teachers.items()
+    }
+    read = {name: teacher for name, teacher in teachers.items() if teacher is not None}
+    problems = [problem for name, teacher in read.items() for problem in words_problems_of(recipe, name, teacher)]
+    _collect_new(errors, found.source, problems, [])
+    errors.throw()
+    return teachers
+
+
+def _with_weights(
+    found: Plan, student: Model, teachers: dict[str, Model], tokenizer: Tokenizer | WordTokenizer
+) -> tuple[Model, dict[str, np.ndarray]]:
+    """The student with its first weights, and the projections that come with them."""
+    recipe, spec = found.recipe, found.spec
+    start = recipe.student.init.source
+    if not recipe.student.is_bilstm:
+        first = next(iter(teachers.values()), None)
+        own = None if start in ("teacher", "random") else checked_weights(found.start, START)
+        given = student.outputs, student.labels, recipe.seed, student.multi_label, spec.masked, tokenizer.vocab_size
+        student, problems = build_student(recipe.student, first, *given, start=own)
+        if problems:
+            raise RecipeError(found.source, problems)
+    return student, {} if start in ("teacher", "random") else load_projections(Path(start))
 
 
 def _notes(
@@ -197,124 +259,3 @@ def _student_length(recipe: Recipe, length_step: int | None) -> tuple[int, tuple
         length = (recipe.student.words or WordsSection()).max_length
         return length, length_buckets(length, length_step)
     return recipe.task.max_length, length_buckets(recipe.task.max_length, length_step)
-
-
-def _term_context(
-    spec: TaskSpec,
-    student: Model | None = None,
-    teachers: dict[str, Model] | None = None,
-    examples: dict[str, Examples] | None = None,
-) -> TermContext:
-    outputs = None if spec.raw else 1 if spec.labels is None else len(spec.labels)
-    counts = None if spec.labels is None or not examples else label_counts(examples["train"], outputs)
-    return TermContext(
-        outputs=outputs,
-        regression=outputs == 1,
-        student=None if student is None else student.config,
-        teachers={name: teacher.config for name, teacher in (teachers or {}).items()},
-        multi_label=spec.multi_label,
-        masked=spec.masked,
-        labels=spec.label_names,
-        label_counts=None if counts is None else counts[0],
-        labelled=0 if counts is None else counts[1],
-    )
-
-
-def _build_student(
-    recipe: Recipe,
-    source: str,
-    spec: TaskSpec | None,
-    teacher: Model | None,
-    tokenizer: Tokenizer | WordTokenizer | None,
-    weights: bool,
-) -> Model | None:
-    """The student, or None where it would start from a teacher that cannot be loaded."""
-    if recipe.all_teachers and teacher is None and recipe.student.init.source in ("teacher", "random"):
-        return None
-    # Without a task the head does not matter: the student is only made to find what else is wrong with it.
-    outputs, labels = (1, None) if spec is None else (_term_context(spec).outputs, spec.label_names)
-    several = spec is not None and spec.multi_label
-    if recipe.student.is_bilstm:
-        if tokenizer is None or spec is None:
-            return None
-        pairs = spec.text_pair is not None
-        student, problems = build_bilstm(recipe.student, tokenizer, pairs, outputs, labels, recipe.seed, several)
-    else:
-        masked = spec is not None and spec.masked
-        size = None if tokenizer is None else tokenizer.vocab_size
-        student, problems = build_student(recipe.student, teacher, outputs, labels, recipe.seed, several, masked, size, weights)
-    if problems:
-        raise RecipeError(source, problems)
-    return student
-
-
-def _check_fit(
-    recipe: Recipe,
-    source: str,
-    spec: TaskSpec | None,
-    tokenizer: Tokenizer | WordTokenizer | None,
-    teacher_tokenizers: dict[str, Tokenizer | None],
-    teachers: dict[str, Model],
-    student: Model | None,
-    examples: dict[str, Examples] | None,
-) -> None:
-    """Whether those parts that could be made fit each other."""
-    problems = []
-    for name, teacher in teachers.items():
-        key = teacher_key(recipe, name)
-        if spec is not None and not spec.raw:
-            problems += teacher_problems(teacher, spec, f"{key} ({teacher.source})")
-        if any(term.needs_words and term.needs_teacher for stage in recipe.stages for term in stage.objective):
-            problems += words_problems(teacher, f"{key} ({teacher.source})")
-        if teacher_tokenizers.get(name) is not None:
-            problems += fit_problems(key, teacher.config, teacher_tokenizers[name], recipe.task)
-    first = next(iter(teachers.values()), None)
-    if tokenizer is not None and student is not None and not recipe.student.is_bilstm:
-        if first is None or not same_inputs(first, student):
-            problems += fit_problems("student", student.config, tokenizer, recipe.task)
-    if spec is not None and student is not None and (teachers or not recipe.all_teachers):
-        context = _term_context(spec, student, teachers, examples)
-        apart = [
-            name
-            for name, other in teacher_tokenizers.items()
-            if other is not None and tokenizer is not None and other.fingerprint != tokenizer.fingerprint
-        ]
-        for index in range(len(recipe.stages)):
-            problems += _stage_problems(recipe, index, context, apart)
-    elif spec is not None and not recipe.all_teachers:
-        problems += _stage_problems(recipe, 0, _term_context(spec, examples=examples), [])
-    if problems:
-        raise RecipeError(source, problems)
-
-
-def _stage_problems(recipe: Recipe, index: int, context: TermContext, apart: list[str]) -> list[str]:
-    """What is wrong with a stage; `apart` are the teachers whose tokens are not the student's."""
-    stage, problems = recipe.stages[index], []
-    for number, term in enumerate(stage.objective):
-        place = f"stages[{index}].objective[{number}]"
-        found = [(key, text) for key, text in term.problems(context)]
-        if not found and context.outputs is None and LOGITS in term.student_outputs(context):
-            found = [("loss", f"{term.loss} needs an answer to a task, but the data is raw text")]
-        if not found and apart:
-            layered = [
-                name for name, outputs in term.teacher_outputs(context).items() if name in apart and outputs - {LOGITS}
-            ]
-            if layered:
-                reason = f"{term.loss} compares token by token, but the student has another tokenizer than '{layered[0]}'"
-                found = [("loss", reason)]
-        problems += [placed(place, key, text) for key, text in found]
-    if not problems and stage.train.patience is not None and context.student is not None:
-        wanted = frozenset().union(*(term.student_outputs(context) for term in stage.objective))
-        if not is_scored(wanted) or (context.outputs is None and "dev" not in recipe.task.files):
-            problems = [f"stages[{index}].train.patience: the stage is not scored on dev, so there is nothing to wait for"]
-    if not problems and stage.replacement is not None:
-        problems = [f"stages[{index}].{key}: {text}" for key, text in replacement_problems(stage, context)]
-    if not problems and context.student is not None:
-        problems = [f"stages[{index}].{key}: {text}" for key, text in freeze_problems(stage, context)]
-    return problems
-
-
-def _first_projections(recipe: Recipe, student: Model | None) -> dict[str, np.ndarray]:
-    """The projections that the folder of the student's first weights holds."""
-    start = recipe.student.init.source
-    return {} if student is None or start in ("teacher", "random") else load_projections(Path(start))

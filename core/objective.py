@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,21 +60,31 @@ class Objective:
         self.student_outputs = frozenset().union(*(term.student_outputs(context) for term in terms))
         self.teacher_outputs = _union([term.teacher_outputs(context) for term in terms])
         self.needs_teacher = bool(self.teacher_outputs)
-        self.cached = teachers.cached
         self._counters = [term.counter(context) for term in terms]
-        whole = [term for term in terms if term.scope == "batch"]
         sizes = [term.statistics_size if term.scope == "batch" else 0 for term in terms]
         places = [sum(sizes[:index]) for index in range(len(terms))]
-        functions = [term.bound(context, label, place) for term, label, place in zip(terms, labels, places)]
+        self._functions = [term.bound(context, label, place) for term, label, place in zip(terms, labels, places)]
         found = [term.bound_entropy(context, place) for term, place in zip(terms, places)]
         self.entropies = tuple(index for index, entropy in enumerate(found) if entropy is not None)
-        functions += [found[index] for index in self.entropies]
+        self._functions += [found[index] for index in self.entropies]
         if replacement is None:
-            forward = make_forward(context.student, self.student_outputs)
+            self._forward = make_forward(context.student, self.student_outputs)
         else:
-            forward = make_replacing_forward(context.student, self.student_outputs, replacement)
-        self.function = _make_function(functions, len(terms), forward, self._teach(self.teacher_outputs, teachers))
+            self._forward = make_replacing_forward(context.student, self.student_outputs, replacement)
+        self._learn_from(teachers)
+
+    def from_cache(self) -> Objective:
+        """The same, of outputs of the teachers that come with each batch."""
+        found = copy.copy(self)
+        found._learn_from(replace(self._teachers, cached=True))
+        return found
+
+    def _learn_from(self, teachers: Teachers) -> None:
+        self._teachers, self.cached, context, forward = teachers, teachers.cached, self.context, self._forward
+        teach = self._teach(self.teacher_outputs, teachers)
+        self.function = _make_function(self._functions, len(self.terms), forward, teach)
         self.statistics = None
+        whole = [term for term in self.terms if term.scope == "batch"]
         if whole:
             # Teachers with dropout draw as in the step only if they compute the same.
             needed = self.teacher_outputs if teachers.dropout else _union([term.teacher_outputs(context) for term in whole])

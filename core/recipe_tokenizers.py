@@ -22,23 +22,20 @@ def teacher_key(recipe: Recipe, name: str) -> str:
     return "teacher.model" if recipe.teacher is not None else f"teachers.{name}.model"
 
 
-def student_tokenizer(
-    recipe: Recipe, source: str, examples: dict[str, Examples] | None, load: Load
-) -> Tokenizer | WordTokenizer | None:
-    """The student's own tokenizer, else the first teacher's, else that of the weights the student starts from; of a
-    BiLSTM, the words of the training texts. None where that cannot be had for a reason that is reported elsewhere."""
+def words_of(recipe: Recipe, source: str, train: Examples) -> WordTokenizer:
+    """A BiLSTM's tokenizer: the words of the training texts."""
+    if train.tokens is not None:
+        raise RecipeError(source, [f"student: a BiLSTM needs texts, but {train.source} holds records of tokens"])
+    words = recipe.student.words or WordsSection()
+    return build_words([*train.texts, *(train.pairs or [])], words.vocabulary)
+
+
+def student_tokenizer(recipe: Recipe, source: str, load: Load) -> Tokenizer | WordTokenizer | None:
+    """The student's own tokenizer, else the first teacher's, else that of the weights the student starts from. None of a BiLSTM,
+    which has its own words (`words_of`), and where that cannot be had for a reason that is reported elsewhere."""
     student, teachers = recipe.student, recipe.all_teachers
     if student.is_bilstm:
-        if examples is None:
-            return None
-        if not examples:
-            kind = recipe.task.kind
-            raise RecipeError(source, [f"student: a BiLSTM learns a task's labels or logits, but task.kind is '{kind}'"])
-        train = examples["train"]
-        if train is not None and train.tokens is not None:
-            raise RecipeError(source, [f"student: a BiLSTM needs texts, but {train.source} holds records of tokens"])
-        words = student.words or WordsSection()
-        return build_words([*train.texts, *(train.pairs or [])], words.vocabulary)
+        return None
     if student.tokenizer is not None:
         key, folder = "student.tokenizer", student.tokenizer
     elif teachers:

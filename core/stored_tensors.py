@@ -151,16 +151,19 @@ class StoredTensors(Mapping[str, np.ndarray]):
         self._stored[name].release()
 
 
-class AbsentTensors(Mapping[str, np.ndarray]):
-    """The names of a model's tensors where the weights themselves are elsewhere, and the digest of the model."""
+class NamedTensors(Mapping[str, np.ndarray]):
+    """The names of a model's tensors that are not read, or drawn, yet."""
 
-    def __init__(self, names: Iterable[str], digest: str, folder: Path):
-        self._names, self.digest, self.folder = tuple(names), digest, folder
+    def __init__(self, names: Iterable[str] = ()):
+        self._names = dict.fromkeys(names)
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
             raise KeyError(name)
-        raise CheckpointError(f"{self.folder}: {NO_WEIGHTS}")
+        raise self._unread(name)
+
+    def _unread(self, name: str) -> Exception:
+        return RuntimeError(f"{name} is planned, and not loaded")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -170,6 +173,17 @@ class AbsentTensors(Mapping[str, np.ndarray]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
+
+
+class AbsentTensors(NamedTensors):
+    """The names of a model's tensors where the weights themselves are elsewhere, and the digest of the model."""
+
+    def __init__(self, names: Iterable[str], digest: str, folder: Path):
+        super().__init__(names)
+        self.digest, self.folder = digest, folder
+
+    def _unread(self, name: str) -> Exception:
+        return CheckpointError(f"{self.folder}: {NO_WEIGHTS}")
 
 
 class _Items(ItemsView):

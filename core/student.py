@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,6 @@ import numpy as np
 from pydantic import ValidationError
 
 from .checkpoint import Model, load_model
-from .config_file import load_config
 from .data.word_vocabulary import WordTokenizer, word_vectors
 from .losses.layers import even_layers
 from .models.architectures import (
@@ -28,9 +29,9 @@ from .models.architectures import (
 from .models.bilstm import BiLstmConfig
 from .models.transfer import can_transfer, transferred
 from .recipe_errors import describe
-from .sections import StudentSection
+from .sections import StudentSection, WordsSection
 from .shown import shown
-from .stored_tensors import NO_WEIGHTS
+from .stored_tensors import NO_WEIGHTS, NamedTensors, StoredTensors
 
 
 def build_student(
@@ -42,53 +43,105 @@ def build_student(
     multi_label: bool = False,
     words: bool = False,
     vocabulary: int | None = None,
-    weights: bool = True,
+    start: Model | None = None,
 ) -> tuple[Model | None, list[str]]:
     """The student before training, or the problems that forbid it, each as `path: message`. `outputs` None is an encoder
     without a head; with `words` it predicts words. `vocabulary` is the size of its tokenizer, which decides the rows of its
-    word embeddings where they are drawn and the recipe names the tokenizer.
+    word embeddings where they are drawn and the recipe names the tokenizer. `start` is the model in the folder of `init.from`,
+    which is read unless it is given.
 
     Tensors that the source does not have, or whose meaning differs (a head of another task), are drawn anew; they are
-    listed in the model's `new`. Without `weights` none are read or drawn: what is given back is only what kind of model it is.
+    listed in the model's `new`.
     """
-    source = _source(section, teacher, words) if weights else None
+    if start is None:
+        start = _source(section, teacher, words)
     like = None if teacher is None else teacher.config
-    if source is not None:
-        like = source.config
-        if not source.has_weights:
-            return None, [f"student.init.from ({source.source}): {NO_WEIGHTS}"]
-    elif not weights and section.init.source not in ("teacher", "random"):
-        like = load_config(Path(section.init.source), "student.init.from")
+    planned, problems = plan_student(section, like, start, outputs, labels, multi_label, words, vocabulary)
+    if problems:
+        return None, problems
+    if start is not None and start.decoder is not None:
+        return None, [f"student.init.from ({start.source}): its words are predicted with a weight that is not its word "
+                      "embeddings; only models whose two are one can be trained"]  # fmt: skip
+    parameters = {} if start is None else dict(_taken(section, start, start.parameters, planned))
+    shapes = tensor_shapes(planned.config, outputs, words)
+    for name in planned.new:
+        parameters[name] = new_tensor(planned.config, name, shapes[name], seed)
+    ordered = {name: np.array(parameters[name], np.float32) for name in shapes}
+    return dataclasses.replace(planned, parameters=ordered), []
+
+
+def plan_student(
+    section: StudentSection,
+    like: Config | None,
+    start: Model | None,
+    outputs: int | None,
+    labels: tuple[str, ...] | None,
+    multi_label: bool = False,
+    words: bool = False,
+    vocabulary: int | None = None,
+    assumed: frozenset[str] = frozenset(),
+) -> tuple[Model | None, list[str]]:
+    """What `build_student` will make, with the names of its tensors alone, and what does not fit. `start` is the model that it
+    starts from, of which no weight is read; `like` is a teacher's configuration. What is `assumed` is no model that is there:
+    `sizes`, of one that only stands for it, and `layers`, where that may be a student of just this depth."""
+    if start is not None:
+        like = start.config
+        if not start.has_weights:
+            return None, [f"student.init.from ({start.source}): {NO_WEIGHTS}"]
     own_words = vocabulary if section.init.source == "random" and section.tokenizer is not None else None
     config, problems = student_config(section, like, own_words)
     if config is None:
         return None, problems
-    if not weights:
-        return Model(config, {}, outputs, labels, multi_label=multi_label, words=words), problems
-    parameters: dict[str, np.ndarray] = {}
-    if source is not None:
-        transfers = can_transfer(source.config, config)
-        if type(source.config) is not type(config) and not transfers:
-            return None, [other_architecture(source.config, config)]
-        if source.decoder is not None:
-            return None, [f"student.init.from ({source.source}): its words are predicted with a weight that is not its word "
-                          "embeddings; only models whose two are one can be trained"]  # fmt: skip
-        layers, layer_problems = _layers(section, source, config)
-        problems += layer_problems
-        problems += _size_problems(section, source.config, config)
-        if problems:
-            return None, problems
-        if transfers:
-            parameters = transferred(source.config, source.parameters, config, layers)
-        else:
-            parameters = _copied(source, config, layers, keep_head=_same_task(source, outputs, labels, multi_label))
     shapes = tensor_shapes(config, outputs, words)
-    new = tuple(name for name in shapes if name not in parameters)
-    for name in new:
-        parameters[name] = new_tensor(config, name, shapes[name], seed)
-    ordered = {name: np.array(parameters[name], np.float32) for name in shapes}
-    notes = () if source is None else source.notes
-    return Model(config, ordered, outputs, labels, new, multi_label=multi_label, words=words, notes=notes), problems
+    notes = () if start is None else start.notes
+    student = Model(config, NamedTensors(shapes), outputs, labels, multi_label=multi_label, words=words, notes=notes)
+    if start is None:
+        return dataclasses.replace(student, new=tuple(shapes)), []
+    same = model_type(start.config) == model_type(config) or can_transfer(start.config, config)
+    if not same:
+        return student, [] if "sizes" in assumed else [other_architecture(start.config, config)]
+    if is_encoder(config):
+        problems = _layers(section, start.config, config, "layers" in assumed)[1]
+    if "sizes" not in assumed:
+        problems += _size_problems(section, start.config, config)
+    there = start.parameters
+    if not problems and not isinstance(there, NamedTensors):
+        if isinstance(there, StoredTensors):
+            # Arrays of the right shapes that take no memory: which names there will be, not what is in them.
+            there = {name: np.broadcast_to(np.float32(0), there.shape(name)) for name in there}
+        taken = _taken(section, start, there, student)
+        student = dataclasses.replace(student, new=tuple(name for name in shapes if name not in taken))
+    return student, problems
+
+
+def _taken(
+    section: StudentSection, start: Model, parameters: Mapping[str, np.ndarray], student: Model
+) -> Mapping[str, np.ndarray]:
+    """The student's tensors that come from the model that it starts from, which has these `parameters`."""
+    layers = _layers(section, start.config, student.config)[0] if is_encoder(student.config) else ()
+    if can_transfer(start.config, student.config):
+        return transferred(start.config, parameters, student.config, layers)
+    same_task = (start.outputs, start.labels, start.multi_label) == (student.outputs, student.labels, student.multi_label)
+    return _copied(start, parameters, student.config, layers, keep_head=same_task)
+
+
+def plan_bilstm(
+    section: StudentSection, pairs: bool, outputs: int, labels: tuple[str, ...] | None, multi_label: bool = False
+) -> tuple[Model | None, list[str]]:
+    """What `build_bilstm` will make, with as many words as there may be."""
+    given = {"vocab_size": (section.words or WordsSection()).vocabulary, "pairs": pairs}
+    config, problems = _bilstm_config(section, given)
+    if config is None:
+        return None, problems
+    shapes = tensor_shapes(config, outputs)
+    return Model(config, NamedTensors(shapes), outputs, labels, tuple(shapes), multi_label=multi_label), []
+
+
+def _bilstm_config(section: StudentSection, given: dict[str, Any]) -> tuple[BiLstmConfig | None, list[str]]:
+    try:
+        return BiLstmConfig(**{**section.architecture, **given}), []
+    except ValidationError as error:
+        return None, describe(error, BiLstmConfig, "student.architecture")
 
 
 def build_bilstm(
@@ -103,10 +156,9 @@ def build_bilstm(
     """A BiLSTM over the words of `tokenizer`, or the problems that forbid it. Its embeddings start from word vectors where
     the recipe has a file of them; `init.from` is a BiLSTM's folder, else it starts at random."""
     given = {"vocab_size": tokenizer.vocab_size, "pairs": pairs, "pad_token_id": tokenizer.pad_id}
-    try:
-        config = BiLstmConfig(**{**section.architecture, **given})
-    except ValidationError as error:
-        return None, describe(error, BiLstmConfig, "student.architecture")
+    config, problems = _bilstm_config(section, given)
+    if config is None:
+        return None, problems
     shapes = tensor_shapes(config, outputs)
     parameters = {name: new_tensor(config, name, shape, seed) for name, shape in shapes.items()}
     if section.words is not None and section.words.vectors is not None:
@@ -143,14 +195,16 @@ def student_config(
         return None, describe(error, chosen, "student.architecture")
 
 
-def _layers(section: StudentSection, source: Model, config: Config) -> tuple[tuple[int, ...], list[str]]:
-    available, wanted = source.config.num_hidden_layers, config.num_hidden_layers
+def _layers(
+    section: StudentSection, source: Config, config: Config, assumed: bool = False
+) -> tuple[tuple[int, ...], list[str]]:
+    """The layers that the student takes, and what is wrong with them; of an `assumed` source it may be all."""
+    available, wanted = source.num_hidden_layers, config.num_hidden_layers
     layers = section.init.layers
     if shares_layers(config):
         return (), shared_layers_problems(layers)
-    if layers is None:
-        if wanted == available:
-            return tuple(range(available)), []
+    if layers is None and (assumed or wanted == available):
+        return tuple(range(available)), []
     return layers or (), layer_problems(layers, available, wanted)
 
 
@@ -204,17 +258,15 @@ def _size_problems(section: StudentSection, source: Config, config: Config) -> l
     ]
 
 
-def _copied(source: Model, config: Config, layers: tuple[int, ...], keep_head: bool) -> dict[str, np.ndarray]:
+def _copied(
+    source: Model, parameters: Mapping[str, np.ndarray], config: Config, layers: tuple[int, ...], keep_head: bool
+) -> dict[str, np.ndarray]:
     """The source's tensors under the student's names: student layer i is source layer `layers[i]`."""
     own = layer_sources(config, source.config, layers)
     head, copied = head_names(config), {}
     for name in tensor_shapes(config, 1, source.words):
         prefix = next((p for p in own if name.startswith(p)), None)
         taken = name if prefix is None else own[prefix] + name.removeprefix(prefix)
-        if taken in source.parameters and (keep_head or name not in head):
-            copied[name] = source.parameters[taken]
+        if taken in parameters and (keep_head or name not in head):
+            copied[name] = parameters[taken]
     return copied
-
-
-def _same_task(source: Model, outputs: int | None, labels: tuple[str, ...] | None, multi_label: bool) -> bool:
-    return (source.outputs, source.labels, source.multi_label) == (outputs, labels, multi_label)

@@ -181,8 +181,9 @@ def test_masks_see_every_batch_with_its_rows_and_epoch():
         seen.append((epoch, rows.tolist()))
         return batch | {"masked_rows": np.array([len(seen)])}
 
-    batches = TrainBatches(table, None, 8, 2, BUCKETS, seed=3)
-    batches.attach(lambda rows, length: {"more": np.zeros((len(rows), length))})
+    bare = TrainBatches(table, None, 8, 2, BUCKETS, seed=3)
+    batches = bare.with_arrays(lambda rows, length: {"more": np.zeros((len(rows), length))})
+    assert "more" not in next(bare.epoch(0))[0]
     plain = [micro for step in batches.epoch(5, 1) for micro in step]
     batches.attach_masks(masks)
     masked = [micro for step in batches.epoch(5, 1) for micro in step]
@@ -238,8 +239,7 @@ def test_a_batch_takes_well_under_a_millisecond():
 def test_every_process_has_as_many_parts_and_none_stays_idle(accumulation, size, parts):
     table, _ = make_table(101)
     shares = [TrainBatches(table, None, 12, accumulation, BUCKETS, 1, share=Share(rank, size)) for rank in range(size)]
-    for batches in shares:
-        batches.attach(lambda rows, length: {"own": rows})
+    shares = [batches.with_arrays(lambda rows, length: {"own": rows}) for batches in shares]
     alone = [sorted(step) for step in epoch_rows(TrainBatches(table, None, 12, 1, BUCKETS, seed=1), 4)]
     for step, all_parts in zip(alone, zip(*(batches.epoch(4) for batches in shares)), strict=True):
         taken = []

@@ -188,7 +188,7 @@ def test_a_teacher_of_another_framework_is_read_not_assumed(tiny_files, framewor
     assert found == expected | {"folder": str(given)} and not found["assumed"]
 
     (folder / "foreign" / "bert_config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=f"^teacher: {folder}/foreign/bert_config.json: "):
+    with pytest.raises(CheckpointError, match=f"^teacher.model: {folder}/foreign/bert_config.json: "):
         explain(str(path), [f"teacher.model={given}"])
 
 

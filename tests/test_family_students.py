@@ -15,7 +15,8 @@ from crossdistil.core.errors import RecipeError
 from crossdistil.core.models.architectures import part_of
 from crossdistil.core.models.families import sinusoids
 from crossdistil.core.models.spec import tensor_shapes
-from crossdistil.core.recipe import StudentSection, parse_recipe
+from crossdistil.core.recipe import parse_recipe
+from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import (

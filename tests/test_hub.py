@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 from ruamel.yaml import YAML
 
-from crossdistil.core.app.models import with_model_folders
+from crossdistil.core.app.models import found_models
 from crossdistil.core.errors import CheckpointError, DataError
 from crossdistil.core.hub_names import hub_folder
 from crossdistil.core.model_card import is_generated
@@ -41,7 +41,7 @@ def test_names_are_snapshots_of_the_cache(cache, tiny_model, tiny_task):
     model, data = cache("model", "me/teacher", tiny_model), cache("dataset", "me/reviews", tiny_task)
     recipe = parse_recipe(tiny.kd_recipe("hf:me/reviews", "hf:me/teacher"), "test")
     assert str(recipe.teacher.model) == "hf:me/teacher" and str(recipe.task.data) == "hf:me/reviews"
-    found = with_model_folders(recipe)
+    found = found_models(recipe).recipe
     assert (found.teacher.model, found.task.data) == (model, data)
     assert hub_folder(Path(f"hf:me/teacher@{COMMIT}"), "model") == model
     assert hub_folder(tiny_model, "model") == tiny_model

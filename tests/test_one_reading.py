@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from crossdistil.core.app import models
 from crossdistil.core.app.inference import evaluate, load_classifier
 from crossdistil.core.app.models import is_canonical, model_folder
-from crossdistil.core.app.recipe_models import architectures
+from crossdistil.core.app.preparing import explained
 from crossdistil.core.augmentation.language_model import Gap, GapFiller, load_language_model
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.tokenize import load_tokenizer
@@ -85,7 +85,8 @@ def test_a_recipe_is_explained_with_the_model_that_run_would_read(tmp_path):
     model = tiny.write_model(tmp_path / "model")
     respelt(tmp_path / "model", SPELLINGS["data parallel"])
     overrides = [f"student.init.from={tmp_path / 'model'}", "task.name=sst-2", f"task.data={tmp_path}"]
-    assert architectures(load_recipe("finetune", overrides), "finetune").context.student == model.config
+    found, missing = explained(load_recipe("finetune", overrides), "finetune")
+    assert found.context.student == model.config and not missing
 
 
 def test_only_the_configuration_and_the_header_are_read_of_a_canonical_folder(tmp_path, monkeypatch):

@@ -105,8 +105,7 @@ def test_buckets_change_nothing(together):
 def rows(files):
     """The lines of the task's table that each step of the case `kd` trains on."""
     job = prepare(CASES["kd"].load(files, 1), "kd", 1)
-    batches, found = job.stage(0).batches, []
-    batches.attach(lambda rows, length: {"rows": rows})
+    batches, found = job.stage(0).batches.with_arrays(lambda rows, length: {"rows": rows}), []
     for step in itertools.islice(itertools.chain.from_iterable(batches.epoch(number) for number in range(2)), STEPS):
         drawn = np.concatenate([batch["rows"] for batch in step])
         found.append(drawn[drawn >= 0])

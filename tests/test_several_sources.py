@@ -37,7 +37,7 @@ def test_several_teachers_speak_with_their_weights(engine, tmp_path, tiny_task, 
         {"loss": "kd_mse", "weight": 0.5},
     ]
     job = prepare(parse_recipe(tree, "test"), "test", 1)
-    assert job.teacher_options(False).weights == {"one": 0.75, "other": 0.25}
+    assert job.teacher_options.weights == {"one": 0.75, "other": 0.25}
     function, frozen, batch = first_batch(job)
     real = batch["example_mask"] > 0
     own, one, other = (logits_of(model, batch)[real] for model in (job.student, *job.teachers.values()))

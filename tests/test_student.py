@@ -9,7 +9,7 @@ from scipy.stats import norm
 from crossdistil.core.checkpoint import Model
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.spec import initial_tensor, tensor_shapes
-from crossdistil.core.recipe import StudentSection
+from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
 

@@ -23,7 +23,6 @@ from rich.console import Console
 from ..checkpoint import Model, save_model
 from ..data.tasks import resolve_task
 from ..errors import CrossdistilError, did_you_mean
-from ..job import prepare
 from ..losses.layers import even_layers
 from ..models.architectures import is_encoder, shares_layers
 from ..recipe import Recipe, load_recipe, overridden
@@ -31,8 +30,8 @@ from ..shown import counted
 from ..threads import processors
 from .exporting import task_section
 from .inference import load_classifier
-from .models import with_model_folders
 from .options import given_plugins
+from .preparing import check_fit, prepared
 from .run_folders import student_of
 from .search_latency import measured
 from .search_settings import Settings
@@ -225,7 +224,7 @@ def _measured(
         for student in students[::-1]:  # the smallest first
             first.setdefault(student.size, student)
         for number, (size, student) in enumerate(first.items()):
-            job = _job(base, student)
+            job = prepared(_of(base, student), student.name)
             counts[size], places[size] = job.student.parameter_count, Path(folder) / f"student-{number}"
             save_model(dataclasses.replace(job.student, new=()), places[size], job.data.tokenizer)
             if not number:
@@ -262,9 +261,9 @@ def _refuse_hopeless(
         )
 
 
-def _job(base: Recipe, student: Student) -> Any:
-    recipe = overridden(base, [_set(key, value) for key, value in student.settings])
-    return prepare(with_model_folders(recipe, True), student.name, 1)
+def _of(base: Recipe, student: Student) -> Recipe:
+    """The recipe of a student."""
+    return overridden(base, [_set(key, value) for key, value in student.settings])
 
 
 def _fitting_recipes(
@@ -279,7 +278,7 @@ def _fitting_recipes(
         settings = _as_settings(load_recipe(name))
         try:
             for student in widths.values():
-                _job(overridden(base, [_set(key, value) for key, value in settings]), student)
+                check_fit(_of(overridden(base, [_set(key, value) for key, value in settings]), student), student.name, False)
         except CrossdistilError as error:
             console.print(f"note: {name} is left out: {str(error).splitlines()[0]}", markup=False)
             continue

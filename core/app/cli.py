@@ -166,6 +166,7 @@ def run(
         bool, typer.Option("--no-latency", help="Do not measure in the end how fast student and teacher answer: two seconds.")
     ] = False,
     probe: Annotated[bool, typer.Option("--probe", hidden=True)] = False,
+    named: Annotated[str, typer.Option("--named", hidden=True)] = STANDARD_INPUT,
 ) -> None:
     """Train what a recipe describes, into a run folder."""
     if check_only and (devices is not None or nodes is not None):
@@ -186,18 +187,18 @@ def run(
     device = device or kind_of(started.get("device"), place, devices)
     precision_name = precision.value if precision else started.get("precision", Precision.fp32.value)
     text = sys.stdin.read() if recipe == "-" else None
-    source = recipe if text is None else STANDARD_INPUT
+    source = recipe if text is None else named
     problems = Errors()
     if check_only:
         from .run_check import Checked, check_recipe, check_run
 
-        tree = recipe_tree(recipe) if text is None else parse_json(text, STANDARD_INPUT)
+        tree = recipe_tree(recipe) if text is None else parse_json(text, named)
         folder = find_recipe(recipe).parent if text is None else Path()
         loaded, problems = check_recipe(source, tree, overrides or [], preset, plugins or [], log or [], folder)
         if loaded is None:
             problems.throw()
     else:
-        loaded = _recipe(recipe, text, overrides or [], preset, plugins or [], log or [])
+        loaded = _recipe(recipe, text, named, overrides or [], preset, plugins or [], log or [])
     _hand_over(name, text)
     run_on_all(place, devices, name, device, text, machines)
     from .run import RunOptions, execute
@@ -335,8 +336,8 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _recipe(
-    name: str, text: str | None, overrides: list[str], preset: str | None, plugins: list[str], log: list[str]
+    name: str, text: str | None, named: str, overrides: list[str], preset: str | None, plugins: list[str], log: list[str]
 ) -> Recipe:
     if text is None:
         return load_recipe(name, overrides, preset, plugins, log)
-    return parse_recipe(parse_json(text, STANDARD_INPUT), STANDARD_INPUT, overrides, preset, plugins, log=log)
+    return parse_recipe(parse_json(text, named), named, overrides, preset, plugins, log=log)

@@ -21,6 +21,8 @@ from ..recipe import Recipe
 from ..workplaces import is_workplace, remove_dead
 from .compare import compare
 from .crosscheck_files import parts_of_name, processes_text, read_json, run_name
+from .plugin_trial import plugin_errors
+from .preparing import check_fit
 from .report import REPORT, write_report
 from .worker import run_worker
 
@@ -85,10 +87,11 @@ def crosscheck(recipe: Recipe, options: CrosscheckOptions, console: Console) -> 
         remove_dead(options.out)
         if (options.out / RESULT).is_file() and (options.out / REPORT).is_file():
             raise RunFolderError(f"{options.out}: the cross-check is complete; there is nothing to resume")
-        names = []
-        for backend, count in options.runs:
-            name = run_name(backend, count)
-            names.append(name)
+        names = [run_name(backend, count) for backend, count in options.runs]
+        if not all((options.out / name / runs.RESULT).is_file() for name in names):
+            with plugin_errors(recipe.registered):
+                check_fit(recipe, options.source, rows=False)  # before the first backend is started
+        for (backend, count), name in zip(options.runs, names):
             console.rule(f"[bold]{backend}" + ("" if count == 1 else f", {processes_text(count)}"))
             folder = options.out / name
             if (folder / runs.RESULT).is_file():

@@ -16,7 +16,7 @@ from ..data.task_specs import GLUE_TASKS, TaskSpec, glue_task
 from ..data.tasks import resolve_task
 from ..engine import EngineOptions
 from ..errors import CrossdistilError, did_you_mean
-from ..recipe import TaskSection
+from ..task_section import TaskSection
 from .counting import CountProgress
 from .mlm_command import mlm
 from .options import MOST, BackendOption, DeviceOption, Precision, PrecisionOption, hand_over

@@ -12,14 +12,16 @@ from pydantic import BaseModel
 from ..data.masking import MaskingSettings
 from ..losses.base import LossTerm, TermContext
 from ..losses.matching import HiddenMatch, MatchTerm
-from ..models.architectures import model_type
+from ..models.architectures import Config, model_type
 from ..models.outputs import LOGITS, MASKED_WORDS, WORDS
 from ..objective import term_labels
+from ..plan import START, Plan
 from ..plugin_files import load_plugins
 from ..recipe import RECIPES_FOLDER, Recipe, find_recipe, load_recipe, presets_of, recipe_tree
+from ..recipe_tokenizers import teacher_key
 from ..sections import StageSection, WordsSection
 from . import costs
-from .recipe_models import Architectures, architectures
+from .preparing import explained
 
 _SHOWN_APART = {"loss", "weight", "weight_schedule", "layers", "projection"}
 
@@ -39,7 +41,7 @@ def explain(
 ) -> dict[str, Any]:
     """Everything that is known about a recipe by itself. Raises CrossdistilError."""
     recipe, path = load_recipe(name, overrides, preset, plugins), find_recipe(name)
-    models = architectures(recipe, name)
+    found, missing = explained(recipe, name)
     text = path.read_text(encoding="utf-8")
     return {
         "recipe": path.stem,
@@ -50,24 +52,25 @@ def explain(
         "plugins": {
             section.plugin: load_plugins([section]).describe() for section in recipe.plugins
         },
-        "needs": _needs(recipe, models, text),
-        "student": _model(models, models.context.student) | _start(recipe),
+        "needs": _needs(recipe, found, text, START in missing),
+        "student": _model(found.context, found.context.student) | _start(recipe),
         "teachers": {
-            name: _model(models, config) | {"folder": str(recipe.all_teachers[name].model), "assumed": name in models.assumed}
-            for name, config in models.context.teachers.items()
+            name: _model(found.context, config)
+            | {"folder": str(recipe.all_teachers[name].model), "assumed": teacher_key(recipe, name) in missing}
+            for name, config in found.context.teachers.items()
         },
-        "problems": list(models.problems),
-        "stages": [_stage(recipe, index, models) for index in range(len(recipe.stages))],
+        "problems": found.problems,
+        "stages": [_stage(recipe, index, found) for index in range(len(recipe.stages))],
         "presets": _presets(recipe_tree(name), load_recipe(name, plugins=plugins), text),
     }
 
 
-def _model(models: Architectures, config) -> dict[str, Any]:
+def _model(context: TermContext, config: Config) -> dict[str, Any]:
     keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
     if model_type(config) == "bilstm":
         keys = ("vocab_size", "embedding_size", "hidden_size", "fully_connected_size")
     sizes = {key: getattr(config, key) for key in keys}
-    parameters = costs.parameter_count(config, models.context.outputs, models.context.masked)
+    parameters = costs.parameter_count(config, context.outputs, context.masked)
     return {"model_type": model_type(config), **sizes, "parameters": parameters}
 
 
@@ -76,11 +79,11 @@ def _start(recipe: Recipe) -> dict[str, Any]:
     return {"from": init.source, "from_layers": None if init.layers is None else list(init.layers)}
 
 
-def _needs(recipe: Recipe, models: Architectures, text: str) -> dict[str, Any]:
+def _needs(recipe: Recipe, found: Plan, text: str, starts_elsewhere: bool) -> dict[str, Any]:
     raw = recipe.task.kind in ("text", "mlm")
     terms = [term for stage in recipe.stages for term in stage.objective]
     users = [t.loss for t in terms if t.weight and (t.unit == "labelled" or getattr(t, "probability_shift", False))]
-    spec, data = models.spec, "raw text"
+    spec, data = found.spec, "raw text"
     if not raw:
         pairs = "" if spec is None else ", pairs of texts" if spec.text_pair else ", single texts"
         data = f"a task with train and dev files ({recipe.task.name}{pairs})"
@@ -93,7 +96,7 @@ def _needs(recipe: Recipe, models: Architectures, text: str) -> dict[str, Any]:
         "teacher": teacher,
         "data": data,
         "labels": sorted(set(users)),
-        "start": None if "student.init.from" not in models.assumed else recipe.student.init.source,
+        "start": recipe.student.init.source if starts_elsewhere else None,
         "augmentation": _augmentation(text),
     }
 
@@ -107,10 +110,10 @@ def _augmentation(text: str) -> str:
     return " ".join(sentence for sentence in sentences if "augment" in sentence.lower())
 
 
-def _stage(recipe: Recipe, index: int, models: Architectures) -> dict[str, Any]:
-    section, context = recipe.stages[index], models.context
+def _stage(recipe: Recipe, index: int, found: Plan) -> dict[str, Any]:
+    section, context = recipe.stages[index], found.context
     labels = term_labels(section.objective, section.name)
-    wrong = any(problem.startswith((f"stages[{index}]", "student.")) for problem in models.problems)
+    wrong = any(problem.startswith((f"stages[{index}]", "student.")) for problem in found.problems)
     train = section.train.model_dump(mode="json")
     outputs = [term.student_outputs(context) for term in section.objective if not term.problems(context)]
     answers = any(wanted & {LOGITS, WORDS, MASKED_WORDS} for wanted in outputs)

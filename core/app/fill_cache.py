@@ -30,7 +30,7 @@ def fill_caches(
 
 
 def _fill(recipe: Recipe, source: str, engine: Engine, world: World, console: Console) -> list[tuple[str, TeacherCache]]:
-    job, given = prepared_job(recipe, source, engine, world, console, for_training=False)
+    job, given = prepared_job(recipe, source, engine, world, console, trains=False)
     with paths_as_given(*given):
         teaching = world.together(Teaching, job, engine, console)
         with told_what_is_needed(engine, teaching.weights_on_device, "a device with more memory"):

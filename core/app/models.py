@@ -8,8 +8,9 @@ import json
 import logging
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -22,12 +23,14 @@ from ...converters.reading import allowed
 from ..cache_folder import kind_folder
 from ..checkpoint import CARD, WEIGHTS
 from ..config_file import CONFIG, model_config
-from ..errors import CheckpointError, CrossdistilError, Errors, checkpoint_named
+from ..errors import CheckpointError, CrossdistilError, checkpoint_named
 from ..hub_names import hub_folder, is_hub_name
 from ..locks import hold_folder, made_by_one
 from ..models.architectures import CONFIGURATIONS, is_encoder, knows_names
 from ..models.head_classes import HEAD_PARTS, other_head
+from ..plan import START, Found
 from ..recipe import Recipe
+from ..recipe_tokenizers import teacher_key
 from ..remedies import convert_command
 from ..sections import ReadSection
 from ..teacher_cache import card_of
@@ -156,28 +159,38 @@ def model_paths(recipe: Recipe) -> list[Path]:
     return paths + ([] if init in ("teacher", "random") else [Path(init)])
 
 
-def with_model_folders(recipe: Recipe, student: bool = True) -> Recipe:
+def found_models(recipe: Recipe, student: bool = True) -> Found:
     """The recipe with the canonical folders of its models in place of checkpoints of other formats and of names of the hub, which
-    its data may have too; without `student`, of its teachers alone."""
-    changes, errors = {}, Errors()
-    if recipe.teacher is not None:
-        folder = errors.collect(model_folder, recipe.teacher.model, "teacher.model", recipe.teacher.read)
-        changes["teacher"] = recipe.teacher.model_copy(update={"model": folder})
-    if recipe.teachers:
-        changes["teachers"] = {
-            name: section.model_copy(
-                update={"model": errors.collect(model_folder, section.model, f"teachers.{name}.model", section.read)}
-            )
-            for name, section in recipe.teachers.items()
-        }
-    init = recipe.student.init
+    its data may have too, as far as they can be had; without `student`, of its teachers alone."""
+    init, places, failures = recipe.student.init, {}, {}
+    wanted = {teacher_key(recipe, name): (section.model, section.read) for name, section in recipe.all_teachers.items()}
     if student and init.source not in ("teacher", "random"):
-        folder = errors.collect(model_folder, Path(init.source), "student.init.from", init.read)
-        changes["student"] = recipe.student.model_copy(update={"init": init.model_copy(update={"source": str(folder)})})
+        wanted[START] = Path(init.source), init.read
+    for key, (path, read) in wanted.items():
+        try:
+            places[key] = model_folder(path, key, read)
+        except CrossdistilError as error:
+            failures[key] = error
+    recipe = with_paths(recipe, places)
     if is_hub_name(recipe.task.data):
-        folder = errors.collect(hub_folder, recipe.task.data, "task.data", True)
-        changes["task"] = recipe.task.model_copy(update={"data": folder})
-    errors.throw()
+        try:
+            folder = hub_folder(recipe.task.data, "task.data", True)
+            recipe = recipe.model_copy(update={"task": recipe.task.model_copy(update={"data": folder})})
+        except CrossdistilError as error:
+            failures["task.data"] = error
+    return Found(recipe, failures)
+
+
+def with_paths(recipe: Recipe, places: Mapping[str, Path]) -> Recipe:
+    """The recipe with these paths of models, by its keys."""
+    sections = {
+        name: section.model_copy(update={"model": places.get(teacher_key(recipe, name), section.model)})
+        for name, section in recipe.all_teachers.items()
+    }
+    changes: dict[str, Any] = {"teachers": sections} if recipe.teacher is None else {"teacher": sections["teacher"]}
+    if START in places:
+        init = recipe.student.init.model_copy(update={"source": str(places[START])})
+        changes["student"] = recipe.student.model_copy(update={"init": init})
     return recipe.model_copy(update=changes)
 
 

@@ -1,7 +1,7 @@
 """`run --check`: all that is wrong with a run, and nothing trained: recipe, plugins, data, models, backend, run folder.
 
-Each part is looked at even where another one is wrong, as far as it can be understood alone. Token caches and converted models
-are made as a run makes them, which then finds them.
+Each part is looked at even where another one is wrong, as far as it can be understood alone: configurations, vocabularies,
+headers and all rows, but no weights. Token caches and converted models are made as a run makes them, which then finds them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from ..job import Job
 from ..log_section import with_sinks
 from ..recipe import Recipe, parse_recipe, settled
 from ..recipe_errors import without_problems
-from ..registered import NOTHING, Registered
 from ..runs import RunFolder
 from ..sections import TeacherSection
 from ..task_section import TaskSection
@@ -79,7 +78,7 @@ def _check_sections(tree: dict[str, Any]) -> None:
     errors = Errors()
     task = _section(TaskSection, tree.get("task"))
     if task is not None:
-        errors.collect(_check_task, task, NOTHING)
+        errors.collect(_check_task, task)
     teachers = tree.get("teachers") if isinstance(tree.get("teachers"), dict) else {}
     for key, value in {"teacher": tree.get("teacher"), **{f"teachers.{name}": each for name, each in teachers.items()}}.items():
         section = _section(TeacherSection, value)
@@ -88,12 +87,12 @@ def _check_sections(tree: dict[str, Any]) -> None:
     errors.throw()
 
 
-def _check_task(task: TaskSection, registered: Registered) -> None:
-    """Raise CrossdistilError for what is wrong with the files of a task."""
+def _check_task(task: TaskSection) -> None:
+    """Raise CrossdistilError for what is wrong with the files of a task whose recipe is none."""
     if is_hub_name(task.data):
         task = task.model_copy(update={"data": hub_folder(task.data, "task.data", True)})
     errors = Errors()
-    spec = errors.collect(resolve_task, task, registered)
+    spec = errors.collect(resolve_task, task)
     if spec is None:
         errors.collect(check_files, task)
     elif not spec.raw:
@@ -128,9 +127,7 @@ def check_run(recipe: Recipe, source: str, options: Checked, console: Console, e
             engine = load_engine(options.backend, EngineOptions("cpu", "fp32"))
     if engine is not None:
         job = errors.collect(_prepare, recipe, source, engine, console)
-        if job is None:  # a model that cannot be had comes before the data
-            errors.collect(_check_task, recipe.task, recipe.registered)
-        else:
+        if job is not None:
             errors.collect(_try, recipe, job, engine)
             errors.collect(announce, job, engine, console)
     errors.throw()
@@ -138,7 +135,7 @@ def check_run(recipe: Recipe, source: str, options: Checked, console: Console, e
 
 def _prepare(recipe: Recipe, source: str, engine: Engine, console: Console) -> Job:
     with plugin_errors(recipe.registered):
-        return prepared_job(recipe, source, engine, World(), console)[0]
+        return prepared_job(recipe, source, engine, World(), console, weights=False)[0]
 
 
 def _try(recipe: Recipe, job: Job, engine: Engine) -> None:

@@ -188,15 +188,21 @@ def _grids(tree: Any) -> dict[str, Any]:
 def _checked(recipe: Recipe, source: str, space: Any, metric: str | None) -> str:
     """Find all that is wrong before the first trial; returns the metric. Raises CrossdistilError."""
     from ..data.tasks import resolve_task
+    from .preparing import check_fit, prepared
     from .search_check import check_space
 
     unfit = None
     try:
-        _prepare(recipe, source)
+        prepared(recipe, source)
     except CrossdistilError as error:
         unfit = error
+
+    def takes(changed: Recipe) -> None:
+        other_data = changed.task != recipe.task or changed.aux_data != recipe.aux_data
+        check_fit(changed, source, rows=other_data)
+
     try:
-        check_space(space, recipe, None if unfit else lambda changed: _prepare(changed, source))
+        check_space(space, recipe, None if unfit else takes)
     except RecipeError as error:
         raise CrossdistilError(f"{error}\n{unfit}") if unfit else error from error
     if unfit is not None:
@@ -208,14 +214,6 @@ def _checked(recipe: Recipe, source: str, space: Any, metric: str | None) -> str
     if not spec.metrics:
         raise RecipeError(source, ["task: has no metric on dev, so no trial could be called better than another"])
     return metric or spec.metrics[0]
-
-
-def _prepare(recipe: Recipe, source: str) -> None:
-    """Whether models and data take a recipe: no student is deeper than its teacher, every layer exists."""
-    from ..job import prepare
-    from .models import with_model_folders
-
-    prepare(with_model_folders(recipe, True), source, 1)
 
 
 def _autopilot(

@@ -65,7 +65,6 @@ class Teaching:
             self._loaded.keep(later | plain.objective.teacher_outputs.keys())
             return plain
         self._loaded.keep(later)
-        stage = self._job.stage(index, cached=True)
 
         def outputs(rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
             return {
@@ -74,8 +73,7 @@ class Teaching:
                 for output, array in source.batch(rows, length).items()
             }
 
-        stage.batches.attach(outputs)
-        return stage
+        return plain.from_cache(outputs)
 
     def frozen(self, stage: Stage) -> Frozen:
         """The tensors of the teachers that the stage runs, on the device, each name preceded by the teacher's."""

@@ -29,7 +29,8 @@ def run_worker(
 
     What the process finds wrong is raised here as a CrossdistilError, in which `source` names the recipe.
     """
-    command = python_command(interpreter(backend), "crossdistil", "run", "-", "--backend", backend, "--out", str(out))
+    own = ["run", "-", "--named", source, "--backend", backend, "--out", str(out)]
+    command = python_command(interpreter(backend), "crossdistil", *own)
     worker = subprocess.Popen(
         [*command, *arguments],
         env=child_environment(),
@@ -46,7 +47,7 @@ def run_worker(
         _stop(forwarded.number, lines)
     messages = [line.removeprefix(MESSAGE_PREFIX) for line in lines if line.startswith(MESSAGE_PREFIX)]
     if messages:
-        raise CrossdistilError("\n".join(line.replace(f"{STANDARD_INPUT}: ", f"{source}: ", 1) for line in messages))
+        raise CrossdistilError("\n".join(messages))
     if errors and (worker.returncode or not quiet):
         sys.stderr.write(errors)
     if worker.returncode:

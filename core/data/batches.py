@@ -76,23 +76,40 @@ class TrainBatches:
     ):
         """With `one_length` all micro-batches of a step are padded to the length of the longest: cutting changes no padding.
         With a `share`, a step is cut into so many parts that each process has as many, and only its own are complete."""
-        if batch_size < 1 or accumulation < 1 or batch_size % accumulation:
-            raise DataError(f"batch_size {batch_size} cannot be cut into {accumulation} equal micro-batches")
-        self.parts = -(-accumulation // share.size) * share.size
-        if batch_size < self.parts:
-            raise DataError(f"batch_size {batch_size}: has less than one example for each of {self.parts} micro-batches")
+        self._share = share
+        self._set(batch_size, accumulation, seed, one_length)
         self._rows = RowBatches(tokens, labels, buckets, label_mask, weights)
-        self._lengths = np.asarray(tokens.lengths)
-        self._batch_size, self._accumulation, self._share = batch_size, accumulation, share
-        self._seed = [seed] if isinstance(seed, int) else list(seed)
-        self._one_length = one_length
         self._more: MoreArrays | None = None
         self._masks: Masks | None = None
-        self.steps_per_epoch = -(-len(self._lengths) // batch_size)
 
-    def attach(self, more: MoreArrays) -> None:
-        """Add what `more(rows, length)` gives to every batch."""
-        self._more = more
+    def _set(self, batch_size: int, accumulation: int, seed: int | Sequence[int], one_length: bool) -> None:
+        if batch_size < 1 or accumulation < 1 or batch_size % accumulation:
+            raise DataError(f"batch_size {batch_size} cannot be cut into {accumulation} equal micro-batches")
+        self.parts = -(-accumulation // self._share.size) * self._share.size
+        if batch_size < self.parts:
+            raise DataError(f"batch_size {batch_size}: has less than one example for each of {self.parts} micro-batches")
+        self._batch_size, self._accumulation, self._one_length = batch_size, accumulation, one_length
+        self._seed = [seed] if isinstance(seed, int) else list(seed)
+
+    def otherwise(
+        self, batch_size: int, accumulation: int, buckets: Sequence[int], seed: int | Sequence[int], one_length: bool = False
+    ) -> TrainBatches:
+        """Other batches of the same rows, of which there is then one copy in memory, with the same masks."""
+        found = copy.copy(self)
+        found._set(batch_size, accumulation, seed, one_length)
+        found._rows, found._more = self._rows.padded_to(buckets), None
+        return found
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that take each row once."""
+        return -(-len(self._rows.lengths) // self._batch_size)
+
+    def with_arrays(self, more: MoreArrays) -> TrainBatches:
+        """The same batches, each with what `more(rows, length)` gives."""
+        found = copy.copy(self)
+        found._more = more
+        return found
 
     def attach_masks(self, masks: Masks) -> None:
         """Mask every batch, after all else is in it."""
@@ -105,7 +122,7 @@ class TrainBatches:
         return found
 
     def _micro_batches(self, step: np.ndarray, epoch: int) -> list[Batch]:
-        least = self._lengths[step[step != _FILL]].max(initial=0) if self._one_length else 0
+        least = self._rows.lengths[step[step != _FILL]].max(initial=0) if self._one_length else 0
         return [self._batch(rows, epoch, int(least), self._share.holds(part)) for part, rows in enumerate(self._cut(step))]
 
     def _cut(self, step: np.ndarray) -> np.ndarray:
@@ -136,12 +153,12 @@ class TrainBatches:
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(f"start_step {start_step} is not in 0 to {self.steps_per_epoch}")
         generator = np.random.default_rng([*self._seed, number])
-        shuffled = generator.permutation(len(self._lengths))
+        shuffled = generator.permutation(len(self._rows.lengths))
         pool = np.arange(len(shuffled)) // (_POOL * self._batch_size)
         # The incomplete step is a pool of its own: sorted with others, it would get the longest examples each time.
         pool[len(pool) - len(pool) % self._batch_size :] += 1
         rows = np.full(self.steps_per_epoch * self._batch_size, _FILL, dtype=np.int64)
-        rows[: len(shuffled)] = shuffled[np.lexsort((self._lengths[shuffled], pool))]
+        rows[: len(shuffled)] = shuffled[np.lexsort((self._rows.lengths[shuffled], pool))]
         steps = generator.permutation(rows.reshape(self.steps_per_epoch, -1))
         return (self._micro_batches(step, number) for step in steps[start_step:])
 
@@ -188,12 +205,11 @@ class RowBatches:
         label_mask: np.ndarray | None = None,
         weights: np.ndarray | None = None,
     ):
-        lengths = np.asarray(tokens.lengths)
-        self._buckets = np.array(sorted(set(buckets)))
+        self.lengths = lengths = np.asarray(tokens.lengths)
+        """Places that each row needs: (rows,) integers."""
         if not len(lengths):
             raise DataError("no examples to make batches of")
-        if not len(buckets) or lengths.max() > self._buckets[-1]:
-            raise DataError(f"a row has {lengths.max()} tokens, which no length bucket of {list(buckets)} holds")
+        self._use(buckets)
         if labels is not None and len(labels) != len(lengths):
             raise ValueError(f"{len(lengths)} rows and {len(labels)} labels")
         # Plain arrays: indexing a np.memmap costs several times as much. The appended row, whose index is -1, is the
@@ -202,16 +218,29 @@ class RowBatches:
         fill = min(1, len(self._ids))  # a table of words may have none at all
         self._starts = np.append(np.asarray(tokens.offsets[:-1]), 0)
         self._row_lengths = np.append(np.diff(tokens.offsets) if tokens.ends is None else lengths, fill)
+        if not tokens.apart:
+            self.lengths = self._row_lengths[:-1]
         self._first_lengths = np.append(np.asarray(tokens.first_lengths), fill)
         self._apart, self._ends, self._types = tokens.apart, tokens.ends, tokens.types
         labels = np.zeros(len(lengths), dtype=np.int32) if labels is None else np.asarray(labels)
         fill_label = np.zeros((1, *labels.shape[1:]), labels.dtype)
         self._labels = np.concatenate([labels, fill_label])
-        known = np.ones(len(lengths)) if label_mask is None else np.asarray(label_mask)
-        self._label_mask = np.append(known, 0).astype(np.float32)
-        counted = np.ones(len(lengths)) if weights is None else np.asarray(weights)
-        self._weights = np.append(counted, 0).astype(np.float32)
+        self._label_mask, self._weights = (
+            np.append(np.ones(len(lengths), np.float32) if given is None else np.asarray(given, np.float32), np.float32(0))
+            for given in (label_mask, weights)
+        )
         self._pad_id = tokens.pad_id
+
+    def padded_to(self, buckets: Sequence[int]) -> RowBatches:
+        """The same rows padded to other lengths."""
+        found = copy.copy(self)
+        found._use(buckets)
+        return found
+
+    def _use(self, buckets: Sequence[int]) -> None:
+        self._buckets, longest = np.array(sorted(set(buckets))), self.lengths.max()
+        if not len(buckets) or longest > self._buckets[-1]:
+            raise DataError(f"a row has {longest} tokens, which no length bucket of {list(buckets)} holds")
 
     def batch(self, rows: np.ndarray, least: int = 0) -> Batch:
         """The batch of these `rows` (batch,) of the table, padded as one with a row of `least` tokens."""

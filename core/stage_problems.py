@@ -1,0 +1,106 @@
+"""What does not fit between the stages of a recipe and its models: found from configurations alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .losses.base import TermContext
+from .losses.layers import placed
+from .models.architectures import is_frozen, model_type, used_tensors
+from .models.outputs import LOGITS
+from .objective import term_labels
+from .recipe import Recipe
+from .sections import StageSection
+from .stages import is_scored
+
+
+def stage_problems(recipe: Recipe, context: TermContext, others: Sequence[str], stages: int | None = None) -> list[str]:
+    """What is wrong with the recipe's stages, or the first ones; `others` are the teachers whose tokens are not the student's."""
+    count = len(recipe.stages) if stages is None else stages
+    return [problem for index in range(count) for problem in _stage_problems(recipe, index, context, others)]
+
+
+def _stage_problems(recipe: Recipe, index: int, context: TermContext, others: Sequence[str]) -> list[str]:
+    stage, problems = recipe.stages[index], []
+    for number, term in enumerate(stage.objective):
+        place = f"stages[{index}].objective[{number}]"
+        found = [(key, text) for key, text in term.problems(context)]
+        if not found and context.outputs is None and LOGITS in term.student_outputs(context):
+            found = [("loss", f"{term.loss} needs an answer to a task, but the data is raw text")]
+        if not found and others:
+            layered = [
+                name for name, outputs in term.teacher_outputs(context).items() if name in others and outputs - {LOGITS}
+            ]
+            if layered:
+                reason = f"{term.loss} compares token by token, but the student has another tokenizer than '{layered[0]}'"
+                found = [("loss", reason)]
+        problems += [placed(place, key, text) for key, text in found]
+    if not problems and stage.train.patience is not None and context.student is not None:
+        wanted = frozenset().union(*(term.student_outputs(context) for term in stage.objective))
+        if not is_scored(wanted) or (context.outputs is None and "dev" not in recipe.task.files):
+            problems = [f"stages[{index}].train.patience: the stage is not scored on dev, so there is nothing to wait for"]
+    if not problems and stage.replacement is not None:
+        problems = [f"stages[{index}].{key}: {text}" for key, text in replacement_problems(stage, context)]
+    if not problems and context.student is not None:
+        problems = [f"stages[{index}].{key}: {text}" for key, text in freeze_problems(stage, context)]
+    return problems
+
+
+def freeze_problems(section: StageSection, context: TermContext) -> list[tuple[str, str]]:
+    """Whether anything is left to train, as (key, message)."""
+    if any(term.projections(context, "") for term in section.objective):
+        return []
+    wanted = frozenset().union(*(term.student_outputs(context) for term in section.objective))
+    if all(is_frozen(context.student, name, section.freeze) for name in used_tensors(context.student, wanted)):
+        return [("freeze", "nothing is left to train: the objective's tensors are all frozen")]
+    return []
+
+
+
+def projection_problems(
+    sections: Sequence[StageSection], context: TermContext, present: dict[str, tuple[int, ...]]
+) -> list[str]:
+    """Projections of one name that are not one: of different shapes, be it that of a term or one that is `present` beside
+    the student's first weights, of different kinds, or with different learning rates in a stage."""
+    problems = []
+    shapes = {name: (shape, "the weights of student.init.from") for name, shape in present.items()}
+    kinds: dict[str, tuple[str, str]] = {}
+    for index, section in enumerate(sections):
+        rates: dict[str, tuple[float | None, str]] = {}
+        for number, (term, label) in enumerate(zip(section.objective, term_labels(section.objective, section.name))):
+            place = f"stages[{index}].objective[{number}].projection"
+            for name, tensor in term.projections(context, label).items():
+                own = name.rpartition(".")[0]
+                shape, owner = shapes.setdefault(name, (tensor.shape, place))
+                if shape != tensor.shape:
+                    problems.append(f"{place}: {name} has shape {tensor.shape} here, and {shape} in {owner}")
+                kind, owner = kinds.setdefault(own, (tensor.kind, place))
+                if kind != tensor.kind:
+                    problems.append(f"{place}.kind: {own} is {tensor.kind} here, and {kind} in {owner}")
+                rate, owner = rates.setdefault(own, (tensor.learning_rate, place))
+                if rate != tensor.learning_rate:
+                    here, there = ("the stage's" if each is None else f"{each:g}" for each in (tensor.learning_rate, rate))
+                    problems.append(f"{place}.learning_rate: that of {own} is {here} here, and {there} in {owner}")
+    return list(dict.fromkeys(problems))  # a weight and its bias are one projection
+
+
+
+def replacement_problems(section: StageSection, context: TermContext) -> list[tuple[str, str]]:
+    """What makes a replacement impossible, as (key, message)."""
+    student, predecessor = context.student, context.teachers[context.teacher(None)]
+    if {model_type(student), model_type(predecessor)} != {"bert"}:
+        return [("replacement", "both models must be BERT models")]
+    problems = []
+    layers, own = predecessor.num_hidden_layers, student.num_hidden_layers
+    if layers % own:
+        problems.append(
+            ("replacement", f"the predecessor's {layers} layers cannot be cut into {own} equal modules, one a student layer")
+        )
+    if student.hidden_size != predecessor.hidden_size:
+        sizes = f"student {student.hidden_size}, predecessor {predecessor.hidden_size}"
+        problems.append(("replacement", f"the hidden sizes differ ({sizes}): modules could not stand in for each other"))
+    for index, term in enumerate(section.objective):
+        kinds = {name.split("/")[0] for name in term.student_outputs(context)}
+        if kinds - {"logits", "pooled", "hidden"}:
+            problems.append((f"objective[{index}].loss", f"{term.loss} needs attention, which replaced modules do not show"))
+    return problems
