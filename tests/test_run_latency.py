@@ -164,15 +164,19 @@ def test_a_run_ends_with_it(tmp_path, tiny_task, tiny_model, backend_name, said)
     recipe = parse_recipe(tiny.kd_recipe(tiny_task, tiny_model, steps=1), "test")
     folder = tmp_path / "run"
     result = run(recipe, out=folder, backend=backend_name, device="cpu", quiet=True)
+    if backend_name == "mindspore":  # which compiles each shape: it is asked
+        assert not (folder / "latency.json").exists()
+        assert said("report", folder)[0] == 0
     found = read_latency(folder)
     assert set(found.milliseconds) == {"teacher", "student"} and all(value > 0 for value in found.milliseconds.values())
     version = result["versions"][backend_name]
     assert f", {backend_name} {version} on cpu, fp32, batch 1" in found.conditions
     assert "Time for one text" in (folder / "report.html").read_text(encoding="utf-8")
-    (folder / "latency.json").unlink()
-    code, output, errors = said("report", folder)
-    assert code == 0 and "note" not in output + errors
-    assert set(read_latency(folder).milliseconds) == {"teacher", "student"}
+    if backend_name != "mindspore":
+        (folder / "latency.json").unlink()
+        code, output, errors = said("report", folder)
+        assert code == 0 and "note" not in output + errors
+        assert set(read_latency(folder).milliseconds) == {"teacher", "student"}
     run(recipe, out=tmp_path / "other", backend=backend_name, device="cpu", quiet=True, latency=False)
     assert not (tmp_path / "other" / "latency.json").exists() and (tmp_path / "other" / "report.html").exists()
     assert json.loads((folder / "result.json").read_text()) == result

@@ -163,7 +163,8 @@ def run(
     ] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html, which quotes texts of dev.")] = False,
     no_latency: Annotated[
-        bool, typer.Option("--no-latency", help="Do not measure in the end how fast student and teacher answer: two seconds.")
+        bool,
+        typer.Option("--no-latency", help="Do not measure in the end how fast the models answer (2 s; not on MindSpore)."),
     ] = False,
     probe: Annotated[bool, typer.Option("--probe", hidden=True)] = False,
     named: Annotated[str, typer.Option("--named", hidden=True)] = STANDARD_INPUT,

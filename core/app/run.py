@@ -103,7 +103,7 @@ def _execute(
         with told_what_is_needed(engine, runner.teaching.memory, less):
             result = runner.train()
         sinks.finished(Finished(result))
-        if options.latency and not options.probe and world.rank == 0:
+        if options.latency and not options.probe and world.rank == 0 and engine.length_step is not None:
             measure_finished(options.out, job, engine, console)
         if options.report and not options.probe and world.rank == 0:
             report_of_finished(options.out, options.backend, console, recipe.registered)

@@ -13,7 +13,7 @@ from rich.console import Console
 from ...backends.registry import load_engine
 from ..checkpoint import load_model
 from ..data.tokenize import tokenized
-from ..engine import Engine, EngineOptions, unheard
+from ..engine import Engine, EngineOptions
 from ..errors import CrossdistilError
 from ..job import Job
 from ..model_inputs import trained_length
@@ -26,8 +26,7 @@ from .run_latency import STUDENT_NAME, TEACHER_NAME, Side, measured, write_laten
 
 def measure_finished(folder: Path, job: Job, engine: Engine, console: Console) -> None:
     """The latency of a run that has just ended, in its folder. The run is complete whatever becomes of it: what goes wrong is one
-    line."""
-    engine.compilations.tell = unheard  # of two more shapes, at the end of all
+    line. Not for an engine that compiles each shape, which a batch of one text costs many seconds: there is `measure_later`."""
     try:
         sides = _of_job(folder, job)
         if sides:
