@@ -34,7 +34,9 @@ from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
-from crossdistil.core.models.spec import BertConfig, initial_tensor, tensor_shapes
+from crossdistil.core.models.architectures import tensor_shapes
+from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.spec import initial_tensor
 from crossdistil.core.models.theseus import predecessor_tensors
 from crossdistil.core.recipe import load_recipe
 

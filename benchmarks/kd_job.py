@@ -18,7 +18,8 @@ from crossdistil.core.engine import Step
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.hard_label import HardLabel
 from crossdistil.core.losses.logits import KnowledgeDistillationCrossEntropy
-from crossdistil.core.models.spec import initial_tensor, tensor_shapes
+from crossdistil.core.models.architectures import tensor_shapes
+from crossdistil.core.models.spec import initial_tensor
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.schedules import schedule

@@ -24,7 +24,9 @@ from tables import markdown, summary
 
 from crossdistil.core.checkpoint import Model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.models.spec import BertConfig, initial_tensor, tensor_shapes
+from crossdistil.core.models.architectures import tensor_shapes
+from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.spec import initial_tensor
 
 BEFORE = "e474481"
 """The last commit without several processes."""

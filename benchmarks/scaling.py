@@ -35,8 +35,8 @@ import numpy as np
 from tables import NEW_RESULTS, machine, markdown, write_json
 
 from crossdistil.core.app.costs import forward_cost, parameter_count
+from crossdistil.core.models.families import BertConfig
 from crossdistil.core.models.outputs import LOGITS
-from crossdistil.core.models.spec import BertConfig
 
 MODELS = {
     "BERT-base, 12 x 768": BertConfig(),
@@ -199,7 +199,8 @@ def step_work(name: str) -> dict[str, Any]:
     from crossdistil.core.engine import EngineOptions, Step
     from crossdistil.core.losses.base import TermContext
     from crossdistil.core.losses.hard_label import HardLabel
-    from crossdistil.core.models.spec import initial_tensor, tensor_shapes
+    from crossdistil.core.models.architectures import tensor_shapes
+    from crossdistil.core.models.spec import initial_tensor
     from crossdistil.core.objective import Objective, Teachers
     from crossdistil.core.optimizers import OptimizerSpec
 

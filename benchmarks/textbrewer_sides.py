@@ -24,7 +24,8 @@ from crossdistil.core.events import Logged, Sink, Sinks
 from crossdistil.core.job import Job, prepare
 from crossdistil.core.metric_lines import MetricLines
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.spec import BertConfig, initial_tensor
+from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.spec import initial_tensor
 from crossdistil.core.recipe import Recipe, load_recipe
 from crossdistil.core.runs import RunFolder
 from crossdistil.core.training import Trainer

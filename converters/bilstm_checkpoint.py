@@ -9,7 +9,8 @@ from typing import Any
 
 from ..core.config_file import CONFIG, class_names, model_config, problem_type
 from ..core.errors import CheckpointError, did_you_mean
-from ..core.models.bilstm import HEAD, BiLstmConfig, tensor_shapes
+from ..core.models.architectures import head_names, tensor_shapes
+from ..core.models.families import BiLstmConfig
 from .reading import ReadOptions
 from .tensors import Checkpoint, Tensor
 
@@ -25,7 +26,7 @@ def read_bilstm(
         if getattr(options, name):
             raise CheckpointError(f"{path}: --{name.replace('_', '-')}: a BiLSTM is read as it is, or not at all")
     config = model_config(dict(raw), where)
-    head = checkpoint.tensors.get(f"{HEAD}.weight")
+    head = checkpoint.tensors.get(head_names(config)[0])
     outputs = head.info.shape[0] if head is not None and len(head.info.shape) == 2 else 1
     expected, problems = tensor_shapes(config, outputs), []
     for name, shape in expected.items():
@@ -40,5 +41,5 @@ def read_bilstm(
     labels = class_names(dict(raw), where)
     if labels is not None and len(labels) != outputs:
         raise CheckpointError(f"{where}: id2label names {len(labels)} classes, the classifier has {outputs} outputs")
-    problem_type(dict(raw), outputs, f"{HEAD}.weight", where)
+    problem_type(dict(raw), outputs, head_names(config)[0], where)
     return config, outputs, {name: checkpoint.tensors[name] for name in expected}

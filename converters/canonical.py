@@ -18,7 +18,8 @@ from ..core.config_file import model_config
 from ..core.errors import CheckpointError, checkpoint_named, did_you_mean
 from ..core.models.architectures import CONFIGURATIONS, Config, pooler_names
 from ..core.models.config_keys import config_notes, renamed
-from ..core.models.heads import HEADS, PAIRS, head_shapes
+from ..core.models.heads import head_shapes, heads_of
+from ..core.models.parts import PAIRS
 from ..core.models.sizes import sizes
 from ..core.shown import shown
 from .bilstm_checkpoint import BILSTM, read_bilstm
@@ -258,7 +259,7 @@ def _expected(
     expected, own = model_shapes(config, task, outputs), head_shapes(config)
     heads = tuple(head for head, tensors in own.items() if any(name in shapes for name in tensors))
     pooler = pooler_names(config)
-    needs_pooler = task in (SENTENCES, CHOICES) or any(HEADS[config.names.model_type][head].kind == PAIRS for head in heads)
+    needs_pooler = task in (SENTENCES, CHOICES) or any(heads_of(config.family)[head].kind == PAIRS for head in heads)
     if not needs_pooler and not any(name in shapes for name in pooler):
         for name in pooler:
             expected.pop(name, None)

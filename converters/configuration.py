@@ -15,6 +15,7 @@ from typing import Any
 from ..core.config_file import CONFIG, read_config_file
 from ..core.data.slow_tokenizers import BPE_FILES, MODELS
 from ..core.errors import CheckpointError
+from ..core.models.families import CONFIGURATIONS
 from ..core.models.head_classes import label_names, other_head
 from ..core.models.sizes import difference_lines, differences, proposed, sizes, without_sizes
 from ..core.models.spec import ACTIVATIONS
@@ -26,28 +27,20 @@ TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json", "added_tokens.json", *BPE_FILES, *MODELS
 )  # fmt: skip
 
-# What Google's BertConfig has, and which of DistilBERT's keys says the same.
-_GOOGLE_KEYS = {
-    "attention_probs_dropout_prob": "attention_dropout",
-    "hidden_act": "activation",
-    "hidden_dropout_prob": "dropout",
-    "hidden_size": "dim",
-    "initializer_range": "initializer_range",
-    "intermediate_size": "hidden_dim",
-    "max_position_embeddings": "max_position_embeddings",
-    "num_attention_heads": "n_heads",
-    "num_hidden_layers": "n_layers",
-    "type_vocab_size": "type_vocab_size",
-    "vocab_size": "vocab_size",
-}
-
-# Family -> (how transformers' classes begin, pre-training heads -> how the class that has them ends).
-_MODEL_NAMES = {
-    "bert": ("Bert", {("mlm", "nsp"): "ForPreTraining", ("mlm",): "ForMaskedLM", ("nsp",): "ForNextSentencePrediction"}),
-    "distilbert": ("DistilBert", {("mlm",): "ForMaskedLM"}),
-    "albert": ("Albert", {("mlm", "sop"): "ForPreTraining", ("mlm",): "ForMaskedLM"}),
-    "electra": ("Electra", {("discriminator",): "ForPreTraining", ("generator",): "ForMaskedLM"}),
-}
+# What Google's BertConfig has.
+_GOOGLE_KEYS = (
+    "attention_probs_dropout_prob",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "hidden_size",
+    "initializer_range",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "type_vocab_size",
+    "vocab_size",
+)
 
 
 def find_config(path: Path, given: Path | None) -> tuple[dict[str, Any] | None, Path | None]:
@@ -114,10 +107,10 @@ def activation_note(raw: Mapping[str, Any], path: Path, family: str) -> list[str
 
 def with_heads(raw: Mapping[str, Any], family: str, heads: tuple[str, ...], outputs: int | None, where: str) -> dict[str, Any]:
     """The configuration with the class of transformers that has these heads, and with the labels of its classifier."""
-    stem, classes = _MODEL_NAMES[family]
+    own = CONFIGURATIONS[family].family
     head = None if outputs is None else other_head(raw)
-    kind = classes.get(heads, "Model") if outputs is None else "ForSequenceClassification" if head is None else head.ending
-    filled = {**raw, "architectures": [stem + kind]}
+    kind = own.classes.get(heads, "Model") if outputs is None else "ForSequenceClassification" if head is None else head.ending
+    filled = {**raw, "architectures": [own.title + kind]}
     if outputs is None or kind == "ForMultipleChoice":  # whose one output is a score of a choice, and no class
         return filled
     try:
@@ -138,11 +131,8 @@ def with_heads(raw: Mapping[str, Any], family: str, heads: tuple[str, ...], outp
 
 def google_config(raw: Mapping[str, Any], type_vocabulary: int | None) -> dict[str, Any]:
     """The `bert_config.json` of a configuration, as Google's code reads it."""
-    known = {}
-    for key, distilbert_key in _GOOGLE_KEYS.items():
-        value = raw.get(distilbert_key) if raw.get("model_type") == "distilbert" else raw.get(key)
-        if value is not None:
-            known[key] = value
+    own_key = CONFIGURATIONS[raw.get("model_type", "bert")].own_key
+    known = {key: raw[own_key(key)] for key in _GOOGLE_KEYS if raw.get(own_key(key)) is not None}
     for key in ("embedding_size", "num_hidden_groups", "inner_group_num"):
         if key in raw:
             known[key] = raw[key]

@@ -10,14 +10,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping
 
-_HEADS = {
-    "bert": ("classifier", "the classifier"),
-    "albert": ("classifier", "the classifier"),
-    "distilbert": ("classifier", "the classifier, behind pre_classifier and a ReLU"),
-    "electra": ("classifier.out_proj", "the classifier, behind classifier.dense and a GELU"),
-}
-_BEFORE = {"distilbert": "pre_classifier", "electra": "classifier.dense"}
-"""Family -> the square map that its classifier has before the last one."""
+from ..core.models.families import CONFIGURATIONS
+
+_ACTIVATIONS = {"relu": "a ReLU", "gelu": "a GELU", "tanh": "a tanh"}
 
 _DEPTH = 8
 """Parts of a name that a pattern may have."""
@@ -31,9 +26,11 @@ def suggested_renames(
     whether the family has a tensor of that name, and `taken` are the canonical ones that the file has."""
     if parts := list(dict.fromkeys(name.split(".")[0] for name in unknown if known(name) and name not in taken)):
         return _quoted((f"{part}.*", f"{part}.*") for part in parts), "parts of the model"
-    head, what = _HEADS[family]
-    stems = _linear(unknown, width)
-    before = _BEFORE.get(family)
+    own, what = CONFIGURATIONS[family].family, "the classifier"
+    head, before, stems = own.name("classifier"), None, _linear(unknown, width)
+    if not own.pooler_in_encoder:  # a square map before the last one
+        before = own.name("pooler")
+        what += f", behind {before} and {_ACTIVATIONS[own.pooler_activation]}"
     squares = [stem for stem, rows in stems.items() if rows == width]
     if f"{head}.weight" in taken or len(stems) != (1 if before is None else 2) or (before is not None and len(squares) != 1):
         return [], ""

@@ -1,8 +1,9 @@
 """The canonical names: those of Hugging Face transformers 5, for each family, and how PyTorch files deviate from them.
 
-Templates with `{}` for the number of a layer (ALBERT: of a group and of a layer in it). `Linear` weights are (out, in).
-Older PyTorch files call the parts of a LayerNorm gamma and beta, encoders are saved without their root, and RoBERTa is a
-BERT under other names whose first positions, up to that of the padding token, are never used.
+They follow from the family's parts (`core.models.parts`): templates with `{}` for the number of a layer (ALBERT: of a group and of
+a layer in it). `Linear` weights are (out, in). Older PyTorch files call the parts of a LayerNorm gamma and beta, encoders are
+saved without their root, and RoBERTa is a BERT under other names whose first positions, up to that of the padding token, are
+never used.
 """
 
 from __future__ import annotations
@@ -13,112 +14,25 @@ from functools import cache
 from typing import Any
 
 from ..core.errors import CheckpointError
+from ..core.models.families import CONFIGURATIONS
+from ..core.models.parts import TABLE
+from ..core.models.tree import templates, tied
 from ..core.shown import shown
 from .rules import Rule, Spelling, Table
 
-
-def _pairs(prefix: str, *names: str) -> tuple[str, ...]:
-    return tuple(f"{prefix}{name}.{part}" for name in names for part in ("weight", "bias"))
-
-
-def _embeddings(root: str, *tables: str) -> tuple[str, ...]:
-    prefix = f"{root}.embeddings."
-    return (*(f"{prefix}{table}_embeddings.weight" for table in tables), *_pairs(prefix, "LayerNorm"))
-
-
-_TABLES = ("word", "position", "token_type")
-_BERT_LAYER = (
-    "attention.self.query",
-    "attention.self.key",
-    "attention.self.value",
-    "attention.output.dense",
-    "attention.output.LayerNorm",
-    "intermediate.dense",
-    "output.dense",
-    "output.LayerNorm",
+_BESIDE = tuple(
+    f"{name}.{part}" for name in ("classifier", "qa_outputs", "fit_dense", "fit_denses.{}") for part in ("weight", "bias")
 )
-_DISTILBERT_LAYER = (
-    "attention.q_lin",
-    "attention.k_lin",
-    "attention.v_lin",
-    "attention.out_lin",
-    "sa_layer_norm",
-    "ffn.lin1",
-    "ffn.lin2",
-    "output_layer_norm",
-)
-_ALBERT_LAYER = (
-    "full_layer_layer_norm",
-    "attention.query",
-    "attention.key",
-    "attention.value",
-    "attention.dense",
-    "attention.LayerNorm",
-    "ffn",
-    "ffn_output",
-)
-_PROJECTION = (*_pairs("", "fit_dense"), *_pairs("fit_denses.", "{}"))
-_SPANS = _pairs("", "qa_outputs")
+"""What some classes of every family have, or were trained with: a map of each token's state, and TinyBERT's projections."""
+
+FAMILIES = tuple(kind for kind, chosen in CONFIGURATIONS.items() if chosen.family.is_encoder)
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
-    "bert": (
-        *_embeddings("bert", *_TABLES),
-        *_pairs("bert.encoder.layer.{}.", *_BERT_LAYER),
-        *_pairs("bert.pooler.", "dense"),
-        "cls.predictions.bias",
-        *_pairs("cls.", "predictions.transform.dense", "predictions.transform.LayerNorm", "seq_relationship"),
-        *_pairs("", "classifier"),
-        *_SPANS,
-        *_PROJECTION,
-    ),
-    "distilbert": (
-        *_embeddings("distilbert", "word", "position"),
-        *_pairs("distilbert.transformer.layer.{}.", *_DISTILBERT_LAYER),
-        *_pairs("", "vocab_transform", "vocab_layer_norm"),
-        "vocab_projector.bias",
-        *_pairs("", "pre_classifier", "classifier"),
-        *_SPANS,
-        *_PROJECTION,
-    ),
-    "albert": (
-        *_embeddings("albert", *_TABLES),
-        *_pairs("albert.encoder.", "embedding_hidden_mapping_in"),
-        *_pairs("albert.encoder.albert_layer_groups.{}.albert_layers.{}.", *_ALBERT_LAYER),
-        *_pairs("albert.", "pooler"),
-        "predictions.bias",
-        *_pairs("", "predictions.LayerNorm", "predictions.dense", "sop_classifier.classifier", "classifier"),
-        *_SPANS,
-        *_PROJECTION,
-    ),
-    "electra": (
-        *_embeddings("electra", *_TABLES),
-        *_pairs("electra.", "embeddings_project"),
-        *_pairs("electra.encoder.layer.{}.", *_BERT_LAYER),
-        *_pairs("discriminator_predictions.", "dense", "dense_prediction"),
-        *_pairs("generator_predictions.", "LayerNorm", "dense"),
-        "generator_lm_head.bias",
-        *_pairs("classifier.", "dense", "out_proj"),
-        *_pairs("", "classifier"),
-        *_SPANS,
-        *_PROJECTION,
-    ),
+    kind: tuple(dict.fromkeys((*templates(CONFIGURATIONS[kind].family), *_BESIDE))) for kind in FAMILIES
 }
 """Family -> every kind of tensor that a model of it has of its own."""
 
-FAMILIES = tuple(TEMPLATES)
-
-TIED: dict[str, dict[str, str]] = {
-    "bert": {
-        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
-    },
-    "distilbert": {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"},
-    "albert": {
-        "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
-        "predictions.decoder.bias": "predictions.bias",
-    },
-    "electra": {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"},
-}
+TIED: dict[str, dict[str, str]] = {kind: tied(CONFIGURATIONS[kind].family) for kind in FAMILIES}
 """Family -> name -> the tensor that it is a copy of, unless the configuration says `tie_word_embeddings: false`."""
 
 ROBERTA = "roberta"
@@ -131,6 +45,9 @@ _ROBERTA_NAMES = (
     (re.compile(r"^classifier\.out_proj\."), "classifier."),
 )
 _NORM = re.compile(r"(LayerNorm(_1)?|layer_norm)\.(weight|bias)$")
+_TABLES = frozenset(
+    part.name.rpartition(".")[2] for kind in FAMILIES for part in CONFIGURATIONS[kind].family.parts if part.kind == TABLE
+)
 _NORM_PARTS = (
     (re.compile(r"(LayerNorm|layer_norm)\.gamma$"), r"\1.weight"),
     (re.compile(r"(LayerNorm|layer_norm)\.beta$"), r"\1.bias"),
@@ -153,7 +70,8 @@ def is_norm(name: str) -> bool:
 
 def is_embedding(name: str) -> bool:
     """Whether a canonical name is a table that rows are looked up in."""
-    return name.endswith("_embeddings.weight")
+    place, _, part = name.rpartition(".")
+    return part == "weight" and place.rpartition(".")[2] in _TABLES
 
 
 @cache

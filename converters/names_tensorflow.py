@@ -14,7 +14,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from .names_canonical import TEMPLATES, is_embedding, is_norm
+from ..core.models.families import CONFIGURATIONS
+from ..core.models.parts import TENSOR
+from ..core.models.tree import templates
+from .names_canonical import ROBERTA, TEMPLATES, is_embedding, is_norm
 from .rules import Rule, Spelling, Table
 
 _HEADS = {
@@ -28,45 +31,6 @@ _HEADS = {
 }
 """BERT's names that are no plain paths in Google's code, and are not transposed."""
 
-# Canonical name of another family -> what it would be called if it were one of BERT's.
-_LIKE_BERT: dict[str, tuple[tuple[str, str], ...]] = {
-    "bert": (),
-    "distilbert": (
-        ("distilbert.transformer.", "bert.encoder."),
-        ("distilbert.", "bert."),
-        ("attention.q_lin.", "attention.self.query."),
-        ("attention.k_lin.", "attention.self.key."),
-        ("attention.v_lin.", "attention.self.value."),
-        ("attention.out_lin.", "attention.output.dense."),
-        ("sa_layer_norm.", "attention.output.LayerNorm."),
-        ("ffn.lin1.", "intermediate.dense."),
-        ("ffn.lin2.", "output.dense."),
-        ("output_layer_norm.", "output.LayerNorm."),
-        ("vocab_transform.", "cls.predictions.transform.dense."),
-        ("vocab_layer_norm.", "cls.predictions.transform.LayerNorm."),
-        ("vocab_projector.", "cls.predictions."),
-    ),
-    "albert": (
-        ("albert.encoder.albert_layer_groups.{}.albert_layers.", "bert.encoder.transformer.group.{}.inner_group."),
-        (".attention.LayerNorm.", ".LayerNorm."),
-        (".full_layer_layer_norm.", ".LayerNorm_1."),
-        (".attention.dense.", ".attention_1.output.dense."),
-        (".attention.", ".attention_1.self."),
-        (".ffn.", ".ffn_1.intermediate.dense."),
-        (".ffn_output.", ".ffn_1.intermediate.output.dense."),
-        ("albert.pooler.", "bert.pooler.dense."),
-        ("albert.", "bert."),
-        ("predictions.bias", "cls.predictions.bias"),
-        ("predictions.dense.", "cls.predictions.transform.dense."),
-        ("predictions.LayerNorm.", "cls.predictions.transform.LayerNorm."),
-        ("sop_classifier.classifier.", "cls.seq_relationship."),
-    ),
-    "electra": (
-        ("discriminator_predictions.dense_prediction.", "discriminator_predictions.dense_1."),
-        ("generator_lm_head.", "generator_predictions.output_"),
-    ),
-}
-_ROOTS = {"bert": "bert", "distilbert": "bert", "albert": "bert", "electra": "electra"}
 FOR_GOOGLES_GRAPH = "added for Google's graph, no part of a DistilBERT"
 _ADDED = re.compile(r"^bert[/-](embeddings[/-]token_type_embeddings|pooler[/-]dense[/-](kernel|weight|bias))$")
 
@@ -111,7 +75,22 @@ ENDS = frozenset("kernel bias gamma beta weight embeddings word_embeddings posit
 
 def google_rules(family: str) -> list[Rule]:
     """The rules of Google's names."""
-    return [_google(name, family) for name in TEMPLATES[family]]
+    own = CONFIGURATIONS[family].family
+    parts = templates(own)
+    rules = []
+    for canonical in TEMPLATES[family]:
+        part, name = parts.get(canonical), canonical
+        if part is not None and part.role in own.google:
+            name = own.google[part.role] + ("" if part.kind == TENSOR else f".{canonical.rpartition('.')[2]}")
+        rules.append(Rule(canonical, _HEADS[name]) if name in _HEADS else _plain(canonical, name))
+    return rules
+
+
+@cache
+def google_root(family: str) -> str:
+    """What the names of its encoder start with there."""
+    words = f"{CONFIGURATIONS[family].family.name('words')}.weight"
+    return next(rule.foreign.partition("/")[0] for rule in google_rules(family) if rule.canonical == words)
 
 
 @cache
@@ -136,7 +115,8 @@ def spelled(name: str, kind: str) -> str:
     if kind == "bert":
         for old, new in _MODEL_GARDEN:
             name = old.sub(new, name)
-    return _PARTS.sub(rf"{_ROOTS.get(kind, 'bert')}/\g<0>", name)
+    root = google_root("bert" if kind == ROBERTA else kind)
+    return _PARTS.sub(rf"{root}/\g<0>", name)
 
 
 def settle(spelling: Spelling, kind: str, config: Mapping[str, Any]) -> None:
@@ -175,15 +155,6 @@ def drop_added(spelling: Spelling) -> None:
     for source in [source for source, name in spelling.names.items() if _ADDED.match(name)]:
         del spelling.names[source]
         spelling.dropped[source] = FOR_GOOGLES_GRAPH
-
-
-def _google(canonical: str, family: str) -> Rule:
-    name = canonical
-    for old, new in _LIKE_BERT[family]:
-        name = name.replace(old, new)
-    if name in _HEADS:
-        return Rule(canonical, _HEADS[name])
-    return _plain(canonical, name)
 
 
 def _plain(canonical: str, name: str) -> Rule:

@@ -16,8 +16,10 @@ from typing import Any
 from .. import __version__
 from ..core.errors import CheckpointError
 from ..core.models.architectures import Config, head_names, is_encoder
-from ..core.models.heads import HEADS, PAIRS, TOKENS, WORDS
+from ..core.models.heads import Head, heads_of
+from ..core.models.parts import EMBEDDINGS, LAYER, PAIRS, POOLER, TOKENS, WORDS
 from ..core.models.spec import EncoderConfig
+from ..core.models.tree import layer_template
 from .canonical import CanonicalCheckpoint
 from .dialects import DIALECTS
 from .formats import Layout
@@ -54,6 +56,8 @@ _KEYS = (
     "layer_norm_eps num_hidden_groups inner_group_num"
 ).split()
 _BILSTM_KEYS = "vocab_size embedding_size hidden_size fully_connected_size dropout".split()
+_MODULES = {"attention_output": "attention", "intermediate": "inner", "output": "outer", "output_norm": "outer_norm"}
+"""Role of a part -> what the networks call its module, where that is not the same."""
 _SAME = {"embedding_size": "hidden_size", "head_dropout": "classifier_dropout"}
 """Setting -> the one that stands for it in families without a key for it."""
 
@@ -135,7 +139,7 @@ def _title(checkpoint: CanonicalCheckpoint, to: str) -> str:
     what = {"logits": "a classifier", "words": "a head for words", "pairs": "one for pairs", "replaced": "one for replaced words"}
     if is_encoder(checkpoint.config):
         heads = " and ".join(what[name] for name in _heads(checkpoint)) or "no head"
-        title = checkpoint.config.names.title.replace("Bert", "BERT").replace("AlBERT", "ALBERT")
+        title = checkpoint.config.family.title.replace("Bert", "BERT").replace("AlBERT", "ALBERT")
     else:
         heads, title = f"a classifier of {'pairs' if checkpoint.config.pairs else 'texts'}", "BiLSTM"
     return (
@@ -154,7 +158,7 @@ def _needs(to: str) -> str:
 def _constants(checkpoint: CanonicalCheckpoint, to: str, dialect: str) -> dict[str, Any]:
     config = checkpoint.config
     names = {}
-    rules = {rule.canonical: rule for rule in DIALECTS[dialect].table(config.names.model_type).rules}
+    rules = {rule.canonical: rule for rule in DIALECTS[dialect].table(config.family.model_type).rules}
     for own, kind, canonical in _modules(checkpoint):
         own_parts, parts = _PARTS[to][kind], ("weight",) if kind == "table" else ("weight", "bias")
         for own_part, part in zip(own_parts, parts):
@@ -169,11 +173,11 @@ def _constants(checkpoint: CanonicalCheckpoint, to: str, dialect: str) -> dict[s
         rule = rules[head.last_bias]
         names["words_bias"] = (rule.foreign, rule.transpose)
     return {
-        "FAMILY": config.names.model_type,
+        "FAMILY": config.family.model_type,
         "WEIGHTS": "",
         "HEADS": _heads(checkpoint),
         "TASK": checkpoint.task,
-        "POOLER": config.names.pooler_activation,
+        "POOLER": config.family.pooler_activation,
         "KEYS": _keys(config, checkpoint.raw, head),
         "NAMES": names,
         "BESIDE": [],
@@ -182,39 +186,35 @@ def _constants(checkpoint: CanonicalCheckpoint, to: str, dialect: str) -> dict[s
 
 def _heads(checkpoint: CanonicalCheckpoint) -> dict[str, int]:
     """Output -> its last size, in order."""
-    own = HEADS[checkpoint.config.names.model_type]
+    own = heads_of(checkpoint.config.family)
     kinds = {WORDS: ("words", checkpoint.config.vocab_size), PAIRS: ("pairs", 2), TOKENS: ("replaced", 1)}
     heads = {} if checkpoint.task is None else {"logits": checkpoint.outputs}
     return heads | dict(kinds[own[name].kind] for name in checkpoint.heads)
 
 
-def _words_head(config: EncoderConfig, heads: Collection[str]):
-    own = HEADS[config.names.model_type]
+def _words_head(config: EncoderConfig, heads: Collection[str]) -> Head | None:
+    own = heads_of(config.family)
     return next((own[name] for name in heads if own[name].kind == WORDS), None)
 
 
 def _modules(checkpoint: CanonicalCheckpoint) -> list[tuple[str, str, str]]:
     """(its name here, kind of layer, template of its canonical name) of each module that the checkpoint has the tensors of."""
-    config, names = checkpoint.config, checkpoint.config.names
-    layer = re.sub(r"\{\w+\}", "{}", names.layer)
-    tables = {"words": "word", "positions": "position", "types": "token_type"}
-    modules = [(own, "table", f"{names.embeddings}{kind}_embeddings") for own, kind in tables.items()]
-    modules.append(("embeddings_norm", "norm", names.embeddings + "LayerNorm"))
-    if names.projection is not None:
-        modules.append(("projection", "dense", names.projection))
-    renamed = {"attention": "attention_output", "inner": "intermediate", "outer": "output", "outer_norm": "output_norm"}
-    for own in "query key value attention attention_norm inner outer outer_norm".split():
-        kind = "norm" if own.endswith("norm") else "dense"
-        modules.append((f"encoder.{{layer}}.{own}", kind, layer + getattr(names, renamed.get(own, own))))
-    modules.append(("pooler", "dense", names.pooler))
+    config, family = checkpoint.config, checkpoint.config.family
+    prefix = layer_template(family)
+    modules = [
+        (f"encoder.{{layer}}.{_MODULES.get(part.role, part.role)}", part.kind, prefix + part.name)
+        if part.place == LAYER
+        else (_MODULES.get(part.role, part.role), part.kind, part.name)
+        for part in family.at(EMBEDDINGS, LAYER, POOLER)
+    ]
     if checkpoint.task is not None:
         last = LAST_MAPS.get(checkpoint.task) or head_names(config)[0].removesuffix(".weight")
         modules.append(("classifier", "dense", last))
     for name in checkpoint.heads:
-        head = HEADS[names.model_type][name]
+        head = heads_of(family)[name]
         if head.kind == WORDS:
             modules += [("words_dense", "dense", head.transform), ("words_norm", "norm", head.norm)]
-            if f"{head.last}.weight" in TIED[names.model_type]:
+            if f"{head.last}.weight" in TIED[family.model_type]:
                 modules.append(("decoder", "dense", f"{head.last}:weight"))
         elif head.kind == PAIRS:
             modules.append(("pairs", "dense", head.last))

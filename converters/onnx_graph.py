@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.models.bert import Forward
+from ..core.models.encoder import Forward
 from .onnx_file import Port, node
 
 INTEGERS = np.dtype(np.int64)

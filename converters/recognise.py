@@ -16,6 +16,7 @@ from ..core.shown import plain, shown
 from .dialects import DIALECTS
 from .left_out import left_out, refuse_adapter, without_averages
 from .names_canonical import FAMILIES, ROBERTA, TIED, wrappers
+from .names_tensorflow import google_root
 from .prefixes import LONGEST, Found, best_prefix, forms
 from .reading import ReadOptions, allowed, renamed
 from .rules import Dialect, Match, Spelling
@@ -187,7 +188,7 @@ def _prefix(names: _Names, dialect: Dialect, kind: str, decided: bool) -> Found:
     # ELECTRA's two models in TensorFlow belong together; `settle` chooses one of them.
     others = {"generator"} if dialect.separator == "/" else set()
     if not decided:
-        own_root = "bert" if dialect.separator != "." and kind in ("distilbert", "albert") else kind
+        own_root = kind if dialect.separator == "." else google_root(_family(kind))
         others |= {*FAMILIES, ROBERTA} - {own_root}
     candidates = [form for form in candidates if others.isdisjoint(form.prefix.split(dialect.separator))]
 

@@ -13,6 +13,7 @@ from ..core.data.slow_tokenizers import BPE_FILES, MODELS
 from ..core.data.tokenize import load_tokenizer
 from ..core.errors import CheckpointError
 from ..core.json_files import read_object
+from ..core.models.tree import by_word
 from ..core.shown import plain
 from .canonical import CanonicalCheckpoint
 from .tensors import DTYPES, Tensor
@@ -33,9 +34,9 @@ def resize_vocabulary(checkpoint: CanonicalCheckpoint, rows: int) -> CanonicalCh
     if rows < words:
         raise CheckpointError(f"--resize-vocabulary {rows}: {path} has {words} words")
     raw = {**checkpoint.raw, "vocab_size": rows}
-    tensors = dict(checkpoint.tensors)
+    tensors, own = dict(checkpoint.tensors), by_word(checkpoint.config)
     for name, tensor in tensors.items():
-        if tensor.info.shape[:1] == (old,) and _is_by_word(name):
+        if tensor.info.shape[:1] == (old,) and name in own:
             tensors[name] = _resized(tensor, rows)
     note = f"vocabulary of {old} rows made {rows}"
     return replace(
@@ -63,20 +64,13 @@ def keep_words(checkpoint: CanonicalCheckpoint, words: KeptWords) -> CanonicalCh
     new = {int(row): index for index, row in enumerate(words.rows)}
     numbers = {key: new[value] for key, value in checkpoint.raw.items() if key.endswith("_token_id") and value in new}
     raw = {**checkpoint.raw, **numbers, "vocab_size": len(new)}
-    tensors = dict(checkpoint.tensors)
+    tensors, own = dict(checkpoint.tensors), by_word(checkpoint.config)
     for name, tensor in tensors.items():
-        if tensor.info.shape[:1] == (old,) and _is_by_word(name):
+        if tensor.info.shape[:1] == (old,) and name in own:
             info = replace(tensor.info, shape=(len(new), *tensor.info.shape[1:]))
             tensors[name] = Tensor(info, lambda tensor=tensor: np.ascontiguousarray(tensor.load()[words.rows]))
     config = model_config(raw, "the trimmed configuration")
     return replace(checkpoint, raw=raw, config=config, tensors=tensors, tokenizer=dict(words.tokenizer), resized=True)
-
-
-def _is_by_word(name: str) -> bool:
-    """Whether the rows of a tensor are words: the embeddings, and what maps back to them."""
-    biases = ("predictions.bias", "decoder.bias", "vocab_projector.bias", "generator_lm_head.bias")
-    weights = ("word_embeddings.weight", "decoder.weight", "vocab_projector.weight", "generator_lm_head.weight")
-    return name.endswith((*weights, *biases))
 
 
 def _resized(tensor: Tensor, rows: int) -> Tensor:

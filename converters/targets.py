@@ -12,15 +12,16 @@ from typing import Any
 
 from ..core.errors import CheckpointError
 from ..core.models.architectures import Config, is_encoder, model_type, pooler_names
+from ..core.models.families import CONFIGURATIONS, BertConfig
 from ..core.models.head_classes import class_name
-from ..core.models.spec import ACTIVATIONS, BertConfig, EncoderConfig
+from ..core.models.parts import Family
+from ..core.models.spec import ACTIVATIONS, EncoderConfig
 from .task_heads import CHOICES, ENDINGS, LAST_MAPS, SENTENCES, TOKENS
 
 GOOGLE, ZOO, LEGACY = "tensorflow", ("mindspore", "mindspore-old"), "oneflow-legacy"
 _GOOGLES_EPSILON, _ZOOS_EPSILON = 1e-12, 1e-7
 _ZOO_TANH = "MindSpore's model zoo computes gelu by the tanh approximation, up to 5e-4 apart in an activation"
 HIDDEN_LAYER = "pre_classifier: Google's classifier has no hidden layer of this kind"
-_PAIR_HEADS = {"bert": "nsp", "distilbert": "nsp", "albert": "sop"}
 
 
 def has_no_home(config: Config, task: str | None, dialect: str) -> bool:
@@ -45,7 +46,7 @@ def misread(config: Config, task: str | None, heads: tuple[str, ...], dialect: s
     """What that code would compute otherwise, or an empty string."""
     if not is_encoder(config):
         return ""
-    family, problem = config.names.model_type, ""
+    family, problem = config.family.model_type, ""
     if config.relu_before_classifier and task == SENTENCES and dialect in (GOOGLE, "canonical"):
         whose = "Google's graph has" if dialect == GOOGLE else "transformers has"
         problem = f"classifier_relu: {whose} no ReLU before the classifier, and would give other logits"
@@ -69,19 +70,19 @@ def target_notes(
         return []
     if dialect == GOOGLE:
         return [*_googles_numbers(config, types), *_drawn_by_google(config, task, heads, names)]
-    if dialect in ZOO and isinstance(config, BertConfig):
+    if dialect in ZOO and model_type(config) == "bert":
         return _notes_of_zoo(config, heads, names)
     notes = []
     if config.relu_before_classifier and task == SENTENCES and dialect != "canonical":
         notes.append("classifier_relu: there is a ReLU before the classifier, which the program that loads this must have too")
-    if dialect == LEGACY and config.names.model_type == "distilbert" and task == SENTENCES:
+    if dialect == LEGACY and config.family.model_type == "distilbert" and task == SENTENCES:
         notes.append("pre_classifier: BERT's programs have no such hidden layer; the program that loads this must have it")
     return notes
 
 
 def source_notes(config: Config, raw: Mapping[str, Any], task: str | None, names: Iterable[str]) -> list[str]:
     """What to know of a checkpoint with the names of MindSpore's model zoo; `names` are the file's."""
-    if not isinstance(config, BertConfig) or not any("bert_encoder." in name for name in names):
+    if model_type(config) != "bert" or not any("bert_encoder." in name for name in names):
         return []
     notes = []
     if ACTIVATIONS[config.hidden_act] == "erf":
@@ -96,7 +97,7 @@ def source_notes(config: Config, raw: Mapping[str, Any], task: str | None, names
 
 def _googles_numbers(config: EncoderConfig, types: Iterable[str]) -> list[str]:
     notes = []
-    activation, is_electra = ACTIVATIONS[config.hidden_act], config.names.model_type == "electra"
+    activation, is_electra = ACTIVATIONS[config.hidden_act], config.family.model_type == "electra"
     if activation == "erf" and not is_electra:
         notes.append(
             f"hidden_act is {config.hidden_act} (by erf): Google's graph computes its tanh approximation, up to 5e-4 apart in an "
@@ -119,8 +120,8 @@ def _googles_numbers(config: EncoderConfig, types: Iterable[str]) -> list[str]:
 
 
 def _drawn_by_google(config: EncoderConfig, task: str | None, heads: tuple[str, ...], names: Collection[str]) -> list[str]:
-    family, notes = config.names.model_type, []
-    if config.names.pooler_in_encoder and not any(name in names for name in pooler_names(config)):
+    notes = []
+    if config.family.pooler_in_encoder and not any(name in names for name in pooler_names(config)):
         use = ", which this head does not use" if task in LAST_MAPS or heads else ""
         notes.append(f"there is no pooler: Google's graph has one (bert/pooler/dense/*{use}) and draws it at random")
     if task == TOKENS:
@@ -128,12 +129,18 @@ def _drawn_by_google(config: EncoderConfig, task: str | None, heads: tuple[str, 
             "the classifier is one of tokens, output_weights of each token's state as in BERT-NER; Google's run_classifier would "
             "take it for one of whole texts"
         )
-    pair = _PAIR_HEADS.get(family)
+    pair = _pair_head(config.family)
     if heads == ("mlm",) and pair:
         notes.append(f"there is no {pair} head: Google's run_pretraining draws cls/seq_relationship/* at random")
     elif pair and heads == (pair,):
         notes.append(f"there is only the {pair} head: Google's run_pretraining draws cls/predictions/* at random")
     return notes
+
+
+def _pair_head(family: Family) -> str:
+    """The head for pairs of what Google's code takes a model for, a DistilBERT for a BERT; an empty string without one."""
+    own = CONFIGURATIONS["bert"].family if family.model_type == "distilbert" else family
+    return own.by_role["pairs.last"].place if "pairs.last" in own.by_role else ""
 
 
 def _notes_of_zoo(config: BertConfig, heads: tuple[str, ...], names: Collection[str]) -> list[str]:

@@ -61,7 +61,7 @@ def task_of(
         said = f"architectures is {plain(name)}" if name else "no class is in architectures"
         raise CheckpointError(f"{said}: its head cannot have {next(part for part in found if part not in fitting)}")
     if task == SENTENCES and not name and not _of(pooler_names(config), shapes):
-        token_class = config.names.title + ENDINGS[TOKENS]
+        token_class = config.family.title + ENDINGS[TOKENS]
         raise CheckpointError(
             f"{found[0]} is there and {pooler_names(config)[0]} is not: the classifier of a text needs it, that of tokens does "
             f'not; "architectures": ["{token_class}"] in the configuration says that it is one of tokens'
@@ -95,4 +95,4 @@ def model_shapes(config: Config, task: str | None, outputs: int | None) -> dict[
 
 def with_class(raw: dict[str, Any], config: Config, task: str | None) -> dict[str, Any]:
     """The configuration with the class of the task."""
-    return raw if task is None else {**raw, "architectures": [config.names.title + ENDINGS[task]]}
+    return raw if task is None else {**raw, "architectures": [config.family.title + ENDINGS[task]]}

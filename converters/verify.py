@@ -12,8 +12,9 @@ import numpy as np
 from ..core.config_file import read_config_file
 from ..core.errors import CheckpointError
 from ..core.models.architectures import is_encoder, make_forward, used_tensors
-from ..core.models.heads import HEADS, PAIRS, WORDS, decoders, head_shapes, word_embeddings
+from ..core.models.heads import decoders, head_shapes, heads_of, word_embeddings
 from ..core.models.outputs import LOGITS, POOLED, output_name
+from ..core.models.parts import PAIRS, WORDS
 from ..core.models.pretraining import make_pretraining
 from ..core.reference import ReferenceOps
 from .canonical import CanonicalCheckpoint
@@ -80,7 +81,7 @@ def needed_tensors(checkpoint: CanonicalCheckpoint) -> dict[str, frozenset[str]]
         needed[LOGITS] = encoder(layers[-1]) | {f"{last}.weight", f"{last}.bias"}
     elif checkpoint.task is not None:
         needed[LOGITS] = encoder(LOGITS)
-    kinds, shapes = HEADS[config.names.model_type], head_shapes(config)
+    kinds, shapes = heads_of(config.family), head_shapes(config)
     for head in checkpoint.heads:
         needed[head] = encoder(POOLED if kinds[head].kind == PAIRS else layers[-1]) | shapes[head].keys()
         if kinds[head].kind == WORDS:

@@ -261,7 +261,7 @@ def _check_sizes(
     tensors: Mapping[str, np.ndarray], raw: dict[str, Any], config: EncoderConfig, folder: Path, prefix: str
 ) -> None:
     """Raise CheckpointError where the tensors are of other sizes than the configuration says, or where it says none."""
-    family, where = config.names.model_type, f"{prefix}{folder / CONFIG}"
+    family, where = config.family.model_type, f"{prefix}{folder / CONFIG}"
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if problem := without_sizes(raw, family, shapes):
         raise CheckpointError(f"{where}: {problem}")

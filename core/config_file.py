@@ -15,7 +15,6 @@ from .json_files import read_object
 from .models.architectures import CONFIGURATIONS, Config, config_from
 from .models.config_keys import config_problems
 from .models.head_classes import label_names
-from .models.spec import EncoderConfig
 from .recipe_errors import describe
 from .shown import shown
 
@@ -41,7 +40,7 @@ def model_config(raw: dict[str, Any], where: str) -> Config:
     if not isinstance(kind, str) or kind not in CONFIGURATIONS:
         *others, last = (f"'{name}'" for name in CONFIGURATIONS)
         raise CheckpointError(f"{where}: model_type is {shown(kind)}, expected {', '.join(others)} or {last}")
-    problems = config_problems(raw, CONFIGURATIONS[kind]) if issubclass(CONFIGURATIONS[kind], EncoderConfig) else []
+    problems = config_problems(raw, CONFIGURATIONS[kind]) if CONFIGURATIONS[kind].family.others_write else []
     try:
         if not problems:  # else what its missing keys lead to is no news
             return config_from(raw)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .models.spec import BertConfig
+from .models.families import BertConfig
 
 
 def whole_keys(model: type[BaseModel], tree: Any) -> list[str]:

@@ -19,14 +19,11 @@ from .models.architectures import (
     head_names,
     is_encoder,
     layer_sources,
-    like_config,
     model_type,
-    new_tensor,
-    own_key,
     shares_layers,
     tensor_shapes,
 )
-from .models.bilstm import BiLstmConfig
+from .models.families import BiLstmConfig
 from .models.transfer import can_transfer, transferred
 from .recipe_errors import describe
 from .sections import StudentSection, WordsSection
@@ -160,7 +157,7 @@ def build_bilstm(
     if config is None:
         return None, problems
     shapes = tensor_shapes(config, outputs)
-    parameters = {name: new_tensor(config, name, shape, seed) for name, shape in shapes.items()}
+    parameters = {name: config.new_tensor(name, shape, seed) for name, shape in shapes.items()}
     if section.words is not None and section.words.vectors is not None:
         table, _ = word_vectors(section.words.vectors, tokenizer, parameters["embeddings.weight"])
         parameters["embeddings.weight"] = table
@@ -185,10 +182,10 @@ def student_config(
         known = ", ".join(CONFIGURATIONS)
         return None, [f"student.architecture.model_type: unknown architecture {shown(kind)}; known: {known}"]
     chosen = CONFIGURATIONS[kind]
-    base: dict[str, Any] = {} if like is None else like_config(chosen, like)
+    base: dict[str, Any] = {} if like is None else chosen.keys_like(like)
     if vocabulary is not None:
         base["vocab_size"] = vocabulary
-    keys = {own_key(chosen, key): value for key, value in section.architecture.items() if key != "model_type"}
+    keys = {chosen.own_key(key): value for key, value in section.architecture.items() if key != "model_type"}
     try:
         return chosen(**{**base, **keys}), []
     except ValidationError as error:

@@ -14,9 +14,8 @@ from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.data.word_vocabulary import WordTokenizer, build_words
 from crossdistil.core.engine import Step
 from crossdistil.core.errors import CheckpointError
-from crossdistil.core.models.architectures import config_from, make_forward, new_tensor, tensor_shapes, used_tensors
-from crossdistil.core.models.bilstm import BiLstmConfig
-from crossdistil.core.models.spec import BertConfig
+from crossdistil.core.models.architectures import config_from, make_forward, tensor_shapes, used_tensors
+from crossdistil.core.models.families import BertConfig, BiLstmConfig
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.reference import ReferenceOps
 
@@ -138,7 +137,7 @@ def make_squared_error(config):
 def test_it_learns(engine):
     config = PAIRS.model_copy(update={"fully_connected_size": 16})
     shapes = tensor_shapes(config, 3)
-    parameters = {name: new_tensor(config, name, shape, seed=1) for name, shape in shapes.items()}
+    parameters = {name: config.new_tensor(name, shape, 1) for name, shape in shapes.items()}
     batch = {**random_batch(config, seed=2), "targets": np.random.default_rng(5).normal(size=(5, 3)).astype(np.float32)}
     step = engine.train_step(make_squared_error(config), parameters, {}, OptimizerSpec("adamw", weight_decay=0.0))
     values = step.run(iter([Step([batch], 0.02, seed) for seed in range(100)]), 100).fetch()[:, 0]
@@ -151,7 +150,7 @@ def test_new_weights_are_as_wide_as_those_of_torch():
     config = BiLstmConfig(vocab_size=500)
     shapes = tensor_shapes(config, 2)
     assert sum(np.prod(shape) for name, shape in shapes.items() if name != "embeddings.weight") == 603_002
-    tensors = {name: new_tensor(config, name, shape, seed=3) for name, shape in shapes.items()}
+    tensors = {name: config.new_tensor(name, shape, 3) for name, shape in shapes.items()}
     # A normal distribution cut at two deviations keeps 0.88 of its deviation.
     for name, deviation in (
         ("embeddings.weight", 0.1),

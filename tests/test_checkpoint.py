@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from crossdistil.core.checkpoint import Model, load_model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError
-from crossdistil.core.models.spec import BertConfig
+from crossdistil.core.models.families import BertConfig
 from crossdistil.tests import tiny
 
 

@@ -36,7 +36,7 @@ def written(folder: Path, config, kind: str = "ForSequenceClassification", **key
     """A random model of transformers, in a folder with a vocabulary."""
     import transformers
 
-    model = getattr(transformers, config.names.title + kind)(hugging_face_config(config, **keys)).eval()
+    model = getattr(transformers, config.family.title + kind)(hugging_face_config(config, **keys)).eval()
     randomise(model)
     model.save_pretrained(folder)
     tiny.write_vocabulary(folder)

@@ -317,7 +317,7 @@ def test_a_checkpoint_of_a_training(source, tmp_path):
     ],
 )
 def test_what_googles_graph_makes_of_it(tmp_path, config, dtype, expected):
-    write_source(tmp_path / "source", config, None, heads=config.names.model_type == "bert")
+    write_source(tmp_path / "source", config, None, heads=config.family.model_type == "bert")
     options = [] if dtype is None else ["--dtype", dtype]
     notes = told(tmp_path / "source", tmp_path / "tf", "tf", *options)["notes"]
     assert len(notes) == len(expected) and all(note.startswith(start) for note, start in zip(notes, expected))

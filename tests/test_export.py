@@ -21,7 +21,7 @@ from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.errors import CheckpointError, CrossdistilError
 from crossdistil.core.models.architectures import head_names, make_forward, tensor_shapes
-from crossdistil.core.models.bilstm import BiLstmConfig
+from crossdistil.core.models.families import BiLstmConfig
 from crossdistil.core.models.outputs import LOGITS
 from crossdistil.core.processes import code_command
 from crossdistil.core.reference import ReferenceOps

@@ -10,10 +10,10 @@ from safetensors.numpy import load_file, save_file
 
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.errors import CheckpointError
-from crossdistil.core.models.architectures import part_of
-from crossdistil.core.models.bert import attention_bias, make_forward, used_tensors
+from crossdistil.core.models.architectures import part_of, tensor_shapes, used_tensors
+from crossdistil.core.models.encoder import attention_bias, make_forward
 from crossdistil.core.models.heads import decoders, head_shapes
-from crossdistil.core.models.spec import is_norm, tensor_shapes
+from crossdistil.core.models.spec import is_norm
 from crossdistil.core.optimizers import is_decayed
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
@@ -67,7 +67,7 @@ def test_a_folder_of_ours_means_the_same_to_transformers(config, outputs, tmp_pa
     model = tiny.write_model(tmp_path / "model", config, LABELS if outputs == 3 else None, seed=4)
     theirs, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
-    assert type(theirs).__name__ == f"{config.names.title}ForSequenceClassification"
+    assert type(theirs).__name__ == f"{config.family.title}ForSequenceClassification"
     shapes = {name: tuple(tensor.shape) for name, tensor in theirs.named_parameters()}
     assert tensor_shapes(config, outputs) == shapes
     assert_as_hugging_face(theirs, config, model.parameters, random_batch(seed=6))
@@ -91,7 +91,7 @@ def test_a_folder_of_transformers_means_the_same_to_us(config, tmp_path):
 def test_the_defaults_are_those_of_transformers(config):
     from transformers import AutoConfig
 
-    theirs = AutoConfig.for_model(config.names.model_type)
+    theirs = AutoConfig.for_model(config.family.model_type)
     for key, value in type(config)().model_dump().items():
         assert value == getattr(theirs, key, None), key
 
@@ -102,24 +102,24 @@ def test_encoders_without_their_prefix_and_with_heads_of_pretraining(config, tmp
     """As transformers writes AutoModel and AutoModelForPreTraining."""
     from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForPreTraining
 
-    pooled = config.names.pooler_in_encoder
+    pooled = config.family.pooler_in_encoder
     for number, kind in enumerate((AutoModel, AutoModelForPreTraining, AutoModelForMaskedLM)):
         theirs = kind.from_config(hugging_face_config(config))
         randomise(theirs)
         theirs.save_pretrained(tmp_path / str(number))
         tensors = load_file(tmp_path / str(number) / "model.safetensors")
-        buffer = ("" if kind is AutoModel else config.names.root) + "embeddings.position_ids"  # of transformers 4
+        buffer = ("" if kind is AutoModel else config.family.root) + "embeddings.position_ids"  # of transformers 4
         tensors[buffer] = np.arange(40)[None]
         save_file(tensors, tmp_path / str(number) / "model.safetensors")
         ours = load_model(tmp_path / str(number))
         expected = set(tensor_shapes(config, None))
         has_pooler = pooled and any("pooler" in name for name in tensors)
         if not has_pooler:
-            expected -= {config.names.pooler + ".weight", config.names.pooler + ".bias"}
+            expected -= {config.family.name("pooler") + ".weight", config.family.name("pooler") + ".bias"}
         assert set(ours.parameters) == expected and ours.outputs is None
         assert set(ours.new) == set(tensor_shapes(config, 1)) - expected
-        encoder = getattr(theirs, config.names.model_type, theirs)
-        own = {name.removeprefix(config.names.root): array for name, array in ours.parameters.items()}
+        encoder = getattr(theirs, config.family.model_type, theirs)
+        own = {name.removeprefix(config.family.root): array for name, array in ours.parameters.items()}
         for name, tensor in encoder.named_parameters():
             np.testing.assert_array_equal(own[name], tensor.detach().numpy(), err_msg=name)
 
@@ -222,19 +222,16 @@ def test_dropout_is_where_transformers_has_it():
             make_forward(rated)(ops, parameters, tiny.random_batch())
             places = [0.1, *layer, *layer, *head]
             expected = places if factor is None else [factor if rate else 0.0 for rate in places]
-            assert ops.rates == expected, (config.names.model_type, rated)
+            assert ops.rates == expected, (config.family.model_type, rated)
 
 
 def test_every_tensor_is_in_one_part():
     for config in VARIANTS.values():
         found = {name: part_of(config, name) for name in tensor_shapes(config, 2)}
         assert set(found.values()) == {"embeddings", "encoder", "pooler", "classifier"}
-        names = config.names
-        assert {name for name, part in found.items() if part == "classifier"} == {
-            names.classifier + ".weight",
-            names.classifier + ".bias",
-        }
-        assert {name for name, part in found.items() if part == "pooler"} == {names.pooler + ".weight", names.pooler + ".bias"}
+        for place in ("pooler", "classifier"):
+            own = config.family.name(place)
+            assert {name for name, part in found.items() if part == place} == {f"{own}.weight", f"{own}.bias"}
         layers = tuple(prefix for layer in range(config.num_hidden_layers) for prefix in config.layer_prefixes(layer))
         assert all((part == "encoder") == name.startswith(layers) for name, part in found.items())
 
@@ -267,8 +264,8 @@ def test_heads_are_told_from_what_does_not_belong(tmp_path):
         heads = {name: np.zeros(shape, np.float32) for own in head_shapes(config).values() for name, shape in own.items()}
         save_file(tensors | heads | {name: np.zeros((2, 2), np.float32) for name in decoders(config).values()}, path)
         assert load_model(tmp_path / "model").parameters.keys() == tensors.keys()
-        save_file(tensors | {config.names.root + "strange": np.zeros(2, np.float32)}, path)
-        with pytest.raises(CheckpointError, match=f"unexpected tensor {config.names.root}strange"):
+        save_file(tensors | {config.family.root + "strange": np.zeros(2, np.float32)}, path)
+        with pytest.raises(CheckpointError, match=f"unexpected tensor {config.family.root}strange"):
             load_model(tmp_path / "model")
         removed = next(iter(tensor_shapes(config, 2)))
         save_file({name: array for name, array in tensors.items() if name != removed}, path)

@@ -12,9 +12,8 @@ from crossdistil.core.app.run import RunOptions, execute
 from crossdistil.core.checkpoint import Model, load_model
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import RecipeError
-from crossdistil.core.models.architectures import part_of
-from crossdistil.core.models.families import sinusoids
-from crossdistil.core.models.spec import tensor_shapes
+from crossdistil.core.models.families.distilbert import sinusoids
+from crossdistil.core.models.architectures import part_of, tensor_shapes
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
@@ -77,12 +76,12 @@ def test_a_student_of_another_family():
             if isinstance(config, type(own)):
                 continue
             student, problems = build(teacher, model_type=kind)
-            if (config.names.model_type, kind) == ("bert", "distilbert"):  # its layers are BERT's (test_word_training)
-                assert problems == [] and student.config.names.model_type == kind
+            if (config.family.model_type, kind) == ("bert", "distilbert"):  # its layers are BERT's (test_word_training)
+                assert problems == [] and student.config.family.model_type == kind
                 continue
             assert student is None and "are of another architecture" in problems[0], problems
             student, problems = build(teacher, {"from": "random"}, model_type=kind, num_hidden_layers=1)
-            assert problems == [] and student.config.names.model_type == kind
+            assert problems == [] and student.config.family.model_type == kind
             for name in ("vocab_size", "hidden_size", "embedding_size", "num_attention_heads", "intermediate_size"):
                 assert getattr(student.config, name) == getattr(config, name) or kind == "distilbert", name
             assert {name: array.shape for name, array in student.parameters.items()} == tensor_shapes(student.config, 2)
@@ -90,7 +89,7 @@ def test_a_student_of_another_family():
 
 def test_a_new_model_has_plain_normalisations():
     for config in VARIANTS.values():
-        student, _ = build(None, {"from": "random"}, model_type=config.names.model_type, **config.model_dump())
+        student, _ = build(None, {"from": "random"}, model_type=config.family.model_type, **config.model_dump())
         norms = {name: array for name, array in student.parameters.items() if "norm" in name.lower()}
         assert all((array == (1 if name.endswith("weight") else 0)).all() for name, array in norms.items())
         # Embeddings' norm, and two a layer.

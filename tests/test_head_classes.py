@@ -56,7 +56,7 @@ def written_as(folder, family, kind, container):
 
 def assert_same_encoder(ours, theirs) -> None:
     """Every weight of the encoder, by transformers' own names."""
-    root = ours.config.names.root
+    root = ours.config.family.root
     state = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
     state = {name if name.startswith(root) else root + name: array for name, array in state.items()}
     encoder = [name for name in tensor_shapes(ours.config, None) if name in state]

@@ -15,8 +15,8 @@ from crossdistil.converters.formats import LAYOUTS
 from crossdistil.core.app.options import Framework
 from crossdistil.core.checkpoint import Model, save_model
 from crossdistil.core.data.word_vocabulary import build_words
-from crossdistil.core.models.architectures import new_tensor, tensor_shapes
-from crossdistil.core.models.bilstm import BiLstmConfig
+from crossdistil.core.models.architectures import tensor_shapes
+from crossdistil.core.models.families import BiLstmConfig
 from crossdistil.tests.conversion_sources import BERT, FAMILIES, OUTPUTS, random_tensors, write_source
 from crossdistil.tests.tiny_families import DISTILBERT
 from crossdistil.tests.wrong_input_files import crossdistil as command
@@ -164,7 +164,7 @@ def bilstm(tmp_path) -> Path:
     tokenizer = build_words(["the film is good"], 30)
     config = BiLstmConfig(vocab_size=tokenizer.vocab_size, embedding_size=6, hidden_size=4)
     shapes = tensor_shapes(config, 2)
-    parameters = {name: new_tensor(config, name, shape, 1) for name, shape in shapes.items()}
+    parameters = {name: config.new_tensor(name, shape, 1) for name, shape in shapes.items()}
     save_model(Model(config, parameters, 2, ("no", "yes")), tmp_path / "bilstm", tokenizer)
     return tmp_path / "bilstm"
 

@@ -9,8 +9,8 @@ from scipy.special import expit, logsumexp
 
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
-from crossdistil.core.models.bert import make_forward
-from crossdistil.core.models.spec import BertConfig
+from crossdistil.core.models.encoder import make_forward
+from crossdistil.core.models.families import BertConfig
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny

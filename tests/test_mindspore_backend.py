@@ -13,7 +13,9 @@ from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import BackendError
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
-from crossdistil.core.models.spec import BertConfig, initial_tensor, tensor_shapes
+from crossdistil.core.models.architectures import tensor_shapes
+from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.spec import initial_tensor
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.world import Place

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from crossdistil.core.checkpoint import load_model
-from crossdistil.core.models.bert import attention_bias, make_forward, used_tensors
+from crossdistil.core.models.architectures import tensor_shapes, used_tensors
+from crossdistil.core.models.encoder import attention_bias, make_forward
 from crossdistil.core.models.outputs import ATTENTION_KINDS, LOGITS, POOLED, output_name
-from crossdistil.core.models.spec import tensor_shapes
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 

@@ -73,7 +73,7 @@ def write_case(folder, config, task, heads, ending):
     sources.write_config(folder, config, outputs if task in ("sentences", "tokens") else None)
     path = folder / "config.json"
     raw = json.loads(path.read_text())
-    path.write_text(json.dumps(raw | {"architectures": [config.names.title + ending]}))
+    path.write_text(json.dumps(raw | {"architectures": [config.family.title + ending]}))
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     return raw["architectures"]
 
@@ -89,7 +89,7 @@ def answers(folder, batch, config, ending):
     import torch
     import transformers
 
-    model, told = getattr(transformers, config.names.title + ending).from_pretrained(folder, output_loading_info=True)
+    model, told = getattr(transformers, config.family.title + ending).from_pretrained(folder, output_loading_info=True)
     assert not any(told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), told
     names = [name for name in batch if config.type_vocab_size or "type" not in name]
     taken = {name: torch.from_numpy(batch[name]).long() for name in names}

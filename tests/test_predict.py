@@ -14,7 +14,7 @@ import crossdistil
 from crossdistil.core.checkpoint import load_model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
-from crossdistil.core.models.bert import make_forward
+from crossdistil.core.models.encoder import make_forward
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 from crossdistil.tests.wrong_input_files import crossdistil as command

@@ -21,7 +21,7 @@ from crossdistil.converters.reading import renamed
 from crossdistil.converters.recognise import recognise
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.errors import CheckpointError, CrossdistilError
-from crossdistil.core.models.bert import make_forward
+from crossdistil.core.models.encoder import make_forward
 from crossdistil.core.models.outputs import output_name
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests.real_names import GOOGLE, of, shaped

@@ -6,10 +6,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.heads import decoders, head_shapes
-from crossdistil.core.models.names import BERT
 from crossdistil.core.models.pretraining import make_pretraining
-from crossdistil.core.models.spec import is_norm, tensor_shapes
+from crossdistil.core.models.spec import is_norm
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import (
@@ -64,7 +64,7 @@ def test_the_heads_are_those_of_transformers(config, tied):
 
     batch = tiny.random_batch(rows=6, length=14, fill=0, seed=8)
     real = batch["attention_mask"] > 0
-    for kind, heads in CLASSES[config.names.model_type]:
+    for kind, heads in CLASSES[config.family.model_type]:
         theirs = getattr(transformers, kind)(hugging_face_config(config, tie_word_embeddings=tied))
         randomise(theirs)
         parameters = {name: tensor.detach().numpy() for name, tensor in theirs.named_parameters()}
@@ -116,7 +116,7 @@ def test_a_decoder_of_its_own_is_used_where_it_is_not_tied():
     for config in VARIANTS.values():
         words = frozenset(decoders(config))
         parameters = random_heads(config, tied=False)
-        embeddings = parameters[config.names.embeddings + "word_embeddings.weight"]
+        embeddings = parameters[config.family.name("words") + ".weight"]
         apart = make_pretraining(config, words, tied=False)(ReferenceOps(), parameters, batch)
         together = make_pretraining(config, words)(ReferenceOps(), parameters, batch)
         parameters |= dict.fromkeys(decoders(config).values(), embeddings)
@@ -129,8 +129,8 @@ def test_a_decoder_of_its_own_is_used_where_it_is_not_tied():
 def test_heads_of_other_families_are_refused():
     with pytest.raises(ValueError, match="electra has no head mlm, nsp, only discriminator, generator"):
         make_pretraining(ELECTRA, frozenset({"mlm", "nsp"}))
-    assert set(CLASSES) == {config.names.model_type for config in VARIANTS.values()}
-    assert head_shapes(VARIANTS["bert"]).keys() == {"mlm", "nsp"} and BERT.model_type in CLASSES
+    assert set(CLASSES) == {config.family.model_type for config in VARIANTS.values()}
+    assert head_shapes(VARIANTS["bert"]).keys() == {"mlm", "nsp"} and "bert" in CLASSES
 
 
 def test_dropout_is_off_and_the_encoder_goes_no_further_than_it_must():

@@ -16,8 +16,8 @@ from crossdistil.converters.canonical import read_canonical
 from crossdistil.core.app.models import model_folder
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.sizes import sizes, without_sizes
-from crossdistil.core.models.spec import tensor_shapes
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import ALBERT, DISTILBERT, ELECTRA
 from crossdistil.tests.wrong_input_files import crossdistil

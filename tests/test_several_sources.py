@@ -8,7 +8,7 @@ from scipy.special import log_softmax, softmax
 
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
-from crossdistil.core.models.bert import make_forward
+from crossdistil.core.models.encoder import make_forward
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny

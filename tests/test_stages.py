@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from crossdistil.core.app.api import run
 from crossdistil.core.errors import RecipeError
 from crossdistil.core.job import prepare
-from crossdistil.core.models.spec import tensor_shapes
+from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.runs import RunFolder
 from crossdistil.tests import tiny

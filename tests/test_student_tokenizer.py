@@ -9,8 +9,8 @@ from crossdistil.core.checkpoint import Model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
-from crossdistil.core.models.architectures import new_tensor, tensor_shapes
-from crossdistil.core.models.spec import BertConfig
+from crossdistil.core.models.architectures import tensor_shapes
+from crossdistil.core.models.families import BertConfig
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests.tiny_tokenizers import write_tokenizer
 
@@ -24,7 +24,7 @@ def models(tmp_path_factory):
     for kind in ("unigram", "byte_level"):
         tokenizer = load_tokenizer(write_tokenizer(folder / "tokenizer", kind))
         config = BertConfig(vocab_size=tokenizer.vocab_size, pad_token_id=tokenizer.pad_id, **SIZES)
-        parameters = {name: new_tensor(config, name, shape, 3) for name, shape in tensor_shapes(config, 2).items()}
+        parameters = {name: config.new_tensor(name, shape, 3) for name, shape in tensor_shapes(config, 2).items()}
         save_model(Model(config, parameters, 2, ("0", "1")), folder / kind, tokenizer)
     return folder
 

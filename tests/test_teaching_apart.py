@@ -11,7 +11,7 @@ from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
-from crossdistil.core.models.bert import make_forward
+from crossdistil.core.models.encoder import make_forward
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny

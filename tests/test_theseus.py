@@ -14,8 +14,8 @@ from crossdistil.core.checkpoint import load_model
 from crossdistil.core.engine import Step
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
-from crossdistil.core.models.bert import make_forward
-from crossdistil.core.models.spec import layer_prefix, tensor_shapes
+from crossdistil.core.models.architectures import tensor_shapes
+from crossdistil.core.models.encoder import make_forward
 from crossdistil.core.models.theseus import PREDECESSOR, Replacement, make_replacing_forward, predecessor_tensors
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
@@ -91,16 +91,19 @@ def make_objective(plan):
     return Objective([LOSSES["hard_label"](loss="hard_label")], context, Teachers({"teacher": 1.0}), "replace", plan)
 
 
+def prefix(layer):
+    return OLD.layer_prefixes(layer)[0]
+
+
 def assembled(gates):
     """The plain BERT that a replacing forward stands for: its configuration, its weights, and for each of their names the
     one in `HELD`."""
     sources = []
     for block, gate in enumerate(gates):
-        own = [layer_prefix(block)] if gate else [PREDECESSOR + layer_prefix(2 * block + inner) for inner in (0, 1)]
-        sources += own
+        sources += [prefix(block)] if gate else [PREDECESSOR + prefix(2 * block + inner) for inner in (0, 1)]
     names = {name: name for name in STUDENT_WEIGHTS if name not in ENCODER}
     for layer, source in enumerate(sources):
-        names |= {layer_prefix(layer) + name.removeprefix(source): name for name in HELD if name.startswith(source)}
+        names |= {prefix(layer) + name.removeprefix(source): name for name in HELD if name.startswith(source)}
     return len(sources), names
 
 

@@ -14,8 +14,8 @@ from crossdistil.core.checkpoint import Model, load_model, save_model
 from crossdistil.core.data.smaller_vocabulary import kept_tokens, trimmed_tokenizer, used_tokens
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError, CrossdistilError
-from crossdistil.core.models.architectures import new_tensor, tensor_shapes
-from crossdistil.core.models.spec import BertConfig
+from crossdistil.core.models.architectures import tensor_shapes
+from crossdistil.core.models.families import BertConfig
 from crossdistil.tests.tiny_tokenizers import KINDS, LINES, TEXTS, write_tokenizer
 
 USED = [LINES[1], LINES[3], "don't -- stop, play </s> again"]
@@ -58,7 +58,7 @@ def model(tmp_path):
         vocab_size=tokenizer.vocab_size + 5, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
         max_position_embeddings=64, pad_token_id=tokenizer.pad_id,
     )  # fmt: skip
-    parameters = {name: new_tensor(config, name, shape, 3) for name, shape in tensor_shapes(config, 2).items()}
+    parameters = {name: config.new_tensor(name, shape, 3) for name, shape in tensor_shapes(config, 2).items()}
     save_model(Model(config, parameters, 2, ("no", "yes")), tmp_path / "model", tokenizer)
     (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in USED))
     return tmp_path / "model"
@@ -110,7 +110,7 @@ def test_transformers_gives_the_same_logits(model, tmp_path):
 def test_a_head_over_words_is_cut_too(model, tmp_path):
     whole = load_tokenizer(model)
     config = load_model(model).config
-    parameters = {name: new_tensor(config, name, shape, 3) for name, shape in tensor_shapes(config, None, True).items()}
+    parameters = {name: config.new_tensor(name, shape, 3) for name, shape in tensor_shapes(config, None, True).items()}
     save_model(Model(config, parameters, None, words=True), tmp_path / "words", whole)
     trim(tmp_path / "words", tmp_path / "out", [tmp_path / "texts.txt"], None, False)
     tensors = load_file(tmp_path / "out" / "model.safetensors")

@@ -17,7 +17,7 @@ from crossdistil.core.checkpoint import load_model
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
-from crossdistil.core.models.bert import make_forward
+from crossdistil.core.models.encoder import make_forward
 from crossdistil.core.models.masked_lm import make_masked_lm
 from crossdistil.core.models.outputs import DECODER_BIAS, DECODER_WEIGHT, WORDS, output_name
 from crossdistil.core.recipe import parse_recipe

@@ -10,7 +10,9 @@ import numpy as np
 
 from crossdistil.core.checkpoint import Model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.models.spec import BertConfig, EncoderConfig, is_norm, tensor_shapes
+from crossdistil.core.models.architectures import tensor_shapes
+from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.spec import EncoderConfig, is_norm
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 GOOD, BAD = ["good", "great", "fine", "warm", "lovely"], ["bad", "dull", "poor", "cold", "awful"]

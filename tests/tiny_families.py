@@ -50,7 +50,7 @@ def hugging_face_config(config, **keys):
     from transformers import AutoConfig
 
     own = config.model_dump(exclude={"classifier_relu", "classifier_dropout"})
-    return AutoConfig.for_model(config.names.model_type, **own, **keys)
+    return AutoConfig.for_model(config.family.model_type, **own, **keys)
 
 
 def randomise(model) -> None:

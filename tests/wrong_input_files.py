@@ -21,7 +21,9 @@ from crossdistil.core.app import cli
 from crossdistil.core.checkpoint import Model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import MESSAGE_PREFIX
-from crossdistil.core.models.spec import BertConfig, initial_tensor, tensor_shapes
+from crossdistil.core.models.architectures import tensor_shapes
+from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.spec import initial_tensor
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a the film is good bad fine poor and not".split()
 CONFIG = {

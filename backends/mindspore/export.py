@@ -13,7 +13,7 @@ import numpy as np
 from mindspore import nn
 from mindspore import ops as P
 
-from ...core.models.bert import Forward
+from ...core.models.encoder import Forward
 from .ops import MindSporeOps
 from .recurrent import CLOSED, packed
 

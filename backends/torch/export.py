@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ...core.errors import BackendError
-from ...core.models.bert import Forward
+from ...core.models.encoder import Forward
 from .ops import TorchOps
 
 _EXAMPLE = (2, 8)  # of no consequence, but 0 and 1 would be taken for fixed

@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from ..models.architectures import Config, tensor_shapes
-from ..models.bilstm import BiLstmConfig
 from ..models.outputs import LOGITS, MASKED_WORDS, POOLED, WORDS, attention_kinds, depth
-from ..models.spec import EncoderConfig, has_projection
+from ..models.parts import CLASSIFIER, EMBEDDINGS, ENCODER, LAYER, POOLER
+from ..models.spec import EncoderConfig
+from ..models.tree import products
 from ..teacher_outputs import make_layout
 
 TEXT_LENGTH = 32
@@ -35,18 +36,16 @@ def parameter_count(config: Config, outputs: int | None, words: bool = False) ->
 
 def layer_cost(config: EncoderConfig, length: int) -> int:
     """Multiply-adds per token of one encoder layer."""
-    width, inner_layers = config.hidden_size, len(config.layer_prefixes(0))
-    return inner_layers * (4 * width**2 + 2 * width * config.intermediate_size + 2 * length * width)
+    return products(config, LAYER) + len(config.layer_prefixes(0)) * 2 * length * config.hidden_size
 
 
 def forward_cost(config: Config, wanted: frozenset[str], outputs: int | None, length: int = TEXT_LENGTH) -> float:
     """Multiply-adds per token of a forward pass for the `wanted` outputs."""
-    if isinstance(config, BiLstmConfig):
-        states = 2 * 4 * config.hidden_size * (config.embedding_size + config.hidden_size)
-        head = config.fully_connected_size * (config.features_size + (outputs or 0))
-        return states + head / (length * (2 if config.pairs else 1))
+    if not config.family.is_encoder:
+        texts = 2 if config.pairs else 1
+        return products(config, ENCODER) + products(config, POOLER, CLASSIFIER, outputs=outputs) / (length * texts)
     width, last = config.hidden_size, depth(wanted, config.num_hidden_layers)
-    cost = last * layer_cost(config, length) + (config.embedding_size * width if has_projection(config) else 0)
+    cost = last * layer_cost(config, length) + products(config, EMBEDDINGS)
     for number in range(last + 1, config.num_hidden_layers + 1):
         kinds = attention_kinds(wanted, number)
         needed = {"query": "queries", "key": "keys", "value": "values"}
@@ -67,10 +66,9 @@ def words_cost(config: Config, wanted: frozenset[str], masked_share: float) -> f
 
 def head_cost(config: EncoderConfig, wanted: frozenset[str], outputs: int | None) -> int:
     """Multiply-adds per text of what follows the encoder."""
-    width = config.hidden_size
     if LOGITS in wanted:
-        return width**2 + width * (outputs or 0)
-    return width**2 if POOLED in wanted else 0
+        return products(config, POOLER, CLASSIFIER, outputs=outputs)
+    return products(config, POOLER) if POOLED in wanted else 0
 
 
 def projection_cost(shapes: Iterable[tuple[int, ...]]) -> int:

@@ -20,8 +20,8 @@ from ..engine import Engine
 from ..errors import CrossdistilError, PluginError
 from ..losses.base import STATISTICS, TermContext
 from ..losses.checking import GRADIENT, LENGTHS, REAL, STRAY, VALUE, Case, deviation, results
+from ..models.families import BertConfig
 from ..models.outputs import split_name
-from ..models.spec import BertConfig
 from ..plugin_files import error_text, plugin_line
 from ..plugin_optimizers import exact_steps, trial_parameters
 from ..recipe_errors import describe

@@ -15,7 +15,7 @@ from ..config_file import CONFIG, load_config
 from ..engine import Engine
 from ..errors import checkpoint_named
 from ..job import Job, check_rows, load
-from ..models.spec import BertConfig
+from ..models.families import BertConfig
 from ..plan import START, Found, Plan, plan
 from ..recipe import Recipe
 from ..recipe_tokenizers import teacher_key

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from ..models.bert import attention_bias
+from ..models.encoder import attention_bias
 from ..models.outputs import output_name
 from .base import TermContext, token_mask
 from .matching import AttentionMatch

@@ -83,7 +83,7 @@ def config_problems(raw: Mapping[str, Any], chosen: type[EncoderConfig]) -> list
         problems.append(f"architectures is {plain(class_name(raw))}: a causal language model; only encoders are computed here")
     width, hidden = raw.get("embedding_size"), chosen.own_key("hidden_size")
     if width is not None and "embedding_size" not in own and width != raw.get(hidden, own[hidden].default):
-        problems.append(f"embedding_size is {shown(width)}: a {chosen.names.model_type}'s embeddings are as wide as {hidden}")
+        problems.append(f"embedding_size is {shown(width)}: a {chosen.family.model_type}'s embeddings are as wide as {hidden}")
     for key, value in raw.items():
         if key in _COMPUTED_OTHERWISE:
             harmless, meaning = _COMPUTED_OTHERWISE[key]
@@ -109,7 +109,7 @@ def config_notes(raw: Mapping[str, Any], chosen: type[EncoderConfig], where: str
         more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
         notes.append(f"{where}: keys that change nothing here: {', '.join(map(_name, keys[:_SHOWN]))}{more}")
     if raw.get(_OWN_CODE):
-        kind = chosen.names.model_type
+        kind = chosen.family.model_type
         notes.append(f"{where}: {_OWN_CODE} names code of the model's own, which is not run: it is computed as a plain {kind}")
     return notes
 

@@ -11,11 +11,12 @@ Names and layouts are those of Hugging Face's *ForPreTraining and *ForMaskedLM.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
+from . import tree
+from .parts import WORDS, Family
 from .spec import EncoderConfig
-
-WORDS, PAIRS, TOKENS = "words", "pairs", "tokens"
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Head:
     """`words` predicts a word for each position, `tokens` one number, `pairs` tells of a pair of texts one of two classes."""
     last: str
     """The last linear map."""
-    bias: str = ""
-    """Its bias, where it is not the map's own."""
+    last_bias: str
+    """Its bias."""
     transform: str = ""
     """The linear map before it."""
     norm: str = ""
@@ -35,75 +36,42 @@ class Head:
     activation: str | None = None
     """That of the transform, where it is not the encoder's."""
 
-    @property
-    def last_bias(self) -> str:
-        """Name of the bias of the last linear map."""
-        return self.bias or self.last + ".bias"
 
-
-HEADS: dict[str, dict[str, Head]] = {
-    "bert": {
-        "mlm": Head(
-            WORDS,
-            "cls.predictions.decoder",
-            "cls.predictions.bias",
-            "cls.predictions.transform.dense",
-            "cls.predictions.transform.LayerNorm",
-        ),
-        "nsp": Head(PAIRS, "cls.seq_relationship"),
-    },
-    "distilbert": {"mlm": Head(WORDS, "vocab_projector", "", "vocab_transform", "vocab_layer_norm")},
-    "albert": {
-        "mlm": Head(WORDS, "predictions.decoder", "predictions.bias", "predictions.dense", "predictions.LayerNorm"),
-        "sop": Head(PAIRS, "sop_classifier.classifier"),
-    },
-    "electra": {
-        "discriminator": Head(TOKENS, "discriminator_predictions.dense_prediction", "", "discriminator_predictions.dense"),
-        "generator": Head(
-            WORDS, "generator_lm_head", "", "generator_predictions.dense", "generator_predictions.LayerNorm", "gelu"
-        ),
-    },
-}
+@functools.cache
+def heads_of(family: Family) -> dict[str, Head]:
+    """Head -> its parts."""
+    found: dict[str, Head] = {}
+    for place, kind in {part.place: part.role.partition(".")[0] for part in family.parts if "." in part.role}.items():
+        own = {part.role.partition(".")[2]: part.name for part in family.at(place)}
+        last = own["last"] if "last" in own else own["decoder"].removesuffix(".weight")
+        activation = family.words_activation if kind == WORDS else None
+        bias = own.get("bias", f"{last}.bias")
+        found[place] = Head(kind, last, bias, own.get("transform", ""), own.get("norm", ""), activation)
+    return found
 
 
 def decoders(config: EncoderConfig) -> dict[str, str]:
     """Head -> name of its decoder's weight (vocabulary, embedding), for the heads that predict words. As a rule it is tied
     to the word embeddings, and then no part of `head_shapes`."""
-    heads = HEADS[config.names.model_type]
-    return {name: head.last + ".weight" for name, head in heads.items() if head.kind == WORDS}
+    return {name: f"{head.last}.weight" for name, head in heads_of(config.family).items() if head.kind == WORDS}
 
 
 def head_shapes(config: EncoderConfig) -> dict[str, dict[str, tuple[int, ...]]]:
     """Head -> name -> shape of each of its tensors but the decoder's weight. A bias that many files hold under two names
     (`cls.predictions.bias`, `cls.predictions.decoder.bias`) is there once, under the first one."""
-    return {name: _shapes(config, head) for name, head in HEADS[config.names.model_type].items()}
-
-
-def _shapes(config: EncoderConfig, head: Head) -> dict[str, tuple[int, ...]]:
-    hidden = config.hidden_size
-    width = config.embedding_size if head.kind == WORDS else hidden
-    shapes: dict[str, tuple[int, ...]] = {}
-    if head.transform:
-        shapes[head.transform + ".weight"], shapes[head.transform + ".bias"] = (width, hidden), (width,)
-    if head.norm:
-        shapes[head.norm + ".weight"] = shapes[head.norm + ".bias"] = (width,)
-    rows = {WORDS: config.vocab_size, PAIRS: 2, TOKENS: 1}[head.kind]
-    if head.kind != WORDS:
-        shapes[head.last + ".weight"] = (rows, width)
-    shapes[head.last_bias] = (rows,)
-    return shapes
+    return {name: tree.head_shapes(config, name) for name in heads_of(config.family)}
 
 
 def words_head(config: EncoderConfig) -> Head:
     """The head that predicts words."""
-    return next(head for head in HEADS[config.names.model_type].values() if head.kind == WORDS)
+    return heads_of(config.family)[tree.words_place(config.family)]
 
 
 def word_embeddings(config: EncoderConfig) -> str:
     """Name of the table of words, which as a rule is the weight of that head's last map too."""
-    return config.names.embeddings + "word_embeddings.weight"
+    return f"{config.family.name('words')}.weight"
 
 
 def words_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of the tensors of the head that predicts words, without the decoder's weight."""
-    return _shapes(config, words_head(config))
+    return tree.head_shapes(config, tree.words_place(config.family))

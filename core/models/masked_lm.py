@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 
-from .bert import make_forward
+from .encoder import make_forward
 from .heads import words_head
 from .outputs import DECODER_BIAS, DECODER_WEIGHT, MASKED_WORDS
 from .spec import EncoderConfig

@@ -13,9 +13,10 @@ has a forward pass of its own (`masked_lm`).
 from __future__ import annotations
 
 from ..ops import Ops, Tensor
-from .bert import dense, make_forward, make_transform
-from .heads import HEADS, PAIRS, TOKENS, WORDS, Head, word_embeddings
+from .encoder import dense, make_forward, make_transform
+from .heads import Head, heads_of, word_embeddings
 from .outputs import POOLED, output_name
+from .parts import PAIRS, TOKENS, WORDS
 from .spec import EncoderConfig
 
 
@@ -25,10 +26,10 @@ def make_pretraining(
     """`f(ops, params, batch) -> {name: float32 tensor}` in evaluation mode: the logits of each of `heads` under its name, and
     the `wanted` outputs of the encoder (`core.models.outputs`). `tied`: words are predicted with the word embeddings,
     else with a weight of their own (`decoders`)."""
-    own = HEADS[config.names.model_type]
+    own = heads_of(config.family)
     unknown = sorted(heads - set(own))
     if unknown:
-        raise ValueError(f"{config.names.model_type} has no head {', '.join(unknown)}, only {', '.join(own)}")
+        raise ValueError(f"{config.family.model_type} has no head {', '.join(unknown)}, only {', '.join(own)}")
     last = output_name("hidden", config.num_hidden_layers)
     pairs = sorted(name for name in heads if own[name].kind == PAIRS)
     tokens = sorted(name for name in heads if own[name].kind != PAIRS)

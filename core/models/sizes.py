@@ -7,50 +7,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..shown import plain, shown
-from .architectures import CONFIGURATIONS
+from .families import CONFIGURATIONS
+from .spec import EncoderConfig
+from .tree import layer_template, size_places
 
-# Key of the configuration, by family -> (canonical tensor, axis of its shape that has this size).
-_SIZES: dict[str, dict[str, tuple[str, int]]] = {
-    "bert": {
-        "vocab_size": ("bert.embeddings.word_embeddings.weight", 0),
-        "hidden_size": ("bert.embeddings.LayerNorm.weight", 0),
-        "max_position_embeddings": ("bert.embeddings.position_embeddings.weight", 0),
-        "type_vocab_size": ("bert.embeddings.token_type_embeddings.weight", 0),
-        "intermediate_size": ("bert.encoder.layer.0.intermediate.dense.bias", 0),
-    },
-    "distilbert": {
-        "vocab_size": ("distilbert.embeddings.word_embeddings.weight", 0),
-        "dim": ("distilbert.embeddings.LayerNorm.weight", 0),
-        "max_position_embeddings": ("distilbert.embeddings.position_embeddings.weight", 0),
-        "hidden_dim": ("distilbert.transformer.layer.0.ffn.lin1.bias", 0),
-    },
-    "albert": {
-        "vocab_size": ("albert.embeddings.word_embeddings.weight", 0),
-        "embedding_size": ("albert.embeddings.LayerNorm.weight", 0),
-        "hidden_size": ("albert.encoder.embedding_hidden_mapping_in.bias", 0),
-        "max_position_embeddings": ("albert.embeddings.position_embeddings.weight", 0),
-        "type_vocab_size": ("albert.embeddings.token_type_embeddings.weight", 0),
-        "intermediate_size": ("albert.encoder.albert_layer_groups.0.albert_layers.0.ffn.bias", 0),
-    },
-    "electra": {
-        "vocab_size": ("electra.embeddings.word_embeddings.weight", 0),
-        "embedding_size": ("electra.embeddings.LayerNorm.weight", 0),
-        "hidden_size": ("electra.encoder.layer.0.output.LayerNorm.weight", 0),
-        "max_position_embeddings": ("electra.embeddings.position_embeddings.weight", 0),
-        "type_vocab_size": ("electra.embeddings.token_type_embeddings.weight", 0),
-        "intermediate_size": ("electra.encoder.layer.0.intermediate.dense.bias", 0),
-    },
-}
-# Key of the configuration -> what the names of the encoder's layers start with.
-_LAYERS = {
-    "bert": ("num_hidden_layers", "bert.encoder.layer."),
-    "distilbert": ("n_layers", "distilbert.transformer.layer."),
-    "electra": ("num_hidden_layers", "electra.encoder.layer."),
-}
+_ENCODERS = [chosen for chosen in CONFIGURATIONS.values() if issubclass(chosen, EncoderConfig)]
 
 _WIDTHS = frozenset("hidden_size dim num_attention_heads n_heads".split())
 """A configuration with none of them tells of no model."""
-_KEYS = _WIDTHS.union(*_SIZES.values(), (key for key, _ in _LAYERS.values()))
+_KEYS = _WIDTHS.union(*map(size_places, _ENCODERS), (chosen.own_key("num_hidden_layers") for chosen in _ENCODERS))
 """Those that tell a size, of any family."""
 _ENOUGH, _DEPTH = 3, 4
 """So many of them look like a configuration; it is looked for so deep."""
@@ -59,13 +24,14 @@ _ENOUGH, _DEPTH = 3, 4
 def sizes(family: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """What the tensors say of the configuration. Flat tensors, whose shape is not in their file, say nothing."""
     found = {}
-    for key, (name, axis) in _SIZES[family].items():
+    chosen = CONFIGURATIONS[family]
+    for key, (name, axis) in size_places(chosen).items():
         shape = shapes.get(name, ())
         flat = name.endswith("embeddings.weight") and len(shape) != 2
         if len(shape) > axis and not flat:
             found[key] = shape[axis]
-    if family in _LAYERS:
-        key, prefix = _LAYERS[family]
+    if not chosen.family.shares_layers:
+        key, prefix = chosen.own_key("num_hidden_layers"), layer_template(chosen.family).partition("{}")[0]
         layers = {name[len(prefix) :].partition(".")[0] for name in shapes if name.startswith(prefix)}
         numbers = {int(layer) for layer in layers if layer.isdecimal() and len(layer) < 10}
         if numbers:

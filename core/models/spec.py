@@ -1,5 +1,4 @@
-"""What a model of BERT's family is: its configuration, the name and shape of each tensor, and how a new one is drawn.
-The configurations of DistilBERT, ALBERT and ELECTRA are in `families`.
+"""What the configurations of all families have in common, and how a new tensor is drawn. Those of the families are in `families`.
 
 The canonical form is Hugging Face's: its configuration keys, tensor names and layouts (`Linear.weight` is (out, in)).
 """
@@ -10,11 +9,11 @@ import zlib
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from ..number_keys import NumberKeys
 from ..shown import shown
-from .names import BERT, Names
+from .parts import Family
 
 ACTIVATIONS = {
     "gelu": "erf",
@@ -58,21 +57,54 @@ def check_sizes(config: BaseModel) -> BaseModel:
     return config
 
 
-class EncoderConfig(NumberKeys):
-    """What the configurations of all families have in common. The fields of each are the keys of its `config.json`; whoever
-    works with any family uses BERT's names for them, which each has, as field or as property, and the properties here."""
+class ModelConfig(NumberKeys):
+    """A configuration of any family. Its fields are the keys of its `config.json`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    names: ClassVar[Names]
+    family: ClassVar[Family]
     common: ClassVar[dict[str, str]] = {}
     """Own key -> BERT's name of the same, where they differ."""
+
+    _sizes = model_validator(mode="after")(check_sizes)
+
+    @classmethod
+    def own_key(cls, name: str) -> str:
+        """This family's key for what BERT calls `name`."""
+        return next((own for own, common in cls.common.items() if common == name), name)
+
+    @classmethod
+    def keys_like(cls, other: ModelConfig) -> dict[str, Any]:
+        """The keys of a model of this family that is like another, as far as the two have the same things."""
+        if other.family is cls.family:
+            return other.model_dump()
+        if not (cls.family.is_encoder and other.family.is_encoder):
+            return {}
+        pairs = {own: cls.common.get(own, own) for own in cls.model_fields}
+        keys = {own: getattr(other, name) for own, name in pairs.items() if hasattr(other, name)}
+        return {key: value for key, value in keys.items() if key != "type_vocab_size" or value}
+
+    def without_dropout(self) -> ModelConfig:
+        """The same model with every dropout rate 0."""
+        return self.with_dropout(0.0)
+
+    def layer_prefixes(self, layer: int) -> tuple[str, ...]:
+        """Where the tensors of encoder layer `layer` (from 0) live: one place, or several that follow one another."""
+        return (self.family.layer.format(layer=layer),)
+
+    def new_tensor(self, name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+        """A tensor of a new model."""
+        return initial_tensor(name, shape, self.initializer_range, seed)
+
+
+class EncoderConfig(ModelConfig):
+    """What the configurations of the Transformers have in common. Whoever works with any family uses BERT's names for their keys,
+    which each has, as field or as property, and the properties here."""
+
     ignored_keys: ClassVar[frozenset[str]] = frozenset()
     """Keys of this family's config.json that do not change what our model computes, beside those of all families."""
     aliases: ClassVar[dict[str, str]] = {}
     """Key that transformers takes for another one -> the family's own."""
-
-    _sizes = model_validator(mode="after")(check_sizes)
 
     @model_validator(mode="after")
     def _heads_divide_hidden(self) -> EncoderConfig:
@@ -81,70 +113,15 @@ class EncoderConfig(NumberKeys):
             raise ValueError(f"{hidden} {self.hidden_size} is not a multiple of {heads} {self.num_attention_heads}")
         return self
 
-    @classmethod
-    def own_key(cls, name: str) -> str:
-        """This family's key for what BERT calls `name`."""
-        return next((own for own, common in cls.common.items() if common == name), name)
-
-    @classmethod
-    def keys_like(cls, other: EncoderConfig) -> dict[str, Any]:
-        """The keys of a model of this family that is like one of another, as far as the two have the same things."""
-        pairs = {own: cls.common.get(own, own) for own in cls.model_fields}
-        keys = {own: getattr(other, name) for own, name in pairs.items() if hasattr(other, name)}
-        return {key: value for key, value in keys.items() if key != "type_vocab_size" or value}
-
     @property
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
 
     @property
-    def relu_before_classifier(self) -> bool:
-        """Whether there is a ReLU between pooler and classifier."""
-        return False
-
-    def without_dropout(self) -> EncoderConfig:
-        """The same model with every dropout rate 0."""
-        return self.with_dropout(0.0)
-
-    def with_dropout(self, rate: float) -> EncoderConfig:
-        """The same model with every dropout rate set to `rate`."""
-        return self.model_copy(
-            update={"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate, "classifier_dropout": None}
-        )
-
-    def layer_prefixes(self, layer: int) -> tuple[str, ...]:
-        """Where the tensors of encoder layer `layer` (from 0) live: one place, or several that follow one another."""
-        return (self.names.layer.format(layer=layer),)
-
-
-class BertConfig(EncoderConfig):
-    """A BERT encoder with a classification or regression head."""
-
-    names = BERT
-
-    vocab_size: int = Field(30522, ge=1)
-    hidden_size: int = Field(768, ge=1)
-    num_hidden_layers: int = Field(12, ge=1)
-    num_attention_heads: int = Field(12, ge=1)
-    intermediate_size: int = Field(3072, ge=1)
-    hidden_act: Activation = "gelu"
-    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    classifier_dropout: float | None = Field(None, ge=0, lt=1)
-    max_position_embeddings: int = Field(512, ge=1)
-    type_vocab_size: int = Field(2, ge=1)
-    initializer_range: float = Field(0.02, gt=0)
-    layer_norm_eps: float = Field(1e-12, gt=0)
-    pad_token_id: int | None = 0
-    """transformers' models start with zeros in its row; what is computed is masked wherever it is."""
-    classifier_relu: bool = False
-    """TinyBERT's published code puts a ReLU between pooler and classifier. No key of Hugging Face, whose model differs."""
-
-    @property
-    def embedding_size(self) -> int:
-        """Width of the embeddings."""
-        return self.hidden_size
+    def projects(self) -> bool:
+        """Whether a linear map leads from the embeddings to the hidden states."""
+        return self.embedding_size != self.hidden_size
 
     @property
     def head_dropout(self) -> float:
@@ -154,51 +131,13 @@ class BertConfig(EncoderConfig):
     @property
     def relu_before_classifier(self) -> bool:
         """Whether there is a ReLU between pooler and classifier."""
-        return self.classifier_relu
+        return False
 
-
-def layer_prefix(layer: int) -> str:
-    """Where the tensors of BERT's encoder layer `layer` (from 0) live."""
-    return BERT.layer.format(layer=layer)
-
-
-def has_projection(config: EncoderConfig) -> bool:
-    """Whether a linear map leads from the embeddings to the hidden states."""
-    names = config.names
-    return names.projection is not None and (names.always_projects or config.embedding_size != config.hidden_size)
-
-
-def tensor_shapes(config: EncoderConfig, outputs: int | None) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of a classifier with `outputs` logits (1 for regression), in Hugging Face's order;
-    None is an encoder without a classifier."""
-    names, hidden, width, inner = config.names, config.hidden_size, config.embedding_size, config.intermediate_size
-    tables = {"word": config.vocab_size, "position": config.max_position_embeddings, "token_type": config.type_vocab_size}
-    shapes: dict[str, tuple[int, ...]] = {
-        f"{names.embeddings}{kind}_embeddings.weight": (rows, width) for kind, rows in tables.items() if rows
-    }
-
-    def dense(name: str, rows: int, columns: int) -> None:
-        shapes[name + ".weight"], shapes[name + ".bias"] = (rows, columns), (rows,)
-
-    def norm(name: str, size: int) -> None:
-        shapes[name + ".weight"] = shapes[name + ".bias"] = (size,)
-
-    norm(names.embeddings + "LayerNorm", width)
-    if has_projection(config):
-        dense(names.projection, hidden, width)
-    for layer in range(config.num_hidden_layers):
-        for prefix in config.layer_prefixes(layer):  # of shared layers the first to come makes the entries
-            for part in (names.query, names.key, names.value, names.attention_output):
-                dense(prefix + part, hidden, hidden)
-            norm(prefix + names.attention_norm, hidden)
-            dense(prefix + names.intermediate, inner, hidden)
-            dense(prefix + names.output, hidden, inner)
-            norm(prefix + names.output_norm, hidden)
-    if outputs is not None or names.pooler_in_encoder:
-        dense(names.pooler, hidden, hidden)
-    if outputs is not None:
-        dense(names.classifier, outputs, hidden)
-    return shapes
+    def with_dropout(self, rate: float) -> EncoderConfig:
+        """The same model with every dropout rate set to `rate`."""
+        return self.model_copy(
+            update={"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate, "classifier_dropout": None}
+        )
 
 
 def is_norm(name: str) -> bool:

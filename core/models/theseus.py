@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..schedules import in_steps
-from .bert import assemble, make_layer
-from .spec import BertConfig, layer_prefix
+from .encoder import assemble, make_layer
+from .families.bert import BertConfig
 
 PREDECESSOR = "predecessor."
 """What the names of the predecessor's layers start with among the parameters."""
@@ -57,12 +57,12 @@ def predecessor_tensors(parameters: dict[str, np.ndarray]) -> dict[str, np.ndarr
 
 
 def make_replacing_forward(config: BertConfig, wanted: frozenset[str], replacement: Replacement):
-    """As `core.models.bert.make_forward`, with `batch["gates"]` (blocks,) choosing each module. Embeddings, pooler and
+    """As `core.models.encoder.make_forward`, with `batch["gates"]` (blocks,) choosing each module. Embeddings, pooler and
     classifier are the student's own. Hidden states are wanted of modules, attention is not to be had."""
     per_block = replacement.predecessor.num_hidden_layers // config.num_hidden_layers
-    successors = [make_layer(config, layer_prefix(block), block + 1) for block in range(replacement.blocks)]
+    successors = [make_layer(config, config.layer_prefixes(block)[0], block + 1) for block in range(replacement.blocks)]
     predecessors = [
-        make_layer(replacement.predecessor, PREDECESSOR + layer_prefix(layer), layer + 1)
+        make_layer(replacement.predecessor, PREDECESSOR + replacement.predecessor.layer_prefixes(layer)[0], layer + 1)
         for layer in range(replacement.predecessor.num_hidden_layers)
     ]
 

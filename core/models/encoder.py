@@ -1,5 +1,5 @@
 """BERT (Devlin et al. 2018) and the families of its kind written once over `Ops`: the encoder, the pooler and a
-classification or regression head. In what they differ and what their parts are called is in `core.models.names`.
+classification or regression head. In what they differ and what their parts are called is data (`core.models.parts`).
 
 The forward pass takes parameters as a dict of canonical names, so that the same function serves teacher and student,
 training and inference, and every backend. What it returns is asked for by name (`core.models.outputs`), and nothing that
@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..ops import Ops, Tensor
-from .heads import Head, word_embeddings, words_head, words_shapes
+from .heads import Head, word_embeddings, words_head
 from .outputs import (
-    ATTENTION_KINDS,
     DECODER_BIAS,
     DECODER_WEIGHT,
     LOGITS,
@@ -24,12 +23,14 @@ from .outputs import (
     depth,
     output_name,
 )
-from .spec import ACTIVATIONS, EncoderConfig, has_projection, tensor_shapes
+from .parts import LAYER
+from .spec import ACTIVATIONS, EncoderConfig
 
 # Added to the scores of padding. exp() of it is exactly 0 in float32 and float16; -inf would give NaN on rows without
 # any real token.
 MASKED_SCORE = -10000.0
 
+_OF_EMBEDDINGS = ("words", "positions", "types", "embeddings_norm", "projection")
 _OF_WORDS = frozenset({WORDS, MASKED_WORDS, DECODER_WEIGHT, DECODER_BIAS})
 
 Forward = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor]], dict]
@@ -93,35 +94,6 @@ def assemble(config: EncoderConfig, wanted: frozenset[str], root: str, layers: l
     return forward
 
 
-def used_tensors(config: EncoderConfig, wanted: frozenset[str]) -> frozenset[str]:
-    """Names of the tensors that the `wanted` outputs depend on; the others get no gradient and are not trained."""
-    names, last = config.names, depth(wanted, config.num_hidden_layers)
-    maps = {"query": names.query, "key": names.key, "value": names.value}
-    # What the names of tensors start with that only some outputs need; what no such name starts with all of them need.
-    optional = {names.pooler + ".": bool({LOGITS, POOLED} & wanted), names.classifier + ".": LOGITS in wanted}
-    layers, needed = set(), set()
-    for number in range(1, config.num_hidden_layers + 1):
-        prefixes = config.layer_prefixes(number - 1)
-        layers.update(prefixes)
-        if number <= last:
-            needed.update(prefixes)
-        for kind in attention_kinds(wanted, number):
-            needed.update(f"{prefixes[0]}{maps[part]}." for part in ATTENTION_KINDS[kind])
-    optional |= {prefix: False for prefix in layers} | {prefix: True for prefix in needed}
-
-    def is_used(name: str) -> bool:
-        # An attention map of a layer that is not run in full has the longer prefix.
-        longest = max((prefix for prefix in optional if name.startswith(prefix)), key=len, default=None)
-        return longest is None or optional[longest]
-
-    used = {name for name in tensor_shapes(config, 1) if is_used(name)}
-    if wanted & _OF_WORDS:
-        own, bias = words_shapes(config), words_head(config).last_bias
-        used |= {bias} & own.keys() if wanted & {DECODER_BIAS} else set()
-        used |= own.keys() - {bias} if wanted & {WORDS, MASKED_WORDS} else set()
-    return frozenset(used)
-
-
 def attention_bias(ops: Ops, mask: Tensor) -> Tensor:
     """What is added to the scores so that padding gets no attention: (batch, 1, 1, length) from the mask (batch, length)."""
     batch_size, length = ops.shape(mask)
@@ -145,17 +117,19 @@ def activate(ops, x, activation):
 
 def make_embed(config: EncoderConfig, root: str):
     """`embed(ops, params, batch) -> (batch, length, hidden)`: what the first layer sees, layer 0 of the hidden states."""
-    prefix, epsilon, dropout = root + config.names.embeddings, config.layer_norm_eps, config.hidden_dropout_prob
-    has_types, projects = config.type_vocab_size > 0, has_projection(config)
-    projection = f"{root}{config.names.projection}"
+    family, epsilon, dropout = config.family, config.layer_norm_eps, config.hidden_dropout_prob
+    has_types, projects = "types" in family.by_role, config.projects
+    named = {role: root + family.by_role[role].name for role in _OF_EMBEDDINGS if role in family.by_role}
+    words, positions, norm = named["words"] + ".weight", named["positions"] + ".weight", named["embeddings_norm"]
+    types, projection = named.get("types", "") + ".weight", named.get("projection", "")
 
     def embed(ops, params, batch):
         length = ops.shape(batch["input_ids"])[1]
-        x = ops.embedding(params[prefix + "word_embeddings.weight"], batch["input_ids"])  # (B, L, E)
+        x = ops.embedding(params[words], batch["input_ids"])  # (B, L, E)
         if has_types:
-            x = x + ops.embedding(params[prefix + "token_type_embeddings.weight"], batch["token_type_ids"])
-        x = x + params[prefix + "position_embeddings.weight"][:length]  # (L, E) over (B, L, E)
-        x = ops.dropout(normalise(ops, params, prefix + "LayerNorm", x, epsilon), dropout)
+            x = x + ops.embedding(params[types], batch["token_type_ids"])
+        x = x + params[positions][:length]  # (L, E) over (B, L, E)
+        x = ops.dropout(normalise(ops, params, norm, x, epsilon), dropout)
         return dense(ops, params, projection, x) if projects else x  # (B, L, H)
 
     return embed
@@ -168,11 +142,12 @@ def make_layer(
     `prefix`, and what is wanted of its attention by name. A `partial` layer ends there and returns its input."""
     heads, head_size, epsilon = config.num_attention_heads, config.head_size, config.layer_norm_eps
     hidden_dropout, attention_dropout = config.hidden_dropout_prob, config.attention_probs_dropout_prob
-    activation, names = ACTIVATIONS[config.hidden_act], config.names
-    output_dropout = hidden_dropout if names.output_dropout else 0.0
-    query_map, key_map, value_map = prefix + names.query, prefix + names.key, prefix + names.value
-    attention_output, attention_norm = prefix + names.attention_output, prefix + names.attention_norm
-    intermediate, output, output_norm = prefix + names.intermediate, prefix + names.output, prefix + names.output_norm
+    activation, block = ACTIVATIONS[config.hidden_act], config.family.block
+    output_dropout = hidden_dropout if block.output_dropout else 0.0
+    named = {part.role: prefix + part.name for part in config.family.at(LAYER)}
+    query_map, key_map, value_map = named["query"], named["key"], named["value"]
+    attention_output, attention_norm = named["attention_output"], named["attention_norm"]
+    intermediate, output, output_norm = named["intermediate"], named["output"], named["output_norm"]
     kinds = attention_kinds(wanted, number)
     scores_name, wants_scores = output_name("scores", number), "scores" in kinds
     parts = [kind for kind in ("queries", "keys", "values") if kind in kinds]
@@ -230,9 +205,9 @@ def make_layer(
 
 def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
     """`head(ops, params, x) -> {name: tensor}`: `pooled` and `logits` where they are wanted."""
-    names, dropout = config.names, config.head_dropout
-    pooler, classifier = root + names.pooler, root + names.classifier
-    activation, pooler_dropout = names.pooler_activation, names.pooler_dropout
+    family, dropout = config.family, config.head_dropout
+    pooler, classifier = root + family.name("pooler"), root + family.name("classifier")
+    activation, pooler_dropout = family.pooler_activation, family.pooler_dropout
     wants_pooled, wants_logits, relu = POOLED in wanted, LOGITS in wanted, config.relu_before_classifier
 
     def head(ops, params, x):

@@ -9,23 +9,34 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field, model_validator
+import numpy as np
+from pydantic import Field
 
-from ..number_keys import NumberKeys
-from .outputs import LOGITS
-from .spec import check_sizes, initial_tensor
+from ..outputs import LOGITS
+from ..parts import CLASSIFIER, DENSE, EMBEDDINGS, ENCODER, OUTPUTS, POOLER, TABLE, TENSOR, Family, Part
+from ..spec import ModelConfig, initial_tensor
 
-HEAD = "classifier"
-PARTS = {"embeddings": "embeddings", "lstm": "encoder", "fully_connected": "pooler", HEAD: "classifier"}
-"""What its tensors' names start with -> the part of a BERT that stands at the same place."""
+BILSTM = Family(
+    "bilstm",
+    "BiLstm",
+    (
+        Part("words", "embeddings", TABLE, ("vocab_size", "embedding_size"), EMBEDDINGS),
+        # As `Ops.lstm` takes them, both directions in one tensor.
+        Part("lstm_input", "lstm.input_weight", TENSOR, (2, "gates_size", "embedding_size"), ENCODER),
+        Part("lstm_hidden", "lstm.hidden_weight", TENSOR, (2, "gates_size", "hidden_size"), ENCODER),
+        Part("lstm_input_bias", "lstm.input_bias", TENSOR, (2, "gates_size"), ENCODER),
+        Part("lstm_hidden_bias", "lstm.hidden_bias", TENSOR, (2, "gates_size"), ENCODER),
+        Part("fully_connected", "fully_connected", DENSE, ("fully_connected_size", "features_size"), POOLER),
+        Part("classifier", "classifier", DENSE, (OUTPUTS, "fully_connected_size"), CLASSIFIER),
+    ),
+    others_write=False,
+)
 
 
-class BiLstmConfig(NumberKeys):
+class BiLstmConfig(ModelConfig):
     """A BiLSTM classifier or regression over words."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-    _sizes = model_validator(mode="after")(check_sizes)
+    family = BILSTM
 
     model_type: Literal["bilstm"] = "bilstm"
     vocab_size: int = Field(10000, ge=1)
@@ -51,43 +62,23 @@ class BiLstmConfig(NumberKeys):
         """Width of what the classifier sees."""
         return (8 if self.pairs else 2) * self.hidden_size
 
-    def without_dropout(self) -> BiLstmConfig:
-        """The same model with every dropout rate 0."""
-        return self.with_dropout(0.0)
+    @property
+    def gates_size(self) -> int:
+        """Rows of an LSTM's weights: four gates."""
+        return 4 * self.hidden_size
 
     def with_dropout(self, rate: float) -> BiLstmConfig:
         """The same model with every dropout rate set to `rate`."""
         return self.model_copy(update={"dropout": rate})
 
-
-def tensor_shapes(config: BiLstmConfig, outputs: int | None) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every tensor of a model with `outputs` logits (1 for regression); None is one without classifier.
-
-    The LSTM's are as `Ops.lstm` takes them, both directions in one tensor; `Linear.weight` is (out, in).
-    """
-    gates, width = 4 * config.hidden_size, config.fully_connected_size
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.weight": (config.vocab_size, config.embedding_size),
-        "lstm.input_weight": (2, gates, config.embedding_size),
-        "lstm.hidden_weight": (2, gates, config.hidden_size),
-        "lstm.input_bias": (2, gates),
-        "lstm.hidden_bias": (2, gates),
-        "fully_connected.weight": (width, config.features_size),
-        "fully_connected.bias": (width,),
-    }
-    if outputs is not None:
-        shapes["classifier.weight"], shapes["classifier.bias"] = (outputs, width), (outputs,)
-    return shapes
-
-
-def new_tensor(config: BiLstmConfig, name: str, shape: tuple[int, ...], seed: int):
-    """A new tensor: weights as wide as PyTorch draws them, U(-k, k) with k = hidden^-1/2 in an LSTM and inputs^-1/2 in a
-    linear map, whose standard deviation is k / sqrt(3); normal here, biases 0, as in `core.models.spec`."""
-    deviation = config.initializer_range
-    if name != "embeddings.weight":
-        inputs = config.hidden_size if name.startswith("lstm.") else shape[-1]
-        deviation = (3.0 * inputs) ** -0.5
-    return initial_tensor(name, shape, deviation, seed)
+    def new_tensor(self, name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+        """A new tensor: weights as wide as PyTorch draws them, U(-k, k) with k = hidden^-1/2 in an LSTM and inputs^-1/2 in a
+        linear map, whose standard deviation is k / sqrt(3); normal here, biases 0, as in `core.models.spec`."""
+        deviation = self.initializer_range
+        if name != "embeddings.weight":
+            inputs = self.hidden_size if name.startswith("lstm.") else shape[-1]
+            deviation = (3.0 * inputs) ** -0.5
+        return initial_tensor(name, shape, deviation, seed)
 
 
 def make_forward(config: BiLstmConfig, wanted: frozenset[str] = frozenset({LOGITS}), root: str = ""):

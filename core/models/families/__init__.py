@@ -1,0 +1,16 @@
+"""The families of models, one a module: configuration, tree of tensors, and what differs in its layers. A new one is a module
+here, a line in this file, and a test (docs/families.md)."""
+
+from __future__ import annotations
+
+from ..spec import ModelConfig
+from .albert import AlbertConfig
+from .bert import BertConfig
+from .bilstm import BiLstmConfig
+from .distilbert import DistilBertConfig
+from .electra import ElectraConfig
+
+CONFIGURATIONS: dict[str, type[ModelConfig]] = {
+    chosen.family.model_type: chosen for chosen in (BertConfig, DistilBertConfig, AlbertConfig, ElectraConfig, BiLstmConfig)
+}
+"""`model_type` of a config.json -> its configuration."""

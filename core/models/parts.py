@@ -1,0 +1,177 @@
+"""What a family of models is, as data: the tree of its named tensors, and in what its layers compute otherwise than BERT's.
+
+Names are those of Hugging Face's classes. Shapes are names of sizes, which every configuration has as a field or a property, so
+that one tree serves all models of a family; what follows from it (shapes, used tensors, names in other frameworks, costs) is in
+`core.models.tree` and asked for by role: parts of equal roles mean the same in every family.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+TABLE, DENSE, NORM, TENSOR = "table", "dense", "norm", "tensor"
+EMBEDDINGS, LAYER, ENCODER, POOLER, CLASSIFIER = "embeddings", "layer", "encoder", "pooler", "classifier"
+WORDS, PAIRS, TOKENS = "words", "pairs", "tokens"
+"""Kinds of pre-training heads, with which the roles of their parts start: one predicts a word for each position, one tells of a
+pair of texts one of two classes, one gives each position a number."""
+OUTPUTS = "outputs"
+"""The size of a classifier's logits, which no configuration has."""
+
+Shape = tuple["str | int", ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a model: one or two tensors."""
+
+    role: str
+    """What it is for, the same in every family."""
+    name: str
+    """What its tensors' names start with; of a `LAYER` what follows the layer's prefix; of a `TENSOR` the whole name."""
+    kind: str
+    """`TABLE` has a weight whose rows are looked up, `DENSE` a weight (out, in) and a bias, `NORM` both, `TENSOR` is one."""
+    shape: Shape
+    """Of the weight: names of sizes, and numbers."""
+    place: str
+    """`EMBEDDINGS`, `LAYER`, `ENCODER` (beside the layers), `POOLER`, `CLASSIFIER`, or the name of a head of pre-training."""
+    tied: str | None = None
+    """The tensor that it is a copy of."""
+    when: str | None = None
+    """The property of a configuration that says whether it is there."""
+
+    def tensors(self) -> dict[str, Shape]:
+        """Name -> sizes of each of its tensors."""
+        if self.kind == TENSOR:
+            return {self.name: self.shape}
+        weight = {f"{self.name}.weight": self.shape}
+        return weight if self.kind == TABLE else weight | {f"{self.name}.bias": self.shape[:1]}
+
+
+@dataclass(frozen=True)
+class Block:
+    """In what a layer differs. All are attention and feed-forward part, each added to its input and then normalised."""
+
+    output_dropout: bool = True
+    """Whether the feed-forward output is dropped out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A family of models."""
+
+    model_type: str
+    """As config.json has it."""
+    title: str
+    """What transformers' classes start with."""
+    parts: tuple[Part, ...]
+    layer: str = ""
+    """Prefix of a layer, with `{layer}`, or with `{group}` and `{inner}` where layers are shared; empty of no Transformer."""
+    block: Block = Block()
+    pooler_in_encoder: bool = True
+    """Whether the pooler belongs to an encoder without a classifier."""
+    pooler_activation: str = "tanh"
+    pooler_dropout: bool = False
+    """Whether there is a dropout before the pooler too."""
+    words_activation: str | None = None
+    """That of the head which predicts words, where it is not the encoder's."""
+    classes: Mapping[tuple[str, ...], str] = field(default_factory=dict)
+    """Heads of pre-training -> how transformers' class that has them ends."""
+    entries: Mapping[str, str] = field(default_factory=dict)
+    """What config.json has beside class, type and configuration."""
+    google: Mapping[str, str] = field(default_factory=dict)
+    """Role -> what Google's TensorFlow code calls the part, with dots and without the numbers of layers (`{}`), where that is not
+    the name here."""
+    starts_from: tuple[str, ...] = ()
+    """Families whose weights a model of this one can start from, beside its own (`core.models.transfer`)."""
+    others_write: bool = True
+    """Whether others write its config.json as well, with keys of their own."""
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether it is a Transformer, with layers and hidden states that can be matched."""
+        return bool(self.layer)
+
+    @property
+    def root(self) -> str:
+        """What the encoder's names start with."""
+        return f"{self.model_type}."
+
+    @property
+    def shares_layers(self) -> bool:
+        """Whether several layers are the same tensors."""
+        return self.is_encoder and "{layer}" not in self.layer
+
+    @cached_property
+    def by_role(self) -> dict[str, Part]:
+        """Role -> part."""
+        return {part.role: part for part in self.parts}
+
+    def name(self, role: str) -> str:
+        """What the tensors' names of a part start with; KeyError where there is none of this role."""
+        return self.by_role[role].name
+
+    def at(self, *places: str) -> list[Part]:
+        """The parts at these places, in order."""
+        return [part for place in places for part in self.parts if part.place == place]
+
+
+def embedding_parts(root: str, width: str, types: bool = True) -> tuple[Part, ...]:
+    """Tables of words, positions and, with `types`, of token types, and the normalisation of their sum."""
+    start, tables = f"{root}embeddings.", {"words": "word", "positions": "position"} | ({"types": "token_type"} if types else {})
+    rows = {"words": "vocab_size", "positions": "max_position_embeddings", "types": "type_vocab_size"}
+    return (
+        *(Part(role, f"{start}{name}_embeddings", TABLE, (rows[role], width), EMBEDDINGS) for role, name in tables.items()),
+        Part("embeddings_norm", f"{start}LayerNorm", NORM, (width,), EMBEDDINGS),
+    )
+
+
+def layer_parts(
+    query: str = "attention.self.query",
+    key: str = "attention.self.key",
+    value: str = "attention.self.value",
+    attention_output: str = "attention.output.dense",
+    attention_norm: str = "attention.output.LayerNorm",
+    intermediate: str = "intermediate.dense",
+    output: str = "output.dense",
+    output_norm: str = "output.LayerNorm",
+) -> tuple[Part, ...]:
+    """Those of a layer as BERT has it, by BERT's names where no others are given."""
+    width, inner = "hidden_size", "intermediate_size"
+    names = {"query": query, "key": key, "value": value, "attention_output": attention_output}
+    return (
+        *(Part(role, name, DENSE, (width, width), LAYER) for role, name in names.items()),
+        Part("attention_norm", attention_norm, NORM, (width,), LAYER),
+        Part("intermediate", intermediate, DENSE, (inner, width), LAYER),
+        Part("output", output, DENSE, (width, inner), LAYER),
+        Part("output_norm", output_norm, NORM, (width,), LAYER),
+    )
+
+
+def classifier_parts(pooler: str, classifier: str = "classifier") -> tuple[Part, ...]:
+    """The hidden map of the first token, and the classifier."""
+    return (
+        Part("pooler", pooler, DENSE, ("hidden_size", "hidden_size"), POOLER),
+        Part("classifier", classifier, DENSE, (OUTPUTS, "hidden_size"), CLASSIFIER),
+    )
+
+
+def words_parts(
+    head: str, width: str, table: str, transform: str, norm: str, bias: str, decoder: str
+) -> tuple[Part, ...]:
+    """The head that predicts words with the `table` of words: `decoder` is the name of its last map in files that hold the copy,
+    whose bias they hold twice where its name is not `bias`."""
+    twice = (Part("words.decoder_bias", f"{decoder}.bias", TENSOR, ("vocab_size",), head, bias),)
+    return (
+        Part("words.transform", transform, DENSE, (width, "hidden_size"), head),
+        Part("words.norm", norm, NORM, (width,), head),
+        Part("words.bias", bias, TENSOR, ("vocab_size",), head),
+        Part("words.decoder", f"{decoder}.weight", TENSOR, ("vocab_size", width), head, f"{table}.weight"),
+        *(() if bias == f"{decoder}.bias" else twice),
+    )
+
+
+def pairs_part(head: str, name: str) -> Part:
+    """The head that tells of two texts whether they belong together."""
+    return Part("pairs.last", name, DENSE, (2, "hidden_size"), head)

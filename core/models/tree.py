@@ -1,0 +1,151 @@
+"""What follows from a family's tree of parts: names and shapes of tensors, which of them an output needs, where a size shows, and
+what each is a part of."""
+
+from __future__ import annotations
+
+import functools
+from math import prod
+
+from .outputs import ATTENTION_KINDS, DECODER_BIAS, LOGITS, MASKED_WORDS, POOLED, WORDS, attention_kinds, depth
+from .parts import CLASSIFIER, DENSE, EMBEDDINGS, ENCODER, LAYER, NORM, OUTPUTS, POOLER, TABLE, TENSOR, Family, Part, Shape
+from .parts import WORDS as OF_WORDS
+from .spec import ModelConfig
+
+_PLACES = (EMBEDDINGS, LAYER, ENCODER, POOLER, CLASSIFIER)
+_SIZES = ("vocab_size", "embedding_size", "hidden_size", "max_position_embeddings", "type_vocab_size", "intermediate_size")
+"""BERT's names of those that tensors can prove."""
+
+
+def tensor_shapes(config: ModelConfig, outputs: int | None) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor of a classifier with `outputs` logits (1 for regression), in Hugging Face's order; None is a
+    model without a classifier."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for place in _PLACES:
+        skipped = outputs is None and (place == CLASSIFIER or place == POOLER and not config.family.pooler_in_encoder)
+        # Of shared layers the first to come makes the entries.
+        prefixes = [""] if place != LAYER else _prefixes(config)
+        parts = [] if skipped else _present(config, place)
+        for prefix in prefixes:
+            for part in parts:
+                shapes |= {prefix + name: _sized(config, shape, outputs) for name, shape in part.tensors().items()}
+    return shapes
+
+
+def head_shapes(config: ModelConfig, head: str) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of each tensor of a head of pre-training but those that are copies of others."""
+    parts = [part for part in config.family.at(head) if part.tied is None]
+    return {name: _sized(config, shape, None) for part in parts for name, shape in part.tensors().items()}
+
+
+def words_place(family: Family) -> str:
+    """The head that predicts words; empty where there is none."""
+    return next((part.place for part in family.parts if part.role.startswith(f"{OF_WORDS}.")), "")
+
+
+def used_tensors(config: ModelConfig, wanted: frozenset[str]) -> frozenset[str]:
+    """Names of the tensors that the `wanted` outputs depend on; the others get no gradient and are not trained."""
+    family = config.family
+    if not family.is_encoder:
+        return frozenset(tensor_shapes(config, 1)) if wanted else frozenset()
+    last, used = depth(wanted, config.num_hidden_layers), set()
+    places = [EMBEDDINGS] + [POOLER] * bool({LOGITS, POOLED} & wanted) + [CLASSIFIER] * (LOGITS in wanted)
+    for place in places:
+        used |= {name for part in _present(config, place) for name in part.tensors()}
+    for number in range(1, config.num_hidden_layers + 1):
+        prefixes, kinds = config.layer_prefixes(number - 1), attention_kinds(wanted, number)
+        if number <= last:
+            used |= {prefix + name for prefix in prefixes for part in family.at(LAYER) for name in part.tensors()}
+        for role in {role for kind in kinds for role in ATTENTION_KINDS[kind]}:
+            used |= {prefixes[0] + name for name in family.by_role[role].tensors()}
+        if number <= last or "scores" in kinds:
+            used |= {name for part in _present(config, ENCODER) for name in part.tensors()}
+    if head := words_place(family):
+        own, bias = head_shapes(config, head).keys(), family.name("words.bias")
+        used |= {bias} if DECODER_BIAS in wanted else set()
+        used |= own - {bias} if wanted & {WORDS, MASKED_WORDS} else set()
+    return frozenset(used)
+
+
+@functools.lru_cache(64)
+def places(config: ModelConfig) -> dict[str, str]:
+    """Name of each tensor of a classifier, and of its head that predicts words -> its part of the model: embeddings, encoder,
+    pooler, classifier or words."""
+    found = dict.fromkeys(head_shapes(config, words_place(config.family)), OF_WORDS)
+    for place in _PLACES:
+        prefixes = [""] if place != LAYER else _prefixes(config)
+        names = (prefix + name for prefix in prefixes for part in _present(config, place) for name in part.tensors())
+        found |= dict.fromkeys(names, ENCODER if place == LAYER else place)
+    return found
+
+
+def by_word(config: ModelConfig) -> set[str]:
+    """Names of the tensors whose rows are words: the embeddings, and what maps back to them."""
+    return {name for part in config.family.parts if part.shape[0] == "vocab_size" for name in part.tensors()}
+
+
+def templates(family: Family) -> dict[str, Part]:
+    """Name of every kind of tensor that is no copy, with `{}` for each number of a layer -> the part that it is of."""
+    prefix = layer_template(family)
+    return {
+        (prefix if part.place == LAYER else "") + name: part
+        for part in family.parts
+        if part.tied is None
+        for name in part.tensors()
+    }
+
+
+def layer_template(family: Family) -> str:
+    """The prefix of a layer with `{}` for each of its numbers."""
+    return family.layer.replace("{layer}", "{}").replace("{group}", "{}").replace("{inner}", "{}")
+
+
+def tied(family: Family) -> dict[str, str]:
+    """Name -> the tensor that it is a copy of."""
+    return {part.name: part.tied for part in family.parts if part.tied is not None}
+
+
+@functools.cache
+def size_places(chosen: type[ModelConfig]) -> dict[str, tuple[str, int]]:
+    """Key of a configuration -> (tensor that every model of the family has, axis of its shape that has this size): of a
+    normalisation rather than of a linear map's bias or a table, which some files hold without their shape."""
+    config, found = chosen(), {}
+    for key in map(chosen.own_key, _SIZES):
+        size = chosen.common.get(key, key)
+        if key in chosen.model_fields and (name := _first_of_size(config, size)):
+            found[key] = (name, 0)
+    return found
+
+
+def _first_of_size(config: ModelConfig, size: str) -> str:
+    for place in (EMBEDDINGS, LAYER, ENCODER):
+        prefix = config.layer_prefixes(0)[0] if place == LAYER else ""
+        parts = [part for part in config.family.at(place) if part.when is None and part.shape[0] == size]
+        for kind, suffix in ((NORM, "weight"), (DENSE, "bias"), (TABLE, "weight")):
+            if names := [part.name for part in parts if part.kind == kind]:
+                return f"{prefix}{names[-1]}.{suffix}"
+    return ""
+
+
+def products(config: ModelConfig, *at: str, outputs: int | None = None) -> int:
+    """Multiplications of a vector with the matrices of the parts at these places, once each; those of one layer for `LAYER`."""
+    passes = {LAYER: len(config.layer_prefixes(0))}
+    return sum(
+        passes.get(place, 1) * prod(_sized(config, part.shape, outputs or 0))
+        for place in at
+        for part in _present(config, place)
+        if part.kind == DENSE or (part.kind == TENSOR and len(part.shape) > 2)
+    )
+
+
+def _prefixes(config: ModelConfig) -> list[str]:
+    layers = range(config.num_hidden_layers)
+    return list(dict.fromkeys(prefix for layer in layers for prefix in config.layer_prefixes(layer)))
+
+
+def _present(config: ModelConfig, place: str) -> list[Part]:
+    return [part for part in config.family.at(place) if part.when is None or getattr(config, part.when)]
+
+
+def _sized(config: ModelConfig, shape: Shape, outputs: int | None) -> tuple[int, ...]:
+    sizes = (size if isinstance(size, int) else outputs if size == OUTPUTS else getattr(config, size) for size in shape)
+    return tuple(sizes)
