@@ -138,7 +138,7 @@ def trained(engine, settings: dict):
         parameters |= stage.new_projections(parameters, recipe.seed)
         held = dict(parameters)
         if stage.objective.replacement is not None:
-            held |= predecessor_tensors(job.teachers["teacher"].parameters)
+            held |= predecessor_tensors(job.teachers["teacher"].config, job.teachers["teacher"].parameters)
         step = engine.train_step(stage.objective.function, held, teaching.frozen(stage), stage.optimizer(held))
         batches = islice(stage.batches.epoch(0), settings["steps"])
         seconds, losses = [], []

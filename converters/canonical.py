@@ -21,7 +21,7 @@ from ..core.models.config_keys import config_notes, renamed
 from ..core.models.heads import head_shapes, heads_of
 from ..core.models.parts import PAIRS
 from ..core.models.sizes import sizes
-from ..core.shown import shown
+from ..core.models.tree import unused_shapes
 from .bilstm_checkpoint import BILSTM, read_bilstm
 from .configuration import activation_note, check_sizes, find_config, find_tokenizer, with_heads, without_config
 from .dialects import DIALECTS
@@ -115,10 +115,10 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
     if raw is None:
         raise without_config(path, found.family, canonical_shapes)
     notes += activation_note(raw, config_path, found.family)
-    raw, fold_notes = _as_family(raw, found.family, str(config_path))
+    raw, layer_notes = renamed({**raw, "model_type": found.family}, CONFIGURATIONS[found.family]), []
     if found.layers is not None:
         raw = {**raw, "num_hidden_layers": found.layers}
-        fold_notes.append(f"the successor of a training of BERT-of-Theseus is read, which has {found.layers} layers")
+        layer_notes.append(f"the successor of a training of BERT-of-Theseus is read, which has {found.layers} layers")
     with checkpoint_named(path):
         repairs = _flip_word_embeddings(found, canonical_shapes, raw)
     raw, size_notes = check_sizes(raw, str(config_path), found.family, canonical_shapes, options.fix_config)
@@ -147,7 +147,7 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
         tokenizer=find_tokenizer(path),
         dropped=dropped,
         missing=missing,
-        notes=[*notes, *fold_notes, *size_notes, *task_notes, *said_of_config],
+        notes=[*notes, *layer_notes, *size_notes, *task_notes, *said_of_config],
         config_notes=said_of_config,
         repairs=repairs,
     )
@@ -220,23 +220,8 @@ def _refuse_trained(path: Path, added: Iterable[Tensor]) -> None:
         raise CheckpointError("\n".join(problems))
 
 
-def _as_family(raw: dict[str, Any], family: str, where: str) -> tuple[dict[str, Any], list[str]]:
-    """The configuration of the family that the tensors were read as: RoBERTa's is a BERT whose positions start later."""
-    if raw.get("model_type") != "roberta" or family != "bert":
-        return renamed({**raw, "model_type": family}, CONFIGURATIONS[family]), []
-    offset = raw.get("pad_token_id", 1) + 1
-    positions = raw.get("max_position_embeddings", 514)
-    if not isinstance(positions, int):
-        raise CheckpointError(f"{where}: max_position_embeddings is {shown(positions)}, expected a number")
-    positions -= offset
-    folded = {**raw, "model_type": "bert", "max_position_embeddings": positions}
-    return folded, [f"RoBERTa's layout as BERT's: its first {offset} position rows, which it never uses, are cut off"]
-
-
 def _target_shape(shape: tuple[int, ...], match: Match) -> tuple[int, ...]:
     shape = shape if match.shape is None else match.shape
-    if match.first_row:
-        shape = (shape[0] - match.first_row, *shape[1:])
     return shape[::-1] if match.transpose else shape
 
 
@@ -265,7 +250,7 @@ def _expected(
             expected.pop(name, None)
     for head in heads:
         expected |= own[head]
-    return expected, heads
+    return expected | {name: shape for name, shape in unused_shapes(config).items() if name in shapes}, heads
 
 
 def _check_complete(
@@ -308,8 +293,6 @@ def _mapped(tensor: Tensor, match: Match, name: str, shape: tuple[int, ...], pat
         array = tensor.load()
         if match.shape is not None:
             array = array.reshape(match.shape)
-        if match.first_row:
-            array = array[match.first_row :]
         if match.transpose:
             array = array.T
         if array.dtype.kind != "b" and not np.isfinite(array).all():

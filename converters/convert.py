@@ -97,7 +97,7 @@ def convert(
         checkpoint = keep_words(checkpoint, options.words)
     left_out = []
     if options.with_code:
-        check_code(options.to, layout_name(options))
+        check_code(options.to, layout_name(options), checkpoint.config)
     # Where no proof of equal logits is asked for, the encoder is converted all the same.
     no_home = has_no_home(checkpoint.config, checkpoint.task, layout.dialect) and not options.with_code
     if no_home and not options.encoder_only and check is None:
@@ -173,7 +173,7 @@ def write_checkpoint(
         inner.mkdir()
     layout.write(inner, tensors)
     google = None
-    if options.to == "tf" and is_encoder(checkpoint.config):
+    if options.to == "tf" and checkpoint.config.family.in_googles_code:
         types = _type_vocabulary(checkpoint, options) if checkpoint.family == "distilbert" and not options.with_code else None
         google = google_config(checkpoint.raw, types)
     write_files(folder, _with_dtype(checkpoint.raw, options.dtype), checkpoint.tokenizer, google)

@@ -1,9 +1,8 @@
 """The canonical names: those of Hugging Face transformers 5, for each family, and how PyTorch files deviate from them.
 
-They follow from the family's parts (`core.models.parts`): templates with `{}` for the number of a layer (ALBERT: of a group and of
-a layer in it). `Linear` weights are (out, in). Older PyTorch files call the parts of a LayerNorm gamma and beta, encoders are
-saved without their root, and RoBERTa is a BERT under other names whose first positions, up to that of the padding token, are
-never used.
+They follow from the family's parts (`core.models.parts`): templates with `{}` for the number of a layer (ALBERT: of a group and
+of a layer in it). `Linear` weights are (out, in). Older PyTorch files call the parts of a LayerNorm gamma and beta, and encoders
+are saved without their root.
 """
 
 from __future__ import annotations
@@ -13,11 +12,9 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from ..core.errors import CheckpointError
 from ..core.models.families import CONFIGURATIONS
-from ..core.models.parts import TABLE
+from ..core.models.parts import TABLE, UNUSED
 from ..core.models.tree import templates, tied
-from ..core.shown import shown
 from .rules import Rule, Spelling, Table
 
 _BESIDE = tuple(
@@ -26,6 +23,9 @@ _BESIDE = tuple(
 """What some classes of every family have, or were trained with: a map of each token's state, and TinyBERT's projections."""
 
 FAMILIES = tuple(kind for kind, chosen in CONFIGURATIONS.items() if chosen.family.is_encoder)
+_ROOTS = {CONFIGURATIONS[kind].family.root: kind for kind in reversed(FAMILIES)}
+BY_NAMES = tuple(kind for kind in FAMILIES if kind in _ROOTS.values())
+"""Those that names can tell: of several with the same names, the first."""
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     kind: tuple(dict.fromkeys((*templates(CONFIGURATIONS[kind].family), *_BESIDE))) for kind in FAMILIES
@@ -35,15 +35,6 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 TIED: dict[str, dict[str, str]] = {kind: tied(CONFIGURATIONS[kind].family) for kind in FAMILIES}
 """Family -> name -> the tensor that it is a copy of, unless the configuration says `tie_word_embeddings: false`."""
 
-ROBERTA = "roberta"
-_ROBERTA_NAMES = (
-    (re.compile(r"^roberta\."), "bert."),
-    (re.compile(r"^lm_head\.dense\."), "cls.predictions.transform.dense."),
-    (re.compile(r"^lm_head\.layer_norm\."), "cls.predictions.transform.LayerNorm."),
-    (re.compile(r"^lm_head\.(bias$|decoder\.)"), r"cls.predictions.\1"),
-    (re.compile(r"^classifier\.dense\."), "bert.pooler.dense."),
-    (re.compile(r"^classifier\.out_proj\."), "classifier."),
-)
 _NORM = re.compile(r"(LayerNorm(_1)?|layer_norm)\.(weight|bias)$")
 _TABLES = frozenset(
     part.name.rpartition(".")[2] for kind in FAMILIES for part in CONFIGURATIONS[kind].family.parts if part.kind == TABLE
@@ -52,10 +43,9 @@ _NORM_PARTS = (
     (re.compile(r"(LayerNorm|layer_norm)\.gamma$"), r"\1.weight"),
     (re.compile(r"(LayerNorm|layer_norm)\.beta$"), r"\1.bias"),
 )
-_ROBERTA_CLASSIFIER = re.compile(r"(^|\.)classifier\.dense\.")
 _PARTS = re.compile(r"^(embeddings|embeddings_project|encoder|transformer|pooler)\.")
 """What an encoder without its root starts with."""
-STARTS = frozenset("embeddings embeddings_project encoder transformer pooler roberta lm_head".split())
+STARTS = frozenset("embeddings embeddings_project encoder transformer pooler".split())
 ENDS = frozenset("gamma beta".split())
 _TRANSPARENT = re.compile(
     r"(?<![^.])(?:_orig_mod|module|_module|_forward_module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
@@ -94,24 +84,14 @@ def spelled(name: str, kind: str) -> str:
     """A name of a PyTorch file, without its prefix, as the rules have it."""
     for old, new in _NORM_PARTS:
         name = old.sub(new, name)
-    family = kind
-    if kind == ROBERTA:
-        family = "bert"
-        for old, new in _ROBERTA_NAMES:
-            name = old.sub(new, name)
-    return _PARTS.sub(rf"{family}.\g<0>", name)
+    return _PARTS.sub(rf"{CONFIGURATIONS[kind].family.root}\g<0>", name)
 
 
 def settle(spelling: Spelling, kind: str, config: Mapping[str, Any]) -> None:
-    """RoBERTa's first positions, which it never uses, and the pooler that its classifier does not."""
-    if kind != ROBERTA:
-        return
-    padding = config.get("pad_token_id", 1)
-    if not isinstance(padding, int) or padding < 0:
-        raise CheckpointError(f"pad_token_id is {shown(padding)}, expected a number: RoBERTa's positions start behind it")
-    spelling.first_position = padding + 1
-    if any(_ROBERTA_CLASSIFIER.search(source) for source in spelling.names):
-        unused = [source for source, name in spelling.names.items() if name.startswith("bert.pooler.") and "pooler" in source]
-        for source in unused:
+    """The pooler that an encoder has and the classifier of its family does not use."""
+    family, names = CONFIGURATIONS[kind].family, set(spelling.names.values())
+    unused = {name for part in family.at(UNUSED) for name in part.tensors()}
+    if f"{family.name('classifier')}.weight" in names:
+        for source in [source for source, name in spelling.names.items() if name in unused]:
             del spelling.names[source]
-            spelling.dropped[source] = "pooler of RoBERTa that its classifier does not use"
+            spelling.dropped[source] = "pooler of the encoder that its classifier does not use"

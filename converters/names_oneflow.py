@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from .names_canonical import ROBERTA
 from .names_tensorflow import drop_added, google_rules
 from .rules import Rule, Spelling, Table
 
@@ -45,17 +44,13 @@ def settle(spelling: Spelling, kind: str, config: Mapping[str, Any]) -> None:
     students = {name for source, name in spelling.names.items() if source.startswith(_STUDENT)}
     if students:
         for source, name in list(spelling.names.items()):
-            is_model = table(_family(kind)).canonical(name) is not None and not name.startswith("fit_dense-")
+            is_model = table(kind).canonical(name) is not None and not name.startswith("fit_dense-")
             if not source.startswith(_STUDENT) and (is_model or name in students):
                 del spelling.names[source]
                 spelling.dropped[source] = "of the teacher, whose student is in the same checkpoint"
         spelling.notes.append(f"the student is read, whose names start with '{_STUDENT}'")
     if kind == "distilbert":
         drop_added(spelling)
-
-
-def _family(kind: str) -> str:
-    return "bert" if kind == ROBERTA else kind
 
 
 def _rule(google: Rule) -> Rule:

@@ -17,7 +17,7 @@ from typing import Any
 from ..core.models.families import CONFIGURATIONS
 from ..core.models.parts import TENSOR
 from ..core.models.tree import templates
-from .names_canonical import ROBERTA, TEMPLATES, is_embedding, is_norm
+from .names_canonical import TEMPLATES, is_embedding, is_norm
 from .rules import Rule, Spelling, Table
 
 _HEADS = {
@@ -115,8 +115,7 @@ def spelled(name: str, kind: str) -> str:
     if kind == "bert":
         for old, new in _MODEL_GARDEN:
             name = old.sub(new, name)
-    root = google_root("bert" if kind == ROBERTA else kind)
-    return _PARTS.sub(rf"{root}/\g<0>", name)
+    return _PARTS.sub(rf"{google_root(kind)}/\g<0>", name)
 
 
 def settle(spelling: Spelling, kind: str, config: Mapping[str, Any]) -> None:

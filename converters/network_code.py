@@ -67,8 +67,12 @@ def weights_name(to: str, layout: str) -> str:
     return _WEIGHTS[to].get(layout, _TITLES[to])
 
 
-def check_code(to: str, layout: str) -> None:
-    """Raises CheckpointError for a layout that is not loaded by modules."""
+def check_code(to: str, layout: str, config: Config) -> None:
+    """Raises CheckpointError for a layout that is not loaded by modules, and for a model that the networks do not compute."""
+    if is_encoder(config) and not config.family.in_googles_code:
+        raise CheckpointError(
+            f"--with-code: there are networks of BERT, DistilBERT, ALBERT and ELECTRA, and none of a {config.family.title}"
+        )
     if layout not in _WEIGHTS[to]:
         known = ", ".join(_WEIGHTS[to])
         raise CheckpointError(f"--layout {layout}: no module of {_TITLES[to]} loads it; --with-code takes {known}")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.models.encoder import Forward
+from ..core.static_tables import static_table
 from .onnx_file import Port, node
 
 INTEGERS = np.dtype(np.int64)
@@ -204,6 +205,9 @@ class RecordingOps:
 
     def constant(self, array):
         return self._graph.constant(np.asarray(array))
+
+    def static(self, name, arguments):
+        return self._graph.constant(static_table(name, arguments))
 
     def shape(self, x):
         return x.shape

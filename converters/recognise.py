@@ -6,16 +6,16 @@ configuration decides the family where there is one. Two that know equally many 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import CheckpointError, did_you_mean
+from ..core.models.families import CONFIGURATIONS
 from ..core.shown import plain, shown
 from .dialects import DIALECTS
 from .left_out import left_out, refuse_adapter, without_averages
-from .names_canonical import FAMILIES, ROBERTA, TIED, wrappers
+from .names_canonical import BY_NAMES, FAMILIES, TIED, wrappers
 from .names_tensorflow import google_root
 from .prefixes import LONGEST, Found, best_prefix, forms
 from .reading import ReadOptions, allowed, renamed
@@ -46,7 +46,6 @@ class Recognised:
 _COPY = "copy of a tensor that it is tied to"
 
 _SHOWN = 3
-_ROBERTA_PART = re.compile(r"(?<![^.])roberta\.")
 _SUGGESTIONS = 50
 """So many unknown names get the nearest known one, whose search is slow."""
 
@@ -64,11 +63,10 @@ def recognise(
     config = config or {}
     names = _Names(shapes, options)
     families = _families(config)
-    kinds = [ROBERTA if family == "bert" and names.is_roberta(config) else family for family in families]
     prefixes = {
         (name, kind): _prefix(names, DIALECTS[name], kind, len(families) == 1)
         for name in (DIALECTS if dialect is None else [dialect])
-        for kind in kinds
+        for kind in families
     }
     most = max(found.known for found in prefixes.values())
     if most == 0:
@@ -123,10 +121,6 @@ class _Names:
         self._clean: dict[str, dict[str, str]] = {}
         self._forms: dict[str, list] = {}
 
-    def is_roberta(self, config: Mapping[str, Any]) -> bool:
-        """Whether a BERT is one of RoBERTa's."""
-        return config.get("model_type") == ROBERTA or any(_ROBERTA_PART.search(name) for name in self.names.values())
-
     def clean(self, dialect: Dialect) -> dict[str, str]:
         """Name in the file -> name as the dialect cleans it."""
         if dialect.separator not in self._clean:
@@ -168,28 +162,26 @@ class _Reading:
 def _families(config: Mapping[str, Any]) -> tuple[str, ...]:
     kind = config.get("model_type")
     if kind is None:
-        return FAMILIES
-    if kind == ROBERTA:
-        return ("bert",)
+        return BY_NAMES
     if kind not in FAMILIES:
-        raise CheckpointError(f"model_type {shown(kind)}: expected one of {', '.join((*FAMILIES, ROBERTA))}")
+        raise CheckpointError(f"model_type {shown(kind)}: expected one of {', '.join(FAMILIES)}")
     return (kind,)
 
 
-def _family(kind: str) -> str:
-    return "bert" if kind == ROBERTA else kind
+def _root(kind: str) -> str:
+    return CONFIGURATIONS[kind].family.root.removesuffix(".")
 
 
 def _prefix(names: _Names, dialect: Dialect, kind: str, decided: bool) -> Found:
     """The prefix of the model's names, read as of this kind. Where the kind is not `decided`, the root of another one is no
     prefix: an ELECTRA's encoder would be a BERT's."""
-    table = dialect.table(_family(kind))
+    table = dialect.table(kind)
     candidates = names.forms(dialect)
     # ELECTRA's two models in TensorFlow belong together; `settle` chooses one of them.
     others = {"generator"} if dialect.separator == "/" else set()
     if not decided:
-        own_root = kind if dialect.separator == "." else google_root(_family(kind))
-        others |= {*FAMILIES, ROBERTA} - {own_root}
+        own_root = _root(kind) if dialect.separator == "." else google_root(kind)
+        others |= set(map(_root, FAMILIES)) - {own_root}
     candidates = [form for form in candidates if others.isdisjoint(form.prefix.split(dialect.separator))]
 
     def known(rest: str) -> str | None:
@@ -203,7 +195,7 @@ def _prefix(names: _Names, dialect: Dialect, kind: str, decided: bool) -> Found:
 def _read(
     shapes: Mapping[str, tuple[int, ...]], names: _Names, dialect_name: str, kind: str, prefix: Found, config: Mapping[str, Any]
 ) -> _Reading:
-    dialect, family = DIALECTS[dialect_name], _family(kind)
+    dialect, family = DIALECTS[dialect_name], kind
     clean = names.clean(dialect)
     spelling, beside = Spelling({}), {}
     for source, name in clean.items():
@@ -232,9 +224,8 @@ def _read(
     if config.get("tie_word_embeddings") is not False:
         _leave_out_copies(found)
     for name, match in found.matches.items():
-        first_row = spelling.first_position if name.endswith("position_embeddings.weight") else 0
         shape = reshaped(name, found.matches, shapes, flat=dialect_name == "oneflow-legacy")
-        found.matches[name] = Match(match.source, match.transpose, shape, first_row)
+        found.matches[name] = Match(match.source, match.transpose, shape)
     return _Reading(found, {name: several for name, several in sources.items() if len(several) > 1}, rivals)
 
 
@@ -281,5 +272,5 @@ def _nothing_known(shapes: Mapping[str, tuple[int, ...]], prefix: str | None) ->
     first = ", ".join(plain(name, 97) for name in list(shapes)[:_SHOWN]) or "none"
     return (
         f"no tensor has a name that is known{behind}; the first names are {first}; supported are checkpoints of"
-        f" {', '.join(FAMILIES)} and roberta with the names of {', '.join(DIALECTS)}"
+        f" {', '.join(FAMILIES)} with the names of {', '.join(DIALECTS)}"
     )

@@ -17,7 +17,7 @@ from ..core.errors import CheckpointError
 _NORM = re.compile(r"embedding.*(layer_?norm|layer_normalization(_[0-9]+)?)[./-](weight|bias|gamma|beta)$", re.IGNORECASE)
 _OUTPUT_BIAS = re.compile(
     r"((^|[./-])predictions[./-](output_|decoder\.)?bias|vocab_projector\.bias|generator_lm_head[./]bias"
-    r"|generator_predictions[./-]output_bias|cls1\.output_bias)$"
+    r"|generator_predictions[./-]output_bias|lm_head[./-](decoder[./-])?bias|cls1\.output_bias)$"
 )
 
 

@@ -34,14 +34,12 @@ class Rule:
 
 @dataclass(frozen=True)
 class Match:
-    """Where a canonical tensor comes from: the source is reshaped, cut and transposed, in this order."""
+    """Where a canonical tensor comes from: the source is reshaped and then transposed."""
 
     source: str
     transpose: bool = False
     shape: tuple[int, ...] | None = None
     """What the source is reshaped to."""
-    first_row: int = 0
-    """Rows before this one are cut off."""
 
 
 @dataclass
@@ -53,8 +51,6 @@ class Spelling:
     dropped: dict[str, str] = field(default_factory=dict)
     """Name in the file -> why it is left out."""
     notes: list[str] = field(default_factory=list)
-    first_position: int = 0
-    """Rows of the position embeddings before this one are never used."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +64,9 @@ class Dialect:
     clean: Callable[[str], str]
     """Takes off what says nothing, wherever it is in a name."""
     spelled: Callable[[str, str], str]
-    """(name without prefix, kind) -> as the rules have it. The kind is the family, or `roberta`, which is read as a BERT."""
+    """(name without prefix, family) -> as the rules have it."""
     settle: Callable[[Spelling, str, Mapping[str, Any]], None]
-    """(all names, kind, configuration): decides what only shows with all names together."""
+    """(all names, family, configuration): decides what only shows with all names together."""
     starts: frozenset[str]
     """The parts with which a model's names may start, beside those of its rules."""
     ends: frozenset[str]

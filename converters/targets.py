@@ -68,6 +68,10 @@ def target_notes(
     `types` those of the result's numbers."""
     if not is_encoder(config):
         return []
+    if not config.family.in_googles_code and dialect != "canonical":
+        return [
+            f"no published code loads a {config.family.title} under these names: they are this project's, made of Hugging Face's"
+        ]
     if dialect == GOOGLE:
         return [*_googles_numbers(config, types), *_drawn_by_google(config, task, heads, names)]
     if dialect in ZOO and model_type(config) == "bert":

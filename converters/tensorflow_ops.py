@@ -6,6 +6,8 @@ TensorFlow is no backend: it does not train here.
 
 from __future__ import annotations
 
+from ..core.static_tables import static_table
+
 
 def load_ops() -> TensorFlowOps:
     """The primitives of the TensorFlow that is installed."""
@@ -22,6 +24,9 @@ class TensorFlowOps:
 
     def constant(self, array):
         return self._tf.constant(array)
+
+    def static(self, name, arguments):
+        return self._tf.constant(static_table(name, arguments))
 
     def shape(self, x):
         return tuple(x.shape)

@@ -49,7 +49,7 @@ def sample_batch(checkpoint: CanonicalCheckpoint) -> dict[str, np.ndarray]:
     """Two rows of tokens, the second with padding: input_ids, token_type_ids (batch, length) int32, attention_mask float32. A
     BiLSTM has no token types; one of pairs takes the rows in the other order as second_ids and second_mask."""
     config = checkpoint.config
-    length = min(_LENGTH, config.max_position_embeddings) if is_encoder(config) else _LENGTH
+    length = min(_LENGTH, config.positions) if is_encoder(config) else _LENGTH
     generator = np.random.default_rng(0)
     ids = generator.integers(0, config.vocab_size, (_BATCH, length)).astype(np.int32)
     types = np.zeros((_BATCH, length), np.int32)
@@ -74,7 +74,7 @@ def needed_tensors(checkpoint: CanonicalCheckpoint) -> dict[str, frozenset[str]]
 
     layers = [output_name("hidden", layer) for layer in range(config.num_hidden_layers + 1)]
     needed = {name: encoder(name) for name in layers}
-    if any(".pooler." in name for name in tensors):
+    if config.family.pooler_in_encoder and any(".pooler." in name for name in tensors):
         needed[POOLED] = encoder(POOLED)
     if checkpoint.task in LAST_MAPS:
         last = LAST_MAPS[checkpoint.task]

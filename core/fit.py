@@ -53,9 +53,9 @@ def same_labels(names: tuple[str, ...], spec: TaskSpec) -> bool:
 def fit_problems(where: str, config: Config, tokenizer: Tokenizer, task: TaskSection) -> list[str]:
     """What does not fit between a model, the tokenizer and the task's length."""
     problems = vocabulary_problems(where, config, tokenizer)
-    if getattr(config, "max_position_embeddings", task.max_length) < task.max_length:
+    if getattr(config, "positions", task.max_length) < task.max_length:
         problems.append(
-            f"task.max_length: {task.max_length}, but {where} has only {config.max_position_embeddings} positions"
+            f"task.max_length: {task.max_length}, but {where} has only {config.positions} positions"
         )
     return problems
 

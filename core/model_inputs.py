@@ -15,7 +15,7 @@ def trained_length(model: Model, given: int | None = None) -> int:
     """To how many tokens texts are cut: as told, else as in training, else 128."""
     about = model.about
     trained = int(about.get("max_length") or about.get("task", {}).get("max_length", 128))
-    return given or min(trained, getattr(model.config, "max_position_embeddings", trained))
+    return given or min(trained, getattr(model.config, "positions", trained))
 
 
 def takes_pairs(task: dict[str, Any]) -> bool:

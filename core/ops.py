@@ -26,6 +26,11 @@ class Ops(Protocol):
     def constant(self, array: np.ndarray) -> Tensor:
         """A tensor that holds `array` (float32 or int32) and takes no gradient."""
 
+    def static(self, name: str, arguments: tuple[int, ...]) -> Tensor:
+        """The table `name` of `core.static_tables`, made of these integers: int32 or float32, without a gradient. It is the same
+        tensor each time; a part of it that depends on a batch is cut out of it, since no size of a batch is known when a graph
+        is exported."""
+
     def shape(self, x: Tensor) -> tuple[int, ...]:
         """The static shape of `x`."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .losses.base import TermContext
 from .losses.layers import placed
-from .models.architectures import is_frozen, model_type, used_tensors
+from .models.architectures import is_encoder, is_frozen, model_type, shares_layers, used_tensors
 from .models.outputs import LOGITS
 from .objective import term_labels
 from .recipe import Recipe
@@ -88,8 +88,10 @@ def projection_problems(
 def replacement_problems(section: StageSection, context: TermContext) -> list[tuple[str, str]]:
     """What makes a replacement impossible, as (key, message)."""
     student, predecessor = context.student, context.teachers[context.teacher(None)]
-    if {model_type(student), model_type(predecessor)} != {"bert"}:
-        return [("replacement", "both models must be BERT models")]
+    kinds = {model_type(student), model_type(predecessor)}
+    if len(kinds) > 1 or not is_encoder(student) or shares_layers(student):
+        needed = "both models must be Transformers of one family, each layer with weights of its own"
+        return [("replacement", f"{needed}; got {' and '.join(sorted(kinds))}")]
     problems = []
     layers, own = predecessor.num_hidden_layers, student.num_hidden_layers
     if layers % own:

@@ -62,7 +62,7 @@ def build_student(
     parameters = {} if start is None else dict(_taken(section, start, start.parameters, planned))
     shapes = tensor_shapes(planned.config, outputs, words)
     for name in planned.new:
-        parameters[name] = new_tensor(planned.config, name, shapes[name], seed)
+        parameters[name] = planned.config.new_tensor(name, shapes[name], seed)
     ordered = {name: np.array(parameters[name], np.float32) for name in shapes}
     return dataclasses.replace(planned, parameters=ordered), []
 

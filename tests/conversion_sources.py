@@ -19,7 +19,7 @@ from crossdistil.core.models.architectures import first_keys, tensor_shapes
 from crossdistil.core.models.families import BertConfig
 from crossdistil.core.models.heads import head_shapes
 from crossdistil.core.models.spec import EncoderConfig, is_norm
-from crossdistil.tests.tiny_families import ALBERT, DISTILBERT, ELECTRA
+from crossdistil.tests import tiny_families
 
 BERT = BertConfig(
     vocab_size=61,
@@ -30,7 +30,7 @@ BERT = BertConfig(
     max_position_embeddings=20,
     layer_norm_eps=1e-12,
 )
-FAMILIES: dict[str, EncoderConfig] = {"bert": BERT, "distilbert": DISTILBERT, "albert": ALBERT, "electra": ELECTRA}
+FAMILIES: dict[str, EncoderConfig] = {"bert": BERT, **tiny_families.FAMILIES}
 TANH = BERT.model_copy(update={"hidden_act": "gelu_new"})
 SQUARE = BertConfig(
     vocab_size=512,

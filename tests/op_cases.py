@@ -24,6 +24,11 @@ def constant(ops, p, batch):
     return p["x"] * ops.constant(TABLE)
 
 
+def static(ops, p, batch):
+    length = ops.shape(batch["ids"])[0]
+    return ops.embedding(p["table"], ops.static("relative_buckets", (9, 8, 6))[:length, :length])
+
+
 def reshape(ops, p, batch):
     shape = ops.shape(p["x"])
     return ops.reshape(p["x"], (shape[0] * shape[1], -1))
@@ -183,6 +188,7 @@ HEADS = {name: normal(3, 2, 5, 4) for name in ("query", "key", "value")}
 CASES = {
     "operators": Case(operators, {"x": normal(4, 3), "y": normal(2, 4)}),
     "constant": Case(constant, {"x": normal(2, 3)}),
+    "static": Case(static, {"table": normal(8, 3)}, {"ids": np.zeros(7, np.int32)}),
     "reshape": Case(reshape, {"x": normal(2, 3, 4)}),
     "transpose": Case(transpose, {"x": normal(2, 3, 4, 2)}),
     "concat": Case(concat, {"x": normal(2, 3), "y": normal(2, 4)}),

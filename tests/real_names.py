@@ -109,23 +109,19 @@ LEGACY = {
     "classification-output_bias": "classifier.bias",
 }
 
-ROBERTA = {
-    "roberta.embeddings.word_embeddings.weight": "bert.embeddings.word_embeddings.weight",
-    "roberta.embeddings.position_embeddings.weight": "bert.embeddings.position_embeddings.weight",
-    "roberta.embeddings.token_type_embeddings.weight": "bert.embeddings.token_type_embeddings.weight",
-    "roberta.encoder.layer.0.output.LayerNorm.weight": "bert.encoder.layer.0.output.LayerNorm.weight",
-}
-ROBERTA_WORDS = {
-    "lm_head.dense.weight": "cls.predictions.transform.dense.weight",
-    "lm_head.layer_norm.bias": "cls.predictions.transform.LayerNorm.bias",
-    "lm_head.bias": "cls.predictions.bias",
-}
-ROBERTA_CLASSES = {
-    "classifier.dense.weight": "bert.pooler.dense.weight",
-    "classifier.dense.bias": "bert.pooler.dense.bias",
-    "classifier.out_proj.weight": "classifier.weight",
-    "classifier.out_proj.bias": "classifier.bias",
-}
+ROBERTA = (
+    "roberta.embeddings.word_embeddings.weight",
+    "roberta.embeddings.position_embeddings.weight",
+    "roberta.embeddings.token_type_embeddings.weight",
+    "roberta.encoder.layer.0.output.LayerNorm.weight",
+)
+ROBERTA_WORDS = ("lm_head.dense.weight", "lm_head.layer_norm.bias", "lm_head.bias")
+ROBERTA_CLASSES = (
+    "classifier.dense.weight",
+    "classifier.dense.bias",
+    "classifier.out_proj.weight",
+    "classifier.out_proj.bias",
+)
 
 
 def shaped(names):

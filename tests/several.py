@@ -116,7 +116,8 @@ def train(case: Case, files: Path, engine: Engine, world: World) -> Arrays:
         parameters = {**parameters, **stage.new_projections(parameters, recipe.seed)}
         held = dict(parameters)
         if stage.objective.replacement is not None:
-            held |= predecessor_tensors(job.teachers[job.context.teacher(None)].parameters)
+            teacher = job.teachers[job.context.teacher(None)]
+            held |= predecessor_tensors(teacher.config, teacher.parameters)
         objective = stage.objective
         frozen, optimizer = teaching.frozen(stage), stage.optimizer(held)
         step = _Recorded(engine.train_step(objective.function, held, frozen, optimizer, objective.statistics), engine.name)

@@ -12,8 +12,8 @@ from crossdistil.core.app.run import RunOptions, execute
 from crossdistil.core.checkpoint import Model, load_model
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import RecipeError
-from crossdistil.core.models.families.distilbert import sinusoids
 from crossdistil.core.models.architectures import part_of, tensor_shapes
+from crossdistil.core.models.families.distilbert import sinusoids
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
@@ -139,9 +139,9 @@ def any_equal(array, tensors):
     return any(array.shape == other.shape and np.array_equal(array, other) for other in tensors.values())
 
 
-def test_theseus_is_for_bert(backend_name, tmp_path, task_folder):
-    tiny.write_model(tmp_path / "teacher", ELECTRA)
+def test_theseus_is_for_layers_of_their_own(backend_name, tmp_path, task_folder):
+    tiny.write_model(tmp_path / "teacher", ALBERT)
     tree = tiny.kd_recipe(task_folder, tmp_path / "teacher", steps=4)
     tree["stages"][0] |= {"objective": [{"loss": "hard_label"}], "replacement": {"rate": 0.5}}
-    with pytest.raises(RecipeError, match="both models must be BERT models"):
+    with pytest.raises(RecipeError, match="each layer with weights of its own; got albert"):
         run(tree, backend_name, tmp_path / "run")

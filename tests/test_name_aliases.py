@@ -9,7 +9,6 @@ import pytest
 
 from crossdistil.converters.names_canonical import TEMPLATES
 from crossdistil.converters.recognise import recognise
-from crossdistil.core.errors import CheckpointError
 from crossdistil.tests.real_names import GOOGLE, ROBERTA, ROBERTA_CLASSES, ROBERTA_WORDS, ZOO, of, pairs, shaped
 
 ZOO_HEADS = {name: own for name, own in ZOO.items() if not name.startswith("bert.cls")}
@@ -177,32 +176,20 @@ def test_bare_encoders_of_google():
     assert pairs(recognise(shaped(bare), None)) == bare
 
 
-@pytest.mark.parametrize("config", [None, {"model_type": "roberta"}, {"model_type": "roberta", "pad_token_id": 5}])
-def test_roberta_is_read_as_a_bert(config):
-    first = (config or {}).get("pad_token_id", 1) + 1
+@pytest.mark.parametrize("family", [None, "roberta", "xlm-roberta"])
+def test_roberta(family):
+    config = None if family is None else {"model_type": family}
     ties = ["lm_head.decoder.weight", "lm_head.decoder.bias"]
     buffers = ["roberta.embeddings.position_ids"]
     found = recognise(shaped([*ROBERTA, *ROBERTA_WORDS, *ties, *buffers]), config)
-    assert (found.dialect, found.family, pairs(found), found.unknown) == (
-        "canonical",
-        "bert",
-        ROBERTA | ROBERTA_WORDS,
-        {},
-    )
-    assert set(found.dropped) == {*ties, *buffers}
-    assert {name: match.first_row for name, match in found.matches.items() if match.first_row} == {
-        "bert.embeddings.position_embeddings.weight": first
-    }
+    assert (found.dialect, found.family, found.unknown) == ("canonical", family or "roberta", {})
+    assert pairs(found) == {name: name for name in (*ROBERTA, *ROBERTA_WORDS)} and set(found.dropped) == {*ties, *buffers}
     pooler = ["roberta.pooler.dense.weight", "roberta.pooler.dense.bias"]
     found = recognise(shaped([*ROBERTA, *ROBERTA_CLASSES, *pooler]), config)
-    assert (pairs(found), found.unknown) == (ROBERTA | ROBERTA_CLASSES, {})
-    assert found.dropped == dict.fromkeys(pooler, "pooler of RoBERTa that its classifier does not use")
-    bare = {name.removeprefix("roberta."): own for name, own in ROBERTA.items()}
+    assert (pairs(found), found.unknown) == ({name: name for name in (*ROBERTA, *ROBERTA_CLASSES)}, {})
+    assert found.dropped == dict.fromkeys(pooler, "pooler of the encoder that its classifier does not use")
+    found = recognise(shaped([*ROBERTA, *pooler]), config)  # of an encoder it is kept
+    assert set(pairs(found)) == {*ROBERTA, *pooler} and found.dropped == {}
     if config:
-        found = recognise(shaped(bare), config)
-        assert found.matches["bert.embeddings.position_embeddings.weight"].first_row == first
-
-
-def test_a_padding_token_that_is_no_number():
-    with pytest.raises(CheckpointError, match="^pad_token_id is 'x', expected a number"):
-        recognise(shaped(ROBERTA), {"model_type": "roberta", "pad_token_id": "x"})
+        bare = {name.removeprefix("roberta."): name for name in ROBERTA}
+        assert pairs(recognise(shaped(bare), config)) == bare

@@ -21,6 +21,11 @@ MODELS = {
     "distilbert": ["DistilBertForMaskedLM", "DistilBertForSequenceClassification"],
     "albert": ["AlbertForPreTraining", "AlbertForSequenceClassification"],
     "electra": ["ElectraForPreTraining", "ElectraForMaskedLM", "ElectraForSequenceClassification"],
+    "roberta": ["RobertaForMaskedLM", "RobertaForSequenceClassification", "RobertaModel"],
+    "xlm-roberta": ["XLMRobertaForMaskedLM", "XLMRobertaForSequenceClassification"],
+    "camembert": ["CamembertForMaskedLM"],
+    "ernie": ["ErnieForPreTraining", "ErnieForSequenceClassification"],
+    "mpnet": ["MPNetForMaskedLM", "MPNetForSequenceClassification", "MPNetModel"],
 }
 CASES = [(family, model) for family, models in MODELS.items() for model in models]
 # Where names alone cannot tell, the first of those that agree is named.
@@ -39,7 +44,7 @@ def sizes(family, layers):
         return {"vocab_size": 37, "dim": 16, "n_layers": layers, "n_heads": 2, "hidden_dim": 20, "max_position_embeddings": 16}
     raw = {"vocab_size": 37, "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2}
     raw |= {"intermediate_size": 20, "max_position_embeddings": 16}
-    return raw if family == "bert" else raw | {"embedding_size": 4}
+    return raw | {"embedding_size": 4} if family in ("albert", "electra") else raw
 
 
 @functools.cache

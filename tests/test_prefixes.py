@@ -101,7 +101,7 @@ def wrapped(torch, transformers, how: str):
         return Module(bert=electra), electra, "bert."
     if how == "roberta as bert":
         roberta = transformers.RobertaModel(transformers.RobertaConfig(**SIZES, type_vocab_size=1))
-        return Module(bert=roberta), roberta, ""
+        return Module(bert=roberta), roberta, "bert."
     distilbert = transformers.DistilBertForSequenceClassification(
         transformers.DistilBertConfig(vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=24, max_position_embeddings=24)
     )

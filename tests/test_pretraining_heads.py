@@ -34,12 +34,21 @@ CLASSES = {
         ("AlbertForPreTraining", {"prediction_logits": "mlm", "sop_logits": "sop"}),
         ("AlbertForMaskedLM", {"logits": "mlm"}),
     ],
+    "roberta": [("RobertaForMaskedLM", {"logits": "mlm"})],
+    "xlm-roberta": [("XLMRobertaForMaskedLM", {"logits": "mlm"})],
+    "camembert": [("CamembertForMaskedLM", {"logits": "mlm"})],
+    "ernie": [
+        ("ErnieForPreTraining", {"prediction_logits": "mlm", "seq_relationship_logits": "nsp"}),
+        ("ErnieForMaskedLM", {"logits": "mlm"}),
+    ],
+    "mpnet": [("MPNetForMaskedLM", {"logits": "mlm"})],
     "electra": [("ElectraForPreTraining", {"logits": "discriminator"}), ("ElectraForMaskedLM", {"logits": "generator"})],
 }
 # Entries of a file that hold a second time what another one holds.
 TWICE = {
     "cls.predictions.decoder.bias": "cls.predictions.bias",
     "predictions.decoder.bias": "predictions.bias",
+    "lm_head.decoder.bias": "lm_head.bias",
 }
 
 

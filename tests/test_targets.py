@@ -188,7 +188,7 @@ def test_a_token_classifier_stays_one_through_every_framework(tmp_path):
     assert json.loads((source / "config.json").read_text())["architectures"] == ["BertForTokenClassification"]
 
 
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "electra"])
+@pytest.mark.parametrize("family", ["bert", "distilbert", "albert"])
 def test_googles_names_are_all_there_is(tmp_path, family):
     outputs = None if family == "distilbert" else 3
     source = write(tmp_path / "source", FAMILIES[family], outputs, ("mlm", "nsp", "words"))

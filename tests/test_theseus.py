@@ -26,7 +26,7 @@ from crossdistil.tests.wrong_input_files import assert_refused, write_files, wri
 TOLERANCE = 1e-5
 STUDENT, OLD = tiny.STILL, tiny.STILL.model_copy(update={"num_hidden_layers": 4, "intermediate_size": 40})
 STUDENT_WEIGHTS, OLD_WEIGHTS = tiny.random_parameters(STUDENT, seed=1), tiny.random_parameters(OLD, seed=2)
-HELD = STUDENT_WEIGHTS | predecessor_tensors(OLD_WEIGHTS)
+HELD = STUDENT_WEIGHTS | predecessor_tensors(OLD, OLD_WEIGHTS)
 ENCODER = frozenset(name for name in STUDENT_WEIGHTS if name.startswith("bert.encoder."))
 WANTED = frozenset({"logits", "pooled", "hidden/0", "hidden/1", "hidden/2"})
 MIXED = {"first": (1.0, 0.0), "second": (0.0, 1.0)}
@@ -287,7 +287,9 @@ WRONG = {
         "stages[0].objective[1].loss: attention_mse needs attention, which replaced modules do not show",
     ),
     "a BiLSTM": (
-        4, ["student={architecture: {model_type: bilstm}}"], "stages[0].replacement: both models must be BERT models",
+        4, ["student={architecture: {model_type: bilstm}}"],
+        "stages[0].replacement: both models must be Transformers of one family, each layer with weights of its own; "
+        "got bert and bilstm",
     ),
     "no predecessor": (
         4, ["teacher=null", "student.init={from: random}"], "a replacement needs its predecessor: give teacher.model",

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crossdistil.core.models.families import AlbertConfig, DistilBertConfig, ElectraConfig
+from crossdistil.core.models.families import (
+    AlbertConfig,
+    CamembertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    ErnieConfig,
+    MPNetConfig,
+    RobertaConfig,
+    XlmRobertaConfig,
+)
 from crossdistil.core.models.outputs import ATTENTION_KINDS, LOGITS, POOLED, output_name
 from crossdistil.tests import tiny
 
@@ -20,11 +29,19 @@ _SIZES = {
 DISTILBERT = DistilBertConfig(**{DistilBertConfig.own_key(key): value for key, value in _SIZES.items()})
 ALBERT = AlbertConfig(**_SIZES, embedding_size=16)
 ELECTRA = ElectraConfig(**_SIZES, embedding_size=16)
-FAMILIES = {"distilbert": DISTILBERT, "albert": ALBERT, "electra": ELECTRA}
+ROBERTA = RobertaConfig(**_SIZES, pad_token_id=0)  # that of the tiny vocabulary, behind which the positions start
+XLM_ROBERTA = XlmRobertaConfig(**_SIZES)
+MPNET = MPNetConfig(**_SIZES)
+ERNIE = ErnieConfig(**_SIZES)
+CAMEMBERT = CamembertConfig(**_SIZES)
+FAMILIES = {"distilbert": DISTILBERT, "albert": ALBERT, "electra": ELECTRA, "roberta": ROBERTA, "mpnet": MPNET, "ernie": ERNIE}
 
 VARIANTS = {
     "bert": tiny.CONFIG,
     **FAMILIES,
+    "xlm-roberta": XLM_ROBERTA,
+    "camembert": CAMEMBERT,
+    "ernie with tasks": ERNIE.model_copy(update={"use_task_id": True}),
     "distilbert with a ReLU": DISTILBERT.model_copy(update={"activation": "relu"}),
     "albert with groups": ALBERT.model_copy(
         update={"num_hidden_layers": 5, "num_hidden_groups": 3, "inner_group_num": 2, "hidden_act": "gelu"}
@@ -34,7 +51,9 @@ VARIANTS = {
 }
 """Every way in which the families compute differently."""
 each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
-each_family = pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
+each_family = pytest.mark.parametrize(
+    "config", [*FAMILIES.values(), XLM_ROBERTA, CAMEMBERT], ids=lambda config: config.family.model_type
+)
 LABELS = ("negative", "neutral", "positive")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from mindspore import nn
 from mindspore import ops as P
 
+from ...core.static_tables import static_table
 from .recurrent import fused_lstm, unrolled_lstm
 from .vocabulary import WordCrossEntropy, WordDistance
 
@@ -40,6 +41,12 @@ def permuted_residues(count):
     """`count` float32 numbers from 0 to PRIME - 1 in a fixed random order, distinct as far as there are enough."""
     residues = np.random.default_rng(count).permutation(PRIME).astype(np.float32)
     return ms.Tensor(np.resize(residues, count))
+
+
+@ms.constexpr
+def constant_table(name, arguments):
+    """A table of `core.static_tables`, a constant of the compiled graph."""
+    return ms.Tensor(static_table(name, arguments))
 
 
 class RowSoftmax(nn.Cell):
@@ -69,6 +76,9 @@ class MindSporeOps:
 
     def constant(self, array):
         return ms.Tensor(array)
+
+    def static(self, name, arguments):
+        return constant_table(name, arguments)
 
     def shape(self, x):
         return x.shape

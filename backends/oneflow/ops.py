@@ -16,6 +16,7 @@ import oneflow as flow  # noqa: E402
 import oneflow.nn.functional as F  # noqa: E402
 
 from ...core.dropout_masks import Draws, scale  # noqa: E402
+from ...core.static_tables import static_table  # noqa: E402
 from .activations import gelu  # noqa: E402
 from .recurrent import device_lstm, numpy_lstm  # noqa: E402
 from .rows import layer_norm, log_softmax  # noqa: E402
@@ -50,10 +51,17 @@ class OneFlowOps:
     def __init__(self, device: flow.device, masks: DropoutMasks):
         self.device = device
         self._masks = masks
+        self._tables: dict[tuple[str, tuple[int, ...]], flow.Tensor] = {}
         self._on_cpu = device.type == "cpu"
 
     def constant(self, array):
         return flow.tensor(array, device=self.device)
+
+    def static(self, name, arguments):
+        key = (name, arguments)
+        if key not in self._tables:
+            self._tables[key] = flow.tensor(static_table(name, arguments), device=self.device)
+        return self._tables[key]
 
     def shape(self, x):
         return tuple(x.shape)

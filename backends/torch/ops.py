@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ...core.static_tables import static_table
 from .attention import dropped_attention
 from .dropout import DropoutMasks
 from .linear import linear
@@ -25,9 +26,17 @@ class TorchOps:
     def __init__(self, device: torch.device, dtype: torch.dtype = torch.float32, masks: DropoutMasks | None = None):
         self.device, self.dtype = device, dtype
         self.masks = DropoutMasks(own=False) if masks is None else masks
+        self._tables: dict[tuple[str, tuple[int, ...]], torch.Tensor] = {}
 
     def constant(self, array):
         return torch.from_numpy(array).to(self.device)
+
+    def static(self, name, arguments):
+        key = (name, arguments)
+        if key not in self._tables:
+            with torch.inference_mode(False):  # else training could not use what an evaluation made first
+                self._tables[key] = torch.from_numpy(static_table(name, arguments)).to(self.device)
+        return self._tables[key]
 
     def shape(self, x):
         return tuple(x.shape)

@@ -79,7 +79,7 @@ def write_package(model: Model, path: Path, precision: str, hidden: bool = False
 def _write_with_torch(name: str, function: str, model: Model, path: Path, hidden: bool) -> None:
     if not is_encoder(model.config):
         raise CrossdistilError(f"--to {name}: torch.export unrolls an LSTM over one fixed length; a BiLSTM goes to onnx")
-    longest, write = model.config.max_position_embeddings, getattr(load_module("torch", "export"), function)
+    longest, write = model.config.positions, getattr(load_module("torch", "export"), function)
     write(_forward(model, hidden), model.parameters, inputs_of(model.config), longest, path)
 
 

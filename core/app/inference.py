@@ -231,7 +231,7 @@ def predict(
     looks wrong, which is logged without it; `classifier` is the model in the folder, where it is loaded already."""
     model, tokenizer = classifier or load_classifier(folder, tell)
     length = trained_length(model, max_length)
-    positions = getattr(model.config, "max_position_embeddings", length)  # a BiLSTM has no limit
+    positions = getattr(model.config, "positions", length)  # a BiLSTM has no limit
     if length > positions:
         raise CrossdistilError(f"--max-length {length}: {folder} has only {positions} positions")
     if not len(texts):

@@ -125,7 +125,7 @@ def _untold(line: str) -> None:
 def check_lengths(sides: Sequence[Side], lengths: Sequence[int], what: str) -> None:
     """Raise CrossdistilError for a model that has no positions for so many tokens."""
     for side in sides:
-        positions = getattr(side.model.config, "max_position_embeddings", max(lengths))
+        positions = getattr(side.model.config, "positions", max(lengths))
         if max(lengths) > positions:
             raise CrossdistilError(f"--lengths {max(lengths)}{what}: {side.folder} has only {positions} positions")
 

@@ -18,7 +18,6 @@ from ...converters.canonical import CanonicalCheckpoint, ReadOptions
 from ...converters.configuration import find_config, find_tokenizer
 from ...converters.convert import ConvertOptions, convert
 from ...converters.formats import is_checkpoint
-from ...converters.names_canonical import ROBERTA
 from ...converters.reading import allowed
 from ..cache_folder import kind_folder
 from ..checkpoint import CARD, WEIGHTS
@@ -39,7 +38,7 @@ from .run_folders import student_of
 
 _OPTION = re.compile(r"--(?:ema|successor|fix-config)\b|--(?:rename|allow-extra|prefix|config) (?!PATTERN)(?:'[^']*'|[^\s',;)]+)")
 """Those of `convert`, with their values, as its errors name them; `--allow-missing` makes no model that can be used."""
-_FORMAT = 2
+_FORMAT = 3
 """Of the entries of the cache: what was made under another number is made again."""
 _NOTES = "notes.json"
 """Beside a converted model: what its conversion had to tell, which is told each time that it is used."""
@@ -209,7 +208,7 @@ def is_canonical(path: Path) -> bool:
         raw, where = find_config(path, None)
         if raw is None:
             return True
-        if where != path / CONFIG or raw.get("model_type") == ROBERTA:
+        if where != path / CONFIG:
             return False
         if raw.get("model_type", "bert") not in tuple(CONFIGURATIONS):
             return True

@@ -169,7 +169,7 @@ def read_classifier(source: Path, runs_in: str, max_length: int | None, tell: Ca
     """Read a model folder, a finished run or an exported folder. Raises CrossdistilError."""
     model, tokenizer = load_classifier(source, tell)
     length = trained_length(model, max_length)
-    positions = getattr(model.config, "max_position_embeddings", length)  # a BiLSTM has no limit
+    positions = getattr(model.config, "positions", length)  # a BiLSTM has no limit
     if length > positions:
         raise CrossdistilError(f"--max-length {length}: {source} has only {positions} positions")
     if runs_in == ONNX and model.has_weights:

@@ -113,7 +113,7 @@ class StageRuns:
         held = dict(parameters)
         if stage.objective.replacement is not None:
             predecessor = job.teachers[job.context.teacher(None)]
-            held |= predecessor_tensors(predecessor.parameters)
+            held |= predecessor_tensors(predecessor.config, predecessor.parameters)
         if self._probe and stage.index == 0 and state is None:
             self._world.lead(write_probe, stage, engine, held, frozen, self._run.path)
         objective = stage.objective

@@ -204,7 +204,7 @@ def _outputs(checkpoint: CanonicalCheckpoint, tokenizer: Tokenizer, texts: Seque
         for name, tensor in checkpoint.tensors.items()
         if (array := tensor.load()).dtype.kind in "fV"
     }
-    length = min(_PROVED_LENGTH, checkpoint.config.max_position_embeddings)
+    length = min(_PROVED_LENGTH, checkpoint.config.positions)
     batches = RowBatches(tokenizer.encode_pairs(texts, None, length), None, range(8, length + 8, 8))
     found = []
     with np.errstate(all="ignore"):

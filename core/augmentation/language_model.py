@@ -77,12 +77,12 @@ class GapFiller:
     def __init__(self, model: LanguageModel, engine: Engine, batch_size: int):
         self._model, self._batch_size = model, batch_size
         self._infer = engine.infer(make_masked_lm(model.config, model.tied), model.parameters)
-        self._buckets = length_buckets(model.config.max_position_embeddings, engine.length_step)
+        self._buckets = length_buckets(model.config.positions, engine.length_step)
         library = model.tokenizer.library
         self._mask, self._first, self._separator = (library.token_to_id(token) for token in (MASK, "[CLS]", "[SEP]"))
         vocabulary = library.get_vocab(with_added_tokens=True)
         self._tokens = sorted(vocabulary, key=vocabulary.get)
-        self.room = (model.config.max_position_embeddings - 3) // 2
+        self.room = (model.config.positions - 3) // 2
         """How many pieces of a text fit, twice and with three special tokens; a gap must end within them."""
 
     def fill(self, texts: Sequence[Sequence[int]], gaps: Sequence[Gap], count: int) -> list[list[str]]:

@@ -80,14 +80,16 @@ def is_frozen(config: Config, name: str, freeze: Collection[str]) -> bool:
 
 def canonical_names(config: Config, names: Iterable[str], words: bool = False) -> dict[str, str]:
     """Name in a file -> our name, for those of `names` that may belong to a classifier. Encoders are written without their
-    first part in their own classes' files; position numbers and the heads of pre-training are left out, but with `words`
-    the one that predicts words."""
+    first part in their own classes' files; position numbers, what nothing is computed with and the heads of pre-training are left
+    out, but with `words` the one that predicts words."""
     if not config.family.others_write:
         return {name: name for name in names}
     root, shapes_of_heads = config.family.root, heads.head_shapes(config)
-    parts = {own.removeprefix(root).split(".")[0] for own in tree.tensor_shapes(config, None) if own.startswith(root)}
+    unused = tree.unused_shapes(config)
+    own_names = (*tree.tensor_shapes(config, None), *unused)
+    parts = {own.removeprefix(root).split(".")[0] for own in own_names if own.startswith(root)}
     foreign = {own.split(".")[0] + "." for shapes in shapes_of_heads.values() for own in shapes}
-    not_ours = (f"{root}embeddings.position_ids", *foreign)
+    not_ours = (f"{root}embeddings.position_ids", *unused, *foreign)
     canonical = {name: root + name if name.split(".")[0] in parts else name for name in names}
     kept = frozenset(decoder_names(config)) | heads.words_shapes(config).keys() if words else frozenset()
     return {name: own for name, own in canonical.items() if own in kept or not own.startswith(not_ours)}

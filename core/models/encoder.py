@@ -23,14 +23,14 @@ from .outputs import (
     depth,
     output_name,
 )
-from .parts import LAYER
+from .parts import EMBEDDINGS, LAYER
 from .spec import ACTIVATIONS, EncoderConfig
+from .tree import present
 
 # Added to the scores of padding. exp() of it is exactly 0 in float32 and float16; -inf would give NaN on rows without
 # any real token.
 MASKED_SCORE = -10000.0
 
-_OF_EMBEDDINGS = ("words", "positions", "types", "embeddings_norm", "projection")
 _OF_WORDS = frozenset({WORDS, MASKED_WORDS, DECODER_WEIGHT, DECODER_BIAS})
 
 Forward = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor]], dict]
@@ -67,12 +67,13 @@ def _chain(first, others: list):
 
 def assemble(config: EncoderConfig, wanted: frozenset[str], root: str, layers: list) -> Forward:
     """Embeddings, `layers` and head as one forward pass. A layer is `layer(ops, params, x, bias, batch) -> (x, taken)`, with
-    `taken` what is wanted of its attention by name."""
+    `bias` as `make_bias` has it and `taken` what is wanted of its attention by name."""
     embed, head, words = make_embed(config, root), make_head(config, wanted, root), make_words(config, wanted, root)
+    make = make_bias(config, root)
     hidden_names = [output_name("hidden", number) for number in range(config.num_hidden_layers + 1)]
 
     def forward(ops, params, batch):
-        bias = attention_bias(ops, batch["attention_mask"])
+        bias = make(ops, params, batch)
         x = embed(ops, params, batch)
         outputs = {}
         if hidden_names[0] in wanted:
@@ -100,6 +101,29 @@ def attention_bias(ops: Ops, mask: Tensor) -> Tensor:
     return ops.reshape((1.0 - mask) * MASKED_SCORE, (batch_size, 1, 1, length))
 
 
+def make_bias(config: EncoderConfig, root: str):
+    """`bias(ops, params, batch) -> (added, shown)`: what the layers add to the scores, and what of it belongs to the scores that
+    they show, (heads, length, length); where that is only padding, they show nothing of it."""
+    block = config.family.block
+    if not block.relative_buckets:
+        return _padding_bias
+    table = f"{root}{config.family.name('relative_positions')}.weight"
+    arguments = (config.positions, block.relative_buckets, block.farthest)
+
+    def bias(ops, params, batch):
+        length = ops.shape(batch["input_ids"])[1]
+        buckets = ops.static("relative_buckets", arguments)[:length, :length]
+        shown = ops.transpose(ops.embedding(params[table], buckets), (2, 0, 1))  # (A, L, L)
+        return attention_bias(ops, batch["attention_mask"]) + shown, shown  # (B, A, L, L)
+
+    return bias
+
+
+def _padding_bias(ops, params, batch):
+    bias = attention_bias(ops, batch["attention_mask"])
+    return bias, bias
+
+
 def dense(ops, params, name, x):
     """The linear map `name`."""
     return ops.linear(x, params[name + ".weight"], params[name + ".bias"])
@@ -117,18 +141,23 @@ def activate(ops, x, activation):
 
 def make_embed(config: EncoderConfig, root: str):
     """`embed(ops, params, batch) -> (batch, length, hidden)`: what the first layer sees, layer 0 of the hidden states."""
-    family, epsilon, dropout = config.family, config.layer_norm_eps, config.hidden_dropout_prob
-    has_types, projects = "types" in family.by_role, config.projects
-    named = {role: root + family.by_role[role].name for role in _OF_EMBEDDINGS if role in family.by_role}
-    words, positions, norm = named["words"] + ".weight", named["positions"] + ".weight", named["embeddings_norm"]
-    types, projection = named.get("types", "") + ".weight", named.get("projection", "")
+    epsilon, dropout, first = config.layer_norm_eps, config.hidden_dropout_prob, config.first_position
+    named = {part.role: root + part.name for part in present(config, EMBEDDINGS)}
+    words, positions, types, tasks = (f"{named.get(role)}.weight" for role in ("words", "positions", "types", "tasks"))
+    has_types, has_tasks, projects = "types" in named, "tasks" in named, "projection" in named
+    norm, projection = named["embeddings_norm"], named.get("projection")
 
     def embed(ops, params, batch):
         length = ops.shape(batch["input_ids"])[1]
         x = ops.embedding(params[words], batch["input_ids"])  # (B, L, E)
         if has_types:
             x = x + ops.embedding(params[types], batch["token_type_ids"])
-        x = x + params[positions][:length]  # (L, E) over (B, L, E)
+        table = params[positions]
+        if first:
+            table = table[first:]
+        x = x + table[:length]  # (L, E) over (B, L, E)
+        if has_tasks:
+            x = x + params[tasks][0]
         x = ops.dropout(normalise(ops, params, norm, x, epsilon), dropout)
         return dense(ops, params, projection, x) if projects else x  # (B, L, H)
 
@@ -143,7 +172,7 @@ def make_layer(
     heads, head_size, epsilon = config.num_attention_heads, config.head_size, config.layer_norm_eps
     hidden_dropout, attention_dropout = config.hidden_dropout_prob, config.attention_probs_dropout_prob
     activation, block = ACTIVATIONS[config.hidden_act], config.family.block
-    output_dropout = hidden_dropout if block.output_dropout else 0.0
+    output_dropout, relative = hidden_dropout if block.output_dropout else 0.0, block.relative_buckets > 0
     named = {part.role: prefix + part.name for part in config.family.at(LAYER)}
     query_map, key_map, value_map = named["query"], named["key"], named["value"]
     attention_output, attention_norm = named["attention_output"], named["attention_norm"]
@@ -163,6 +192,9 @@ def make_layer(
     def scaled_scores(ops, query, key):
         return ops.matmul_transposed(query * (head_size**-0.5), key)  # (B, A, L, L)
 
+    def show(ops, scores, shown):
+        return ops.float32(scores + shown) if relative else ops.float32(scores)
+
     def finish(ops, params, x, context):
         merged = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), ops.shape(x))  # (B, L, H)
         attended = ops.dropout(dense(ops, params, attention_output, merged), hidden_dropout)
@@ -177,10 +209,10 @@ def make_layer(
         taken = {}
         if wants_scores:
             scores = scaled_scores(ops, query, key)
-            taken[scores_name] = ops.float32(scores)
-            context = ops.matmul(ops.dropout(ops.softmax(scores + bias), attention_dropout), value)
+            taken[scores_name] = show(ops, scores, bias[1])
+            context = ops.matmul(ops.dropout(ops.softmax(scores + bias[0]), attention_dropout), value)
         else:
-            context = ops.attention(query, key, value, bias, attention_dropout)  # (B, A, L, D)
+            context = ops.attention(query, key, value, bias[0], attention_dropout)  # (B, A, L, D)
         tensors = {"queries": query, "keys": key, "values": value}
         for index in range(len(parts)):
             taken[part_names[index]] = ops.float32(tensors[parts[index]])
@@ -195,7 +227,7 @@ def make_layer(
         if "values" in parts:
             tensors["values"] = project(ops, params, value_map, x)
         if wants_scores:
-            taken[scores_name] = ops.float32(scaled_scores(ops, tensors["queries"], tensors["keys"]))
+            taken[scores_name] = show(ops, scaled_scores(ops, tensors["queries"], tensors["keys"]), bias[1])
         for index in range(len(parts)):
             taken[part_names[index]] = ops.float32(tensors[parts[index]])
         return x, taken

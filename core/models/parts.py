@@ -13,6 +13,7 @@ from functools import cached_property
 
 TABLE, DENSE, NORM, TENSOR = "table", "dense", "norm", "tensor"
 EMBEDDINGS, LAYER, ENCODER, POOLER, CLASSIFIER = "embeddings", "layer", "encoder", "pooler", "classifier"
+UNUSED = "unused"
 WORDS, PAIRS, TOKENS = "words", "pairs", "tokens"
 """Kinds of pre-training heads, with which the roles of their parts start: one predicts a word for each position, one tells of a
 pair of texts one of two classes, one gives each position a number."""
@@ -35,7 +36,8 @@ class Part:
     shape: Shape
     """Of the weight: names of sizes, and numbers."""
     place: str
-    """`EMBEDDINGS`, `LAYER`, `ENCODER` (beside the layers), `POOLER`, `CLASSIFIER`, or the name of a head of pre-training."""
+    """`EMBEDDINGS`, `LAYER`, `ENCODER` (beside the layers), `POOLER`, `CLASSIFIER`, the name of a head of pre-training, or
+    `UNUSED`: encoders' files hold it, and nothing here is computed with it."""
     tied: str | None = None
     """The tensor that it is a copy of."""
     when: str | None = None
@@ -55,6 +57,11 @@ class Block:
 
     output_dropout: bool = True
     """Whether the feed-forward output is dropped out."""
+    relative_buckets: int = 0
+    """Whether a learnt number for each head and bucket of distances is added to the scores (Raffel et al. 2020, section 2.1): how
+    many buckets, in the part of role `relative_positions`."""
+    farthest: int = 128
+    """Distances from here on are in the last bucket."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +72,8 @@ class Family:
     """As config.json has it."""
     title: str
     """What transformers' classes start with."""
+    root: str
+    """What the encoder's names start with."""
     parts: tuple[Part, ...]
     layer: str = ""
     """Prefix of a layer, with `{layer}`, or with `{group}` and `{inner}` where layers are shared; empty of no Transformer."""
@@ -85,6 +94,8 @@ class Family:
     the name here."""
     starts_from: tuple[str, ...] = ()
     """Families whose weights a model of this one can start from, beside its own (`core.models.transfer`)."""
+    in_googles_code: bool = True
+    """Whether Google's TensorFlow code, or what was written after it, has a model of this kind."""
     others_write: bool = True
     """Whether others write its config.json as well, with keys of their own."""
 
@@ -92,11 +103,6 @@ class Family:
     def is_encoder(self) -> bool:
         """Whether it is a Transformer, with layers and hidden states that can be matched."""
         return bool(self.layer)
-
-    @property
-    def root(self) -> str:
-        """What the encoder's names start with."""
-        return f"{self.model_type}."
 
     @property
     def shares_layers(self) -> bool:

@@ -119,6 +119,16 @@ class EncoderConfig(ModelConfig):
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def first_position(self) -> int:
+        """The row of the positions' table that a text's first token takes."""
+        return 0
+
+    @property
+    def positions(self) -> int:
+        """How many tokens a text can have."""
+        return self.max_position_embeddings - self.first_position
+
+    @property
     def projects(self) -> bool:
         """Whether a linear map leads from the embeddings to the hidden states."""
         return self.embedding_size != self.hidden_size

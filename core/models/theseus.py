@@ -8,13 +8,16 @@ on every backend. With all gates 1 this is the successor alone, which is what is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..schedules import in_steps
-from .encoder import assemble, make_layer
-from .families.bert import BertConfig
+from .encoder import assemble, make_bias, make_layer
+from .parts import ENCODER
+from .spec import EncoderConfig
+from .tree import places
 
 PREDECESSOR = "predecessor."
 """What the names of the predecessor's layers start with among the parameters."""
@@ -25,7 +28,7 @@ SCHEDULES = ("constant", "linear")
 class Replacement:
     """When modules are replaced: the probability of a gate being 1 at a step, and who the predecessor is."""
 
-    predecessor: BertConfig
+    predecessor: EncoderConfig
     blocks: int
     schedule: str
     """Before all modules are replaced, `constant`: `rate`. `linear`: from `rate` to 1 in equal steps; the paper's
@@ -51,12 +54,13 @@ class Replacement:
         return (draws < self.probability(step, total)).astype(np.float32)
 
 
-def predecessor_tensors(parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def predecessor_tensors(config: EncoderConfig, parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The encoder layers of a predecessor under the names that `make_replacing_forward` reads."""
-    return {PREDECESSOR + name: array for name, array in parameters.items() if name.startswith("bert.encoder.")}
+    found = places(config)
+    return {PREDECESSOR + name: array for name, array in parameters.items() if found.get(name) == ENCODER}
 
 
-def make_replacing_forward(config: BertConfig, wanted: frozenset[str], replacement: Replacement):
+def make_replacing_forward(config: EncoderConfig, wanted: frozenset[str], replacement: Replacement):
     """As `core.models.encoder.make_forward`, with `batch["gates"]` (blocks,) choosing each module. Embeddings, pooler and
     classifier are the student's own. Hidden states are wanted of modules, attention is not to be had."""
     per_block = replacement.predecessor.num_hidden_layers // config.num_hidden_layers
@@ -66,14 +70,17 @@ def make_replacing_forward(config: BertConfig, wanted: frozenset[str], replaceme
         for layer in range(replacement.predecessor.num_hidden_layers)
     ]
 
+    relative, predecessor_bias = config.family.block.relative_buckets > 0, make_bias(replacement.predecessor, PREDECESSOR)
+
     def make_module(block: int):
         def module(ops, params, x, bias, batch):
             def successor(y):
                 return successors[block](ops, params, y, bias, batch)[0]
 
             def predecessor(y):
+                added = predecessor_bias(ops, params, batch) if relative else bias
                 for layer in range(block * per_block, (block + 1) * per_block):
-                    y = predecessors[layer](ops, params, y, bias, batch)[0]
+                    y = predecessors[layer](ops, params, y, added, batch)[0]
                 return y
 
             return ops.choose(batch["gates"][block], successor, predecessor, x), {}

@@ -7,7 +7,22 @@ import functools
 from math import prod
 
 from .outputs import ATTENTION_KINDS, DECODER_BIAS, LOGITS, MASKED_WORDS, POOLED, WORDS, attention_kinds, depth
-from .parts import CLASSIFIER, DENSE, EMBEDDINGS, ENCODER, LAYER, NORM, OUTPUTS, POOLER, TABLE, TENSOR, Family, Part, Shape
+from .parts import (
+    CLASSIFIER,
+    DENSE,
+    EMBEDDINGS,
+    ENCODER,
+    LAYER,
+    NORM,
+    OUTPUTS,
+    POOLER,
+    TABLE,
+    TENSOR,
+    UNUSED,
+    Family,
+    Part,
+    Shape,
+)
 from .parts import WORDS as OF_WORDS
 from .spec import ModelConfig
 
@@ -24,7 +39,7 @@ def tensor_shapes(config: ModelConfig, outputs: int | None) -> dict[str, tuple[i
         skipped = outputs is None and (place == CLASSIFIER or place == POOLER and not config.family.pooler_in_encoder)
         # Of shared layers the first to come makes the entries.
         prefixes = [""] if place != LAYER else _prefixes(config)
-        parts = [] if skipped else _present(config, place)
+        parts = [] if skipped else present(config, place)
         for prefix in prefixes:
             for part in parts:
                 shapes |= {prefix + name: _sized(config, shape, outputs) for name, shape in part.tensors().items()}
@@ -34,6 +49,12 @@ def tensor_shapes(config: ModelConfig, outputs: int | None) -> dict[str, tuple[i
 def head_shapes(config: ModelConfig, head: str) -> dict[str, tuple[int, ...]]:
     """Name -> shape of each tensor of a head of pre-training but those that are copies of others."""
     parts = [part for part in config.family.at(head) if part.tied is None]
+    return {name: _sized(config, shape, None) for part in parts for name, shape in part.tensors().items()}
+
+
+def unused_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of what encoders' files hold beside the tensors that anything is computed with."""
+    parts = config.family.at(UNUSED)
     return {name: _sized(config, shape, None) for part in parts for name, shape in part.tensors().items()}
 
 
@@ -50,7 +71,7 @@ def used_tensors(config: ModelConfig, wanted: frozenset[str]) -> frozenset[str]:
     last, used = depth(wanted, config.num_hidden_layers), set()
     places = [EMBEDDINGS] + [POOLER] * bool({LOGITS, POOLED} & wanted) + [CLASSIFIER] * (LOGITS in wanted)
     for place in places:
-        used |= {name for part in _present(config, place) for name in part.tensors()}
+        used |= {name for part in present(config, place) for name in part.tensors()}
     for number in range(1, config.num_hidden_layers + 1):
         prefixes, kinds = config.layer_prefixes(number - 1), attention_kinds(wanted, number)
         if number <= last:
@@ -58,7 +79,7 @@ def used_tensors(config: ModelConfig, wanted: frozenset[str]) -> frozenset[str]:
         for role in {role for kind in kinds for role in ATTENTION_KINDS[kind]}:
             used |= {prefixes[0] + name for name in family.by_role[role].tensors()}
         if number <= last or "scores" in kinds:
-            used |= {name for part in _present(config, ENCODER) for name in part.tensors()}
+            used |= {name for part in present(config, ENCODER) for name in part.tensors()}
     if head := words_place(family):
         own, bias = head_shapes(config, head).keys(), family.name("words.bias")
         used |= {bias} if DECODER_BIAS in wanted else set()
@@ -73,7 +94,7 @@ def places(config: ModelConfig) -> dict[str, str]:
     found = dict.fromkeys(head_shapes(config, words_place(config.family)), OF_WORDS)
     for place in _PLACES:
         prefixes = [""] if place != LAYER else _prefixes(config)
-        names = (prefix + name for prefix in prefixes for part in _present(config, place) for name in part.tensors())
+        names = (prefix + name for prefix in prefixes for part in present(config, place) for name in part.tensors())
         found |= dict.fromkeys(names, ENCODER if place == LAYER else place)
     return found
 
@@ -132,7 +153,7 @@ def products(config: ModelConfig, *at: str, outputs: int | None = None) -> int:
     return sum(
         passes.get(place, 1) * prod(_sized(config, part.shape, outputs or 0))
         for place in at
-        for part in _present(config, place)
+        for part in present(config, place)
         if part.kind == DENSE or (part.kind == TENSOR and len(part.shape) > 2)
     )
 
@@ -142,7 +163,8 @@ def _prefixes(config: ModelConfig) -> list[str]:
     return list(dict.fromkeys(prefix for layer in layers for prefix in config.layer_prefixes(layer)))
 
 
-def _present(config: ModelConfig, place: str) -> list[Part]:
+def present(config: ModelConfig, place: str) -> list[Part]:
+    """The parts at a place that a model of this configuration has."""
     return [part for part in config.family.at(place) if part.when is None or getattr(config, part.when)]
 
 

@@ -9,8 +9,23 @@ from .bert import BertConfig
 from .bilstm import BiLstmConfig
 from .distilbert import DistilBertConfig
 from .electra import ElectraConfig
+from .ernie import ErnieConfig
+from .mpnet import MPNetConfig
+from .roberta import CamembertConfig, RobertaConfig, XlmRobertaConfig
 
 CONFIGURATIONS: dict[str, type[ModelConfig]] = {
-    chosen.family.model_type: chosen for chosen in (BertConfig, DistilBertConfig, AlbertConfig, ElectraConfig, BiLstmConfig)
+    chosen.family.model_type: chosen
+    for chosen in (
+        BertConfig,
+        DistilBertConfig,
+        AlbertConfig,
+        ElectraConfig,
+        RobertaConfig,
+        XlmRobertaConfig,
+        CamembertConfig,
+        MPNetConfig,
+        ErnieConfig,
+        BiLstmConfig,
+    )
 }
 """`model_type` of a config.json -> its configuration."""

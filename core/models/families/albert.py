@@ -24,6 +24,7 @@ _GOOGLES_LAYER = "bert.encoder.transformer.group.{}.inner_group.{}."
 ALBERT = Family(
     "albert",
     "Albert",
+    "albert.",
     (
         *_EMBEDDINGS,
         Part(

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ..parts import Family, classifier_parts, embedding_parts, layer_parts, pairs_part, words_parts
+from ..parts import Family, Part, classifier_parts, embedding_parts, layer_parts, pairs_part, words_parts
 from ..spec import Activation, EncoderConfig
 
-_EMBEDDINGS = embedding_parts("bert.", "hidden_size")
 
-BERT = Family(
-    "bert",
-    "Bert",
-    (
-        *_EMBEDDINGS,
+def parts_of(root: str) -> tuple[Part, ...]:
+    """The parts of a BERT whose encoder's names start with `root`."""
+    embeddings = embedding_parts(root, "hidden_size")
+    return (
+        *embeddings,
         *layer_parts(),
-        *classifier_parts("bert.pooler.dense"),
+        *classifier_parts(f"{root}pooler.dense"),
         *words_parts(
             "mlm",
             "hidden_size",
-            _EMBEDDINGS[0].name,
+            embeddings[0].name,
             transform="cls.predictions.transform.dense",
             norm="cls.predictions.transform.LayerNorm",
             bias="cls.predictions.bias",
             decoder="cls.predictions.decoder",
         ),
         pairs_part("nsp", "cls.seq_relationship"),
-    ),
+    )
+
+
+BERT = Family(
+    "bert",
+    "Bert",
+    "bert.",
+    parts_of("bert."),
     layer="bert.encoder.layer.{layer}.",
     classes={("mlm", "nsp"): "ForPreTraining", ("mlm",): "ForMaskedLM", ("nsp",): "ForNextSentencePrediction"},
     entries={"position_embedding_type": "absolute"},

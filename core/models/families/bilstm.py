@@ -19,6 +19,7 @@ from ..spec import ModelConfig, initial_tensor
 BILSTM = Family(
     "bilstm",
     "BiLstm",
+    "",
     (
         Part("words", "embeddings", TABLE, ("vocab_size", "embedding_size"), EMBEDDINGS),
         # As `Ops.lstm` takes them, both directions in one tensor.
@@ -29,6 +30,7 @@ BILSTM = Family(
         Part("fully_connected", "fully_connected", DENSE, ("fully_connected_size", "features_size"), POOLER),
         Part("classifier", "classifier", DENSE, (OUTPUTS, "fully_connected_size"), CLASSIFIER),
     ),
+    in_googles_code=False,
     others_write=False,
 )
 

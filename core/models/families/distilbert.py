@@ -37,6 +37,7 @@ _PARTS = (
 DISTILBERT = Family(
     "distilbert",
     "DistilBert",
+    "distilbert.",
     _PARTS,
     layer="distilbert.transformer.layer.{layer}.",
     pooler_in_encoder=False,

@@ -13,6 +13,7 @@ _EMBEDDINGS = embedding_parts("electra.", "embedding_size")
 ELECTRA = Family(
     "electra",
     "Electra",
+    "electra.",
     (
         *_EMBEDDINGS,
         Part(

@@ -1,0 +1,145 @@
+"""The families whose positions or scores are not BERT's, against transformers in double precision, at lengths where all of their
+distances show; their gradients on every backend; and Theseus wherever layers have weights of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crossdistil.core.models.architectures import make_forward, tensor_shapes
+from crossdistil.core.models.encoder import attention_bias
+from crossdistil.core.models.theseus import Replacement, make_replacing_forward, predecessor_tensors
+from crossdistil.core.reference import ReferenceOps
+from crossdistil.core.static_tables import static_table
+from crossdistil.tests import tiny
+from crossdistil.tests.tiny_families import (
+    DISTILBERT,
+    ELECTRA,
+    LABELS,
+    MPNET,
+    ROBERTA,
+    XLM_ROBERTA,
+    everything,
+    hugging_face_config,
+    hugging_face_outputs,
+    randomise,
+)
+
+LENGTH = 150
+LONG = {
+    config.family.model_type: config.model_copy(update={"max_position_embeddings": LENGTH + 3})
+    for config in (ROBERTA, XLM_ROBERTA, MPNET)
+}
+each = pytest.mark.parametrize("config", LONG.values(), ids=LONG)
+DOUBLE, GRADIENT = 1e-10, 1e-4
+
+
+def theirs_and_parameters(config):
+    from transformers import AutoModelForSequenceClassification
+
+    theirs = AutoModelForSequenceClassification.from_config(hugging_face_config(config, num_labels=len(LABELS))).double()
+    randomise(theirs)
+    return theirs, {name: tensor.detach().numpy() for name, tensor in theirs.named_parameters()}
+
+
+def assert_near(found, expected, limit, what):
+    difference = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64)).max()
+    assert difference <= limit * max(1.0, np.abs(expected).max()), f"{what} differs by {difference:.1e}"
+
+
+@pytest.mark.only_backend("torch")
+@each
+def test_in_double_precision_they_are_transformers_s(config):
+    theirs, parameters = theirs_and_parameters(config)
+    batch = tiny.random_batch(rows=4, length=LENGTH, fill=0, seed=6)
+    found = hugging_face_outputs(theirs, config, batch)
+    ours = make_forward(config.without_dropout(), everything(config))(ReferenceOps(), parameters, batch)
+    real = batch["attention_mask"] > 0
+    assert_near(ours["logits"], found.logits, DOUBLE, "logits")
+    bias = attention_bias(ReferenceOps(), batch["attention_mask"].astype(np.float64))
+    rows = np.broadcast_to(real[:, None, :], found.attentions[0].shape[:3])
+    for layer in range(config.num_hidden_layers + 1):
+        assert_near(ours[f"hidden/{layer}"][real], found.hidden_states[layer].numpy()[real], DOUBLE, f"hidden state {layer}")
+        if layer:
+            shown = ReferenceOps().softmax(ours[f"scores/{layer}"] + bias)
+            assert_near(shown[rows], found.attentions[layer - 1].numpy()[rows], DOUBLE, f"attention {layer}")
+
+
+def weighted(config, names):
+    """An objective over the logits, and over what else is named."""
+    forward = make_forward(config.without_dropout(), frozenset(names))
+
+    def objective(ops, parameters, frozen, batch):
+        made = forward(ops, parameters, batch)
+        total = ops.sum(made["logits"] * batch["weights"])
+        for name in names[1:]:
+            total = total + ops.sum(ops.tanh(made[name])) * 0.01
+        return total, ops.stack([total])
+
+    return objective
+
+
+def batch_of(length, seed=3):
+    batch = tiny.random_batch(rows=3, length=length, fill=0, seed=seed)
+    return batch | {"weights": np.random.default_rng(seed).normal(size=(3, len(LABELS))).astype(np.float32)}
+
+
+@pytest.mark.only_backend("torch")
+@each
+def test_their_gradients_are_transformers_s(config, engine):
+    import torch
+
+    theirs, parameters = theirs_and_parameters(config)
+    batch = batch_of(LENGTH)
+    names = ("input_ids", "attention_mask", *(("token_type_ids",) if config.type_vocab_size else ()))
+    logits = theirs.eval()(**{name: torch.from_numpy(batch[name]).long() for name in names}).logits
+    (logits * torch.from_numpy(batch["weights"])).sum().backward()
+    single = {name: array.astype(np.float32) for name, array in parameters.items()}
+    _, found = engine.gradients(weighted(config, ["logits"]), single, {}, batch)
+    for name, tensor in theirs.named_parameters():
+        assert_near(found[name], tensor.grad.numpy(), GRADIENT, f"the gradient with respect to {name}")
+
+
+@each
+def test_their_gradients_are_the_slopes_of_the_reference(config, engine):
+    """Along a random direction of each tensor, through logits and scores."""
+    config = config.model_copy(update={"num_hidden_layers": 1})
+    parameters = tiny.random_parameters(config, len(LABELS), seed=4)
+    batch, names = batch_of(24), ["logits", "scores/1"]
+    objective, generator = weighted(config, names), np.random.default_rng(5)
+    _, found = engine.gradients(objective, parameters, {}, batch)
+    exact = {name: array.astype(np.float64) for name, array in parameters.items()}
+    for name, array in exact.items():
+        direction = generator.normal(size=array.shape)
+        direction /= np.sqrt((direction**2).sum())
+        moved = [exact | {name: array + step * direction} for step in (1e-5, -1e-5)]
+        ends = [float(objective(ReferenceOps(), parameters, {}, batch)[0]) for parameters in moved]
+        slope, along = (ends[0] - ends[1]) / 2e-5, float((found[name] * direction).sum())
+        assert abs(along - slope) <= GRADIENT * max(1.0, np.abs(found[name]).max(), abs(slope)), name
+
+
+@pytest.mark.only_backend("torch")
+def test_the_buckets_of_distances_are_transformers_s():
+    import torch
+    from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
+
+    places = torch.arange(512)
+    theirs = MPNetEncoder.relative_position_bucket(places[None, :] - places[:, None], num_buckets=32)
+    np.testing.assert_array_equal(static_table("relative_buckets", (512, 32, 128)), theirs.numpy())
+
+
+@pytest.mark.parametrize("config", [ELECTRA, DISTILBERT, ROBERTA, MPNET], ids=lambda config: config.family.model_type)
+def test_modules_of_every_family_with_layers_of_its_own_are_replaced(config):
+    """With all gates 1 it is the student, with all 0 the predecessor's layers between the student's embeddings and head."""
+    old = config.model_copy(update={config.own_key("num_hidden_layers"): 4, config.own_key("intermediate_size"): 40})
+    student, weights = tiny.random_parameters(config, seed=1), tiny.random_parameters(old, seed=2)
+    held, batch = student | predecessor_tensors(old, weights), tiny.random_batch()
+    replacement = Replacement(old.without_dropout(), config.num_hidden_layers, "constant", 0.5)
+    replacing = make_replacing_forward(config.without_dropout(), frozenset({"logits"}), replacement)
+    layers = predecessor_tensors(old, weights).keys()
+    assembled = {name: weights[name] if f"predecessor.{name}" in layers else student[name] for name in tensor_shapes(old, 2)}
+    for gate, plain, parameters in ((1.0, config, student), (0.0, old, assembled)):
+        gates = np.full(config.num_hidden_layers, gate, np.float32)
+        found = replacing(ReferenceOps(), held, batch | {"gates": gates})["logits"]
+        expected = make_forward(plain.without_dropout())(ReferenceOps(), parameters, batch)["logits"]
+        np.testing.assert_array_equal(found, expected)
