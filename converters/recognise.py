@@ -6,6 +6,7 @@ configuration decides the family where there is one. Two that know equally many 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,7 +63,7 @@ def recognise(
         raise CheckpointError(f"dialect '{dialect}': expected one of {', '.join(DIALECTS)}{did_you_mean(dialect, DIALECTS)}")
     config = config or {}
     names = _Names(shapes, options)
-    families = _families(config)
+    families = _families(config, names)
     prefixes = {
         (name, kind): _prefix(names, DIALECTS[name], kind, len(families) == 1)
         for name in (DIALECTS if dialect is None else [dialect])
@@ -121,6 +122,11 @@ class _Names:
         self._clean: dict[str, dict[str, str]] = {}
         self._forms: dict[str, list] = {}
 
+    def have(self, root: str) -> bool:
+        """Whether a name has this part."""
+        part = re.compile(rf"(?:^|[./-]){root}[./-]")
+        return any(part.search(name) for name in self.names.values())
+
     def clean(self, dialect: Dialect) -> dict[str, str]:
         """Name in the file -> name as the dialect cleans it."""
         if dialect.separator not in self._clean:
@@ -159,10 +165,11 @@ class _Reading:
         return len(self.found.matches)
 
 
-def _families(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _families(config: Mapping[str, Any], names: _Names) -> tuple[str, ...]:
     kind = config.get("model_type")
     if kind is None:
-        return BY_NAMES
+        # Without their root a RoBERTa's or ERNIE's names are BERT's.
+        return tuple(kind for kind in BY_NAMES if CONFIGURATIONS[kind].family.in_googles_code or names.have(_root(kind)))
     if kind not in FAMILIES:
         raise CheckpointError(f"model_type {shown(kind)}: expected one of {', '.join(FAMILIES)}")
     return (kind,)

@@ -49,7 +49,8 @@ def random_batch(config, rows, length, generator):
         return (np.arange(length) < lengths[:, None]).astype(np.float32)
 
     def ids():
-        return generator.integers(2, config.vocab_size, (rows, length))  # transformers takes 0 or 1 for padding.astype(np.int32)
+        # transformers' RoBERTa takes 0 or 1 for padding wherever it stands
+        return generator.integers(2, config.vocab_size, (rows, length)).astype(np.int32)
 
     if isinstance(config, BiLstmConfig):
         batch = {"input_ids": ids(), "attention_mask": mask()}

@@ -83,7 +83,8 @@ def test_a_student_of_another_family():
             student, problems = build(teacher, {"from": "random"}, model_type=kind, num_hidden_layers=1)
             assert problems == [] and student.config.family.model_type == kind
             for name in ("vocab_size", "hidden_size", "embedding_size", "num_attention_heads", "intermediate_size"):
-                assert getattr(student.config, name) == getattr(config, name) or kind == "distilbert", name
+                if name in own.model_fields_set:
+                    assert getattr(student.config, name) == getattr(config, name), name
             assert {name: array.shape for name, array in student.parameters.items()} == tensor_shapes(student.config, 2)
 
 
@@ -142,6 +143,7 @@ def any_equal(array, tensors):
 def test_theseus_is_for_layers_of_their_own(backend_name, tmp_path, task_folder):
     tiny.write_model(tmp_path / "teacher", ALBERT)
     tree = tiny.kd_recipe(task_folder, tmp_path / "teacher", steps=4)
+    del tree["student"]["init"]["layers"]
     tree["stages"][0] |= {"objective": [{"loss": "hard_label"}], "replacement": {"rate": 0.5}}
     with pytest.raises(RecipeError, match="each layer with weights of its own; got albert"):
         run(tree, backend_name, tmp_path / "run")

@@ -188,7 +188,8 @@ def test_a_student_in_googles_graph(dialect):
 def test_names_decide_where_every_table_is_square():
     for family in TEMPLATES:
         for dialect in DIALECTS:
-            names = foreign_names((t.format(0, 0) for t in TEMPLATES[family]), family, dialect)
+            kept = [template for template in TEMPLATES[family] if ".pooler.dense." not in template or family in ("bert", "ernie")]
+            names = foreign_names((template.format(0, 0) for template in kept), family, dialect)
             found = recognise(shaped(name for name, _ in names.values()), {"model_type": family}, dialect)
             assert {name: match.transpose for name, match in found.matches.items()} == {
                 name: transpose for name, (_, transpose) in names.items()

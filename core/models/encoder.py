@@ -25,7 +25,7 @@ from .outputs import (
 )
 from .parts import EMBEDDINGS, LAYER
 from .spec import ACTIVATIONS, EncoderConfig
-from .tree import present
+from .tree import present, used_tensors
 
 # Added to the scores of padding. exp() of it is exactly 0 in float32 and float16; -inf would give NaN on rows without
 # any real token.
@@ -69,7 +69,7 @@ def assemble(config: EncoderConfig, wanted: frozenset[str], root: str, layers: l
     """Embeddings, `layers` and head as one forward pass. A layer is `layer(ops, params, x, bias, batch) -> (x, taken)`, with
     `bias` as `make_bias` has it and `taken` what is wanted of its attention by name."""
     embed, head, words = make_embed(config, root), make_head(config, wanted, root), make_words(config, wanted, root)
-    make = make_bias(config, root)
+    make = make_bias(config, root, wanted)
     hidden_names = [output_name("hidden", number) for number in range(config.num_hidden_layers + 1)]
 
     def forward(ops, params, batch):
@@ -101,11 +101,11 @@ def attention_bias(ops: Ops, mask: Tensor) -> Tensor:
     return ops.reshape((1.0 - mask) * MASKED_SCORE, (batch_size, 1, 1, length))
 
 
-def make_bias(config: EncoderConfig, root: str):
+def make_bias(config: EncoderConfig, root: str, wanted: frozenset[str] = frozenset({LOGITS})):
     """`bias(ops, params, batch) -> (added, shown)`: what the layers add to the scores, and what of it belongs to the scores that
     they show, (heads, length, length); where that is only padding, they show nothing of it."""
     block = config.family.block
-    if not block.relative_buckets:
+    if not block.relative_buckets or f"{config.family.name('relative_positions')}.weight" not in used_tensors(config, wanted):
         return _padding_bias
     table = f"{root}{config.family.name('relative_positions')}.weight"
     arguments = (config.positions, block.relative_buckets, block.farthest)
