@@ -143,3 +143,25 @@ def test_modules_of_every_family_with_layers_of_its_own_are_replaced(config):
         found = replacing(ReferenceOps(), held, batch | {"gates": gates})["logits"]
         expected = make_forward(plain.without_dropout())(ReferenceOps(), parameters, batch)["logits"]
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.only_backend("torch")
+def test_a_learnt_bias_takes_its_gradient_with_dropout_too():
+    import torch
+
+    from crossdistil.backends.torch.attention import dropped_attention
+    from crossdistil.backends.torch.dropout import DropoutMasks
+    from crossdistil.core.dropout_masks import scale
+
+    generator, rate, masks = torch.Generator().manual_seed(1), 0.25, DropoutMasks(own=True)
+    given = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [(2, 3, 5, 4)] * 3 + [(2, 3, 5, 5)]]
+    found = [tensor.clone().requires_grad_() for tensor in given]
+    masks.reseed(7)
+    dropped_attention(*found, masks, rate).square().sum().backward()
+    query, key, value, bias = expected = [tensor.clone().requires_grad_() for tensor in given]
+    masks.reseed(7)
+    kept = masks.kept((2, 3, 5, 5), rate) * scale(rate)
+    probabilities = torch.softmax(query @ key.transpose(-1, -2) / 2.0 + bias, -1)
+    ((probabilities * kept) @ value).square().sum().backward()
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-6, atol=1e-9)
