@@ -48,9 +48,9 @@ def trained(tmp_path_factory, zoo, ms):
         "classifier": zoo.NetworkWithLoss(zoo.Classifier(sources.TANH, sources.OUTPUTS)),
         "classifier alone": zoo.Classifier(sources.BERT, sources.OUTPUTS),
         "student": zoo.NetworkWithLoss(zoo.TinyBert(sources.BERT)),
-        "electra": zoo.Electra(sources.ELECTRA, sources.OUTPUTS),
+        "electra": zoo.Electra(sources.FAMILIES["electra"], sources.OUTPUTS),
     }
-    configs = {"pretraining, square": sources.SQUARE, "classifier": sources.TANH, "electra": sources.ELECTRA}
+    configs = {"pretraining, square": sources.SQUARE, "classifier": sources.TANH, "electra": sources.FAMILIES["electra"]}
     made = {}
     for seed, (name, network) in enumerate(networks.items()):
         zoo.randomise(network, seed)
@@ -98,9 +98,9 @@ def test_the_zoos_classifier_loads_what_is_written(tmp_path, zoo, layout):
 
 
 def test_electra_in_cells_loads_what_is_written(tmp_path, zoo):
-    sources.write_source(tmp_path / "source", sources.ELECTRA)
+    sources.write_source(tmp_path / "source", sources.FAMILIES["electra"])
     crossdistil.convert(tmp_path / "source", tmp_path / "ms", to="mindspore")
-    network = zoo.Electra(sources.ELECTRA, sources.OUTPUTS)
+    network = zoo.Electra(sources.FAMILIES["electra"], sources.OUTPUTS)
     zoo.load_strictly(network, tmp_path / "ms/model.ckpt")
     assert_right(network, tmp_path / "source")
 

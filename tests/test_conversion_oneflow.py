@@ -48,7 +48,7 @@ def saved(tmp_path_factory, models, flow):
         "pretraining with copies": (models.Bert(sources.BERT, copies=True), sources.BERT, None),
         "square": (models.Bert(sources.SQUARE), sources.SQUARE, None),
         "all heads": (models.Bert(sources.TANH, sources.OUTPUTS), sources.TANH, sources.OUTPUTS),
-        "distilbert": (models.DistilBert(sources.DISTILBERT, sources.OUTPUTS), sources.DISTILBERT, sources.OUTPUTS),
+        "distilbert": (models.DistilBert(sources.FAMILIES["distilbert"], sources.OUTPUTS), sources.FAMILIES["distilbert"], sources.OUTPUTS),
     }
     for seed, (name, (model, config, outputs)) in enumerate(list(made.items())):
         models.randomise(model, seed)
@@ -111,7 +111,7 @@ def test_a_module_loads_what_is_written(tmp_path, models, name):
 
 @pytest.mark.parametrize("name", ["Bert", "DistilBert"])
 def test_a_module_with_every_head_loads_what_is_written(tmp_path, models, name):
-    config = {"Bert": sources.BERT, "DistilBert": sources.DISTILBERT}[name]
+    config = {"Bert": sources.BERT, "DistilBert": sources.FAMILIES["distilbert"]}[name]
     sources.write_source(tmp_path / "source", config)
     crossdistil.convert(tmp_path / "source", tmp_path / "of", to="oneflow")
     model = getattr(models, name)(config, sources.OUTPUTS)

@@ -172,7 +172,7 @@ def test_each_backend_runs_with_each_number(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "run_worker", run)
     monkeypatch.setattr(module, "interpreters", lambda names: None)
     monkeypatch.setattr(module, "compare", lambda folder, names: compared.append(names) or {})
-    monkeypatch.setattr(module, "write_report", lambda folder: None)
+    monkeypatch.setattr(module, "write_report", lambda folder, registered: None)
     options = CrosscheckOptions(("torch", "oneflow"), tmp_path / "out", processes=(1, 2))
     with pytest.raises(CrossdistilError, match="interrupted"):
         crosscheck(recipe, options, Console(quiet=True))

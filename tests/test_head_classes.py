@@ -72,8 +72,8 @@ def assert_same_encoder(ours, theirs) -> None:
 def test_other_heads_are_no_classifiers_of_sentences_and_are_left_out(family, kind, container, tmp_path):
     folder = tmp_path / "model"
     theirs = written_as(folder, family, kind, container)
-    if (family, kind, container) == ("electra", "ForMultipleChoice", "bin"):  # whose head no conversion knows
-        with pytest.raises(CheckpointError, match="architectures is ElectraForMultipleChoice: its head cannot have classifier"):
+    if (kind, container) == ("ForMultipleChoice", "bin") and family in ("electra", "roberta"):  # whose head no conversion knows
+        with pytest.raises(CheckpointError, match=f"architectures is {family.title()}ForMultipleChoice: its head cannot have"):
             model_folder(folder)
         return
     found = model_folder(folder)

@@ -45,7 +45,8 @@ def _of_job(folder: Path, job: Job) -> dict[str, Side]:
     for name, teacher in job.teachers.items():
         if teacher.has_weights:
             data = job.teacher_data[name]
-            sides[_key(name)] = Side(teacher.source or folder, teacher, data.tokens["dev"], data.buckets[-1])
+            given = job.recipe.all_teachers[name].model  # not the cache's folder that a converted one was read from
+            sides[_key(name)] = Side(given, teacher, data.tokens["dev"], data.buckets[-1])
     student = load_model(folder / STUDENT)
     return sides | {STUDENT_NAME: Side(folder / STUDENT, student, job.data.tokens["dev"], job.data.buckets[-1])}
 
