@@ -42,13 +42,13 @@ def flow():
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory, models, flow):
     """Checkpoints that OneFlow saved: name -> (model, its folder)."""
-    root = tmp_path_factory.mktemp("saved")
+    root, distilbert = tmp_path_factory.mktemp("saved"), sources.FAMILIES["distilbert"]
     made = {
         "pretraining": (models.Bert(sources.BERT), sources.BERT, None),
         "pretraining with copies": (models.Bert(sources.BERT, copies=True), sources.BERT, None),
         "square": (models.Bert(sources.SQUARE), sources.SQUARE, None),
         "all heads": (models.Bert(sources.TANH, sources.OUTPUTS), sources.TANH, sources.OUTPUTS),
-        "distilbert": (models.DistilBert(sources.FAMILIES["distilbert"], sources.OUTPUTS), sources.FAMILIES["distilbert"], sources.OUTPUTS),
+        "distilbert": (models.DistilBert(distilbert, sources.OUTPUTS), distilbert, sources.OUTPUTS),
     }
     for seed, (name, (model, config, outputs)) in enumerate(list(made.items())):
         models.randomise(model, seed)
