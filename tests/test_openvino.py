@@ -69,8 +69,8 @@ def test_it_is_calibrated_with_train_where_that_is_there(tiny_model, tiny_task, 
     (tmp_path / "dev.tsv").write_text((tiny_task / "dev.tsv").read_text())
     model, tokenizer = load_classifier(trained(tiny_model, tmp_path / "model"), print)
     for folder, rows, note in ((tiny_task, 44, 0), (tmp_path, 21, 1)):
-        told = []
-        batches = exporting._calibration(exporting._task_data(tiny_model, model, tokenizer, folder, True), told.append)
+        told, options = [], ExportOptions("int8", "openvino", folder, 100, 0)
+        batches = exporting._calibration(exporting._task_data(tiny_model, model, tokenizer, options, True), told.append)
         assert len(batches) == rows and all(len(batch["input_ids"]) == 1 for batch in batches)
         assert ["there is no train split to calibrate with" in line for line in told] == [True] * note
 
