@@ -84,5 +84,5 @@ def vocabulary_notes(where: str, config: Config, tokenizer: Tokenizer) -> list[s
 
 def same_inputs(teacher: Model, student: Model) -> bool:
     """Whether a student takes just what its teacher takes: then it has the same problems, which are told once."""
-    keys = ("vocab_size", "max_position_embeddings")
+    keys = ("vocab_size", "positions")
     return all(getattr(teacher.config, key, None) == getattr(student.config, key, None) for key in keys)

@@ -25,6 +25,7 @@ from .models.architectures import (
 )
 from .models.families import BiLstmConfig
 from .models.transfer import can_transfer, transferred
+from .models.tree import encoder_sizes
 from .recipe_errors import describe
 from .sections import StudentSection, WordsSection
 from .shown import shown
@@ -245,13 +246,13 @@ def shared_layers_problems(layers: tuple[int, ...] | None) -> list[str]:
 def _size_problems(section: StudentSection, source: Config, config: Config) -> list[str]:
     if not is_encoder(config):
         return []
-    keys = ("vocab_size", "hidden_size", "embedding_size", "intermediate_size", "max_position_embeddings", "type_vocab_size")
-    sizes = {config.own_key(key): key for key in keys} | {key: key for key in ("num_hidden_groups", "inner_group_num")}
+    keys = (*encoder_sizes(config), "num_hidden_groups", "inner_group_num")
+    sizes = {config.own_key(key): key for key in keys}
     return [
         f"student.architecture.{own}: {getattr(config, own)}, but the weights of student.init.from "
-        f"('{section.init.source}') have {getattr(source, key)}; use `from: random` for another size"
+        f"('{section.init.source}') have {getattr(source, key, 'none')}; use `from: random` for another size"
         for own, key in sizes.items()
-        if own in type(config).model_fields and getattr(source, key) != getattr(config, own)
+        if own in type(config).model_fields and getattr(source, key, None) != getattr(config, own)
     ]
 
 

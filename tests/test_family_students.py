@@ -12,6 +12,7 @@ from crossdistil.core.app.run import RunOptions, execute
 from crossdistil.core.checkpoint import Model, load_model
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import RecipeError
+from crossdistil.core.fit import same_inputs
 from crossdistil.core.models.architectures import part_of, tensor_shapes
 from crossdistil.core.models.families.distilbert import sinusoids
 from crossdistil.core.recipe import parse_recipe
@@ -24,6 +25,8 @@ from crossdistil.tests.tiny_families import (
     ELECTRA,
     FAMILIES,
     LABELS,
+    MPNET,
+    ROBERTA,
     VARIANTS,
     each_family,
     hugging_face_config,
@@ -147,3 +150,19 @@ def test_theseus_is_for_layers_of_their_own(backend_name, tmp_path, task_folder)
     tree["stages"][0] |= {"objective": [{"loss": "hard_label"}], "replacement": {"rate": 0.5}}
     with pytest.raises(RecipeError, match="each layer with weights of its own; got albert"):
         run(tree, backend_name, tmp_path / "run")
+
+
+@pytest.mark.parametrize(("key", "value"), [("relative_attention_num_buckets", 64), ("num_attention_heads", 2)])
+def test_a_table_of_distances_is_taken_in_its_size(key, value):
+    student, problems = build(teacher_of(MPNET), {"from": "teacher", "layers": [0]}, num_hidden_layers=1, **{key: value})
+    assert student is None and problems == [
+        f"student.architecture.{key}: {value}, but the weights of student.init.from ('teacher') have {getattr(MPNET, key)}; use "
+        "`from: random` for another size"
+    ]
+
+
+def test_positions_are_those_of_texts_not_rows():
+    """A BERT takes as many tokens as its table has rows, a RoBERTa two fewer: what fits the one may not fit the other."""
+    rows = {"max_position_embeddings": 40, "vocab_size": tiny.CONFIG.vocab_size}
+    bert, roberta = (teacher_of(config.model_copy(update=rows)) for config in (tiny.CONFIG, ROBERTA))
+    assert same_inputs(bert, bert) and not same_inputs(bert, roberta)

@@ -27,6 +27,7 @@ from .parts import WORDS as OF_WORDS
 from .spec import ModelConfig
 
 _PLACES = (EMBEDDINGS, LAYER, ENCODER, POOLER, CLASSIFIER)
+_ENCODER_PLACES = (EMBEDDINGS, LAYER, ENCODER)
 _SIZES = ("vocab_size", "embedding_size", "hidden_size", "max_position_embeddings", "type_vocab_size", "intermediate_size")
 """BERT's names of those that tensors can prove."""
 
@@ -137,8 +138,14 @@ def size_places(chosen: type[ModelConfig]) -> dict[str, tuple[str, int]]:
     return found
 
 
+def encoder_sizes(config: ModelConfig) -> list[str]:
+    """BERT's names of the sizes that an encoder's tensors have."""
+    parts = [part for place in _ENCODER_PLACES for part in present(config, place)]
+    return list(dict.fromkeys(size for part in parts for size in part.shape if isinstance(size, str)))
+
+
 def _first_of_size(config: ModelConfig, size: str) -> str:
-    for place in (EMBEDDINGS, LAYER, ENCODER):
+    for place in _ENCODER_PLACES:
         prefix = config.layer_prefixes(0)[0] if place == LAYER else ""
         parts = [part for part in config.family.at(place) if part.when is None and part.shape[0] == size]
         for kind, suffix in ((NORM, "weight"), (DENSE, "bias"), (TABLE, "weight")):
