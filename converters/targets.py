@@ -70,7 +70,7 @@ def target_notes(
         return []
     if not config.family.in_googles_code and dialect != "canonical":
         return [
-            f"no published code loads a {config.family.title} under these names: they are this project's, made of Hugging Face's"
+            f"no published code loads {config.family.title} models under these names: they are this project's, made of Hugging Face's"
         ]
     if dialect == GOOGLE:
         return [*_googles_numbers(config, types), *_drawn_by_google(config, task, heads, names)]

@@ -66,8 +66,9 @@ def check_start(recipe: Recipe, source: str, tokenizer: Tokenizer | WordTokenize
     if own.fingerprint == tokenizer.fingerprint:
         return
     theirs, ours = (each.library.get_vocab(with_added_tokens=True) for each in (own, tokenizer))
-    wrong = next((token for token, index in ours.items() if index < own.vocab_size and theirs.get(token) != index), None)
-    if wrong is not None:
+    others = [(index, token) for token, index in ours.items() if index < own.vocab_size and theirs.get(token) != index]
+    if others:
+        wrong = min(others)[1]  # the same one at each call
         message = f"student.init.from: '{start}', whose tokenizer ({name}: {folder}) is not the student's ({tokenizer.source}): "
         told = f"'{plain(wrong)}' is token {ours[wrong]} here and {theirs.get(wrong, 'none')} there; "
         remedy = "use `from: random`" if start == "teacher" else f"use `student.tokenizer: {folder}`, or `from: random`"
