@@ -69,9 +69,8 @@ def target_notes(
     if not is_encoder(config):
         return []
     if not config.family.in_googles_code and dialect != "canonical":
-        return [
-            f"no published code loads {config.family.title} models under these names: they are this project's, made of Hugging Face's"
-        ]
+        whose = "they are this project's, made of Hugging Face's"
+        return [f"no published code loads {config.family.title} models under these names: {whose}"]
     if dialect == GOOGLE:
         return [*_googles_numbers(config, types), *_drawn_by_google(config, task, heads, names)]
     if dialect in ZOO and model_type(config) == "bert":
