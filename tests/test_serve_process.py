@@ -14,7 +14,6 @@ from scipy.special import softmax
 
 from crossdistil.core import extras
 from crossdistil.core.app.inference import trained_length
-from crossdistil.core.app.service import listen
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.batches import RowBatches, length_buckets
 from crossdistil.core.data.tokenize import load_tokenizer
@@ -118,6 +117,8 @@ def test_a_backend_of_ones_choice(tiny_model, backend_name):
 
 def test_an_answer_waits_for_no_acknowledgement():
     """Its head and its body are sent apart: with Nagle's algorithm the second waits 40 ms on a connection that is kept."""
+    from crossdistil.core.app.service import listen
+
     with listen("127.0.0.1", 0, None) as listening, socket.create_connection(listening.getsockname(), timeout=30):
         accepted, _ = listening.accept()
         with accepted:
