@@ -99,7 +99,10 @@ MODELS = {
     ),
     "not BERT": (
         lambda files: files.change_config(model_type="gpt2"),
-        [CONFIG_JSON + "model_type is 'gpt2', expected 'bert', 'distilbert', 'albert', 'electra' or 'bilstm'"],
+        [
+            CONFIG_JSON + "model_type is 'gpt2', expected 'bert', 'distilbert', 'albert', 'electra', 'roberta', 'xlm-roberta', "
+            "'camembert', 'mpnet', 'ernie' or 'bilstm'"
+        ],
     ),
     "unknown keys": (
         lambda files: files.change_config(classifer_relu=True, is_fast=True, add_cross_attention=True),
