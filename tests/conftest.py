@@ -14,6 +14,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +39,11 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # The backends' tests run beside each other: where two that end at once clean one folder, pytest fails (its
+    # cleanup_dead_symlinks). So each has its own.
+    root = Path(tempfile.gettempdir()) / f"crossdistil-{os.getuid()}-{config.getoption('--backend')}"
+    root.mkdir(exist_ok=True)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(root))
     config.addinivalue_line("markers", "only_backend(*names): left out unless --backend is one of the names")
     config.addinivalue_line("markers", "environment_of(*names): the same, of what needs no backend but their environment")
 
