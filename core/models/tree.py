@@ -26,8 +26,8 @@ from .parts import (
 from .parts import WORDS as OF_WORDS
 from .spec import ModelConfig
 
-_PLACES = (EMBEDDINGS, LAYER, ENCODER, POOLER, CLASSIFIER)
 _ENCODER_PLACES = (EMBEDDINGS, LAYER, ENCODER)
+_PLACES = (*_ENCODER_PLACES, POOLER, CLASSIFIER)
 _SIZES = ("vocab_size", "embedding_size", "hidden_size", "max_position_embeddings", "type_vocab_size", "intermediate_size")
 """BERT's names of those that tensors can prove."""
 

@@ -39,10 +39,8 @@ BERT = Family(
 )
 
 
-class BertConfig(EncoderConfig):
-    """A BERT encoder with a classification or regression head."""
-
-    family = BERT
+class BertKeys(EncoderConfig):
+    """The keys of BERT's config.json, which families with BERT's layers took over."""
 
     vocab_size: int = Field(30522, ge=1)
     hidden_size: int = Field(768, ge=1)
@@ -59,13 +57,20 @@ class BertConfig(EncoderConfig):
     layer_norm_eps: float = Field(1e-12, gt=0)
     pad_token_id: int | None = 0
     """transformers' models start with zeros in its row; what is computed is masked wherever it is."""
-    classifier_relu: bool = False
-    """TinyBERT's published code puts a ReLU between pooler and classifier. No key of Hugging Face, whose model differs."""
 
     @property
     def embedding_size(self) -> int:
         """Width of the embeddings."""
         return self.hidden_size
+
+
+class BertConfig(BertKeys):
+    """A BERT encoder with a classification or regression head."""
+
+    family = BERT
+
+    classifier_relu: bool = False
+    """TinyBERT's published code puts a ReLU between pooler and classifier. No key of Hugging Face, whose model differs."""
 
     @property
     def relu_before_classifier(self) -> bool:

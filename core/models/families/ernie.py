@@ -8,8 +8,7 @@ from dataclasses import replace
 from pydantic import Field
 
 from ..parts import EMBEDDINGS, TABLE, Part
-from ..spec import Activation, EncoderConfig
-from .bert import BERT, parts_of
+from .bert import BERT, BertKeys, parts_of
 
 ERNIE = replace(
     BERT,
@@ -33,29 +32,10 @@ ERNIE = replace(
 )
 
 
-class ErnieConfig(EncoderConfig):
+class ErnieConfig(BertKeys):
     """An ERNIE encoder with a classification or regression head."""
 
     family = ERNIE
 
-    vocab_size: int = Field(30522, ge=1)
-    hidden_size: int = Field(768, ge=1)
-    num_hidden_layers: int = Field(12, ge=1)
-    num_attention_heads: int = Field(12, ge=1)
-    intermediate_size: int = Field(3072, ge=1)
-    hidden_act: Activation = "gelu"
-    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    classifier_dropout: float | None = Field(None, ge=0, lt=1)
-    max_position_embeddings: int = Field(512, ge=1)
-    type_vocab_size: int = Field(2, ge=1)
     task_type_vocab_size: int = Field(3, ge=1)
     use_task_id: bool = False
-    initializer_range: float = Field(0.02, gt=0)
-    layer_norm_eps: float = Field(1e-12, gt=0)
-    pad_token_id: int | None = 0
-
-    @property
-    def embedding_size(self) -> int:
-        """Width of the embeddings."""
-        return self.hidden_size

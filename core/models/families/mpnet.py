@@ -5,20 +5,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from ..parts import (
-    DENSE,
-    ENCODER,
-    TABLE,
-    UNUSED,
-    Block,
-    Family,
-    Part,
-    classifier_parts,
-    embedding_parts,
-    layer_parts,
-    words_parts,
-)
+from ..parts import ENCODER, TABLE, Block, Family, Part, embedding_parts, layer_parts
 from ..spec import Activation, EncoderConfig
+from .roberta import head_parts
 
 _EMBEDDINGS = embedding_parts("mpnet.", "hidden_size", types=False)
 _BUCKETS = 32
@@ -44,17 +33,7 @@ MPNET = Family(
             ("relative_attention_num_buckets", "num_attention_heads"),
             ENCODER,
         ),
-        *classifier_parts("classifier.dense", "classifier.out_proj"),
-        *words_parts(
-            "mlm",
-            "hidden_size",
-            _EMBEDDINGS[0].name,
-            transform="lm_head.dense",
-            norm="lm_head.layer_norm",
-            bias="lm_head.bias",
-            decoder="lm_head.decoder",
-        ),
-        Part("encoder_pooler", "mpnet.pooler.dense", DENSE, ("hidden_size", "hidden_size"), UNUSED),
+        *head_parts("mpnet.", _EMBEDDINGS[0].name),
     ),
     layer="mpnet.encoder.layer.{layer}.",
     block=Block(relative_buckets=_BUCKETS),

@@ -8,9 +8,27 @@ from dataclasses import replace
 from pydantic import Field, model_validator
 
 from ..parts import DENSE, UNUSED, Family, Part, classifier_parts, embedding_parts, layer_parts, words_parts
-from ..spec import Activation, EncoderConfig
+from .bert import BertKeys
 
 _EMBEDDINGS = embedding_parts("roberta.", "hidden_size")
+
+
+def head_parts(root: str, words: str) -> tuple[Part, ...]:
+    """A RoBERTa's classifier, its head that predicts words with the table `words`, and the pooler that encoders' files hold."""
+    return (
+        *classifier_parts("classifier.dense", "classifier.out_proj"),
+        *words_parts(
+            "mlm",
+            "hidden_size",
+            words,
+            transform="lm_head.dense",
+            norm="lm_head.layer_norm",
+            bias="lm_head.bias",
+            decoder="lm_head.decoder",
+        ),
+        Part("encoder_pooler", f"{root}pooler.dense", DENSE, ("hidden_size", "hidden_size"), UNUSED),
+    )
+
 
 ROBERTA = Family(
     "roberta",
@@ -19,17 +37,7 @@ ROBERTA = Family(
     (
         *_EMBEDDINGS,
         *layer_parts(),
-        *classifier_parts("classifier.dense", "classifier.out_proj"),
-        *words_parts(
-            "mlm",
-            "hidden_size",
-            _EMBEDDINGS[0].name,
-            transform="lm_head.dense",
-            norm="lm_head.layer_norm",
-            bias="lm_head.bias",
-            decoder="lm_head.decoder",
-        ),
-        Part("encoder_pooler", "roberta.pooler.dense", DENSE, ("hidden_size", "hidden_size"), UNUSED),
+        *head_parts("roberta.", _EMBEDDINGS[0].name),
     ),
     layer="roberta.encoder.layer.{layer}.",
     pooler_in_encoder=False,
@@ -40,25 +48,14 @@ ROBERTA = Family(
 )
 
 
-class RobertaConfig(EncoderConfig):
+class RobertaConfig(BertKeys):
     """A RoBERTa encoder with a classification or regression head."""
 
     family = ROBERTA
 
     vocab_size: int = Field(50265, ge=1)
-    hidden_size: int = Field(768, ge=1)
-    num_hidden_layers: int = Field(12, ge=1)
-    num_attention_heads: int = Field(12, ge=1)
-    intermediate_size: int = Field(3072, ge=1)
-    hidden_act: Activation = "gelu"
-    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    classifier_dropout: float | None = Field(None, ge=0, lt=1)
     max_position_embeddings: int = Field(512, ge=1)
     """Rows of the table: the first ones, up to that of the padding token, belong to no token of a text."""
-    type_vocab_size: int = Field(2, ge=1)
-    initializer_range: float = Field(0.02, gt=0)
-    layer_norm_eps: float = Field(1e-12, gt=0)
     pad_token_id: int = Field(1, ge=0)
 
     @model_validator(mode="after")
@@ -69,11 +66,6 @@ class RobertaConfig(EncoderConfig):
                 f"{self.pad_token_id}, where RoBERTa's positions start"
             )
         return self
-
-    @property
-    def embedding_size(self) -> int:
-        """Width of the embeddings."""
-        return self.hidden_size
 
     @property
     def first_position(self) -> int:
