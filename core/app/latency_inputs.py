@@ -10,6 +10,7 @@ from typing import Any
 from ...backends.registry import default_backend, interpreter
 from ..checkpoint import Model
 from ..data.tasks import read_split, resolve_task
+from ..engine import unheard
 from ..errors import CrossdistilError
 from ..registered import NOTHING, Registered
 from .exported import exported_target, needs_framework
@@ -92,7 +93,7 @@ def sides_of(folders: Sequence[Path], backend: str | None, precision: object | N
     """The models of these folders, each loaded once to see that it can be. Raises CrossdistilError."""
     sides, names = [], _names(folders)
     for name, folder in zip(names, folders, strict=True):
-        model, _ = load_classifier(folder, _untold)
+        model, _ = load_classifier(folder, unheard)
         target = exported_target(folder)
         if target is None:
             with needs_framework(folder, backend):
@@ -116,10 +117,6 @@ def _names(folders: Sequence[Path]) -> list[str]:
     if twice is not None:
         raise CrossdistilError(f"{twice}: is given twice")
     return names
-
-
-def _untold(line: str) -> None:
-    """What is to know of a model is told where it is used."""
 
 
 def check_lengths(sides: Sequence[Side], lengths: Sequence[int], what: str) -> None:

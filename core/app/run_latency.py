@@ -22,7 +22,7 @@ import numpy as np
 from ..checkpoint import Model
 from ..data.batches import length_buckets
 from ..data.token_table import TokenTable
-from ..engine import Engine
+from ..engine import Engine, unheard
 from ..errors import RunFolderError
 from ..files import write_text
 from ..json_files import parse_json
@@ -61,7 +61,7 @@ def measured(sides: Mapping[str, Side], engine: Engine) -> dict[str, Any]:
     for model in models.values():
         model.rows = rows
     options = LatencyOptions((_CASE,), engine.threads, _ROUNDS, 1, _SECONDS)
-    seconds = in_turns(models, options, _untold)
+    seconds = in_turns(models, options, unheard)
     about = {name: {"folder": str(side.folder)} | models[name].about for name, side in sides.items()}
     found = result_of(about, seconds, options, len(rows), time.perf_counter.__name__)
     found["machine"] |= {"load": round(os.getloadavg()[0], 1), "processors": processors()}
@@ -94,10 +94,6 @@ def _first_request(model: TimedModel) -> float:
     one = dataclasses.replace(model, rows=_spread(np.asarray(model.rows), 1))
     one.turn(_CASE)
     return one.turn(_CASE)[0]
-
-
-def _untold(line: str) -> None:
-    """It takes no longer than what is worth a line."""
 
 
 def write_latency(folder: Path, found: dict[str, Any]) -> None:

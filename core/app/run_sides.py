@@ -13,7 +13,7 @@ from rich.console import Console
 from ...backends.registry import load_engine
 from ..checkpoint import load_model
 from ..data.tokenize import tokenized
-from ..engine import Engine, EngineOptions
+from ..engine import Engine, EngineOptions, unheard
 from ..errors import CrossdistilError
 from ..job import Job
 from ..model_inputs import trained_length
@@ -71,7 +71,7 @@ def measure_later(
     sides = {}
     for name, place in {**places, STUDENT_NAME: folder / STUDENT}.items():
         try:
-            model, tokenizer = load_classifier(place, _untold)
+            model, tokenizer = load_classifier(place, unheard)
         except CrossdistilError as error:
             if name == STUDENT_NAME:
                 raise
@@ -80,7 +80,3 @@ def measure_later(
         length = trained_length(model)
         sides[name] = Side(place, model, tokenized(examples, tokenizer, length), length)
     write_latency(folder, measured(sides, load_engine(backend, EngineOptions(None, result.get("precision", "fp32")))))
-
-
-def _untold(line: str) -> None:
-    """What is to know of a model was told by the run."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..data.tasks import read_split, resolve_task
+from ..engine import unheard
 from ..recipe import Recipe
 from .latency import LatencyOptions, measure
 from .search_settings import Settings
@@ -29,7 +30,7 @@ def measured(models: Mapping[str, Path], recipe: Recipe, backend: str, precision
     case, names, found = Case(1), list(requests), {}
     for first in range(0, len(names), _AT_ONCE):
         some = {name: requests[name] for name in names[first : first + _AT_ONCE]}
-        about = measure(some, LatencyOptions((case,), threads, _ROUNDS, _WARM_UP), _untold)["models"]
+        about = measure(some, LatencyOptions((case,), threads, _ROUNDS, _WARM_UP), unheard)["models"]
         found |= {name: own[case.name]["request_milliseconds"]["p50"] for name, own in about.items()}
     return found
 
@@ -38,7 +39,3 @@ def measured_students(students: Mapping[str, Path], settings: Settings) -> dict[
     """The same of trained students, by their names, with the threads of the autopilot."""
     threads = (settings.autopilot or {}).get("threads", 1)
     return measured(students, settings.recipe, settings.backend, settings.precision, threads)
-
-
-def _untold(line: str) -> None:
-    """What is measured is told where it is used."""

@@ -24,7 +24,7 @@ from ...backends.registry import load_engine
 from ..checkpoint import WEIGHTS, Model
 from ..data.batches import Batch, RowBatches, evaluation_batches, length_buckets
 from ..data.token_table import TokenTable
-from ..engine import EngineOptions
+from ..engine import EngineOptions, unheard
 from ..json_files import parse_json
 from ..model_inputs import inputs_of, trained_length
 from ..models.architectures import Config
@@ -123,7 +123,7 @@ class TimedModel:
 
 def loaded(request: Request) -> TimedModel:
     """The model of a request, in this process."""
-    model, tokenizer = load_classifier(Path(request.folder), lambda line: None)
+    model, tokenizer = load_classifier(Path(request.folder), unheard)
     length = trained_length(model)
     engine = runtime_of(model) or load_engine(request.backend, EngineOptions("cpu", request.precision))
     infer, buckets = engine.infer(logits_function(model.config), model.parameters), length_buckets(length, engine.length_step)
