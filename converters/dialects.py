@@ -16,7 +16,7 @@ from functools import partial
 from ..core.errors import CheckpointError, did_you_mean
 from . import names_canonical, names_mindspore, names_oneflow, names_tensorflow
 from .bilstm_checkpoint import BILSTM
-from .names_canonical import TIED
+from .names_canonical import tied_of
 from .rules import Dialect
 
 _SHOWN = 3
@@ -75,8 +75,8 @@ def foreign_names(canonical: Iterable[str], family: str, dialect: str) -> dict[s
         found = table.foreign(name)
         if found is not None:
             names[name] = found
-        elif name in TIED[family]:
-            problems.append(f"{name}: networks of {dialect} {family} tie it to {TIED[family][name]}; it cannot be kept apart")
+        elif name in tied_of(family):
+            problems.append(f"{name}: networks of {dialect} {family} tie it to {tied_of(family)[name]}; it cannot be kept apart")
         else:
             expected = [rule.canonical.replace("{}", "0") for rule in table.rules]
             problems.append(f"{name}: no tensor of {family} has this name{did_you_mean(name, expected)}")

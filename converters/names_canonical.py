@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import Any
 
 from ..core.models.families import CONFIGURATIONS
+from ..core.models.known_families import encoder_families, of_families
 from ..core.models.parts import TABLE, UNUSED
 from ..core.models.tree import templates, tied
 from .rules import Rule, Spelling, Table
@@ -22,23 +22,7 @@ _BESIDE = tuple(
 )
 """What some classes of every family have, or were trained with: a map of each token's state, and TinyBERT's projections."""
 
-FAMILIES = tuple(kind for kind, chosen in CONFIGURATIONS.items() if chosen.family.is_encoder)
-_ROOTS = {CONFIGURATIONS[kind].family.root: kind for kind in reversed(FAMILIES)}
-BY_NAMES = tuple(kind for kind in FAMILIES if kind in _ROOTS.values())
-"""Those that names can tell: of several with the same names, the first."""
-
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    kind: tuple(dict.fromkeys((*templates(CONFIGURATIONS[kind].family), *_BESIDE))) for kind in FAMILIES
-}
-"""Family -> every kind of tensor that a model of it has of its own."""
-
-TIED: dict[str, dict[str, str]] = {kind: tied(CONFIGURATIONS[kind].family) for kind in FAMILIES}
-"""Family -> name -> the tensor that it is a copy of, unless the configuration says `tie_word_embeddings: false`."""
-
 _NORM = re.compile(r"(LayerNorm(_1)?|layer_norm)\.(weight|bias)$")
-_TABLES = frozenset(
-    part.name.rpartition(".")[2] for kind in FAMILIES for part in CONFIGURATIONS[kind].family.parts if part.kind == TABLE
-)
 _NORM_PARTS = (
     (re.compile(r"(LayerNorm|layer_norm)\.gamma$"), r"\1.weight"),
     (re.compile(r"(LayerNorm|layer_norm)\.beta$"), r"\1.bias"),
@@ -53,6 +37,31 @@ _TRANSPARENT = re.compile(
 """Of torch.compile, DataParallel and its successors, Opacus, Lightning, FSDP and activation checkpoints."""
 
 
+@of_families
+def told_by_names() -> tuple[str, ...]:
+    """The families that names can tell: of several with the same names, the first."""
+    roots = {CONFIGURATIONS[kind].family.root: kind for kind in reversed(encoder_families())}
+    return tuple(kind for kind in encoder_families() if kind in roots.values())
+
+
+@of_families
+def templates_of(family: str) -> tuple[str, ...]:
+    """Every kind of tensor that a model of the family has of its own."""
+    return tuple(dict.fromkeys((*templates(CONFIGURATIONS[family].family), *_BESIDE)))
+
+
+@of_families
+def tied_of(family: str) -> dict[str, str]:
+    """Name -> the tensor that it is a copy of, unless the configuration says `tie_word_embeddings: false`."""
+    return tied(CONFIGURATIONS[family].family)
+
+
+@of_families
+def _tables() -> frozenset[str]:
+    parts = (part for kind in encoder_families() for part in CONFIGURATIONS[kind].family.parts)
+    return frozenset(part.name.rpartition(".")[2] for part in parts if part.kind == TABLE)
+
+
 def is_norm(name: str) -> bool:
     """Whether a canonical name is a part of a LayerNorm."""
     return bool(_NORM.search(name))
@@ -61,13 +70,13 @@ def is_norm(name: str) -> bool:
 def is_embedding(name: str) -> bool:
     """Whether a canonical name is a table that rows are looked up in."""
     place, _, part = name.rpartition(".")
-    return part == "weight" and place.rpartition(".")[2] in _TABLES
+    return part == "weight" and place.rpartition(".")[2] in _tables()
 
 
-@cache
+@of_families
 def table(family: str) -> Table:
     """The rules of the canonical form itself: every name stands for itself."""
-    return Table(Rule(name, name) for name in (*TEMPLATES[family], *TIED[family]))
+    return Table(Rule(name, name) for name in (*templates_of(family), *tied_of(family)))
 
 
 def clean(name: str) -> str:

@@ -10,10 +10,10 @@ differ only in what MindSpore calls the parts: gamma, beta, embedding_table.
 from __future__ import annotations
 
 import re
-from functools import cache
 
+from ..core.models.known_families import of_families
 from . import names_canonical
-from .names_canonical import TEMPLATES, TIED, is_embedding, is_norm
+from .names_canonical import is_embedding, is_norm, templates_of, tied_of
 from .rules import Rule, Table
 
 _ENCODER = (
@@ -56,13 +56,13 @@ STARTS = names_canonical.STARTS | _ENCODER_STARTS | {"dense", "dense_1", "dense1
 ENDS = frozenset("gamma beta embedding_table".split())
 
 
-@cache
+@of_families
 def table(family: str, dialect: str) -> Table:
     """The rules of a family in one of the two dialects; for reading, the canonical names that `spelled` makes of others too."""
-    own = [Rule(name, name) for name in (*TEMPLATES[family], *TIED[family])]
+    own = [Rule(name, name) for name in (*templates_of(family), *tied_of(family))]
     if family != "bert":
         return Table([Rule(rule.canonical, _parameter(rule.canonical)) for rule in own], own)
-    return Table([Rule(name, _in_zoo(name, dialect)) for name in TEMPLATES[family]], own)
+    return Table([Rule(name, _in_zoo(name, dialect)) for name in templates_of(family)], own)
 
 
 def spelled(name: str, kind: str) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
+from ..core.models.known_families import of_families
 from .names_tensorflow import drop_added, google_rules
 from .rules import Rule, Spelling, Table
 
@@ -22,7 +22,7 @@ _CLASSIFIER = re.compile(r"^(?:classification-output[-_]|output_(?:weight|bia)-o
 ENDS = frozenset("weight output_weight output_weights output_bias".split())
 
 
-@cache
+@of_families
 def table(family: str) -> Table:
     """The rules of a family."""
     return Table(map(_rule, google_rules(family)))

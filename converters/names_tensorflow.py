@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from ..core.models.families import CONFIGURATIONS
+from ..core.models.known_families import of_families
 from ..core.models.parts import TENSOR
 from ..core.models.tree import templates
-from .names_canonical import TEMPLATES, is_embedding, is_norm
+from .names_canonical import is_embedding, is_norm, templates_of
 from .rules import Rule, Spelling, Table
 
 _HEADS = {
@@ -78,7 +78,7 @@ def google_rules(family: str) -> list[Rule]:
     own = CONFIGURATIONS[family].family
     parts = templates(own)
     rules = []
-    for canonical in TEMPLATES[family]:
+    for canonical in templates_of(family):
         part, name = parts.get(canonical), canonical
         if part is not None and part.role in own.google:
             name = own.google[part.role] + ("" if part.kind == TENSOR else f".{canonical.rpartition('.')[2]}")
@@ -86,17 +86,17 @@ def google_rules(family: str) -> list[Rule]:
     return rules
 
 
-@cache
+@of_families
 def google_root(family: str) -> str:
     """What the names of its encoder start with there."""
     words = f"{CONFIGURATIONS[family].family.name('words')}.weight"
     return next(rule.foreign.partition("/")[0] for rule in google_rules(family) if rule.canonical == words)
 
 
-@cache
+@of_families
 def table(family: str) -> Table:
     """Google's names; for reading, plain paths of the canonical names too."""
-    plain = [_plain(name, name) for name in TEMPLATES[family]]
+    plain = [_plain(name, name) for name in templates_of(family)]
     return Table(google_rules(family), plain)
 
 

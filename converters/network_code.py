@@ -23,7 +23,7 @@ from ..core.models.tree import layer_template
 from .canonical import CanonicalCheckpoint
 from .dialects import DIALECTS
 from .formats import Layout
-from .names_canonical import TIED
+from .names_canonical import tied_of
 from .names_tensorflow import generator_name
 from .projections import PROJECTION
 from .task_heads import LAST_MAPS
@@ -218,7 +218,7 @@ def _modules(checkpoint: CanonicalCheckpoint) -> list[tuple[str, str, str]]:
         head = heads_of(family)[name]
         if head.kind == WORDS:
             modules += [("words_dense", "dense", head.transform), ("words_norm", "norm", head.norm)]
-            if f"{head.last}.weight" in TIED[family.model_type]:
+            if f"{head.last}.weight" in tied_of(family.model_type):
                 modules.append(("decoder", "dense", f"{head.last}:weight"))
         elif head.kind == PAIRS:
             modules.append(("pairs", "dense", head.last))

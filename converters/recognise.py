@@ -13,10 +13,11 @@ from typing import Any
 
 from ..core.errors import CheckpointError, did_you_mean
 from ..core.models.families import CONFIGURATIONS
+from ..core.models.known_families import encoder_families
 from ..core.shown import plain, shown
 from .dialects import DIALECTS
 from .left_out import left_out, refuse_adapter, without_averages
-from .names_canonical import BY_NAMES, FAMILIES, TIED, wrappers
+from .names_canonical import tied_of, told_by_names, wrappers
 from .names_tensorflow import google_root
 from .prefixes import LONGEST, Found, best_prefix, forms
 from .reading import ReadOptions, allowed, renamed
@@ -138,8 +139,8 @@ class _Names:
         separator = dialect.separator
         if separator not in self._forms:
             alike = [other for other in DIALECTS.values() if other.separator == separator]
-            starts = set().union(*(d.starts | d.table(f).starts(separator) for d in alike for f in FAMILIES))
-            ends = set().union(*(d.ends | d.table(f).ends(separator) for d in alike for f in FAMILIES))
+            starts = set().union(*(d.starts | d.table(f).starts(separator) for d in alike for f in encoder_families()))
+            ends = set().union(*(d.ends | d.table(f).ends(separator) for d in alike for f in encoder_families()))
             self._forms[separator] = forms(self.clean(dialect).values(), separator, starts, ends)
         return self._forms[separator]
 
@@ -169,9 +170,9 @@ def _families(config: Mapping[str, Any], names: _Names) -> tuple[str, ...]:
     kind = config.get("model_type")
     if kind is None:
         # Without their root a RoBERTa's or ERNIE's names are BERT's.
-        return tuple(kind for kind in BY_NAMES if CONFIGURATIONS[kind].family.in_googles_code or names.have(_root(kind)))
-    if kind not in FAMILIES:
-        raise CheckpointError(f"model_type {shown(kind)}: expected one of {', '.join(FAMILIES)}")
+        return tuple(kind for kind in told_by_names() if CONFIGURATIONS[kind].family.in_googles_code or names.have(_root(kind)))
+    if kind not in encoder_families():
+        raise CheckpointError(f"model_type {shown(kind)}: expected one of {', '.join(encoder_families())}")
     return (kind,)
 
 
@@ -188,7 +189,7 @@ def _prefix(names: _Names, dialect: Dialect, kind: str, decided: bool) -> Found:
     others = {"generator"} if dialect.separator == "/" else set()
     if not decided:
         own_root = _root(kind) if dialect.separator == "." else google_root(kind)
-        others |= set(map(_root, FAMILIES)) - {own_root}
+        others |= set(map(_root, encoder_families())) - {own_root}
     candidates = [form for form in candidates if others.isdisjoint(form.prefix.split(dialect.separator))]
 
     def known(rest: str) -> str | None:
@@ -263,7 +264,7 @@ def _leave_out_rivals(
 
 def _leave_out_copies(found: Recognised) -> None:
     """Tied tensors are kept once, under the name of the original; of a file that has only the copy, the copy."""
-    for copy, original in TIED[found.family].items():
+    for copy, original in tied_of(found.family).items():
         match = found.matches.pop(copy, None)
         if match is None:
             continue
@@ -279,5 +280,5 @@ def _nothing_known(shapes: Mapping[str, tuple[int, ...]], prefix: str | None) ->
     first = ", ".join(plain(name, 97) for name in list(shapes)[:_SHOWN]) or "none"
     return (
         f"no tensor has a name that is known{behind}; the first names are {first}; supported are checkpoints of"
-        f" {', '.join(FAMILIES)} with the names of {', '.join(DIALECTS)}"
+        f" {', '.join(encoder_families())} with the names of {', '.join(DIALECTS)}"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crossdistil.converters.dialects import foreign_names
-from crossdistil.converters.names_canonical import TEMPLATES
+from crossdistil.converters.names_canonical import templates_of
 from crossdistil.core.models.families import CONFIGURATIONS
 
 GOOGLE_LAYER = {
@@ -137,5 +137,5 @@ def pairs(found):
 def of(family, dialect, layers=2):
     """Foreign name -> canonical name of a whole model."""
     unused = {name for part in CONFIGURATIONS[family].family.at("unused") for name in part.tensors()}
-    canonical = {template.format(layer, 0) for template in TEMPLATES[family] for layer in range(layers)} - unused
+    canonical = {template.format(layer, 0) for template in templates_of(family) for layer in range(layers)} - unused
     return {name: own for own, (name, _) in foreign_names(canonical, family, dialect).items()}

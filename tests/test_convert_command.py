@@ -15,7 +15,7 @@ import crossdistil
 from crossdistil.converters import safetensors_files
 from crossdistil.converters.canonical import read_canonical
 from crossdistil.converters.formats import LAYOUTS, open_checkpoint
-from crossdistil.converters.names_canonical import TIED
+from crossdistil.converters.names_canonical import tied_of
 from crossdistil.converters.verify import reference_outputs
 from crossdistil.core.app import verify
 from crossdistil.core.checksums import CHECKSUMS
@@ -174,7 +174,7 @@ def test_weights_are_rounded_to_the_nearest(source, tmp_path, dtype, to):
 def test_new_words_are_zero_and_never_predicted(tmp_path, family, tied):
     config = FAMILIES[family]
     tensors = write_source(tmp_path / "source", config)
-    decoder, words = next(iter(TIED[family].items()))
+    decoder, words = next(iter(tied_of(family).items()))
     old = config.vocab_size
     tensors[decoder] = tensors[words] if tied else tensors[words][::-1].copy()
     save_file(tensors, tmp_path / "source" / "model.safetensors", {"format": "pt"})

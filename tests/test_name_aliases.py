@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from crossdistil.converters.names_canonical import BY_NAMES
+from crossdistil.converters.names_canonical import told_by_names
 from crossdistil.converters.recognise import recognise
 from crossdistil.tests.real_names import GOOGLE, ROBERTA, ROBERTA_CLASSES, ROBERTA_WORDS, ZOO, of, pairs, shaped
 
@@ -45,7 +45,7 @@ def test_encoders_of_the_model_zoo():
     assert Counter(found.dropped.values()) == {"state of the optimizer": 4 * len(general) + 2, "state of the training": 4}
 
 
-@pytest.mark.parametrize("family", BY_NAMES)
+@pytest.mark.parametrize("family", told_by_names())
 def test_hugging_faces_networks_in_mindspore(family):
     def parameter(name):
         for part, new in (("LayerNorm", ("gamma", "beta")), ("layer_norm", ("gamma", "beta"))):
@@ -144,7 +144,7 @@ def test_keras_bert_of_the_model_garden():
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "student.", "teacher.", "module.student.", "_orig_mod.module."])
-@pytest.mark.parametrize("family", BY_NAMES)
+@pytest.mark.parametrize("family", told_by_names())
 def test_prefixes_of_training_code(family, prefix):
     names = {prefix + name: name for name in of(family, "canonical").values()}
     found = recognise(shaped(names), None)
@@ -157,7 +157,7 @@ def test_prefixes_of_training_code(family, prefix):
     assert list(some.unknown) == [f"{prefix}extra.weight"] and not some.notes
 
 
-@pytest.mark.parametrize("family", BY_NAMES[:4])
+@pytest.mark.parametrize("family", told_by_names()[:4])
 def test_bare_encoders_and_old_names_of_a_layer_norm(family):
     root = f"{family}."
     names = {name.removeprefix(root): name for name in of(family, "canonical").values() if name.startswith(root)}

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossdistil.converters.dialects import DIALECTS, foreign_names
-from crossdistil.converters.names_canonical import FAMILIES, TEMPLATES, TIED, is_embedding, is_norm
+from crossdistil.converters.names_canonical import is_embedding, is_norm, templates_of, tied_of
 from crossdistil.converters.recognise import recognise
 from crossdistil.converters.rules import Match, Rule, Table
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import config_from, tensor_shapes
 from crossdistil.core.models.heads import decoders, head_shapes
+from crossdistil.core.models.known_families import encoder_families
 from crossdistil.core.models.tree import unused_shapes
 
 MODELS = {
@@ -30,8 +31,8 @@ MODELS = {
 }
 CASES = [(family, model) for family, models in MODELS.items() for model in models]
 # Where names alone cannot tell, the first of those that agree is named.
-SEEN_AS = {("oneflow", family): "canonical" for family in FAMILIES} | {
-    ("mindspore-old", family): "mindspore" for family in FAMILIES if family != "bert"
+SEEN_AS = {("oneflow", family): "canonical" for family in encoder_families()} | {
+    ("mindspore-old", family): "mindspore" for family in encoder_families() if family != "bert"
 }
 
 
@@ -56,12 +57,12 @@ def state_dict_shapes(model, family, layers):
     config = transformers.AutoConfig.for_model(family, **sizes(family, layers))
     with torch.device("meta"):
         built = getattr(transformers, model)(config)
-    assert set(getattr(built, "_tied_weights_keys", None) or {}) <= set(TIED[family])
+    assert set(getattr(built, "_tied_weights_keys", None) or {}) <= set(tied_of(family))
     return {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
 
 
 def own_shapes(model, family, layers):
-    return {name: shape for name, shape in state_dict_shapes(model, family, layers).items() if name not in TIED[family]}
+    return {name: shape for name, shape in state_dict_shapes(model, family, layers).items() if name not in tied_of(family)}
 
 
 def translated(shapes, family, dialect):
@@ -94,7 +95,7 @@ def test_every_tensor_of_transformers_comes_back(family, model, layers, dialect)
 @pytest.mark.parametrize(("family", "model"), CASES)
 def test_tied_copies_and_buffers_are_dropped_and_never_needed(family, model):
     shapes = state_dict_shapes(model, family, 2)
-    copies = TIED[family].keys() & shapes.keys()
+    copies = tied_of(family).keys() & shapes.keys()
     buffers = {f"{family}.embeddings.position_ids": (1, 16)}
     found = recognise(shapes | buffers, {"model_type": family})
     assert found.matches.keys() == shapes.keys() - copies
@@ -103,13 +104,13 @@ def test_tied_copies_and_buffers_are_dropped_and_never_needed(family, model):
     assert untied.matches == {name: Match(name) for name in shapes} and not untied.dropped
     assert foreign_names(shapes, family, "canonical") == {name: (name, False) for name in shapes}
     for name in copies:
-        with pytest.raises(CheckpointError, match=f"^{name}: networks of tensorflow {family} tie it to {TIED[family][name]}"):
+        with pytest.raises(CheckpointError, match=f"^{name}: networks of tensorflow {family} tie it to {tied_of(family)[name]}"):
             foreign_names([name], family, "tensorflow")
-        alone = {other: shape for other, shape in shapes.items() if other != TIED[family][name]}
-        assert recognise(alone, {"model_type": family}).matches[TIED[family][name]] == Match(name)
+        alone = {other: shape for other, shape in shapes.items() if other != tied_of(family)[name]}
+        assert recognise(alone, {"model_type": family}).matches[tied_of(family)[name]] == Match(name)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", encoder_families())
 def test_the_rules_know_all_tensors_of_our_own_models_and_nothing_else(family):
     config = config_from({"model_type": family, **sizes(family, 3)} | ({"use_task_id": True} if family == "ernie" else {}))
     ours = {**tensor_shapes(config, 2), **tensor_shapes(config, None), **unused_shapes(config)}
@@ -121,20 +122,20 @@ def test_the_rules_know_all_tensors_of_our_own_models_and_nothing_else(family):
         for dialect in DIALECTS:
             foreign_names([name], family, dialect)
     for layer in range(3):
-        reached |= {template.format(layer, layer) for template in TEMPLATES[family]}
+        reached |= {template.format(layer, layer) for template in templates_of(family)}
     if family != "albert":  # layers of one group: numbers are not those of the layers
         beside = {f"{name}.{part}" for name in BESIDE for part in ("weight", "bias")}
         assert reached - beside == set(ours) - beside
-    assert set(decoders(config).values()) <= set(TIED[family])
+    assert set(decoders(config).values()) <= set(tied_of(family))
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", encoder_families())
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_any_layer_number_comes_back_and_no_two_names_collide(family, dialect, data):
     numbers = data.draw(st.lists(st.integers(0, 99999), min_size=1, max_size=3, unique=True))
-    canonical = {template.format(a, b) for template in TEMPLATES[family] for a in numbers for b in numbers}
+    canonical = {template.format(a, b) for template in templates_of(family) for a in numbers for b in numbers}
     names = foreign_names(canonical, family, dialect)
     assert len({name for name, _ in names.values()}) == len(canonical)
     table = DIALECTS[dialect].table(family)
@@ -143,10 +144,10 @@ def test_any_layer_number_comes_back_and_no_two_names_collide(family, dialect, d
         assert table.foreign(name) == (foreign, transpose)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", encoder_families())
 def test_transposition_follows_the_name(family):
     for dialect in DIALECTS:
-        for name, (foreign, transpose) in foreign_names((t.format(0, 0) for t in TEMPLATES[family]), family, dialect).items():
+        for name, (foreign, transpose) in foreign_names((t.format(0, 0) for t in templates_of(family)), family, dialect).items():
             dense = name.endswith(".weight") and not is_norm(name) and not is_embedding(name)
             if dialect == "tensorflow":
                 assert transpose == foreign.endswith("/kernel")

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossdistil.converters.dialects import DIALECTS, foreign_names
-from crossdistil.converters.names_canonical import TEMPLATES, TIED
+from crossdistil.converters.names_canonical import templates_of, tied_of
 from crossdistil.converters.reading import ReadOptions
 from crossdistil.converters.recognise import recognise
 from crossdistil.converters.rules import Match
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.models.known_families import encoder_families
 from crossdistil.tests.real_names import GOOGLE, LEGACY, OLD, ZOO, of, pairs, shaped
 
 
@@ -186,9 +187,9 @@ def test_a_student_in_googles_graph(dialect):
 
 
 def test_names_decide_where_every_table_is_square():
-    for family in TEMPLATES:
+    for family in encoder_families():
         for dialect in DIALECTS:
-            kept = [template for template in TEMPLATES[family] if ".pooler.dense." not in template or family in ("bert", "ernie")]
+            kept = (name for name in templates_of(family) if ".pooler.dense." not in name or family in ("bert", "ernie"))
             names = foreign_names((template.format(0, 0) for template in kept), family, dialect)
             found = recognise(shaped(name for name, _ in names.values()), {"model_type": family}, dialect)
             assert {name: match.transpose for name, match in found.matches.items()} == {
@@ -201,8 +202,8 @@ def test_a_copy_alone_stands_for_the_original():
     found = recognise(shaped([*names, "cls.predictions.decoder.weight"]), None)
     assert found.matches["bert.embeddings.word_embeddings.weight"] == Match("cls.predictions.decoder.weight")
     assert "is taken from cls.predictions.decoder.weight" in found.notes[0]
-    for family, ties in TIED.items():
-        for tie in ties:
+    for family in encoder_families():
+        for tie in tied_of(family):
             for config in (None, {"tie_word_embeddings": True}):
                 found = recognise(shaped([*of(family, "canonical").values(), tie]), config)
                 assert found.dropped == {tie: "copy of a tensor that it is tied to"} and tie not in found.matches

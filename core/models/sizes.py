@@ -8,17 +8,20 @@ from typing import Any
 
 from ..shown import plain, shown
 from .families import CONFIGURATIONS
-from .spec import EncoderConfig
+from .known_families import encoder_families, of_families
 from .tree import layer_template, size_places
-
-_ENCODERS = [chosen for chosen in CONFIGURATIONS.values() if issubclass(chosen, EncoderConfig)]
 
 _WIDTHS = frozenset("hidden_size dim num_attention_heads n_heads".split())
 """A configuration with none of them tells of no model."""
-_KEYS = _WIDTHS.union(*map(size_places, _ENCODERS), (chosen.own_key("num_hidden_layers") for chosen in _ENCODERS))
-"""Those that tell a size, of any family."""
 _ENOUGH, _DEPTH = 3, 4
 """So many of them look like a configuration; it is looked for so deep."""
+
+
+@of_families
+def _size_keys() -> frozenset[str]:
+    """The keys that tell a size, of any family."""
+    encoders = [CONFIGURATIONS[kind] for kind in encoder_families()]
+    return _WIDTHS.union(*map(size_places, encoders), (chosen.own_key("num_hidden_layers") for chosen in encoders))
 
 
 def sizes(family: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
@@ -86,7 +89,7 @@ def _nested(tree: Mapping[str, Any], way: tuple[str, ...]) -> Iterator[tuple[str
     """The ways to what looks like a configuration inside of a JSON object."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            if len(_KEYS & value.keys()) >= _ENOUGH:
+            if len(_size_keys() & value.keys()) >= _ENOUGH:
                 yield (*way, key)
             elif len(way) < _DEPTH:
                 yield from _nested(value, (*way, key))

@@ -28,4 +28,4 @@ CONFIGURATIONS: dict[str, type[ModelConfig]] = {
         BiLstmConfig,
     )
 }
-"""`model_type` of a config.json -> its configuration."""
+"""`model_type` of a config.json -> its configuration; plugins add theirs (`core.models.known_families`)."""
