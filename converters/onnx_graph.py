@@ -243,7 +243,7 @@ class RecordingOps:
 
     def linear(self, x, weight, bias):
         product = self._graph.add("MatMul", [x, self._turned(weight)], (*x.shape[:-1], weight.shape[0]))
-        return product + bias
+        return product if bias is None else product + bias
 
     def _turned(self, weight):
         """The weight (in, out), as MatMul takes it: turned once, now."""
@@ -259,6 +259,11 @@ class RecordingOps:
     def attention(self, query, key, value, bias, dropout):
         scores = self.matmul_transposed(query * (query.shape[-1] ** -0.5), key) + bias
         return self.matmul(self.softmax(scores), value)
+
+    def rotate(self, x, cosines, sines):
+        half = x.shape[-1] // 2
+        first, second = x[:, :, :, :half], x[:, :, :, half:]
+        return x * cosines + self.concat([-second, first], 3) * sines
 
     def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
         graph = self._graph
@@ -285,7 +290,8 @@ class RecordingOps:
         return merged * column
 
     def layer_norm(self, x, weight, bias, epsilon):
-        return self._graph.add("LayerNormalization", [x, weight, bias], x.shape, axis=-1, epsilon=float(epsilon))
+        inputs = [x, weight] if bias is None else [x, weight, bias]
+        return self._graph.add("LayerNormalization", inputs, x.shape, axis=-1, epsilon=float(epsilon))
 
     def dropout(self, x, rate):
         if rate:
@@ -300,6 +306,18 @@ class RecordingOps:
 
     def tanh(self, x):
         return self._graph.add("Tanh", [x], x.shape)
+
+    def above(self, x, limit):
+        graph = self._graph
+        greater = graph.add("Greater", [x, graph.constant(np.array(limit, x.dtype))], x.shape, np.bool_)
+        return graph.add("Cast", [greater], x.shape, np.float32, to=1)
+
+    def sum(self, x, axis=None):
+        if axis is None:
+            raise ValueError("a sum over all has no place in a model")
+        kept = tuple(size for place, size in enumerate(x.shape) if place != axis % len(x.shape))
+        name = self._graph.emit("ReduceSum", [x.name, self._graph.numbers([axis])], keepdims=0)
+        return Value(self._graph, name, kept, x.dtype)
 
     def softmax(self, x):
         return self._graph.add("Softmax", [x], x.shape, axis=-1)

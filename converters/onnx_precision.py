@@ -51,7 +51,8 @@ class Int8Ops(RecordingOps):
         matrix, scales = self._quantised(weight)
         zero = graph.constant(np.uint8(_ZERO))
         product = graph.add("MatMulInteger", [whole, matrix, zero, zero], (*x.shape[:-1], weight.shape[0]), np.int32)
-        return graph.add("Cast", [product], product.shape, np.float32, to=1) * scale * scales + bias
+        exact = graph.add("Cast", [product], product.shape, np.float32, to=1) * scale * scales
+        return exact if bias is None else exact + bias
 
     def _row_scale(self, x):
         """(..., 1): what the largest value of each row is 127 of."""

@@ -26,8 +26,8 @@ class Ops(Protocol):
     def constant(self, array: np.ndarray) -> Tensor:
         """A tensor that holds `array` (float32 or int32) and takes no gradient."""
 
-    def static(self, name: str, arguments: tuple[int, ...]) -> Tensor:
-        """The table `name` of `core.static_tables`, made of these integers: int32 or float32, without a gradient. It is the same
+    def static(self, name: str, arguments: tuple[float, ...]) -> Tensor:
+        """The table `name` of `core.static_tables`, made of these numbers: int32 or float32, without a gradient. It is the same
         tensor each time; a part of it that depends on a batch is cut out of it, since no size of a batch is known when a graph
         is exported."""
 
@@ -52,8 +52,8 @@ class Ops(Protocol):
     def pick(self, x: Tensor, index: Tensor) -> Tensor:
         """`x[i, index[i]]` for `x` (rows, columns) and integer `index` (rows,): (rows,)."""
 
-    def linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """`x @ weight.T + bias` with `weight` (out, in), as PyTorch stores it."""
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """`x @ weight.T + bias` with `weight` (out, in), as PyTorch stores it; None adds nothing."""
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
         """Batched matrix product over the last two axes."""
@@ -64,9 +64,13 @@ class Ops(Protocol):
     def attention(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float) -> Tensor:
         """softmax(query @ key.T / sqrt(head) + bias) @ value (Vaswani et al. 2017, equation 1).
 
-        `query`, `key`, `value`: (batch, heads, length, head). `bias`: (batch, 1, 1, length), added to the scores.
-        `dropout` is the rate on the attention probabilities; 0 switches it off.
+        `query`, `key`, `value`: (batch, heads, length, head). `bias`, added to the scores: (batch, 1, 1, length), or with more of
+        the sizes of (batch, heads, length, length). `dropout` is the rate on the attention probabilities; 0 switches it off.
         """
+
+    def rotate(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+        """Rotary positions (Su et al. 2021, section 3.4.2): `x * cosines + concat(-second, first) * sines` with the two halves of
+        the last axis of `x` (batch, heads, length, head); `cosines` and `sines` (length, head), float32, take no gradient."""
 
     # The losses over a vocabulary: logits (rows, words) of one model, and what a loss keeps of them, are some gigabytes for
     # a batch of text, so they are made and used up a chunk of rows at a time. Each is the sum over the rows, a float32
@@ -125,8 +129,8 @@ class Ops(Protocol):
         row without a real place gives zeros, and padding takes no gradient.
         """
 
-    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-        """Normalisation over the last axis with the biased variance (Ba et al. 2016)."""
+    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor | None, epsilon: float) -> Tensor:
+        """Normalisation over the last axis with the biased variance (Ba et al. 2016); None adds nothing."""
 
     def dropout(self, x: Tensor, rate: float) -> Tensor:
         """Inverted dropout from the backend's own generator; `rate` 0 returns `x`."""

@@ -43,7 +43,8 @@ class ReferenceOps:
         return x[np.arange(x.shape[0]), index]
 
     def linear(self, x, weight, bias):
-        return x @ np.asarray(weight, np.float64).T + np.asarray(bias, np.float64)
+        product = x @ np.asarray(weight, np.float64).T
+        return product if bias is None else product + np.asarray(bias, np.float64)
 
     def matmul(self, a, b):
         return a @ b
@@ -55,6 +56,10 @@ class ReferenceOps:
         self._refuse_dropout(dropout)
         scores = query @ np.swapaxes(key, -1, -2) / np.sqrt(query.shape[-1]) + bias
         return softmax(scores, axis=-1) @ value
+
+    def rotate(self, x, cosines, sines):
+        first, second = np.split(x, 2, axis=-1)
+        return x * cosines + np.concatenate([-second, first], axis=-1) * sines
 
     def word_cross_entropy(self, states, weight, bias, labels, row_weights):
         return -np.sum(row_weights * self.pick(log_softmax(self.linear(states, weight, bias), axis=-1), labels))
@@ -88,7 +93,8 @@ class ReferenceOps:
     def layer_norm(self, x, weight, bias, epsilon):
         mean = x.mean(-1, keepdims=True)
         variance = x.var(-1, keepdims=True)
-        return (x - mean) / np.sqrt(variance + epsilon) * np.asarray(weight, np.float64) + np.asarray(bias, np.float64)
+        scaled = (x - mean) / np.sqrt(variance + epsilon) * np.asarray(weight, np.float64)
+        return scaled if bias is None else scaled + np.asarray(bias, np.float64)
 
     def dropout(self, x, rate):
         self._refuse_dropout(rate)

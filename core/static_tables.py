@@ -1,4 +1,4 @@
-"""Tables of numbers that a model computes with and that nothing trains, each made once from a few integers (`Ops.static`)."""
+"""Tables of numbers that a model computes with and that nothing trains, each made once from a few numbers (`Ops.static`)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,41 @@ def relative_buckets(length: int, buckets: int, farthest: int) -> np.ndarray:
     return ((distance > 0) * half + np.where(size < exact, size, np.minimum(wide, half - 1))).astype(np.int32)
 
 
-TABLES: dict[str, Callable[..., np.ndarray]] = {"relative_buckets": relative_buckets}
+def rotary_cosines(length: int, size: int, base: float) -> np.ndarray:
+    """(length, size) float32: the cosines of the angles by which the two halves of a head of this `size` are rotated at each place
+    (Su et al. 2021, equation 34)."""
+    return np.cos(_angles(length, size, base).astype(np.float64)).astype(np.float32)
+
+
+def rotary_sines(length: int, size: int, base: float) -> np.ndarray:
+    """(length, size) float32: the sines of the same angles."""
+    return np.sin(_angles(length, size, base).astype(np.float64)).astype(np.float32)
+
+
+def _angles(length: int, size: int, base: float) -> np.ndarray:
+    """(length, size): place times base^(-2 i / size), once for each half."""
+    # In float32, as the published code has it: at far places the rounding is larger than the results' own.
+    exponents = np.arange(0, size, 2, dtype=np.float32) / np.float32(size)
+    frequencies = np.float32(1) / np.power(np.float32(base), exponents, dtype=np.float32)
+    angles = np.arange(length, dtype=np.float32)[:, None] * frequencies
+    return np.concatenate([angles, angles], axis=1)
+
+
+def places(length: int) -> np.ndarray:
+    """(length,) float32: the numbers of the places of a text, from 0."""
+    return np.arange(length, dtype=np.float32)
+
+
+TABLES: dict[str, Callable[..., np.ndarray]] = {
+    "relative_buckets": relative_buckets,
+    "rotary_cosines": rotary_cosines,
+    "rotary_sines": rotary_sines,
+    "places": places,
+}
 """Name -> what makes it."""
 
 
 @functools.lru_cache(16)
-def static_table(name: str, arguments: tuple[int, ...]) -> np.ndarray:
+def static_table(name: str, arguments: tuple[float, ...]) -> np.ndarray:
     """The table `name` of these arguments; KeyError where there is none."""
     return TABLES[name](*arguments)

@@ -62,6 +62,10 @@ def linear(ops, p, batch):
     return ops.linear(p["x"], p["weight"], p["bias"])
 
 
+def linear_without_bias(ops, p, batch):
+    return ops.linear(p["x"], p["weight"], None)
+
+
 def matmul(ops, p, batch):
     return ops.matmul(p["a"], p["b"])
 
@@ -76,6 +80,16 @@ def matmul_with_itself(ops, p, batch):
 
 def attention(ops, p, batch):
     return ops.attention(p["query"], p["key"], p["value"], batch["bias"], 0.0)
+
+
+def rotate(ops, p, batch):
+    length = ops.shape(p["x"])[2]
+    tables = [ops.static(name, (9, 4, 100.0))[:length] for name in ("rotary_cosines", "rotary_sines")]
+    return ops.rotate(p["x"], tables[0], tables[1])
+
+
+def layer_norm_without_bias(ops, p, batch):
+    return ops.layer_norm(p["x"], p["weight"], None, 1e-5)
 
 
 def layer_norm(ops, p, batch):
@@ -184,6 +198,7 @@ class Case:
 LINE = np.linspace(-9, 9, 60, dtype=np.float32).reshape(3, 20)
 POSITIVE = np.linspace(0.01, 9, 60, dtype=np.float32).reshape(3, 20)
 MASK = np.array([[0, 0, 0, 0, 0], [0, 0, -1e4, -1e4, -1e4], [0] + [-1e4] * 4], np.float32).reshape(3, 1, 1, 5)
+WINDOW = np.zeros_like(MASK) + np.where(np.abs(np.arange(5)[:, None] - np.arange(5)) > 1, np.float32(-1e4), np.float32(0))
 HEADS = {name: normal(3, 2, 5, 4) for name in ("query", "key", "value")}
 CASES = {
     "operators": Case(operators, {"x": normal(4, 3), "y": normal(2, 4)}),
@@ -199,6 +214,7 @@ CASES = {
     "pick": Case(pick, {"x": normal(4, 3)}, {"index": np.array([2, 0, 1, 2], np.int32)}),
     "linear": Case(linear, {"x": normal(2, 3, 8), "weight": normal(4, 8), "bias": normal(4)}),
     "linear of rows": Case(linear, {"x": normal(3, 8), "weight": normal(4, 8), "bias": normal(4)}),
+    "linear without a bias": Case(linear_without_bias, {"x": normal(2, 3, 8), "weight": normal(4, 8)}),
     "matmul": Case(matmul, {"a": normal(2, 3, 4), "b": normal(2, 4, 5)}),
     "matmul_transposed": Case(matmul_transposed, {"a": normal(2, 3, 4), "b": normal(2, 5, 4)}),
     "matmul_transposed of heads": Case(matmul_transposed, {"a": normal(2, 3, 5, 4), "b": normal(2, 3, 6, 4)}),
@@ -206,6 +222,9 @@ CASES = {
     "attention": Case(attention, HEADS, {"bias": MASK}),
     "attention, nothing masked": Case(attention, HEADS, {"bias": np.zeros_like(MASK)}),
     "attention, sharp": Case(attention, {**HEADS, "query": HEADS["query"] * 30}, {"bias": MASK}, forward=2e-5),
+    "attention, each query with a mask of its own": Case(attention, HEADS, {"bias": WINDOW}),
+    "rotate": Case(rotate, {"x": normal(2, 3, 5, 4)}),
+    "layer_norm without a bias": Case(layer_norm_without_bias, {"x": normal(2, 5, 8), "weight": normal(8)}),
     "layer_norm": Case(layer_norm, {"x": normal(2, 5, 8), "weight": normal(8), "bias": normal(8)}),
     # Variance 1e-6: an epsilon of 1e-7, or 1e-5, in place of 1e-12 shows.
     "layer_norm of small values": Case(layer_norm, {"x": normal(4, 8, scale=1e-3), "weight": normal(8), "bias": normal(8)}),

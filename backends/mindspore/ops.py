@@ -107,7 +107,9 @@ class MindSporeOps:
 
     def linear(self, x, weight, bias):
         rows = P.Reshape()(self._working(x), (-1, x.shape[-1]))
-        output = P.BiasAdd()(P.MatMul(False, True)(rows, self._working(weight)), self._working(bias))
+        output = P.MatMul(False, True)(rows, self._working(weight))
+        if bias is not None:
+            output = P.BiasAdd()(output, self._working(bias))
         return P.Reshape()(output, x.shape[:-1] + (weight.shape[0],))
 
     def matmul(self, a, b):
@@ -122,6 +124,11 @@ class MindSporeOps:
         bias = P.BroadcastTo(scores.shape)(P.Cast()(bias, scores.dtype))  # the same node for all layers of a model
         probabilities = self.dropout(self.row_softmax(scores + bias), dropout)
         return P.BatchMatMul()(probabilities, value)
+
+    def rotate(self, x, cosines, sines):
+        first, second = P.Split(len(x.shape) - 1, 2)(x)
+        turned = P.Concat(-1)((-second, first))
+        return P.Cast()(x * P.BroadcastTo(x.shape)(cosines) + turned * P.BroadcastTo(x.shape)(sines), x.dtype)
 
     def word_cross_entropy(self, states, weight, bias, labels, row_weights):
         return self.words_to_labels(states, weight, bias, labels, row_weights)[0]
@@ -142,7 +149,8 @@ class MindSporeOps:
         return unrolled_lstm(self._working(x), mask, self._working(input_weight), self._working(hidden_weight), bias)
 
     def layer_norm(self, x, weight, bias, epsilon):
-        return P.LayerNorm(-1, -1, epsilon)(self.float32(x), weight, bias)[0]
+        shift = P.ZerosLike()(weight) if bias is None else bias
+        return P.LayerNorm(-1, -1, epsilon)(self.float32(x), weight, shift)[0]
 
     def dropout(self, x, rate):
         if rate == 0:

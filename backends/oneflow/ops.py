@@ -98,6 +98,10 @@ class OneFlowOps:
         scores = flow._C.matmul(query, key, False, True, query.shape[-1] ** -0.5) + bias  # (B, A, L, L)
         return flow.matmul(self.dropout(F.softmax(scores, dim=-1), dropout), value)
 
+    def rotate(self, x, cosines, sines):
+        half = x.shape[-1] // 2
+        return x * cosines + flow.cat([-x[..., half:], x[..., :half]], dim=-1) * sines
+
     def word_cross_entropy(self, states, weight, bias, labels, row_weights):
         return word_loss("cross_entropy", (states, weight, bias), (labels,), row_weights)
 
@@ -118,6 +122,8 @@ class OneFlowOps:
         if self._on_cpu:
             return layer_norm(x, weight, bias, epsilon)
         axis = x.ndim - 1
+        if bias is None:
+            bias = flow.zeros_like(weight)
         return flow._C.layer_norm_affine(x, weight, bias, axis, axis, epsilon)
 
     def dropout(self, x, rate):

@@ -62,8 +62,16 @@ class _LayerNorm(flow.autograd.Function):
         return by_input.reshape(gradient.shape), by_normal.sum(0), rows.sum(0), None
 
 
+@functools.lru_cache(maxsize=16)
+def _no_bias(width: int):
+    """Zeros, since a `Function` of OneFlow takes nothing but tensors."""
+    return flow.zeros(width)
+
+
 def layer_norm(x, weight, bias, epsilon: float):
-    """Normalisation over the last axis of `x` (..., width), and its gradient by `x`, `weight` and `bias`."""
+    """Normalisation over the last axis of `x` (..., width), and its gradient by `x`, `weight` and `bias`, which may be None."""
+    if bias is None:
+        bias = _no_bias(x.shape[-1])
     epsilon = _epsilon(epsilon)
     if flow.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad):
         return _LayerNorm.apply(x, weight, bias, epsilon)

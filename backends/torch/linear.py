@@ -86,17 +86,21 @@ class _Linear(torch.autograd.Function):
 
 
 def linear(x, weight, bias):
-    """`F.linear` of float32 tensors on a CPU: x (..., in), weight (out, in), bias (out,)."""
+    """`F.linear` of float32 tensors on a CPU: x (..., in), weight (out, in), bias (out,) or None."""
     rows = x.reshape(-1, x.shape[-1])
     # PyTorch's own compiler chooses for itself, and cannot look into this choice.
     if torch.compiler.is_compiling() or _chosen == PYTORCH or rows.shape[0] < _SMALL:
         return F.linear(x, weight, bias)
     rows = rows.contiguous()  # a strided input costs a hundred times as much
-    if torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad or bias.requires_grad):
+    if torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad or _learns(bias)):
         product = _Linear.apply(rows, weight, bias)
     else:
         product = _product(rows, weight, bias)
     return product.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _learns(bias):
+    return bias is not None and bias.requires_grad
 
 
 def _operator_takes(a):

@@ -62,7 +62,7 @@ class TorchOps:
     def linear(self, x, weight, bias):
         if self.dtype is torch.float32 and self.device.type == "cpu":
             return linear(x, weight, bias)
-        return F.linear(x.to(self.dtype), weight.to(self.dtype), bias.to(self.dtype))
+        return F.linear(x.to(self.dtype), weight.to(self.dtype), None if bias is None else bias.to(self.dtype))
 
     def matmul(self, a, b):
         if a.dtype != b.dtype:  # softmax of scores with a float32 mask, and values in the working precision
@@ -76,6 +76,10 @@ class TorchOps:
         if dropout and self.masks.own:
             return dropped_attention(query, key, value, bias.to(query.dtype), self.masks, dropout)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype), dropout_p=dropout)
+
+    def rotate(self, x, cosines, sines):
+        first, second = x.chunk(2, dim=-1)
+        return (x * cosines + torch.cat([-second, first], dim=-1) * sines).to(x.dtype)
 
     def word_cross_entropy(self, states, weight, bias, labels, row_weights):
         return word_loss("cross_entropy", (states, weight, bias), [labels], row_weights, self.dtype)
@@ -112,7 +116,7 @@ class TorchOps:
         x = x.to(self.dtype)
         if self.device.type != "cpu":
             # Only the CPU kernel takes float32 weights beside activations of another type.
-            weight, bias = weight.to(self.dtype), bias.to(self.dtype)
+            weight, bias = weight.to(self.dtype), None if bias is None else bias.to(self.dtype)
         return F.layer_norm(x, weight.shape, weight, bias, epsilon)
 
     def dropout(self, x, rate):
