@@ -101,11 +101,13 @@ def losses(out: Path) -> list[float]:
 
 
 def assert_same_run(out: Path, expected: Path) -> None:
-    assert losses(out)[0] == pytest.approx(losses(expected)[0], rel=1e-6)
+    """Within what rounding leaves after four steps of Adam: on some processors the last bits of a matrix product depend on
+    where in memory the matrices lie. A weight in a wrong place would be off by its own size."""
+    assert losses(out) == pytest.approx(losses(expected), rel=1e-6)
     found, wanted = (load_file(folder / "student" / "model.safetensors") for folder in (out, expected))
     assert found.keys() == wanted.keys()
     for name, array in wanted.items():
-        np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=1e-5)
 
 
 def recipe_of(out: Path) -> dict[str, Any]:
