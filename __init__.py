@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time each name is loa
     from .core.app.api import convert, crosscheck, evaluate, inspect, predict, run
     from .core.events import Sink
     from .core.losses.base import LossTerm, TermContext, sum_rows, token_mask
+    from .core.plugin_backends import register_backend
+    from .core.plugin_families import register_family
     from .core.plugins import (
         register_loss,
         register_metric,
@@ -33,6 +35,8 @@ __all__ = [
     "evaluate",
     "inspect",
     "predict",
+    "register_backend",
+    "register_family",
     "register_loss",
     "register_metric",
     "register_optimizer",
@@ -47,6 +51,8 @@ _PLACES = {
     "LossTerm": "losses.base",
     "Sink": "events",
     "TermContext": "losses.base",
+    "register_backend": "plugin_backends",
+    "register_family": "plugin_families",
     "register_loss": "plugins",
     "register_metric": "plugins",
     "register_optimizer": "plugins",

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.errors import CheckpointError, did_you_mean
 from ..core.models.families import CONFIGURATIONS
-from ..core.models.known_families import encoder_families
+from ..core.models.known_families import encoder_families, plugin_hint
 from ..core.shown import plain, shown
 from .dialects import DIALECTS
 from .left_out import left_out, refuse_adapter, without_averages
@@ -172,7 +172,7 @@ def _families(config: Mapping[str, Any], names: _Names) -> tuple[str, ...]:
         # Without their root a RoBERTa's or ERNIE's names are BERT's.
         return tuple(kind for kind in told_by_names() if CONFIGURATIONS[kind].family.in_googles_code or names.have(_root(kind)))
     if kind not in encoder_families():
-        raise CheckpointError(f"model_type {shown(kind)}: expected one of {', '.join(encoder_families())}")
+        raise CheckpointError(f"model_type {shown(kind)}: expected one of {', '.join(encoder_families())}{plugin_hint(kind)}")
     return (kind,)
 
 

@@ -39,6 +39,7 @@ from .models.architectures import (
 )
 from .models.config_keys import config_notes
 from .models.head_classes import head_parts, is_of_head, other_head, unknown_class
+from .models.known_families import other_code, plugin_entry
 from .models.sizes import difference_lines, differences, without_sizes
 from .models.spec import EncoderConfig
 from .remedies import convert_command
@@ -207,6 +208,8 @@ def _notes(
     if not is_encoder(config):
         return ()
     notes = config_notes(raw, type(config), str(folder / CONFIG))
+    if changed := other_code(raw, config):
+        notes.append(f"{folder}: {changed}")
     if left_out:
         notes.append(f"{folder}: {reason}; its head ({head_parts(left_out)}) is left out")
     if outputs is not None and (name := unknown_class(raw)):
@@ -338,7 +341,7 @@ def write_config(model: Model, folder: Path) -> None:
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
         config["problem_type"] = PROBLEM_TYPES[model.kind]
-    config["crossdistil"] = model.about
+    config["crossdistil"] = model.about | plugin_entry(model.config)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -15,6 +15,7 @@ from .json_files import read_object
 from .models.architectures import CONFIGURATIONS, Config, config_from
 from .models.config_keys import config_problems
 from .models.head_classes import label_names
+from .models.known_families import plugin_hint
 from .recipe_errors import describe
 from .shown import shown
 
@@ -39,7 +40,8 @@ def model_config(raw: dict[str, Any], where: str) -> Config:
     kind = raw.get("model_type", "bert")
     if not isinstance(kind, str) or kind not in CONFIGURATIONS:
         *others, last = (f"'{name}'" for name in CONFIGURATIONS)
-        raise CheckpointError(f"{where}: model_type is {shown(kind)}, expected {', '.join(others)} or {last}")
+        expected = f"expected {', '.join(others)} or {last}{plugin_hint(kind, raw)}"
+        raise CheckpointError(f"{where}: model_type is {shown(kind)}, {expected}")
     problems = config_problems(raw, CONFIGURATIONS[kind]) if CONFIGURATIONS[kind].family.others_write else []
     try:
         if not problems:  # else what its missing keys lead to is no news

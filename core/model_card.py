@@ -228,23 +228,27 @@ def _row(first: str, others: list[str]) -> str:
 
 def _loading(model: Model, export: Mapping[str, Any] | None) -> str:
     """How it is loaded, as code to copy; `FOLDER` stands for where it lies."""
-    parts = ["## How to load it\n"]
+    parts, plugin = ["## How to load it\n"], ""
+    if model.config.plugin:
+        own = _code(model.config.plugin)
+        plugin = f" --plugin {own}"
+        parts.append(f"Its family, `{model_type(model.config)}`, is of the plugin `{own}`, which every command needs.\n")
     if model.outputs is not None and not model.words:
         texts = '"a text" --pair "another"' if is_of_pairs(model) else '"a text"'
-        parts.append(f"```sh\ncrossdistil predict FOLDER {texts}\n```\n")
+        parts.append(f"```sh\ncrossdistil predict FOLDER {texts}{plugin}\n```\n")
     if export is not None:
         if code := exported_code(model, export["format"], export["precision"]):
             parts.append(f"Without crossdistil, in the folder itself:\n\n```python\n{code}```\n")
         return "\n".join(parts)
     if _is_for_transformers(model):
         parts.append(f"```python\n{transformers_code(model)}```\n")
-    if is_encoder(model.config):
+    if is_encoder(model.config) and model.config.family.in_googles_code:
         parts.append(
             "In MindSpore, OneFlow or TensorFlow (`--to tf`), with the network that loads it in one file:\n\n"
             "```sh\ncrossdistil convert FOLDER converted --to mindspore --with-code\npython converted/network.py 101 102\n```\n"
         )
     if model.outputs is not None and not model.words:
-        parts.append("In ONNX Runtime:\n\n```sh\ncrossdistil export FOLDER exported --to onnx\n```\n")
+        parts.append(f"In ONNX Runtime:\n\n```sh\ncrossdistil export FOLDER exported --to onnx{plugin}\n```\n")
     return "\n".join(parts)
 
 
@@ -260,6 +264,8 @@ def _limits(model: Model, export: Mapping[str, Any] | None) -> str:
 
 
 def _is_for_transformers(model: Model) -> bool:
+    if model.config.plugin:  # whose model_type transformers may not know
+        return False
     return is_encoder(model.config) and not (model.outputs is not None and model.config.relu_before_classifier)
 
 

@@ -26,7 +26,7 @@ from pydantic import Field, ValidationError
 from .errors import CrossdistilError, Errors, PluginError, RecipeError, did_you_mean
 from .plain_names import expanded
 from .recipe_errors import describe
-from .registered import RECORDS, Registered, Registration, gathered
+from .registered import BACKENDS, RECORDS, Registered, RegisteredBackend, RegisteredFamily, Registration, gathered
 from .section import Section
 from .shown import plain, shown
 
@@ -36,6 +36,8 @@ _LARGEST = 1 << 22
 """Bytes of a file, which is code that someone wrote."""
 _LOADED: dict[tuple[str, str], tuple[Registration, ...]] = {}
 """(plugin, SHA-256) -> what it registered, of those that this process has loaded."""
+_IN_EFFECT: dict[str, PluginSection] = {}
+"""Plugin -> as it was loaded last, of those whose families or backends this process knows."""
 
 
 class PluginSection(Section):
@@ -112,9 +114,11 @@ def with_digests(sections: Sequence[PluginSection]) -> tuple[PluginSection, ...]
 
 
 def load_plugins(sections: Iterable[PluginSection]) -> Registered:
-    """Run the plugins, each once in a process, and return what they have registered. Raises PluginError, which names file and
-    line."""
+    """Run the plugins, each once in a process, and return what they have registered. Their families and backends are known to
+    this process from now on, in place of others of the same name, of plugins that other recipes named. Raises PluginError, which
+    names file and line."""
     registrations: list[Registration] = []
+    sections = tuple(sections)
     for section in sections:
         key = section.plugin, section.sha256
         if key not in _LOADED:
@@ -124,7 +128,35 @@ def load_plugins(sections: Iterable[PluginSection]) -> Registered:
             if same and same[0].place != each.place:
                 raise PluginError(f"{each.place}: '{each.name}' is registered already, at {same[0].place}; choose another name")
             registrations.append(each)
+    for section in sections:
+        _take_effect(section, _LOADED[section.plugin, section.sha256])
     return gathered(registrations)
+
+
+def loaded_plugins() -> list[dict[str, Any]]:
+    """The plugins whose families and backends this process knows, as plain data, for a process that it starts."""
+    return [section.model_dump() for section in _IN_EFFECT.values()]
+
+
+def load_the_same(plugins: Any) -> None:
+    """Load what `loaded_plugins` of the process says that started this one. Raises CrossdistilError."""
+    if plugins:
+        load_plugins(named_plugins({"plugins": plugins}, "a worker"))
+
+
+def _take_effect(section: PluginSection, registrations: Iterable[Registration]) -> None:
+    families = [each.configuration for each in registrations if isinstance(each, RegisteredFamily)]
+    backends = {each.name: each for each in registrations if isinstance(each, RegisteredBackend)}
+    if families:
+        from .models.known_families import add_families  # which few plugins need
+
+        for configuration in families:
+            configuration.plugin = Path(section.plugin).name if section.is_file else section.plugin
+            configuration.code = section.sha256
+        add_families(families)
+    BACKENDS.update(backends)
+    if families or backends:
+        _IN_EFFECT[section.plugin] = section
 
 
 def plugin_line(error: BaseException, files: Iterable[str]) -> str | None:

@@ -9,16 +9,16 @@ package.
     register_loss(MyLoss, numpy=my_formula)
 
 A recipe names the file in `plugins`, a command in `--plugin`; nothing else loads it. `crossdistil check FILE` compares the losses
-with their NumPy formulas on every backend. docs/plugins.md shows whole files.
+with their NumPy formulas on every backend. docs/plugins.md shows whole files. Families of models and backends are registered by
+`core.plugin_families` and `core.plugin_backends`.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-import sys
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,14 @@ from .plugin_calls import checked_schedule
 from .plugin_optimizers import STATE_NAME, exact_steps
 from .registered import (
     KINDS,
-    RECORDS,
     RegisteredLoss,
     RegisteredMetric,
     RegisteredOptimizer,
     RegisteredSchedule,
     RegisteredSink,
     RegisteredTask,
-    Registration,
 )
+from .registering import caller, checked_name, record
 from .schedules import SCHEDULES
 from .sections import OPTIMIZERS
 from .shown import shown
@@ -67,7 +66,7 @@ def register_loss(
     `start` (the student's outputs where they take no gradient). `crossdistil check` compares both, with each of the options in
     `cases`, for each kind of `tasks`: classification, regression, multi_label. Raises PluginError.
     """
-    module, place = _caller()
+    module, place = caller()
     if not (isinstance(term, type) and issubclass(term, LossTerm)):
         raise PluginError(f"{place}: register_loss: expected a subclass of LossTerm, got {shown(term, 60)}")
     field = term.model_fields.get("loss")
@@ -75,7 +74,7 @@ def register_loss(
     if len(names) != 1 or typing.get_origin(field.annotation) is not typing.Literal:
         expected = 'expected a field that names it, like loss: Literal["my_loss"]'
         raise PluginError(f"{place}: register_loss: {term.__name__}.loss: {expected}")
-    name = _checked_name(names[0], "loss", place, {**LOSSES, **PRESETS})
+    name = checked_name(names[0], "loss", place, {**LOSSES, **PRESETS})
     if term.function is LossTerm.function:
         raise PluginError(f"{place}: loss '{name}': {term.__name__} has no method function(self, context, label)")
     if numpy is not None:
@@ -85,7 +84,7 @@ def register_loss(
     _check_kinds(tasks, f"{place}: loss '{name}'")
     if not term.formula:
         term.formula = (inspect.getdoc(term) or "").partition("\n")[0] if term.__doc__ else ""
-    _record(module, RegisteredLoss(name, place, term, numpy, tuple(dict(case) for case in cases), tuple(tasks)))
+    record(module, RegisteredLoss(name, place, term, numpy, tuple(dict(case) for case in cases), tuple(tasks)))
     return term
 
 
@@ -98,12 +97,12 @@ def register_metric(
     class numbers, scores, or with several labels (examples, classes) of 0 and 1. It returns a finite number, the larger the
     better. `tasks` are the kinds that it is for: classification, regression, multi_label. Raises PluginError.
     """
-    module, place = _caller()
-    _checked_name(name, "metric", place, KNOWN_METRICS)
+    module, place = caller()
+    checked_name(name, "metric", place, KNOWN_METRICS)
     if not callable(function):
         raise PluginError(f"{place}: metric '{name}': expected a function, got {shown(function, 60)}")
     _check_kinds(tasks, f"{place}: metric '{name}'")
-    _record(module, RegisteredMetric(name, place, function, tuple(tasks)))
+    record(module, RegisteredMetric(name, place, function, tuple(tasks)))
     return function
 
 
@@ -114,14 +113,14 @@ def register_schedule(name: str, function: Callable[[float], float]) -> Callable
     and returns the factor of the peak learning rate, a finite number from 0 on. The warm-up before it rises linearly, as that of
     every schedule. Raises PluginError.
     """
-    module, place = _caller()
-    _checked_name(name, "schedule", place, SCHEDULES)
+    module, place = caller()
+    checked_name(name, "schedule", place, SCHEDULES)
     if not callable(function):
         raise PluginError(f"{place}: schedule '{name}': expected a function, got {shown(function, 60)}")
     found = RegisteredSchedule(name, place, function)
     for tenth in range(11):
         checked_schedule(found)(tenth / 10)
-    _record(module, found)
+    record(module, found)
     return function
 
 
@@ -140,8 +139,8 @@ def register_optimizer(
     `beta2` and `epsilon` as the recipe has them, `step` (from 1), `correction1` and `correction2` (1 - beta ** step). `numpy` is
     the same from the paper without `ops`, by which `crossdistil check` judges it. Raises PluginError.
     """
-    module, place = _caller()
-    _checked_name(name, "optimizer", place, OPTIMIZERS)
+    module, place = caller()
+    checked_name(name, "optimizer", place, OPTIMIZERS)
     for function, arguments in ((update, 5), (numpy, 4)):
         if function is not None and not callable(function):
             raise PluginError(f"{place}: optimizer '{name}': expected a function, got {shown(function, 60)}")
@@ -153,7 +152,7 @@ def register_optimizer(
         raise PluginError(f"{place}: optimizer '{name}': state: expected different names, like ['momentum'], {got}")
     found = RegisteredOptimizer(name, place, OwnUpdate(update, tuple(state)), numpy)
     exact_steps(found)
-    _record(module, found)
+    record(module, found)
     return update
 
 
@@ -164,14 +163,14 @@ def register_sink(name: str, make: Callable[..., Sink]) -> Callable[..., Sink]:
     process of a run tells the sink its events, in a thread of its own; what it raises after the run has started ends no run.
     Raises PluginError.
     """
-    module, place = _caller()
-    _checked_name(name, "sink", place, LogSection.model_fields)
+    module, place = caller()
+    checked_name(name, "sink", place, LogSection.model_fields)
     if not callable(make) or (isinstance(make, type) and not issubclass(make, Sink)):
         raise PluginError(f"{place}: sink '{name}': expected a subclass of Sink, or a function, got {shown(make, 60)}")
     for argument in inspect.signature(make).parameters.values():
         if argument.kind is argument.POSITIONAL_ONLY or argument.name.startswith("_"):
             raise PluginError(f"{place}: sink '{name}': asks for '{argument.name}', expected arguments that a recipe can name")
-    _record(module, RegisteredSink(name, place, make))
+    record(module, RegisteredSink(name, place, make))
     return make
 
 
@@ -193,8 +192,8 @@ def register_task(
     train are taken; rows of a split that begins with `test` need none. `metrics` are those that a recipe can name, this plugin's
     too, and a recipe can name others. Raises PluginError.
     """
-    module, place = _caller()
-    _checked_name(name, "task", place, ())
+    module, place = caller()
+    checked_name(name, "task", place, ())
     what = f"{place}: task '{name}'"
     if glue_task(name) is not None:
         raise PluginError(f"{what}: is one of GLUE's; choose another name")
@@ -207,7 +206,7 @@ def register_task(
     if not {"train", "dev"} <= set(splits):
         raise PluginError(f"{what}: splits: got {shown(list(splits), 60)}, expected train and dev among them")
     optional = (None if values is None else tuple(values) for values in (labels, metrics))
-    _record(module, RegisteredTask(name, place, read, kind, next(optional), pairs, next(optional), tuple(splits)))
+    record(module, RegisteredTask(name, place, read, kind, next(optional), pairs, next(optional), tuple(splits)))
     return read
 
 
@@ -218,21 +217,6 @@ def _check_kinds(tasks: Sequence[str], what: str) -> None:
         raise PluginError(f"{what}: tasks: got {got}, expected some of {', '.join(KINDS)}")
 
 
-def _caller() -> tuple[str, str]:
-    """The module that registers something, and `FILE:LINE`."""
-    frame = sys._getframe(2)
-    return frame.f_globals.get("__name__", ""), f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def _checked_name(name: Any, what: str, place: str, taken: Collection[str]) -> str:
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][\w-]{0,99}", name):
-        expected = "a name of letters, digits, _ and - that begins with a letter"
-        raise PluginError(f"{place}: {what} {shown(name)}: expected {expected}")
-    if name in taken:
-        raise PluginError(f"{place}: {what} '{name}': crossdistil has one of this name; choose another")
-    return name
-
-
 def _check_arguments(function: Any, known: Sequence[str], what: str) -> None:
     """Raise PluginError unless a function takes no other arguments than those it can be given."""
     if not callable(function):
@@ -240,11 +224,3 @@ def _check_arguments(function: Any, known: Sequence[str], what: str) -> None:
     unknown = [name for name in inspect.signature(function).parameters if name not in known]
     if unknown:
         raise PluginError(f"{what}: asks for '{unknown[0]}', expected arguments among {', '.join(known)}")
-
-
-def _record(module: str, registration: Registration) -> None:
-    own = RECORDS.setdefault(module, [])
-    for other in own:
-        if type(other) is type(registration) and other.name == registration.name:
-            raise PluginError(f"{registration.place}: '{registration.name}' is registered twice, first at {other.place}")
-    own.append(registration)

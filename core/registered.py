@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .losses.base import LossTerm
+from .models.spec import EncoderConfig
 from .optimizers import OwnUpdate
 
 KINDS = ("classification", "regression", "multi_label")
@@ -93,6 +94,27 @@ class RegisteredTask(Registration):
     splits: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class RegisteredFamily(Registration):
+    """A family of models of a plugin; its name is the `model_type`."""
+
+    configuration: type[EncoderConfig]
+
+
+@dataclass(frozen=True)
+class RegisteredBackend(Registration):
+    """A backend of a plugin."""
+
+    make: Callable[..., Any]
+    """`f(options)`: the engine, in the Python that has the framework."""
+    framework: str
+    """The module whose Python it needs."""
+    python: Path | None
+    """That Python; None where it is found as those of other backends are."""
+    devices: str
+    precisions: str
+
+
 KIND_NAMES: dict[type[Registration], str] = {
     RegisteredLoss: "loss",
     RegisteredMetric: "metric",
@@ -100,6 +122,8 @@ KIND_NAMES: dict[type[Registration], str] = {
     RegisteredOptimizer: "optimizer",
     RegisteredSink: "sink",
     RegisteredTask: "task",
+    RegisteredFamily: "family",
+    RegisteredBackend: "backend",
 }
 """What people call a registration."""
 
@@ -147,6 +171,9 @@ class Registered:
 
 NOTHING = Registered()
 """Of no plugin."""
+
+BACKENDS: dict[str, RegisteredBackend] = {}
+"""The backends of the plugins that this process has loaded, by name."""
 
 RECORDS: dict[str, list[Registration]] = {}
 """Module -> what its code has registered while it was imported, whoever imported it."""

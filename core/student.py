@@ -24,6 +24,7 @@ from .models.architectures import (
     tensor_shapes,
 )
 from .models.families import BiLstmConfig
+from .models.known_families import plugin_hint
 from .models.transfer import can_transfer, transferred
 from .models.tree import encoder_sizes
 from .recipe_errors import describe
@@ -181,7 +182,7 @@ def student_config(
     kind = section.architecture.get("model_type", "bert" if like is None else model_type(like))
     if kind not in CONFIGURATIONS:
         known = ", ".join(CONFIGURATIONS)
-        return None, [f"student.architecture.model_type: unknown architecture {shown(kind)}; known: {known}"]
+        return None, [f"student.architecture.model_type: unknown architecture {shown(kind)}; known: {known}{plugin_hint(kind)}"]
     chosen = CONFIGURATIONS[kind]
     base: dict[str, Any] = {} if like is None else chosen.keys_like(like)
     if vocabulary is not None:

@@ -77,12 +77,17 @@ def _remembered_by(model: Model, state: FileState) -> str:
     The time of the last change of any kind is among the times: that of the content can be set back by hand, this one not."""
     names = sorted((name, list(model.parameters.shape(name))) for name in model.parameters)
     stamp = [state.inode, state.size, state.modified_ns, state.changed_ns]
-    content = json.dumps([FORMAT, stamp, model.config.model_dump_json(), names])
+    content = json.dumps([FORMAT, stamp, _architecture(model), names])
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def _architecture(model: Model) -> str:
+    """The configuration, and of a plugin's family its code, which decides what is computed."""
+    return model.config.model_dump_json() + model.config.code
+
+
 def _computed_digest(model: Model) -> str:
-    digest = hashlib.sha256(model.config.model_dump_json().encode())
+    digest = hashlib.sha256(_architecture(model).encode())
     for name in sorted(model.parameters):
         array = np.ascontiguousarray(model.parameters[name])
         digest.update(f"{name} {array.shape}".encode())

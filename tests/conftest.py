@@ -23,8 +23,11 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from crossdistil.backends.registry import BACKENDS, load_engine
+from crossdistil.core import plugin_files, registered
 from crossdistil.core.app import cli as command_line
 from crossdistil.core.engine import EngineOptions
+from crossdistil.core.models.families import CONFIGURATIONS
+from crossdistil.core.models.known_families import restore_families
 from crossdistil.tests import tiny
 
 # A shell's background process ignores it, and what that starts does too: no test of an interruption would see one.
@@ -74,6 +77,18 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CROSSDISTIL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def plugins_of_one_test():
+    """The families and backends that a test's plugins bring are known to it alone."""
+    families, backends, in_effect = dict(CONFIGURATIONS), dict(registered.BACKENDS), dict(plugin_files._IN_EFFECT)
+    yield
+    if families != CONFIGURATIONS:
+        restore_families(families)
+    for kept, now in ((backends, registered.BACKENDS), (in_effect, plugin_files._IN_EFFECT)):
+        now.clear()
+        now.update(kept)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
-import crossdistil
 from crossdistil.tests import tiny
-
-PAGE = (Path(crossdistil.__file__).parent / "docs" / "plugins.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+from crossdistil.tests.doc_plugins import BLOCKS
 
 
 @pytest.mark.only_backend("torch")
@@ -28,7 +24,7 @@ def test_the_page_is_done_from_top_to_bottom(tmp_path, monkeypatch, said):
                 assert words[0] == "crossdistil"
                 # One backend here; `check` of the others is tested with them.
                 option = {"check": "--backends", "run": "--backend", "evaluate": "--backend"}.get(words[1])
-                more = [] if option is None else [option, "torch"]
+                more = [] if option is None or option in words else [option, "torch"]
                 code, printed, errors = said(*words[1:], *more)
                 assert code == 0, (line, errors)
                 ran.append((words[1], printed))
@@ -39,9 +35,13 @@ def test_the_page_is_done_from_top_to_bottom(tmp_path, monkeypatch, said):
     assert [command for command, _ in ran] == [
         *("check", "recipes", "run", "recipes", "run", "evaluate"),
         *("check", "run", "run"),
+        *("run", "predict", "evaluate", "inspect", "convert", "export"),
+        *("backends", "run", "crosscheck"),
     ]
     printed = dict(ran)
-    assert "jeffreys" in ran[0][1] and "lion" in printed["check"] and "balanced_accuracy" in printed["evaluate"]
+    assert "jeffreys" in ran[0][1] and "lion" in printed["check"] and "balanced_accuracy" in ran[5][1]
+    assert '"label"' in printed["predict"] and "data2vec-text" in printed["inspect"]
+    assert "repeatable" in printed["backends"] and "agree" in printed["crosscheck"]
     assert (tmp_path / "runs" / "jeffreys" / "student" / "config.json").is_file()
 
 

@@ -22,6 +22,7 @@ from . import crosscheck as _crosscheck
 from .exported import own_runtime
 from .given_data import GivenData
 from .launchers import find_place
+from .options import given_plugins
 from .progress import make_console
 from .run import RunOptions, execute
 from .run_folders import identity_of, kind_of, recipe_of
@@ -105,15 +106,17 @@ def evaluate(
     backend: str | None = None,
     device: str | None = None,
     precision: str = "fp32",
+    plugins: Sequence[str] = (),
 ) -> dict[str, float]:
     """A model's metrics, as fractions, on a split of its own task, of the one named, or of one whose `columns` are given: text,
-    label, and text_pair where there is one.
+    label, and text_pair where there is one. `plugins` are files and modules as `--plugin`.
 
     The backend must be importable here; an exported model has its own runtime and needs none.
     """
+    registered = given_plugins("evaluate", plugins)
     options = EngineOptions(device, precision)
     name = _runtime(Path(model), backend, device)
-    return inference.evaluate(Path(model), task, Path(data), split, name, options, columns=columns)
+    return inference.evaluate(Path(model), task, Path(data), split, name, options, columns=columns, registered=registered)
 
 
 def predict(
@@ -124,9 +127,11 @@ def predict(
     backend: str | None = None,
     device: str | None = None,
     precision: str = "fp32",
+    plugins: Sequence[str] = (),
 ) -> list[inference.Prediction]:
-    """A model's predictions for texts, or for pairs of texts, in their order; a string is one text. The backend must be
-    importable here; an exported model has its own runtime and needs none."""
+    """A model's predictions for texts, or for pairs of texts, in their order; a string is one text. `plugins` are files and
+    modules as `--plugin`. The backend must be importable here; an exported model has its own runtime and needs none."""
+    given_plugins("predict", plugins)
     options = EngineOptions(device, precision)
     text_list = [texts] if isinstance(texts, str) else list(texts)
     pair_list = None if pairs is None else [pairs] if isinstance(pairs, str) else list(pairs)
@@ -156,8 +161,10 @@ def crosscheck(
     return _crosscheck.crosscheck(loaded, options, make_console(quiet, stderr=True))
 
 
-def inspect(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint of any framework holds: format, architecture, labels, tensors, what a conversion would drop."""
+def inspect(path: str | Path, *, plugins: Sequence[str] = ()) -> dict[str, Any]:
+    """What a checkpoint of any framework holds: format, architecture, labels, tensors, what a conversion would drop.
+    `plugins` are files and modules as `--plugin`."""
+    given_plugins("inspect", plugins)
     return inspection.inspect(Path(path))
 
 
@@ -183,8 +190,10 @@ def convert(
     encoder_only: bool = False,
     with_code: bool = False,
     saved_model: bool = False,
+    plugins: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Bring a checkpoint to another framework, as `crossdistil convert`; returns what was done. Raises CrossdistilError."""
+    given_plugins("convert", plugins)
     place = None if config is None else Path(config)
     read = ReadOptions(place, tuple(allow_missing), tuple(allow_extra), fix_config, prefix, tuple(rename), ema, successor)
     options = ConvertOptions(to, layout, dtype, resize_vocabulary, type_vocabulary, overwrite, encoder_only, with_code, read=read)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ...backends.registry import BACKENDS, backend_named, interpreters, load_engine, python_with
+from ...backends.registry import backend_named, interpreters, known_backends, load_engine
 from ..engine import EngineOptions
 from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..json_files import parse_json
@@ -50,8 +50,8 @@ def check(
     registered = load_plugins([section])
     require_compared(registered, plugin)
     if backends is None:
-        names = [name for name in BACKENDS if python_with(name) is not None]
-        for name in sorted(set(BACKENDS) - set(names)):
+        names = [name for name, backend in known_backends().items() if backend.python is not None]
+        for name in sorted(known_backends().keys() - set(names)):
             console.print(f"{name}: not installed, and not checked: {backend_named(name).install}", markup=False, soft_wrap=True)
     else:
         names = [name.strip() for name in backends.split(",") if name.strip()]

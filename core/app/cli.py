@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from ... import __version__
-from ...backends.registry import BACKENDS, default_backend, interpreter
+from ...backends.registry import BACKENDS, default_backend, interpreter, known_backends
 from ..engine import EngineOptions
 from ..errors import MESSAGE_PREFIX, CrossdistilError, Errors
 from ..json_files import parse_json
@@ -47,6 +47,7 @@ from .options import (
     Precision,
     PresetOption,
     SetOption,
+    given_plugins,
 )
 from .options import hand_over as _hand_over
 from .progress import make_console
@@ -306,12 +307,13 @@ def recipes(
 
 
 @app.command()
-def backends() -> None:
+def backends(plugins: PluginOption = None) -> None:
     """Show which backends there are, which Python has each, and how to install what is missing."""
+    given_plugins("backends", plugins)
     table = Table(box=None)
     for heading in ("backend", "found in", "devices", "precisions"):
         table.add_column(heading, overflow="fold")
-    for backend in BACKENDS.values():
+    for backend in known_backends().values():
         try:
             place = str(interpreter(backend.name))
         except CrossdistilError:

@@ -13,7 +13,7 @@ from ...backends.registry import default_backend, interpreter
 from ..errors import CrossdistilError
 from ..files import write_text
 from .launchers import refuse_place
-from .options import BackendOption, hand_over
+from .options import BackendOption, PluginOption, given_plugins, hand_over
 from .progress import make_console
 
 
@@ -28,9 +28,11 @@ def compare(
     markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown.")] = False,
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write a page to look at.")] = None,
     backend: BackendOption = None,
+    plugins: PluginOption = None,
 ) -> None:
     """Compare finished runs: scores, costs, recipes, and which differences are real."""
     refuse_place("compare")
+    given_plugins("compare", plugins)
     forms = [name for name, given in (("--json", as_json), ("--csv", as_csv), ("--markdown", markdown)) if given]
     if len(forms) > 1:
         raise CrossdistilError(f"{forms[1]}: is one form of the answer, and {forms[0]} another; give one of them")

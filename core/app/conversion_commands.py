@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import LAYOUT_NAMES, MOST, Framework, Precision
+from .options import LAYOUT_NAMES, MOST, Framework, PluginOption, Precision, given_plugins
 from .progress import make_console
 
 console = make_console()
@@ -62,9 +62,11 @@ def convert(
         bool, typer.Option("--saved-model", help="With --to tf --with-code: also a SavedModel; needs TensorFlow.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a destination that exists.")] = False,
+    plugins: PluginOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,
 ) -> None:
     """Bring a checkpoint from one framework to another; neither need be installed."""
+    given_plugins("convert", plugins)
     from ...converters.canonical import ReadOptions
     from ...converters.convert import ConvertOptions
     from . import conversion
@@ -92,8 +94,10 @@ def inspect(
     rename: RenameOption = None,
     ema: EmaOption = False,
     successor: SuccessorOption = False,
+    plugins: PluginOption = None,
 ) -> None:
     """Show what a checkpoint holds: format, architecture, labels, tensors, and what a conversion would drop."""
+    given_plugins("inspect", plugins)
     from ...converters.canonical import ReadOptions
     from .conversion import print_inspection
     from .inspection import inspect as describe

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ...backends.registry import BACKENDS, interpreters
+from ...backends.registry import interpreters, known_backends
 from .. import runs
 from ..data.batches import DEFAULT_BUCKETS
 from ..errors import CrossdistilError, RunFolderError
@@ -133,7 +133,7 @@ def _check_folder(options: CrosscheckOptions) -> None:
     if not out.is_dir():
         raise RunFolderError(f"{out}: holds something already; choose a new folder")
     names = {path.name for path in out.iterdir() if path.name != _LOCK and not is_workplace(path.name)}
-    strange = {name for name in names if name not in (RESULT, REPORT) and parts_of_name(name)[0] not in BACKENDS}
+    strange = {name for name in names if name not in (RESULT, REPORT) and parts_of_name(name)[0] not in known_backends()}
     if options.resume:
         if strange:
             raise RunFolderError(f"{out}: holds {min(strange)}, which is of no cross-check; choose a new folder")

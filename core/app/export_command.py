@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ..errors import CrossdistilError
 from .options import PluginOption, given_plugins, hand_over
 from .progress import make_console
 
@@ -61,8 +60,6 @@ def export(
     from .exporting import ExportOptions, GateError
     from .exporting import export as run
 
-    if plugins and data is None:
-        raise CrossdistilError("--plugin: is of the task whose files --data names, which is not given")
     if (backend := TARGETS[to.value].backend) is not None:
         hand_over(backend)
     registered = given_plugins("export", plugins)

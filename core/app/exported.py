@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ...backends.registry import BACKENDS
+from ...backends.registry import known_backends
 from ..checkpoint import CARD, Model, check_unchanged
 from ..errors import BackendError, CheckpointError, CrossdistilError
 from ..extras import install
@@ -52,7 +52,7 @@ def needs_framework(folder: Path, backend: str | None) -> Iterator[None]:
     try:
         yield
     except BackendError as error:
-        if backend is not None and backend not in BACKENDS:
+        if backend is not None and backend not in known_backends():
             raise
         way = f"crossdistil export {folder} NEW --to onnx makes a folder for ONNX Runtime ({install('onnx')})"
         raise BackendError(f"{error}; or without any: {way}") from error

@@ -2,7 +2,8 @@
 
     python -m crossdistil.core.app.framework_forward < request.json
 
-The request has `framework`, `path`, `out` (an .npz file to write: name of an output -> array) and `options` (of reading).
+The request has `framework`, `path`, `out` (an .npz file to write: name of an output -> array), `options` (of reading) and
+`plugins` (with families of models).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ...converters.verify import make_outputs, sample_batch, wanted_outputs
 from ..engine import EngineOptions
 from ..errors import MESSAGE_PREFIX, CheckpointError, CrossdistilError
 from ..json_files import parse_json
+from ..plugin_files import load_the_same
 
 
 def framework_outputs(framework: str, path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
@@ -66,6 +68,7 @@ def main() -> int:
     request = parse_json(sys.stdin.buffer.read(), "standard input")
     options = ReadOptions.from_json(request["options"])
     try:
+        load_the_same(request["plugins"])
         outputs = framework_outputs(request["framework"], Path(request["path"]), options)
     except CrossdistilError as error:
         print(MESSAGE_PREFIX + str(error), file=sys.stderr)

@@ -51,13 +51,13 @@ def evaluate(
 ) -> None:
     """Score a model on a task; prints the metrics as JSON."""
     place = enter(devices)
+    registered = given_plugins("evaluate", plugins)
     name = _runtime(model, backend, device, devices)
     run_on_all(place, devices, name, device, reads_input=True)
     from .inference import evaluate
 
     options = EngineOptions(device, precision.value, place=place)
     columns = {"text": text, "text_pair": text_pair, "label": label}
-    registered = given_plugins("evaluate", plugins)
     metrics = evaluate(model, task, data, split, name, options, max_length, columns, _tell, registered)
     if place.rank == 0:
         print(json.dumps(metrics))
@@ -83,9 +83,11 @@ def predict(
     precision: PrecisionOption = Precision.fp32,
     devices: DevicesOption = None,
     max_length: LengthOption = None,
+    plugins: PluginOption = None,
 ) -> None:
     """Classify texts; prints one JSON object a line: the label and the probability of each class."""
     place = enter(devices)
+    given_plugins("predict", plugins)
     name = _runtime(model, backend, device, devices)
     from ..files import write_text
     from .given_texts import GivenTexts, check_columns, of_the_first, read_texts

@@ -11,7 +11,6 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import CrossdistilError
 from .options import PluginOption, Precision, given_plugins
 from .progress import make_console
 
@@ -63,8 +62,7 @@ def latency(
     from .latency_picture import draw
     from .timed_model import Case, Request
 
-    if plugins and data is None:
-        raise CrossdistilError("--plugin: is of the task whose files --data names, which is not given")
+    registered = given_plugins("latency", plugins)
     from_texts = check_options(file, text_column, pair_column, encoding, data, lengths, texts, requests, clock)
     check_files(out, picture, overwrite)
     if picture is not None:
@@ -75,7 +73,7 @@ def latency(
     given = GivenTexts([])
     if from_texts:
         table = (file, text_column, pair_column, encoding)
-        given = texts_of(sides[0], table, data, texts or _TEXTS, _tell, given_plugins("latency", plugins))
+        given = texts_of(sides[0], table, data, texts or _TEXTS, _tell, registered)
     else:
         check_lengths(sides, many, "" if lengths else ", the default")
     cases = tuple(Case(size, length) for length in many for size in sizes)

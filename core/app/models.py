@@ -27,6 +27,7 @@ from ..hub_names import hub_folder, is_hub_name
 from ..locks import hold_folder, made_by_one
 from ..models.architectures import CONFIGURATIONS, is_encoder, knows_names
 from ..models.head_classes import HEAD_PARTS, other_head
+from ..models.known_families import family_code
 from ..plan import START, Found
 from ..recipe import Recipe
 from ..recipe_tokenizers import teacher_key
@@ -230,7 +231,7 @@ def _identity(path: Path, read: ReadSection) -> str:
         files = {file for file in path.parent.iterdir() if file.is_file() and file.name.startswith(stem)}
     _, config = find_config(path, None)
     files |= {*find_tokenizer(path).values(), *([] if config is None else [config])}
-    digest = hashlib.sha256(f"{_FORMAT}\0{path.resolve()}\0{read.model_dump_json()}".encode())
+    digest = hashlib.sha256(f"{_FORMAT}\0{path.resolve()}\0{read.model_dump_json()}{family_code()}".encode())
     for file in sorted(files):
         state = file.stat()
         digest.update(f"{file}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())

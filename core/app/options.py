@@ -54,7 +54,7 @@ PresetOption = Annotated[str | None, typer.Option(help="A variant that the recip
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 PluginOption = Annotated[
     list[str] | None,
-    typer.Option("--plugin", metavar="FILE.py|MODULE", help="Your own code with losses, metrics or sinks; it is executed."),
+    typer.Option("--plugin", metavar="FILE.py|MODULE", help="Your own code: losses, metrics, families, ...; it is executed."),
 ]
 LogOption = Annotated[
     list[str] | None,

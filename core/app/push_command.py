@@ -18,6 +18,7 @@ from ..model_card import README, with_license
 from ..runs import RECIPE
 from ..shown import plain
 from ..yaml_files import read_yaml
+from .options import PluginOption, given_plugins
 from .progress import make_console
 from .run_folders import student_of
 
@@ -39,8 +40,10 @@ def push(
     license: Annotated[str | None, typer.Option(help="Of the student, as the hub spells it: apache-2.0, mit, other, ...")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository that only its owner sees.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, and send nothing.")] = False,
+    plugins: PluginOption = None,
 ) -> None:
     """Send a student with its model card and recipe to the Hugging Face hub."""
+    given_plugins("push", plugins)
     if not _REPO.fullmatch(repo):
         raise CrossdistilError(f"{plain(repo)}: expected OWNER/NAME, the name of a repository of the hub")
     files = contents(student, license)

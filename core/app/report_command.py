@@ -37,6 +37,7 @@ def report(
         raise CrossdistilError(f"{run}: {'is not the folder of a finished run' if run.exists() else 'no such folder'}")
     result, recipe, console = read_result(run), read_resolved(run), make_console()
     is_timed = (run / LATENCY).exists() or not (run / STUDENT).is_dir() or is_raw_text(recipe)
+    registered = given_plugins("report", plugins)
     name = backend or _backend_of(result)
     interpreter(name)  # which there must be, also where nothing is asked
     if not is_timed or not keeps_answers(run):
@@ -47,7 +48,6 @@ def report(
     def note(line: str) -> None:
         console.print(f"note: {line}", markup=False)
 
-    registered = given_plugins("report", plugins)
     if not is_timed:
         from .run_sides import measure_later
 

@@ -97,7 +97,6 @@ def search(
         if minutes is None and trials is None and grid is None:
             raise CrossdistilError("search: name a budget: --minutes or --trials (a --grid has its own number of trials)")
         name = backend or default_backend()
-        interpreter(name)
         known: dict[str, Any] = {
             "backend": name,
             "devices": _devices(device) if device else (),
@@ -125,6 +124,7 @@ def search(
             loaded = load_recipe(recipe, overrides or [], preset, plugins or [])
             chosen = space_asked_for(recipe, space, grid)
             settings = Settings(loaded, recipe, chosen, _checked(loaded, recipe, chosen, metric), **known)
+        interpreter(name)  # which a plugin of the recipe may bring
         out = out or Path("runs") / f"search-{settings.recipe.method}-{datetime.now():%Y%m%d-%H%M%S}"
         new_folder(out)
         make_folder(out)

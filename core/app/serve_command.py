@@ -13,7 +13,7 @@ from ..errors import CrossdistilError
 from ..extras import require
 from .exported import enter_runtime
 from .inference_commands import LengthOption
-from .options import MOST, BackendOption, Precision, hand_over
+from .options import MOST, BackendOption, PluginOption, Precision, given_plugins, hand_over
 
 _MAX_TEXTS = 128
 
@@ -42,8 +42,10 @@ def serve(
     max_body_kib: Annotated[int, typer.Option(min=1, max=1 << 20, help="KiB of one request (413).")] = 1024,
     max_connections: Annotated[int, typer.Option(min=1, max=1 << 20, help="Clients at the same time (503).")] = 512,
     access_log: Annotated[bool, typer.Option("--access-log", help="A line on standard error for each request.")] = False,
+    plugins: PluginOption = None,
 ) -> None:
     """Answer texts over HTTP, with ONNX Runtime unless told otherwise; a page to try it is at /."""
+    given_plugins("serve", plugins)
     runs_in = _runtime(model, backend, device, precision)
     require("serve", "serve", "fastapi", "uvicorn", "prometheus_client")
     from .service import ServiceOptions, listen, read_token

@@ -28,6 +28,7 @@ from ..engine import EngineOptions, unheard
 from ..json_files import parse_json
 from ..model_inputs import inputs_of, trained_length
 from ..models.architectures import Config
+from ..plugin_files import load_the_same, loaded_plugins
 from ..processes import end_with_parent
 from ..task_data import logits_function
 from .error_lines import words_of
@@ -50,6 +51,8 @@ class Request:
     """Of a turn, where there are no texts, which all are in each turn."""
     texts: Sequence[str] | None = None
     pairs: Sequence[str] | None = None
+    plugins: Sequence[dict[str, Any]] = field(default_factory=loaded_plugins)
+    """Whose families and backends the process needs."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ class TimedModel:
 
 def loaded(request: Request) -> TimedModel:
     """The model of a request, in this process."""
+    load_the_same(request.plugins)
     model, tokenizer = load_classifier(Path(request.folder), unheard)
     length = trained_length(model)
     engine = runtime_of(model) or load_engine(request.backend, EngineOptions("cpu", request.precision))

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from ..shown import plain
+from .options import PluginOption, given_plugins
 from .progress import make_console
 
 console = make_console()
@@ -25,9 +26,11 @@ def trim(
     keep: Annotated[Path | None, typer.Option(help="A file with a token a line: kept though no text has them.")] = None,
     columns: Annotated[list[str] | None, typer.Option("--column", help="Of tables only these columns; default: all.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a destination that exists.")] = False,
+    plugins: PluginOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="What was done, as JSON.")] = False,
 ) -> None:
     """Leave out the words that texts do not use, and prove on these texts that the model says the same; else exit code 1."""
+    given_plugins("trim", plugins)
     from .trimming import ProofError
     from .trimming import trim as run
 

@@ -25,6 +25,7 @@ from ...converters.verify import (
     sample_batch,
 )
 from ..errors import MESSAGE_PREFIX, CheckpointError
+from ..plugin_files import loaded_plugins
 from ..processes import python_command
 
 
@@ -121,6 +122,7 @@ def _framework_outputs(python: Path, framework: str, path: Path, options: ReadOp
             "path": str(path.absolute()),
             "out": str(out),
             "options": options.as_json(),
+            "plugins": loaded_plugins(),
         }
         done = subprocess.run(
             python_command(python, "crossdistil.core.app.framework_forward"),

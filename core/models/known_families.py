@@ -1,7 +1,7 @@
 """The families that there are now, this package's and those of plugins, and what is computed from all of them together.
 
-Who knows a family by its `model_type` looks it up when it is used: a table that a module makes at its import would lack the families
-of plugins, which are loaded later. What is costly to compute is kept by `of_families` until a family is added.
+Who knows a family by its `model_type` looks it up when it is used: a table that a module makes at its import would lack those of
+plugins, which are loaded later. What is costly to compute is kept by `of_families` until a family is added.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from ..errors import did_you_mean
+from ..shown import plain
 from .families import CONFIGURATIONS
 from .spec import ModelConfig
 
 BUILT_IN: tuple[str, ...] = tuple(CONFIGURATIONS)
 """`model_type` of the families of this package."""
 
+OF_PLUGIN = "family_plugin"
+"""Key of `crossdistil` in a config.json."""
 _Result = TypeVar("_Result")
 _KEPT: list[Any] = []
 
@@ -30,6 +34,41 @@ def of_families(function: Callable[..., _Result]) -> Callable[..., _Result]:
 def encoder_families() -> tuple[str, ...]:
     """`model_type` of the families that are Transformers."""
     return tuple(kind for kind, chosen in CONFIGURATIONS.items() if chosen.family.is_encoder)
+
+
+def plugin_entry(config: ModelConfig) -> dict[str, Any]:
+    """What a model's config.json says of the plugin that its family is from; nothing of this package's."""
+    return {OF_PLUGIN: {"plugin": config.plugin, "sha256": config.code}} if config.code else {}
+
+
+def plugin_hint(model_type: object, raw: Mapping[str, Any] | None = None) -> str:
+    """What to say of a `model_type` that is not known: which one it may be, or which plugin brings it, by the configuration
+    where that says so."""
+    named = _named(raw).get("plugin")
+    if isinstance(named, str):
+        return f"; its family is of the plugin {plain(named)}: --plugin {plain(named)}, or `plugins` of a recipe"
+    near = did_you_mean(str(model_type)[:60], CONFIGURATIONS)
+    return near or "; a family of a plugin needs --plugin FILE, or `plugins` of a recipe"
+
+
+def other_code(raw: Mapping[str, Any], config: ModelConfig) -> str:
+    """What to say where a model was written with other code of its family's plugin; else an empty string."""
+    written = _named(raw).get("sha256")
+    if not isinstance(written, str) or written == config.code:
+        return ""
+    now = f"SHA-256 {config.code[:12]}..." if config.code else "a family of this package"
+    return f"was written with SHA-256 {plain(written[:12])}... of the plugin of its family, which is {now} now"
+
+
+def _named(raw: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    about = (raw or {}).get("crossdistil")
+    found = about.get(OF_PLUGIN) if isinstance(about, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def family_code() -> str:
+    """Changes with the code of the families that plugins have brought; empty without any."""
+    return "".join(sorted(chosen.code for chosen in CONFIGURATIONS.values()))
 
 
 def add_families(configurations: Iterable[type[ModelConfig]]) -> None:

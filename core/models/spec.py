@@ -65,6 +65,10 @@ class ModelConfig(NumberKeys):
     family: ClassVar[Family]
     common: ClassVar[dict[str, str]] = {}
     """Own key -> BERT's name of the same, where they differ."""
+    plugin: ClassVar[str] = ""
+    """The plugin that brings the family, a file's name or a module; empty of this package's."""
+    code: ClassVar[str] = ""
+    """Its SHA-256."""
 
     _sizes = model_validator(mode="after")(check_sizes)
 
