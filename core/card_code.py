@@ -52,15 +52,10 @@ def exported_code(model: Model, format: str, precision: str) -> str:
         return ""
     package, run = _RUNTIMES[format]
     run = run.format(hint="bf16" if precision == "bf16" else "f32") if format == "openvino" else run
-    parts = [*([] if model.regression else ["import json\n"]), f"import numpy as np\n{package}"]
+    shares = model.kind.values_code
+    parts = [*(["import json\n"] if shares else []), f"import numpy as np\n{package}"]
     parts += ["from tokenizers import Tokenizer\n", _tokens(model), run]
-    if model.regression:
-        return "\n".join([*parts, "print(logits[0])\n"])
-    if model.multi_label:
-        shares = "probabilities = 1 / (1 + np.exp(-logits.astype(np.float64)))"
-    else:
-        shares = "powers = np.exp(logits.astype(np.float64) - logits.max())\nprobabilities = powers / powers.sum()"
-    return "\n".join([*parts, shares, _LABELS])
+    return "\n".join([*parts, shares, _LABELS] if shares else [*parts, "print(logits[0])\n"])
 
 
 def _tokens(model: Model) -> str:
@@ -87,13 +82,14 @@ def _tokens(model: Model) -> str:
 
 def transformers_code(model: Model) -> str:
     """A program for a model that transformers loads."""
-    kind = "AutoModelForMaskedLM" if model.words else "AutoModelForSequenceClassification"
+    kind = model.head.class_name
     texts = '"a text", "another"' if is_of_pairs(model) else '"a text"'
     options = f'truncation=True, max_length={trained_length(model)}, return_tensors="pt"'
     if "token_type_ids" not in inputs_of(model.config):
         options += ", return_token_type_ids=False"
+    shown = "logits" if model.head.output else "last_hidden_state"
     return (
         f"from transformers import AutoTokenizer, {kind}\n\n"
         f'model = {kind}.from_pretrained("FOLDER")\ntokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
-        f"tokens = tokenizer({texts}, {options})\nprint(model(**tokens).logits)\n"
+        f"tokens = tokenizer({texts}, {options})\nprint(model(**tokens).{shown})\n"
     )

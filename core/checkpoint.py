@@ -19,11 +19,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from .checksums import Damaged, check_model_folder, write_checksums
-from .config_file import CONFIG, PROBLEM_TYPES, about_training, class_names, model_config, problem_type, read_config
+from .config_file import CONFIG, about_training, class_names, model_config, problem_type, read_config
 from .errors import CheckpointError, checkpoint_named, did_you_mean
 from .files import replace_folder
 from .hub_names import hub_hint
 from .json_files import read_object
+from .kinds.kind import Kind
+from .kinds.known_kinds import kind_of_model
+from .models.answer_heads import AnswerHead, head_of
 from .models.architectures import (
     Config,
     canonical_names,
@@ -62,14 +65,14 @@ class Model:
     outputs: int | None
     """Number of logits; None for an encoder without a head."""
     labels: tuple[str, ...] | None = None
-    """Names of the classes; None for a regression or an encoder."""
+    """Names of the classes; None where there are none."""
     new: tuple[str, ...] = ()
     """Tensors of a classifier that the checkpoint does not hold."""
     about: dict[str, Any] = field(default_factory=dict)
     """What travels with the weights: task, recipe digest, metric."""
     source: Path | None = None
-    multi_label: bool = False
-    """Whether each logit decides about one label alone, instead of all of them about one class."""
+    kind: Kind | None = None
+    """What its logits answer; by their number where it is not given."""
     words: bool = False
     """Whether it predicts words: then the head of a masked language model is among the parameters."""
     decoder: np.ndarray | None = None
@@ -81,20 +84,19 @@ class Model:
     unread_decoder: StoredTensor | None = None
     """That last weight as long as nobody has looked whether it is the word embeddings."""
 
+    def __post_init__(self) -> None:
+        if self.kind is None:
+            self.kind = kind_of_model(self.outputs)
+
     @property
     def missing_words(self) -> tuple[str, ...]:
         """The tensors of the head that predicts words which the checkpoint does not hold, where they were asked for."""
         return tuple(name for name in self.new if name in words_tensors(self.config)) if self.words else ()
 
     @property
-    def kind(self) -> str:
-        """What the head predicts, in words."""
-        return "regression" if self.regression else "multi-label classification" if self.multi_label else "classification"
-
-    @property
-    def regression(self) -> bool:
-        """Whether the head gives one real number."""
-        return self.outputs == 1
+    def head(self) -> AnswerHead:
+        """What it answers with."""
+        return head_of(self.outputs, self.words)
 
     @property
     def has_weights(self) -> bool:
@@ -135,12 +137,12 @@ def open_model(folder: Path, where: str = "", words: bool = False) -> Model:
     if is_encoder(config):
         _check_sizes(tensors, raw, config, folder, prefix)
     new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}", words)
-    labels, multi_label = _classes(raw, outputs, head, where)
+    labels, kind = _classes(raw, outputs, head, where)
     about = about_training(raw, where)
     reason = "" if head_of is None else head_of.reason
     notes = _notes(raw, config, folder, left_out, outputs, reason)
     parameters = StoredTensors(tensors)
-    return Model(config, parameters, outputs, labels, new, about, folder, multi_label, words, None, reason, notes, decoder)
+    return Model(config, parameters, outputs, labels, new, about, folder, kind, words, None, reason, notes, decoder)
 
 
 def checked_weights(model: Model, where: str = "") -> Model:
@@ -166,17 +168,17 @@ def checked_weights(model: Model, where: str = "") -> Model:
     return replace(model, decoder=decoder, unread_decoder=None)
 
 
-def _classes(raw: dict[str, Any], outputs: int | None, head: str, where: str) -> tuple[tuple[str, ...] | None, bool]:
-    """(names of the classes, whether a text may have several) of a model with so many logits."""
+def _classes(raw: dict[str, Any], outputs: int | None, head: str, where: str) -> tuple[tuple[str, ...] | None, Kind]:
+    """(names of the classes, what is answered) of a model with so many logits."""
     labels = class_names(raw, where)
     if outputs is not None and outputs > 1 and labels is not None and len(labels) != outputs:
         raise CheckpointError(f"{where}: id2label names {len(labels)} classes, but {head} has {outputs} rows")
-    kind = problem_type(raw, outputs, head, where)
+    kind = kind_of_model(outputs, problem_type(raw, outputs, head, where))
     if outputs in (None, 1):
         labels = None
     elif labels is None:
         labels = tuple(f"LABEL_{index}" for index in range(outputs))
-    return labels, labels is not None and kind == PROBLEM_TYPES["multi-label classification"]
+    return labels, kind
 
 
 def _without_weights(folder: Path, prefix: str, raw: dict[str, Any], config: Config, words: bool) -> Model:
@@ -192,10 +194,10 @@ def _without_weights(folder: Path, prefix: str, raw: dict[str, Any], config: Con
         raise CheckpointError(f"{where}: damaged: got {shown(card, 60)}")
     if card.get("config") != _config_digest(config):
         raise CheckpointError(f"{prefix}{folder / CONFIG}: is not the one that was written with {CARD}; it was changed")
-    labels, multi_label = _classes(raw, outputs, head_names(config)[0], f"{prefix}{folder / CONFIG}")
+    labels, kind = _classes(raw, outputs, head_names(config)[0], f"{prefix}{folder / CONFIG}")
     parameters = AbsentTensors([name for name in names if name not in new], digest, folder)
     about = about_training(raw, f"{prefix}{folder / CONFIG}")
-    return Model(config, parameters, outputs, labels, tuple(new), about, folder, multi_label)
+    return Model(config, parameters, outputs, labels, tuple(new), about, folder, kind)
 
 
 def _config_digest(config: Config) -> str:
@@ -340,7 +342,7 @@ def write_config(model: Model, folder: Path) -> None:
         labels = model.labels or ("LABEL_0",)
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
-        config["problem_type"] = PROBLEM_TYPES[model.kind]
+        config["problem_type"] = model.kind.problem_type
     config["crossdistil"] = model.about | plugin_entry(model.config)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

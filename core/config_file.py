@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from .errors import CheckpointError
 from .json_files import read_object
+from .kinds.known_kinds import ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS
 from .models.architectures import CONFIGURATIONS, Config, config_from
 from .models.config_keys import config_problems
 from .models.head_classes import label_names
@@ -21,12 +22,7 @@ from .shown import shown
 
 CONFIG = "config.json"
 
-# Kind of a model -> what transformers calls it.
-PROBLEM_TYPES = {
-    "regression": "regression",
-    "classification": "single_label_classification",
-    "multi-label classification": "multi_label_classification",
-}
+PROBLEM_TYPES = tuple(kind.problem_type for kind in (ONE_NUMBER, ONE_CLASS, SEVERAL_LABELS))
 
 
 def load_config(folder: Path, where: str = "") -> Config:
@@ -85,10 +81,10 @@ def class_names(raw: dict[str, Any], where: str) -> tuple[str, ...] | None:
 def problem_type(raw: dict[str, Any], outputs: int | None, head: str, where: str) -> str | None:
     """What the configuration says that the head predicts. Raises CheckpointError where that is unknown, or no such head."""
     kind = raw.get("problem_type")
-    if kind not in (None, *PROBLEM_TYPES.values()):
-        known = ", ".join(PROBLEM_TYPES.values())
+    if kind not in (None, *PROBLEM_TYPES):
+        known = ", ".join(PROBLEM_TYPES)
         raise CheckpointError(f"{where}: problem_type is {shown(kind)}, expected one of {known}")
-    if kind == PROBLEM_TYPES["regression"] and outputs is not None and outputs > 1:
+    if kind == ONE_NUMBER.problem_type and outputs is not None and outputs > 1:
         raise CheckpointError(
             f"{where}: problem_type is regression, but {head} has {outputs} rows; only one number is computed here"
         )

@@ -20,8 +20,8 @@ def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
     if teacher.new:
         return [f"{where}: has no {teacher.new[0]}; fine-tune it on the task first (recipes/finetune.yaml)"]
     if spec.kind != teacher.kind:
-        return [f"{where}: trained for a {teacher.kind}, but the task is a {spec.kind}"]
-    if spec.labels is None:
+        return [f"{where}: trained for a {teacher.kind.title}, but the task is a {spec.kind.title}"]
+    if not spec.kind.has_classes:
         return []
     got, expected = teacher.labels or (), spec.label_names or ()
     if len(got) != len(expected):

@@ -165,8 +165,7 @@ def _bilstm(found: Plan, tokenizer: WordTokenizer | None) -> Model | None:
     if tokenizer is None:
         return None
     outputs, pairs = found.student.outputs, spec.text_pair is not None
-    labels, several = spec.label_names, spec.multi_label
-    student, problems = build_bilstm(recipe.student, tokenizer, pairs, outputs, labels, recipe.seed, several)
+    student, problems = build_bilstm(recipe.student, tokenizer, pairs, outputs, spec.label_names, recipe.seed, spec.kind)
     if problems:
         raise RecipeError(found.source, problems)
     return student
@@ -194,7 +193,7 @@ def _with_weights(
     if not recipe.student.is_bilstm:
         first = next(iter(teachers.values()), None)
         own = None if start in ("teacher", "random") else checked_weights(found.start, START)
-        given = student.outputs, student.labels, recipe.seed, student.multi_label, spec.masked, tokenizer.vocab_size
+        given = student.outputs, student.labels, recipe.seed, spec.kind, tokenizer.vocab_size
         student, problems = build_student(recipe.student, first, *given, start=own)
         if problems:
             raise RecipeError(found.source, problems)
@@ -225,7 +224,7 @@ def with_about(model: Model, parameters: dict[str, np.ndarray], about: dict) -> 
 def _examples(recipe: Recipe, spec: TaskSpec) -> dict[str, Examples] | None:
     """The examples by split; for raw text, whose texts are only read with the tokenizer, without texts."""
     task = recipe.task
-    if spec.raw:
+    if not spec.kind.has_targets:
         return {}
     if spec.own is None:
         check_folder(task.data)
@@ -246,9 +245,9 @@ def _used_split(spec: TaskSpec, task: TaskSection, split: str) -> Examples:
 
 def _tokenize(spec, recipe: Recipe, tokenizer, buckets, examples, max_length: int) -> TaskData:
     task = recipe.task
-    if spec.masked:
+    if spec.kind.guesses_words:
         return masked_text_data(spec, task, tokenizer, buckets, max_length, recipe.seed)
-    if spec.raw:
+    if not spec.kind.has_targets:
         return raw_text_data(spec, task, tokenizer, buckets, max_length)
     return tokenize(spec, tokenizer, buckets, examples, max_length)
 

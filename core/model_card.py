@@ -20,6 +20,7 @@ from .. import __version__
 from .card_code import exported_code, is_of_pairs, transformers_code
 from .checkpoint import Model
 from .errors import CheckpointError
+from .models.answer_heads import SENTENCES
 from .models.architectures import is_encoder, model_type
 from .shown import plain
 
@@ -105,7 +106,7 @@ def _digest(text: str) -> str:
 
 def _front_matter(model: Model, export: Mapping[str, Any] | None) -> str:
     about, task = model.about, _task(model.about)
-    kind = "fill-mask" if model.words else "text-classification"
+    kind = model.head.pipeline
     library = "transformers" if _is_for_transformers(model) else "crossdistil"
     if export is not None:
         library = export["format"]
@@ -150,7 +151,7 @@ def _what(model: Model, parameters: int) -> str:
         sizes = f"one bidirectional LSTM of {config.hidden_size}"
     lines.append(f"* Architecture: {model_type(config)}, {sizes}, {parameters:,} parameters")
     if model.outputs is not None:
-        lines.append(f"* Task: {model.kind}" + (f", `{_code(_task(model.about))}`" if _task(model.about) else ""))
+        lines.append(f"* Task: {model.kind.title}" + (f", `{_code(_task(model.about))}`" if _task(model.about) else ""))
     if model.labels:
         shown = [escaped(label) for label in model.labels[:_MOST_LABELS]]
         more = f" and {len(model.labels) - len(shown)} more" if len(model.labels) > len(shown) else ""
@@ -233,7 +234,7 @@ def _loading(model: Model, export: Mapping[str, Any] | None) -> str:
         own = _code(model.config.plugin)
         plugin = f" --plugin {own}"
         parts.append(f"Its family, `{model_type(model.config)}`, is of the plugin `{own}`, which every command needs.\n")
-    if model.outputs is not None and not model.words:
+    if model.head == SENTENCES:
         texts = '"a text" --pair "another"' if is_of_pairs(model) else '"a text"'
         parts.append(f"```sh\ncrossdistil predict FOLDER {texts}{plugin}\n```\n")
     if export is not None:
@@ -247,7 +248,7 @@ def _loading(model: Model, export: Mapping[str, Any] | None) -> str:
             "In MindSpore, OneFlow or TensorFlow (`--to tf`), with the network that loads it in one file:\n\n"
             "```sh\ncrossdistil convert FOLDER converted --to mindspore --with-code\npython converted/network.py 101 102\n```\n"
         )
-    if model.outputs is not None and not model.words:
+    if model.head == SENTENCES:
         parts.append(f"In ONNX Runtime:\n\n```sh\ncrossdistil export FOLDER exported --to onnx{plugin}\n```\n")
     return "\n".join(parts)
 

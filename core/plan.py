@@ -19,6 +19,7 @@ from .data.tokenize import Tokenizer, load_tokenizer
 from .data.word_vocabulary import WordTokenizer
 from .errors import CrossdistilError, DataError, Errors, RecipeError
 from .fit import fit_problems, same_inputs, teacher_problems, words_problems
+from .kinds.known_kinds import ONE_CLASS
 from .losses.base import TermContext
 from .recipe import Recipe
 from .recipe_tokenizers import check_start, keyed_tokenizer, student_tokenizer, teacher_key
@@ -140,7 +141,7 @@ class _Planner:
             return None
         if key in self._found.models:
             return self._found.models[key]
-        return self._errors.collect(open_model, folder, key, spec is not None and spec.masked)
+        return self._errors.collect(open_model, folder, key, spec is not None and spec.kind.guesses_words)
 
     def _student_tokenizer(self, teachers: dict[str, Model | None]) -> Tokenizer | WordTokenizer | None:
         first, own = next(iter(teachers.values()), None), self._recipe.student.tokenizer
@@ -177,20 +178,20 @@ class _Planner:
             return None
         # Without a task the head does not matter: the student is only made to find what else is wrong with it.
         outputs, labels = (2, None) if spec is None else (term_context(spec).outputs, spec.label_names)
-        several, masked = (spec is not None and getattr(spec, name) for name in ("multi_label", "masked"))
+        kind = ONE_CLASS if spec is None else spec.kind
         if section.is_bilstm:
-            if spec is not None and spec.raw:
+            if not kind.has_targets:
                 problem = f"student: a BiLSTM learns a task's labels or logits, but task.kind is '{recipe.task.kind}'"
                 raise RecipeError(self._source, [problem])
             pairs = spec is not None and spec.text_pair is not None
-            student, problems = plan_bilstm(section, pairs, outputs, labels, several)
+            student, problems = plan_bilstm(section, pairs, outputs, labels, kind)
         else:
             if start is None and section.init.source not in ("teacher", "random"):
                 return None
             size = None if tokenizer is None else tokenizer.vocab_size
             like = next((model.config for model in (start, first) if model is not None), None)
             own = start if self._trains else None
-            student, problems = plan_student(section, like, own, outputs, labels, several, masked, size, self._free())
+            student, problems = plan_student(section, like, own, outputs, labels, kind, size, self._free())
         if problems:
             self._errors.append(RecipeError(self._source, problems))
         return student
@@ -216,7 +217,7 @@ class _Planner:
         for name, teacher in teachers.items():
             if is_there(teacher):
                 key = teacher_key(recipe, name)
-                if spec is not None and not spec.raw:
+                if spec is not None and spec.kind.has_targets:
                     problems += teacher_problems(teacher, spec, f"{key} ({teacher.source})")
                 problems += words_problems_of(recipe, name, teacher)
                 if tokenizers.get(name) is not None:
@@ -264,18 +265,13 @@ def term_context(
     examples: Mapping[str, Examples] | None = None,
 ) -> TermContext:
     """What terms may ask; a task that is not known has two classes. Labels are counted where there are `examples`."""
-    if spec is None:
-        outputs = 2
-    else:
-        outputs = None if spec.raw else 1 if spec.labels is None else len(spec.labels)
-    counts = None if spec is None or spec.labels is None or not examples else label_counts(examples["train"], outputs)
+    kind, outputs = (ONE_CLASS, 2) if spec is None else (spec.kind, spec.kind.outputs(spec.labels))
+    counts = label_counts(kind, examples["train"], outputs) if spec is not None and kind.has_classes and examples else None
     return TermContext(
         outputs=outputs,
-        regression=outputs == 1,
+        kind=kind,
         student=None if student is None else student.config,
         teachers={name: teacher.config for name, teacher in (teachers or {}).items()},
-        multi_label=spec is not None and spec.multi_label,
-        masked=spec is not None and spec.masked,
         labels=None if spec is None else spec.label_names,
         label_counts=None if counts is None else counts[0],
         labelled=0 if counts is None else counts[1],

@@ -25,6 +25,7 @@ from typing import Any
 from .data.task_specs import glue_task
 from .errors import PluginError
 from .events import Sink
+from .kinds.known_kinds import OF_TABLES
 from .log_section import LogSection
 from .losses.base import LossTerm
 from .losses.catalogue import LOSSES
@@ -34,7 +35,6 @@ from .optimizers import OwnUpdate
 from .plugin_calls import checked_schedule
 from .plugin_optimizers import STATE_NAME, exact_steps
 from .registered import (
-    KINDS,
     RegisteredLoss,
     RegisteredMetric,
     RegisteredOptimizer,
@@ -211,10 +211,10 @@ def register_task(
 
 
 def _check_kinds(tasks: Sequence[str], what: str) -> None:
-    unknown = [kind for kind in tasks if kind not in KINDS]
+    unknown = [kind for kind in tasks if kind not in OF_TABLES]
     if unknown or not tasks:
         got = shown(unknown[0]) if unknown else "none"
-        raise PluginError(f"{what}: tasks: got {got}, expected some of {', '.join(KINDS)}")
+        raise PluginError(f"{what}: tasks: got {got}, expected some of {', '.join(OF_TABLES)}")
 
 
 def _check_arguments(function: Any, known: Sequence[str], what: str) -> None:

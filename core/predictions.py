@@ -21,6 +21,8 @@ from .checksums import changed_files, file_checksum
 from .data.tasks import Examples, TaskSpec
 from .errors import RunFolderError
 from .files import write_arrays
+from .kinds.kind import Kind
+from .kinds.known_kinds import ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS
 from .shown import shown
 
 PREDICTIONS = "predictions.safetensors"
@@ -44,18 +46,16 @@ class Predictions:
     """The logits of the run's teachers on the same examples, by name, as far as they are known."""
 
     @property
-    def multi_label(self) -> bool:
-        """Whether an example may have several labels."""
-        return self.labels.ndim == 2
+    def kind(self) -> Kind:
+        """What is answered, which the arrays tell."""
+        if self.label_names is None:
+            return ONE_NUMBER
+        return SEVERAL_LABELS if self.labels.ndim == 2 else ONE_CLASS
 
     @property
     def right(self) -> np.ndarray | None:
-        """(examples,) booleans: which answers are right in full; None of a regression."""
-        if self.label_names is None:
-            return None
-        if self.multi_label:
-            return ((self.logits > 0) == (self.labels > 0.5)).all(axis=1)
-        return self.logits.argmax(axis=1) == self.labels
+        """(examples,) booleans: which answers are right in full; None where they are so by degrees."""
+        return self.kind.right(self.logits, self.labels)
 
 
 def rows_digest(spec: TaskSpec, examples: Examples) -> str:
@@ -68,10 +68,11 @@ def rows_digest(spec: TaskSpec, examples: Examples) -> str:
         digest.update(f"{len(column)}\0".encode())
         _update(digest, column)
     if examples.labels is not None:
-        if spec.label_names is None or examples.labels.ndim == 2:
-            digest.update(np.ascontiguousarray(examples.labels).data)
+        said = spec.kind.digest(spec.label_names or (), examples.labels)
+        if isinstance(said, np.ndarray):
+            digest.update(np.ascontiguousarray(said).data)
         else:
-            _update(digest, (spec.label_names[label] for label in examples.labels))
+            _update(digest, said)
     return digest.hexdigest()
 
 

@@ -12,9 +12,6 @@ from .losses.base import LossTerm
 from .models.spec import EncoderConfig
 from .optimizers import OwnUpdate
 
-KINDS = ("classification", "regression", "multi_label")
-"""Of tasks, as a recipe's `task.kind` names them."""
-
 
 @dataclass(frozen=True)
 class Registration:

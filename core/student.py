@@ -12,6 +12,8 @@ from pydantic import ValidationError
 
 from .checkpoint import Model, load_model
 from .data.word_vocabulary import WordTokenizer, word_vectors
+from .kinds.kind import Kind
+from .kinds.known_kinds import ONE_CLASS
 from .losses.layers import even_layers
 from .models.architectures import (
     CONFIGURATIONS,
@@ -39,30 +41,29 @@ def build_student(
     outputs: int | None,
     labels: tuple[str, ...] | None,
     seed: int,
-    multi_label: bool = False,
-    words: bool = False,
+    kind: Kind = ONE_CLASS,
     vocabulary: int | None = None,
     start: Model | None = None,
 ) -> tuple[Model | None, list[str]]:
     """The student before training, or the problems that forbid it, each as `path: message`. `outputs` None is an encoder
-    without a head; with `words` it predicts words. `vocabulary` is the size of its tokenizer, which decides the rows of its
-    word embeddings where they are drawn and the recipe names the tokenizer. `start` is the model in the folder of `init.from`,
-    which is read unless it is given.
+    without a head; of a `kind` that guesses words it predicts words. `vocabulary` is the size of its tokenizer, which decides the
+    rows of its word embeddings where they are drawn and the recipe names the tokenizer. `start` is the model in the folder of
+    `init.from`, which is read unless it is given.
 
     Tensors that the source does not have, or whose meaning differs (a head of another task), are drawn anew; they are
     listed in the model's `new`.
     """
     if start is None:
-        start = _source(section, teacher, words)
+        start = _source(section, teacher, kind.guesses_words)
     like = None if teacher is None else teacher.config
-    planned, problems = plan_student(section, like, start, outputs, labels, multi_label, words, vocabulary)
+    planned, problems = plan_student(section, like, start, outputs, labels, kind, vocabulary)
     if problems:
         return None, problems
     if start is not None and start.decoder is not None:
         return None, [f"student.init.from ({start.source}): its words are predicted with a weight that is not its word "
                       "embeddings; only models whose two are one can be trained"]  # fmt: skip
     parameters = {} if start is None else dict(_taken(section, start, start.parameters, planned))
-    shapes = tensor_shapes(planned.config, outputs, words)
+    shapes = tensor_shapes(planned.config, outputs, kind.guesses_words)
     for name in planned.new:
         parameters[name] = planned.config.new_tensor(name, shapes[name], seed)
     ordered = {name: np.array(parameters[name], np.float32) for name in shapes}
@@ -75,8 +76,7 @@ def plan_student(
     start: Model | None,
     outputs: int | None,
     labels: tuple[str, ...] | None,
-    multi_label: bool = False,
-    words: bool = False,
+    kind: Kind = ONE_CLASS,
     vocabulary: int | None = None,
     assumed: frozenset[str] = frozenset(),
 ) -> tuple[Model | None, list[str]]:
@@ -91,9 +91,9 @@ def plan_student(
     config, problems = student_config(section, like, own_words)
     if config is None:
         return None, problems
-    shapes = tensor_shapes(config, outputs, words)
+    shapes = tensor_shapes(config, outputs, kind.guesses_words)
     notes = () if start is None else start.notes
-    student = Model(config, NamedTensors(shapes), outputs, labels, multi_label=multi_label, words=words, notes=notes)
+    student = Model(config, NamedTensors(shapes), outputs, labels, kind=kind, words=kind.guesses_words, notes=notes)
     if start is None:
         return dataclasses.replace(student, new=tuple(shapes)), []
     same = model_type(start.config) == model_type(config) or can_transfer(start.config, config)
@@ -120,12 +120,12 @@ def _taken(
     layers = _layers(section, start.config, student.config)[0] if is_encoder(student.config) else ()
     if can_transfer(start.config, student.config):
         return transferred(start.config, parameters, student.config, layers)
-    same_task = (start.outputs, start.labels, start.multi_label) == (student.outputs, student.labels, student.multi_label)
+    same_task = (start.outputs, start.labels, start.kind) == (student.outputs, student.labels, student.kind)
     return _copied(start, parameters, student.config, layers, keep_head=same_task)
 
 
 def plan_bilstm(
-    section: StudentSection, pairs: bool, outputs: int, labels: tuple[str, ...] | None, multi_label: bool = False
+    section: StudentSection, pairs: bool, outputs: int, labels: tuple[str, ...] | None, kind: Kind = ONE_CLASS
 ) -> tuple[Model | None, list[str]]:
     """What `build_bilstm` will make, with as many words as there may be."""
     given = {"vocab_size": (section.words or WordsSection()).vocabulary, "pairs": pairs}
@@ -133,7 +133,7 @@ def plan_bilstm(
     if config is None:
         return None, problems
     shapes = tensor_shapes(config, outputs)
-    return Model(config, NamedTensors(shapes), outputs, labels, tuple(shapes), multi_label=multi_label), []
+    return Model(config, NamedTensors(shapes), outputs, labels, tuple(shapes), kind=kind), []
 
 
 def _bilstm_config(section: StudentSection, given: dict[str, Any]) -> tuple[BiLstmConfig | None, list[str]]:
@@ -150,7 +150,7 @@ def build_bilstm(
     outputs: int,
     labels: tuple[str, ...] | None,
     seed: int,
-    multi_label: bool = False,
+    kind: Kind = ONE_CLASS,
 ) -> tuple[Model | None, list[str]]:
     """A BiLSTM over the words of `tokenizer`, or the problems that forbid it. Its embeddings start from word vectors where
     the recipe has a file of them; `init.from` is a BiLSTM's folder, else it starts at random."""
@@ -163,7 +163,7 @@ def build_bilstm(
     if section.words is not None and section.words.vectors is not None:
         table, _ = word_vectors(section.words.vectors, tokenizer, parameters["embeddings.weight"])
         parameters["embeddings.weight"] = table
-    return Model(config, parameters, outputs, labels, tuple(shapes), multi_label=multi_label), []
+    return Model(config, parameters, outputs, labels, tuple(shapes), kind=kind), []
 
 
 def _source(section: StudentSection, teacher: Model | None, words: bool) -> Model | None:

@@ -16,7 +16,7 @@ from .data.masked_texts import read_masked, read_store
 from .data.tasks import Examples, TaskSpec, read_split
 from .data.token_folder import is_store
 from .data.tokenize import Tokenizer, TokenTable, tokenized
-from .metrics import MLM_LOSS, compute_metrics
+from .metrics import MLM_LOSS
 from .models.architectures import Config, make_forward
 from .models.masked_lm import make_masked_loss
 from .models.outputs import LOGITS
@@ -47,18 +47,19 @@ class TaskData:
 
     def answers(self, config: Config):
         """What `score` needs of a model: `f(ops, parameters, batch) -> [tensor]`, in evaluation mode."""
-        return make_masked_loss(config) if self.spec.masked else logits_function(config)
+        return make_masked_loss(config) if self.spec.kind.guesses_words else logits_function(config)
 
     def score(self, split: str, infer: Callable[[dict[str, np.ndarray]], list[np.ndarray]]) -> tuple[dict, np.ndarray | None]:
         """The metrics on a split and the logits (examples, outputs) in file order, of which masked words have none; `infer`
         maps a batch to what `answers` gives."""
-        if self.spec.masked:
+        if self.spec.kind.guesses_words:
             return self._masked_score(split, infer), None
         examples, own = self.examples[split], self.world.share
         batches = evaluation_batches(self.tokens[split], examples.labels, EVALUATION_BATCH, self.buckets, share=own)
         logits = gathered_logits(self.world, len(examples), batches, infer)
-        labels = examples.labels
-        return ({} if labels is None else compute_metrics(self.spec.metrics, logits, labels, self.spec.own_metrics)), logits
+        if examples.labels is None:
+            return {}, logits
+        return self.spec.kind.score(self.spec.metrics, logits, examples.labels, self.spec.own_metrics), logits
 
     def _masked_score(self, split: str, infer: Callable) -> dict[str, float]:
         """The mean of -log of the probability of the right word over the masked tokens, in nats, and its exponential."""

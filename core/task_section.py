@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from .data.masking import MaskingSettings
 from .data.text_files import is_encoding
+from .kinds.known_kinds import kind_named
 from .section import LONGEST, Section, absolute
 from .shown import shown
 
@@ -94,7 +95,7 @@ class TaskSection(Section):
 
     @model_validator(mode="after")
     def _tables_of_tasks(self) -> TaskSection:
-        if self.kind in ("text", "mlm"):
+        if not kind_named(self.kind).has_targets:
             for key in self.newer:
                 if getattr(self, key) != type(self).model_fields[key].default:
                     raise ValueError(f"{key} is for the tables of a task, not for kind: {self.kind}")

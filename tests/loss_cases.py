@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from crossdistil.core.kinds.known_kinds import ONE_CLASS
 from crossdistil.core.losses import checking
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
@@ -45,7 +46,7 @@ STUDENT_SIZE, TEACHER_SIZES = (2, 4, 2), {"same": (4, 4, 2), "wide": (4, 6, 2), 
 
 def against(*names: str, student: tuple[int, int, int] = STUDENT_SIZE) -> TermContext:
     """A job with these teachers."""
-    return TermContext(2, False, _config(*student), {name: _config(*TEACHER_SIZES[name]) for name in names})
+    return TermContext(2, ONE_CLASS, _config(*student), {name: _config(*TEACHER_SIZES[name]) for name in names})
 
 
 def _config(layers: int, width: int, heads: int) -> BertConfig:

@@ -9,6 +9,7 @@ import numpy as np
 
 from crossdistil.core.checkpoint import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
+from crossdistil.core.kinds.known_kinds import SEVERAL_LABELS
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_masked_lm import write_masked_lm
 
@@ -36,7 +37,7 @@ def write_files(folder: Path) -> Path:
     tiny.write_model(folder / "other", TEACHER, seed=2)
     tiny.write_model(folder / "scorer", TEACHER, labels=None, seed=3)
     tagger = tiny.write_model(folder / "tagger", TEACHER, labels=TOPICS, seed=4)
-    save_model(dataclasses.replace(tagger, multi_label=True), folder / "tagger", load_tokenizer(folder / "tagger"))
+    save_model(dataclasses.replace(tagger, kind=SEVERAL_LABELS), folder / "tagger", load_tokenizer(folder / "tagger"))
     write_masked_lm(folder / "writer")
     return folder
 

@@ -8,6 +8,7 @@ import pytest
 from crossdistil.core.data.batches import TrainBatches
 from crossdistil.core.data.tokenize import TokenTable
 from crossdistil.core.engine import Step
+from crossdistil.core.kinds.known_kinds import MASKED_TEXT, ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS
 from crossdistil.core.losses.base import STATISTICS, TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.models.heads import head_shapes
@@ -49,7 +50,7 @@ def make_batches(accumulation: int, one_length: bool = False, labels: np.ndarray
 def train(make_engine):
     """Two epochs with this accumulation: the values of each step and the weights after them."""
     terms = [make_term(loss="hard_label", weight=0.5), *(make_term(**options) for options in SCHEDULED)]
-    objective = Objective(terms, TermContext(2, False, STUDENT, {"teacher": STUDENT}), Teachers({"teacher": 1.0}))
+    objective = Objective(terms, TermContext(2, ONE_CLASS, STUDENT, {"teacher": STUDENT}), Teachers({"teacher": 1.0}))
     student = tiny.random_parameters(STUDENT, seed=1)
     frozen = {f"teacher/{name}": array for name, array in tiny.random_parameters(STUDENT, seed=2).items()}
 
@@ -96,7 +97,7 @@ def test_accumulation_changes_nothing(train, whole, accumulation):
 def test_the_statistics_see_the_dropout_of_the_step(engine):
     """A micro-batch with nothing but padding rows adds nothing to what the other one has alone."""
     config = STUDENT.with_dropout(0.4)
-    context = TermContext(2, False, config, {"teacher": STUDENT})
+    context = TermContext(2, ONE_CLASS, config, {"teacher": STUDENT})
     objective = Objective([make_term(**SCHEDULED[0])], context, Teachers({"teacher": 1.0}))
     student = tiny.random_parameters(STUDENT, seed=1)
     frozen = {f"teacher/{name}": array for name, array in tiny.random_parameters(STUDENT, seed=2).items()}
@@ -154,10 +155,10 @@ SEVERAL = [{"loss": "hard_label"}, {"loss": "kd_multi_label", "temperature": 2}]
 REGRESSION = [{"loss": "hard_label"}, {"loss": "kd_mse"}]
 TEACHER = STUDENT.model_copy(update={"num_hidden_layers": 2})
 CATALOGUE = {
-    "classes": (CLASSES, TermContext(2, False, STUDENT, {"teacher": TEACHER, "other": TEACHER})),
-    "words": (WORDS, TermContext(None, False, STUDENT, {"teacher": TEACHER}, masked=True)),
-    "several labels": (SEVERAL, TermContext(3, False, STUDENT, {"teacher": TEACHER}, multi_label=True)),
-    "regression": (REGRESSION, TermContext(1, True, STUDENT, {"teacher": TEACHER})),
+    "classes": (CLASSES, TermContext(2, ONE_CLASS, STUDENT, {"teacher": TEACHER, "other": TEACHER})),
+    "words": (WORDS, TermContext(None, MASKED_TEXT, STUDENT, {"teacher": TEACHER})),
+    "several labels": (SEVERAL, TermContext(3, SEVERAL_LABELS, STUDENT, {"teacher": TEACHER})),
+    "regression": (REGRESSION, TermContext(1, ONE_NUMBER, STUDENT, {"teacher": TEACHER})),
 }
 
 
@@ -189,12 +190,10 @@ def test_no_loss_depends_on_the_cut(kind):
 def batches_of(terms, context, accumulation):
     drawn, one_length = np.random.default_rng(8), any(term.counts_padding for term in terms)
     labels = None
-    if context.regression:
-        labels = drawn.normal(2, 1, EXAMPLES).astype(np.float32)
-    elif context.multi_label:
-        labels = drawn.integers(0, 2, (EXAMPLES, context.outputs)).astype(np.float32)
+    if context.kind in (ONE_NUMBER, SEVERAL_LABELS):
+        labels = context.kind.drawn(drawn, EXAMPLES, context.outputs)
     batches = make_batches(accumulation, one_length, labels)
-    if context.masked:
+    if context.kind.guesses_words:
         batches.attach_masks(mask_last_tokens)
     return batches
 

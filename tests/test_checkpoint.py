@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from crossdistil.core.checkpoint import Model, load_model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.kinds.known_kinds import ONE_CLASS, ONE_NUMBER
 from crossdistil.core.models.families import BertConfig
 from crossdistil.tests import tiny
 
@@ -53,7 +54,7 @@ def test_what_is_saved_is_loaded(tmp_path, labels):
     save_model(model, tmp_path / "model", tokenizer)
     loaded = load_model(tmp_path / "model")
     assert (loaded.config, loaded.outputs, loaded.labels, loaded.about) == (config, model.outputs, labels, about)
-    assert loaded.regression == (labels is None)
+    assert loaded.kind == (ONE_NUMBER if labels is None else ONE_CLASS)
     assert loaded.new == () and loaded.source == tmp_path / "model"
     assert loaded.parameter_count == sum(array.size for array in model.parameters.values())
     assert_same_weights(loaded.parameters, model.parameters)

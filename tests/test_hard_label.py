@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.special import expit, log_softmax
 
+from crossdistil.core.kinds.known_kinds import SEVERAL_LABELS, kind_of_model
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.hard_label import HardLabel
 from crossdistil.core.objective import Objective, Teachers
@@ -26,7 +27,8 @@ RARE = [4 / 6, 9 / 1, 7 / 3]
 
 
 def context(outputs=3, multi_label=False, counts=COUNTS):
-    return TermContext(outputs, outputs == 1, tiny.CONFIG, {}, multi_label, False, LABELS[:outputs], counts, sum(COUNTS))
+    kind = SEVERAL_LABELS if multi_label else kind_of_model(outputs)
+    return TermContext(outputs, kind, tiny.CONFIG, {}, LABELS[:outputs], counts, sum(COUNTS))
 
 
 def labelled(batch):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from crossdistil.core.kinds.known_kinds import ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS
 from crossdistil.core.losses.base import UNITS, TermContext
 from crossdistil.core.losses.catalogue import LOSSES, TERMS, Term
 from crossdistil.core.losses.layers import pairs_text, resolve_layers
@@ -22,8 +23,8 @@ NARROW = BertConfig(num_hidden_layers=4, hidden_size=312, num_attention_heads=12
 SIXTEEN_HEADS = BertConfig(num_hidden_layers=24, hidden_size=1024, num_attention_heads=16, intermediate_size=4096)
 
 
-def job(student=SIX, teachers=None, outputs=2, regression=False, multi_label=False):
-    return TermContext(outputs, regression, student, teachers or {"teacher": BASE}, multi_label)
+def job(student=SIX, teachers=None, outputs=2, kind=ONE_CLASS):
+    return TermContext(outputs, kind, student, teachers or {"teacher": BASE})
 
 
 def term(**options):
@@ -80,17 +81,17 @@ PROBLEMS = [
     ({"loss": "hard_label"}, job(outputs=None), "loss", "needs labels, but the task is raw text"),
     ({"loss": "kd_ce"}, job(outputs=None), "loss", "needs logits, but the task is raw text"),
     ({"loss": "kd_multi_label"}, job(outputs=None), "loss", "raw text"),
-    ({"loss": "kd_ce"}, job(outputs=1, regression=True), "loss", "use kd_mse"),
-    ({"loss": "kd_ce"}, job(multi_label=True), "loss", "use kd_multi_label"),
+    ({"loss": "kd_ce"}, job(outputs=1, kind=ONE_NUMBER), "loss", "use kd_mse"),
+    ({"loss": "kd_ce"}, job(kind=SEVERAL_LABELS), "loss", "use kd_multi_label"),
     ({"loss": "kd_multi_label"}, job(), "loss", "use kd_ce"),
-    ({"loss": "kd_multi_label"}, job(outputs=1, regression=True), "loss", "use kd_mse"),
+    ({"loss": "kd_multi_label"}, job(outputs=1, kind=ONE_NUMBER), "loss", "use kd_mse"),
     ({"loss": "kd_ce", "teacher": "other"}, job(), "teacher", "'other' is not one of the teachers: teacher"),
     ({"loss": "hidden_mse", "teacher": "other"}, job(), "teacher", "'other' is not one of the teachers: teacher"),
-    ({"loss": "kd_mse", "probability_shift": True}, job(outputs=1, regression=True), "probability_shift", "a regression"),
-    ({"loss": "kd_mse", "probability_shift": True}, job(multi_label=True), "probability_shift", "several labels"),
+    ({"loss": "kd_mse", "probability_shift": True}, job(outputs=1, kind=ONE_NUMBER), "probability_shift", "a regression"),
+    ({"loss": "kd_mse", "probability_shift": True}, job(kind=SEVERAL_LABELS), "probability_shift", "several labels"),
     (
         {"loss": "kd_mse", "temperature_schedule": {"kind": "cwsm", "beta": 1}},
-        job(outputs=1, regression=True),
+        job(outputs=1, kind=ONE_NUMBER),
         "temperature_schedule",
         "a regression",
     ),
@@ -139,8 +140,8 @@ def test_what_works_has_no_problems():
         ({"loss": "self_relation_kl", "relation": "value", "relation_heads": 16}, job(SIX, {"teacher": SIXTEEN_HEADS})),
         ({"loss": "mmd"}, job(NARROW)),
         ({"loss": "embedding_mse", "projection": {}}, job(NARROW)),
-        ({"loss": "hard_label"}, job(multi_label=True)),
-        ({"loss": "kd_mse"}, job(outputs=1, regression=True)),
+        ({"loss": "hard_label"}, job(kind=SEVERAL_LABELS)),
+        ({"loss": "kd_mse"}, job(outputs=1, kind=ONE_NUMBER)),
         ({"loss": "kd_ce", "temperature_schedule": {"kind": "flsw", "beta": 1, "gamma": 2}, "temperature": 8}, job()),
     ):
         assert term(**options).problems(where) == []

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logsumexp
 
+from crossdistil.core.kinds.known_kinds import ONE_CLASS, SEVERAL_LABELS, kind_of_model
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.models.encoder import make_forward
@@ -20,7 +21,7 @@ TEACHERS = {"first": tiny.CONFIG, "second": tiny.CONFIG}
 
 
 def context(outputs, multi_label=False):
-    return TermContext(outputs, outputs == 1, tiny.CONFIG, TEACHERS, multi_label)
+    return TermContext(outputs, SEVERAL_LABELS if multi_label else kind_of_model(outputs), tiny.CONFIG, TEACHERS)
 
 
 def log_softmax(x):
@@ -234,7 +235,7 @@ def test_an_objective_weighs_its_terms_and_counts_the_units_of_all_micro_batches
         LOSSES["hard_label"](loss="hard_label", weight=3),
         LOSSES["kd_ce"](loss="kd_ce", weight=0),
     ]
-    job = TermContext(2, False, tiny.STILL, {"teacher": teacher_config})
+    job = TermContext(2, ONE_CLASS, tiny.STILL, {"teacher": teacher_config})
     objective = Objective(terms, job, Teachers({"teacher": 1.0}))
     assert objective.names == ["kd_ce", "hard_label", "kd_ce_2"]
     student, teacher = tiny.random_parameters(), tiny.random_parameters(teacher_config, seed=1)

@@ -11,6 +11,7 @@ import pytest
 
 from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import BackendError
+from crossdistil.core.kinds.known_kinds import ONE_CLASS
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.models.architectures import tensor_shapes
@@ -41,7 +42,7 @@ def initial_parameters():
 
 
 def make_objective():
-    return Objective([LOSSES["hard_label"](loss="hard_label")], TermContext(2, False, CONFIG), Teachers({}))
+    return Objective([LOSSES["hard_label"](loss="hard_label")], TermContext(2, ONE_CLASS, CONFIG), Teachers({}))
 
 
 def make_steps(objective, lengths, micro_batches=1):

@@ -17,6 +17,7 @@ from crossdistil.core.checkpoint import load_model, save_model
 from crossdistil.core.checksums import noted_checksums
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.data.word_vocabulary import build_words
+from crossdistil.core.kinds.known_kinds import ONE_NUMBER, SEVERAL_LABELS
 from crossdistil.core.model_card import README, card, escaped, is_generated, place_card
 from crossdistil.tests import tiny
 from crossdistil.tests.test_export import BILSTM, random_model, trained
@@ -137,8 +138,8 @@ EXPORTS = {
     "bert": (VARIANTS["bert"], {}, {}),
     "without token types": (VARIANTS["distilbert"], {}, {}),
     "of pairs": (VARIANTS["bert"], {"name": "mrpc"}, {}),
-    "of several labels": (VARIANTS["bert"], {}, {"multi_label": True}),
-    "regression": (VARIANTS["bert"], {}, {"labels": None, "outputs": 1}),
+    "of several labels": (VARIANTS["bert"], {}, {"kind": SEVERAL_LABELS}),
+    "regression": (VARIANTS["bert"], {}, {"labels": None, "outputs": 1, "kind": ONE_NUMBER}),
     "bilstm": (BILSTM, {}, {}),
     "bilstm of pairs": (BILSTM.model_copy(update={"pairs": True}), {"name": "mrpc"}, {}),
 }

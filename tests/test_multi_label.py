@@ -18,6 +18,7 @@ from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CrossdistilError, DataError
 from crossdistil.core.job import prepare
+from crossdistil.core.kinds.known_kinds import ONE_CLASS, SEVERAL_LABELS
 from crossdistil.core.metrics import compute_metrics
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.task_section import TaskSection
@@ -49,7 +50,7 @@ def write_topics(folder, train=44, dev=21):
 
 def write_teacher(folder, multi_label=True):
     model = tiny.write_model(folder, labels=LABELS, seed=5)
-    model = dataclasses.replace(model, multi_label=multi_label)
+    model = dataclasses.replace(model, kind=SEVERAL_LABELS if multi_label else ONE_CLASS)
     save_model(model, folder, load_tokenizer(folder))
     return folder
 
@@ -172,7 +173,7 @@ def test_metrics_that_do_not_fit(task):
 def test_the_folder_says_it(teacher):
     assert json.loads((teacher / "config.json").read_text())["problem_type"] == "multi_label_classification"
     loaded = load_model(teacher)
-    assert loaded.multi_label and loaded.labels == LABELS and loaded.kind == "multi-label classification"
+    assert loaded.kind == SEVERAL_LABELS and loaded.labels == LABELS
 
 
 def test_losses_and_teachers_that_do_not_fit_are_refused_with_a_hint(task, teacher, tiny_task, tiny_model, tmp_path):
@@ -255,7 +256,7 @@ def test_the_result_and_the_student(distilled, task):
     folder, result, _ = distilled
     assert set(result["student"]["metrics"]) == {"micro_f1", "macro_f1", "exact_match"} == set(result["teacher"]["metrics"])
     loaded = load_model(folder / "student")
-    assert loaded.multi_label and loaded.labels == LABELS
+    assert loaded.kind == SEVERAL_LABELS and loaded.labels == LABELS
     examples = read(task, "dev")
     expected = compute_metrics(["micro_f1", "exact_match"], reference_logits(folder / "student", examples.texts), examples.labels)
     for name, value in expected.items():

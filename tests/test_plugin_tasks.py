@@ -62,7 +62,7 @@ def test_its_rows_are_those_of_the_table(world):
     recipe = load_recipe(write_recipe(world))
     spec = resolve_task(recipe.task, recipe.registered)
     table = resolve_task(type(recipe.task)(name="sst-2", data=world / "task"))
-    assert (spec.kind, spec.labels, spec.metrics) == ("classification", ("negative", "positive"), ("share", "accuracy"))
+    assert (spec.kind.name, spec.labels, spec.metrics) == ("classification", ("negative", "positive"), ("share", "accuracy"))
     for split in ("train", "dev"):
         own, other = (read_split(each, data, split) for each, data in ((spec, world / "own"), (table, world / "task")))
         assert list(own.texts) == list(other.texts)

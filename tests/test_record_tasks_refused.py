@@ -77,7 +77,7 @@ def test_a_task_that_is_another_is_refused(records):
         with pytest.raises(DataError, match=message):
             resolve_task(TaskSection(**{"name": "sst-2", "data": data, **changes}))
     scores = noted(records("sts-b"), task="mine")
-    assert resolve_task(TaskSection(name="mine", data=scores)).kind == "regression"
+    assert resolve_task(TaskSection(name="mine", data=scores)).kind.name == "regression"
     with pytest.raises(DataError, match=r"task\.kind: the records in .* are of a regression, not of a classification"):
         resolve_task(TaskSection(name="mine", data=scores, kind="classification"))
 

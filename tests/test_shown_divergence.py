@@ -7,6 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 from scipy.special import expit, rel_entr, softmax
 
+from crossdistil.core.kinds.known_kinds import ONE_CLASS, SEVERAL_LABELS
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.reference import ReferenceOps
@@ -19,7 +20,7 @@ BATCH = {"example_mask": MASK, "label_mask": MASK, "labels": np.array([0, 1, 2, 
 def values(options: dict, student: np.ndarray = STUDENT, multi_label: bool = False) -> tuple[float, float]:
     """The term and the teacher's entropy, as sums over the real rows."""
     term = TypeAdapter(LOSSES[options["loss"]]).validate_python(options)
-    context = TermContext(4, False, None, {"teacher": None}, multi_label)
+    context = TermContext(4, SEVERAL_LABELS if multi_label else ONE_CLASS, None, {"teacher": None})
     arguments = ReferenceOps(), {}, {"logits": student}, {"logits": TEACHER}, BATCH
     return float(term.bound(context, "t")(*arguments)), float(term.bound_entropy(context)(*arguments))
 
@@ -57,4 +58,4 @@ def test_a_student_that_is_its_teacher_is_at_zero(schedule, shift):
 
 def test_what_is_no_cross_entropy_with_a_teacher_has_none():
     for name in ("hard_label", "kd_mse", "hidden_mse", "word_kl"):
-        assert LOSSES[name].model_construct(loss=name).entropy(TermContext(4, False)) is None
+        assert LOSSES[name].model_construct(loss=name).entropy(TermContext(4, ONE_CLASS)) is None

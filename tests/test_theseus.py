@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from crossdistil.core.app.api import run
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.engine import Step
+from crossdistil.core.kinds.known_kinds import ONE_CLASS
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.models.architectures import tensor_shapes
@@ -87,7 +88,7 @@ def test_gates_depend_on_seed_and_step_only():
 
 
 def make_objective(plan):
-    context = TermContext(2, False, STUDENT, {"teacher": OLD})
+    context = TermContext(2, ONE_CLASS, STUDENT, {"teacher": OLD})
     return Objective([LOSSES["hard_label"](loss="hard_label")], context, Teachers({"teacher": 1.0}), "replace", plan)
 
 
@@ -204,7 +205,7 @@ def test_at_rate_1_the_successor_is_trained_alone(engine):
     """The second phase is plain training of the student's encoder."""
     plan = replacement("linear", 1.0)
     objective, batch = make_objective(plan), tiny.random_batch(seed=9)
-    plain = Objective([LOSSES["hard_label"](loss="hard_label")], TermContext(2, False, STUDENT), Teachers({}))
+    plain = Objective([LOSSES["hard_label"](loss="hard_label")], TermContext(2, ONE_CLASS, STUDENT), Teachers({}))
     steps = [Step(objective.prepare([batch], step, 100, SEED), 1e-2, step) for step in range(4)]
     assert all(step.micro_batches[0]["gates"].all() for step in steps)
     alone = [Step(plain.prepare([batch], step, 100, SEED), 1e-2, step) for step in range(4)]

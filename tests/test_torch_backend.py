@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from crossdistil.core.app.api import run
 from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import BackendError
+from crossdistil.core.kinds.known_kinds import ONE_CLASS
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.objective import Objective, Teachers
@@ -126,7 +127,7 @@ def test_another_kernel_than_the_recorded_is_told(kernels, monkeypatch):
 
 def test_a_compiled_step_is_the_eager_step(make_engine):
     config = tiny.STILL.model_copy(update={"num_hidden_layers": 1})
-    context = TermContext(outputs=2, regression=False, student=config)
+    context = TermContext(outputs=2, kind=ONE_CLASS, student=config)
     objective = Objective([LOSSES["hard_label"](loss="hard_label")], context, Teachers({}))
     batches = [tiny.random_batch(rows=8, length=12, seed=seed) for seed in range(2)]  # 96 tokens
     found = {}

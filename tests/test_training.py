@@ -15,6 +15,7 @@ from crossdistil.core.data.batches import TrainBatches
 from crossdistil.core.data.tokenize import TokenTable
 from crossdistil.core.errors import TrainingError
 from crossdistil.core.events import LiveSink, Sinks
+from crossdistil.core.kinds.known_kinds import ONE_CLASS
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.metric_lines import MetricLines
 from crossdistil.core.objective import Objective, Teachers
@@ -109,7 +110,7 @@ class Bench:
         offsets = np.cumsum([0, *LENGTHS])
         table = TokenTable(np.arange(offsets[-1], dtype=np.int32), offsets, np.array(LENGTHS, np.int32))
         batches = TrainBatches(table, np.arange(7, dtype=np.int32) % 2, 4, 1, (16,), self.recipe.seed)
-        context = TermContext(2, False, tiny.CONFIG, {"teacher": tiny.CONFIG})
+        context = TermContext(2, ONE_CLASS, tiny.CONFIG, {"teacher": tiny.CONFIG})
         objective = Objective(section.objective, context, Teachers({"teacher": 1.0}))
         stage = Stage(section, 0, tiny.CONFIG, objective, batches)
         self.step, self.progress = step or CountingStep(bad), Silent()

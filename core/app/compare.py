@@ -27,7 +27,7 @@ from ..tolerances import (
     TOLERANCES,
     Tolerance,
 )
-from .crosscheck_files import Arrays, BackendRun, has_layers, is_multi_label, is_raw_text, processes_text, read_run
+from .crosscheck_files import Arrays, BackendRun, has_layers, is_raw_text, kind_of_recipe, processes_text, read_run
 from .pairs import Pair
 
 _STARTS = {"recipe": "the recipes", "texts": "the training texts"}
@@ -222,12 +222,8 @@ def _compare_predictions(pair: Pair, a: BackendRun, b: BackendRun) -> None:
     if a.predictions is None or b.predictions is None:
         return
     if _same_shape_and_finite(pair, a, b, a.predictions, b.predictions, "predictions on dev"):
-        if a.predictions.shape[1] == 1:
-            different = np.abs(a.predictions - b.predictions)[:, 0] > REGRESSION_PREDICTION_DIFFERENCE
-        elif is_multi_label(a.recipe):
-            different = ((a.predictions > 0.0) != (b.predictions > 0.0)).any(axis=1)
-        else:
-            different = a.predictions.argmax(axis=1) != b.predictions.argmax(axis=1)
+        kind = kind_of_recipe(a.recipe, a.predictions.shape[1])
+        different = kind.differs(a.predictions, b.predictions, REGRESSION_PREDICTION_DIFFERENCE)
         pair.examples, pair.disagreements = len(different), np.flatnonzero(different)
         pair.figures["prediction_agreement"] = 1.0 - len(pair.disagreements) / pair.examples
 

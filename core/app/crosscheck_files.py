@@ -19,6 +19,8 @@ from safetensors import SafetensorError, safe_open
 from ..checkpoint import WEIGHTS
 from ..errors import CrossdistilError
 from ..json_files import json_lines, read_object
+from ..kinds.kind import Kind
+from ..kinds.known_kinds import KINDS, kind_of_model
 from ..runs import STUDENT
 from ..shown import shown
 from ..yaml_files import parse_yaml
@@ -147,12 +149,13 @@ def read_run(folder: Path, name: str) -> BackendRun:
 
 def is_raw_text(recipe: dict[str, Any] | None) -> bool:
     """Whether a resolved recipe learns from raw text, so that its student has nothing to predict."""
-    return ((recipe or {}).get("task") or {}).get("kind") in ("text", "mlm")
+    return not kind_of_recipe(recipe).has_targets
 
 
-def is_multi_label(recipe: dict[str, Any] | None) -> bool:
-    """Whether an example may have several labels in the task of a resolved recipe."""
-    return ((recipe or {}).get("task") or {}).get("kind") == "multi_label"
+def kind_of_recipe(recipe: dict[str, Any] | None, outputs: int = 2) -> Kind:
+    """What the task of a resolved recipe asks for; where it does not say so, as GLUE's do not, by a model's number of logits."""
+    kind = ((recipe or {}).get("task") or {}).get("kind")
+    return KINDS.get(str(kind)) or kind_of_model(outputs)
 
 
 def has_layers(recipe: dict[str, Any] | None) -> bool:

@@ -37,26 +37,22 @@ def split_line(spec: TaskSpec, split: str, examples: Examples) -> str | None:
         return None
     if examples.label_mask is not None:
         labels = labels[examples.label_mask > 0]
-    if spec.labels is None:
+    counts = spec.kind.counts(labels, len(spec.labels or ()))
+    if counts is None:
         return f"{split}: scores from {labels.min():g} to {labels.max():g}, mean {labels.mean():.4g}" if len(labels) else None
-    counts = class_counts(spec, labels)
     order = range(len(counts)) if len(counts) <= _SHOWN else np.argsort(-counts, kind="stable")[:_SHOWN]
     text = ", ".join(f"{spec.label_names[index]} {counts[index]:,}" for index in order)
     more = f" and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
     return f"{split}: {text}{more}"
 
 
-def class_counts(spec: TaskSpec, labels: np.ndarray) -> np.ndarray:
-    """The rows of each class: (classes,) integers."""
-    return labels.sum(axis=0).astype(np.int64) if spec.multi_label else np.bincount(labels, minlength=len(spec.labels))
-
-
 def data_warnings(data: TaskData, first: str = "train") -> list[str]:
     """What looks wrong with the data of a task; the classes are those of the split `first`."""
     lines = [note for examples in data.examples.values() for note in examples.notes]
     examples = data.examples.get(first)
-    if examples is not None and data.spec.labels is not None and examples.labels is not None:
-        lines += label_warnings(data.spec.labels, class_counts(data.spec, examples.labels), first)
+    if examples is not None and data.spec.kind.has_classes and examples.labels is not None:
+        counts = data.spec.kind.counts(examples.labels, len(data.spec.labels))
+        lines += label_warnings(data.spec.labels, counts, first)
     return lines + unknown_warnings(unknown_shares(data), data.tokenizer)
 
 
@@ -76,13 +72,10 @@ def unknown_warnings(shares: Mapping[str, float], tokenizer: Tokenizer | WordTok
 
 def one_answer(spec: TaskSpec, logits: np.ndarray, labels: np.ndarray | None, split: str) -> str | None:
     """That a model says the same of all examples of a split, though they differ, or None where it does not."""
-    if spec.labels is None or len(logits) < 2 or (labels is not None and (labels == labels[0]).all()):
+    answers = spec.kind.answers(logits)
+    if answers is None or len(logits) < 2 or (labels is not None and (labels == labels[0]).all()):
         return None
-    answers = logits > 0 if spec.multi_label else logits.argmax(axis=1)[:, None]
     if not (answers == answers[0]).all():
         return None
-    if spec.multi_label:
-        answer = ", ".join(name for name, is_there in zip(spec.label_names, answers[0]) if is_there) or "no label"
-    else:
-        answer = f"'{spec.label_names[answers[0, 0]]}'"
+    answer = spec.kind.constant_text(spec.label_names, logits[0])
     return f"{answer} is predicted for all {len(logits):,} examples of {split}"

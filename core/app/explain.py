@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..data.masking import MaskingSettings
+from ..kinds.known_kinds import kind_named
 from ..losses.base import LossTerm, TermContext
 from ..losses.matching import HiddenMatch, MatchTerm
 from ..models.architectures import Config, model_type
@@ -70,7 +71,7 @@ def _model(context: TermContext, config: Config) -> dict[str, Any]:
     if model_type(config) == "bilstm":
         keys = ("vocab_size", "embedding_size", "hidden_size", "fully_connected_size")
     sizes = {key: getattr(config, key) for key in keys}
-    parameters = costs.parameter_count(config, context.outputs, context.masked)
+    parameters = costs.parameter_count(config, context.outputs, context.kind.guesses_words)
     return {"model_type": model_type(config), **sizes, "parameters": parameters}
 
 
@@ -80,7 +81,7 @@ def _start(recipe: Recipe) -> dict[str, Any]:
 
 
 def _needs(recipe: Recipe, found: Plan, text: str, starts_elsewhere: bool) -> dict[str, Any]:
-    raw = recipe.task.kind in ("text", "mlm")
+    raw = not kind_named(recipe.task.kind).has_targets
     terms = [term for stage in recipe.stages for term in stage.objective]
     users = [t.loss for t in terms if t.weight and (t.unit == "labelled" or getattr(t, "probability_shift", False))]
     spec, data = found.spec, "raw text"
@@ -218,7 +219,7 @@ def _cache_obstacle(recipe: Recipe, section: StageSection) -> str | None:
         return "teacher_cache.use is never"
     if recipe.teacher_dropout:
         return "teacher_dropout makes the teacher's outputs different in every step"
-    if recipe.task.kind == "mlm":
+    if kind_named(recipe.task.kind).is_redrawn:
         return "the teacher sees masked texts, which are masked anew in every epoch"
     padded = [term.loss for term in section.objective if term.unit in ("positions", "position_pairs")]
     return f"{padded[0]} with mask_padding: false compares padding, which is not cached" if padded else None

@@ -18,6 +18,7 @@ from ..data.tables import require_columns
 from ..data.task_specs import glue_task
 from ..errors import CrossdistilError, DataError
 from ..files import replace_folder
+from ..kinds.known_kinds import kind_named
 from ..locks import hold_folder
 from ..recipe import Recipe, parsed_override
 from ..shown import shown
@@ -75,7 +76,7 @@ class GivenData:
         return recipe
 
     def _check(self, task: TaskSection) -> None:
-        if task.kind in ("text", "mlm"):
+        if not kind_named(task.kind).has_targets:
             raise DataError(f"data: holds rows, but a task of kind: {task.kind} reads files of text; give task.data")
         for split in ("train", "dev"):
             if split not in self._names:

@@ -7,13 +7,12 @@ import logging
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
-from scipy.special import expit, softmax
 
 from ..checkpoint import Model, load_model
 from ..data.batches import evaluation_batches, length_buckets
@@ -46,11 +45,11 @@ class Prediction:
 
     text: str
     pair: str | None
-    label: str | None
+    label: str | None = None
     """The most probable class; None for a regression, and where a text may have several labels."""
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] = field(default_factory=dict)
     """Class name -> probability; empty for a regression. Where a text may have several labels, each is independent."""
-    score: float | None
+    score: float | None = None
     """The predicted number of a regression."""
     labels: tuple[str, ...] | None = None
     """The labels of a text that may have several: those more probable than not."""
@@ -173,7 +172,7 @@ def _prepared(
             "--text and --label"
         )
     described = {"name": task} if other else own or {"name": "task"}
-    if not other and not given and glue_task(described["name"]) is None and model.labels is not None:
+    if not other and not given and glue_task(described["name"]) is None and model.kind.has_classes:
         described = {"labels": model.labels, **described}  # there need be no train file beside the one to score on
     described = _with_metrics(folder, described, registered, tell)
     try:
@@ -266,18 +265,10 @@ def predictions(
     model: Model, texts: Sequence[str], pairs: Sequence[str] | None, logits: np.ndarray
 ) -> Iterator[Prediction]:
     """What logits (texts, outputs) say of each text."""
-    logits = logits.astype(np.float64)
-    probabilities = expit(logits) if model.multi_label else softmax(logits, axis=1)
+    values = model.kind.values(logits)
     for index, text in enumerate(texts):
-        pair = None if pairs is None else pairs[index]
-        if model.labels is None:
-            yield Prediction(text, pair, None, {}, float(logits[index, 0]))
-            continue
-        by_label = dict(zip(model.labels, map(float, probabilities[index]), strict=True))
-        if model.multi_label:
-            yield Prediction(text, pair, None, by_label, None, tuple(label for label in by_label if by_label[label] > 0.5))
-            continue
-        yield Prediction(text, pair, max(by_label, key=by_label.get), by_label, None)
+        said = model.kind.prediction(model.labels or (), values[index])
+        yield Prediction(text, None if pairs is None else pairs[index], **said)
 
 
 def as_json_lines(predictions: Sequence[Prediction], ids: Sequence[Any] | None = None) -> str:

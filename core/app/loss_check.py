@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from ..engine import Engine
 from ..errors import CrossdistilError, PluginError
+from ..kinds.known_kinds import KINDS
 from ..losses.base import STATISTICS, TermContext
 from ..losses.checking import GRADIENT, LENGTHS, REAL, STRAY, VALUE, Case, deviation, results
 from ..models.families import BertConfig
@@ -31,7 +32,7 @@ from .plugin_trial import can_be_tried, optimizer_deviation, reference_value, to
 
 EXACT = 1e-9
 """Of differences within float64, where only the order of a sum is another."""
-_OUTPUTS = {"classification": 3, "regression": 1, "multi_label": 3}
+_CLASSES = ("a", "b", "c")
 _SIZES = {"student": (2, 4, 2), "wider": (4, 6, 2), "same": (4, 4, 2)}
 """(layers, width, heads): the teacher is wider where the term can be used so, and else as wide as the student."""
 
@@ -57,9 +58,10 @@ def make_cases(registered: Registered) -> dict[tuple[str, str], tuple[Registered
 
 def _context(loss: RegisteredLoss, term, kind: str) -> TermContext:
     problems: list[tuple[str, str]] = []
+    of_task = KINDS[kind]
     for size in ("wider", "same"):
         student, teacher = _config(*_SIZES["student"]), _config(*_SIZES[size])
-        context = TermContext(_OUTPUTS[kind], kind == "regression", student, {"teacher": teacher}, kind == "multi_label")
+        context = TermContext(of_task.outputs(_CLASSES), of_task, student, {"teacher": teacher})
         problems = term.problems(context)
         if not problems:
             if not can_be_tried(term, context):

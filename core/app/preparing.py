@@ -15,6 +15,7 @@ from ..config_file import CONFIG, load_config
 from ..engine import Engine
 from ..errors import checkpoint_named
 from ..job import Job, check_rows, load
+from ..kinds.known_kinds import kind_named
 from ..models.families import BertConfig
 from ..plan import START, Found, Plan, plan
 from ..recipe import Recipe
@@ -93,7 +94,7 @@ def explained(recipe: Recipe, source: str) -> tuple[Plan, frozenset[str]]:
     for key, path in places.items():
         with checkpoint_named(key):
             folders[key] = card_of(student_of(path))
-        model = _as_it_is(folders[key], key, recipe.task.kind == "mlm")
+        model = _as_it_is(folders[key], key, kind_named(recipe.task.kind).guesses_words)
         if model is not None:
             known[key] = model
     missing = frozenset(places) - frozenset(known)
@@ -107,7 +108,7 @@ def explained(recipe: Recipe, source: str) -> tuple[Plan, frozenset[str]]:
     return found, missing
 
 
-def _as_it_is(path: Path, key: str, masked: bool) -> Model | None:
+def _as_it_is(path: Path, key: str, words: bool) -> Model | None:
     """What is known of the model at `path`, a model folder or a checkpoint of any format; None where there is none yet."""
     if not is_checkpoint(path) and not (path / CONFIG).is_file():
         return None
@@ -115,5 +116,5 @@ def _as_it_is(path: Path, key: str, masked: bool) -> Model | None:
         with checkpoint_named(key):
             return Model(read_canonical(path).config, NamedTensors(), None)
     if (path / WEIGHTS).is_file() or (path / CARD).is_file():
-        return open_model(path, key, masked)
+        return open_model(path, key, words)
     return Model(load_config(path, key), NamedTensors(), None)

@@ -14,6 +14,8 @@ from ..data.task_specs import GLUE_TASKS, TaskSpec, glue_task
 from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..errors import CrossdistilError, DataError, did_you_mean
+from ..kinds.kind import Kind as TaskKind
+from ..kinds.known_kinds import kind_named, kind_titled
 from ..section import LONGEST
 from ..task_section import TaskSection
 from .options import hand_over
@@ -55,7 +57,6 @@ class Kind(str, Enum):
     multi_label = "multi_label"
 
 
-_KIND_NAMES = {"multi_label": "multi-label classification"}
 _TokenizerOption = Annotated[Path | None, typer.Option(help="A model's folder, or one with vocab.txt.")]
 _KindOption = Annotated[Kind | None, typer.Option(help="Of a task that is not GLUE's; default: classification.")]
 
@@ -161,7 +162,7 @@ def _noted(note: RecordNote, source: Path, tokenizer: Tokenizer, given: dict) ->
     problems = note.fit_problems(tokenizer.library, note.max_length)
     if problems:
         raise DataError("\n".join(f"{source}: {problem}" for problem in problems))
-    return _spec(note.task, note.kind, note.labels, note.text, note.text_pair, note.label), note.max_length
+    return _spec(note.task, kind_titled(note.kind), note.labels, note.text, note.text_pair, note.label), note.max_length
 
 
 def _told(found: Found, source: Path, task: str | None, labels: str | None, kind: Kind | None) -> tuple[TaskSpec, int]:
@@ -174,17 +175,17 @@ def _told(found: Found, source: Path, task: str | None, labels: str | None, kind
             option = "--labels" if labels is not None else "--kind"
             raise CrossdistilError(f"{option}: '{official.name}' is a GLUE task, whose labels are known")
         return official, max_length
-    is_regression = kind is Kind.regression
+    of_task = kind_named(None if kind is None else kind.value)
     names = [name.strip() for name in (labels or "").split(",") if name.strip()]
-    if is_regression == bool(names) or (names and len(set(names)) < max(2, len(names))):
-        expected = "a regression has none" if is_regression else "expected two or more different ones, with commas between them"
+    if of_task.has_classes != bool(names) or (names and len(set(names)) < max(2, len(names))):
+        several = "expected two or more different ones, with commas between them"
+        expected = several if of_task.has_classes else f"{of_task.described} has none"
         raise CrossdistilError(f"--labels: {expected}")
-    said = "classification" if kind is None else _KIND_NAMES.get(kind.value, kind.value)
-    return _spec(task, said, names or None, "text", "text_pair" if pairs else None, "label"), max_length
+    return _spec(task, of_task, names or None, "text", "text_pair" if pairs else None, "label"), max_length
 
 
 def _spec(
-    name: str, kind: str, labels: list[str] | None, text: str, text_pair: str | None, label: str
+    name: str, kind: TaskKind, labels: list[str] | None, text: str, text_pair: str | None, label: str
 ) -> TaskSpec:
     """The task that records are of: its files have the names, and CoLA's the columns, that are known."""
     official = glue_task(name)
@@ -196,7 +197,7 @@ def _spec(
         label=label,
         labels=None if labels is None else tuple(labels),
         metrics=(),
-        multi_label=kind == _KIND_NAMES["multi_label"],
+        kind=kind,
         **own,
     )
 
@@ -209,7 +210,7 @@ def _report(spec: TaskSpec, splits: dict, note: RecordNote, out: Path) -> None:
         console.print(f"{note.splits[split].file}: {described(found, spec)}", markup=False)
     vocabulary = note.vocabulary
     console.print(
-        f"{spec.name}, {spec.kind}, {note.max_length} tokens a row, vocabulary of {vocabulary.size:,} "
+        f"{spec.name}, {spec.kind.title}, {note.max_length} tokens a row, vocabulary of {vocabulary.size:,} "
         f"({vocabulary.sha256[:12]}); written to {out}",
         markup=False,
     )

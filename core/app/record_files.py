@@ -80,7 +80,7 @@ def write_records(
     out: Path, spec: TaskSpec, splits: dict[str, Split], tokenizer: Tokenizer, max_length: int, format: str
 ) -> RecordNote:
     """Write a folder of record files and their note, in place of what is there; whole or not at all."""
-    shape = Shape(tokenizer.vocab_size, max_length, spec.kind, len(spec.labels or ("score",)))
+    shape = Shape(tokenizer.vocab_size, max_length, spec.kind, spec.kind.outputs(spec.labels))
     notes = {}
     with replace_folder(out) as temporary:
         for split, found in splits.items():
@@ -100,7 +100,7 @@ def write_records(
         note = RecordNote(
             format=format,
             task=spec.name,
-            kind=spec.kind,
+            kind=spec.kind.title,
             labels=None if spec.labels is None else list(spec.labels),
             text=spec.text,
             text_pair=spec.text_pair,
@@ -148,7 +148,7 @@ def first_shape(found: Found) -> tuple[int, bool]:
 
 def read_splits(found: Found, spec: TaskSpec, tokenizer: Tokenizer, max_length: int) -> dict[str, Split]:
     """Every record of these files, checked. Raises DataError that names file and record."""
-    shape = Shape(tokenizer.vocab_size, max_length, spec.kind, len(spec.labels or ("score",)))
+    shape = Shape(tokenizer.vocab_size, max_length, spec.kind, spec.kind.outputs(spec.labels))
     splits = {}
     for split, paths in found.files.items():
         source = " and ".join(map(str, paths[:2]))
@@ -194,9 +194,9 @@ def described(split: Split, spec: TaskSpec) -> str:
     text = f"{len(lengths):,} rows of {lengths.mean():.1f} tokens, at most {lengths.max()}"
     if split.labels is None:
         return f"{text}; no labels"
-    if spec.labels is None:
+    counts = spec.kind.counts(split.labels, len(spec.labels or ()))
+    if counts is None:
         return f"{text}; scores {split.labels.min():g} to {split.labels.max():g}, mean {split.labels.mean():.3g}"
-    counts = split.labels.sum(axis=0) if spec.multi_label else np.bincount(split.labels, minlength=len(spec.labels))
     shown = ", ".join(f"{name}: {int(count):,}" for name, count in list(zip(spec.labels, counts))[:10])
     return f"{text}; {shown}" + (", ..." if len(spec.labels) > 10 else "")
 

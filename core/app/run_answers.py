@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, softmax
 
 from ..data.tasks import Examples
 from ..predictions import Predictions
@@ -23,20 +22,16 @@ _LISTED_CLASSES = 200
 def answers_content(found: Predictions, examples: Examples | None) -> dict[str, Any]:
     """Tables for the page. Without `examples`, whose texts are those of the predictions, nothing that needs texts."""
     names, labels = found.label_names, found.labels
-    content: dict[str, Any] = {"kind": _kind(found), "examples": len(labels), "confusion": None}
+    content: dict[str, Any] = {"kind": found.kind.page, "examples": len(labels), "confusion": None}
     content |= {"classes": [], "lengths": [], "errors": []}
     content["teachers"] = [_beside_teacher(found, name, logits, examples) for name, logits in found.teachers.items()]
     if names is not None:
         content["classes"] = _classes(found)
-        if not found.multi_label and len(names) <= _CONFUSED_CLASSES:
+        if found.kind.one_class and len(names) <= _CONFUSED_CLASSES:
             content["confusion"] = _confusion(found)
     if examples is not None and len(examples.texts) == len(labels):
         content["lengths"], content["errors"] = _lengths(found, examples), _errors(found, examples)
     return content
-
-
-def _kind(found: Predictions) -> str:
-    return "scores" if found.label_names is None else "several" if found.multi_label else "classes"
 
 
 def _confusion(found: Predictions) -> dict[str, Any]:
@@ -56,10 +51,10 @@ def _classes(found: Predictions) -> list[dict[str, Any]]:
     """Precision, recall, F1 and number of examples of each class, the most frequent first where there are too many to list."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    if found.multi_label:
-        true, predicted, labels = found.labels > 0.5, found.logits > 0, None
-    else:
+    if found.kind.one_class:
         true, predicted, labels = found.labels, found.logits.argmax(axis=1), list(range(len(found.label_names)))
+    else:
+        true, predicted, labels = found.labels > 0.5, found.kind.answers(found.logits), None
     columns = precision_recall_fscore_support(true, predicted, labels=labels, average=None, zero_division=0)
     keys = ("precision", "recall", "f1", "examples")
     rows = [
@@ -69,56 +64,40 @@ def _classes(found: Predictions) -> list[dict[str, Any]]:
     return rows if len(rows) <= _LISTED_CLASSES else sorted(rows, key=lambda row: -row["examples"])[:_LISTED_CLASSES]
 
 
-def _wrongness(found: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    """Of each example whether it is wrong, and how surely: (examples,) each. Of a regression the distance, always "wrong"."""
-    logits = found.logits.astype(np.float64)
-    if found.label_names is None:
-        distance = np.abs(logits[:, 0] - found.labels)
-        return np.ones(len(distance), bool), distance
-    if found.multi_label:
-        share, true = expit(logits), found.labels > 0.5
-        wrong = (share > 0.5) != true
-        return wrong.any(axis=1), np.where(wrong, np.where(share > 0.5, share, 1 - share), 0.0).max(axis=1)
-    return ~found.right, softmax(logits, axis=1).max(axis=1)
-
-
 def _errors(found: Predictions, examples: Examples) -> list[dict[str, Any]]:
-    wrong, surely = _wrongness(found)
+    wrong, surely = found.kind.errors(found.logits, found.labels)
     order = np.argsort(np.where(wrong, -surely, np.inf), kind="stable")[: min(_LISTED_ERRORS, int(wrong.sum()))]
     return [
         {
             **_texts(examples, row),
-            "true": _answer(found, found.labels[row], True),
-            "predicted": _answer(found, found.logits[row], False),
+            "true": _true(found, row),
+            "predicted": _answer(found, found.logits[row]),
             "surely": float(surely[row]),
         }
         for row in order
     ]
 
 
-def _answer(found: Predictions, value: np.ndarray, is_label: bool) -> str:
-    if found.label_names is None:
-        return f"{float(np.ravel(value)[0]):.4g}"
-    if found.multi_label:
-        there = value > (0.5 if is_label else 0.0)
-        return ", ".join(name for name, is_there in zip(found.label_names, there, strict=True) if is_there) or "none"
-    return found.label_names[int(value) if is_label else int(value.argmax())]
+def _answer(found: Predictions, logits: np.ndarray) -> str:
+    return found.kind.answer_text(found.label_names or (), logits)
+
+
+def _true(found: Predictions, row: int) -> str:
+    return found.kind.target_text(found.label_names or (), found.labels[row])
 
 
 def _beside_teacher(found: Predictions, name: str, logits: np.ndarray, examples: Examples | None) -> dict[str, Any]:
     """How often student and teacher answer alike and are right, and the examples on which they are farthest apart."""
     teacher = dataclasses.replace(found, logits=logits, teachers={})
     own, other = _values(found), _values(teacher)
+    distance = found.kind.distance(own, other)
     content: dict[str, Any] = {"name": name, "counts": None, "rows": []}
-    if found.label_names is None:
-        differs, distance = np.ones(len(own), bool), np.abs(own - other)[:, 0]
+    student_right, teacher_right = found.right, teacher.right
+    if student_right is None:
+        differs = np.ones(len(own), bool)
         content["mean_distance"] = float(distance.mean())
     else:
-        answers = [values > 0.5 if found.multi_label else values.argmax(axis=1) for values in (own, other)]
-        differs = (answers[0] != answers[1]).reshape(len(own), -1).any(axis=1)
-        # The share of probability that is elsewhere; of labels that are independent, that of the one that differs most.
-        distance = np.abs(own - other).max(axis=1) if found.multi_label else 0.5 * np.abs(own - other).sum(axis=1)
-        student_right, teacher_right = found.right, teacher.right
+        differs = found.kind.differs(found.logits, logits, 0.0)
         content["counts"] = {
             "alike": int((~differs).sum()),
             "both": int((student_right & teacher_right).sum()),
@@ -131,11 +110,11 @@ def _beside_teacher(found: Predictions, name: str, logits: np.ndarray, examples:
         content["rows"] = [
             {
                 **_texts(examples, row),
-                "true": _answer(found, found.labels[row], True),
-                "teacher": _answer(found, logits[row], False),
-                "student": _answer(found, found.logits[row], False),
-                "teacher_share": _share(found, other[row]),
-                "student_share": _share(found, own[row]),
+                "true": _true(found, row),
+                "teacher": _answer(found, logits[row]),
+                "student": _answer(found, found.logits[row]),
+                "teacher_share": found.kind.share(other[row]),
+                "student_share": found.kind.share(own[row]),
                 "distance": float(distance[row]),
             }
             for row in order
@@ -154,9 +133,9 @@ def answers_beside(found: Sequence[Predictions], rows: np.ndarray, examples: Exa
         {
             **(nothing if examples is None or not len(examples.texts) else _texts(examples, row)),
             "row": int(row) + 1,
-            "true": _answer(found[0], found[0].labels[row], True),
+            "true": _true(found[0], row),
             "answers": [
-                {"answer": _answer(each, each.logits[row], False), "share": _share(each, _values_of(each, row))} for each in found
+                {"answer": _answer(each, each.logits[row]), "share": each.kind.share(_values_of(each, row))} for each in found
             ],
         }
         for row in listed
@@ -169,13 +148,7 @@ def _values_of(found: Predictions, row: int) -> np.ndarray:
 
 def _values(found: Predictions) -> np.ndarray:
     """Probabilities (examples, classes), of a regression the scores (examples, 1), in float64."""
-    logits = found.logits.astype(np.float64)
-    return logits if found.label_names is None else expit(logits) if found.multi_label else softmax(logits, axis=1)
-
-
-def _share(found: Predictions, values: np.ndarray) -> float | None:
-    """How probable a model finds its answer; None where that is not one class."""
-    return None if found.label_names is None or found.multi_label else float(values.max())
+    return found.kind.values(found.logits)
 
 
 def _texts(examples: Examples, row: int) -> dict[str, Any]:
@@ -191,8 +164,8 @@ def _lengths(found: Predictions, examples: Examples) -> list[dict[str, Any]]:
     """The share of right answers (of a regression, the mean distance) by the characters of a text, in groups of like size."""
     pairs = examples.pairs or [""] * len(examples.texts)
     lengths = np.array([len(text) + len(pair) for text, pair in zip(examples.texts, pairs, strict=True)])
-    wrong, surely = _wrongness(found)
-    values = surely if found.label_names is None else ~wrong
+    wrong, surely = found.kind.errors(found.logits, found.labels)
+    values = ~wrong if found.kind.has_classes else surely
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _BINS + 1)[1:-1], method="lower"))
     group = np.searchsorted(edges, lengths, side="left")
     rows = []

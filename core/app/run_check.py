@@ -95,7 +95,7 @@ def _check_task(task: TaskSection) -> None:
     spec = errors.collect(resolve_task, task)
     if spec is None:
         errors.collect(check_files, task)
-    elif not spec.raw:
+    elif spec.kind.has_targets:
         for split in ("train", "dev"):
             errors.collect(read_split, spec, task.data, split)
     errors.throw()

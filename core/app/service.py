@@ -99,7 +99,7 @@ def serve(
     batcher.start(lambda: classifier.load(options.max_batch, engine))
     model = classifier.model
     has_token, name = options.token is not None, classifier.source.resolve().name
-    about = About(name, pairs_of(model), classifier.length, has_token, options.timeout, options.max_texts, model.labels is None)
+    about = About(name, pairs_of(model), classifier.length, has_token, options.timeout, options.max_texts, model.kind.has_classes)
     limits = Limits(options.connections, _HEAD_SECONDS, _BODY_SECONDS + options.timeout + _SPARE_SECONDS)
     protocol = type("Protocol", (BoundedProtocol,), {"limits": limits, "metrics": metrics})
     address, port = sock.getsockname()[:2]
@@ -107,7 +107,7 @@ def serve(
 
     def told() -> None:
         batcher.serve(asyncio.get_running_loop())
-        what = "a regression" if model.labels is None else f"{len(model.labels)} labels"
+        what = f"{len(model.labels)} labels" if model.kind.has_classes else model.kind.described
         opened = ", with a token" if has_token else ""
         ready = f"ready after {time.monotonic() - started:.1f} s"
         say(f"{name} ({classifier.runs_in}, {what}, {about.length} tokens) on {url}{opened}; {ready}; Ctrl-C stops")

@@ -43,7 +43,7 @@ class About:
     needs_token: bool
     timeout: float
     max_texts: int
-    is_regression: bool = False
+    has_classes: bool = True
 
 
 class PredictRequest(BaseModel):

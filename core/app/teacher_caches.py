@@ -142,7 +142,7 @@ class TeacherCaches:
         """The metrics of a teacher on dev; from one of the `caches`, which are those of all that is needed of it, if it has
         them."""
         data, teacher = self._job.teacher_data[name], self._job.teachers[name]
-        if "dev" not in data.examples or (data.spec.masked and teacher.missing_words):
+        if "dev" not in data.examples or (data.spec.kind.guesses_words and teacher.missing_words):
             return {}
         of, known = examples_digest(data, self._computed_in), None
         for cache in caches:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,14 +57,16 @@ def label_set(path: Path, cell: object, line: int, name: str) -> tuple[str, ...]
     return labels
 
 
-def found_labels(path: Path, cells: Sequence, line_numbers: np.ndarray, several: bool, name: str) -> tuple[str, ...]:
-    """The distinct labels of the column `name`, in numerical order when all are integers; `several` is whether a cell may hold
-    more than one. Raises DataError where two of them differ in nothing that a person sees."""
+def found_labels(
+    path: Path, cells: Sequence, line_numbers: np.ndarray, labels_of: Callable[[object, int], Sequence[str]]
+) -> tuple[str, ...]:
+    """The distinct labels of a column, in numerical order when all are integers; `labels_of(cell, line)` are those of a cell.
+    Raises DataError where two of them differ in nothing that a person sees."""
 
     lines: dict[str, int] = {}
     for cell, row in first_rows(cells):
         line = int(line_numbers[row])
-        for label in label_set(path, cell, line, name) if several else (label_text(path, cell, line, name),):
+        for label in labels_of(cell, line):
             lines.setdefault(label, line)
     labels = sorted(lines)
     if len(labels) < 2:

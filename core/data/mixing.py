@@ -44,7 +44,7 @@ def mixed(
         else:
             other_spec = resolve_task(section, registered)
             other = read_split(other_spec, section.data, "train")
-            same = train.labels is not None and (spec.labels, spec.multi_label) == (other_spec.labels, other_spec.multi_label)
+            same = train.labels is not None and (spec.labels, spec.kind) == (other_spec.labels, other_spec.kind)
             if glue_task(section.name) is not None:
                 same = same and spec.label_names == other_spec.label_names
     except DataError as error:
@@ -59,8 +59,7 @@ def mixed(
     count = len(other)
     labels = None
     if train.labels is not None:
-        unknown = np.zeros((count, *train.labels.shape[1:]), train.labels.dtype)
-        labels = np.concatenate([train.labels, other.labels if same else unknown])
+        labels = np.concatenate([train.labels, other.labels if same else spec.kind.fill(count, train.labels)])
     known, weights = (np.ones(len(train), np.float32) if own is None else own for own in (train.label_mask, train.weights))
     return replace(
         train,

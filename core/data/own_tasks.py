@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import CrossdistilError, DataError, PluginError, did_you_mean
-from ..metrics import MULTI_LABEL_METRICS, REGRESSION_METRICS
+from ..kinds.known_kinds import kind_named
 from ..plugin_calls import first_line
 from ..plugin_files import error_text, plugin_line
 from ..registered import RegisteredTask
 from ..shown import plain, shown
 from ..task_section import TaskSection
 from .tables import Columns, is_half
+from .task_definitions import check_labels
 from .task_specs import TaskSpec
 from .texts import Texts
 
@@ -33,19 +34,17 @@ def own_task(section: TaskSection, task: RegisteredTask) -> TaskSpec:
         raise DataError(f"task.kind: the task '{task.name}' of {task.place} is a {task.kind}, got '{section.kind}'")
     if not section.data.exists():
         raise DataError(f"task.data: {section.data}: no such file or folder")
-    several, labels = task.kind == "multi_label", section.labels or task.labels
-    if labels is not None and task.kind == "regression":
-        raise DataError("task.labels: a regression task has no label names")
-    metrics = REGRESSION_METRICS if task.kind == "regression" else MULTI_LABEL_METRICS if several else ("accuracy", "macro_f1")
+    kind, labels = kind_named(task.kind), section.labels or task.labels
+    check_labels(labels, kind)
     return TaskSpec(
         task.name,
         TEXT,
         PAIR if task.pairs else None,
         LABEL,
         None if labels is None else tuple(labels),
-        metrics,
+        kind.default_metrics,
         {split: split for split in task.splits},
-        multi_label=several,
+        kind=kind,
         skip_labels=tuple(section.skip_labels),
         own=task,
     )

@@ -11,10 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import DataError, did_you_mean
-from ..metrics import MULTI_LABEL_DEFAULTS, REGRESSION_METRICS
+from ..kinds.kind import Kind
+from ..kinds.known_kinds import KINDS, kind_named, kind_titled
 from .arrow_tables import arrow_split
 from .folders import folder_contents
-from .labels import cell_text, found_labels, listed
+from .labels import cell_text, listed
 from .records.record_note import RecordNote
 from .table_rows import TableFormat
 from .tables import EXTENSIONS, Columns, read_columns
@@ -84,11 +85,11 @@ def without_labels(path: Path, columns: Columns, label: str, skip: Sequence[str]
 
 def official_task(section: TaskSection, official: TaskSpec) -> TaskSpec:
     """GLUE's task with what the recipe states instead. Raises DataError."""
-    kind = "regression" if official.labels is None else "classification"
-    if section.kind not in (None, kind):
-        raise DataError(f"task.kind: '{official.name}' is a {kind} task, got '{section.kind}'")
-    if kind == "regression" and section.labels is not None:
-        raise DataError(f"task.labels: '{official.name}' is a regression task and has no label names")
+    kind = official.kind
+    if section.kind not in (None, kind.name):
+        raise DataError(f"task.kind: '{official.name}' is a {kind.name} task, got '{section.kind}'")
+    if not kind.has_classes and section.labels is not None:
+        raise DataError(f"task.labels: '{official.name}' is a {kind.name} task and has no label names")
     header, test_has_header = official.header, official.test_has_header
     if section.header is not None:
         header, test_has_header = (None if section.header else columns_of(section)), False
@@ -106,6 +107,12 @@ def official_task(section: TaskSection, official: TaskSpec) -> TaskSpec:
         format=table_format(section, "skip"),
         skip_labels=tuple(section.skip_labels),
     )
+
+
+def check_labels(labels: Sequence[str] | None, kind: Kind) -> None:
+    """Raise DataError where a recipe names the classes of a task that has none."""
+    if labels is not None and not kind.has_classes:
+        raise DataError(f"task.labels: a {kind.title} task has no label names")
 
 
 def columns_of(section: TaskSection) -> tuple[str, ...]:
@@ -139,39 +146,37 @@ def plain_task(section: TaskSection, others: Iterable[str] = ()) -> TaskSpec:
             raise DataError(f"task.{key}: needed, because '{section.name}' is not a GLUE task{hint}")
     header = columns_of(section) if section.header is False else None
     splits = found_splits(section)
-    is_regression, multi_label = section.kind == "regression", section.kind == "multi_label"
-    if is_regression and section.labels is not None:
-        raise DataError("task.labels: a regression task has no label names")
+    kind = kind_named(section.kind)
+    check_labels(section.labels, kind)
     spec = TaskSpec(
         name=section.name,
         text=section.text,
         text_pair=section.text_pair,
         label=section.label,
         labels=None if section.labels is None else tuple(label.strip() for label in section.labels),
-        metrics=REGRESSION_METRICS if is_regression else MULTI_LABEL_DEFAULTS if multi_label else ("accuracy", "macro_f1"),
+        metrics=kind.default_metrics,
         splits=splits,
         header=header,
-        multi_label=multi_label,
+        kind=kind,
         format=table_format(section, "error"),
         skip_labels=tuple(section.skip_labels),
     )
-    if is_regression or section.labels is not None:
+    if not kind.has_classes or section.labels is not None:
         return spec
     return replace(spec, labels=_labels_of_train(spec, Path(section.data)), labels_from=splits["train"])
 
 
 def recorded_task(section: TaskSection, note: RecordNote) -> TaskSpec:
     """A task of any name, as its records describe it."""
-    several = note.kind == "multi-label classification"
-    plain = MULTI_LABEL_DEFAULTS if several else ("accuracy", "macro_f1")
+    kind = kind_titled(note.kind)
     return TaskSpec(
         name=section.name,
         text=section.text or note.text,
         text_pair=section.text_pair or note.text_pair,
         label=section.label or note.label,
         labels=None if note.labels is None else tuple(section.labels or note.labels),
-        metrics=REGRESSION_METRICS if note.labels is None else plain,
-        multi_label=several,
+        metrics=kind.default_metrics,
+        kind=kind,
     )
 
 
@@ -181,9 +186,9 @@ def check_records(section: TaskSection, spec: TaskSpec, note: RecordNote) -> Non
     name = note.task if official is None else official.name
     if name != spec.name:
         raise DataError(f"task.name: '{section.name}', but the records in {section.data} are of '{note.task}'")
-    kind = section.kind and {"multi_label": "multi-label classification"}.get(section.kind, section.kind)
-    if note.kind != spec.kind or kind not in (None, note.kind):
-        raise DataError(f"task.kind: the records in {section.data} are of a {note.kind}, not of a {kind or spec.kind}")
+    wanted = spec.kind if section.kind is None else KINDS[section.kind]
+    if not spec.kind.title == note.kind == wanted.title:
+        raise DataError(f"task.kind: the records in {section.data} are of a {note.kind}, not of a {wanted.title}")
     if section.files:
         raise DataError(f"task.files: {section.data} holds records, whose files are in its records.json")
     for key in ("text", "text_pair", "label"):
@@ -204,4 +209,4 @@ def _labels_of_train(spec: TaskSpec, data: Path) -> tuple[str, ...]:
     texts = [spec.text] if spec.text_pair is None else [spec.text, spec.text_pair]
     columns = read_columns(path, [spec.label], header=spec.header, format=spec.format, there=texts)
     columns = without_labels(path, columns, spec.label, spec.skip_labels, ())
-    return found_labels(path, columns.cells[spec.label], columns.line_numbers, spec.multi_label, spec.label)
+    return spec.kind.found_labels(path, columns.cells[spec.label], columns.line_numbers, spec.label)

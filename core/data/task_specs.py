@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..kinds.kind import Kind
+from ..kinds.known_kinds import ONE_CLASS, ONE_NUMBER
 from ..metrics import Metric
 from ..registered import RegisteredTask
 from .table_rows import TableFormat
@@ -28,15 +30,13 @@ class TaskSpec:
     text: str
     text_pair: str | None  # None: one text an example
     label: str
-    labels: tuple[str, ...] | None  # class index -> label as the file spells it; None: regression
+    labels: tuple[str, ...] | None  # class index -> label as the file spells it; None: no classes
     metrics: tuple[str, ...]  # the first one chooses the best checkpoint
     splits: dict[str, str] = field(default_factory=lambda: dict(SPLITS))  # split -> file name
     header: tuple[str, ...] | None = None  # column names where files have no header line
     test_has_header: bool = False  # whether a test split has one all the same
     names: tuple[str, ...] | None = None  # what the classes mean, where the file only has numbers
-    raw: bool = False  # raw text: nothing to predict but the text itself
-    masked: bool = False  # raw text, of which some tokens are masked
-    multi_label: bool = False  # an example has any number of the labels, none included
+    kind: Kind = ONE_CLASS
     format: TableFormat = TableFormat()
     skip_labels: tuple[str, ...] = ()  # rows with them are left out
     labels_from: str = ""  # the file that the labels were found in
@@ -45,13 +45,8 @@ class TaskSpec:
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
-        """The names that a model of this task gives its classes; None for a regression."""
+        """The names that a model of this task gives its classes; None without classes."""
         return self.names if self.names is not None and self.labels is not None else self.labels
-
-    @property
-    def kind(self) -> str:
-        """What is predicted, in words."""
-        return "regression" if self.labels is None else "multi-label classification" if self.multi_label else "classification"
 
 
 GLUE_TASKS = {
@@ -69,7 +64,7 @@ GLUE_TASKS = {
             "qqp", "question1", "question2", "is_duplicate", _BINARY, ("accuracy", "f1"),
             names=("not_duplicate", "duplicate"),
         ),
-        TaskSpec("sts-b", "sentence1", "sentence2", "score", None, ("pearson", "spearman")),
+        TaskSpec("sts-b", "sentence1", "sentence2", "score", None, ("pearson", "spearman"), kind=ONE_NUMBER),
         TaskSpec(
             "mnli", "sentence1", "sentence2", "gold_label", ("entailment", "neutral", "contradiction"), ("accuracy",),
             _MNLI_SPLITS,

@@ -14,11 +14,13 @@ import numpy as np
 
 from ..class_metrics import CLASS_METRICS, PER_CLASS, class_metric, expanded, is_class_metric
 from ..errors import DataError, Errors, did_you_mean
-from ..metrics import BINARY_METRICS, CLASSIFICATION_METRICS, KNOWN_METRICS, MULTI_LABEL_METRICS, REGRESSION_METRICS
+from ..kinds.kind import Kind
+from ..kinds.known_kinds import kind_named
+from ..metrics import KNOWN_METRICS
 from ..plugin_calls import checked_metric
 from ..registered import NOTHING, Registered
 from .folders import folder_contents
-from .labels import class_indices, found_labels, label_rows, listed, scores
+from .labels import listed
 from .own_tasks import own_columns, own_task
 from .records.record_note import read_note
 from .records.task_records import RecordTokens, read_recorded
@@ -63,14 +65,12 @@ class Examples:
         return replace(self, texts=[], pairs=None)
 
 
-def label_counts(examples: Examples, classes: int) -> tuple[tuple[int, ...], int]:
+def label_counts(kind: Kind, examples: Examples, classes: int) -> tuple[tuple[int, ...], int]:
     """How many examples have each class or label, and how many have any label."""
     if examples.labels is None:
         return (0,) * classes, 0
     known = examples.labels if examples.label_mask is None else examples.labels[examples.label_mask > 0]
-    if known.ndim == 2:
-        return tuple(int(count) for count in known.sum(axis=0)), len(known)
-    return tuple(int(count) for count in np.bincount(known, minlength=classes)), len(known)
+    return tuple(int(count) for count in kind.counts(known, classes)), len(known)
 
 
 def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> TaskSpec:
@@ -79,15 +79,16 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> Task
 
     Names of GLUE tasks are matched without case and hyphen. Raises DataError, which names the recipe key.
     """
-    if section.kind in ("text", "mlm"):
-        return TaskSpec(section.name, "", None, "", None, (), {}, raw=True, masked=section.kind == "mlm")
+    kind = kind_named(section.kind)
+    if not kind.has_targets:
+        return TaskSpec(section.name, "", None, "", None, (), {}, kind=kind)
     official, note = glue_task(section.name), read_note(section.data)
     if section.name in registered.tasks:
         spec, note = own_task(section, registered.tasks[section.name]), None
-        if spec.labels is None and spec.own.kind != "regression":
+        if spec.labels is None and spec.kind.has_classes:
             columns = split_columns(spec, section.data, "train")
             path, cells = section.data / "train", columns.cells[spec.label]
-            found = found_labels(path, cells, columns.line_numbers, spec.multi_label, spec.label)
+            found = spec.kind.found_labels(path, cells, columns.line_numbers, spec.label)
             spec = replace(spec, labels=found, labels_from="train")
     elif official is None:
         spec = plain_task(section, registered.tasks) if note is None else recorded_task(section, note)
@@ -103,8 +104,7 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> Task
         spec = replace(spec, splits={split: found.file for split, found in note.splits.items()})
     wanted = section.metrics if section.metrics is not None or spec.own is None else spec.own.metrics
     if wanted is not None:
-        kind = {"multi-label classification": "multi_label"}.get(spec.kind, spec.kind)
-        own = {name: checked_metric(each) for name, each in registered.metrics.items() if kind in each.kinds}
+        own = {name: checked_metric(each) for name, each in registered.metrics.items() if spec.kind.name in each.kinds}
         names = _checked_metrics(wanted, spec, tuple(own))
         own |= {name: class_metric(name, spec.label_names) for name in names if is_class_metric(name)}
         spec = replace(spec, metrics=names, own_metrics=own)
@@ -132,12 +132,8 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
     columns = split_columns(spec, data_folder, split)
     labels = None
     if spec.label in columns.cells:
-        cells, lines = columns.cells[spec.label], columns.line_numbers
-        if spec.labels is None:
-            labels = scores(path, spec.label, cells, lines)
-        else:
-            source = "" if path.name == spec.labels_from else spec.labels_from
-            labels = (label_rows if spec.multi_label else class_indices)(path, spec.label, spec.labels, cells, lines, source)
+        cells, source = columns.cells[spec.label], "" if path.name == spec.labels_from else spec.labels_from
+        labels = spec.kind.targets(path, spec.label, spec.labels or (), cells, columns.line_numbers, source)
     pairs = None if spec.text_pair is None else columns.cells[spec.text_pair]
     return Examples(columns.cells[spec.text], pairs, labels, path, columns.line_numbers, notes=columns.notes)
 
@@ -164,7 +160,7 @@ def split_columns(spec: TaskSpec, data_folder: Path, split: str) -> Columns:
 def check_files(section: TaskSection) -> None:
     """What is wrong with the train and dev files of a task that cannot be resolved, to be told together with the reason; raises
     DataError."""
-    if section.kind in ("text", "mlm") or glue_task(section.name) is not None or not (section.text and section.label):
+    if not kind_named(section.kind).has_targets or glue_task(section.name) is not None or not (section.text and section.label):
         return
     check_folder(section.data)
     errors, splits = Errors(), found_splits(section)
@@ -188,19 +184,15 @@ def _check_file(path: Path, split: str) -> None:
 
 
 def _checked_metrics(metrics: Sequence[str], spec: TaskSpec, own: tuple[str, ...]) -> tuple[str, ...]:
-    fitting = REGRESSION_METRICS if spec.labels is None else CLASSIFICATION_METRICS
-    if spec.multi_label:
-        fitting = MULTI_LABEL_METRICS
-    elif spec.labels is not None and len(spec.labels) != 2:
-        fitting = tuple(name for name in fitting if name not in BINARY_METRICS)
-    if spec.labels is not None:
+    fitting, has_classes = spec.kind.metrics(len(spec.labels or ())), spec.kind.has_classes
+    if has_classes:
         fitting += (PER_CLASS,)
         metrics = expanded(metrics, spec.label_names)
     fitting += own
     for name in metrics:
-        if name not in fitting and (spec.labels is None or not is_class_metric(name)):
+        if name not in fitting and not (has_classes and is_class_metric(name)):
             near, plugin = did_you_mean(name, fitting), "" if name in KNOWN_METRICS else "; a plugin's needs --plugin FILE"
-            one = f", or {'/'.join((CLASS_METRICS[-2], spec.label_names[-1]))} of one class" if spec.labels is not None else ""
+            one = f", or {'/'.join((CLASS_METRICS[-2], spec.label_names[-1]))} of one class" if has_classes else ""
             hint = (near or f"; expected one of {', '.join(fitting)}{one}") + plugin
             raise DataError(f"task.metrics: '{name}' is no metric for this task{hint}")
     if not metrics:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import ConfigDict, Field
 
+from ..kinds.kind import Kind
 from ..models.outputs import LOGITS
 from ..number_keys import GrowingKeys
 from ..ops import Ops, Tensor
@@ -66,16 +67,12 @@ class TermContext:
 
     outputs: int | None
     """Number of logits; None where there are none (raw text)."""
-    regression: bool
-    """Whether the labels are real numbers (then there is one logit)."""
+    kind: Kind
+    """What the task asks for."""
     student: Any = None
     """The student's configuration."""
     teachers: Mapping[str, Any] = field(default_factory=dict)
     """The teachers' configurations by name, the first one being the default of terms that need one teacher."""
-    multi_label: bool = False
-    """Whether the labels of an example are a row of independent zeros and ones."""
-    masked: bool = False
-    """Whether the batches have masked tokens."""
     labels: tuple[str, ...] | None = None
     """The classes in the order of the logits, as the data names them."""
     label_counts: tuple[int, ...] | None = None

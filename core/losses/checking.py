@@ -88,13 +88,9 @@ def random_batch(context: TermContext, generator) -> dict[str, np.ndarray]:
     """Masks and labels; the second example has no label, and what stands there would be noticed."""
     rows = len(LENGTHS)
     mask = (np.arange(max(LENGTHS)) < np.array(LENGTHS)[:, None]).astype(np.float32)
-    if context.regression:
-        labels = generator.normal(2, 1, rows).astype(np.float32)
-    elif context.multi_label:
-        labels = generator.integers(0, 2, (rows, context.outputs)).astype(np.float32)
+    labels = context.kind.drawn(generator, rows, context.outputs)
+    if labels.ndim > 1:
         labels[REAL:] = 0
-    else:
-        labels = generator.integers(0, context.outputs, rows).astype(np.int32)
     label_mask = np.ones(rows, np.float32)
     label_mask[1] = 0
     example_mask = (np.arange(rows) < REAL).astype(np.float32)

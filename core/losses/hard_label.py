@@ -62,7 +62,7 @@ class HardLabel(LossTerm):
         return "labelled"
 
     def counter(self, context: TermContext):
-        if self.class_weights is None or context.multi_label or context.regression:
+        if self.class_weights is None or not context.kind.one_class:
             return super().counter(context)
         weights = self._of_classes(context).astype(np.float64)
 
@@ -76,9 +76,9 @@ class HardLabel(LossTerm):
     def problems(self, context: TermContext):
         if context.outputs is None:
             return [("loss", "hard_label needs labels, but the task is raw text")]
-        if context.regression:
+        if not context.kind.has_classes:
             given = {"label_smoothing": self.label_smoothing, "class_weights": self.class_weights}
-            return [(key, "is for classes, but the task is a regression") for key, value in given.items() if value]
+            return [(key, f"is for classes, but the task is {context.kind.described}") for key, value in given.items() if value]
         problem = self._problem_of_weights(context)
         return [] if problem is None else [("class_weights", problem)]
 
@@ -94,7 +94,7 @@ class HardLabel(LossTerm):
         if weights == BALANCED and context.label_counts is not None:
             for index, count in enumerate(context.label_counts):
                 name = f"class {index}" if context.labels is None else shown(context.labels[index])
-                if not count or (context.multi_label and count == context.labelled):
+                if not count or (not context.kind.one_class and count == context.labelled):
                     return f"balanced: {'no' if not count else 'every'} training example has {name}: give the weights"
         return None
 
@@ -109,7 +109,7 @@ class HardLabel(LossTerm):
             if context.label_counts is None:
                 raise ValueError("class_weights: balanced needs the training data")
             counts = np.asarray(context.label_counts, np.float64)
-            weights = (context.labelled - counts if context.multi_label else context.labelled / len(counts)) / counts
+            weights = (context.labelled / len(counts) if context.kind.one_class else context.labelled - counts) / counts
         return np.asarray(weights, np.float32)
 
     def function(self, context: TermContext, label: str):
@@ -119,7 +119,7 @@ class HardLabel(LossTerm):
         def sum_labelled(ops, values, batch):
             return sum_rows(ops, values * batch["label_mask"], batch)
 
-        if context.regression:
+        if not context.kind.has_classes:
 
             def squared_error(ops, params, student, teacher, batch):
                 difference = ops.reshape(student["logits"], (-1,)) - batch["labels"]
@@ -127,7 +127,7 @@ class HardLabel(LossTerm):
 
             return squared_error
 
-        if context.multi_label:
+        if not context.kind.one_class:
 
             def binary_cross_entropy(ops, params, student, teacher, batch):
                 targets = batch["labels"]

@@ -90,8 +90,8 @@ class ClassLogitsMatch(LogitsMatch):
         found = super().problems(context)
         if found:
             return found
-        if context.regression or context.multi_label:
-            task = "a regression" if context.regression else "one with several labels an example"
+        if not context.kind.one_class:
+            task = context.kind.described
             if self.probability_shift:
                 found.append(("probability_shift", f"needs one class an example, but the task is {task}"))
             if self.temperature_schedule.kind != "constant":
@@ -146,9 +146,9 @@ class KnowledgeDistillationCrossEntropy(ClassLogitsMatch):
     formula: ClassVar[str] = "T^2 times -sum over classes of softmax(z_T/T) log softmax(z_S/T)   (Hinton et al. 2015)"
 
     def problems(self, context: TermContext):
-        if context.regression:
+        if context.outputs is not None and not context.kind.has_classes:
             return [("loss", "kd_ce needs classes, but the task is a regression; use kd_mse")]
-        if context.multi_label:
+        if context.outputs is not None and not context.kind.one_class:
             return [("loss", "kd_ce needs one class an example, but here are several labels; use kd_multi_label")]
         return super().problems(context)
 
@@ -209,8 +209,8 @@ class KnowledgeDistillationMultiLabel(LogitsMatch):
     )
 
     def problems(self, context: TermContext):
-        if context.outputs is not None and not context.multi_label:
-            use = "kd_mse" if context.regression else "kd_ce"
+        if context.outputs is not None and (context.kind.one_class or not context.kind.has_classes):
+            use = "kd_ce" if context.kind.has_classes else "kd_mse"
             return [("loss", f"kd_multi_label needs several labels an example; for this task use {use}")]
         return super().problems(context)
 

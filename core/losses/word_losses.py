@@ -25,7 +25,7 @@ class WordTerm(LossTerm):
     needs_words: ClassVar[bool] = True
 
     def problems(self, context: TermContext):
-        if not context.masked:
+        if not context.kind.guesses_words:
             return [("loss", f"{self.loss} needs masked texts, but task.kind is not 'mlm'")]
         for who, config in (("student", context.student), *context.teachers.items()):
             if config is not None and not hasattr(config, "num_attention_heads"):

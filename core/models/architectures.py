@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from . import encoder, heads, tree
+from .answer_heads import head_of
 from .config_keys import USUAL_KEYS, own_keys
 from .encoder import Forward
 from .families import CONFIGURATIONS, bilstm
@@ -128,9 +129,8 @@ def word_embeddings(config: Config) -> str:
 def first_keys(config: Config, outputs: int | None, words: bool = False) -> dict[str, Any]:
     """What config.json says of an architecture beside its configuration."""
     family = config.family
-    has_classifier = outputs is not None or not family.is_encoder
-    kind = "ForMaskedLM" if words else "ForSequenceClassification" if has_classifier else "Model"
-    return {"architectures": [family.title + kind], "model_type": family.model_type} | dict(family.entries)
+    head = head_of(1 if not family.is_encoder else outputs, words)
+    return {"architectures": [family.title + head.ending], "model_type": family.model_type} | dict(family.entries)
 
 
 def used_tensors(config: Config, wanted: frozenset[str]) -> frozenset[str]:

@@ -15,7 +15,6 @@ from tokenizers import decoders
 
 from ...errors import DataError
 from ...shown import shown
-from ..labels import SEPARATOR
 from ..tasks import TaskSpec
 from ..token_table import TokenTable
 from ..tokenize import Tokenizer
@@ -75,20 +74,12 @@ def write_table(path: Path, spec: TaskSpec, found: Decoded, labels: np.ndarray |
     if found.pairs is not None:
         columns[spec.text_pair] = found.pairs
     if labels is not None:
-        columns[spec.label] = [_label_cell(spec, label) for label in labels]
+        columns[spec.label] = [spec.kind.cell(spec.labels or (), label) for label in labels]
     header = None if is_test else spec.header
     names = header or tuple(columns)
     nothing = [""] * len(found.texts)
     lines = ["\t".join(row) + "\n" for row in zip(*(columns.get(name, nothing) for name in names))]
     path.write_bytes("".join([*(["\t".join(names) + "\n"] if header is None else []), *lines]).encode("utf-8"))
-
-
-def _label_cell(spec: TaskSpec, label: np.ndarray) -> str:
-    if spec.labels is None:
-        return str(np.float32(label))
-    if spec.multi_label:
-        return SEPARATOR.join(name for name, value in zip(spec.labels, label) if value)
-    return spec.labels[int(label)]
 
 
 def check_cells(names: Iterable[str]) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
+from ...kinds.kind import Kind
+from ...kinds.known_kinds import kind_titled
 from ..token_cache import TABLE_ARRAYS, Arrays, cached_arrays, update_with_file
 from ..token_table import TokenTable
 from . import ofrecord, tfrecord
@@ -25,7 +27,6 @@ from .record_rows import integer_feature, token_row
 Features = Mapping[str, list[bytes] | np.ndarray]
 _LAYOUT = 1  # of a cache entry: one more whenever the same files give others
 _AT_ONCE = 4096
-_DTYPES = {"classification": np.dtype("<i4"), "regression": np.dtype("<f4"), "multi-label classification": np.dtype("<f4")}
 _FILES = {"tfrecord": "{split}.tfrecord", "ofrecord": "{split}.of_record-0", "mindrecord": "{split}.mindrecord"}
 """OneFlow's reader asks for a number at the end."""
 
@@ -36,7 +37,7 @@ class Shape:
 
     vocabulary: int
     max_length: int
-    kind: str
+    kind: Kind
     outputs: int
     """Classes, or labels that an example may have, or 1 score."""
 
@@ -79,7 +80,8 @@ def read_recorded(folder: Path, note: RecordNote, split: str) -> tuple[RecordTok
         for _ in record_features([path], note.format):  # names the place, where the damage is one of the format
             pass
         raise DataError(f"{path}: {damage}")
-    shape = Shape(note.vocabulary.size, note.max_length, note.kind, len(note.labels or ("score",)))
+    kind = kind_titled(note.kind)
+    shape = Shape(note.vocabulary.size, note.max_length, kind, kind.outputs(note.labels))
     key = hashlib.sha256(f"records {_LAYOUT} {note.format} {shape} {found.crc32c}".encode())
     update_with_file(key, path)
     arrays = cached_arrays(
@@ -109,14 +111,14 @@ def record_features(paths: Iterable[Path], format: str) -> Iterator[tuple[str, F
 
 def array_types(shape: Shape) -> dict[str, np.dtype]:
     """The arrays that `rows_of` gives pieces of."""
-    return {**TABLE_ARRAYS, "labels": _DTYPES[shape.kind]}
+    return {**TABLE_ARRAYS, "labels": shape.kind.target_type}
 
 
 def split_arrays(arrays: Arrays, shape: Shape) -> tuple[TokenTable, np.ndarray]:
     """(table, labels) of those arrays."""
     table = TokenTable(**{name: arrays[name] for name in TABLE_ARRAYS})
-    several = shape.kind == "multi-label classification"
-    return table, np.asarray(arrays["labels"]).reshape((-1, shape.outputs) if several else -1)
+    size = shape.kind.record_size(shape.outputs)
+    return table, np.asarray(arrays["labels"]).reshape((-1, size) if size > 1 else -1)
 
 
 def rows_of(records: Iterable[tuple[str, Features]], shape: Shape) -> Iterator[Arrays]:
@@ -157,8 +159,7 @@ def rows_of(records: Iterable[tuple[str, Features]], shape: Shape) -> Iterator[A
 def make_rows(table: TokenTable, labels: np.ndarray | None, shape: Shape) -> Iterator[dict[str, np.ndarray]]:
     """The features of each row of a table, integers as int32."""
     positions = np.arange(shape.max_length)
-    several = shape.kind == "multi-label classification"
-    nothing = np.zeros(shape.outputs if several else 1, np.float32 if shape.kind == "regression" else np.int32)
+    nothing = np.zeros(shape.kind.record_size(shape.outputs), shape.kind.record_type)
     for row, (start, end) in enumerate(zip(table.offsets[:-1], table.offsets[1:])):
         length, first = end - start, table.first_lengths[row]
         ids = np.full(shape.max_length, table.pad_id, np.int32)
@@ -186,18 +187,16 @@ def _wide(values: list[bytes] | np.ndarray) -> list[bytes] | np.ndarray:
 
 
 def _label(place: str, features: Features, shape: Shape) -> np.ndarray:
-    several = shape.kind == "multi-label classification"
-    expected = shape.outputs if several else 1
-    if shape.kind == "regression":
+    expected, limit = shape.kind.record_size(shape.outputs), shape.kind.record_limit(shape.outputs)
+    if limit is None:
         values = features.get("label_ids")
         if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or not np.isfinite(values).all():
-            raise DataError(f"{place}: label_ids is no list of finite floating-point numbers, as a regression has")
+            raise DataError(f"{place}: label_ids is no list of finite floating-point numbers, as {shape.kind.described} has")
     else:
         values = integer_feature(place, features, "label_ids")
     if len(values) != expected:
         raise DataError(f"{place}: label_ids has {len(values)} numbers, expected {expected}")
-    largest = 2 if several else shape.outputs
-    if shape.kind != "regression" and not 0 <= values.min() <= values.max() < largest:
+    if limit is not None and not 0 <= values.min() <= values.max() < limit:
         wrong = values.min() if values.min() < 0 else values.max()
-        raise DataError(f"{place}: label_ids has {wrong}, expected 0 to {largest - 1}")
+        raise DataError(f"{place}: label_ids has {wrong}, expected 0 to {limit - 1}")
     return values

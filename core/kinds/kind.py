@@ -1,0 +1,171 @@
+"""What a kind of task is: how its answers stand in a file, the arrays that they become, the head that gives them, how they are
+scored, and how a prediction is shown. One object a kind, without state; a new kind is a subclass, and a line in
+`core.kinds.known_kinds`.
+
+Arrays: `targets` (examples, ...) are what is in a split, `logits` (examples, outputs) what a model gives for it, `labels` the
+names of the classes in the order of the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..metrics import Metric, compute_metrics
+from ..models.answer_heads import SENTENCES, WORDS, AnswerHead
+
+
+class Kind:
+    """Base of all kinds: one answer an example, in a column of a table."""
+
+    name: ClassVar[str]
+    """As a recipe's `task.kind` has it."""
+    title: ClassVar[str]
+    """What people call it."""
+    described: ClassVar[str]
+    """The task in a sentence: `a regression`."""
+    head: ClassVar[AnswerHead] = SENTENCES
+    """What a model answers with."""
+    problem_type: ClassVar[str | None] = None
+    """What transformers calls it in a config.json."""
+    has_targets: ClassVar[bool] = True
+    """Whether the answers are told, in a column; else the task is raw text."""
+    has_classes: ClassVar[bool] = True
+    """Whether an answer is made of classes, and not of a number."""
+    one_class: ClassVar[bool] = False
+    """Whether the logits are of one distribution over the classes."""
+    is_redrawn: ClassVar[bool] = False
+    """Whether the texts are others in every epoch, so that no output for them can be kept."""
+    default_metrics: ClassVar[tuple[str, ...]] = ()
+    """What is computed where a task names none; the first one chooses the best weights."""
+    page: ClassVar[str] = ""
+    """Which tables of a run's report are for it."""
+
+    def __repr__(self) -> str:
+        return repr(self.title)  # the same in every process, as keys of caches have it
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other)  # also of one that came from another process
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def outputs(self, labels: Sequence[str] | None) -> int | None:
+        """The number of logits; None where there are none."""
+        return len(labels or ())
+
+    def metrics(self, classes: int) -> tuple[str, ...]:
+        """The names of the metrics that fit."""
+        raise NotImplementedError
+
+    @property
+    def guesses_words(self) -> bool:
+        """Whether a model guesses the words that are masked."""
+        return self.head == WORDS
+
+    # In files.
+
+    def found_labels(self, path: Path, cells: Sequence, line_numbers: np.ndarray, name: str) -> tuple[str, ...]:
+        """The distinct classes of the column `name`. Raises DataError."""
+        raise NotImplementedError
+
+    def targets(
+        self, path: Path, name: str, labels: Sequence[str], cells: Sequence, line_numbers: np.ndarray, source: str
+    ) -> np.ndarray:
+        """The cells of the column `name` as an array; `source` is the file whose classes these are. Raises DataError, which names
+        file and line."""
+        raise NotImplementedError
+
+    def cell(self, labels: Sequence[str], target: np.ndarray) -> str:
+        """A target as a table has it."""
+        raise NotImplementedError
+
+    target_type: ClassVar[np.dtype] = np.dtype("<f4")
+    """Of the arrays of targets."""
+    record_type: ClassVar[np.dtype] = np.dtype(np.int32)
+    """Of the numbers of a target in records."""
+
+    def record_size(self, outputs: int) -> int:
+        """How many numbers a target is in records."""
+        return 1
+
+    def record_limit(self, outputs: int) -> int | None:
+        """What the numbers of a target in records stay below; None where they are no whole numbers."""
+        return outputs
+
+    # Of a split.
+
+    def counts(self, targets: np.ndarray, classes: int) -> np.ndarray | None:
+        """How many targets have each class: (classes,) integers; None without classes."""
+        return None
+
+    def digest(self, labels: Sequence[str], targets: np.ndarray) -> np.ndarray | list[str]:
+        """What tells one split's targets from another's: an array, or the text of each."""
+        return targets
+
+    def fill(self, rows: int, like: np.ndarray) -> np.ndarray:
+        """Targets that mean nothing, for rows beside those of `like`."""
+        return np.zeros((rows, *like.shape[1:]), like.dtype)
+
+    def drawn(self, generator: np.random.Generator, rows: int, outputs: int) -> np.ndarray:
+        """Random targets, for checks."""
+        raise NotImplementedError
+
+    # Of a model's answers.
+
+    def score(
+        self, names: Sequence[str], logits: np.ndarray, targets: np.ndarray, own: Mapping[str, Metric]
+    ) -> dict[str, float]:
+        """The metrics of these names, those of plugins among them (`own`)."""
+        return compute_metrics(names, logits, targets, own)
+
+    def answers(self, logits: np.ndarray) -> np.ndarray | None:
+        """What is answered, (examples, n) whole numbers that are compared; None where answers differ by degrees."""
+        return None
+
+    def differs(self, logits: np.ndarray, others: np.ndarray, limit: float) -> np.ndarray:
+        """(examples,) booleans: where two models answer otherwise; where answers differ by degrees, by more than `limit`."""
+        own, other = self.answers(logits), self.answers(others)
+        return (own != other).reshape(len(own), -1).any(axis=1)
+
+    def right(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
+        """(examples,) booleans: which answers are right in full; None where answers are right by degrees."""
+        return None
+
+    def values(self, logits: np.ndarray) -> np.ndarray:
+        """The logits (examples, outputs) as what a person reads, in float64: probabilities, or numbers."""
+        raise NotImplementedError
+
+    def errors(self, logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each example whether the answer is wrong, and how surely it is given: (examples,) each."""
+        raise NotImplementedError
+
+    def distance(self, values: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """(examples,): how far two models' `values` are apart."""
+        raise NotImplementedError
+
+    def share(self, values: np.ndarray) -> float | None:
+        """How probable a model with these `values` (outputs,) finds its answer; None where that is not one class."""
+        return None
+
+    def answer_text(self, labels: Sequence[str], logits: np.ndarray) -> str:
+        """What the logits (outputs,) of an example say."""
+        raise NotImplementedError
+
+    def target_text(self, labels: Sequence[str], target: np.ndarray) -> str:
+        """What a target says."""
+        raise NotImplementedError
+
+    def constant_text(self, labels: Sequence[str], logits: np.ndarray) -> str:
+        """The same of an answer that is given for all examples."""
+        return self.answer_text(labels, logits)
+
+    def prediction(self, labels: Sequence[str], values: np.ndarray) -> dict[str, Any]:
+        """What a prediction says of an example by its `values` (outputs,): `label`, `probabilities`, `labels` or `score`."""
+        raise NotImplementedError
+
+    values_code: ClassVar[str] = ""
+    """Lines of Python from `logits` (outputs,) to `probabilities`; empty where the logits are the answer."""

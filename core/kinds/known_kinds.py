@@ -1,0 +1,36 @@
+"""All kinds of tasks, by their names in a recipe and by what people call them."""
+
+from __future__ import annotations
+
+from .kind import Kind
+from .one_class import OneClass
+from .one_number import OneNumber
+from .raw_text import MaskedText, RawText
+from .several_labels import SeveralLabels
+
+ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS = OneClass(), OneNumber(), SeveralLabels()
+RAW_TEXT, MASKED_TEXT = RawText(), MaskedText()
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS, RAW_TEXT, MASKED_TEXT)}
+"""Name in a recipe -> kind."""
+OF_TABLES = tuple(name for name, kind in KINDS.items() if kind.has_targets)
+"""The names of those whose examples are rows with an answer."""
+
+
+def kind_named(name: str | None) -> Kind:
+    """That of a recipe's `task.kind`; classes where it names none."""
+    return ONE_CLASS if name is None else KINDS[name]
+
+
+def kind_titled(title: str) -> Kind:
+    """The kind that people call so."""
+    return next(kind for kind in KINDS.values() if kind.title == title)
+
+
+def kind_of_model(outputs: int | None, problem_type: str | None = None) -> Kind:
+    """What a model with so many logits, or None, answers: classes unless its configuration says more."""
+    if outputs is None:
+        return RAW_TEXT
+    if outputs == 1:
+        return ONE_NUMBER
+    return SEVERAL_LABELS if problem_type == SEVERAL_LABELS.problem_type else ONE_CLASS
