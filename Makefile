@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BACKENDS ?= torch,oneflow,mindspore
 OUT ?= runs/demo
+DEVICE ?= cuda
 PYTEST_ARGS ?=
 
 comma := ,
@@ -16,17 +17,18 @@ bin = $(if $(filter oneflow,$(1)),.venv-oneflow,.venv)/bin
 main_bin := $(call bin,$(if $(filter-out oneflow,$(backends)),,oneflow))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docs environments clean clean-environments
+.PHONY: help demo test device-check docs environments clean clean-environments
 
 help:
 	@echo "make demo               one recipe on every backend, and a report that compares them, in $(OUT)"
 	@echo "make test               all tests, once for each backend"
+	@echo "make device-check       operations, losses, trainings and speed on DEVICE (cuda, npu, ascend, cpu), within eight minutes"
 	@echo "make docs               the documentation site, in build/docs; broken links are errors"
 	@echo "make environments       what both need first: .venv and .venv-oneflow (reused when up to date)"
 	@echo "make clean              delete caches and build leftovers; runs/ and the environments stay"
 	@echo "make clean-environments delete .venv and .venv-oneflow"
 	@echo
-	@echo "variables: BACKENDS=$(BACKENDS)  OUT=$(OUT)  PYTHON=$(PYTHON)  PYTEST_ARGS='-k losses -x'"
+	@echo "variables: BACKENDS=$(BACKENDS)  OUT=$(OUT)  DEVICE=$(DEVICE)  PYTHON=$(PYTHON)  PYTEST_ARGS='-k losses -x'"
 
 environments:
 	@$(PYTHON) environments.py $(backends)
@@ -47,6 +49,10 @@ test: environments
 	if [ -n "$$beside" ]; then wait $$beside || failed="$$failed $(last)"; beside=; echo "== tests, $(last)"; tee -a "$$said" <"$$log"; fi; \
 	if [ -n "$$failed" ]; then grep -E '^(FAILED|ERROR) ' "$$said"; echo "== failed:$$failed"; exit 1; fi; \
 	echo "== passed: $(backends)"
+
+# Needs no environment but a Python that has the framework, as machines with a device mostly come with one.
+device-check:
+	@$(PYTHON) benchmarks/device_check.py --device "$(DEVICE)"
 
 docs:
 	@$(PYTHON) environments.py $(first)

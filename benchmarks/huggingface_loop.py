@@ -8,21 +8,27 @@ The systems take turns, `--steps` optimizer steps each, and in a round all of th
   dynamic       the same, in shuffled batches, each padded to its longest example
   sorted        the same, in batches of similar length, as ours, padded to a multiple of 8 (the Trainer's group_by_length, with
                 a collator's pad_to_multiple_of=8)
+  exact         the same, in these batches, each padded to its longest example
   same          the same, on the very batches that crossdistil takes: the strongest rival, which no published loop is
+  crossdistil, known teacher    the product where the teacher's logits were computed before (untimed), as with a teacher cache
+  same, known teacher           transformers on the same batches with the same logits
 Only real tokens are counted, never padding. Tokenizing is not timed, making batches is. The Hugging Face loop is not held
-back: scaled-dot-product attention, fused AdamW, no value read from the device but the loss every 50 steps; in bf16 it uses
-torch.autocast. Both start from the same weights, which is checked by their logits.
+back: scaled-dot-product attention, fused AdamW, no value read from the device but the loss every 50 steps; in bf16 and fp16 it
+uses torch.autocast. Both start from the same weights, which is checked by their logits.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from kd_job import LEARNING_RATE, OPTIMIZER, SCHEDULED_STEPS, TEMPERATURE, WEIGHT, KdJob, kd_job
+from kd_job import LEARNING_RATE, OPTIMIZER, SCHEDULED_STEPS, TEACHER, TEMPERATURE, WEIGHT, KdJob, PrecomputedJob, kd_job
 from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
 from crossdistil.backends.registry import load_engine  # before torch: the engine sets how torch takes memory
@@ -31,16 +37,20 @@ from crossdistil.core.data.batches import real_tokens
 from crossdistil.core.engine import Batch, EngineOptions
 from crossdistil.core.task_data import logits_function
 
-SYSTEMS = ("crossdistil", "padded", "dynamic", "sorted", "same")
+KNOWN, THEIRS_KNOWN = "crossdistil, known teacher", "same, known teacher"
+SYSTEMS = ("crossdistil", "padded", "dynamic", "sorted", "exact", "same", KNOWN, THEIRS_KNOWN)
+OURS = {system: KNOWN if system == THEIRS_KNOWN else "crossdistil" for system in SYSTEMS if system not in ("crossdistil", KNOWN)}
+"""What each of the others is compared with."""
+TEACHER_LOGITS = f"{TEACHER}/logits"
 LOG_EVERY = 50
 
 
 class Crossdistil:
     """The product."""
 
-    def __init__(self, job: KdJob, device: str, precision: str, compile: bool):
+    def __init__(self, job: KdJob, device: str, precision: str, compile: bool, backend: str = "torch"):
         self._job = job
-        self._engine = load_engine("torch", EngineOptions(device, precision, compile))
+        self._engine = load_engine(backend, EngineOptions(device, precision, compile))
         self._step = self._engine.train_step(
             job.objective.function, job.student.parameters, job.frozen, OPTIMIZER
         )
@@ -48,6 +58,14 @@ class Crossdistil:
     def logits(self, batch: Batch) -> np.ndarray:
         """The untrained student's logits."""
         return self._engine.infer(logits_function(self._job.student.config), self._job.student.parameters)(batch)[0]
+
+    @functools.cached_property
+    def _teacher(self):
+        return self._engine.infer(logits_function(self._job.teacher.config), self._job.teacher.parameters)
+
+    def teacher(self, batch: Batch) -> np.ndarray:
+        """The teacher's logits."""
+        return self._teacher(batch)[0]
 
     def run(self, epoch: int, count: int) -> None:
         """`count` steps from the start of an epoch, to their end on the device."""
@@ -57,12 +75,18 @@ class Crossdistil:
 class HuggingFace:
     """A training loop as one writes it with transformers."""
 
-    def __init__(self, job: KdJob, device: str, precision: str):
+    def __init__(self, job: KdJob, device: str, precision: str, compile: bool = False):
+        """With `compile` both models are compiled by torch.compile, for lengths that vary."""
         import torch
 
-        self._torch, self._device, self._precision = torch, torch.device(device), precision
+        self._torch, self._device = torch, torch.device(device)
+        self._dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=precision == "fp16")
         self._teacher = self._module(job.teacher).eval()
         self.student = self._module(job.student).train()
+        if compile:
+            self._teacher.compile()
+            self.student.compile()
         decayed = [p for n, p in self.student.named_parameters() if not (n.endswith("bias") or "LayerNorm" in n)]
         others = [p for n, p in self.student.named_parameters() if n.endswith("bias") or "LayerNorm" in n]
         groups = [{"params": decayed, "weight_decay": OPTIMIZER.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -74,6 +98,7 @@ class HuggingFace:
         from transformers import BertConfig, BertForSequenceClassification
 
         config = BertConfig(**model.config.model_dump(exclude={"classifier_relu"}), num_labels=model.outputs)
+        config._attn_implementation = "sdpa"
         module = BertForSequenceClassification(config)
         tensors = {name: self._torch.from_numpy(array.copy()) for name, array in model.parameters.items()}
         module.load_state_dict(tensors)
@@ -88,8 +113,9 @@ class HuggingFace:
         return logits
 
     def _autocast(self):
-        enabled = self._precision == "bf16"
-        return self._torch.autocast(self._device.type, dtype=self._torch.bfloat16, enabled=enabled)
+        if self._dtype is self._torch.float32:
+            return contextlib.nullcontext()
+        return self._torch.autocast(self._device.type, dtype=self._dtype)
 
     def _inputs(self, batch: Batch) -> dict:
         names = ("input_ids", "token_type_ids", "attention_mask")
@@ -102,8 +128,11 @@ class HuggingFace:
             inputs = self._inputs(batch)
             labels = self._torch.from_numpy(batch["labels"]).to(self._device).long()
             with self._autocast():
-                with self._torch.no_grad():
-                    targets = self._teacher(**inputs).logits
+                if TEACHER_LOGITS in batch:
+                    targets = self._torch.from_numpy(batch[TEACHER_LOGITS]).to(self._device)
+                else:
+                    with self._torch.no_grad():
+                        targets = self._teacher(**inputs).logits
                 logits = self.student(**inputs).logits
             soft = F.kl_div(
                 F.log_softmax(logits.float() / TEMPERATURE, dim=-1),
@@ -111,16 +140,18 @@ class HuggingFace:
                 reduction="batchmean",
             )
             loss = WEIGHT * soft * TEMPERATURE**2 + WEIGHT * F.cross_entropy(logits.float(), labels)
-            loss.backward()
+            self._scaler.scale(loss).backward()
+            self._scaler.unscale_(self._optimizer)
             self._torch.nn.utils.clip_grad_norm_(self.student.parameters(), OPTIMIZER.max_gradient_norm)
-            self._optimizer.step()
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
             self._schedule.step()
             self._optimizer.zero_grad(set_to_none=True)
             self._steps += 1
             if self._steps % LOG_EVERY == 0:
                 self._loss = loss.item()
-        if self._device.type == "cuda":
-            self._torch.cuda.synchronize()
+        if self._device.type != "cpu":
+            getattr(self._torch, self._device.type).synchronize()
 
 
 def rows_of(batches: Sequence[Batch]) -> list[tuple[np.ndarray, np.ndarray, int]]:
@@ -153,6 +184,8 @@ def shuffled(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
 def measure(options: argparse.Namespace, job: KdJob, precision: str) -> dict:
     """All rounds of one precision: tokens per second of each system, in the order of the rounds."""
     ours = Crossdistil(job, options.device, precision, options.compile)
+    known_job = PrecomputedJob(job, ours.teacher)
+    known = Crossdistil(known_job, options.device, precision, options.compile)
     theirs = HuggingFace(job, options.device, precision)
     speeds: dict[str, list[float]] = {system: [] for system in SYSTEMS}
     clock = {"wall": time.perf_counter, "cpu": time.process_time}[options.clock]
@@ -161,7 +194,9 @@ def measure(options: argparse.Namespace, job: KdJob, precision: str) -> dict:
     print(f"{precision}: largest difference of the student's first logits {difference:.1e}", flush=True)
     for number in range(-1, options.rounds):  # the round -1 warms up
         epoch, count = number + 1, options.steps if number >= 0 else 2
-        batches = [micro[0] for micro, _ in zip(job.batches.epoch(epoch), range(count))]
+        known_job.compute(epoch, count)
+        batches = [micro[0] for micro in islice(job.batches.epoch(epoch), count)]
+        with_logits = [micro[0] for micro in islice(known_job.batches.epoch(epoch), count)]
         rows, tokens = rows_of(batches), sum(map(real_tokens, batches))
         fixed = padded_rows(rows, options.max_length)
         places = shuffled(len(rows), options.batch_size, epoch)
@@ -178,7 +213,12 @@ def measure(options: argparse.Namespace, job: KdJob, precision: str) -> dict:
             "sorted": lambda batches=batches: theirs.run(
                 padded_rows(chosen, -(-max(len(ids) for ids, _, _ in chosen) // 8) * 8) for chosen in map(rows_of, zip(batches))
             ),
+            "exact": lambda batches=batches: theirs.run(
+                padded_rows(chosen, max(len(ids) for ids, _, _ in chosen)) for chosen in map(rows_of, zip(batches))
+            ),
             "same": lambda batches=batches: theirs.run(batches),
+            KNOWN: lambda epoch=epoch, count=count: known.run(epoch, count),
+            THEIRS_KNOWN: lambda batches=with_logits: theirs.run(batches),
         }
         turn = max(number, 0) % len(SYSTEMS)
         for system in SYSTEMS[turn:] + SYSTEMS[:turn]:
@@ -193,8 +233,7 @@ def measure(options: argparse.Namespace, job: KdJob, precision: str) -> dict:
         "first_logits_max_difference": difference,
         "tokens_per_second": {system: summary(values) | {"rounds": values} for system, values in speeds.items()},
         "times_faster_than": {
-            system: summary([a / b for a, b in zip(speeds["crossdistil"], speeds[system], strict=True)])
-            for system in SYSTEMS[1:]
+            system: summary([a / b for a, b in zip(speeds[own], speeds[system], strict=True)]) for system, own in OURS.items()
         },
     }
 
@@ -207,7 +246,10 @@ def table(result: dict) -> str:
         "padded": f"transformers, padded to {result['settings']['max_length']}",
         "dynamic": "transformers, each batch padded to its longest",
         "sorted": "transformers, batches of similar length, multiples of 8",
+        "exact": "transformers, batches of similar length, each padded to its longest",
         "same": "transformers, the same batches as crossdistil",
+        KNOWN: "crossdistil, teacher's logits precomputed",
+        THEIRS_KNOWN: "transformers, the same batches, teacher's logits precomputed",
     }
     for precision, found in result["precisions"].items():
         for system in found["tokens_per_second"]:

@@ -4,8 +4,9 @@ softened answers and the labels, with dropout, AdamW, clipping and a linear sche
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import numpy as np
 from crossdistil.core.checkpoint import Model, load_model
 from crossdistil.core.data.batches import TrainBatches, length_buckets
 from crossdistil.core.data.tasks import read_split, resolve_task
+from crossdistil.core.data.token_table import TokenTable
 from crossdistil.core.data.tokenize import load_tokenizer, tokenized
-from crossdistil.core.engine import Step
+from crossdistil.core.engine import Batch, Step
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.hard_label import HardLabel
 from crossdistil.core.losses.logits import KnowledgeDistillationCrossEntropy
@@ -53,6 +55,34 @@ class KdJob:
             yield Step(self.objective.prepare(micro_batches, number, SCHEDULED_STEPS), LEARNING_RATE * factor(number), number)
 
 
+class PrecomputedJob(KdJob):
+    """A job whose teacher answered before: its logits come with each batch, as from a teacher cache."""
+
+    def __init__(self, job: KdJob, infer: Callable[[Batch], np.ndarray]):
+        super().__init__(job.teacher, job.student, job.objective.from_cache(), job.batches.with_arrays(self._known))
+        self._job, self._infer = job, infer
+        self._logits: dict[int, np.ndarray] = {-1: np.zeros(job.teacher.outputs, np.float32)}
+
+    @property
+    def frozen(self) -> dict[str, np.ndarray]:
+        """Nothing: no teacher is run."""
+        return {}
+
+    def compute(self, epoch: int, count: int) -> None:
+        """Ask the teacher for the rows of the first `count` steps of an epoch."""
+        rows: list[np.ndarray] = []
+
+        def noted(chosen: np.ndarray, length: int) -> Batch:
+            rows.append(chosen)
+            return {}
+
+        for (batch,) in islice(self._job.batches.with_arrays(noted).epoch(epoch), count):
+            self._logits |= {int(row): each for row, each in zip(rows[-1], self._infer(batch)) if row >= 0}
+
+    def _known(self, rows: np.ndarray, length: int) -> Batch:
+        return {f"{TEACHER}/logits": np.stack([self._logits[int(row)] for row in rows])}
+
+
 def kd_job(
     model_folder: Path,
     data: Path,
@@ -69,27 +99,34 @@ def kd_job(
     if spec.labels is None:
         raise SystemExit(f"{task}: a regression; these benchmarks measure classification")
     teacher = _with_head(load_model(model_folder), len(spec.labels), spec.label_names, seed)
+    examples = read_split(spec, data, "train")
+    tokens = tokenized(examples, load_tokenizer(model_folder), max_length)
+    lengths = length_buckets(max_length, length_step, buckets)
+    return job_of(teacher, spec.label_names, tokens, examples.labels, batch_size, lengths, seed)
+
+
+def job_of(
+    teacher: Model,
+    label_names: tuple[str, ...] | None,
+    tokens: TokenTable,
+    labels: np.ndarray,
+    batch_size: int,
+    lengths: Sequence[int],
+    seed: int = 42,
+) -> KdJob:
+    """The job of a teacher and of tokens that are there already; `lengths` are what batches are padded to."""
     layers = list(range(0, teacher.config.num_hidden_layers, 2))
     described = {"architecture": {"num_hidden_layers": len(layers)}, "init": {"from": "teacher", "layers": layers}}
-    student, problems = build_student(
-        StudentSection.model_validate(described), teacher, len(spec.labels), spec.label_names, seed
-    )
+    student, problems = build_student(StudentSection.model_validate(described), teacher, teacher.outputs, label_names, seed)
     if student is None or problems:
         raise SystemExit("\n".join(problems))
     terms = [
         KnowledgeDistillationCrossEntropy(loss="kd_ce", weight=WEIGHT, temperature=TEMPERATURE),
         HardLabel(loss="hard_label", weight=WEIGHT),
     ]
-    context = TermContext(len(spec.labels), False, student.config, {TEACHER: teacher.config})
-    examples = read_split(spec, data, "train")
-    tokens = tokenized(examples, load_tokenizer(model_folder), max_length)
-    lengths = length_buckets(max_length, length_step, buckets)
-    return KdJob(
-        teacher,
-        student,
-        Objective(terms, context, Teachers({TEACHER: 1.0})),
-        TrainBatches(tokens, examples.labels, batch_size, 1, lengths, seed),
-    )
+    context = TermContext(teacher.outputs, False, student.config, {TEACHER: teacher.config})
+    objective = Objective(terms, context, Teachers({TEACHER: 1.0}))
+    return KdJob(teacher, student, objective, TrainBatches(tokens, labels, batch_size, 1, lengths, seed))
 
 
 def _with_head(model: Model, outputs: int, labels: tuple[str, ...] | None, seed: int) -> Model:

@@ -63,6 +63,11 @@ LogOption = Annotated[
 PrecisionOption = Annotated[Precision, typer.Option(help="What the model computes in.")]
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """The names of a list with commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def given_plugins(command: str, plugins: Sequence[str] | None) -> Registered:
     """What the files and modules of --plugin register, which run now. Raises PluginError."""
     from ..plugin_files import load_plugins, named_plugins  # which few commands need

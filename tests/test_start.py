@@ -1,0 +1,72 @@
+"""What a command imports before it does anything: the list of commands needs none of them, a recipe that is wrong needs no
+framework, and a check nothing that only draws, trains or compares."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+
+import pytest
+import typer
+
+from crossdistil.core.app import cli
+from crossdistil.core.app.commands import COMMANDS, load
+from crossdistil.tests import tiny
+
+FRAMEWORKS = {"torch", "oneflow", "mindspore", "tensorflow"}
+ONLY_LATER = {"transformers", "matplotlib", "jinja2", "sklearn", "onnxruntime", "openvino", "pyarrow", "fastapi", "optuna"}
+FOR_DATA = {"numpy", "scipy", "pydantic", "ruamel", "tokenizers", "safetensors"}
+PROGRAM = """
+import json, sys
+sys.argv = ["crossdistil", *{arguments!r}]
+from crossdistil.core.app import cli
+try:
+    cli.main()
+except SystemExit as end:
+    pass
+print("loaded " + json.dumps(sorted(name.partition(".")[0] for name in sys.modules)))
+"""
+
+
+def loaded(*arguments: object) -> set[str]:
+    """The top-level modules that a command has imported in the end."""
+    program = PROGRAM.replace("{arguments!r}", repr([str(each) for each in arguments]))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("loaded ")]
+    return set(json.loads(line.removeprefix("loaded ")))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_the_list_of_commands_imports_none_of_them(arguments):
+    assert not loaded(*arguments) & (FRAMEWORKS | ONLY_LATER | FOR_DATA)
+
+
+def test_the_help_of_a_command_imports_no_framework():
+    assert not loaded("run", "--help") & (FRAMEWORKS | ONLY_LATER | {"scipy"})
+
+
+def test_a_recipe_that_is_wrong_imports_no_framework(tmp_path):
+    (tmp_path / "r.yaml").write_text("method: kd\nstages: []\nseeed: 1\n")
+    assert not loaded("run", tmp_path / "r.yaml", "--check") & (FRAMEWORKS | ONLY_LATER)
+
+
+@pytest.mark.backend
+def test_a_check_imports_nothing_that_only_a_run_needs(tmp_path, tiny_model, tiny_task, backend_name):
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(tiny.kd_recipe(tiny_task, tiny_model)))
+    found = loaded("run", path, "--check", "--backend", backend_name, "--device", "cpu")
+    assert backend_name in found
+    own = {"mindspore": {"sklearn"}, "oneflow": set(), "torch": set()}[backend_name]  # what a framework imports by itself
+    assert not found & (ONLY_LATER - own)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_what_the_list_says(name):
+    command = load(name)
+    assert command.name == name
+    place = COMMANDS[name]
+    function = getattr(sys.modules[f"{cli.__package__}.{place.module}"], place.name)
+    text = command.help if isinstance(function, typer.Typer) else inspect.getdoc(function)
+    assert " ".join(text.split("\n\n")[0].split()) == place.summary
