@@ -19,6 +19,8 @@ import numpy as np
 from crossdistil.backends.registry import load_engine
 from crossdistil.core.engine import Engine, EngineOptions, Step
 from crossdistil.core.errors import BackendError
+from crossdistil.core.kinds.kind import Kind
+from crossdistil.core.kinds.known_kinds import ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.losses.checking import KINDS, Case, deviation, results
@@ -215,31 +217,29 @@ def losses(settings: Settings) -> Iterator[Finding]:
     """Every loss of the catalogue on random outputs of models: value and gradients against the same term in float64."""
     cases = {}
     for name, term in LOSSES.items():
-        for kind in ("classification", "regression", "several labels"):
+        for kind in (ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS):
             case = _loss_case(name, term, kind)
             if case is not None:
-                cases[f"{name}, {kind}"] = case
+                cases[f"{name}, {kind.name}"] = case
     for name, case in cases.items():
         yield from attempted(name, lambda name=name, case=case: _loss(settings, name, case))
 
 
-def _loss_case(name: str, term, kind: str) -> Case | None:
+def _loss_case(name: str, term, kind: Kind) -> Case | None:
     """The loss with its default options; None where that is not for this kind of task, or over words."""
     options = {"loss": name} | ({"relation": "value"} if "relation" in term.model_fields else {})
     chosen = term(**options)
-    outputs = 1 if kind == "regression" else 3
     config = BertConfig(num_hidden_layers=2, hidden_size=4, num_attention_heads=2, intermediate_size=8)
     teacher = config.model_copy(update={"num_hidden_layers": 4})
-    context = TermContext(outputs, kind == "regression", config, {"teacher": teacher}, kind == "several labels")
+    context = TermContext(kind.outputs(("a", "b", "c")), kind, config, {"teacher": teacher})
     outputs_taken = chosen.student_outputs(context)
     if chosen.problems(context) or not all(each.partition("/")[0] in KINDS for each in outputs_taken):
         return None
-    if kind != "classification" and "logits" not in outputs_taken:
+    if kind is not ONE_CLASS and "logits" not in outputs_taken:
         return None  # the same as for classes
 
     def formula(student, teacher, params, batch, start):
-        whole = kind == "classification"
-        batch = {**batch, "labels": batch["labels"].astype(np.int64) if whole else batch["labels"]}
+        batch = {**batch, "labels": batch["labels"].astype(np.int64) if kind is ONE_CLASS else batch["labels"]}
         value = chosen.bound(context, "stage.term")(ReferenceOps(), params, student, teacher, batch)
         return float(value) / chosen.counter(context)(batch)
 

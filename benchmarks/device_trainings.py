@@ -12,6 +12,7 @@ from device_findings import GRADIENT, VALUE, Finding, Settings, attempted, compa
 from crossdistil.backends.registry import load_engine
 from crossdistil.core.app.api import run
 from crossdistil.core.engine import EngineOptions, Step
+from crossdistil.core.kinds.known_kinds import ONE_CLASS
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.models.architectures import make_forward
@@ -56,7 +57,7 @@ def _model(settings: Settings, name: str, configuration) -> Iterator[Finding]:
     yield compared(f"{name}: logits", found, logits(ReferenceOps(), exact, batch), 5 * VALUE[precision])
     if settings.cpu is None:
         return
-    objective = Objective([LOSSES["hard_label"](loss="hard_label")], TermContext(2, False, config), Teachers({}))
+    objective = Objective([LOSSES["hard_label"](loss="hard_label")], TermContext(2, ONE_CLASS, config), Teachers({}))
     [prepared] = objective.prepare([batch])
     (_, expected), (_, found) = (
         engine.gradients(objective.function, parameters, {}, prepared) for engine in (settings.cpu, settings.engine)
@@ -151,7 +152,7 @@ def _steps(settings: Settings) -> Iterator[Finding]:
     config = tiny.CONFIG
     objectives = {}
     for name, chosen in (("with dropout", config), ("without", config.without_dropout())):
-        context = TermContext(2, False, chosen, {"teacher": config})
+        context = TermContext(2, ONE_CLASS, chosen, {"teacher": config})
         terms = [LOSSES["kd_ce"](loss="kd_ce", temperature=2), LOSSES["hard_label"](loss="hard_label")]
         objectives[name] = Objective(terms, context, Teachers({"teacher": 1.0}))
     frozen = {f"teacher/{name}": array for name, array in tiny.random_parameters(config, seed=3).items()}
@@ -195,7 +196,7 @@ def compiled_step(settings: Settings) -> Iterator[Finding]:
 
 def _compiled(settings: Settings) -> Iterator[Finding]:
     config = tiny.CONFIG.without_dropout()
-    objective = Objective([LOSSES["hard_label"](loss="hard_label")], TermContext(2, False, config), Teachers({}))
+    objective = Objective([LOSSES["hard_label"](loss="hard_label")], TermContext(2, ONE_CLASS, config), Teachers({}))
     prepared = [Step(objective.prepare([tiny.random_batch(rows=8, length=16, seed=seed)]), 1e-3, seed) for seed in range(4)]
     found = []
     for compiled in (False, True):

@@ -17,6 +17,7 @@ from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.data.token_table import TokenTable
 from crossdistil.core.data.tokenize import load_tokenizer, tokenized
 from crossdistil.core.engine import Batch, Step
+from crossdistil.core.kinds.known_kinds import ONE_CLASS
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.hard_label import HardLabel
 from crossdistil.core.losses.logits import KnowledgeDistillationCrossEntropy
@@ -124,7 +125,7 @@ def job_of(
         KnowledgeDistillationCrossEntropy(loss="kd_ce", weight=WEIGHT, temperature=TEMPERATURE),
         HardLabel(loss="hard_label", weight=WEIGHT),
     ]
-    context = TermContext(teacher.outputs, False, student.config, {TEACHER: teacher.config})
+    context = TermContext(teacher.outputs, ONE_CLASS, student.config, {TEACHER: teacher.config})
     objective = Objective(terms, context, Teachers({TEACHER: 1.0}))
     return KdJob(teacher, student, objective, TrainBatches(tokens, labels, batch_size, 1, lengths, seed))
 

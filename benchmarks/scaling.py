@@ -197,7 +197,8 @@ def step_work(name: str) -> dict[str, Any]:
     """Seconds of a step of one and of two micro-batches, in processor time: one thread, so that other work counts little."""
     from crossdistil.backends.registry import load_engine
     from crossdistil.core.engine import EngineOptions, Step
-    from crossdistil.core.losses.base import TermContext
+    from crossdistil.core.kinds.known_kinds import ONE_CLASS
+from crossdistil.core.losses.base import TermContext
     from crossdistil.core.losses.hard_label import HardLabel
     from crossdistil.core.models.architectures import tensor_shapes
     from crossdistil.core.models.spec import initial_tensor
@@ -207,7 +208,7 @@ def step_work(name: str) -> dict[str, Any]:
     config = MODELS[name]
     shapes = tensor_shapes(config, OUTPUTS)
     parameters = {key: initial_tensor(key, shape, config.initializer_range, 0) for key, shape in shapes.items()}
-    objective = Objective([HardLabel(loss="hard_label")], TermContext(OUTPUTS, False, config), Teachers({}))
+    objective = Objective([HardLabel(loss="hard_label")], TermContext(OUTPUTS, ONE_CLASS, config), Teachers({}))
     step = load_engine("torch", EngineOptions("cpu")).train_step(objective.function, parameters, {}, OptimizerSpec("adamw"))
     draws = np.random.default_rng(0)
     batch = {
