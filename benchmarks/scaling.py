@@ -198,7 +198,7 @@ def step_work(name: str) -> dict[str, Any]:
     from crossdistil.backends.registry import load_engine
     from crossdistil.core.engine import EngineOptions, Step
     from crossdistil.core.kinds.known_kinds import ONE_CLASS
-from crossdistil.core.losses.base import TermContext
+    from crossdistil.core.losses.base import TermContext
     from crossdistil.core.losses.hard_label import HardLabel
     from crossdistil.core.models.architectures import tensor_shapes
     from crossdistil.core.models.spec import initial_tensor
