@@ -111,6 +111,8 @@ def with_heads(raw: Mapping[str, Any], family: str, heads: tuple[str, ...], outp
     head = None if outputs is None else other_head(raw)
     kind = own.classes.get(heads, "Model") if outputs is None else "ForSequenceClassification" if head is None else head.ending
     filled = {**raw, "architectures": [own.title + kind]}
+    for name in heads:
+        filled |= own.head_keys.get(name, {})
     if outputs is None or kind == "ForMultipleChoice":  # whose one output is a score of a choice, and no class
         return filled
     try:

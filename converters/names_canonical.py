@@ -93,7 +93,14 @@ def spelled(name: str, kind: str) -> str:
     """A name of a PyTorch file, without its prefix, as the rules have it."""
     for old, new in _NORM_PARTS:
         name = old.sub(new, name)
-    return _PARTS.sub(rf"{CONFIGURATIONS[kind].family.root}\g<0>", name)
+    return name if name.partition(".")[0] in without_root(kind) else _PARTS.sub(rf"{CONFIGURATIONS[kind].family.root}\g<0>", name)
+
+
+@of_families
+def without_root(family: str) -> frozenset[str]:
+    """What names start with that are not the encoder's: DeBERTa's pooler is one of them."""
+    root = CONFIGURATIONS[family].family.root
+    return frozenset(name.partition(".")[0] for name in templates_of(family) if not name.startswith(root))
 
 
 def settle(spelling: Spelling, kind: str, config: Mapping[str, Any]) -> None:

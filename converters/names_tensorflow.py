@@ -17,7 +17,7 @@ from ..core.models.families import CONFIGURATIONS
 from ..core.models.known_families import of_families
 from ..core.models.parts import TENSOR
 from ..core.models.tree import templates
-from .names_canonical import is_embedding, is_norm, templates_of
+from .names_canonical import is_embedding, is_norm, templates_of, without_root
 from .rules import Rule, Spelling, Table
 
 _HEADS = {
@@ -115,7 +115,7 @@ def spelled(name: str, kind: str) -> str:
     if kind == "bert":
         for old, new in _MODEL_GARDEN:
             name = old.sub(new, name)
-    return _PARTS.sub(rf"{google_root(kind)}/\g<0>", name)
+    return name if name.partition("/")[0] in without_root(kind) else _PARTS.sub(rf"{google_root(kind)}/\g<0>", name)
 
 
 def settle(spelling: Spelling, kind: str, config: Mapping[str, Any]) -> None:

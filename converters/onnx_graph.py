@@ -212,6 +212,9 @@ class RecordingOps:
     def shape(self, x):
         return x.shape
 
+    def is_known(self, size):
+        return isinstance(size, int)
+
     def reshape(self, x, shape):
         """In the node's own language 0 copies a size and -1 is what is left over: no size has to be computed."""
         sizes: list[int] = []
@@ -264,6 +267,14 @@ class RecordingOps:
         half = x.shape[-1] // 2
         first, second = x[:, :, :, :half], x[:, :, :, half:]
         return x * cosines + self.concat([-second, first], 3) * sines
+
+    def relative_scores(self, states, table, index):
+        graph, (rows, heads, length, _) = self._graph, states.shape
+        by_row = self.matmul_transposed(states, table)  # (B, A, L, R)
+        shape = (rows, heads, length, length)
+        sizes = [size.tensor if isinstance(size, Size) else graph.numbers([size]) for size in shape]
+        places = Value(graph, graph.emit("Expand", [index.name, graph.emit("Concat", sizes, axis=0)]), shape, index.dtype)
+        return graph.add("GatherElements", [by_row, places], shape, axis=3)
 
     def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
         graph = self._graph

@@ -31,6 +31,9 @@ class TensorFlowOps:
     def shape(self, x):
         return tuple(x.shape)
 
+    def is_known(self, size):
+        return True
+
     def reshape(self, x, shape):
         return self._tf.reshape(x, shape)
 
@@ -55,6 +58,10 @@ class TensorFlowOps:
     def attention(self, query, key, value, bias, dropout):
         scores = self.matmul_transposed(query * query.shape[-1] ** -0.5, key) + bias
         return self._tf.matmul(self._tf.nn.softmax(scores), value)
+
+    def relative_scores(self, states, table, index):
+        by_row = self.transpose(self.matmul_transposed(states, table), (2, 0, 1, 3))  # (L, B, A, R)
+        return self.transpose(self._tf.gather(by_row, index, axis=3, batch_dims=1), (1, 2, 0, 3))
 
     def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
         tf, ends, length = self._tf, [], x.shape[1]

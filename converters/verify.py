@@ -91,7 +91,7 @@ def needed_tensors(checkpoint: CanonicalCheckpoint) -> dict[str, frozenset[str]]
 
 def _words_table(checkpoint: CanonicalCheckpoint, head: str) -> str:
     """The weight that a head predicts words with: a decoder that is not tied has its own."""
-    own = decoders(checkpoint.config)[head]
+    own = decoders(checkpoint.config).get(head)
     return own if own in checkpoint.tensors else word_embeddings(checkpoint.config)
 
 

@@ -34,6 +34,9 @@ class Ops(Protocol):
     def shape(self, x: Tensor) -> tuple[int, ...]:
         """The static shape of `x`."""
 
+    def is_known(self, size: int) -> bool:
+        """Whether a size of a batch is a number when the graph is made. In the graph of an export it is not."""
+
     def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         """`x` in another shape; one entry may be -1."""
 
@@ -71,6 +74,14 @@ class Ops(Protocol):
     def rotate(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         """Rotary positions (Su et al. 2021, section 3.4.2): `x * cosines + concat(-second, first) * sines` with the two halves of
         the last axis of `x` (batch, heads, length, head); `cosines` and `sines` (length, head), float32, take no gradient."""
+
+    def relative_scores(self, states: Tensor, table: Tensor, index: Tensor) -> Tensor:
+        """`states[b, a, i] . table[a, index[i, j]]`: what each place has with the distance to each other one (He et al. 2021,
+        section 3.1).
+
+        `states` (batch, heads, length, head), `table` (heads, rows, head), `index` (length, length) int32 from 0 to rows - 1.
+        Result: (batch, heads, length, length).
+        """
 
     # The losses over a vocabulary: logits (rows, words) of one model, and what a loss keeps of them, are some gigabytes for
     # a batch of text, so they are made and used up a chunk of rows at a time. Each is the sum over the rows, a float32

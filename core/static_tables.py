@@ -47,11 +47,27 @@ def places(length: int) -> np.ndarray:
     return np.arange(length, dtype=np.float32)
 
 
+def distance_rows(length: int, buckets: int, farthest: int, span: int) -> np.ndarray:
+    """(length, length) int32: the row, of a table of 2 `span`, for the distance from place j to place i. Row `span` is that of no
+    distance. Of `buckets` half are for what lies ahead; in each half one for each of the nearest distances, then wider ones up to
+    `farthest`, as DeBERTa's second version has them; without buckets there is a row for each distance."""
+    distance = np.arange(length)[:, None] - np.arange(length)[None, :]
+    if exact := buckets // 2:
+        size = np.abs(distance)
+        # In float32, as the published code has it: at a bucket's edge the rounding decides.
+        share = np.log(np.maximum(size, exact).astype(np.float32) / np.float32(exact))
+        share = share / np.log(np.float32((farthest - 1) / exact))
+        wide = np.sign(distance) * (np.ceil(share * np.float32(exact - 1)).astype(np.int64) + exact)
+        distance = np.where(size <= exact, distance, wide)
+    return np.clip(distance + span, 0, 2 * span - 1).astype(np.int32)
+
+
 TABLES: dict[str, Callable[..., np.ndarray]] = {
     "relative_buckets": relative_buckets,
     "rotary_cosines": rotary_cosines,
     "rotary_sines": rotary_sines,
     "places": places,
+    "distance_rows": distance_rows,
 }
 """Name -> what makes it."""
 

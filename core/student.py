@@ -249,11 +249,18 @@ def _size_problems(section: StudentSection, source: Config, config: Config) -> l
         return []
     keys = (*encoder_sizes(config), "num_hidden_groups", "inner_group_num")
     sizes = {config.own_key(key): key for key in keys}
-    return [
+    problems = [
         f"student.architecture.{own}: {getattr(config, own)}, but the weights of student.init.from "
         f"('{section.init.source}') have {getattr(source, key, 'none')}; use `from: random` for another size"
         for own, key in sizes.items()
         if own in type(config).model_fields and getattr(source, key, None) != getattr(config, own)
+    ]
+    # Sizes that follow from several keys, which tell of a difference first where they are sizes themselves.
+    return problems or [
+        f"student.architecture: its {own} is {getattr(config, own)}, but the weights of student.init.from "
+        f"('{section.init.source}') have {getattr(source, key)}; use `from: random` for another size"
+        for own, key in sizes.items()
+        if hasattr(config, own) and hasattr(source, key) and getattr(source, key) != getattr(config, own)
     ]
 
 

@@ -92,6 +92,10 @@ def layer_norm_without_bias(ops, p, batch):
     return ops.layer_norm(p["x"], p["weight"], None, 1e-5)
 
 
+def relative_scores(ops, p, batch):
+    return ops.relative_scores(p["states"], p["table"], batch["index"])
+
+
 def layer_norm(ops, p, batch):
     return ops.layer_norm(p["x"], p["weight"], p["bias"], 1e-12)
 
@@ -225,6 +229,12 @@ CASES = {
     "attention, each query with a mask of its own": Case(attention, HEADS, {"bias": WINDOW}),
     "rotate": Case(rotate, {"x": normal(2, 3, 5, 4)}),
     "layer_norm without a bias": Case(layer_norm_without_bias, {"x": normal(2, 5, 8), "weight": normal(8)}),
+    "relative_scores": Case(
+        relative_scores,
+        {"states": normal(2, 3, 5, 4), "table": normal(3, 7, 4)},
+        # Row 6 is nobody's, row 2 that of many.
+        {"index": np.array([[2, 0, 1, 5, 2], [3, 2, 0, 1, 5], [4, 3, 2, 0, 1], [2, 4, 3, 2, 0], [2, 2, 4, 3, 2]], np.int32)},
+    ),
     "layer_norm": Case(layer_norm, {"x": normal(2, 5, 8), "weight": normal(8), "bias": normal(8)}),
     # Variance 1e-6: an epsilon of 1e-7, or 1e-5, in place of 1e-12 shows.
     "layer_norm of small values": Case(layer_norm, {"x": normal(4, 8, scale=1e-3), "weight": normal(8), "bias": normal(8)}),

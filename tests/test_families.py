@@ -20,6 +20,7 @@ from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import (
     ALBERT,
+    DEBERTA_V2,
     DISTILBERT,
     ELECTRA,
     LABELS,
@@ -93,8 +94,10 @@ def test_the_defaults_are_those_of_transformers(config):
     from transformers import AutoConfig
 
     theirs = AutoConfig.for_model(config.family.model_type)
+    # What DeBERTa's code asks for with a default, and its class has not.
+    beside = {"position_buckets": -1, "share_att_key": False, "norm_rel_ebd": "none"}
     for key, value in type(config)().model_dump().items():
-        assert value == getattr(theirs, key, None), key
+        assert value == getattr(theirs, key, beside.get(key)), key
 
 
 @pytest.mark.only_backend("torch")
@@ -250,6 +253,11 @@ def test_every_tensor_is_in_one_part():
         (ALBERT, {"embedding_size": 8}, "embedding_size is 8, the tensors say 16"),
         (ELECTRA, {"hidden_act": "swish"}, "hidden_act"),
         (ELECTRA, {"position_embedding_type": "relative_key"}, "position_embedding_type"),
+        (DEBERTA_V2, {"conv_kernel_size": 3}, "conv_kernel_size is 3: a convolution beside the first layer"),
+        (DEBERTA_V2, {"pos_att_type": "c2p|p2p"}, "pos_att_type: got 'c2p|p2p', expected c2p, p2c, or both"),
+        (DEBERTA_V2, {"pos_att_type": None}, "relative_attention is true, and pos_att_type names no term"),
+        (DEBERTA_V2, {"relative_attention": False}, "norm_rel_ebd is layer_norm, and relative_attention"),
+        (DEBERTA_V2, {"embedding_size": 16}, "embedding_size is 16: a deberta-v2's embeddings are as wide as hidden_size"),
         (ELECTRA, {"id2label": {"0": "a"}}, "id2label names 1 classes, but classifier.out_proj.weight has 2 rows"),
     ],
 )
@@ -276,3 +284,18 @@ def test_heads_are_told_from_what_does_not_belong(tmp_path):
         save_file({name: array for name, array in tensors.items() if name != removed}, path)
         with pytest.raises(CheckpointError, match=f"missing tensor {removed}"):
             load_model(tmp_path / "model")
+
+
+def test_a_published_deberta(tmp_path):
+    """Its config.json has neither class nor `legacy`, its file both heads of the pre-training."""
+    said = DEBERTA_V2.model_dump(include=DEBERTA_V2.model_fields_set) | {"model_type": "deberta-v2", "attention_head_size": 8}
+    shapes = tensor_shapes(DEBERTA_V2, None) | head_shapes(DEBERTA_V2)["lm"] | unused_shapes(DEBERTA_V2)
+    tensors = {name: np.random.default_rng(3).normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    (tmp_path / "config.json").write_text(json.dumps(said | {"pooler_hidden_size": 32}))
+    save_file(tensors, tmp_path / "model.safetensors")
+    encoder = load_model(tmp_path)
+    assert encoder.config == DEBERTA_V2 and encoder.parameters.keys() == tensor_shapes(DEBERTA_V2, None).keys()
+    assert load_model(tmp_path, words=True).missing_words
+    (tmp_path / "config.json").write_text(json.dumps(said | {"legacy": False}))
+    speaks = load_model(tmp_path, words=True)
+    assert not speaks.missing_words and head_shapes(DEBERTA_V2)["lm"].keys() <= speaks.parameters.keys()

@@ -13,6 +13,7 @@ from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.static_tables import static_table
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import (
+    DEBERTA_V2,
     DISTILBERT,
     ELECTRA,
     LABELS,
@@ -29,6 +30,16 @@ LENGTH = 150
 LONG = {
     config.family.model_type: config.model_copy(update={"max_position_embeddings": LENGTH + 3})
     for config in (ROBERTA, XLM_ROBERTA, MPNET)
+}
+# transformers divides DeBERTa's scores by a root in single precision, in double precision as well: a head of 12 numbers and three
+# terms have a root that is exact.
+DISENTANGLED = DEBERTA_V2.model_copy(update={"hidden_size": 48, "max_position_embeddings": LENGTH + 3})
+LONG |= {
+    "deberta-v3": DISENTANGLED.model_copy(update={"position_buckets": 32}),
+    "deberta-v2": DISENTANGLED.model_copy(
+        update={"position_buckets": -1, "share_att_key": False, "position_biased_input": True, "type_vocab_size": 2}
+    ),
+    "deberta-v2 up to a distance": DISENTANGLED.model_copy(update={"position_buckets": -1, "max_relative_positions": 20}),
 }
 each = pytest.mark.parametrize("config", LONG.values(), ids=LONG)
 DOUBLE, GRADIENT = 1e-10, 1e-4
@@ -128,7 +139,33 @@ def test_the_buckets_of_distances_are_transformers_s():
     np.testing.assert_array_equal(static_table("relative_buckets", (512, 32, 128)), theirs.numpy())
 
 
-@pytest.mark.parametrize("config", [ELECTRA, DISTILBERT, ROBERTA, MPNET], ids=lambda config: config.family.model_type)
+@pytest.mark.only_backend("torch")
+@pytest.mark.parametrize(("buckets", "farthest"), [(256, 512), (32, 153), (8, 40), (-1, 300)])
+def test_the_rows_of_distances_are_transformers_s(buckets, farthest):
+    import torch
+    from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_position
+
+    places = torch.zeros(1, 512, 1)
+    span = buckets if buckets > 0 else farthest
+    theirs = (build_relative_position(places, places, buckets, farthest)[0] + span).clamp(0, 2 * span - 1)
+    np.testing.assert_array_equal(static_table("distance_rows", (512, max(buckets, 0), farthest, span)), theirs.numpy())
+
+
+@pytest.mark.parametrize("length", [4, 5, 6, 14, 40])
+def test_a_short_text_takes_part_of_the_table_of_distances(length):
+    """Which the export, whose lengths are not known, does not cut: both are one model."""
+
+    class Symbolic(ReferenceOps):
+        def is_known(self, size):
+            return False
+
+    parameters = tiny.random_parameters(DEBERTA_V2, 2, seed=4)
+    batch, forward = tiny.random_batch(rows=3, length=length, fill=0), make_forward(DEBERTA_V2.without_dropout())
+    whole, cut = (forward(ops, parameters, batch)["logits"] for ops in (Symbolic(), ReferenceOps()))
+    np.testing.assert_allclose(cut, whole, rtol=1e-12)
+
+
+@pytest.mark.parametrize("config", [ELECTRA, DISTILBERT, ROBERTA, MPNET, DEBERTA_V2], ids=lambda config: config.family.model_type)
 def test_modules_of_every_family_with_layers_of_its_own_are_replaced(config):
     """With all gates 1 it is the student, with all 0 the predecessor's layers between the student's embeddings and head."""
     old = config.model_copy(update={config.own_key("num_hidden_layers"): 4, config.own_key("intermediate_size"): 40})

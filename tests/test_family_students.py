@@ -21,6 +21,7 @@ from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import (
     ALBERT,
+    DEBERTA_V2,
     DISTILBERT,
     ELECTRA,
     FAMILIES,
@@ -96,9 +97,9 @@ def test_a_new_model_has_plain_normalisations():
         student, _ = build(None, {"from": "random"}, model_type=config.family.model_type, **config.model_dump())
         norms = {name: array for name, array in student.parameters.items() if "norm" in name.lower()}
         assert all((array == (1 if name.endswith("weight") else 0)).all() for name, array in norms.items())
-        # Embeddings' norm, and two a layer.
+        # Embeddings' norm, two a layer, and that of DeBERTa's table of distances.
         layers = {prefix for layer in range(config.num_hidden_layers) for prefix in config.layer_prefixes(layer)}
-        assert len(norms) == 2 * (1 + 2 * len(layers))
+        assert len(norms) == 2 * (1 + 2 * len(layers) + ("deberta.encoder.LayerNorm.weight" in student.parameters))
 
 
 @pytest.mark.only_backend("torch")
@@ -157,6 +158,14 @@ def test_a_table_of_distances_is_taken_in_its_size(key, value):
     student, problems = build(teacher_of(MPNET), {"from": "teacher", "layers": [0]}, num_hidden_layers=1, **{key: value})
     assert student is None and problems == [
         f"student.architecture.{key}: {value}, but the weights of student.init.from ('teacher') have {getattr(MPNET, key)}; use "
+        "`from: random` for another size"
+    ]
+
+
+def test_a_table_of_distances_is_taken_in_its_size_where_a_key_does_not_tell_it():
+    student, problems = build(teacher_of(DEBERTA_V2), {"from": "teacher"}, position_buckets=6)
+    assert student is None and problems == [
+        "student.architecture: its distance_rows is 12, but the weights of student.init.from ('teacher') have 16; use "
         "`from: random` for another size"
     ]
 

@@ -28,6 +28,7 @@ MODELS = {
     "camembert": ["CamembertForMaskedLM"],
     "ernie": ["ErnieForPreTraining", "ErnieForSequenceClassification"],
     "mpnet": ["MPNetForMaskedLM", "MPNetForSequenceClassification"],
+    "deberta-v2": ["DebertaV2ForMaskedLM", "DebertaV2ForSequenceClassification"],
 }
 CASES = [(family, model) for family, models in MODELS.items() for model in models]
 # Where names alone cannot tell, the first of those that agree is named.
@@ -46,6 +47,8 @@ def sizes(family, layers):
         return {"vocab_size": 37, "dim": 16, "n_layers": layers, "n_heads": 2, "hidden_dim": 20, "max_position_embeddings": 16}
     raw = {"vocab_size": 37, "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2}
     raw |= {"intermediate_size": 20, "max_position_embeddings": 16}
+    if family == "deberta-v2":
+        raw |= {"relative_attention": True, "pos_att_type": "c2p|p2c", "norm_rel_ebd": "layer_norm", "type_vocab_size": 2}
     return raw | {"embedding_size": 4} if family in ("albert", "electra") else raw
 
 

@@ -8,6 +8,7 @@ import pytest
 from crossdistil.core.models.families import (
     AlbertConfig,
     CamembertConfig,
+    DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
     ErnieConfig,
@@ -34,7 +35,24 @@ XLM_ROBERTA = XlmRobertaConfig(**_SIZES)
 MPNET = MPNetConfig(**_SIZES)
 ERNIE = ErnieConfig(**_SIZES)
 CAMEMBERT = CamembertConfig(**_SIZES)
-FAMILIES = {"distilbert": DISTILBERT, "albert": ALBERT, "electra": ELECTRA, "roberta": ROBERTA, "mpnet": MPNET, "ernie": ERNIE}
+DEBERTA_V2 = DebertaV2Config(  # as the third version is set
+    **_SIZES,
+    relative_attention=True,
+    position_buckets=8,
+    pos_att_type="p2c|c2p",
+    share_att_key=True,
+    norm_rel_ebd="layer_norm",
+    position_biased_input=False,
+)
+FAMILIES = {
+    "distilbert": DISTILBERT,
+    "albert": ALBERT,
+    "electra": ELECTRA,
+    "roberta": ROBERTA,
+    "mpnet": MPNET,
+    "ernie": ERNIE,
+    "deberta-v2": DEBERTA_V2,
+}
 
 VARIANTS = {
     "bert": tiny.CONFIG,
@@ -42,6 +60,17 @@ VARIANTS = {
     "xlm-roberta": XLM_ROBERTA,
     "camembert": CAMEMBERT,
     "ernie with tasks": ERNIE.model_copy(update={"use_task_id": True}),
+    "deberta-v2 with maps of distances": DebertaV2Config(
+        **_SIZES,
+        relative_attention=True,
+        max_relative_positions=10,
+        pos_att_type="c2p|p2c",
+        type_vocab_size=2,
+        pooler_hidden_act="tanh",
+        legacy=False,
+    ),
+    "deberta-v2 with one term": DEBERTA_V2.model_copy(update={"pos_att_type": "p2c", "norm_rel_ebd": "none"}),
+    "deberta-v2 without distances": DebertaV2Config(**_SIZES, pos_att_type="c2p"),
     "distilbert with a ReLU": DISTILBERT.model_copy(update={"activation": "relu"}),
     "albert with groups": ALBERT.model_copy(
         update={"num_hidden_layers": 5, "num_hidden_groups": 3, "inner_group_num": 2, "hidden_act": "gelu"}

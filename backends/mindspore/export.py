@@ -22,6 +22,9 @@ from .recurrent import CLOSED, packed
 class DynamicOps(MindSporeOps):
     """The primitives where shapes are known only when the graph runs: what needs them as numbers is done otherwise."""
 
+    def is_known(self, size):
+        return False
+
     def transpose(self, x, axes):
         return P.Transpose()(x, axes)
 
@@ -31,6 +34,12 @@ class DynamicOps(MindSporeOps):
     def attention(self, query, key, value, bias, dropout):
         scores = P.BatchMatMul(False, True)(query * (query.shape[-1] ** -0.5), key) + bias
         return P.BatchMatMul()(P.Softmax(-1)(scores), value)
+
+    def relative_scores(self, states, table, index):
+        # Sums with zeros where a size would have to be given.
+        each = P.ExpandDims()(table, 0) + states[:, :, :1, :1] * 0.0  # (B, A, R, D)
+        by_row = P.BatchMatMul(False, True)(states, each)
+        return P.GatherD()(by_row, 3, index + P.Cast()(by_row[:, :, :, :1] * 0.0, ms.int32))
 
     def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
         """As `recurrent.fused_lstm`."""

@@ -83,6 +83,9 @@ class MindSporeOps:
     def shape(self, x):
         return x.shape
 
+    def is_known(self, size):
+        return True
+
     def reshape(self, x, shape):
         return P.Reshape()(x, shape)
 
@@ -129,6 +132,12 @@ class MindSporeOps:
         first, second = P.Split(len(x.shape) - 1, 2)(x)
         turned = P.Concat(-1)((-second, first))
         return P.Cast()(x * P.BroadcastTo(x.shape)(cosines) + turned * P.BroadcastTo(x.shape)(sines), x.dtype)
+
+    def relative_scores(self, states, table, index):
+        rows, heads, length, _ = states.shape
+        states, table = self._working(states), self._working(table)
+        by_row = P.BatchMatMul(False, True)(states, P.BroadcastTo((rows,) + table.shape)(table))  # (B, A, L, R)
+        return P.GatherD()(by_row, 3, P.BroadcastTo((rows, heads, length, length))(index))
 
     def word_cross_entropy(self, states, weight, bias, labels, row_weights):
         return self.words_to_labels(states, weight, bias, labels, row_weights)[0]

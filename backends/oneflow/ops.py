@@ -66,6 +66,9 @@ class OneFlowOps:
     def shape(self, x):
         return tuple(x.shape)
 
+    def is_known(self, size):
+        return True
+
     def reshape(self, x, shape):
         return x.reshape(shape)
 
@@ -101,6 +104,11 @@ class OneFlowOps:
     def rotate(self, x, cosines, sines):
         half = x.shape[-1] // 2
         return x * cosines + flow.cat([-x[..., half:], x[..., :half]], dim=-1) * sines
+
+    def relative_scores(self, states, table, index):
+        rows, heads, length, _ = states.shape
+        by_row = flow._C.matmul(states, table, False, True)  # (B, A, L, R)
+        return flow.gather(by_row, 3, index.expand(rows, heads, length, length))
 
     def word_cross_entropy(self, states, weight, bias, labels, row_weights):
         return word_loss("cross_entropy", (states, weight, bias), (labels,), row_weights)

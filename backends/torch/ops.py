@@ -41,6 +41,9 @@ class TorchOps:
     def shape(self, x):
         return tuple(x.shape)
 
+    def is_known(self, size):
+        return isinstance(size, int)
+
     def reshape(self, x, shape):
         return x.reshape(shape)
 
@@ -80,6 +83,11 @@ class TorchOps:
     def rotate(self, x, cosines, sines):
         first, second = x.chunk(2, dim=-1)
         return (x * cosines + torch.cat([-second, first], dim=-1) * sines).to(x.dtype)
+
+    def relative_scores(self, states, table, index):
+        rows, heads, length, _ = states.shape
+        by_row = torch.matmul(states, table.transpose(-1, -2))  # (B, A, L, R)
+        return by_row.gather(3, index.long().expand(rows, heads, length, length))
 
     def word_cross_entropy(self, states, weight, bias, labels, row_weights):
         return word_loss("cross_entropy", (states, weight, bias), [labels], row_weights, self.dtype)

@@ -106,7 +106,7 @@ def knows_names(config: EncoderConfig, names: Iterable[str], other_head: bool = 
 
 def decoder_names(config: Config) -> tuple[str, str]:
     """What files call the weight that predicts words, where it is not left out as the word embeddings, and its bias, which
-    many files have twice."""
+    many files have twice; names that no file has where the head can have no other weight."""
     last = heads.words_head(config).last
     return last + ".weight", last + ".bias"
 

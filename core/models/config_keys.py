@@ -64,6 +64,7 @@ _COMPUTED_OTHERWISE: dict[str, tuple[tuple[Any, ...], str]] = {
     "scale_attn_weights": ((None, True), "attention scores that are not scaled"),
     "scale_attn_by_inverse_layer_idx": (_OFF, "attention scores that are scaled by layer"),
     "use_rms_norm": (_OFF, "another normalisation than BERT's"),
+    "conv_kernel_size": (_OFF, "a convolution beside the first layer (DeBERTa-v2-xlarge), which is not computed here"),
     "embedding_norm": ((None, True), "embeddings without normalisation"),
 }
 _POSITIONS = re.compile(r"relative|rotary|rope_|use_rope|alibi|rel_pos|disentangled", re.IGNORECASE)

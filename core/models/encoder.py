@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..ops import Ops, Tensor
+from .disentangled import make_distances, make_position_scores
 from .heads import Head, word_embeddings, words_head
 from .outputs import (
     DECODER_BIAS,
@@ -23,7 +24,7 @@ from .outputs import (
     depth,
     output_name,
 )
-from .parts import EMBEDDINGS, LAYER
+from .parts import EMBEDDINGS, ENCODER, LAYER
 from .spec import ACTIVATIONS, EncoderConfig
 from .tree import present, used_tensors
 
@@ -101,14 +102,28 @@ def attention_bias(ops: Ops, mask: Tensor) -> Tensor:
     return ops.reshape((1.0 - mask) * MASKED_SCORE, (batch_size, 1, 1, length))
 
 
+def is_relative(config: EncoderConfig) -> bool:
+    """Whether the scores depend on the distance of two places."""
+    return any(part.role == "relative_positions" for part in present(config, ENCODER))
+
+
 def make_bias(config: EncoderConfig, root: str, wanted: frozenset[str] = frozenset({LOGITS})):
     """`bias(ops, params, batch) -> (added, shown)`: what the layers add to the scores, and what of it belongs to the scores that
-    they show, (heads, length, length); where that is only padding, they show nothing of it."""
+    they show, (heads, length, length); where that is only padding, they show nothing of it. With disentangled attention each
+    layer adds terms of its own, and `shown` is the distances that it makes them of."""
     block = config.family.block
-    if not block.relative_buckets or f"{config.family.name('relative_positions')}.weight" not in used_tensors(config, wanted):
+    if not is_relative(config) or f"{config.family.name('relative_positions')}.weight" not in used_tensors(config, wanted):
         return _padding_bias
+    if config.distance_terms:
+        distances = make_distances(config, root)
+
+        def apart(ops, params, batch):
+            return attention_bias(ops, batch["attention_mask"]), distances(ops, params, ops.shape(batch["input_ids"])[1])
+
+        return apart
     table = f"{root}{config.family.name('relative_positions')}.weight"
-    arguments = (config.positions, block.relative_buckets, block.farthest)
+    # One place more than a text has: torch.export makes another program where a slice is the whole.
+    arguments = (config.positions + 1, block.relative_buckets, block.farthest)
 
     def bias(ops, params, batch):
         length = ops.shape(batch["input_ids"])[1]
@@ -145,6 +160,7 @@ def make_embed(config: EncoderConfig, root: str):
     named = {part.role: root + part.name for part in present(config, EMBEDDINGS)}
     words, positions, types, tasks = (f"{named.get(role)}.weight" for role in ("words", "positions", "types", "tasks"))
     has_types, has_tasks, projects = "types" in named, "tasks" in named, "projection" in named
+    has_positions = "positions" in named
     norm, projection = named["embeddings_norm"], named.get("projection")
 
     def embed(ops, params, batch):
@@ -152,10 +168,11 @@ def make_embed(config: EncoderConfig, root: str):
         x = ops.embedding(params[words], batch["input_ids"])  # (B, L, E)
         if has_types:
             x = x + ops.embedding(params[types], batch["token_type_ids"])
-        table = params[positions]
-        if first:
-            table = table[first:]
-        x = x + table[:length]  # (L, E) over (B, L, E)
+        if has_positions:
+            table = params[positions]
+            if first:
+                table = table[first:]
+            x = x + table[:length]  # (L, E) over (B, L, E)
         if has_tasks:
             x = x + params[tasks][0]
         x = ops.dropout(normalise(ops, params, norm, x, epsilon), dropout)
@@ -172,11 +189,13 @@ def make_layer(
     heads, head_size, epsilon = config.num_attention_heads, config.head_size, config.layer_norm_eps
     hidden_dropout, attention_dropout = config.hidden_dropout_prob, config.attention_probs_dropout_prob
     activation, block = ACTIVATIONS[config.hidden_act], config.family.block
-    output_dropout, relative = hidden_dropout if block.output_dropout else 0.0, block.relative_buckets > 0
-    named = {part.role: prefix + part.name for part in config.family.at(LAYER)}
+    output_dropout, relative = hidden_dropout if block.output_dropout else 0.0, is_relative(config)
+    scale, terms = (head_size * config.score_terms) ** -0.5, config.score_terms
+    named = {part.role: prefix + part.name for part in present(config, LAYER)}
     query_map, key_map, value_map = named["query"], named["key"], named["value"]
     attention_output, attention_norm = named["attention_output"], named["attention_norm"]
     intermediate, output, output_norm = named["intermediate"], named["output"], named["output_norm"]
+    position_scores, disentangled = make_position_scores(config, named, scale), bool(config.distance_terms)
     kinds = attention_kinds(wanted, number)
     scores_name, wants_scores = output_name("scores", number), "scores" in kinds
     parts = [kind for kind in ("queries", "keys", "values") if kind in kinds]
@@ -190,10 +209,17 @@ def make_layer(
         return split_heads(ops, dense(ops, params, name, x))
 
     def scaled_scores(ops, query, key):
-        return ops.matmul_transposed(query * (head_size**-0.5), key)  # (B, A, L, L)
+        return ops.matmul_transposed(query * scale, key)  # (B, A, L, L)
 
     def show(ops, scores, shown):
         return ops.float32(scores + shown) if relative else ops.float32(scores)
+
+    def completed(ops, params, query, key, bias):
+        # (what is added to the scores, what of it they show)
+        if disentangled:
+            shown = position_scores(ops, params, query, key, bias[1])  # (B, A, L, L)
+            return bias[0] + shown, shown
+        return bias
 
     def finish(ops, params, x, context):
         merged = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), ops.shape(x))  # (B, L, H)
@@ -206,13 +232,14 @@ def make_layer(
     def whole(ops, params, x, bias, batch):
         query, key = project(ops, params, query_map, x), project(ops, params, key_map, x)
         value = project(ops, params, value_map, x)
-        taken = {}
+        taken, (added, shown) = {}, completed(ops, params, query, key, bias)
         if wants_scores:
             scores = scaled_scores(ops, query, key)
-            taken[scores_name] = show(ops, scores, bias[1])
-            context = ops.matmul(ops.dropout(ops.softmax(scores + bias[0]), attention_dropout), value)
+            taken[scores_name] = show(ops, scores, shown)
+            context = ops.matmul(ops.dropout(ops.softmax(scores + added), attention_dropout), value)
         else:
-            context = ops.attention(query, key, value, bias[0], attention_dropout)  # (B, A, L, D)
+            sharp = query if terms == 1 else query * terms**-0.5
+            context = ops.attention(sharp, key, value, added, attention_dropout)  # (B, A, L, D)
         tensors = {"queries": query, "keys": key, "values": value}
         for index in range(len(parts)):
             taken[part_names[index]] = ops.float32(tensors[parts[index]])
@@ -227,7 +254,8 @@ def make_layer(
         if "values" in parts:
             tensors["values"] = project(ops, params, value_map, x)
         if wants_scores:
-            taken[scores_name] = show(ops, scaled_scores(ops, tensors["queries"], tensors["keys"]), bias[1])
+            query, key = tensors["queries"], tensors["keys"]
+            taken[scores_name] = show(ops, scaled_scores(ops, query, key), completed(ops, params, query, key, bias)[1])
         for index in range(len(parts)):
             taken[part_names[index]] = ops.float32(tensors[parts[index]])
         return x, taken
@@ -239,18 +267,16 @@ def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
     """`head(ops, params, x) -> {name: tensor}`: `pooled` and `logits` where they are wanted."""
     family, dropout = config.family, config.head_dropout
     pooler, classifier = root + family.name("pooler"), root + family.name("classifier")
-    activation, pooler_dropout = family.pooler_activation, family.pooler_dropout
+    activation, pooler_dropout, drops_first = config.pooler_activation, config.before_pooler_dropout, family.pooler_dropout
+    kind = ACTIVATIONS.get(activation)
     wants_pooled, wants_logits, relu = POOLED in wanted, LOGITS in wanted, config.relu_before_classifier
 
     def head(ops, params, x):
         ends = {}
         if wants_pooled or wants_logits:
-            first = ops.dropout(x[:, 0], dropout) if pooler_dropout else x[:, 0]
+            first = ops.dropout(x[:, 0], pooler_dropout) if drops_first else x[:, 0]
             pooled = dense(ops, params, pooler, first)  # (B, H)
-            if activation == "tanh":
-                pooled = ops.tanh(pooled)
-            else:
-                pooled = ops.relu(pooled) if activation == "relu" else ops.gelu(pooled, False)
+            pooled = ops.tanh(pooled) if activation == "tanh" else activate(ops, pooled, kind)
             if wants_pooled:
                 ends[POOLED] = ops.float32(pooled)
             if wants_logits:

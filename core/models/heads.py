@@ -1,6 +1,7 @@
 """The heads of pre-training: what their parts are called, and their shapes.
 
     mlm            bert, distilbert, albert   what a word in a gap could be
+    lm             deberta-v2                 as mlm, of the published files
     nsp            bert                       whether the second text follows the first (0: it does)
     sop            albert                     whether the two texts are in their order (0: they are)
     generator      electra                    as mlm
@@ -26,7 +27,7 @@ class Head:
     kind: str
     """`words` predicts a word for each position, `tokens` one number, `pairs` tells of a pair of texts one of two classes."""
     last: str
-    """The last linear map."""
+    """The last linear map; empty where its weight is the table of words in any case."""
     last_bias: str
     """Its bias."""
     transform: str = ""
@@ -43,7 +44,7 @@ def heads_of(family: Family) -> dict[str, Head]:
     found: dict[str, Head] = {}
     for place, kind in {part.place: part.role.partition(".")[0] for part in family.parts if "." in part.role}.items():
         own = {part.role.partition(".")[2]: part.name for part in family.at(place)}
-        last = own["last"] if "last" in own else own["decoder"].removesuffix(".weight")
+        last = own["last"] if "last" in own else own.get("decoder", "").removesuffix(".weight")
         activation = family.words_activation if kind == WORDS else None
         bias = own.get("bias", f"{last}.bias")
         found[place] = Head(kind, last, bias, own.get("transform", ""), own.get("norm", ""), activation)
@@ -53,7 +54,7 @@ def heads_of(family: Family) -> dict[str, Head]:
 def decoders(config: EncoderConfig) -> dict[str, str]:
     """Head -> name of its decoder's weight (vocabulary, embedding), for the heads that predict words. As a rule it is tied
     to the word embeddings, and then no part of `head_shapes`."""
-    return {name: f"{head.last}.weight" for name, head in heads_of(config.family).items() if head.kind == WORDS}
+    return {name: f"{head.last}.weight" for name, head in heads_of(config.family).items() if head.kind == WORDS and head.last}
 
 
 def head_shapes(config: EncoderConfig) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -64,7 +65,7 @@ def head_shapes(config: EncoderConfig) -> dict[str, dict[str, tuple[int, ...]]]:
 
 def words_head(config: EncoderConfig) -> Head:
     """The head that predicts words."""
-    return heads_of(config.family)[tree.words_place(config.family)]
+    return heads_of(config.family)[tree.words_place(config)]
 
 
 def word_embeddings(config: EncoderConfig) -> str:
@@ -74,4 +75,4 @@ def word_embeddings(config: EncoderConfig) -> str:
 
 def words_shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of the tensors of the head that predicts words, without the decoder's weight."""
-    return tree.head_shapes(config, tree.words_place(config.family))
+    return tree.head_shapes(config, tree.words_place(config))

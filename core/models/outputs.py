@@ -4,7 +4,8 @@ and the teacher cache stores arrays under the same names.
     logits       (batch, outputs)              the head's
     pooled       (batch, hidden)               the first token's, after the pooler
     hidden/l     (batch, length, hidden)       after layer l, counted from 1; 0 is the embedding output
-    scores/l     (batch, heads, length, length) attention scores of layer l: Q K^T / sqrt(head), before mask and softmax
+    scores/l     (batch, heads, length, length) attention scores of layer l: Q K^T / sqrt(head), before mask and softmax; with
+                                               the terms of distances where a family has them
     queries/l, keys/l, values/l  (batch, heads, length, head)  of layer l
     words        (batch * length, embedding)   what the head that predicts words makes of each place, before its decoder
     masked_words (masked, embedding)           the same of the batch's `masked_rows` only
@@ -17,8 +18,13 @@ from __future__ import annotations
 LOGITS, POOLED = "logits", "pooled"
 WORDS, MASKED_WORDS = "words", "masked_words"
 DECODER_WEIGHT, DECODER_BIAS = "decoder.weight", "decoder.bias"
-# Kind of output -> the linear maps of self-attention that it needs.
-ATTENTION_KINDS = {"scores": ("query", "key"), "queries": ("query",), "keys": ("key",), "values": ("value",)}
+# Kind of output -> the linear maps of self-attention that it needs, as far as a family has them.
+ATTENTION_KINDS = {
+    "scores": ("query", "key", "distance_query", "distance_key"),
+    "queries": ("query",),
+    "keys": ("key",),
+    "values": ("value",),
+}
 
 
 def output_name(kind: str, layer: int) -> str:

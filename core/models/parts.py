@@ -87,6 +87,8 @@ class Family:
     """That of the head which predicts words, where it is not the encoder's."""
     classes: Mapping[tuple[str, ...], str] = field(default_factory=dict)
     """Heads of pre-training -> how transformers' class that has them ends."""
+    head_keys: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+    """Head of pre-training -> what config.json says where a file has it."""
     entries: Mapping[str, str] = field(default_factory=dict)
     """What config.json has beside class, type and configuration."""
     google: Mapping[str, str] = field(default_factory=dict)
@@ -111,8 +113,8 @@ class Family:
 
     @cached_property
     def by_role(self) -> dict[str, Part]:
-        """Role -> part."""
-        return {part.role: part for part in self.parts}
+        """Role -> part, the first where there are several."""
+        return {part.role: part for part in reversed(self.parts)}
 
     def name(self, role: str) -> str:
         """What the tensors' names of a part start with; KeyError where there is none of this role."""
@@ -164,17 +166,18 @@ def classifier_parts(pooler: str, classifier: str = "classifier") -> tuple[Part,
 
 
 def words_parts(
-    head: str, width: str, table: str, transform: str, norm: str, bias: str, decoder: str
+    head: str, width: str, table: str, transform: str, norm: str, bias: str, decoder: str = ""
 ) -> tuple[Part, ...]:
     """The head that predicts words with the `table` of words: `decoder` is the name of its last map in files that hold the copy,
-    whose bias they hold twice where its name is not `bias`."""
-    twice = (Part("words.decoder_bias", f"{decoder}.bias", TENSOR, ("vocab_size",), head, bias),)
+    whose bias they hold twice where its name is not `bias`; empty where there can be no other weight than the table."""
+    copy = Part("words.decoder", f"{decoder}.weight", TENSOR, ("vocab_size", width), head, f"{table}.weight")
+    twice = Part("words.decoder_bias", f"{decoder}.bias", TENSOR, ("vocab_size",), head, bias)
     return (
         Part("words.transform", transform, DENSE, (width, "hidden_size"), head),
         Part("words.norm", norm, NORM, (width,), head),
         Part("words.bias", bias, TENSOR, ("vocab_size",), head),
-        Part("words.decoder", f"{decoder}.weight", TENSOR, ("vocab_size", width), head, f"{table}.weight"),
-        *(() if bias == f"{decoder}.bias" else twice),
+        *((copy,) if decoder else ()),
+        *((twice,) if decoder and bias != f"{decoder}.bias" else ()),
     )
 
 

@@ -1,6 +1,7 @@
 """The heads of pre-training, all positions at once: what verifies a converted checkpoint that is no classifier.
 
     mlm            bert, distilbert, albert   (batch, length, vocabulary)  what a word in a gap could be
+    lm             deberta-v2                 (batch, length, vocabulary)  as mlm, of the published files
     nsp            bert                       (batch, 2)  whether the second text follows the first (0: it does)
     sop            albert                     (batch, 2)  whether the two texts are in their order (0: they are)
     generator      electra                    (batch, length, vocabulary)  as mlm
@@ -56,7 +57,7 @@ def make_pretraining(
 def _make_head(config: EncoderConfig, head: Head, tied: bool):
     """`f(ops, params, x) -> logits` of every position."""
     transform = make_transform(config, head)
-    weight = word_embeddings(config) if tied and head.kind == WORDS else head.last + ".weight"
+    weight = word_embeddings(config) if head.kind == WORDS and (tied or not head.last) else head.last + ".weight"
     bias, one = head.last_bias, head.kind == TOKENS
 
     def apply(ops: Ops, params, x: Tensor):

@@ -143,6 +143,27 @@ class EncoderConfig(ModelConfig):
         return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
 
     @property
+    def pooler_activation(self) -> str:
+        """What the pooler ends with: `tanh`, or one of the `ACTIVATIONS`."""
+        return self.family.pooler_activation
+
+    @property
+    def before_pooler_dropout(self) -> float:
+        """Dropout rate before the pooler."""
+        return self.head_dropout if self.family.pooler_dropout else 0.0
+
+    @property
+    def distance_terms(self) -> frozenset[str]:
+        """The terms of one place's content and the distance to the other that the scores have (He et al. 2021, section 3.1), by
+        the role of what maps the distance: `distance_key`, `distance_query`; without such a part it is the key's or query's."""
+        return frozenset()
+
+    @property
+    def score_terms(self) -> int:
+        """By how many terms the scores are scaled, that of both contents among them."""
+        return 1
+
+    @property
     def relu_before_classifier(self) -> bool:
         """Whether there is a ReLU between pooler and classifier."""
         return False

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..schedules import in_steps
-from .encoder import assemble, make_bias, make_layer
+from .encoder import assemble, is_relative, make_bias, make_layer
 from .parts import ENCODER
 from .spec import EncoderConfig
 from .tree import places
@@ -70,7 +70,7 @@ def make_replacing_forward(config: EncoderConfig, wanted: frozenset[str], replac
         for layer in range(replacement.predecessor.num_hidden_layers)
     ]
 
-    relative, predecessor_bias = config.family.block.relative_buckets > 0, make_bias(replacement.predecessor, PREDECESSOR)
+    relative, predecessor_bias = is_relative(config), make_bias(replacement.predecessor, PREDECESSOR)
 
     def make_module(block: int):
         def module(ops, params, x, bias, batch):

@@ -24,7 +24,7 @@ def transferred(
 ) -> dict[str, np.ndarray]:
     """The tensors that `target` can take from a model of `source`, under its own names; its layer i is layer `layers[i]`."""
     theirs, ours, renamed = source.family, target.family, {}
-    for part in ours.at(EMBEDDINGS, words_place(ours)):
+    for part in ours.at(EMBEDDINGS, words_place(target)):
         if part.tied is None:
             renamed |= dict(zip(part.tensors(), theirs.by_role[part.role].tensors(), strict=True))
     for own, taken in enumerate(layers):

@@ -59,9 +59,10 @@ def unused_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {name: _sized(config, shape, None) for part in parts for name, shape in part.tensors().items()}
 
 
-def words_place(family: Family) -> str:
-    """The head that predicts words; empty where there is none."""
-    return next((part.place for part in family.parts if part.role.startswith(f"{OF_WORDS}.")), "")
+def words_place(config: ModelConfig) -> str:
+    """The head with which a model of this configuration predicts words; empty where there is none."""
+    parts = (part for part in config.family.parts if part.role.startswith(f"{OF_WORDS}."))
+    return next((part.place for part in parts if is_present(config, part)), "")
 
 
 def used_tensors(config: ModelConfig, wanted: frozenset[str]) -> frozenset[str]:
@@ -70,19 +71,21 @@ def used_tensors(config: ModelConfig, wanted: frozenset[str]) -> frozenset[str]:
     if not family.is_encoder:
         return frozenset(tensor_shapes(config, 1)) if wanted else frozenset()
     last, used = depth(wanted, config.num_hidden_layers), set()
+    in_layer = present(config, LAYER)
     places = [EMBEDDINGS] + [POOLER] * bool({LOGITS, POOLED} & wanted) + [CLASSIFIER] * (LOGITS in wanted)
     for place in places:
         used |= {name for part in present(config, place) for name in part.tensors()}
     for number in range(1, config.num_hidden_layers + 1):
         prefixes, kinds = config.layer_prefixes(number - 1), attention_kinds(wanted, number)
         if number <= last:
-            used |= {prefix + name for prefix in prefixes for part in family.at(LAYER) for name in part.tensors()}
-        for role in {role for kind in kinds for role in ATTENTION_KINDS[kind]}:
-            used |= {prefixes[0] + name for name in family.by_role[role].tensors()}
+            used |= {prefix + name for prefix in prefixes for part in in_layer for name in part.tensors()}
+        roles = {role for kind in kinds for role in ATTENTION_KINDS[kind]}
+        used |= {prefixes[0] + name for part in in_layer if part.role in roles for name in part.tensors()}
         if number <= last or "scores" in kinds:
             used |= {name for part in present(config, ENCODER) for name in part.tensors()}
-    if head := words_place(family):
-        own, bias = head_shapes(config, head).keys(), family.name("words.bias")
+    if head := words_place(config):
+        own = head_shapes(config, head).keys()
+        bias = next(part.name for part in family.at(head) if part.role == f"{OF_WORDS}.bias")
         used |= {bias} if DECODER_BIAS in wanted else set()
         used |= own - {bias} if wanted & {WORDS, MASKED_WORDS} else set()
     return frozenset(used)
@@ -92,7 +95,7 @@ def used_tensors(config: ModelConfig, wanted: frozenset[str]) -> frozenset[str]:
 def places(config: ModelConfig) -> dict[str, str]:
     """Name of each tensor of a classifier, and of its head that predicts words -> its part of the model: embeddings, encoder,
     pooler, classifier or words."""
-    found = dict.fromkeys(head_shapes(config, words_place(config.family)), OF_WORDS)
+    found = dict.fromkeys(head_shapes(config, words_place(config)), OF_WORDS)
     for place in _PLACES:
         prefixes = [""] if place != LAYER else _prefixes(config)
         names = (prefix + name for prefix in prefixes for part in present(config, place) for name in part.tensors())
@@ -172,7 +175,12 @@ def _prefixes(config: ModelConfig) -> list[str]:
 
 def present(config: ModelConfig, place: str) -> list[Part]:
     """The parts at a place that a model of this configuration has."""
-    return [part for part in config.family.at(place) if part.when is None or getattr(config, part.when)]
+    return [part for part in config.family.at(place) if is_present(config, part)]
+
+
+def is_present(config: ModelConfig, part: Part) -> bool:
+    """Whether a model of this configuration has the part."""
+    return part.when is None or bool(getattr(config, part.when))
 
 
 def _sized(config: ModelConfig, shape: Shape, outputs: int | None) -> tuple[int, ...]:

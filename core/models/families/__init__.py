@@ -7,6 +7,7 @@ from ..spec import ModelConfig
 from .albert import AlbertConfig
 from .bert import BertConfig
 from .bilstm import BiLstmConfig
+from .deberta_v2 import DebertaV2Config
 from .distilbert import DistilBertConfig
 from .electra import ElectraConfig
 from .ernie import ErnieConfig
@@ -24,6 +25,7 @@ CONFIGURATIONS: dict[str, type[ModelConfig]] = {
         XlmRobertaConfig,
         CamembertConfig,
         MPNetConfig,
+        DebertaV2Config,
         ErnieConfig,
         BiLstmConfig,
     )
