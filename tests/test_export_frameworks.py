@@ -14,6 +14,7 @@ from crossdistil.core.models.architectures import make_forward
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 from crossdistil.tests.test_export import BILSTM, SHAPES, random_batch, random_model
+from crossdistil.tests.tiny_families import DEBERTA_V2, MPNET
 
 
 def largest_difference(target, config, path):
@@ -30,8 +31,13 @@ def largest_difference(target, config, path):
 
 
 @pytest.mark.only_backend("torch")
-def test_a_program_of_torch(tmp_path):
-    assert largest_difference(TARGETS["pt2"], tiny.CONFIG, tmp_path) <= 2e-6
+@pytest.mark.parametrize("config", [tiny.CONFIG, MPNET, DEBERTA_V2], ids=lambda config: config.family.model_type)
+def test_a_program_of_torch(config, tmp_path):
+    assert largest_difference(TARGETS["pt2"], config, tmp_path) <= 2e-6
+
+
+@pytest.mark.only_backend("torch")
+def test_a_program_of_torch_has_no_lstm(tmp_path):
     with pytest.raises(CrossdistilError, match="pt2: torch.export unrolls an LSTM .* a BiLSTM goes to onnx"):
         TARGETS["pt2"].write(random_model(BILSTM), tmp_path / "m.pt2", "fp32", False)
 
@@ -59,6 +65,6 @@ def test_machine_code_of_torch(tiny_model, tmp_path, said, monkeypatch):
 
 
 @pytest.mark.only_backend("mindspore")
-@pytest.mark.parametrize("config", [tiny.CONFIG, BILSTM], ids=["bert", "bilstm"])
+@pytest.mark.parametrize("config", [tiny.CONFIG, BILSTM, MPNET, DEBERTA_V2], ids=["bert", "bilstm", "mpnet", "deberta-v2"])
 def test_a_graph_of_mindspore(config, tmp_path):
     assert largest_difference(TARGETS["mindir"], config, tmp_path) <= 2e-6
