@@ -23,8 +23,8 @@ def relative_buckets(length: int, buckets: int, farthest: int) -> np.ndarray:
 
 
 def rotary_cosines(length: int, size: int, base: float) -> np.ndarray:
-    """(length, size) float32: the cosines of the angles by which the two halves of a head of this `size` are rotated at each place
-    (Su et al. 2021, equation 34)."""
+    """(length, size) float32: the cosines of the angles by which the two halves of a head of this `size` are rotated at each
+    place (Su et al. 2021, equation 34)."""
     return np.cos(_angles(length, size, base).astype(np.float64)).astype(np.float32)
 
 

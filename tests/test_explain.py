@@ -19,6 +19,7 @@ from crossdistil.core.models.families import BiLstmConfig
 from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe, recipe_tree
 from crossdistil.core.sections import TrainSection
 from crossdistil.tests.tiny import CONFIG, kd_recipe, write_model, write_task
+from crossdistil.tests.tiny_families import VARIANTS
 
 NAMES = sorted(path.stem for path in RECIPES_FOLDER.glob("*.yaml"))
 PAIRS = [(name, preset) for name in NAMES for preset in [None, *(recipe_tree(name).get("presets") or {})]]
@@ -207,6 +208,13 @@ def test_only_the_layers_that_are_needed_are_counted():
     assert costs.forward_cost(CONFIG, frozenset({"scores/2"}), 2, 16) == layer + 2 * 1024 + 16 * 32
     assert costs.forward_cost(CONFIG, frozenset({"values/2"}), 2, 16) == layer + 1024
     assert costs.forward_cost(CONFIG, frozenset({"pooled"}), 2, 16) == 2 * layer + 1024 / 16
+
+
+def test_the_cost_of_distances_by_hand():
+    """Two terms with the rows that a text needs: 31 for 16 places, where there are as many. Their maps see no token."""
+    for name, rows in (("deberta-v2", 16), ("deberta-v2 with maps of distances", 20)):
+        assert costs.layer_cost(VARIANTS[name], 16) == 4096 + 3072 + 2 * 16 * 32 + 2 * rows * 32
+        assert costs.layer_cost(VARIANTS[name], 4) == 4096 + 3072 + 2 * 4 * 32 + 2 * 7 * 32
 
 
 def test_the_cost_of_a_bilstm_by_hand():

@@ -3,7 +3,8 @@
 Counted are the multiplications of matrices, in multiply-adds per token of texts of `TEXT_LENGTH` tokens:
   BERT     of each layer 4 D^2 (query, key, value, output) + 2 D I (feed-forward) + 2 n D (scores and their weighted sum),
            with D the width, I the inner width, n the tokens of a text; pooler D^2 and classifier D C, once a text;
-           likewise DistilBERT, ALBERT and ELECTRA, with E D for the map from narrower embeddings
+           likewise its relatives, with E D for the map from narrower embeddings; DeBERTa's two terms of distances are
+           2 min(2 n - 1, rows) D
   BiLSTM   2 directions x 4 gates x H (E + H), with E and H the widths of words and states; classifier once a text
   words    of the head that predicts words E (D + V), with V the size of the vocabulary, at the tokens that are compared
   losses   the projections only
@@ -36,7 +37,16 @@ def parameter_count(config: Config, outputs: int | None, words: bool = False) ->
 
 def layer_cost(config: EncoderConfig, length: int) -> int:
     """Multiply-adds per token of one encoder layer."""
-    return products(config, LAYER) + len(config.layer_prefixes(0)) * 2 * length * config.hidden_size
+    passes = len(config.layer_prefixes(0))
+    return products(config, LAYER) + passes * (2 * length * config.hidden_size + distances_cost(config, length))
+
+
+def distances_cost(config: EncoderConfig, length: int) -> int:
+    """Multiply-adds per token of the terms of distances in a layer's scores: with each row that a text of this length needs. The
+    rows themselves are mapped once for a batch, which is not counted."""
+    if not config.distance_terms:
+        return 0
+    return len(config.distance_terms) * min(2 * length - 1, config.distance_rows) * config.hidden_size
 
 
 def forward_cost(config: Config, wanted: frozenset[str], outputs: int | None, length: int = TEXT_LENGTH) -> float:
@@ -50,7 +60,7 @@ def forward_cost(config: Config, wanted: frozenset[str], outputs: int | None, le
         kinds = attention_kinds(wanted, number)
         needed = {"query": "queries", "key": "keys", "value": "values"}
         maps = [name for name, kind in needed.items() if kind in kinds or ("scores" in kinds and name != "value")]
-        cost += len(maps) * width**2 + (length * width if "scores" in kinds else 0)
+        cost += len(maps) * width**2 + (length * width + distances_cost(config, length) if "scores" in kinds else 0)
     return cost + head_cost(config, wanted, outputs) / length
 
 

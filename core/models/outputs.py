@@ -18,9 +18,11 @@ from __future__ import annotations
 LOGITS, POOLED = "logits", "pooled"
 WORDS, MASKED_WORDS = "words", "masked_words"
 DECODER_WEIGHT, DECODER_BIAS = "decoder.weight", "decoder.bias"
+DISTANCE_MAPS = ("distance_query", "distance_key")
+"""Roles of the maps of a table of distances."""
 # Kind of output -> the linear maps of self-attention that it needs, as far as a family has them.
 ATTENTION_KINDS = {
-    "scores": ("query", "key", "distance_query", "distance_key"),
+    "scores": ("query", "key", *DISTANCE_MAPS),
     "queries": ("query",),
     "keys": ("key",),
     "values": ("value",),

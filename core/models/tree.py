@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 from math import prod
 
-from .outputs import ATTENTION_KINDS, DECODER_BIAS, LOGITS, MASKED_WORDS, POOLED, WORDS, attention_kinds, depth
+from .outputs import ATTENTION_KINDS, DECODER_BIAS, DISTANCE_MAPS, LOGITS, MASKED_WORDS, POOLED, WORDS, attention_kinds, depth
 from .parts import (
     CLASSIFIER,
     DENSE,
@@ -158,13 +158,14 @@ def _first_of_size(config: ModelConfig, size: str) -> str:
 
 
 def products(config: ModelConfig, *at: str, outputs: int | None = None) -> int:
-    """Multiplications of a vector with the matrices of the parts at these places, once each; those of one layer for `LAYER`."""
+    """Multiplications of a vector with the matrices of the parts at these places, once each; those of one layer for `LAYER`. The
+    maps of distances are not among them: no token goes through them."""
     passes = {LAYER: len(config.layer_prefixes(0))}
     return sum(
         passes.get(place, 1) * prod(_sized(config, part.shape, outputs or 0))
         for place in at
         for part in present(config, place)
-        if part.kind == DENSE or (part.kind == TENSOR and len(part.shape) > 2)
+        if part.role not in DISTANCE_MAPS and (part.kind == DENSE or (part.kind == TENSOR and len(part.shape) > 2))
     )
 
 
