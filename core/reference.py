@@ -7,9 +7,15 @@ that has no framework at all.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import erf, expit, log_softmax, softmax
 
 from .static_tables import static_table
+
+
+def _special():
+    """scipy's functions, whose import takes a tenth of a second: most commands import this module and compute nothing with it."""
+    from scipy import special
+
+    return special
 
 
 class ReferenceOps:
@@ -58,7 +64,7 @@ class ReferenceOps:
     def attention(self, query, key, value, bias, dropout):
         self._refuse_dropout(dropout)
         scores = query @ np.swapaxes(key, -1, -2) / np.sqrt(query.shape[-1]) + bias
-        return softmax(scores, axis=-1) @ value
+        return _special().softmax(scores, axis=-1) @ value
 
     def rotate(self, x, cosines, sines):
         first, second = np.split(x, 2, axis=-1)
@@ -68,11 +74,11 @@ class ReferenceOps:
         return np.einsum("baid,aijd->baij", states, np.asarray(table)[:, index])
 
     def word_cross_entropy(self, states, weight, bias, labels, row_weights):
-        return -np.sum(row_weights * self.pick(log_softmax(self.linear(states, weight, bias), axis=-1), labels))
+        return -np.sum(row_weights * self.pick(_special().log_softmax(self.linear(states, weight, bias), axis=-1), labels))
 
     def word_divergence(self, states, weight, bias, teacher_states, teacher_weight, teacher_bias, row_weights, temperature):
-        own = log_softmax(self.linear(states, weight, bias) / temperature, axis=-1)
-        target = log_softmax(self.linear(teacher_states, teacher_weight, teacher_bias) / temperature, axis=-1)
+        own = _special().log_softmax(self.linear(states, weight, bias) / temperature, axis=-1)
+        target = _special().log_softmax(self.linear(teacher_states, teacher_weight, teacher_bias) / temperature, axis=-1)
         return np.sum(row_weights * np.sum(np.exp(target) * (target - own), axis=-1))
 
     def word_squared_error(self, states, weight, bias, teacher_states, teacher_weight, teacher_bias, row_weights):
@@ -81,6 +87,7 @@ class ReferenceOps:
         return np.sum(row_weights * np.sum((own - target) ** 2, axis=-1))
 
     def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
+        special = _special()
         bias = np.asarray(input_bias, np.float64) + np.asarray(hidden_bias, np.float64)
         ends = []
         for direction, places in enumerate((range(x.shape[1]), reversed(range(x.shape[1])))):
@@ -89,10 +96,10 @@ class ReferenceOps:
                 gates = self.linear(x[:, place], input_weight[direction], bias[direction])
                 gates = gates + self.linear(hidden, hidden_weight[direction], 0.0)
                 enter, forget, new, leave = np.split(gates, 4, axis=-1)
-                moved = expit(forget) * cell + expit(enter) * np.tanh(new)
+                moved = special.expit(forget) * cell + special.expit(enter) * np.tanh(new)
                 real = mask[:, place, None] > 0
                 cell = np.where(real, moved, cell)
-                hidden = np.where(real, expit(leave) * np.tanh(moved), hidden)
+                hidden = np.where(real, special.expit(leave) * np.tanh(moved), hidden)
             ends.append(hidden)
         return np.concatenate(ends, axis=-1)
 
@@ -109,7 +116,7 @@ class ReferenceOps:
     def gelu(self, x, approximate):
         if approximate:
             return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
-        return 0.5 * x * (1.0 + erf(x / np.sqrt(2.0)))
+        return 0.5 * x * (1.0 + _special().erf(x / np.sqrt(2.0)))
 
     def relu(self, x):
         return np.maximum(x, 0.0)
@@ -127,10 +134,10 @@ class ReferenceOps:
         return np.sqrt(x)
 
     def softmax(self, x):
-        return softmax(x, axis=-1)
+        return _special().softmax(x, axis=-1)
 
     def log_softmax(self, x):
-        return log_softmax(x, axis=-1)
+        return _special().log_softmax(x, axis=-1)
 
     def sum(self, x, axis=None):
         return np.sum(x, axis=axis)

@@ -100,8 +100,6 @@ def run(
         loaded = _recipe(recipe, text, named, overrides or [], preset, plugins or [], log or [])
     hand_over(name, text)
     run_on_all(place, devices, name, device, text, machines)
-    from .run import RunOptions, execute
-
     folder = out or Path("runs") / f"{loaded.method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if resume and not folder.exists():
         console.print(f"{folder}: there is no run to resume; this is a new one")
@@ -111,6 +109,8 @@ def run(
         check_run(loaded, source, Checked(name, options, folder, resume), console, problems)
         console.print(f"checked: nothing is wrong; without --check it is trained into {folder}", markup=False)
         return
+    from .run import RunOptions, execute
+
     try:
         how = RunOptions(name, options, folder, resume, probe, not no_report, not no_latency)
         result = execute(loaded, source, how, console)
