@@ -104,10 +104,11 @@ def without_root(family: str) -> frozenset[str]:
 
 
 def settle(spelling: Spelling, kind: str, config: Mapping[str, Any]) -> None:
-    """The pooler that an encoder has and the classifier of its family does not use."""
+    """What an encoder has and the classifier of its family does not use: its pooler, a head that nothing computes with."""
     family, names = CONFIGURATIONS[kind].family, set(spelling.names.values())
-    unused = {name for part in family.at(UNUSED) for name in part.tensors()}
+    unused = {name: part for part in family.at(UNUSED) for name in part.tensors()}
     if f"{family.name('classifier')}.weight" in names:
-        for source in [source for source, name in spelling.names.items() if name in unused]:
+        for source, name in [(source, name) for source, name in spelling.names.items() if name in unused]:
             del spelling.names[source]
-            spelling.dropped[source] = "pooler of the encoder that its classifier does not use"
+            what = "pooler of the encoder" if unused[name].role == "encoder_pooler" else "head of the pre-training"
+            spelling.dropped[source] = f"{what} that its classifier does not use"

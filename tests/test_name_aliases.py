@@ -176,6 +176,15 @@ def test_bare_encoders_of_google():
     assert pairs(recognise(shaped(bare), None)) == bare
 
 
+def test_a_classifier_without_the_head_of_debertas_pre_training():
+    encoder = ("deberta.embeddings.word_embeddings.weight", "deberta.encoder.rel_embeddings.weight")
+    names = {name: name for name in (*encoder, "pooler.dense.weight", "classifier.weight")}
+    heads = [f"mask_predictions.{name}.weight" for name in ("dense", "LayerNorm", "classifier")]
+    found = recognise(shaped([*names, *heads]), {"model_type": "deberta-v2"})
+    assert (pairs(found), found.unknown) == (names, {})
+    assert found.dropped == dict.fromkeys(heads, "head of the pre-training that its classifier does not use")
+
+
 @pytest.mark.parametrize("family", [None, "roberta", "xlm-roberta"])
 def test_roberta(family):
     config = None if family is None else {"model_type": family}
