@@ -26,7 +26,7 @@ from .hub_names import hub_hint
 from .json_files import read_object
 from .kinds.kind import Kind
 from .kinds.known_kinds import kind_of_model
-from .models.answer_heads import AnswerHead, head_of
+from .models.answer_heads import SENTENCES, TOKENS, AnswerHead, head_of
 from .models.architectures import (
     Config,
     canonical_names,
@@ -86,7 +86,7 @@ class Model:
 
     def __post_init__(self) -> None:
         if self.kind is None:
-            self.kind = kind_of_model(self.outputs)
+            self.kind = kind_of_model(self.outputs, config=self.config)
 
     @property
     def missing_words(self) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class Model:
     @property
     def head(self) -> AnswerHead:
         """What it answers with."""
-        return head_of(self.outputs, self.words)
+        return head_of(self.outputs, self.words, getattr(self.config, "classifier", SENTENCES))
 
     @property
     def has_weights(self) -> bool:
@@ -110,13 +110,14 @@ class Model:
         return sum(math.prod(shape) for name, shape in shapes.items() if name in self.parameters)
 
 
-def load_model(folder: Path, where: str = "", words: bool = False) -> Model:
+def load_model(folder: Path, where: str = "", words: bool = False, classifier: AnswerHead = SENTENCES) -> Model:
     """The model in a folder, with `words` together with its head that predicts words; `where` names the recipe key that asked
-    for it. Every byte of its weights was looked at. Raises CheckpointError."""
-    return checked_weights(open_model(folder, where, words), where)
+    for it. `classifier` is the one that is wanted: one of tokens is left out of a model that has it unless it is asked for. Every
+    byte of its weights was looked at. Raises CheckpointError."""
+    return checked_weights(open_model(folder, where, words, classifier), where)
 
 
-def open_model(folder: Path, where: str = "", words: bool = False) -> Model:
+def open_model(folder: Path, where: str = "", words: bool = False, classifier: AnswerHead = SENTENCES) -> Model:
     """The same without a look at its weights: what configuration and header tell."""
     prefix = f"{where}: " if where else ""
     if not folder.is_dir():
@@ -127,19 +128,21 @@ def open_model(folder: Path, where: str = "", words: bool = False) -> Model:
     config = model_config(raw, where)
     if words and not is_encoder(config):
         raise CheckpointError(f"{where}: model_type is '{raw['model_type']}', which predicts no words")
+    other = other_head(raw) if is_encoder(config) else None
+    if other is not None and other.ending == classifier.ending == TOKENS.ending:
+        config, other = config.answering(TOKENS), None
     if not (folder / WEIGHTS).is_file() and (folder / CARD).is_file():
         return _without_weights(folder, prefix, raw, config, words)
-    head_of = other_head(raw) if is_encoder(config) else None
-    tensors, left_out = _read_tensors(folder / WEIGHTS, prefix, config, words, head_of is not None)
+    tensors, left_out = _read_tensors(folder / WEIGHTS, prefix, config, words, other is not None)
     decoder = _separate_decoder(tensors, config, f"{prefix}{folder / WEIGHTS}") if words else None
     head = head_names(config)[0]
     outputs = next(iter(tensors[head].shape), 1) if head in tensors else None
     if is_encoder(config):
         _check_sizes(tensors, raw, config, folder, prefix)
     new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}", words)
-    labels, kind = _classes(raw, outputs, head, where)
+    labels, kind = _classes(raw, outputs, config, where)
     about = about_training(raw, where)
-    reason = "" if head_of is None else head_of.reason
+    reason = "" if other is None else other.reason
     notes = _notes(raw, config, folder, left_out, outputs, reason)
     parameters = StoredTensors(tensors)
     return Model(config, parameters, outputs, labels, new, about, folder, kind, words, None, reason, notes, decoder)
@@ -168,12 +171,12 @@ def checked_weights(model: Model, where: str = "") -> Model:
     return replace(model, decoder=decoder, unread_decoder=None)
 
 
-def _classes(raw: dict[str, Any], outputs: int | None, head: str, where: str) -> tuple[tuple[str, ...] | None, Kind]:
+def _classes(raw: dict[str, Any], outputs: int | None, config: Config, where: str) -> tuple[tuple[str, ...] | None, Kind]:
     """(names of the classes, what is answered) of a model with so many logits."""
-    labels = class_names(raw, where)
+    labels, head = class_names(raw, where), head_names(config)[0]
     if outputs is not None and outputs > 1 and labels is not None and len(labels) != outputs:
         raise CheckpointError(f"{where}: id2label names {len(labels)} classes, but {head} has {outputs} rows")
-    kind = kind_of_model(outputs, problem_type(raw, outputs, head, where))
+    kind = kind_of_model(outputs, problem_type(raw, outputs, head, where), config)
     if outputs in (None, 1):
         labels = None
     elif labels is None:
@@ -194,7 +197,7 @@ def _without_weights(folder: Path, prefix: str, raw: dict[str, Any], config: Con
         raise CheckpointError(f"{where}: damaged: got {shown(card, 60)}")
     if card.get("config") != _config_digest(config):
         raise CheckpointError(f"{prefix}{folder / CONFIG}: is not the one that was written with {CARD}; it was changed")
-    labels, kind = _classes(raw, outputs, head_names(config)[0], f"{prefix}{folder / CONFIG}")
+    labels, kind = _classes(raw, outputs, config, f"{prefix}{folder / CONFIG}")
     parameters = AbsentTensors([name for name in names if name not in new], digest, folder)
     about = about_training(raw, f"{prefix}{folder / CONFIG}")
     return Model(config, parameters, outputs, labels, tuple(new), about, folder, kind)
@@ -342,7 +345,8 @@ def write_config(model: Model, folder: Path) -> None:
         labels = model.labels or ("LABEL_0",)
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
-        config["problem_type"] = model.kind.problem_type
+        if model.kind.problem_type is not None:
+            config["problem_type"] = model.kind.problem_type
     config["crossdistil"] = model.about | plugin_entry(model.config)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -75,7 +75,8 @@ class Job:
             batches = next(iter(self._stages.values())).batches.otherwise(*cut, one_length)
         else:
             examples, tokens = self.data.examples["train"], self.data.tokens["train"]
-            given = tokens, examples.labels, *cut, examples.label_mask, one_length, self.share, examples.weights
+            labels = None if tokens.targets is not None else examples.labels
+            given = tokens, labels, *cut, examples.label_mask, one_length, self.share, examples.weights
             batches = TrainBatches(*given)
             if "train" in self.data.masks:
                 batches.attach_masks(self.data.masks["train"])

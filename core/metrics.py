@@ -28,8 +28,13 @@ CLASSIFICATION_METRICS = ("accuracy", "f1", "macro_f1", "matthews", "precision",
 REGRESSION_METRICS = ("pearson", "spearman")
 MULTI_LABEL_DEFAULTS = ("micro_f1", "macro_f1", "exact_match")
 MULTI_LABEL_METRICS = (*MULTI_LABEL_DEFAULTS, "auc")
+ENTITY_METRICS = ("entity_f1", "entity_precision", "entity_recall")
+"""Of whole spans of words, all types together; `entity_f1/PER` is that of one type."""
+WORD_ACCURACY = "word_accuracy"
 MLM_LOSS = "mlm_loss"
-KNOWN_METRICS = frozenset({*CLASSIFICATION_METRICS, *REGRESSION_METRICS, *MULTI_LABEL_METRICS, MLM_LOSS, "perplexity"})
+KNOWN_METRICS = frozenset(
+    (*CLASSIFICATION_METRICS, *REGRESSION_METRICS, *MULTI_LABEL_METRICS, *ENTITY_METRICS, WORD_ACCURACY, MLM_LOSS, "perplexity")
+)
 """The names of all."""
 LOWER_IS_BETTER = frozenset({MLM_LOSS})
 Metric = Callable[[np.ndarray, np.ndarray], float]
@@ -37,7 +42,7 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 
 def is_known_metric(name: str) -> bool:
     """Whether a metric is crossdistil's own, and no plugin's."""
-    return name in KNOWN_METRICS or name == PER_CLASS or is_class_metric(name)
+    return name.partition("/")[0] in KNOWN_METRICS or name == PER_CLASS or is_class_metric(name)
 
 
 def compute_metrics(

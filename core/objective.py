@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -60,7 +61,7 @@ class Objective:
         self.student_outputs = frozenset().union(*(term.student_outputs(context) for term in terms))
         self.teacher_outputs = _union([term.teacher_outputs(context) for term in terms])
         self.needs_teacher = bool(self.teacher_outputs)
-        self._counters = [term.counter(context) for term in terms]
+        self._counters = [functools.partial(term.units, context) for term in terms]
         sizes = [term.statistics_size if term.scope == "batch" else 0 for term in terms]
         places = [sum(sizes[:index]) for index in range(len(terms))]
         self._functions = [term.bound(context, label, place) for term, label, place in zip(terms, labels, places)]

@@ -141,7 +141,8 @@ class _Planner:
             return None
         if key in self._found.models:
             return self._found.models[key]
-        return self._errors.collect(open_model, folder, key, spec is not None and spec.kind.guesses_words)
+        kind = ONE_CLASS if spec is None else spec.kind
+        return self._errors.collect(open_model, folder, key, kind.guesses_words, kind.head)
 
     def _student_tokenizer(self, teachers: dict[str, Model | None]) -> Tokenizer | WordTokenizer | None:
         first, own = next(iter(teachers.values()), None), self._recipe.student.tokenizer
@@ -180,8 +181,8 @@ class _Planner:
         outputs, labels = (2, None) if spec is None else (term_context(spec).outputs, spec.label_names)
         kind = ONE_CLASS if spec is None else spec.kind
         if section.is_bilstm:
-            if not kind.has_targets:
-                problem = f"student: a BiLSTM learns a task's labels or logits, but task.kind is '{recipe.task.kind}'"
+            if not kind.has_targets or kind.per_token:
+                problem = f"student: a BiLSTM learns labels or logits of whole texts, but task.kind is '{recipe.task.kind}'"
                 raise RecipeError(self._source, [problem])
             pairs = spec is not None and spec.text_pair is not None
             student, problems = plan_bilstm(section, pairs, outputs, labels, kind)

@@ -54,7 +54,7 @@ def build_student(
     listed in the model's `new`.
     """
     if start is None:
-        start = _source(section, teacher, kind.guesses_words)
+        start = _source(section, teacher, kind)
     like = None if teacher is None else teacher.config
     planned, problems = plan_student(section, like, start, outputs, labels, kind, vocabulary)
     if problems:
@@ -91,6 +91,8 @@ def plan_student(
     config, problems = student_config(section, like, own_words)
     if config is None:
         return None, problems
+    if kind.per_token:
+        config = config.answering(kind.head)
     shapes = tensor_shapes(config, outputs, kind.guesses_words)
     notes = () if start is None else start.notes
     student = Model(config, NamedTensors(shapes), outputs, labels, kind=kind, words=kind.guesses_words, notes=notes)
@@ -166,12 +168,12 @@ def build_bilstm(
     return Model(config, parameters, outputs, labels, tuple(shapes), kind=kind), []
 
 
-def _source(section: StudentSection, teacher: Model | None, words: bool) -> Model | None:
+def _source(section: StudentSection, teacher: Model | None, kind: Kind) -> Model | None:
     if section.init.source == "teacher":
         return teacher
     if section.init.source == "random":
         return None
-    return load_model(Path(section.init.source), "student.init.from", words)
+    return load_model(Path(section.init.source), "student.init.from", kind.guesses_words, kind.head)
 
 
 def student_config(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 from .data.batches import Batch, Masks, evaluation_batches
 from .data.corpus import read_corpus
 from .data.masked_texts import read_masked, read_store
+from .data.tagged_tokens import tagged_table
 from .data.tasks import Examples, TaskSpec, read_split
 from .data.token_folder import is_store
 from .data.tokenize import Tokenizer, TokenTable, tokenized
@@ -52,6 +53,8 @@ class TaskData:
     def score(self, split: str, infer: Callable[[dict[str, np.ndarray]], list[np.ndarray]]) -> tuple[dict, np.ndarray | None]:
         """The metrics on a split and the logits (examples, outputs) in file order, of which masked words have none; `infer`
         maps a batch to what `answers` gives."""
+        if self.spec.kind.per_token:
+            return self._words_score(split, infer)
         if self.spec.kind.guesses_words:
             return self._masked_score(split, infer), None
         examples, own = self.examples[split], self.world.share
@@ -60,6 +63,13 @@ class TaskData:
         if examples.labels is None:
             return {}, logits
         return self.spec.kind.score(self.spec.metrics, logits, examples.labels, self.spec.own_metrics), logits
+
+    def _words_score(self, split: str, infer: Callable) -> tuple[dict, np.ndarray]:
+        """The same of a task whose words have labels, with the logits (words, outputs) of all words."""
+        labels, table, spec = self.examples[split].labels, self.tokens[split], self.spec
+        batches = evaluation_batches(table, None, EVALUATION_BATCH, self.buckets, share=self.world.share)
+        logits = word_logits(self.world, int((labels >= 0).sum()), table, batches, infer)
+        return spec.kind.score(spec.metrics, logits, labels, {}, spec.labels, spec.tagged.constrained), logits
 
     def _masked_score(self, split: str, infer: Callable) -> dict[str, float]:
         """The mean of -log of the probability of the right word over the masked tokens, in nats, and its exponential."""
@@ -79,6 +89,9 @@ class TaskData:
         if logits is None or self.dev_rows is None:
             return None
         spec, labels = self.spec, self.examples["dev"].labels
+        if spec.kind.per_token:  # a word is an example
+            of_words = labels[labels >= 0].astype(np.int32)
+            return Predictions(logits, of_words, self.dev_rows, spec.name, spec.label_names, ("accuracy",))
         return Predictions(logits, labels, self.dev_rows, spec.name, spec.label_names, tuple(spec.metrics))
 
     def final_metrics(self, infer: Callable) -> tuple[dict[str, float], np.ndarray | None]:
@@ -93,6 +106,25 @@ class TaskData:
         return metrics, logits
 
 
+def word_logits(
+    world: World,
+    count: int,
+    table: TokenTable,
+    batches: Iterable[tuple[np.ndarray, Batch]],
+    infer: Callable[[Batch], list[np.ndarray]],
+) -> np.ndarray:
+    """The logits (count, outputs) of `count` words, each from the token where it begins."""
+
+    def found() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for rows, batch in batches:
+            logits = infer(batch)[0]  # (B, L, C)
+            for row, own in zip(rows, logits):
+                words = table.words[table.offsets[row] : table.offsets[row + 1]]
+                yield words[words >= 0], own[: len(words)][words >= 0]
+
+    return _gathered(world, count, found())
+
+
 def gathered_logits(
     world: World,
     count: int,
@@ -100,10 +132,15 @@ def gathered_logits(
     infer: Callable[[Batch], list[np.ndarray]],
 ) -> np.ndarray:
     """The logits (count, outputs) of `count` examples, each process's from its own (rows, batch) of them."""
+    return _gathered(world, count, ((rows, infer(batch)[0][: len(rows)]) for rows, batch in batches))
+
+
+def _gathered(world: World, count: int, parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The logits (count, outputs) of all processes, each of which has some (rows, their logits)."""
     computed: dict[str, list[np.ndarray]] = {"rows": [np.zeros(0, np.int64)], "logits": []}
-    for rows, batch in batches:
+    for rows, logits in parts:
         computed["rows"].append(rows)
-        computed["logits"].append(infer(batch)[0][: len(rows)])
+        computed["logits"].append(logits)
     shares = world.arrays({name: np.concatenate(parts) for name, parts in computed.items() if parts})
     found = [share for share in shares if "logits" in share]
     logits = np.zeros((count, found[0]["logits"].shape[1]), np.float32)
@@ -124,11 +161,19 @@ def tokenize(
     spec: TaskSpec, tokenizer: Tokenizer, buckets: tuple[int, ...], examples: dict[str, Examples], max_length: int
 ) -> TaskData:
     """Examples as a model with that tokenizer takes them; their texts are not kept."""
-    tokens = {split: tokenized(found, tokenizer, max_length) for split, found in examples.items()}
+    if spec.kind.per_token:
+        tokens = {split: _tagged(spec, found, tokenizer, max_length) for split, found in examples.items()}
+    else:
+        tokens = {split: tokenized(found, tokenizer, max_length) for split, found in examples.items()}
     kept = {split: found.without_texts() for split, found in examples.items()}
     dev = examples.get("dev")
     digest = None if dev is None or dev.labels is None else rows_digest(spec, dev)
     return TaskData(spec, tokenizer, buckets, kept, tokens, dev_rows=digest)
+
+
+def _tagged(spec: TaskSpec, examples: Examples, tokenizer: Tokenizer, max_length: int) -> TokenTable:
+    how, given = spec.tagged, (examples.texts, examples.by_spaces, examples.labels)
+    return tagged_table(*given, tokenizer, max_length, how.overlap, how.all_pieces)
 
 
 @functools.lru_cache(64)  # the same function for the same model: it is compiled once

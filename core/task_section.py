@@ -19,9 +19,26 @@ def label_text(value: Any) -> Any:
     return value if isinstance(value, list | dict) else "null" if value is None else str(value)
 
 
+class TokensSection(Section):
+    """Words with labels."""
+
+    scheme: Literal["auto", "plain"] = "auto"
+    """`auto`: labels are tags of spans, in BIO, IOB1, BIOES, BILOU or BMES, whichever the file has. `plain`: labels are what
+    they are, as parts of speech."""
+    pieces: Literal["first", "all"] = "first"
+    """Where the label of a word of several pieces is learned: at its first piece, as BERT does, or at all of them."""
+    overlap: int = Field(32, ge=0, le=LONGEST)
+    """Tokens that two windows of a text have in common which is longer than `max_length`; at most half of it."""
+    stray: Literal["error", "begin"] = "error"
+    """A tag that goes on with nothing, as an I behind an O: an error, or the beginning of a span, which is counted and told."""
+    constrained: bool = False
+    """Score the most probable tags that are legal in BIO, instead of the most probable tag of each word."""
+
+
 class TaskSection(Section):
     """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. With `kind:
-    multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. `kind: text` is raw text
+    multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. With `kind: tokens` each word
+    has a label: files of columns, or JSON lines with spans (docs/token_labels.md). `kind: text` is raw text
     without labels: `data` is a .txt or .tfrecord file, a folder of them, or the folder of its token store, which `crossdistil
     data tokens` wrote. `kind: mlm` is raw text whose tokens are masked, anew in every epoch as `masking` says, or as the
     records of `crossdistil data mlm` have them, where it is not given; then
@@ -42,7 +59,7 @@ class TaskSection(Section):
     """The folder of train, dev and test, or what `kind` says."""
     max_length: int = Field(128, ge=4, le=LONGEST)
     """Tokens of an example, special tokens counted; longer texts are cut."""
-    kind: Literal["classification", "regression", "multi_label", "text", "mlm"] | None = None
+    kind: Literal["classification", "regression", "multi_label", "tokens", "text", "mlm"] | None = None
     """What an example's answer is; of GLUE's tasks known, else classes."""
     text: str | None = None
     """The column of the text."""
@@ -57,6 +74,8 @@ class TaskSection(Section):
     metrics: tuple[str, ...] | None = None
     """What is computed on dev, the first of them deciding which weights are the best; those of the task or its kind where
     not given."""
+    tokens: TokensSection | None = None
+    """How words with labels are read and scored, of `kind: tokens`."""
     masking: MaskingSettings | None = None
     """How tokens are masked, of `kind: mlm`."""
     header: bool | None = None
@@ -87,7 +106,7 @@ class TaskSection(Section):
 
     @model_validator(mode="after")
     def _columns_without_header(self) -> TaskSection:
-        if self.columns is not None and self.header is not False:
+        if self.columns is not None and self.header is not False and self.kind != "tokens":
             raise ValueError("columns is for header: false")
         if self.columns is not None and len(set(self.columns)) < len(self.columns):
             raise ValueError("columns: a name is there twice")
@@ -112,6 +131,13 @@ class TaskSection(Section):
     def _masking_of_mlm(self) -> TaskSection:
         if self.masking is not None and self.kind != "mlm":
             raise ValueError("masking is for kind: mlm")
+        if self.tokens is not None and self.kind != "tokens":
+            raise ValueError("tokens is for kind: tokens")
+        for key in ("text_pair", "header", "separator", "quoting", "bad_rows"):
+            if self.kind == "tokens" and getattr(self, key) is not None:
+                raise ValueError(f"{key} is for tables, not for kind: tokens")
+        if self.kind == "tokens" and self.skip_labels:
+            raise ValueError("skip_labels is for tables, not for kind: tokens")
         return self
 
     _absolute_data = field_validator("data")(absolute)

@@ -30,7 +30,7 @@ def announce(job: Job, engine: Engine, console: Console) -> None:
 
 def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:
     """One line a fact."""
-    train = len(job.data.tokens["train"].lengths)
+    train = len(job.data.examples["train"])
     counts = f"{train:,} train"
     if "dev" in job.data.examples:
         counts += f" and {len(job.data.examples['dev']):,} dev"

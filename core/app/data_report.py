@@ -78,4 +78,4 @@ def one_answer(spec: TaskSpec, logits: np.ndarray, labels: np.ndarray | None, sp
     if not (answers == answers[0]).all():
         return None
     answer = spec.kind.constant_text(spec.label_names, logits[0])
-    return f"{answer} is predicted for all {len(logits):,} examples of {split}"
+    return f"{answer} is predicted for all {len(logits):,} {spec.kind.what} of {split}"

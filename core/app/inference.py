@@ -26,6 +26,7 @@ from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
 from ..metrics import is_known_metric
 from ..model_inputs import takes_pairs, trained_length
+from ..models.answer_heads import SENTENCES, TOKENS, AnswerHead
 from ..recipe_errors import describe
 from ..registered import NOTHING, Registered
 from ..runs import RECIPE
@@ -37,6 +38,7 @@ from .exported import runtime_of
 from .models import model_folder, paths_as_given, tell_notes
 from .run_folders import plugins_of
 from .sessions import Session, Tell, session
+from .text_spans import spans_in
 
 
 @dataclass(frozen=True)
@@ -53,21 +55,26 @@ class Prediction:
     """The predicted number of a regression."""
     labels: tuple[str, ...] | None = None
     """The labels of a text that may have several: those more probable than not."""
+    spans: tuple[dict[str, Any], ...] | None = None
+    """Where words have labels: `start`, `end` (in characters), `label`, `text` and `score`, the words' mean probability."""
 
     def as_json(self) -> dict[str, Any]:
         """The fields that are set."""
         values = {"text": self.text, "pair": self.pair, "label": self.label}
         values |= {"probabilities": self.probabilities or None, "score": self.score}
         values["labels"] = None if self.labels is None else list(self.labels)
+        values["spans"] = None if self.spans is None else list(self.spans)
         return {key: value for key, value in values.items() if value is not None}
 
 
-def load_classifier(folder: Path, tell: Tell | None = None) -> tuple[Model, Tokenizer]:
+def load_classifier(
+    folder: Path, tell: Tell | None = None, classifier: AnswerHead = SENTENCES
+) -> tuple[Model, Tokenizer]:
     """A model with a head, and its tokenizer; raises CheckpointError if one of them is missing. `tell` is told what to know of
-    the model; without it, that is logged."""
+    the model; without it, that is logged. One of tokens is only taken where `classifier` is that."""
     found = model_folder(folder)
     with paths_as_given((folder, found)):
-        model = load_model(found)
+        model = load_model(found, classifier=classifier)
         if model.other_head:
             raise CheckpointError(f"{folder}: {model.other_head}; expected a classifier of sentences")
         if model.new:
@@ -158,7 +165,7 @@ def _prepared(
     registered: Registered | None,
 ) -> tuple[Model, TaskData, Engine]:
     """What `evaluate` needs, checked."""
-    model, tokenizer = load_classifier(folder, tell)
+    model, tokenizer = load_classifier(folder, tell, TOKENS)
     own, given = model.about.get("task", {}), {key: name for key, name in (columns or {}).items() if name is not None}
     if given and not given.keys() >= {"text", "label"}:
         raise CrossdistilError(f"--{'label' if 'text' in given else 'text'}: needed beside --{next(iter(given))}")
@@ -228,7 +235,7 @@ def predict(
 ) -> list[Prediction]:
     """The model's predictions, in the order of the texts, which all of the `processes` are given and get. `tell` is told of what
     looks wrong, which is logged without it; `classifier` is the model in the folder, where it is loaded already."""
-    model, tokenizer = classifier or load_classifier(folder, tell)
+    model, tokenizer = classifier or load_classifier(folder, tell, TOKENS)
     length = trained_length(model, max_length)
     positions = getattr(model.config, "positions", length)  # a BiLSTM has no limit
     if length > positions:
@@ -244,6 +251,12 @@ def predict(
         _warn(f"{folder} was trained on pairs of texts, but gets single ones", tell)
     engine = runtime_of(model) or processes.engine()
     infer = engine.infer(logits_function(model.config), model.parameters)
+    if model.kind.per_token:
+        if pairs is not None:
+            raise DataError("got second texts, but the model finds spans in single texts")
+        buckets = length_buckets(length, engine.length_step)
+        found = spans_in(model, tokenizer, infer, texts, length, buckets, processes.world, lambda line: _warn(line, tell))
+        return [Prediction(text, None, spans=spans) for text, spans in zip(texts, found, strict=True)]
     tokens = tokenizer.encode_pairs(texts, pairs, length)
     for line in unknown_warnings({"these texts": unknown_share(tokens, tokenizer)}, tokenizer):
         _warn(line, tell)

@@ -85,7 +85,8 @@ def predict(
     max_length: LengthOption = None,
     plugins: PluginOption = None,
 ) -> None:
-    """Classify texts; prints one JSON object a line: the label and the probability of each class."""
+    """Classify texts; prints one JSON object a line: the label and the probability of each class, or the spans that a model of
+    tokens finds."""
     place = enter(devices)
     given_plugins("predict", plugins)
     name = _runtime(model, backend, device, devices)
@@ -104,13 +105,14 @@ def predict(
     if out is not None and out.exists() and not overwrite:
         raise CrossdistilError(f"--out {out}: is there already; --overwrite replaces it")
     run_on_all(place, devices, name, device, reads_input=True)
+    from ..models.answer_heads import TOKENS
     from .inference import as_json_lines, load_classifier, predict
     from .sessions import session
 
     with session(name, EngineOptions(device, precision.value, place=place)) as own:
         tell = own.teller(_tell)
         given = GivenTexts(text or [], None if pair is None else [pair])
-        classifier = own.world.together(load_classifier, model, tell)
+        classifier = own.world.together(load_classifier, model, tell, TOKENS)
         if file is not None:
             task = classifier[0].about.get("task", {})
             given = of_the_first(own.world, read_texts, file, task, text_column, pair_column, id_column, encoding)

@@ -4,6 +4,7 @@ is wrong with one is told with its file and line, and not after an hour of train
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..engine import Engine
 from ..errors import CrossdistilError, PluginError, did_you_mean
+from ..kinds.known_kinds import ONE_CLASS
 from ..losses.base import LossTerm, TermContext
 from ..losses.checking import KINDS, Case, results
 from ..models.outputs import split_name
@@ -45,6 +47,8 @@ def no_formula(student, teacher, params, batch, start) -> float:
 def try_losses(recipe: Recipe, context: TermContext, engine: Engine) -> None:
     """Compute each loss of the recipe's plugins once, forward and backward. Raises PluginError."""
     own = recipe.registered.losses
+    if context.kind.per_token:  # a loss over logits sees each labelled token as an example
+        context = dataclasses.replace(context, kind=ONE_CLASS)
     for stage in recipe.stages:
         for term, label in zip(stage.objective, term_labels(stage.objective, stage.name)):
             loss = own.get(term.loss)

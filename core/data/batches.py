@@ -19,8 +19,8 @@ Batch = dict[str, np.ndarray]
 """input_ids, token_type_ids (batch, length) int32; attention_mask (batch, length) float32, 1 = token; labels (batch,)
 int32 or float32, or (batch, classes) float32; example_mask (batch,) float32, 0 = a row that only fills the batch up, else what
 the example counts, 1 unless the recipe says otherwise;
-label_mask (batch,) float32, 1 = has a label. Of a table that keeps pairs apart: second_ids and second_mask, like input_ids
-and attention_mask, in place of token_type_ids.
+label_mask (batch,) float32, 1 = has a label; where each token may have one, labels and label_mask are (batch, length). Of a table
+that keeps pairs apart: second_ids and second_mask, like input_ids and attention_mask, in place of token_type_ids.
 
 Of a masked batch, whose input_ids are the masked ones: masked_rows (P,) int32, row * length + position of each masked token in
 the flattened (batch * length,) tokens; masked_labels (P,) int32, the original token there; masked_weights (P,) float32,
@@ -229,7 +229,7 @@ class RowBatches:
             np.append(np.ones(len(lengths), np.float32) if given is None else np.asarray(given, np.float32), np.float32(0))
             for given in (label_mask, weights)
         )
-        self._pad_id = tokens.pad_id
+        self._pad_id, self._targets = tokens.pad_id, tokens.targets
 
     def padded_to(self, buckets: Sequence[int]) -> RowBatches:
         """The same rows padded to other lengths."""
@@ -261,12 +261,21 @@ class RowBatches:
         place = self._padded if self._ends is None else self._between_ends
         input_ids, is_token = place(starts, lengths, self._bucket(max(least, lengths.max())))
         is_second = is_token & (np.arange(is_token.shape[1]) >= first_lengths[:, None])
+        if self._targets is not None:
+            common |= self._labelled_tokens(starts, lengths, is_token)
         return {
             "input_ids": input_ids,
             "token_type_ids": (is_second & self._types).astype(np.int32),
             "attention_mask": is_token.astype(np.float32),
             **common,
         }
+
+    def _labelled_tokens(self, starts: np.ndarray, lengths: np.ndarray, is_token: np.ndarray) -> Batch:
+        """`labels` and `label_mask` (batch, length) of rows whose tokens have labels; the padding row has none."""
+        targets, places = np.full(is_token.shape, -1, np.int32), starts[:, None] + np.arange(is_token.shape[1])
+        targets[is_token] = self._targets[places[is_token]]
+        known = (targets >= 0) & (lengths > 1)[:, None]
+        return {"labels": np.where(known, targets, 0), "label_mask": known.astype(np.float32)}
 
     def _bucket(self, length: int) -> int:
         return self._buckets[np.searchsorted(self._buckets, length)]

@@ -10,6 +10,7 @@ from ..kinds.known_kinds import ONE_CLASS, ONE_NUMBER
 from ..metrics import Metric
 from ..registered import RegisteredTask
 from .table_rows import TableFormat
+from .tagged_format import TaggedFormat
 
 SPLITS = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
 _MNLI_SPLITS = {
@@ -38,6 +39,7 @@ class TaskSpec:
     names: tuple[str, ...] | None = None  # what the classes mean, where the file only has numbers
     kind: Kind = ONE_CLASS
     format: TableFormat = TableFormat()
+    tagged: TaggedFormat | None = None  # how files of words with labels are read
     skip_labels: tuple[str, ...] = ()  # rows with them are left out
     labels_from: str = ""  # the file that the labels were found in
     own_metrics: Mapping[str, Metric] = field(default_factory=dict)  # those of plugins

@@ -25,6 +25,7 @@ from .own_tasks import own_columns, own_task
 from .records.record_note import read_note
 from .records.task_records import RecordTokens, read_recorded
 from .tables import EXTENSIONS, Columns, is_half, read_columns
+from .tagged_tasks import tagged_split, token_task
 from .task_definitions import (
     TaskSection,
     check_folder,
@@ -56,6 +57,8 @@ class Examples:
     tokens: RecordTokens | None = None
     notes: tuple[str, ...] = ()
     """What a person must know of how the file was read."""
+    by_spaces: bool = False
+    """Whether the words that have labels are those between spaces (`core.data.tagged_files`)."""
 
     def __len__(self) -> int:
         return len(self.line_numbers)
@@ -70,7 +73,7 @@ def label_counts(kind: Kind, examples: Examples, classes: int) -> tuple[tuple[in
     if examples.labels is None:
         return (0,) * classes, 0
     known = examples.labels if examples.label_mask is None else examples.labels[examples.label_mask > 0]
-    return tuple(int(count) for count in kind.counts(known, classes)), len(known)
+    return tuple(int(count) for count in kind.counts(known, classes)), kind.labelled(known)
 
 
 def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> TaskSpec:
@@ -82,6 +85,8 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> Task
     kind = kind_named(section.kind)
     if not kind.has_targets:
         return TaskSpec(section.name, "", None, "", None, (), {}, kind=kind)
+    if kind.per_token:
+        return _with_token_metrics(section, token_task(section, kind))
     official, note = glue_task(section.name), read_note(section.data)
     if section.name in registered.tasks:
         spec, note = own_task(section, registered.tasks[section.name]), None
@@ -123,6 +128,9 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
         raise no_split(spec.name, data_folder, split, spec.splits)
     path = data_folder / spec.splits[split]
     is_test = split.startswith("test")
+    if spec.tagged is not None:
+        found = tagged_split(path, spec.tagged, spec.labels, "" if path.name == spec.labels_from else spec.labels_from)
+        return Examples(found.texts, None, found.targets, path, found.lines, notes=found.notes, by_spaces=found.by_spaces)
     note = read_note(data_folder) if spec.own is None else None
     if note is not None:
         tokens, labels = read_recorded(data_folder, note, split)
@@ -181,6 +189,18 @@ def _check_file(path: Path, split: str) -> None:
     others = [f"{split}{end}" for end in EXTENSIONS if (path.parent / f"{split}{end}").is_file()]
     hint = f"; to read {others[0]}: task.files.{split}: {others[0]}" if others else ""
     raise DataError(f"{path}: no such file; {folder_contents(path.parent)}{hint}")
+
+
+def _with_token_metrics(section: TaskSection, spec: TaskSpec) -> TaskSpec:
+    known = spec.kind.metrics_of(spec.labels)
+    wanted = section.metrics if section.metrics is not None else [name for name in known if "/" not in name]
+    for name in wanted:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; expected one of {', '.join(known)}"
+            raise DataError(f"task.metrics: '{name}' is no metric for this task{hint}")
+    if not wanted:
+        raise DataError(f"task.metrics: expected one or more of {', '.join(known)}, got none")
+    return replace(spec, metrics=tuple(wanted))
 
 
 def _checked_metrics(metrics: Sequence[str], spec: TaskSpec, own: tuple[str, ...]) -> tuple[str, ...]:

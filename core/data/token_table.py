@@ -29,6 +29,11 @@ class TokenTable:
     """Of a token store, where the tokens themselves do not tell it: bit 7 - t % 8 of byte t // 8 is 1 where `ids[t]` begins a
     word."""
 
+    words: np.ndarray | None = None
+    """Of words with labels: (tokens,) int32, the word that begins at each token, counted through all texts; -1: none."""
+    targets: np.ndarray | None = None
+    """(tokens,) int32: the label that is learned at each token; -1: none."""
+
     @property
     def lengths(self) -> np.ndarray:
         """Places that each row needs in a batch, special tokens included: (rows,) integers."""

@@ -37,10 +37,14 @@ class Kind:
     """Whether an answer is made of classes, and not of a number."""
     one_class: ClassVar[bool] = False
     """Whether the logits are of one distribution over the classes."""
+    per_token: ClassVar[bool] = False
+    """Whether the axis of the answers is that of the tokens, so that losses over logits take each labelled token as a row."""
     is_redrawn: ClassVar[bool] = False
     """Whether the texts are others in every epoch, so that no output for them can be kept."""
     default_metrics: ClassVar[tuple[str, ...]] = ()
     """What is computed where a task names none; the first one chooses the best weights."""
+    what: ClassVar[str] = "examples"
+    """What has an answer."""
     page: ClassVar[str] = ""
     """Which tables of a run's report are for it."""
 
@@ -102,6 +106,10 @@ class Kind:
         """How many targets have each class: (classes,) integers; None without classes."""
         return None
 
+    def labelled(self, targets: np.ndarray) -> int:
+        """How many answers there are."""
+        return len(targets)
+
     def digest(self, labels: Sequence[str], targets: np.ndarray) -> np.ndarray | list[str]:
         """What tells one split's targets from another's: an array, or the text of each."""
         return targets
@@ -117,7 +125,12 @@ class Kind:
     # Of a model's answers.
 
     def score(
-        self, names: Sequence[str], logits: np.ndarray, targets: np.ndarray, own: Mapping[str, Metric]
+        self,
+        names: Sequence[str],
+        logits: np.ndarray,
+        targets: np.ndarray,
+        own: Mapping[str, Metric],
+        labels: Sequence[str] | None = None,
     ) -> dict[str, float]:
         """The metrics of these names, those of plugins among them (`own`)."""
         return compute_metrics(names, logits, targets, own)

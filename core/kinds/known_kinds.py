@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from ..models.answer_heads import TOKENS
+from ..models.spec import ModelConfig
 from .kind import Kind
 from .one_class import OneClass
 from .one_number import OneNumber
 from .raw_text import MaskedText, RawText
 from .several_labels import SeveralLabels
+from .token_labels import TokenLabels
 
 ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS = OneClass(), OneNumber(), SeveralLabels()
-RAW_TEXT, MASKED_TEXT = RawText(), MaskedText()
+TOKEN_LABELS, RAW_TEXT, MASKED_TEXT = TokenLabels(), RawText(), MaskedText()
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS, RAW_TEXT, MASKED_TEXT)}
+_ALL: tuple[Kind, ...] = (ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS, TOKEN_LABELS, RAW_TEXT, MASKED_TEXT)
+KINDS = {kind.name: kind for kind in _ALL}
 """Name in a recipe -> kind."""
-OF_TABLES = tuple(name for name, kind in KINDS.items() if kind.has_targets)
+OF_TABLES = tuple(name for name, kind in KINDS.items() if kind.has_targets and not kind.per_token)
 """The names of those whose examples are rows with an answer."""
 
 
@@ -27,10 +31,12 @@ def kind_titled(title: str) -> Kind:
     return next(kind for kind in KINDS.values() if kind.title == title)
 
 
-def kind_of_model(outputs: int | None, problem_type: str | None = None) -> Kind:
+def kind_of_model(outputs: int | None, problem_type: str | None = None, config: ModelConfig | None = None) -> Kind:
     """What a model with so many logits, or None, answers: classes unless its configuration says more."""
     if outputs is None:
         return RAW_TEXT
+    if getattr(config, "classifier", None) == TOKENS:
+        return TOKEN_LABELS
     if outputs == 1:
         return ONE_NUMBER
     return SEVERAL_LABELS if problem_type == SEVERAL_LABELS.problem_type else ONE_CLASS

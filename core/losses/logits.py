@@ -90,6 +90,10 @@ class ClassLogitsMatch(LogitsMatch):
         found = super().problems(context)
         if found:
             return found
+        if context.kind.per_token:
+            if self.temperature_schedule.kind != "constant":
+                found.append(("temperature_schedule", f"needs one class an example, but the task is {context.kind.described}"))
+            return found
         if not context.kind.one_class:
             task = context.kind.described
             if self.probability_shift:

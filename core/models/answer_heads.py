@@ -3,6 +3,7 @@ tasks (`core.kinds`) say which one they need.
 
     nothing     the encoder alone
     sentences   logits (batch, outputs) of the pooled first token
+    tokens      logits (batch, length, outputs) of each token's state
     words       what the head that predicts words makes of each masked place
 """
 
@@ -33,9 +34,11 @@ class AnswerHead:
 
 NO_HEAD = AnswerHead("nothing", None, "Model", "feature-extraction")
 SENTENCES = AnswerHead("sentences", LOGITS, "ForSequenceClassification", "text-classification")
+TOKENS = AnswerHead("tokens", LOGITS, "ForTokenClassification", "token-classification")
 WORDS = AnswerHead("words", MASKED_WORDS, "ForMaskedLM", "fill-mask")
 
 
-def head_of(outputs: int | None, words: bool) -> AnswerHead:
-    """The head that a model answers with: the one that predicts words where it has it, else a classifier where it has logits."""
-    return WORDS if words else NO_HEAD if outputs is None else SENTENCES
+def head_of(outputs: int | None, words: bool, classifier: AnswerHead = SENTENCES) -> AnswerHead:
+    """The head that a model answers with: the one that predicts words where it has it, else its `classifier` where it has
+    logits."""
+    return WORDS if words else NO_HEAD if outputs is None else classifier

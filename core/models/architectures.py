@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from . import encoder, heads, tree
-from .answer_heads import head_of
+from .answer_heads import SENTENCES, TOKENS, head_of
 from .config_keys import USUAL_KEYS, own_keys
 from .encoder import Forward
 from .families import CONFIGURATIONS, bilstm
 from .head_classes import is_of_head
 from .outputs import LOGITS
+from .parts import CLASSIFIER, POOLER, Part
 from .spec import EncoderConfig, ModelConfig
 
 Config = ModelConfig
@@ -56,17 +57,16 @@ def layer_sources(config: Config, source: Config, layers: tuple[int, ...]) -> di
 
 def head_names(config: Config) -> tuple[str, str]:
     """Names of the classifier's last weight and bias: what another task has other sizes of."""
-    return _weight_and_bias(config, "classifier")
+    return next(_weight_and_bias(part) for part in tree.present(config, CLASSIFIER) if part.role == "classifier")
 
 
 def pooler_names(config: Config) -> tuple[str, ...]:
     """Names of the tensors before those, which a pretrained checkpoint may lack too."""
-    return _weight_and_bias(config, "pooler") if "pooler" in config.family.by_role else ()
+    return next((_weight_and_bias(part) for part in tree.present(config, POOLER) if part.role == "pooler"), ())
 
 
-def _weight_and_bias(config: Config, role: str) -> tuple[str, str]:
-    name = config.family.name(role)
-    return f"{name}.weight", f"{name}.bias"
+def _weight_and_bias(part: Part) -> tuple[str, str]:
+    return f"{part.name}.weight", f"{part.name}.bias"
 
 
 def part_of(config: Config, name: str) -> str:
@@ -90,10 +90,15 @@ def canonical_names(config: Config, names: Iterable[str], words: bool = False) -
     own_names = (*tree.tensor_shapes(config, None), *unused)
     parts = {own.removeprefix(root).split(".")[0] for own in own_names if own.startswith(root)}
     foreign = {own.split(".")[0] + "." for shapes in shapes_of_heads.values() for own in shapes}
-    not_ours = (f"{root}embeddings.position_ids", *unused, *foreign)
+    not_ours = (f"{root}embeddings.position_ids", *unused, *foreign, *_left_out_pooler(config))
     canonical = {name: root + name if name.split(".")[0] in parts else name for name in names}
     kept = frozenset(decoder_names(config)) | heads.words_shapes(config).keys() if words else frozenset()
     return {name: own for name, own in canonical.items() if own in kept or not own.startswith(not_ours)}
+
+
+def _left_out_pooler(config: Config) -> tuple[str, ...]:
+    """The pooler's names where files of a classifier of tokens may hold it, which needs none."""
+    return tuple(f"{part.name}." for part in config.family.at(POOLER)) if config.classifier == TOKENS else ()
 
 
 def knows_names(config: EncoderConfig, names: Iterable[str], other_head: bool = False) -> bool:
@@ -129,7 +134,7 @@ def word_embeddings(config: Config) -> str:
 def first_keys(config: Config, outputs: int | None, words: bool = False) -> dict[str, Any]:
     """What config.json says of an architecture beside its configuration."""
     family = config.family
-    head = head_of(1 if not family.is_encoder else outputs, words)
+    head = head_of(1 if not family.is_encoder else outputs, words, getattr(config, "classifier", SENTENCES))
     return {"architectures": [family.title + head.ending], "model_type": family.model_type} | dict(family.entries)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..ops import Ops, Tensor
+from .answer_heads import TOKENS
 from .disentangled import make_distances, make_position_scores
 from .heads import Head, word_embeddings, words_head
 from .outputs import (
@@ -26,7 +27,7 @@ from .outputs import (
 )
 from .parts import EMBEDDINGS, ENCODER, LAYER
 from .spec import ACTIVATIONS, EncoderConfig
-from .tree import present, used_tensors
+from .tree import TOKEN_CLASSIFIER, present, used_tensors
 
 # Added to the scores of padding. exp() of it is exactly 0 in float32 and float16; -inf would give NaN on rows without
 # any real token.
@@ -266,6 +267,8 @@ def make_layer(
 def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
     """`head(ops, params, x) -> {name: tensor}`: `pooled` and `logits` where they are wanted."""
     family, dropout = config.family, config.head_dropout
+    if config.classifier == TOKENS:
+        return _make_token_head(config, wanted, root)
     pooler, classifier = root + family.name("pooler"), root + family.name("classifier")
     activation, pooler_dropout, drops_first = config.pooler_activation, config.before_pooler_dropout, family.pooler_dropout
     kind = ACTIVATIONS.get(activation)
@@ -282,6 +285,18 @@ def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
             if wants_logits:
                 inner = ops.relu(pooled) if relu else pooled
                 ends[LOGITS] = ops.float32(dense(ops, params, classifier, ops.dropout(inner, dropout)))
+        return ends
+
+    return head
+
+
+def _make_token_head(config: EncoderConfig, wanted: frozenset[str], root: str):
+    classifier, dropout, wants_logits = root + TOKEN_CLASSIFIER.name, config.head_dropout, LOGITS in wanted
+
+    def head(ops, params, x):
+        ends = {}
+        if wants_logits:
+            ends[LOGITS] = ops.float32(dense(ops, params, classifier, ops.dropout(x, dropout)))  # (B, L, C)
         return ends
 
     return head

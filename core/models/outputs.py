@@ -1,7 +1,7 @@
 """The names of what a forward pass can return. Losses ask for outputs by name, forward passes compute what was asked for,
 and the teacher cache stores arrays under the same names.
 
-    logits       (batch, outputs)              the head's
+    logits       (batch, outputs)              the head's; of a classifier of tokens (batch, length, outputs)
     pooled       (batch, hidden)               the first token's, after the pooler
     hidden/l     (batch, length, hidden)       after layer l, counted from 1; 0 is the embedding output
     scores/l     (batch, heads, length, length) attention scores of layer l: Q K^T / sqrt(head), before mask and softmax; with

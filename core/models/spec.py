@@ -9,10 +9,11 @@ import zlib
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from ..number_keys import NumberKeys
 from ..shown import shown
+from .answer_heads import SENTENCES, AnswerHead
 from .parts import Family
 
 ACTIVATIONS = {
@@ -105,6 +106,8 @@ class EncoderConfig(ModelConfig):
     """What the configurations of the Transformers have in common. Whoever works with any family uses BERT's names for their keys,
     which each has, as field or as property, and the properties here."""
 
+    _classifier: AnswerHead = PrivateAttr(SENTENCES)
+
     ignored_keys: ClassVar[frozenset[str]] = frozenset()
     """Keys of this family's config.json that do not change what our model computes, beside those of all families."""
     aliases: ClassVar[dict[str, str]] = {}
@@ -167,6 +170,17 @@ class EncoderConfig(ModelConfig):
     def relu_before_classifier(self) -> bool:
         """Whether there is a ReLU between pooler and classifier."""
         return False
+
+    def answering(self, head: AnswerHead) -> EncoderConfig:
+        """The same model with another classifier."""
+        found = self.model_copy()
+        found._classifier = head
+        return found
+
+    @property
+    def classifier(self) -> AnswerHead:
+        """The head that its logits come from; no key of a config.json, whose `architectures` tells it."""
+        return self._classifier
 
     def with_dropout(self, rate: float) -> EncoderConfig:
         """The same model with every dropout rate set to `rate`."""

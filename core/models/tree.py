@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 from math import prod
 
+from .answer_heads import TOKENS
 from .outputs import ATTENTION_KINDS, DECODER_BIAS, DISTANCE_MAPS, LOGITS, MASKED_WORDS, POOLED, WORDS, attention_kinds, depth
 from .parts import (
     CLASSIFIER,
@@ -26,6 +27,8 @@ from .parts import (
 from .parts import WORDS as OF_WORDS
 from .spec import ModelConfig
 
+TOKEN_CLASSIFIER = Part("classifier", "classifier", DENSE, (OUTPUTS, "hidden_size"), CLASSIFIER)
+"""Of each token's state, as transformers calls it in every family."""
 _ENCODER_PLACES = (EMBEDDINGS, LAYER, ENCODER)
 _PLACES = (*_ENCODER_PLACES, POOLER, CLASSIFIER)
 _SIZES = ("vocab_size", "embedding_size", "hidden_size", "max_position_embeddings", "type_vocab_size", "intermediate_size")
@@ -175,7 +178,9 @@ def _prefixes(config: ModelConfig) -> list[str]:
 
 
 def present(config: ModelConfig, place: str) -> list[Part]:
-    """The parts at a place that a model of this configuration has."""
+    """The parts at a place that a model of this configuration has; a classifier of tokens needs no pooler."""
+    if place in (POOLER, CLASSIFIER) and config.family.is_encoder and config.classifier == TOKENS:
+        return [TOKEN_CLASSIFIER] if place == CLASSIFIER else []
     return [part for part in config.family.at(place) if is_present(config, part)]
 
 

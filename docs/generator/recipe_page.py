@@ -24,11 +24,12 @@ from crossdistil.core.sections import (
     TrainSection,
     WordsSection,
 )
-from crossdistil.core.task_section import TaskSection
+from crossdistil.core.task_section import TaskSection, TokensSection
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "": Recipe,
     "task": TaskSection,
+    "task.tokens": TokensSection,
     "task.masking": MaskingSettings,
     "teacher": TeacherSection,
     "teacher.read": ReadSection,
@@ -51,6 +52,7 @@ UNITS = {
     "random": "share",
     "smoothing": "exponent",
     "vocabulary": "words",
+    "overlap": "tokens",
     "epochs": "epochs",
     "steps": "optimizer steps",
     "batch_size": "examples",

@@ -1,0 +1,197 @@
+"""Files whose words have labels: columns, as CoNLL's shared tasks have them, a word a line and an empty line behind each
+sentence; or JSON lines with a text and its spans. Both become texts and a tag for each of their words.
+
+Of columns the text is the words with a space between them. The words of any other text are its runs of letters and digits,
+Chinese characters one by one, and every other character that is no space.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import DataError
+from ..shown import shown
+from .tables import read_columns
+from .tag_schemes import OUTSIDE, PLAIN, NoScheme, Span, as_bio, parts_of, scheme_of, tags_of
+from .text_files import open_text
+from .texts import Texts
+
+COLUMN_FILES = (".conll", ".bio", ".iob", ".txt", ".tsv")
+JSON_FILES = (".jsonl", ".json")
+SPANS = ("spans", "entities")
+"""What the column of spans is called where the recipe does not say."""
+_WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\W\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+|[^\w\s]")
+_BY_SPACES = re.compile(r"\S+")
+
+
+class TaggedSection(Protocol):
+    """What a recipe says of such files, as far as it is read here."""
+
+    text: str
+    label: str
+    columns: tuple[str, ...] | None
+    encoding: str | None
+    scheme: str
+    stray: bool
+
+
+@dataclass
+class TaggedTexts:
+    """Texts with a tag for each word."""
+
+    texts: Texts
+    tags: list[list[str]]
+    """BIO, or plain labels."""
+    lines: np.ndarray
+    """(texts,) int64: where each begins."""
+    by_spaces: bool
+    scheme: str
+    notes: list[str] = field(default_factory=list)
+
+
+def word_places(text: str, by_spaces: bool) -> list[tuple[int, int]]:
+    """Where the words of a text begin and end, in characters."""
+    return [found.span() for found in (_BY_SPACES if by_spaces else _WORD).finditer(text)]
+
+
+def read_tagged(path: Path, section: TaggedSection) -> TaggedTexts:
+    """The texts and tags of a file. Raises DataError, which names file and line."""
+    if path.suffix.lower() in JSON_FILES:
+        return _json_spans(path, section)
+    if path.suffix.lower() in COLUMN_FILES:
+        return _columns(path, section)
+    raise DataError(f"{path}: unknown kind of file, expected one of {', '.join((*COLUMN_FILES, *JSON_FILES))}")
+
+
+def _columns(path: Path, section: TaggedSection) -> TaggedTexts:
+    texts, rows, lines, places = Texts(), [], [], []
+    words: list[str] = []
+    tags: list[str] = []
+    numbers: list[int] = []
+    expected = None if section.columns is None else len(section.columns)
+    word_at, tag_at = _place(section, section.text, 0), _place(section, section.label, -1)
+
+    def end() -> None:
+        if words:
+            texts.append(" ".join(words))
+            rows.append(tags[:])
+            lines.append(numbers[0])
+            places.append(numbers[:])
+        words.clear(), tags.clear(), numbers.clear()
+
+    try:
+        with open_text(path, section.encoding) as file:
+            for number, line in enumerate(file, 1):
+                cells = line.split()
+                if not cells or cells[0] == "-DOCSTART-":
+                    end()
+                    continue
+                expected = expected or len(cells)
+                if len(cells) != expected or expected < 2:
+                    what = f"{expected} columns" if expected > 1 else "two columns or more: a word, and last its label"
+                    got = f"{len(cells)} column{'s' * (len(cells) != 1)} ({shown(line.strip(), 60)})"
+                    raise DataError(f"{path}:{number}: got {got}, expected {what}")
+                words.append(cells[word_at])
+                tags.append(cells[tag_at])
+                numbers.append(number)
+    except UnicodeError:
+        raise DataError(f"{path}: is no text in {section.encoding or 'UTF-8'}; task.encoding names another encoding") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    end()
+    if not rows:
+        raise DataError(f"{path}: holds no words with labels")
+    scheme, notes = section.scheme, []
+    if scheme != PLAIN:
+        try:
+            scheme = scheme_of(rows)
+            stray: list[int] = []
+            for number, row in enumerate(rows):
+                own: list[int] = []
+                rows[number] = as_bio(row, scheme, number, own if section.stray else None)
+                stray += [places[number][word] for word in own]
+        except NoScheme as error:
+            raise DataError(f"{path}:{places[error.row][error.word]}: {error}") from None
+        if scheme != "BIO":
+            notes.append(f"{path.name}: its tags are {scheme}, and are read as BIO")
+        if stray:
+            what = "1 tag that goes on with nothing begins a span" if len(stray) == 1 else (
+                f"{len(stray):,} tags that go on with nothing begin spans"
+            )
+            notes.append(f"{path.name}: {what} (line {stray[0]})")
+    return TaggedTexts(texts, rows, np.array(lines, np.int64), True, scheme, notes)
+
+
+def _place(section: TaggedSection, name: str, usual: int) -> int:
+    if section.columns is None or not name:
+        return usual
+    if name not in section.columns:
+        raise DataError(f"task.columns: has no '{name}', expected it among {', '.join(section.columns)}")
+    return section.columns.index(name)
+
+
+def _json_spans(path: Path, section: TaggedSection) -> TaggedTexts:
+    text = section.text or "text"
+    table = read_columns(path, [text], [section.label] if section.label else SPANS, texts=[text])
+    name = next((name for name in ([section.label] if section.label else SPANS) if name in table.cells), None)
+    if name is None:
+        raise DataError(f"{path}: has no column of spans, expected '{section.label or SPANS[0]}': a list of "
+                        '{"start": 0, "end": 5, "label": "PER"}')  # fmt: skip
+    rows, cut = [], []
+    for row, value in enumerate(table.cells[text]):
+        line = int(table.line_numbers[row])
+        places = word_places(value, False)
+        spans = []
+        cells = _list(path, line, name, table.cells[name][row])
+        for start, end, kind in sorted(_span(path, line, name, cell, value) for cell in cells):
+            if spans and start < spans[-1][1]:
+                got = f"the spans {spans[-1][:2]} and {(start, end)} overlap"
+                raise DataError(f"{path}:{line}: {name}: {got}, expected one label a character")
+            spans.append((start, end, kind))
+        starts, ends = [place[0] for place in places], [place[1] for place in places]
+        found = []
+        for start, end, kind in spans:
+            first, last = int(np.searchsorted(ends, start, "right")), int(np.searchsorted(starts, end, "left"))
+            if first >= last or starts[first] != start or ends[last - 1] != end:
+                cut.append(line)
+            if first < last:
+                found.append(Span(first, last, kind))
+        rows.append(tags_of(found, len(places)))
+    notes = []
+    if cut:
+        what = "a span begins or ends" if len(cut) == 1 else f"{len(cut):,} spans begin or end"
+        notes.append(f"{path.name}: {what} within a word or at a space (line {cut[0]}), and the whole words are taken")
+    return TaggedTexts(table.cells[text], rows, table.line_numbers, False, "BIO", [*table.notes, *notes])
+
+
+def _list(path: Path, line: int, name: str, cell: Any) -> list:
+    if not isinstance(cell, list):
+        raise DataError(f"{path}:{line}: '{name}' is {shown(cell, 60)}, expected a list of spans")
+    return cell
+
+
+def _span(path: Path, line: int, name: str, cell: Any, text: str) -> tuple[int, int, str]:
+    if isinstance(cell, list | tuple) and len(cell) == 3:
+        cell = dict(zip(("start", "end", "label"), cell))
+    keys = {"start": int, "end": int, "label": str}
+    kind = None if not isinstance(cell, dict) else cell.get("label", cell.get("type"))
+    values = (None, None, None) if not isinstance(cell, dict) else (cell.get("start"), cell.get("end"), kind)
+    if any(type(value) is not wanted for value, wanted in zip(values, keys.values())) or not values[2].strip():
+        expected = '{"start": number, "end": number, "label": text}'
+        raise DataError(f"{path}:{line}: {name}: got {shown(cell, 60)}, expected {expected}")
+    start, end, kind = values
+    if not 0 <= start < end <= len(text):
+        expected = f"0 <= start < end <= {len(text)}, the text's characters"
+        raise DataError(f"{path}:{line}: {name}: got start {start} and end {end}, expected {expected}")
+    return start, end, kind.strip()
+
+
+def found_types(rows: Sequence[Sequence[str]]) -> set[str]:
+    """The types of the spans of BIO tags."""
+    return {parts_of(tag)[1] for row in rows for tag in row if tag != OUTSIDE}

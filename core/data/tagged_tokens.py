@@ -1,0 +1,96 @@
+"""Texts whose words have labels as tokens: which token carries the label of which word, and texts that are longer than a model
+takes in windows.
+
+Each word is labelled once: at its first piece (or at all of its pieces), in the window where it is farthest from the ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .. import threads
+from ..errors import DataError
+from .panics import panics_told
+from .tagged_files import word_places
+from .token_table import TokenTable
+
+NOTHING = -1
+_AT_ONCE = 1024
+
+
+def tagged_table(
+    texts: Sequence[str], by_spaces: bool, targets: np.ndarray | None, tokenizer, max_length: int, overlap: int, all_pieces: bool
+) -> TokenTable:
+    """The rows of texts, each in one or more windows that have `overlap` tokens in common. Of each token `words` says which word
+    begins there, counted through all texts, and `targets` the label that is learned there; -1 is none. `targets` (texts, most
+    words) are those of the words."""
+    before, behind = tokenizer.places.single
+    room = max_length - len(before) - len(behind)
+    if room < 2:
+        raise DataError(f"max_length {max_length} leaves no room for the text, expected {max_length - room + 2} or more")
+    overlap = min(overlap, room // 2)
+    ids: list[np.ndarray] = []
+    words: list[np.ndarray] = []
+    learned: list[np.ndarray] = []
+    total = 0
+    for row, (pieces, word_of, count) in enumerate(_pieces(texts, by_spaces, tokenizer)):
+        labels = None if targets is None else targets[row][:count]
+        is_first = np.concatenate([[True], word_of[1:] != word_of[:-1]]) & (word_of >= 0) if len(word_of) else np.zeros(0, bool)
+        for start, end, own in _windows(len(pieces), room, overlap):
+            part, mine = word_of[start:end], own & (word_of[start:end] >= 0)
+            begins = np.where(mine & is_first[start:end], part + total, NOTHING)
+            taught = mine if all_pieces else mine & is_first[start:end]
+            target = np.full(len(part), NOTHING)
+            if labels is not None and count:
+                target = np.where(taught, labels[np.maximum(part, 0)], NOTHING)
+            ids.append(np.concatenate([before, pieces[start:end], behind]).astype(np.int32))
+            words.append(_between(begins, before, behind))
+            learned.append(_between(target, before, behind))
+        total += count
+    offsets = np.concatenate([[0], np.cumsum([len(each) for each in ids])]).astype(np.int64)
+    table = TokenTable(
+        np.concatenate(ids), offsets, np.diff(offsets).astype(np.int32), tokenizer.pad_id, types=tokenizer.places.types,
+        words=np.concatenate(words), targets=np.concatenate(learned),
+    )  # fmt: skip
+    return table
+
+
+def _between(values: np.ndarray, before: Sequence[int], behind: Sequence[int]) -> np.ndarray:
+    """With nothing at the special tokens."""
+    return np.concatenate([np.full(len(before), NOTHING), values, np.full(len(behind), NOTHING)]).astype(np.int32)
+
+
+def _pieces(texts: Sequence[str], by_spaces: bool, tokenizer) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """Of each text its tokens, the word of each token (-1: none), and how many words it has."""
+    threads.set_up()
+    for first in range(0, len(texts), _AT_ONCE):
+        some = list(texts[first : first + _AT_ONCE])
+        with panics_told(tokenizer.source):
+            encodings = tokenizer.library.encode_batch(some, add_special_tokens=False)
+        for text, encoding in zip(some, encodings):
+            places = word_places(text, by_spaces)
+            starts, ends = np.array([place[0] for place in places]), np.array([place[1] for place in places])
+            found = np.full(len(encoding.ids), NOTHING)
+            for number, (start, end) in enumerate(encoding.offsets):
+                while start < end and text[start].isspace():  # byte-level tokens hold the space before a word
+                    start += 1
+                if start < end:
+                    word = int(np.searchsorted(starts, start, "right")) - 1
+                    if word >= 0 and start < ends[word]:
+                        found[number] = word
+            yield np.array(encoding.ids, np.int32), found, len(places)
+
+
+def _windows(count: int, room: int, overlap: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(start, end, which of its tokens are labelled in it) of each window over `count` tokens."""
+    if count <= room:
+        yield 0, count, np.ones(count, bool)
+        return
+    starts = [*range(0, count - room, room - overlap), count - room]
+    place = np.arange(count)
+    inside = np.array([np.minimum(place - start, start + room - 1 - place) for start in starts])
+    owner = inside.argmax(axis=0)
+    for number, start in enumerate(starts):
+        yield start, start + room, owner[start : start + room] == number

@@ -1,0 +1,346 @@
+"""Words with labels: tags of every scheme, files, windows, scores, the losses at labelled tokens, and a run on each backend."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.data.batches import TrainBatches
+from crossdistil.core.data.tag_schemes import NoScheme, as_bio, scheme_of, spans_of
+from crossdistil.core.data.tagged_files import word_places
+from crossdistil.core.data.tagged_tokens import tagged_table
+from crossdistil.core.data.tasks import read_split, resolve_task
+from crossdistil.core.data.tokenize import load_tokenizer
+from crossdistil.core.errors import CrossdistilError, DataError
+from crossdistil.core.job import prepare
+from crossdistil.core.kinds.known_kinds import TOKEN_LABELS
+from crossdistil.core.kinds.token_labels import decoded
+from crossdistil.core.losses.base import TermContext
+from crossdistil.core.losses.catalogue import LOSSES
+from crossdistil.core.models.answer_heads import TOKENS
+from crossdistil.core.recipe import parse_recipe
+from crossdistil.core.reference import ReferenceOps
+from crossdistil.core.task_section import TaskSection
+from crossdistil.tests import tiny
+from crossdistil.tests.tagged_files import ner_recipe, sentences, write_names
+
+LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+SAME = ["B-PER", "I-PER", "O", "B-LOC", "B-PER", "B-PER", "I-PER", "I-PER"]
+SCHEMES = {
+    "BIO": SAME,
+    "IOB1": ["I-PER", "I-PER", "O", "I-LOC", "I-PER", "B-PER", "I-PER", "I-PER"],
+    "BIOES": ["B-PER", "E-PER", "O", "S-LOC", "S-PER", "B-PER", "I-PER", "E-PER"],
+    "BILOU": ["B-PER", "L-PER", "O", "U-LOC", "U-PER", "B-PER", "I-PER", "L-PER"],
+    "BMES": ["B-PER", "E-PER", "O", "S-LOC", "S-PER", "B-PER", "M-PER", "E-PER"],
+}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_every_scheme_is_found_and_made_bio(name):
+    row = SCHEMES[name]
+    assert scheme_of([row]) == name
+    assert as_bio(row, name) == SAME
+    assert [(span.first, span.end, span.type) for span in spans_of(SAME)] == [
+        (0, 2, "PER"), (3, 4, "LOC"), (4, 5, "PER"), (5, 8, "PER"),
+    ]  # fmt: skip
+
+
+def test_tags_without_types_are_word_boundaries():
+    row = list("BMESBE")
+    assert scheme_of([row]) == "BMES" and as_bio(row, "BMES") == list("BIIBBI")
+
+
+@pytest.mark.parametrize(
+    ("row", "word", "message"),
+    [
+        (["O", "X-PER"], 1, "got tag 'X-PER', expected O, or B- or I-"),
+        (["O", "noun"], 1, "task.tokens.scheme: plain"),
+        (["B-PER", "E-PER", "O", "I-PER"], 3, "got tag 'I-PER' behind 'O', expected 'B-PER', since its scheme is BIOES"),
+        (["B-PER", "I-LOC"], 1, "got tag 'I-LOC' behind 'B-PER', expected 'B-LOC', since its scheme is BIO"),
+    ],
+)
+def test_tags_that_cannot_be_are_told_with_their_word(row, word, message):
+    with pytest.raises(NoScheme, match=re.escape(message)) as raised:
+        as_bio(row, scheme_of([row]))
+    assert raised.value.word == word
+
+
+def test_stray_tags_may_begin_spans():
+    stray = []
+    assert as_bio(["O", "M-PER", "E-PER"], "BMES", 0, stray) == ["O", "B-PER", "I-PER"] and stray == [1]
+
+
+def test_scores_are_seqevals():
+    seqeval = pytest.importorskip("seqeval.metrics")
+    drawn = np.random.default_rng(3)
+    lengths = drawn.integers(1, 9, 60)
+    targets = np.full((60, 8), -1, np.int16)
+    true, predicted = [], []
+    logits = drawn.normal(0, 1, (int(lengths.sum()), 5))
+    ends = np.cumsum(lengths)
+    for row, length in enumerate(lengths):
+        tags, before = [], "O"
+        for _ in range(length):
+            legal = [tag for tag in LABELS if tag[0] != "I" or before[1:] == tag[1:]]
+            before = legal[drawn.integers(len(legal))]
+            tags.append(before)
+        true.append(tags)
+        targets[row, :length] = [LABELS.index(tag) for tag in tags]
+        start = ends[row] - length
+        logits[start : ends[row]][np.arange(length), targets[row, :length]] += 1.5
+        predicted.append([LABELS[best] for best in logits[start : ends[row]].argmax(axis=1)])
+    names = TOKEN_LABELS.metrics_of(LABELS)
+    found = TOKEN_LABELS.score(names, logits, targets, {}, LABELS)
+    assert found["entity_f1"] == pytest.approx(seqeval.f1_score(true, predicted), abs=1e-12)
+    assert found["entity_precision"] == pytest.approx(seqeval.precision_score(true, predicted), abs=1e-12)
+    assert found["entity_recall"] == pytest.approx(seqeval.recall_score(true, predicted), abs=1e-12)
+    assert found["word_accuracy"] == pytest.approx(seqeval.accuracy_score(true, predicted), abs=1e-12)
+    each = seqeval.classification_report(true, predicted, output_dict=True)
+    for kind in ("PER", "LOC"):
+        assert found[f"entity_f1/{kind}"] == pytest.approx(each[kind]["f1-score"], abs=1e-12)
+    assert 0 < found["entity_f1"] < 1
+
+
+def test_constrained_decoding_finds_the_best_legal_sequence():
+    import itertools
+
+    drawn = np.random.default_rng(0)
+    for _ in range(20):
+        logits = drawn.normal(0, 2, (4, 5))
+        shares = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        legal = [
+            way
+            for way in itertools.product(range(5), repeat=4)
+            if all(LABELS[b][0] != "I" or (a is not None and LABELS[a][1:] == LABELS[b][1:]) for a, b in zip((None, *way), way))
+        ]
+        best = max(legal, key=lambda way: sum(shares[place, label] for place, label in enumerate(way)))
+        assert decoded(logits, LABELS, True).tolist() == list(best)
+
+
+WRONG = {
+    "no scheme": ("train.conll", "a O\nb NN\n", r"train.conll:2: got tag 'NN', expected O, or B- or I- .*scheme: plain"),
+    "unequal columns": ("train.conll", "a x O\nb O\n", r"train.conll:2: got 2 columns \('b O'\), expected 3 columns"),
+    "one column": ("train.conll", "a\nb\n", r"train.conll:1: got 1 column \('a'\), expected two columns or more"),
+    "goes on": ("train.conll", "a O\nb B-X\n\nc B-X\nd I-Y\n", r"train.conll:5: got tag 'I-Y' behind 'B-X', expected 'B-Y'"),
+    "no words": ("train.conll", "\n\n", r"train.conll: holds no words with labels"),
+    "outside": (
+        "train.jsonl",
+        '{"text": "ab cd", "spans": [{"start": 3, "end": 9, "label": "X"}]}\n',
+        r"train.jsonl:1: spans: got start 3 and end 9, expected 0 <= start < end <= 5",
+    ),
+    "no span": ("train.jsonl", '{"text": "ab", "spans": [{"start": 0}]}\n', r'train.jsonl:1: spans: got .*, expected {"start"'),
+    "no list": ("train.jsonl", '{"text": "ab", "spans": 3}\n', r"train.jsonl:1: 'spans' is 3, expected a list of spans"),
+    "overlap": (
+        "train.jsonl",
+        '{"text": "ab cd", "spans": [[0, 2, "X"], [0, 5, "Y"]]}\n',
+        r"train.jsonl:1: spans: the spans \(0, 2\) and \(0, 5\) overlap",
+    ),
+    "no column": ("train.jsonl", '{"text": "ab"}\n', r"train.jsonl: has no column of spans, expected 'spans'"),
+    "one label": ("train.conll", "a O\nb O\n", r"train.conll: every word has the label 'O'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_data_names_file_and_line(name, tmp_path):
+    file, content, message = WRONG[name]
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_split(resolve_task(TaskSection(name="mine", kind="tokens", data=tmp_path)), tmp_path, "train")
+
+
+def test_a_label_that_train_lacks_names_its_line(tmp_path):
+    (tmp_path / "train.conll").write_text("a O\nb B-X\n")
+    (tmp_path / "dev.conll").write_text("a O\n\nb B-Y\n")
+    spec = resolve_task(TaskSection(name="mine", kind="tokens", data=tmp_path))
+    with pytest.raises(DataError, match=r"dev.conll:3: got label 'B-Y', expected one of 'O', 'B-X', 'I-X'"):
+        read_split(spec, tmp_path, "dev")
+
+
+def test_spans_and_columns_are_the_same_words(tmp_path):
+    rows = sentences(20, 4)
+    write_names(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    for split in ("train", "dev"):
+        lines = []
+        for block in (tmp_path / "a" / f"{split}.conll").read_text().strip().split("\n\n"):
+            words, _, tags = zip(*(line.split() for line in block.splitlines()))
+            text, starts = " ".join(words), np.cumsum([0, *(len(word) + 1 for word in words)])
+            spans = [[int(starts[span.first]), int(starts[span.end]) - 1, span.type] for span in spans_of(tags)]
+            lines.append(json.dumps({"text": text, "spans": spans}))
+        (tmp_path / "b" / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    found = [
+        read_split(resolve_task(TaskSection(name="mine", kind="tokens", data=tmp_path / each)), tmp_path / each, "dev")
+        for each in "ab"
+    ]
+    assert list(found[0].texts) == list(found[1].texts) and len(rows) == 20
+    np.testing.assert_array_equal(found[0].labels, found[1].labels)
+
+
+def test_chinese_characters_and_punctuation_are_words():
+    text = "张三在 Oslo-2, U.S."
+    assert [text[a:b] for a, b in word_places(text, False)] == ["张", "三", "在", "Oslo", "-", "2", ",", "U", ".", "S", "."]
+
+
+@pytest.mark.parametrize("overlap", [0, 3, 100])
+def test_each_word_of_a_long_text_is_labelled_once(tiny_model, overlap):
+    tokenizer = load_tokenizer(tiny_model)
+    texts = [" ".join(["good", "film", "xyz"] * 9), "bad"]
+    targets = np.full((2, 27), -1, np.int16)
+    targets[0], targets[1, 0] = np.arange(27) % 5, 1
+    for all_pieces in (False, True):
+        table = tagged_table(texts, True, targets, tokenizer, 12, overlap, all_pieces)
+        assert np.diff(table.offsets).max() <= 12 and len(table.lengths) > 4
+        begun = table.words[table.words >= 0]
+        assert sorted(begun) == list(range(28))
+        first = table.targets[table.words >= 0]
+        np.testing.assert_array_equal(first[np.argsort(begun)], [*targets[0], 1])
+        assert (table.targets >= 0).sum() == (28 if not all_pieces else 28 + 2 * 9)  # xyz is three pieces
+
+
+def test_losses_count_labelled_tokens_and_no_others():
+    drawn = np.random.default_rng(5)
+    shape = (3, 6, 4)
+    student, teacher = drawn.normal(0, 1, shape), drawn.normal(0, 1, shape)
+    mask = (drawn.random(shape[:2]) < 0.5).astype(np.float32)
+    batch = {
+        "labels": drawn.integers(0, 4, shape[:2]).astype(np.int32), "label_mask": mask,
+        "example_mask": np.array([1, 1, 0], np.float32), "attention_mask": np.ones(shape[:2], np.float32),
+    }  # fmt: skip
+    context = TermContext(4, TOKEN_LABELS, tiny.CONFIG, {"teacher": tiny.CONFIG})
+    real = (mask * batch["example_mask"][:, None]) > 0
+
+    def log_softmax(x):
+        return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+    hard = -np.take_along_axis(log_softmax(student), batch["labels"][..., None], 2)[..., 0][real].mean()
+    soft = -(np.exp(log_softmax(teacher / 3)) * log_softmax(student / 3)).sum(axis=-1)[real].mean() * 9
+    for options, expected in (({"loss": "hard_label"}, hard), ({"loss": "kd_ce", "temperature": 3}, soft)):
+        term = LOSSES[options["loss"]](**options)
+        value = term.bound(context, "t")(ReferenceOps(), {}, {"logits": student}, {"logits": teacher}, batch)
+        assert float(value) / term.units(context, batch) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory):
+    """The data, and an encoder."""
+    folder = tmp_path_factory.mktemp("names")
+    write_names(folder / "data")
+    tiny.write_model(folder / "encoder")
+    return folder
+
+
+def test_a_classifier_of_texts_is_no_teacher_of_words(names):
+    tree = ner_recipe(names / "data", names / "encoder", teacher={"model": str(names / "encoder")})
+    with pytest.raises(CrossdistilError, match="trained for a classification, but the task is a token classification"):
+        prepare(parse_recipe(tree, "test"), "test", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": "kd_multi_label"}, "kd_multi_label needs several labels an example"),
+        ({"loss": "kd_ce", "temperature_schedule": {"kind": "cwsm", "beta": 1}}, "needs one class an example"),
+    ],
+)
+def test_losses_that_do_not_fit_are_refused(names, change, message):
+    tree = ner_recipe(names / "data", names / "encoder", teacher={"model": str(names / "encoder")})
+    tree["stages"][0]["objective"] = [change]
+    with pytest.raises(CrossdistilError, match=message):
+        prepare(parse_recipe(tree, "test"), "test", 1)
+
+
+@pytest.mark.only_backend("torch")
+def test_a_plugins_loss_over_logits_is_one_over_labelled_tokens(names, tmp_path, said):
+    (tmp_path / "mine.py").write_text(
+        "from typing import Literal\nfrom crossdistil import LossTerm, register_loss, sum_rows\n\n\n"
+        "class Mine(LossTerm):\n    loss: Literal['mine']\n\n    def function(self, context, label):\n"
+        "        def of(ops, params, student, teacher, batch):\n"
+        "            own = ops.log_softmax(student['logits'])\n"
+        "            return -sum_rows(ops, ops.pick(own, batch['labels']) * batch['label_mask'], batch)\n\n"
+        "        return of\n\n\nregister_loss(Mine)\n"
+    )
+    losses = []
+    for number, loss in enumerate(("mine", "hard_label")):
+        tree = ner_recipe(names / "data", names / "encoder", 2, plugins=["mine.py"])
+        tree["stages"][0]["objective"] = [{"loss": loss}]
+        (tmp_path / "r.yaml").write_text(json.dumps(tree))
+        code, _, errors = said("run", tmp_path / "r.yaml", "--out", tmp_path / str(number), "--backend", "torch")
+        assert code == 0, errors
+        losses.append(json.loads((tmp_path / str(number) / "metrics.jsonl").read_text().splitlines()[0])["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_accumulation_cuts_the_same_tokens(names):
+    recipe = parse_recipe(ner_recipe(names / "data", names / "encoder"), "test")
+    job = prepare(recipe, "test", 1)
+    table = job.data.tokens["train"]
+    for accumulation in (1, 2):
+        batches = TrainBatches(table, None, 8, accumulation, (16,), 0)
+        labelled = sum(float(part["label_mask"].sum()) for step in batches.epoch(0) for part in step)
+        assert labelled == (table.targets >= 0).sum()
+
+
+def test_a_run_a_student_and_its_spans(names, tmp_path, said, backend_name):
+    """Fine-tuned, distilled and asked; where transformers is, its pipeline gives the same spans."""
+    (tmp_path / "r.json").write_text(json.dumps(ner_recipe(names / "data", names / "encoder", 40)))
+    (tmp_path / "r.yaml").write_text((tmp_path / "r.json").read_text())
+    code, printed, errors = said("run", tmp_path / "r.yaml", "--out", tmp_path / "teacher", "--backend", backend_name)
+    assert code == 0, errors
+    result = json.loads((tmp_path / "teacher" / "result.json").read_text())["student"]["metrics"]
+    assert result["word_accuracy"] > 0.75 and set(result) >= {"entity_f1", "entity_precision", "entity_recall"}
+    tree = ner_recipe(names / "data", "teacher", 6, teacher={"model": str(tmp_path / "teacher")})
+    tree["student"] = {"architecture": {"num_hidden_layers": 1}, "init": {"from": "teacher", "layers": [0]}}
+    tree["stages"][0]["objective"] = [{"loss": "kd_ce", "temperature": 2}, {"loss": "hidden_mse", "layers": [[2, 1]]}]
+    tree["stages"][0]["train"]["gradient_accumulation"] = 2
+    (tmp_path / "kd.yaml").write_text(json.dumps(tree))
+    code, printed, errors = said("run", tmp_path / "kd.yaml", "--out", tmp_path / "kd", "--backend", backend_name)
+    assert code == 0, errors
+    own = load_model(tmp_path / "kd" / "student", classifier=TOKENS)
+    assert own.kind == TOKEN_LABELS and own.labels == LABELS and own.parameters["classifier.weight"].shape == (5, 32)
+    text = "the good film, bad plot " * 3
+    code, printed, errors = said("predict", tmp_path / "teacher", text, "--backend", backend_name)
+    assert code == 0, errors
+    spans = json.loads(printed)["spans"]
+    assert all(text[span["start"] : span["end"]] == span["text"] and 0 < span["score"] <= 1 for span in spans)
+    code, printed, errors = said("evaluate", tmp_path / "teacher", "--data", names / "data", "--backend", backend_name)
+    assert code == 0 and json.loads(printed.splitlines()[-1]) == pytest.approx(result, abs=1e-6), errors
+    for command in ("serve", "export") if backend_name == "torch" else ():  # whose environment has what they need
+        more = ["out", "--to", "onnx"] if command == "export" else []
+        code, _, errors = said(command, tmp_path / "teacher", *more)
+        assert code == 2 and "a token classifier; expected a classifier of sentences" in errors, errors
+
+
+@pytest.mark.only_backend("torch")
+@pytest.mark.parametrize("family", ["bert", "distilbert", "albert", "electra", "roberta", "mpnet", "deberta-v2"])
+def test_transformers_computes_the_same(family, tmp_path):
+    import torch
+    from transformers import AutoModelForTokenClassification
+
+    from crossdistil.core.checkpoint import Model, save_model
+    from crossdistil.core.models.architectures import tensor_shapes
+    from crossdistil.core.sections import StudentSection
+    from crossdistil.core.student import student_config
+    from crossdistil.core.task_data import logits_function
+
+    tiny.write_model(tmp_path / "words")
+    section = StudentSection(architecture={"model_type": family}, init={"from": "random"})
+    config = student_config(section, tiny.CONFIG.without_dropout(), None)[0].answering(TOKENS)
+    drawn = np.random.default_rng(2)
+    parameters = {name: drawn.normal(0, 0.3, shape).astype(np.float32) for name, shape in tensor_shapes(config, 5).items()}
+    save_model(Model(config, parameters, 5, LABELS), tmp_path / "model", load_tokenizer(tmp_path / "words"))
+    theirs, told = AutoModelForTokenClassification.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not told["missing_keys"] and not told["unexpected_keys"]
+    ids = drawn.integers(5, 60, (2, 9))
+    mask = np.ones((2, 9))
+    mask[1, 6:] = 0
+    with torch.no_grad():
+        expected = theirs.eval()(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask)).logits.numpy()
+    ours = load_model(tmp_path / "model", classifier=TOKENS)
+    batch = {"input_ids": ids.astype(np.int32), "attention_mask": mask.astype(np.float32)}
+    batch["token_type_ids"] = np.zeros_like(batch["input_ids"])
+    found = logits_function(ours.config)(ReferenceOps(), ours.parameters, batch)[0]
+    np.testing.assert_allclose(found[mask > 0], expected[mask > 0], atol=1e-5)
