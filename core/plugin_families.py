@@ -16,7 +16,7 @@ from .errors import PluginError
 from .models import heads, known_families, tree
 from .models.encoder import make_forward
 from .models.outputs import ATTENTION_KINDS, LOGITS, POOLED, output_name
-from .models.parts import Family
+from .models.parts import WORDS, Family
 from .models.pretraining import make_pretraining
 from .models.spec import EncoderConfig
 from .plugin_files import error_text
@@ -57,7 +57,7 @@ def register_family(configuration: type[EncoderConfig]) -> type[EncoderConfig]:
         raise PluginError(f"{what}: in_googles_code is True, expected False: Google's TensorFlow code has no model of a plugin's")
     if not family.is_encoder:
         raise PluginError(f"{what}: layer is empty, expected what a layer's tensors start with: '{family.root}layer.{{layer}}.'")
-    if not tree.words_place(family):
+    if not any(part.role.startswith(f"{WORDS}.") for part in family.parts):
         raise PluginError(f"{what}: parts: none is of a head that predicts words; words_parts makes them")
     names = [(part.place, name) for part in family.parts for name in part.tensors()]
     if twice := [name for place, name in names if names.count((place, name)) > 1]:
@@ -102,7 +102,8 @@ def _read(config: EncoderConfig) -> set[str]:
     parameters = _Parameters({name: generator.normal(size=shape) for name, shape in _shapes(config).items()})
     ids, ones = generator.integers(0, config.vocab_size, (_TEXTS, _LENGTH)), np.ones((_TEXTS, _LENGTH))
     batch = {"input_ids": ids, "attention_mask": ones, "token_type_ids": np.zeros_like(ids)}
-    wanted = {LOGITS, POOLED, *(output_name("hidden", layer) for layer in range(config.num_hidden_layers + 1))}
+    wanted = {LOGITS, *(output_name("hidden", layer) for layer in range(config.num_hidden_layers + 1))}
+    wanted |= {POOLED} if "pooler" in config.family.by_role else set()
     wanted |= {output_name(kind, 1) for kind in ATTENTION_KINDS}
     found = make_forward(config.without_dropout(), frozenset(wanted))(ReferenceOps(), parameters, batch)
     last = output_name("hidden", config.num_hidden_layers)
