@@ -239,6 +239,12 @@ def test_a_classifier_of_texts_is_no_teacher_of_words(names):
         prepare(parse_recipe(tree, "test"), "test", 1)
 
 
+def test_a_family_whose_classifier_of_tokens_is_another_is_refused(names, monkeypatch):
+    monkeypatch.setattr("crossdistil.core.student.TAGGING_FAMILIES", frozenset({"albert"}))
+    with pytest.raises(CrossdistilError, match="model_type: a bert has no classifier of tokens here, expected one of albert"):
+        prepare(parse_recipe(ner_recipe(names / "data", names / "encoder"), "test"), "test", 1)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
