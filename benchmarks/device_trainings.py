@@ -73,7 +73,7 @@ RECIPES = {
     "pkd": ["student.architecture.num_hidden_layers=2", "student.init.layers=[0, 1]"],
     "minilm": ["student.architecture.num_hidden_layers=2", "student.init.layers=[0, 2]"],
     "tinybert_td": [
-        "student.architecture={num_hidden_layers: 2, hidden_size: 16, num_attention_heads: 4, intermediate_size: 32}",
+        "student.architecture={num_hidden_layers: 2, num_attention_heads: 4, intermediate_size: 32}",
         "student.init={from: random}",
     ],
     "theseus": ["student.architecture.num_hidden_layers=2", "student.init.layers=[0, 1]"],
@@ -134,7 +134,7 @@ def _trained(settings: Settings, name: str, kind: str) -> list[float]:
         (folder / "corpus.txt").write_text("\n".join(tiny.sentences(200, 9)[0]) + "\n", encoding="utf-8")
     recipe = load_recipe(name)
     overrides = [*RECIPES[name], f"task.data={folder / ('task' if name != 'mlm' else 'corpus.txt')}"]
-    overrides += [] if name == "bilstm" else ["task.max_length=16"]
+    overrides.append("task.max_length=16")
     overrides.append(f"student.init.from={folder / 'teacher'}" if name == "mlm" else f"teacher.model={folder / 'teacher'}")
     for index in range(len(recipe.stages)):
         train = {"steps": STEPS, "epochs": "null", "batch_size": 16, "log_every": 1, "evaluate_every": STEPS, "save_every": STEPS}

@@ -65,6 +65,17 @@ def test_a_cpu_is_right(script, here, monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.only_backend("torch")
+def test_all_its_recipes_can_be_trained(script, monkeypatch, tmp_path):
+    import device_trainings
+
+    monkeypatch.setattr(device_trainings, "STEPS", 1)
+    settings = script.settings_of(script.Part("reference", "fp32", 9), "cpu", tmp_path, False)
+    found = list(device_trainings.reference_trainings(settings))
+    assert [finding["name"].partition(":")[0] for finding in found] == list(device_trainings.RECIPES)
+    assert [script.told(finding) for finding in found if not finding["ok"]] == []
+
+
+@pytest.mark.only_backend("torch")
 def test_what_is_wrong_or_raises_is_told_and_the_rest_goes_on(script, here, monkeypatch, tmp_path, capsys):
     import device_findings
 

@@ -28,7 +28,8 @@ COMMANDS = {
     "predict": Place(
         "inference_commands",
         "predict",
-        "Classify texts; prints one JSON object a line: the label and the probability of each class.",
+        "Classify texts; prints one JSON object a line: the label and the probability of each class, or the spans that "
+        "a model of tokens finds.",
     ),
     "crosscheck": Place(
         "crosscheck_command",
