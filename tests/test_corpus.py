@@ -200,7 +200,8 @@ def test_a_wrong_place_is_named(tokenizer, tmp_path):
 
 # ---------------------------------------------------------------------------------------------- a distillation
 
-@pytest.mark.parametrize("kind", ["txt", "tfrecord"])
+# MindSpore compiles ten seconds for each run; what is read is the same for all.
+@pytest.mark.parametrize("kind", ["txt", pytest.param("tfrecord", marks=pytest.mark.only_backend("torch", "oneflow"))])
 def test_general_distillation_runs_on_it(backend_name, pytestconfig, tiny_model, tmp_path, kind):
     """The rows of text files and of records are the same, and so is the loss."""
     from rich.console import Console

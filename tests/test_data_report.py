@@ -92,7 +92,8 @@ def test_one_answer_for_everything():
     assert one_answer(GLUE_TASKS["sts-b"], same[:, :1], labels, "dev") is None
 
 
-def test_a_run_says_all_of_it(engine, backend_name, tmp_path, pytestconfig):
+@pytest.mark.only_backend("torch")
+def test_a_run_says_all_of_it(backend_name, tmp_path, pytestconfig):
     rows = [("the film was good", "[b]ad"), ("the plot", "good"), ("电影 好", "good"), ("bad", "[b]ad")] * 2
     text = io.StringIO()
     console = Console(file=text, width=500)

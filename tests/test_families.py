@@ -26,6 +26,7 @@ from crossdistil.tests.tiny_families import (
     LABELS,
     VARIANTS,
     assert_close,
+    each_compiled_variant,
     each_family,
     each_variant,
     everything,
@@ -131,7 +132,7 @@ def test_encoders_without_their_prefix_and_with_heads_of_pretraining(config, tmp
             np.testing.assert_array_equal(own[name], tensor.detach().numpy(), err_msg=name)
 
 
-@each_variant
+@each_compiled_variant
 def test_every_output_is_the_reference_s(engine, config):
     parameters, batch = tiny.random_parameters(config, 3, seed=1), tiny.random_batch(fill=1, outputs=3, seed=3)
     names = sorted(everything(config))

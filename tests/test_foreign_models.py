@@ -126,6 +126,8 @@ def test_a_run_is_that_with_the_canonical_folder(teachers, train, expected, tmp_
     assert str(cache).encode() not in answer.stdout.encode() + written
 
 
+# What is converted has ended before a backend begins: one that compiles for seconds says nothing more.
+@pytest.mark.only_backend("torch", "oneflow")
 def test_an_interrupted_run_goes_on(teachers, train, expected, tmp_path, cache, conversions, monkeypatch):
     save = RunFolder.save_state
 

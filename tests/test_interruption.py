@@ -19,13 +19,13 @@ from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests import tiny
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tree(tiny_task, tiny_model):
     """Twelve steps, which are logged and saved at the end only."""
     return tiny.kd_recipe(tiny_task, tiny_model, steps=12, log_every=100_000, evaluate_every=100_000)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def go(tree, backend_name, pytestconfig):
     def start(folder, resume=False):
         device = pytestconfig.getoption("--device")
@@ -34,8 +34,20 @@ def go(tree, backend_name, pytestconfig):
     return start
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_step_under_way_is_saved_as_the_last(go, tmp_path, monkeypatch, number, capsys, backend_name):
+@pytest.fixture(scope="module")
+def whole(go, tmp_path_factory):
+    """The folder of a run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    go(folder)
+    return folder
+
+
+BOTH = [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.only_backend("torch", "oneflow"))]
+"""MindSpore makes SIGTERM of SIGINT."""
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_the_step_under_way_is_saved_as_the_last(go, whole, tmp_path, monkeypatch, number, capsys, backend_name):
     advance, handlers = TrainingProgress.advance, [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
 
     def advance_and_signal(progress, done, tokens):
@@ -58,11 +70,10 @@ def test_the_step_under_way_is_saved_as_the_last(go, tmp_path, monkeypatch, numb
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     monkeypatch.setattr(TrainingProgress, "advance", advance)
     run(out=tmp_path / "broken", resume=True, quiet=True)  # which knows its recipe, backend and device
-    go(tmp_path / "whole")
     # The loss of all twelve steps is told as if there had been no interruption.
-    [[loss], [expected]] = ([line["loss"] for line in lines(tmp_path / name) if "loss" in line] for name in ("broken", "whole"))
+    [[loss], [expected]] = ([line["loss"] for line in lines(folder) if "loss" in line] for folder in (tmp_path / "broken", whole))
     assert loss == pytest.approx(expected, rel=1e-6)
-    expected, found = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "broken"))
+    expected, found = (load_file(folder / "student" / "model.safetensors") for folder in (whole, tmp_path / "broken"))
     for key, array in expected.items():
         np.testing.assert_allclose(found[key], array, rtol=0, atol=1e-6, err_msg=key)
 
@@ -82,10 +93,10 @@ def test_a_second_signal_stops_at_once(go, tmp_path, monkeypatch):
 
 @pytest.mark.only_backend("torch")
 def test_the_command_line_says_what_is_saved(tree, tmp_path):
-    tree["stages"][0]["train"]["steps"] = 100_000
     recipe, folder = tmp_path / "recipe.yaml", tmp_path / "run"
     recipe.write_text(json.dumps(tree))
-    command = [sys.executable, "-m", "crossdistil", "run", recipe, "--out", folder]
+    many = "stages.0.train.steps=100000"
+    command = [sys.executable, "-m", "crossdistil", "run", recipe, "--out", folder, "--set", many]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while "step 1/" not in (line := process.stdout.readline()) and line:
         pass

@@ -207,6 +207,7 @@ def built(monkeypatch):
     return counted
 
 
+@pytest.mark.only_backend("torch")
 @pytest.mark.parametrize("use", ["never", "always"])
 def test_a_run_builds_each_stage_once(files, built, backend_name, use):
     tree = tree_of(files, {"teacher_cache": {"use": use, "folder": str(files / "cache")}}, steps=6)

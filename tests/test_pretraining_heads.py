@@ -16,6 +16,7 @@ from crossdistil.tests.tiny_families import (
     ELECTRA,
     VARIANTS,
     assert_close,
+    each_compiled_variant,
     each_variant,
     hugging_face_config,
     hugging_face_outputs,
@@ -107,7 +108,7 @@ def is_encoder_s(config, name):
     return name in tensor_shapes(config, None)
 
 
-@each_variant
+@each_compiled_variant
 def test_every_head_is_the_reference_s(engine, config):
     heads = frozenset(head_shapes(config))
     parameters, batch = random_heads(config, seed=2), tiny.random_batch(seed=9)

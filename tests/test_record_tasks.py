@@ -129,6 +129,7 @@ def losses(data, teacher, backend_name, device, out, **more):
     return [line["loss"] for line in lines if "loss" in line], result["student"]["metrics"]
 
 
+@pytest.mark.only_backend("torch", "oneflow")
 def test_training_on_records_is_training_on_the_texts(tiny_task, tiny_model, tmp_path, backend_name, pytestconfig):
     device = pytestconfig.getoption("--device")
     expected = losses(tiny_task, tiny_model, backend_name, device, tmp_path / "texts-run")

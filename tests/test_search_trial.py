@@ -75,6 +75,7 @@ def test_a_student_that_was_not_scored(two_stages):
         score_of({"student": {"metrics": {}}}, "accuracy", two_stages)
 
 
+@pytest.mark.only_backend("torch")
 def test_a_run_is_given_up_and_fails_and_is_complete(backend_name, tiny_task, tiny_model, tmp_path):
     """One after the other in real processes: a loss that overflows is a failed trial with the run's own words; a whole run has an
     ordinary run folder; asked to stop, a run saves and is continued to the same result."""

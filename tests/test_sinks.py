@@ -240,7 +240,7 @@ def watched(tmp_path, tiny_task, tiny_model):
     return tmp_path
 
 
-@pytest.mark.backend
+@pytest.mark.only_backend("torch", "oneflow")
 def test_a_sink_of_a_users_own_file_is_told_the_run(watched, backend_name, pytestconfig):
     device = pytestconfig.getoption("--device")
     run(watched / "recipe.yaml", out=watched / "run", backend=backend_name, device=device, quiet=True, report=False)

@@ -138,10 +138,11 @@ def assert_same_end(whole, broken, exact):
 
 
 # What is on disk when the run is stopped: nothing, a state within the first stage, its last one, one of the second stage.
-# MindSpore compiles half a minute for each start; the test after this one stops it within a stage as well.
-@pytest.mark.parametrize(
-    "places", [pytest.param((0, 8), marks=pytest.mark.only_backend("torch", "oneflow")), (12,), (4, 16)], ids=str
-)
+# MindSpore compiles ten seconds for each stage that a start comes to: it is stopped in both, and killed in test_resume.
+at_once = pytest.mark.only_backend("torch", "oneflow")
+
+
+@pytest.mark.parametrize("places", [pytest.param((0, 8), marks=at_once), pytest.param((12,), marks=at_once), (4, 16)], ids=str)
 def test_an_interrupted_run_goes_on_in_its_stage(whole, tmp_path, tiny_task, tiny_model, settings, monkeypatch, places):
     tree = two_stages(tiny_task, tiny_model, save_every=4)
     save = RunFolder.save_state
@@ -170,6 +171,7 @@ def saved_step(folder):
     return max((int(name[5:]) for name in names), default=0)
 
 
+@at_once
 def test_a_run_that_is_killed_in_both_stages_goes_on_to_the_same_end(tmp_path, tiny_task, tiny_model, settings, start_cli):
     tree = two_stages(tiny_task, tiny_model, LONG, LONG, save_every=2)
     recipe, broken = tmp_path / "recipe.json", tmp_path / "broken"
@@ -191,6 +193,7 @@ def test_a_run_that_is_killed_in_both_stages_goes_on_to_the_same_end(tmp_path, t
     assert not list(broken.rglob("*.tmp-*"))
 
 
+@at_once
 def test_a_later_recipe_takes_up_a_projection_of_the_same_name(whole, tmp_path, tiny_task, tiny_model, settings):
     tree = two_stages(tiny_task, tiny_model, 1, 1)
     tree["student"] = {"init": {"from": str(whole / "student")}}

@@ -270,6 +270,7 @@ def recipe(folder, data, kind):
     }
 
 
+@pytest.mark.only_backend("torch", "oneflow")
 @pytest.mark.parametrize("kind", ["mlm", "text"])
 def test_a_run_on_a_store_is_a_run_on_its_text(folder, whole, tmp_path, backend_name, kind):
     """The same batches, masks and dropout: the same losses and weights, bit for bit."""

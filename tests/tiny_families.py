@@ -83,6 +83,20 @@ each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS
 each_family = pytest.mark.parametrize(
     "config", [*FAMILIES.values(), XLM_ROBERTA, CAMEMBERT], ids=lambda config: config.family.model_type
 )
+ALIKE = ("ernie", "xlm-roberta", "camembert")
+"""Those that compute as a BERT or a RoBERTa does, from tensors of other names."""
+
+
+def _compiled(configs):
+    """Without those for MindSpore, which would compile the same graphs again, for seconds each."""
+    once = pytest.mark.only_backend("torch", "oneflow")
+    return [pytest.param(config, id=name, marks=[once] if name in ALIKE else []) for name, config in configs.items()]
+
+
+each_compiled_variant = pytest.mark.parametrize("config", _compiled(VARIANTS))
+each_compiled_family = pytest.mark.parametrize(
+    "config", _compiled({config.family.model_type: config for config in (*FAMILIES.values(), XLM_ROBERTA, CAMEMBERT)})
+)
 LABELS = ("negative", "neutral", "positive")
 
 
