@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -138,3 +140,25 @@ def test_a_compiled_step_is_the_eager_step(make_engine):
         steps = [Step(objective.prepare([batch]), 1e-3, 0) for batch in batches]
         found[compiled] = step.run(iter(steps), len(steps)).fetch()
     np.testing.assert_allclose(found[True], found[False], rtol=1e-5)
+
+
+STEPS = """
+import sys
+import torch
+from crossdistil.backends.torch.optimizer import make_optimizer
+from crossdistil.core.optimizers import OptimizerSpec, OwnUpdate
+
+own = OwnUpdate(lambda ops, parameter, gradient, state, now: (parameter - gradient * now["rate"], state), ())
+for spec in (*map(OptimizerSpec, ("adamw", "bert_adam", "adadelta")), OptimizerSpec("own", own=own)):
+    tensor = torch.ones(2, requires_grad=True)
+    tensor.grad = torch.ones(2)
+    make_optimizer({"a.weight": tensor}, spec).step(0.1, torch.zeros(()), None)
+    assert (tensor != 1).all()
+print([name for name in sys.modules if name.startswith("torch._dynamo")])
+"""
+
+
+def test_an_optimizer_does_not_load_the_compiler():
+    """Whose import takes longer than all the rest of a start."""
+    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

@@ -3,6 +3,8 @@ has the formulas."""
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import torch
 
@@ -14,6 +16,21 @@ def make_optimizer(params: dict[str, torch.Tensor], spec: OptimizerSpec, ops=Non
     if spec.own is not None:
         return Own(params, spec, ops)
     return {"adamw": AdamW, "bert_adam": BertAdam, "adadelta": Adadelta}[spec.name](params, spec)
+
+
+class _WithoutCompiler:
+    """A torch optimizer that does not make way for `torch.compile`, for which it would import all of the compiler: seconds, and
+    100 MB. No compiled function of ours has an optimizer in it."""
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+
+
+class _AdamW(_WithoutCompiler, torch.optim.AdamW):
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class _Adadelta(_WithoutCompiler, torch.optim.Adadelta):
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adadelta.step))
 
 
 class _ClippedOptimizer:
@@ -110,7 +127,7 @@ class AdamW(_ClippedOptimizer):
 
     def _make(self, groups):
         spec = self._spec
-        return torch.optim.AdamW(groups, lr=0.0, betas=(spec.beta1, spec.beta2), eps=spec.epsilon, fused=True)
+        return _AdamW(groups, lr=0.0, betas=(spec.beta1, spec.beta2), eps=spec.epsilon, fused=True)
 
 
 class Adadelta(_ClippedOptimizer):
@@ -120,7 +137,7 @@ class Adadelta(_ClippedOptimizer):
 
     def _make(self, groups):
         spec = self._spec
-        return torch.optim.Adadelta(groups, lr=0.0, rho=spec.beta2, eps=spec.epsilon, foreach=True)
+        return _Adadelta(groups, lr=0.0, rho=spec.beta2, eps=spec.epsilon, foreach=True)
 
 
 class BertAdam(_ClippedOptimizer):
@@ -132,7 +149,7 @@ class BertAdam(_ClippedOptimizer):
         return _BertAdam(groups, self._spec)
 
 
-class _BertAdam(torch.optim.Optimizer):
+class _BertAdam(_WithoutCompiler, torch.optim.Optimizer):
     def __init__(self, groups, spec):
         self._spec = spec
         super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
@@ -170,7 +187,7 @@ class Own(_ClippedOptimizer):
         return _Own(groups, self._spec, self._ops)
 
 
-class _Own(torch.optim.Optimizer):
+class _Own(_WithoutCompiler, torch.optim.Optimizer):
     def __init__(self, groups, spec, ops):
         self._spec, self._ops = spec, ops
         super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
