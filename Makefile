@@ -37,10 +37,10 @@ demo: environments
 	@$(main_bin)/crossdistil demo --backends "$(BACKENDS)" --out "$(OUT)"
 
 # The last backend's tests run beside those of the others, which need about as long; what they print comes when they are done.
-# What failed is named once more at the end, where one looks.
+# What failed is named once more at the end, where one looks. Hundreds of processes start: bytecode is kept, whatever is set.
 test: SHELL := bash -o pipefail
 test: environments
-	@failed=; log=$$(mktemp); said=$$(mktemp); beside=; \
+	@export PYTHONDONTWRITEBYTECODE=; failed=; log=$$(mktemp); said=$$(mktemp); beside=; \
 	trap '[ -z "$$beside" ] || kill $$beside 2>/dev/null; rm -f "$$log" "$$said"' EXIT; trap 'exit 130' INT TERM; \
 	run() { backend=$$1; shift; echo "== tests, $$backend"; "$$@" | tee -a "$$said" || failed="$$failed $$backend"; }; \
 	$(if $(filter-out $(first),$(last)),$(call pytest,$(last)) >"$$log" 2>&1 & beside=$$!;) \
