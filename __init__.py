@@ -7,10 +7,9 @@ imports no framework.
 import importlib
 from typing import TYPE_CHECKING
 
-from .core.errors import CrossdistilError
-
 if TYPE_CHECKING:  # for editors and type checkers; at run time each name is loaded when it is asked for
     from .core.app.api import convert, crosscheck, evaluate, inspect, predict, run
+    from .core.errors import CrossdistilError
     from .core.events import Sink
     from .core.losses.base import LossTerm, TermContext, sum_rows, token_mask
     from .core.plugin_backends import register_backend
@@ -48,6 +47,7 @@ __all__ = [
     "token_mask",
 ]
 _PLACES = {
+    "CrossdistilError": "errors",
     "LossTerm": "losses.base",
     "Sink": "events",
     "TermContext": "losses.base",
@@ -62,7 +62,7 @@ _PLACES = {
     "sum_rows": "losses.base",
     "token_mask": "losses.base",
 }
-"""What plugins are written with, and where it is in `core`."""
+"""Where the other names are in `core`: what plugins are written with, and the errors."""
 
 
 def __getattr__(name: str):

@@ -175,7 +175,7 @@ def _refuse_unknown(path: Path, unknown: Mapping[str, str], found: Recognised, s
         table = DIALECTS[found.dialect].table(found.family)
         given = {name: shapes[name] for name in unknown}
         renames, what = suggested_renames(
-            given, found.family, width, lambda name: table.canonical(name) is not None, found.matches
+            given, found.family, width, lambda name: table.canonical(name) is not None, found.matches, found.prefix
         )
     lines = []
     for name, near in unknown.items():

@@ -15,6 +15,7 @@ from ..core.config_file import model_config
 from ..core.errors import CheckpointError, RunFolderError, checkpoint_named
 from ..core.files import replace_folder
 from ..core.models.architectures import is_encoder
+from ..core.models.tree import unused_shapes
 from . import oneflow_folder
 from .canonical import CanonicalCheckpoint, ReadOptions, read_canonical
 from .configuration import google_config, with_heads, write_files
@@ -141,8 +142,9 @@ def _check_bilstm(checkpoint: CanonicalCheckpoint, options: ConvertOptions) -> N
 
 
 def encoder_of(checkpoint: CanonicalCheckpoint) -> CanonicalCheckpoint:
-    """The checkpoint without its classifier and its heads of pre-training. What was trained beside it stays."""
-    own = model_shapes(checkpoint.config, None, None)
+    """The checkpoint without its classifier and its heads of pre-training. What was trained beside it stays, and so does what
+    encoders' files hold and nothing here is computed with, as a RoBERTa's pooler."""
+    own = model_shapes(checkpoint.config, None, None).keys() | unused_shapes(checkpoint.config).keys()
     kept = {name: tensor for name, tensor in checkpoint.tensors.items() if name in own or name in checkpoint.projections}
     raw = {key: value for key, value in checkpoint.raw.items() if key not in ("id2label", "label2id", "problem_type")}
     raw.pop("classifier_relu", None)

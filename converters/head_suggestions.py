@@ -19,13 +19,19 @@ _DEPTH = 8
 
 
 def suggested_renames(
-    unknown: Mapping[str, tuple[int, ...]], family: str, width: int | None, known: Callable[[str], bool], taken: Collection[str]
+    unknown: Mapping[str, tuple[int, ...]],
+    family: str,
+    width: int | None,
+    known: Callable[[str], bool],
+    taken: Collection[str],
+    prefix: str = "",
 ) -> tuple[list[str], str]:
     """(values of `--rename` with which the unknown tensors are read, each in quotes of a shell; what they are read as), both
     empty where nothing can be said. `unknown` holds the shapes by the names of the file, `width` is the encoder's, `known` tells
-    whether the family has a tensor of that name, and `taken` are the canonical ones that the file has."""
+    whether the family has a tensor of that name, `taken` are the canonical ones that the file has, and `prefix` is what their
+    names start with there: parts of the model that lie beside it get it too."""
     if parts := list(dict.fromkeys(name.split(".")[0] for name in unknown if known(name) and name not in taken)):
-        return _quoted((f"{part}.*", f"{part}.*") for part in parts), "parts of the model"
+        return _quoted((f"{part}.*", f"{prefix}{part}.*") for part in parts), "parts of the model"
     own, what = CONFIGURATIONS[family].family, "the classifier"
     head, before, stems = own.name("classifier"), None, _linear(unknown, width)
     if not own.pooler_in_encoder:  # a square map before the last one

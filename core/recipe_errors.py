@@ -34,18 +34,40 @@ def _problems(error: ValidationError) -> list[Any]:
 
 
 def without_problems(error: ValidationError, model: type[BaseModel], tree: dict[str, Any]) -> dict[str, Any] | None:
-    """A recipe's plain data without the keys that are wrong in themselves, to see what else is wrong with it; None where one of
-    them is missing, or is wrong together with others."""
-    tree = copy.deepcopy(tree)
+    """A recipe's plain data without the keys that are wrong in themselves, or else the items of a list that they make wrong, to
+    see what else is wrong with it; None where nothing would be left."""
+    tree, wrong = copy.deepcopy(tree), set()
     for problem in _problems(error):
-        (*parents, last), _ = _resolve(problem["loc"], model) if problem["loc"] else (("",), None)
-        node: Any = tree
-        for part in parents:
-            there = part in node if isinstance(node, dict) else isinstance(node, list) and part in range(len(node))
-            node = node[part] if there else None
-        if not isinstance(node, dict) or problem["type"] == "missing" or last not in node:
+        location = _resolve(problem["loc"], model)[0] if problem["loc"] else ()
+        found = next((place for place in _enclosing(location) if _can_go(tree, place)), None)
+        if found is None:
             return None
-        del node[last]
+        wrong.add(found)
+    # What is inside goes before what holds it, and later items of a list before earlier ones.
+    for place in sorted(wrong, key=lambda place: [str(part).zfill(9) for part in place], reverse=True):
+        _at(tree, place[:-1]).pop(place[-1])
+    return tree
+
+
+def _enclosing(location: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """A place and those that hold it, from the inside out."""
+    return [location[:end] for end in range(len(location), 0, -1)]
+
+
+def _can_go(tree: Any, place: tuple[Any, ...]) -> bool:
+    """Whether what is at a place can be left out: a key that is there, or one of several items."""
+    node = _at(tree, place[:-1])
+    if isinstance(node, dict):
+        return place[-1] in node
+    return isinstance(node, list) and place[-1] in range(len(node)) and len(node) > 1
+
+
+def _at(tree: Any, place: tuple[Any, ...]) -> Any:
+    for part in place:
+        there = part in tree if isinstance(tree, dict) else isinstance(tree, list) and part in range(len(tree))
+        if not there:
+            return None
+        tree = tree[part]
     return tree
 
 

@@ -81,11 +81,15 @@ class RunFolder:
             raise
 
     @classmethod
-    def check(cls, path: Path, recipe: Recipe, identity: dict[str, Any], resume: bool) -> None:
-        """Raise RunFolderError where a run could not be written to or resumed in this folder; writes nothing."""
+    def check(cls, path: Path, recipe: Recipe | None, identity: dict[str, Any], resume: bool) -> None:
+        """Raise RunFolderError where a run could not be written to or resumed in this folder; writes nothing. Without a recipe,
+        which is none, it is only asked whether a new run could be written there."""
         folder = cls.__new__(cls)
         folder.path, folder._result = path, {}
-        folder._holds_this_run({"digest": recipe.digest(), **identity}, recipe, resume)
+        if recipe is None and resume:
+            return
+        digest = {} if recipe is None else {"digest": recipe.digest()}
+        folder._holds_this_run({**digest, **identity}, recipe, resume)
         if folder._is_complete():
             raise RunFolderError(f"{path}: the run is complete; there is nothing to resume")
         parent = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())

@@ -241,3 +241,21 @@ def test_the_time_does_not_grow_faster_than_the_number_of_names():
     recognise(shaped(GOOGLE), None)
     small = seconds(1000)
     assert seconds(8000) < 16 * small + 0.5
+
+
+@pytest.mark.only_backend("torch")
+def test_a_classifier_beside_the_model_is_read_as_its_hint_says(classes, tmp_path):
+    torch, transformers = classes
+    config = transformers.BertConfig(**SIZES)
+    whole, module = transformers.BertForSequenceClassification(config), torch.nn.Module()
+    module.backbone = torch.nn.Module()
+    module.backbone.bert, module.classifier = whole.bert, whole.classifier
+    write_config(tmp_path, config)
+    path = tmp_path / "last.pth"
+    torch.save(module.state_dict(), path)
+    with pytest.raises(CheckpointError) as refused:
+        read_canonical(path)
+    [rename] = re.findall(r"--rename '([^']*)' reads them as parts of the model", str(refused.value))
+    assert rename == "classifier.*=backbone.classifier.*"
+    found = read_canonical(path, ReadOptions(rename=(rename,)))
+    assert np.array_equal(found.tensors["classifier.weight"].load(), whole.classifier.weight.detach().numpy())

@@ -31,6 +31,19 @@ def check(tmp_path, tiny_task, tiny_model, said, monkeypatch):
     return run
 
 
+@pytest.fixture
+def run_says(check, said, tmp_path):
+    """`run_says(*arguments)`: the problems that `run` has without `--check`, which is no longer than the list of it."""
+
+    def run(*arguments):
+        before = sorted(tmp_path.rglob("*"))
+        code, _, errors = said("run", "recipe.yaml", "--backend", "torch", "--device", "cpu", *arguments)
+        assert code == 2 and sorted(tmp_path.rglob("*")) == before
+        return [line.removeprefix("crossdistil: error: ") for line in errors.splitlines()]
+
+    return run
+
+
 def test_nothing_is_wrong(check):
     code, output, problems = check("--out", "run")
     assert (code, problems) == (0, []) and "stage distil: 12 steps, batch 8" in output
@@ -66,12 +79,31 @@ PROBLEMS = {
             "--out": ("full", "full: holds x and no run.json; choose a new or an empty folder"),
         },
     ),
+    "an item of a list": (
+        {
+            "stages.0.objective.1.loss=hard_labell": "unknown loss 'hard_labell'; did you mean 'hard_label'?",
+            "task.metrics=[auk]": "task.metrics: 'auk' is no metric for this task",
+            "teacher.model=nowhere": "nowhere: no such model folder",
+            "task.data=gone": "gone: no such folder",
+        },
+        {
+            "--out": ("full", "full: holds x and no run.json; choose a new or an empty folder"),
+            "--backend": ("torhc", "unknown backend 'torhc'; did you mean 'torch'?"),
+        },
+    ),
+    "nothing of a recipe": (
+        {"stages=[]": "stages: ", "task.data=gone": "gone: no such folder", "task.metrics=[auk]": "'auk' is no metric"},
+        {
+            "--precision": ("fp16", "precision 'fp16': needs a CUDA or NPU device"),
+            "--out": ("full", "full: holds x and no run.json; choose a new or an empty folder"),
+        },
+    ),
     "plugin": ({"task.data=gone": "gone: no such folder"}, {"--plugin": ("my.py", "my.py: no such file")}),
 }
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_each_problem_has_its_line(check, tmp_path, name):
+def test_each_problem_has_its_line(check, run_says, tmp_path, name):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     settings, options = PROBLEMS[name]
@@ -82,6 +114,7 @@ def test_each_problem_has_its_line(check, tmp_path, name):
     for expected in [*settings.values(), *(text for _, text in options.values())]:
         assert sum(expected in line for line in problems) == 1, (expected, problems)
     assert len(problems) == len(settings) + len(options), problems
+    assert run_says(*arguments) == problems
 
 
 def test_a_run_folder_of_another_recipe(check, tmp_path, tiny_task, tiny_model):

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from typer.testing import CliRunner
 
-from crossdistil.core.app import cli, report_command
+from crossdistil.core.app import cli, report_command, run_report
 from crossdistil.core.app.asking import asker
 from crossdistil.core.app.charts import Linear
 from crossdistil.core.app.compared_runs import read_result
@@ -217,6 +217,25 @@ def test_where_the_student_starts_is_what_the_resolved_recipe_says(tmp_path):
         assert said in write_run_report(folder, None)[0].read_text(encoding="utf-8")
 
 
+def test_several_teachers_are_told_apart_and_a_model_without_one_is_no_student():
+    two = {"teachers": {"big": {"model": "b"}, "small": {"model": "s"}}, "student": {"init": {"from": "teacher", "layers": [0]}}}
+    assert run_report._start(two, run_report._who(two)) == (
+        "The student starts from layer 0 of teacher big, the first, counted from 0."
+    )
+    student = {"metrics": {"accuracy": 0.6}, "parameters": 10, "bytes": None, "milliseconds": None}
+    found = {"big": 0.8, "small": 0.9}
+    teachers = [
+        run_report._teacher(name, {"accuracy": score, "parameters": 20}, two, {}) | {"metrics": {"accuracy": score}}
+        for name, score in found.items()
+    ]
+    assert [teacher["name"] for teacher in teachers] == ["Teacher big", "Teacher small"]
+    [tile] = [tile for tile in run_report._tiles({}, two, ["accuracy"], student, teachers) if "on dev" in tile["what"]]
+    assert tile["what"] == "Student’s accuracy on dev" and tile["more"] == "66.7% of that of teacher small, the best"
+    alone = {"method": "mlm", "student": {"init": {"from": "models/encoder"}}}
+    assert run_report._headline(alone, [], student, []) == "A model by mlm, which was not scored."
+    assert run_report._start(alone, run_report._who(alone)) == "The model starts from the weights of models/encoder."
+
+
 def test_where_student_and_teacher_disagree(tmp_path):
     """Counts and rows against the four sets of examples, taken from the labels one by one."""
     generator = np.random.default_rng(3)
@@ -251,7 +270,7 @@ def test_teachers_of_regressions_and_of_several_labels(tmp_path):
     about = {"names": None, "metrics": ("pearson",), "task": "sts-b"}
     folder = write_run(tmp_path / "scores", logits, scores, teachers={"one": teacher, "two": logits}, **about)
     text = write_run_report(folder, None)[0].read_text(encoding="utf-8")
-    assert "disagree</h2>" in text and "Mean distance between their scores: 0.7500." in text
+    assert "Where student and teacher one disagree</h2>" in text and "Mean distance between their scores: 0.7500." in text
     assert "Mean distance between their scores: 0.0000." in text
     labels = generator.integers(0, 2, (12, 3)).astype(np.float32)
     about = {"names": ("a", "b", "c"), "metrics": ("exact_match",)}

@@ -45,6 +45,8 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # who started this may have held them back
     interrupted = False
     try:
+        if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.SIG_DFL):
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # until here Ctrl-C ended the process at once
         code = app(sys.argv[1:] or ["--help"], "crossdistil", standalone_mode=False) or 0
         interrupted = code == 130  # which typer makes of it
         sys.stdout.flush()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from rich.console import Console
 
 from ...backends.registry import load_engine
 from ..engine import Engine, EngineOptions
-from ..errors import CrossdistilError
+from ..errors import CrossdistilError, Errors
 from ..events import Failed, Finished, Sinks
 from ..job import Job
 from ..recipe import Recipe
@@ -26,7 +28,9 @@ from .joining import Voice, ending_together, join
 from .memory import told_what_is_needed
 from .plugin_trial import plugin_errors, try_losses, try_optimizers
 from .preparing import prepared_job
+from .progress import make_console
 from .report_command import report_of_finished
+from .run_check import Checked, check_run
 from .run_sides import measure_finished
 from .stage_runs import StageRuns
 
@@ -49,12 +53,25 @@ class RunOptions:
 
 def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) -> dict[str, Any]:
     """Run a recipe and return the content of result.json. Raises CrossdistilError before anything is written if the
-    recipe, the data, a model, the backend or the folder is not in order."""
+    recipe, the data, a model, the backend or the folder is not in order: with all that is wrong, as `run --check` has it."""
     sinks = _sinks(recipe, options, console)
-    engine = load_engine(options.backend, options.engine)
+    with _all_problems(recipe, source, options):
+        engine = load_engine(options.backend, options.engine)
     world = join(engine)
     with ending_together(world, engine.place) as voice, plugin_errors(recipe.registered):
         return _execute(recipe, source, options, console, engine, world, voice, sinks)
+
+
+@contextlib.contextmanager
+def _all_problems(recipe: Recipe, source: str, options: RunOptions) -> Iterator[None]:
+    """What keeps a run of one process from beginning is told with all else that does."""
+    try:
+        yield
+    except CrossdistilError:
+        if options.engine.place.size == 1:
+            checked = Checked(options.backend, options.engine, options.out, options.resume)
+            check_run(recipe, source, checked, make_console(quiet=True), Errors())
+        raise
 
 
 def _sinks(recipe: Recipe, options: RunOptions, console: Console) -> Sinks:
@@ -80,15 +97,16 @@ def _execute(
 ) -> dict[str, Any]:
     # The first process's, since the others may have another clock, or another current folder.
     options = dataclasses.replace(options, out=Path(world.first(os.fsencode(options.out)).decode(errors="surrogateescape")))
-    job, _ = prepared_job(recipe, source, engine, world, console)
-    announce(job, engine, console)
-    world.together(try_losses, recipe, job.context, engine)
-    world.together(try_optimizers, recipe, engine)
-    # Each of several processes has a device of its own of this kind.
-    device = engine.device if world.size == 1 else engine.device.partition(":")[0]
-    identity = {"backend": engine.name, "device": device, "precision": engine.precision}
-    start = check_same(world, job) if world.size > 1 or options.probe else {}
-    run = SharedRun(world, options.out, recipe, identity, options.resume)
+    with _all_problems(recipe, source, options):
+        job, _ = prepared_job(recipe, source, engine, world, console)
+        announce(job, engine, console)
+        world.together(try_losses, recipe, job.context, engine)
+        world.together(try_optimizers, recipe, engine)
+        # Each of several processes has a device of its own of this kind.
+        device = engine.device if world.size == 1 else engine.device.partition(":")[0]
+        identity = {"backend": engine.name, "device": device, "precision": engine.precision}
+        start = check_same(world, job) if world.size > 1 or options.probe else {}
+        run = SharedRun(world, options.out, recipe, identity, options.resume)
     world.on_end(lambda code: run.discard_if_new(keep_logs=code == 1))
     voice.write_log(options.out)
     try:

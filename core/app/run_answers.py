@@ -91,7 +91,8 @@ def _beside_teacher(found: Predictions, name: str, logits: np.ndarray, examples:
     teacher = dataclasses.replace(found, logits=logits, teachers={})
     own, other = _values(found), _values(teacher)
     distance = found.kind.distance(own, other)
-    content: dict[str, Any] = {"name": name, "counts": None, "rows": []}
+    title = name if name == "teacher" else f"teacher {name}"
+    content: dict[str, Any] = {"title": title, "counts": None, "rows": []}
     student_right, teacher_right = found.right, teacher.right
     if student_right is None:
         differs = np.ones(len(own), bool)

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
-from ...backends.registry import load_engine
+from ...backends.registry import interpreter, known_backends, load_engine
 from ..data.tasks import check_files, read_split, resolve_task
 from ..engine import Engine, EngineOptions
 from ..errors import CrossdistilError, DataError, Errors, RecipeError
@@ -93,6 +93,9 @@ def _check_task(task: TaskSection) -> None:
         task = task.model_copy(update={"data": hub_folder(task.data, "task.data", True)})
     errors = Errors()
     spec = errors.collect(resolve_task, task)
+    if spec is None and task.metrics is not None:  # what else is wrong does not hang on them
+        with contextlib.suppress(CrossdistilError):
+            spec = resolve_task(task.model_copy(update={"metrics": None}))
     if spec is None:
         errors.collect(check_files, task)
     elif spec.kind.has_targets:
@@ -114,23 +117,30 @@ def _check_model(section: TeacherSection, where: str) -> None:
     model_folder(section.model, where, section.read)
 
 
-def check_run(recipe: Recipe, source: str, options: Checked, console: Console, errors: Errors) -> None:
-    """Print what a run would do. Raises CrossdistilError with a line for each problem, those that were found before among them;
-    trains nothing."""
-    engine = errors.collect(load_engine, options.backend, options.engine)
-    identity = {}
+def check_run(recipe: Recipe | None, source: str, options: Checked, console: Console, errors: Errors) -> None:
+    """Print what a run would do. Raises CrossdistilError with a line for each problem, those that were found before among them,
+    also where the recipe is none; trains nothing."""
+    engine, identity = None, {}
+    if errors.collect(interpreter, options.backend) is not None:
+        engine = errors.collect(load_engine, options.backend, options.engine)
     if engine is not None:
         identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}
     errors.collect(RunFolder.check, options.out, recipe, identity, options.resume)
-    if engine is None:  # what else is wrong can be found with another one
-        with contextlib.suppress(CrossdistilError):
-            engine = load_engine(options.backend, EngineOptions("cpu", "fp32"))
-    if engine is not None:
+    if engine is None and recipe is not None:  # what else is wrong can be found with another one
+        engine = _any_engine(options.backend)
+    if engine is not None and recipe is not None:
         job = errors.collect(_prepare, recipe, source, engine, console)
         if job is not None:
             errors.collect(_try, recipe, job, engine)
             errors.collect(announce, job, engine, console)
     errors.throw()
+
+
+def _any_engine(backend: str) -> Engine | None:
+    for name in (backend, *known_backends()):
+        with contextlib.suppress(CrossdistilError):
+            return load_engine(name, EngineOptions("cpu", "fp32"))
+    return None
 
 
 def _prepare(recipe: Recipe, source: str, engine: Engine, console: Console) -> Job:

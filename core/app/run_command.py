@@ -11,7 +11,7 @@ import typer
 
 from ...backends.registry import default_backend
 from ..engine import EngineOptions
-from ..errors import CrossdistilError, Errors
+from ..errors import CrossdistilError, Errors, RecipeError
 from ..json_files import parse_json
 from ..recipe import Recipe, find_recipe, load_recipe, parse_recipe, recipe_tree
 from .devices import enter, machines_of, run_on_all
@@ -87,26 +87,31 @@ def run(
     precision_name = precision.value if precision else started.get("precision", Precision.fp32.value)
     text = sys.stdin.read() if recipe == "-" else None
     source = recipe if text is None else named
+    given = overrides or [], preset, plugins or [], log or []
     problems = Errors()
-    if check_only:
-        from .run_check import Checked, check_recipe, check_run
+    try:
+        loaded = _recipe(recipe, text, named, *given)
+    except RecipeError as error:
+        from .run_check import check_recipe
 
         tree = recipe_tree(recipe) if text is None else parse_json(text, named)
         folder = find_recipe(recipe).parent if text is None else Path()
-        loaded, problems = check_recipe(source, tree, overrides or [], preset, plugins or [], log or [], folder)
-        if loaded is None:
-            problems.throw()
-    else:
-        loaded = _recipe(recipe, text, named, overrides or [], preset, plugins or [], log or [])
-    hand_over(name, text)
-    run_on_all(place, devices, name, device, text, machines)
-    folder = out or Path("runs") / f"{loaded.method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+        loaded, problems = check_recipe(source, tree, *given, folder)
+        if not problems:
+            raise error
+    problems.collect(hand_over, name, text)
+    if not problems:
+        run_on_all(place, devices, name, device, text, machines)
+    method = "run" if loaded is None else loaded.method
+    folder = out or Path("runs") / f"{method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if resume and not folder.exists():
         console.print(f"{folder}: there is no run to resume; this is a new one")
         resume = False
     options = EngineOptions(device, precision_name, compile, steps_per_call, place)
-    if check_only:
-        check_run(loaded, source, Checked(name, options, folder, resume), console, problems)
+    if check_only or problems:  # with the recipe's faults, those that data, models and backend have
+        from .run_check import Checked, check_run
+
+        check_run(loaded, source, Checked(name, options, folder, resume), make_console(not check_only), problems)
         console.print(f"checked: nothing is wrong; without --check it is trained into {folder}", markup=False)
         return
     from .run import RunOptions, execute

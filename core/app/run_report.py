@@ -53,16 +53,17 @@ def _content(folder: Path, run: ComparedRun, registered: Registered) -> tuple[di
     charts = curves(folder / METRICS, result.get("stages") or []) if (folder / METRICS).is_file() else []
     written = datetime.datetime.fromtimestamp((folder / "result.json").stat().st_mtime)
     return {
+        "who": _who(recipe),
         "headline": _headline(recipe, names, student, teachers),
         "date": f"{written:%d %B %Y}".lstrip("0"),
         "method": recipe.get("method"),
         "description": recipe.get("description"),
-        "start": _start(recipe),
+        "start": _start(recipe, _who(recipe)),
         "task": result.get("task"),
         "names": names,
         "student": student,
         "teachers": teachers,
-        "tiles": _tiles(result, names, student, teachers),
+        "tiles": _tiles(result, recipe, names, student, teachers),
         "charts": charts,
         "answers": answers,
         "latency": run.latency,
@@ -81,7 +82,8 @@ def _teacher(name: str, found: dict[str, Any], recipe: dict[str, Any], times: di
     section = recipe.get("teacher") or (recipe.get("teachers") or {}).get(name) or {}
     size = _size(Path(section["model"])) if section.get("model") else None
     time = times.get(TEACHER_NAME if recipe.get("teacher") else f"{TEACHER_NAME}/{name}")
-    about = {"name": name, "metrics": metric_values(found), "parameters": found.get("parameters")}
+    title = name if name == "Teacher" else f"Teacher {name}"
+    about = {"name": title, "metrics": metric_values(found), "parameters": found.get("parameters")}
     return about | {"bytes": size, "milliseconds": time}
 
 
@@ -92,9 +94,14 @@ def _size(model: Path) -> int | None:
     return None if found is None else found.stat().st_size
 
 
+def _who(recipe: dict[str, Any]) -> str:
+    """What the trained model is called, who is nobody's student without a teacher."""
+    return "student" if recipe.get("teacher") or recipe.get("teachers") else "model"
+
+
 def _headline(recipe: dict[str, Any], names: list[str], student: dict[str, Any], teachers: list[dict[str, Any]]) -> str:
     if not names:
-        return f"A student by {recipe.get('method')}, which was not scored."
+        return f"A {_who(recipe)} by {recipe.get('method')}, which was not scored."
     main = names[0]
     text = f"{score_text(main, student['metrics'][main])} {main.replace('_', ' ')} on dev"
     best = [teacher for teacher in teachers if teacher["metrics"].get(main)]
@@ -105,30 +112,35 @@ def _headline(recipe: dict[str, Any], names: list[str], student: dict[str, Any],
     return f"{text} {size}; its teacher has {score_text(main, best[0]['metrics'][main])}."
 
 
-def _start(recipe: dict[str, Any]) -> str:
-    """Where the student's first weights are from, as the resolved recipe says."""
+def _start(recipe: dict[str, Any], who: str) -> str:
+    """Where the first weights are from, as the resolved recipe says."""
     init = (recipe.get("student") or {}).get("init") or {}
     source, layers = init.get("from"), init.get("layers")
     if source is None:
         return ""
     if source == "random":
-        return "The student starts from random weights."
-    where = "the teacher" if source == "teacher" else str(source)
+        return f"The {who} starts from random weights."
+    named = [] if recipe.get("teacher") else list(recipe.get("teachers") or {})
+    teacher = f"teacher {named[0]}{', the first' if len(named) > 1 else ''}" if named else "the teacher"
+    where = teacher if source == "teacher" else str(source)
     if not layers:
-        return f"The student starts from the weights of {where}."
+        return f"The {who} starts from the weights of {where}."
     which = f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
-    return f"The student starts from {which} of {where}, counted from 0."
+    return f"The {who} starts from {which} of {where}, counted from 0."
 
 
 def _tiles(
-    result: dict[str, Any], names: list[str], student: dict[str, Any], teachers: list[dict[str, Any]]
+    result: dict[str, Any], recipe: dict[str, Any], names: list[str], student: dict[str, Any], teachers: list[dict[str, Any]]
 ) -> list[dict[str, str]]:
     tiles = []
     if names:
         main, value = names[0], student["metrics"][names[0]]
-        teacher = next((found["metrics"][main] for found in teachers if found["metrics"].get(main)), None)
-        kept = f"{100 * value / teacher:.1f}% of the teacher’s" if teacher else ""
-        tiles.append({"what": f"Student’s {main.replace('_', ' ')} on dev", "value": score_text(main, value), "more": kept})
+        scored = [found for found in teachers if found["metrics"].get(main)]
+        best = max(scored, key=lambda found: found["metrics"][main], default=None)
+        whose = "the teacher’s" if len(scored) < 2 else f"that of {_small(best['name'])}, the best"
+        kept = f"{100 * value / best['metrics'][main]:.1f}% of {whose}" if best else ""
+        what = f"{_who(recipe).capitalize()}’s {main.replace('_', ' ')} on dev"
+        tiles.append({"what": what, "value": score_text(main, value), "more": kept})
     count = count_text(student["parameters"])
     tiles.append({"what": "Parameters", "value": count, "more": _times(student, teachers, "parameters")})
     if student["bytes"]:
@@ -140,6 +152,10 @@ def _tiles(
     epochs = f"{result.get('epochs', 0):.2f} epochs, {count_text(result.get('steps'))} steps"
     tiles.append({"what": "Time from start to end", "value": _duration(result.get("wall_seconds") or 0.0), "more": epochs})
     return tiles
+
+
+def _small(name: str) -> str:
+    return name[:1].lower() + name[1:]
 
 
 def _times(student: dict[str, Any], teachers: list[dict[str, Any]], key: str) -> str:
