@@ -2,8 +2,8 @@
 
     python benchmarks/pages.py [--check]
 
-A table stands between `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`, and ends with the command that measured it,
-the machine and the date. `TABLES` says which results a table is made of; a new measurement replaces its file in
+A table, or what a command printed, stands between `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`, and ends with the
+command that measured it, the machine and the date. `TABLES` says which results a table is made of; a new measurement replaces its file in
 `benchmarks/results/`, then this is run. `results_table.py` has the tables themselves, and keeps results of runs.
 """
 
@@ -96,6 +96,14 @@ TABLES = {
     ),
     "processes": Measured(("processes.json",), "python benchmarks/processes.py proof", "2026-11-29"),
     "processes_speed": Measured(("processes.json",), "python benchmarks/processes.py speed", "2026-11-29"),
+    "printed_compare": Measured(("printed_compare.json",), "python benchmarks/printed.py compare"),
+    "printed_search": Measured(
+        ("printed_search.json",), "crossdistil search kd --space space.yaml --minutes 15 --seeds 3 --out runs/search"
+    ),
+    "printed_trim": Measured(
+        ("printed_trim.json",),
+        "crossdistil trim models/multilingual models/chinese --data data/waimai --data data/cosmetics",
+    ),
     "robustness": Measured((), "the drivers in the table", ""),
 }
 """Name of a table -> what it is made of."""
@@ -117,7 +125,9 @@ def body(name: str) -> str:
     if not all(path.exists() for path in paths):
         return f"Not measured yet; `{TABLES[name].command}` does it."
     result = json.loads(paths[0].read_text(encoding="utf-8")) if paths[0].is_file() else {}
-    if name in ("processes", "processes_speed"):
+    if result.get("benchmark") == "printed":
+        text = "\n".join(["```text", f"$ {result['command']}", *result["lines"], "```"])
+    elif name in ("processes", "processes_speed"):
         text = tables_of(result)[name]
     else:
         text = body_of(paths, RESULTS / "latency.json")
