@@ -315,7 +315,7 @@ CROSSCHECK = {
     "unknown": (
         "HERE,jax,mindspor",
         [
-            "unknown backend 'jax'; there are torch, oneflow, mindspore",
+            "unknown backend 'jax'; there are torch, oneflow, mindspore; a plugin's needs --plugin FILE",
             "unknown backend 'mindspor'; did you mean 'mindspore'?",
         ],
     ),
