@@ -130,5 +130,3 @@ def test_a_run_on_it_is_the_run_on_the_table(world, said):
         again = [world / "again" if each == world / "onnx" else each for each in command]
         code, _, errors = said(*again, "--data", world / "own")
         assert code == 2 and "needs --plugin FILE" in errors, errors
-        code, _, errors = said(*command, *plugin)
-        assert code == 2 and "--plugin: is of the task whose files --data names, which is not given" in errors
