@@ -74,12 +74,22 @@ def test_stray_tags_may_begin_spans():
     assert as_bio(["O", "M-PER", "E-PER"], "BMES", 0, stray) == ["O", "B-PER", "I-PER"] and stray == [1]
 
 
+SEQEVAL = {
+    "entity_f1": 0.6666666666666666,
+    "entity_precision": 0.6428571428571429,
+    "entity_recall": 0.6923076923076923,
+    "word_accuracy": 0.6653696498054474,
+    "entity_f1/LOC": 0.6867469879518071,
+    "entity_f1/PER": 0.6455696202531646,
+}
+"""What seqeval 1.2.2 computed from the tags that the next test draws. It is no dependency: it is only there as a source package,
+whose requirements for building are not always to be had."""
+
+
 def test_scores_are_seqevals():
-    seqeval = pytest.importorskip("seqeval.metrics")
     drawn = np.random.default_rng(3)
     lengths = drawn.integers(1, 9, 60)
     targets = np.full((60, 8), -1, np.int16)
-    true, predicted = [], []
     logits = drawn.normal(0, 1, (int(lengths.sum()), 5))
     ends = np.cumsum(lengths)
     for row, length in enumerate(lengths):
@@ -88,21 +98,12 @@ def test_scores_are_seqevals():
             legal = [tag for tag in LABELS if tag[0] != "I" or before[1:] == tag[1:]]
             before = legal[drawn.integers(len(legal))]
             tags.append(before)
-        true.append(tags)
         targets[row, :length] = [LABELS.index(tag) for tag in tags]
         start = ends[row] - length
         logits[start : ends[row]][np.arange(length), targets[row, :length]] += 1.5
-        predicted.append([LABELS[best] for best in logits[start : ends[row]].argmax(axis=1)])
     names = TOKEN_LABELS.metrics_of(LABELS)
     found = TOKEN_LABELS.score(names, logits, targets, {}, LABELS)
-    assert found["entity_f1"] == pytest.approx(seqeval.f1_score(true, predicted), abs=1e-12)
-    assert found["entity_precision"] == pytest.approx(seqeval.precision_score(true, predicted), abs=1e-12)
-    assert found["entity_recall"] == pytest.approx(seqeval.recall_score(true, predicted), abs=1e-12)
-    assert found["word_accuracy"] == pytest.approx(seqeval.accuracy_score(true, predicted), abs=1e-12)
-    each = seqeval.classification_report(true, predicted, output_dict=True)
-    for kind in ("PER", "LOC"):
-        assert found[f"entity_f1/{kind}"] == pytest.approx(each[kind]["f1-score"], abs=1e-12)
-    assert 0 < found["entity_f1"] < 1
+    assert {name: found[name] for name in SEQEVAL} == pytest.approx(SEQEVAL, abs=1e-12)
 
 
 def test_constrained_decoding_finds_the_best_legal_sequence():
