@@ -17,7 +17,7 @@ from ..core.checkpoint import check_unchanged
 from ..core.config_file import model_config
 from ..core.errors import CheckpointError, checkpoint_named, did_you_mean
 from ..core.models.architectures import CONFIGURATIONS, Config, pooler_names
-from ..core.models.config_keys import config_notes, renamed
+from ..core.models.config_keys import config_notes
 from ..core.models.heads import head_shapes, heads_of
 from ..core.models.parts import PAIRS
 from ..core.models.sizes import sizes
@@ -115,7 +115,7 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
     if raw is None:
         raise without_config(path, found.family, canonical_shapes)
     notes += activation_note(raw, config_path, found.family)
-    raw, layer_notes = renamed({**raw, "model_type": found.family}, CONFIGURATIONS[found.family]), []
+    raw, layer_notes = CONFIGURATIONS[found.family].current_keys({**raw, "model_type": found.family}), []
     if found.layers is not None:
         raw = {**raw, "num_hidden_layers": found.layers}
         layer_notes.append(f"the successor of a training of BERT-of-Theseus is read, which has {found.layers} layers")
@@ -242,8 +242,8 @@ def _expected(
 ) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
     """(name -> shape of all that belongs to the parts which the checkpoint has, names of the heads among them)."""
     expected, own = model_shapes(config, task, outputs), head_shapes(config)
-    heads = tuple(head for head, tensors in own.items() if any(name in shapes for name in tensors))
-    pooler = pooler_names(config)
+    pooler = pooler_names(config)  # which is a part of a head of words too, in some families
+    heads = tuple(head for head, tensors in own.items() if any(name in shapes and name not in pooler for name in tensors))
     needs_pooler = task in (SENTENCES, CHOICES) or any(heads_of(config.family)[head].kind == PAIRS for head in heads)
     if not needs_pooler and not any(name in shapes for name in pooler):
         for name in pooler:

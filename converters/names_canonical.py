@@ -22,14 +22,12 @@ _BESIDE = tuple(
 )
 """What some classes of every family have, or were trained with: a map of each token's state, and TinyBERT's projections."""
 
-_NORM = re.compile(r"(LayerNorm(_1)?|layer_norm)\.(weight|bias)$")
 _NORM_PARTS = (
-    (re.compile(r"(LayerNorm|layer_norm)\.gamma$"), r"\1.weight"),
-    (re.compile(r"(LayerNorm|layer_norm)\.beta$"), r"\1.bias"),
+    (re.compile(r"(LayerNorm|(?:^|[._])norm)\.gamma$"), r"\1.weight"),
+    (re.compile(r"(LayerNorm|(?:^|[._])norm)\.beta$"), r"\1.bias"),
 )
-_PARTS = re.compile(r"^(embeddings|embeddings_project|encoder|transformer|pooler)\.")
+STARTS = frozenset("embeddings embeddings_project encoder transformer pooler layers final_norm".split())
 """What an encoder without its root starts with."""
-STARTS = frozenset("embeddings embeddings_project encoder transformer pooler".split())
 ENDS = frozenset("gamma beta".split())
 _TRANSPARENT = re.compile(
     r"(?<![^.])(?:_orig_mod|module|_module|_forward_module|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
@@ -62,9 +60,12 @@ def _tables() -> frozenset[str]:
     return frozenset(part.name.rpartition(".")[2] for part in parts if part.kind == TABLE)
 
 
-def is_norm(name: str) -> bool:
-    """Whether a canonical name is a part of a LayerNorm."""
-    return bool(_NORM.search(name))
+@of_families
+def _starts_of(family: str) -> frozenset[str]:
+    """What the names of an encoder of the family start with where they are without their root; those of BERT's kind in any."""
+    own = CONFIGURATIONS[family].family
+    behind = (name.removeprefix(own.root) for name in templates(own) if name.startswith(own.root))
+    return STARTS - {"layers", "final_norm"} | {name.partition(".")[0] for name in behind}
 
 
 def is_embedding(name: str) -> bool:
@@ -93,7 +94,9 @@ def spelled(name: str, kind: str) -> str:
     """A name of a PyTorch file, without its prefix, as the rules have it."""
     for old, new in _NORM_PARTS:
         name = old.sub(new, name)
-    return name if name.partition(".")[0] in without_root(kind) else _PARTS.sub(rf"{CONFIGURATIONS[kind].family.root}\g<0>", name)
+    start = name.partition(".")[0]
+    own = start in _starts_of(kind) and start not in without_root(kind)
+    return CONFIGURATIONS[kind].family.root + name if own else name
 
 
 @of_families

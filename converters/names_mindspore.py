@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 
 from ..core.models.known_families import of_families
+from ..core.models.spec import is_norm
 from . import names_canonical
-from .names_canonical import is_embedding, is_norm, templates_of, tied_of
+from .names_canonical import is_embedding, templates_of, tied_of
 from .rules import Rule, Table
 
 _ENCODER = (

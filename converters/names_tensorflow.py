@@ -16,8 +16,9 @@ from typing import Any
 from ..core.models.families import CONFIGURATIONS
 from ..core.models.known_families import of_families
 from ..core.models.parts import TENSOR
+from ..core.models.spec import is_norm
 from ..core.models.tree import templates
-from .names_canonical import is_embedding, is_norm, templates_of, without_root
+from .names_canonical import is_embedding, templates_of, without_root
 from .rules import Rule, Spelling, Table
 
 _HEADS = {

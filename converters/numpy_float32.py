@@ -14,11 +14,14 @@ class Float32Ops(ReferenceOps):
     def constant(self, array):
         return array.astype(np.float32) if array.dtype.kind == "f" else array
 
+    def above(self, x, limit):
+        return (x > limit).astype(np.float32)
+
     def embedding(self, table, ids):
         return table[ids]
 
     def linear(self, x, weight, bias):
-        return x @ weight.T + bias
+        return x @ weight.T if bias is None else x @ weight.T + bias
 
     def attention(self, query, key, value, bias, dropout):
         scores = query @ np.swapaxes(key, -1, -2) * np.float32(query.shape[-1] ** -0.5) + bias
@@ -27,4 +30,5 @@ class Float32Ops(ReferenceOps):
     def layer_norm(self, x, weight, bias, epsilon):
         centred = x - x.mean(-1, keepdims=True)
         variance = np.square(centred).mean(-1, keepdims=True)
-        return centred / np.sqrt(variance + np.float32(epsilon)) * weight + bias
+        scaled = centred / np.sqrt(variance + np.float32(epsilon)) * weight
+        return scaled if bias is None else scaled + bias

@@ -45,6 +45,8 @@ class Recognised:
     """How many the model has, where it is a part of what the configuration describes."""
 
 
+_USUAL_PREFIXES = ("model",)
+"""What a family calls its encoder, and training code any model."""
 _COPY = "copy of a tensor that it is tied to"
 
 _SHOWN = 3
@@ -189,7 +191,7 @@ def _prefix(names: _Names, dialect: Dialect, kind: str, decided: bool) -> Found:
     others = {"generator"} if dialect.separator == "/" else set()
     if not decided:
         own_root = _root(kind) if dialect.separator == "." else google_root(kind)
-        others |= set(map(_root, encoder_families())) - {own_root}
+        others |= set(map(_root, encoder_families())) - {own_root, *_USUAL_PREFIXES}
     candidates = [form for form in candidates if others.isdisjoint(form.prefix.split(dialect.separator))]
 
     def known(rest: str) -> str | None:

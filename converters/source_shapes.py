@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from math import prod
 
-from .names_canonical import is_embedding, is_norm
+from ..core.models.spec import is_norm
+from .names_canonical import is_embedding
 from .rules import Match
 
 _PROJECTED = re.compile(r"(query|key|value|[qkv]_lin)\.(weight|bias)$")

@@ -47,7 +47,8 @@ class TensorFlowOps:
         return self._tf.gather(table, ids)
 
     def linear(self, x, weight, bias):
-        return self._tf.matmul(x, weight, transpose_b=True) + bias
+        product = self._tf.matmul(x, weight, transpose_b=True)
+        return product if bias is None else product + bias
 
     def matmul(self, a, b):
         return self._tf.matmul(a, b)
@@ -62,6 +63,10 @@ class TensorFlowOps:
     def relative_scores(self, states, table, index):
         by_row = self.transpose(self.matmul_transposed(states, table), (2, 0, 1, 3))  # (L, B, A, R)
         return self.transpose(self._tf.gather(by_row, index, axis=3, batch_dims=1), (1, 2, 0, 3))
+
+    def rotate(self, x, cosines, sines):
+        first, second = self._tf.split(x, 2, axis=-1)
+        return x * cosines + self._tf.concat([-second, first], -1) * sines
 
     def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
         tf, ends, length = self._tf, [], x.shape[1]
@@ -92,6 +97,12 @@ class TensorFlowOps:
 
     def tanh(self, x):
         return self._tf.tanh(x)
+
+    def sum(self, x, axis=None):
+        return self._tf.reduce_sum(x, axis)
+
+    def above(self, x, limit):
+        return self._tf.cast(x > limit, "float32")
 
     def softmax(self, x):
         return self._tf.nn.softmax(x)

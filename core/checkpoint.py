@@ -287,7 +287,8 @@ def _check_tensors(
     if unknown:
         raise CheckpointError(f"{where}: unexpected tensor {unknown[0]}{did_you_mean(unknown[0], expected)}")
     missing = [name for name in expected if name not in tensors]
-    groups = (head_names(config), pooler_names(config), tuple(words_tensors(config)) if words else ())
+    own_words = tuple(name for name in words_tensors(config) if name not in pooler_names(config)) if words else ()
+    groups = (head_names(config), pooler_names(config), own_words)
     absent = {name for group in groups if not any(name in tensors for name in group) for name in group}
     needed = [name for name in missing if name not in absent]
     if needed:

@@ -28,6 +28,7 @@ from .models.architectures import (
 )
 from .models.families import BiLstmConfig
 from .models.known_families import plugin_hint
+from .models.parts import LAYER
 from .models.transfer import can_transfer, transferred
 from .models.tree import encoder_sizes
 from .recipe_errors import describe
@@ -107,7 +108,8 @@ def plan_student(
     if not same:
         return student, [] if "sizes" in assumed else [other_architecture(start.config, config)]
     if is_encoder(config):
-        problems = _layers(section, start.config, config, "layers" in assumed)[1]
+        layers, problems = _layers(section, start.config, config, "layers" in assumed)
+        student = dataclasses.replace(student, notes=(*notes, *([] if problems else _layer_notes(start.config, config, layers))))
     if "sizes" not in assumed:
         problems += _size_problems(section, start.config, config)
     there = start.parameters
@@ -195,6 +197,9 @@ def student_config(
     if vocabulary is not None:
         base["vocab_size"] = vocabulary
     keys = {chosen.own_key(key): value for key, value in section.architecture.items() if key != "model_type"}
+    if like is not None and like.family is chosen.family and is_encoder(like):
+        layers = None if section.init.source == "random" else section.init.layers
+        base |= chosen.keys_for_layers(like, keys.get(chosen.own_key("num_hidden_layers"), like.num_hidden_layers), layers)
     try:
         return chosen(**{**base, **keys}), []
     except ValidationError as error:
@@ -234,6 +239,20 @@ def layer_problems(layers: tuple[int, ...] | None, available: int, wanted: int) 
         settings += [f"--set student.architecture.num_hidden_layers={fewer}"] if fewer != wanted else []
         problems[-1] += f"; for example {' '.join(settings)}"
     return problems
+
+
+def _layer_notes(source: Config, config: Config, layers: tuple[int, ...]) -> list[str]:
+    """What the layers that a student takes have, and it has not in their place, or the other way round."""
+    if source.family is not config.family:
+        return []
+    notes = []
+    for own, taken in enumerate(layers):
+        parts = {part.name: (part.is_there(config, own), part.is_there(source, taken)) for part in config.family.at(LAYER)}
+        for name, (wanted, given) in parts.items():
+            if wanted != given:
+                what = f"which has no {name}: it is left out" if given else f"whose {name} it has not: it is drawn anew"
+                notes.append(f"student.init.layers: layer {taken} of the source becomes the student's layer {own}, {what}")
+    return notes
 
 
 def other_architecture(source: Config, student: Config) -> str:

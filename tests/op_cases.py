@@ -226,7 +226,7 @@ CASES = {
     "attention": Case(attention, HEADS, {"bias": MASK}),
     "attention, nothing masked": Case(attention, HEADS, {"bias": np.zeros_like(MASK)}),
     "attention, sharp": Case(attention, {**HEADS, "query": HEADS["query"] * 30}, {"bias": MASK}, forward=2e-5),
-    "attention, each query with a mask of its own": Case(attention, HEADS, {"bias": WINDOW}),
+    "attention, each query with a mask of its own": Case(attention, HEADS, {"bias": WINDOW}, forward=4e-6),
     "rotate": Case(rotate, {"x": normal(2, 3, 5, 4)}),
     "layer_norm without a bias": Case(layer_norm_without_bias, {"x": normal(2, 5, 8), "weight": normal(8)}),
     "relative_scores": Case(

@@ -14,7 +14,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import crossdistil
+from crossdistil.converters.tensorflow_ops import load_ops
 from crossdistil.core.app import framework_forward, verify
+from crossdistil.core.models.encoder import make_forward
+from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 from crossdistil.tests.google_cases import (
     CASES,
@@ -27,6 +30,7 @@ from crossdistil.tests.google_cases import (
     new_model,
     write_google_files,
 )
+from crossdistil.tests.tiny_families import assert_close, each_variant, everything
 
 pytestmark = pytest.mark.only_backend("torch")
 
@@ -283,3 +287,13 @@ def test_the_proof_of_a_conversion_has_both_frameworks(in_this_process, tmp_path
 
 def test_the_proof_of_a_conversion_in_processes_of_its_own(tmp_path):
     assert_verified_both_ways(CASES["BertForPreTraining"], tmp_path)
+
+
+@each_variant
+def test_what_tensorflow_computes_of_each_family_is_the_reference_s(config):
+    operations, parameters, batch = load_ops(), tiny.random_parameters(config, seed=1), tiny.random_batch(seed=3)
+    forward = make_forward(config.without_dropout(), everything(config))
+    tensors, inputs = ({name: operations.constant(array) for name, array in own.items()} for own in (parameters, batch))
+    found, expected = forward(operations, tensors, inputs), forward(ReferenceOps(), parameters, batch)
+    for name, array in expected.items():
+        assert_close(found[name].numpy(), array, name)

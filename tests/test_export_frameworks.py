@@ -14,7 +14,7 @@ from crossdistil.core.models.architectures import make_forward
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 from crossdistil.tests.test_export import BILSTM, SHAPES, random_batch, random_model
-from crossdistil.tests.tiny_families import DEBERTA_V2, MPNET
+from crossdistil.tests.tiny_families import DEBERTA_V2, MODERNBERT, MPNET
 
 
 def largest_difference(target, config, path):
@@ -31,7 +31,7 @@ def largest_difference(target, config, path):
 
 
 @pytest.mark.only_backend("torch")
-@pytest.mark.parametrize("config", [tiny.CONFIG, MPNET, DEBERTA_V2], ids=lambda config: config.family.model_type)
+@pytest.mark.parametrize("config", [tiny.CONFIG, MPNET, DEBERTA_V2, MODERNBERT], ids=lambda config: config.family.model_type)
 def test_a_program_of_torch(config, tmp_path):
     assert largest_difference(TARGETS["pt2"], config, tmp_path) <= 2e-6
 
@@ -64,7 +64,10 @@ def test_machine_code_of_torch(tiny_model, tmp_path, said, monkeypatch):
         TARGETS["aoti"].write(random_model(BILSTM), tmp_path / "m.aoti.pt2", "fp32", False)
 
 
+FOR_MINDIR = (tiny.CONFIG, BILSTM, MPNET, DEBERTA_V2, MODERNBERT)
+
+
 @pytest.mark.only_backend("mindspore")
-@pytest.mark.parametrize("config", [tiny.CONFIG, BILSTM, MPNET, DEBERTA_V2], ids=["bert", "bilstm", "mpnet", "deberta-v2"])
+@pytest.mark.parametrize("config", FOR_MINDIR, ids=lambda config: config.family.model_type)
 def test_a_graph_of_mindspore(config, tmp_path):
     assert largest_difference(TARGETS["mindir"], config, tmp_path) <= 2e-6

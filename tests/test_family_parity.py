@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crossdistil.core.models.architectures import make_forward, tensor_shapes
-from crossdistil.core.models.encoder import attention_bias
+from crossdistil.core.models.pieces import attention_bias
 from crossdistil.core.models.theseus import Replacement, make_replacing_forward, predecessor_tensors
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.static_tables import static_table
@@ -17,12 +17,15 @@ from crossdistil.tests.tiny_families import (
     DISTILBERT,
     ELECTRA,
     LABELS,
+    MODERNBERT,
     MPNET,
     ROBERTA,
+    VARIANTS,
     XLM_ROBERTA,
     everything,
     hugging_face_config,
     hugging_face_outputs,
+    of_depth,
     randomise,
 )
 
@@ -30,6 +33,9 @@ LENGTH = 150
 LONG = {
     config.family.model_type: config.model_copy(update={"max_position_embeddings": LENGTH + 3})
     for config in (ROBERTA, XLM_ROBERTA, MPNET)
+} | {
+    name: of_depth(VARIANTS[name], 4, max_position_embeddings=LENGTH, local_attention=64)
+    for name in ("modernbert", "modernbert with biases")
 }
 # transformers divides DeBERTa's scores by a root in single precision, in double precision as well: a head of 12 numbers and three
 # terms have a root that is exact.
@@ -58,11 +64,52 @@ def assert_near(found, expected, limit, what):
     assert difference <= limit * max(1.0, np.abs(expected).max()), f"{what} differs by {difference:.1e}"
 
 
+@pytest.fixture
+def in_double_precision(monkeypatch):
+    """transformers turns ModernBERT's queries and keys, by tables of its own, and makes probabilities in single precision,
+    whatever the model's is: here it does so in the model's, by our tables, which a test of their own holds against theirs."""
+    import torch
+    from transformers.models.modernbert import modeling_modernbert as theirs
+
+    def rotated(query, key, cosines, sines, unsqueeze_dim=1):
+        turned = [x * cosines[:, None] + theirs.rotate_half(x) * sines[:, None] for x in (query, key)]
+        return turned[0], turned[1]
+
+    def tables(self, x, position_ids, layer_type):
+        arguments = (position_ids.shape[1], self.config.hidden_size // self.config.num_attention_heads)
+        base = self.config.rope_parameters[layer_type]["rope_theta"]
+        names = ("rotary_cosines", "rotary_sines")
+        return [torch.from_numpy(static_table(name, (*arguments, base)))[None].to(x.dtype) for name in names]
+
+    def attention(module, query, key, value, mask, scaling, dropout=0.0, **options):
+        probabilities = torch.softmax(query @ key.transpose(2, 3) * scaling + mask, dim=-1)
+        return (probabilities @ value).transpose(1, 2).contiguous(), probabilities
+
+    monkeypatch.setattr(theirs, "eager_attention_forward", attention)
+    monkeypatch.setattr(theirs, "apply_rotary_pos_emb", rotated)
+    monkeypatch.setattr(theirs.ModernBertRotaryEmbedding, "forward", tables)
+
+
+@pytest.mark.only_backend("torch")
+def test_the_angles_are_transformers_s():
+    import torch
+    from transformers.models.modernbert.modeling_modernbert import ModernBertRotaryEmbedding
+
+    config = hugging_face_config(of_depth(MODERNBERT, 2, hidden_size=128, num_attention_heads=2))
+    theirs = ModernBertRotaryEmbedding(config)
+    for kind, base in (("full_attention", 160_000.0), ("sliding_attention", 10_000.0)):
+        found = theirs(torch.zeros(1), torch.arange(2000)[None], kind)
+        for name, expected in zip(("rotary_cosines", "rotary_sines"), found, strict=True):
+            np.testing.assert_allclose(static_table(name, (2000, 64, base)), expected[0].numpy(), atol=1e-6)
+
+
 @pytest.mark.only_backend("torch")
 @each
-def test_in_double_precision_they_are_transformers_s(config):
+def test_in_double_precision_they_are_transformers_s(config, in_double_precision):
     theirs, parameters = theirs_and_parameters(config)
     batch = tiny.random_batch(rows=4, length=LENGTH, fill=0, seed=6)
+    if config.family is MODERNBERT.family:
+        batch["attention_mask"][:, : LENGTH - 20] = 1  # transformers has NaN for padding with no token near by
     found = hugging_face_outputs(theirs, config, batch)
     ours = make_forward(config.without_dropout(), everything(config))(ReferenceOps(), parameters, batch)
     real = batch["attention_mask"] > 0
@@ -114,7 +161,8 @@ def test_their_gradients_are_transformers_s(config, engine):
 @each
 def test_their_gradients_are_the_slopes_of_the_reference(config, engine):
     """Along a random direction of each tensor, through logits and scores."""
-    config = config.model_copy(update={"num_hidden_layers": 1})
+    near = {"local_attention": 8, "layer_types": ["sliding_attention"]} if hasattr(config, "layer_types") else {}
+    config = of_depth(config, 1, **near)
     parameters = tiny.random_parameters(config, len(LABELS), seed=4)
     batch, names = batch_of(24), ["logits", "scores/1"]
     objective, generator = weighted(config, names), np.random.default_rng(5)
@@ -165,10 +213,13 @@ def test_a_short_text_takes_part_of_the_table_of_distances(length):
     np.testing.assert_allclose(cut, whole, rtol=1e-12)
 
 
-@pytest.mark.parametrize("config", [ELECTRA, DISTILBERT, ROBERTA, MPNET, DEBERTA_V2], ids=lambda config: config.family.model_type)
+THESEUS = (ELECTRA, DISTILBERT, ROBERTA, MPNET, DEBERTA_V2, MODERNBERT)
+
+
+@pytest.mark.parametrize("config", THESEUS, ids=lambda config: config.family.model_type)
 def test_modules_of_every_family_with_layers_of_its_own_are_replaced(config):
     """With all gates 1 it is the student, with all 0 the predecessor's layers between the student's embeddings and head."""
-    old = config.model_copy(update={config.own_key("num_hidden_layers"): 4, config.own_key("intermediate_size"): 40})
+    old = of_depth(config, 4, **{config.own_key("intermediate_size"): 40})
     student, weights = tiny.random_parameters(config, seed=1), tiny.random_parameters(old, seed=2)
     held, batch = student | predecessor_tensors(old, weights), tiny.random_batch()
     replacement = Replacement(old.without_dropout(), config.num_hidden_layers, "constant", 0.5)

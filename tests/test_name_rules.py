@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossdistil.converters.dialects import DIALECTS, foreign_names
-from crossdistil.converters.names_canonical import is_embedding, is_norm, templates_of, tied_of
+from crossdistil.converters.names_canonical import is_embedding, templates_of, tied_of
 from crossdistil.converters.recognise import recognise
 from crossdistil.converters.rules import Match, Rule, Table
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import config_from, tensor_shapes
 from crossdistil.core.models.heads import decoders, head_shapes
 from crossdistil.core.models.known_families import encoder_families
+from crossdistil.core.models.spec import is_norm
 from crossdistil.core.models.tree import unused_shapes
 
 MODELS = {
@@ -29,7 +30,13 @@ MODELS = {
     "ernie": ["ErnieForPreTraining", "ErnieForSequenceClassification"],
     "mpnet": ["MPNetForMaskedLM", "MPNetForSequenceClassification"],
     "deberta-v2": ["DebertaV2ForMaskedLM", "DebertaV2ForSequenceClassification"],
+    "modernbert": ["ModernBertForMaskedLM", "ModernBertForSequenceClassification"],
 }
+OPTIONAL = {
+    "ernie": {"use_task_id": True},
+    "modernbert": dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), True),
+}
+"""Family -> keys with which a model has all tensors that one of the family may have."""
 CASES = [(family, model) for family, models in MODELS.items() for model in models]
 # Where names alone cannot tell, the first of those that agree is named.
 SEEN_AS = {("oneflow", family): "canonical" for family in encoder_families()} | {
@@ -49,6 +56,8 @@ def sizes(family, layers):
     raw |= {"intermediate_size": 20, "max_position_embeddings": 16}
     if family == "deberta-v2":
         raw |= {"relative_attention": True, "pos_att_type": "c2p|p2c", "norm_rel_ebd": "layer_norm", "type_vocab_size": 2}
+    if family == "modernbert":
+        raw |= {"pad_token_id": 0}
     return raw | {"embedding_size": 4} if family in ("albert", "electra") else raw
 
 
@@ -115,7 +124,7 @@ def test_tied_copies_and_buffers_are_dropped_and_never_needed(family, model):
 
 @pytest.mark.parametrize("family", encoder_families())
 def test_the_rules_know_all_tensors_of_our_own_models_and_nothing_else(family):
-    config = config_from({"model_type": family, **sizes(family, 3)} | ({"use_task_id": True} if family == "ernie" else {}))
+    config = config_from({"model_type": family, **sizes(family, 3), **OPTIONAL.get(family, {})})
     ours = {**tensor_shapes(config, 2), **tensor_shapes(config, None), **unused_shapes(config)}
     for head in head_shapes(config).values():
         ours |= head
@@ -128,7 +137,9 @@ def test_the_rules_know_all_tensors_of_our_own_models_and_nothing_else(family):
         reached |= {template.format(layer, layer) for template in templates_of(family)}
     if family != "albert":  # layers of one group: numbers are not those of the layers
         beside = {f"{name}.{part}" for name in BESIDE for part in ("weight", "bias")}
-        assert reached - beside == set(ours) - beside
+        later = [name for part in config.family.parts if part.from_layer for name in part.tensors()]
+        first = {config.layer_prefixes(0)[0] + name for name in later}
+        assert reached - beside - first == set(ours) - beside
     assert set(decoders(config).values()) <= set(tied_of(family))
 
 

@@ -44,6 +44,7 @@ CLASSES = {
     ],
     "mpnet": [("MPNetForMaskedLM", {"logits": "mlm"})],
     "deberta-v2": [("DebertaV2ForMaskedLM", {"logits": "mlm"})],
+    "modernbert": [("ModernBertForMaskedLM", {"logits": "mlm"})],
     "electra": [("ElectraForPreTraining", {"logits": "discriminator"}), ("ElectraForMaskedLM", {"logits": "generator"})],
 }
 # Entries of a file that hold a second time what another one holds.

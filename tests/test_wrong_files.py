@@ -101,7 +101,8 @@ MODELS = {
         lambda files: files.change_config(model_type="gpt2"),
         [
             CONFIG_JSON + "model_type is 'gpt2', expected 'bert', 'distilbert', 'albert', 'electra', 'roberta', 'xlm-roberta', "
-            "'camembert', 'mpnet', 'ernie' or 'bilstm'; a family of a plugin needs --plugin FILE, or `plugins` of a recipe"
+            "'camembert', 'mpnet', 'deberta-v2', 'ernie', 'modernbert' or 'bilstm'; a family of a plugin needs --plugin FILE, or "
+            "`plugins` of a recipe"
         ],
     ),
     "unknown keys": (

@@ -12,6 +12,7 @@ from crossdistil.core.models.families import (
     DistilBertConfig,
     ElectraConfig,
     ErnieConfig,
+    ModernBertConfig,
     MPNetConfig,
     RobertaConfig,
     XlmRobertaConfig,
@@ -44,15 +45,10 @@ DEBERTA_V2 = DebertaV2Config(  # as the third version is set
     norm_rel_ebd="layer_norm",
     position_biased_input=False,
 )
-FAMILIES = {
-    "distilbert": DISTILBERT,
-    "albert": ALBERT,
-    "electra": ELECTRA,
-    "roberta": ROBERTA,
-    "mpnet": MPNET,
-    "ernie": ERNIE,
-    "deberta-v2": DEBERTA_V2,
-}
+MODERNBERT = ModernBertConfig(**_SIZES, pad_token_id=0, local_attention=8)
+"""Of its two layers the second sees four tokens on each side."""
+_OF_EACH = (DISTILBERT, ALBERT, ELECTRA, ROBERTA, MPNET, ERNIE, DEBERTA_V2, MODERNBERT)
+FAMILIES = {config.family.model_type: config for config in _OF_EACH}
 
 VARIANTS = {
     "bert": tiny.CONFIG,
@@ -76,6 +72,11 @@ VARIANTS = {
         update={"num_hidden_layers": 5, "num_hidden_groups": 3, "inner_group_num": 2, "hidden_act": "gelu"}
     ),
     "albert of one width": ALBERT.model_copy(update={"embedding_size": 32}),
+    "modernbert with biases": ModernBertConfig(
+        **MODERNBERT.model_dump()
+        | dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), True)
+        | {"classifier_pooling": "mean", "classifier_activation": "relu", "hidden_activation": "gelu_new"}
+    ),
     "electra of one width": ELECTRA.model_copy(update={"embedding_size": 32, "hidden_act": "gelu_new"}),
 }
 """Every way in which the families compute differently."""
@@ -98,6 +99,12 @@ each_compiled_family = pytest.mark.parametrize(
     "config", _compiled({config.family.model_type: config for config in (*FAMILIES.values(), XLM_ROBERTA, CAMEMBERT)})
 )
 LABELS = ("negative", "neutral", "positive")
+
+
+def of_depth(config, layers: int, **keys):
+    """The same model with another number of layers, and other keys."""
+    own = config.model_dump(exclude={"layer_types"})
+    return type(config)(**own | {config.own_key("num_hidden_layers"): layers} | keys)
 
 
 def everything(config) -> frozenset[str]:
@@ -133,7 +140,7 @@ def hugging_face_outputs(model, config, batch):
     model.set_attn_implementation("eager")  # the only one that shows its probabilities
     with torch.no_grad():
         inputs = {name: torch.from_numpy(batch[name]).long() for name in names}
-        return model.eval()(**inputs, output_hidden_states=True, output_attentions=True)
+        return model.eval()(**inputs, output_hidden_states=True, output_attentions=True, return_dict=True)
 
 
 def assert_close(found, expected, what, tolerance=1e-5):

@@ -29,7 +29,8 @@ class DynamicOps(MindSporeOps):
         return P.Transpose()(x, axes)
 
     def linear(self, x, weight, bias):
-        return P.matmul(x, P.Transpose()(weight, (1, 0))) + bias
+        product = P.matmul(x, P.Transpose()(weight, (1, 0)))
+        return product if bias is None else product + bias
 
     def attention(self, query, key, value, bias, dropout):
         scores = P.BatchMatMul(False, True)(query * (query.shape[-1] ** -0.5), key) + bias
@@ -40,6 +41,10 @@ class DynamicOps(MindSporeOps):
         each = P.ExpandDims()(table, 0) + states[:, :, :1, :1] * 0.0  # (B, A, R, D)
         by_row = P.BatchMatMul(False, True)(states, each)
         return P.GatherD()(by_row, 3, index + P.Cast()(by_row[:, :, :, :1] * 0.0, ms.int32))
+
+    def rotate(self, x, cosines, sines):
+        first, second = P.Split(3, 2)(x)
+        return x * cosines + P.Concat(-1)((-second, first)) * sines
 
     def lstm(self, x, mask, input_weight, hidden_weight, input_bias, hidden_bias):
         """As `recurrent.fused_lstm`."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..models.architectures import Config, tensor_shapes
 from ..models.outputs import LOGITS, MASKED_WORDS, POOLED, WORDS, attention_kinds, depth
-from ..models.parts import CLASSIFIER, EMBEDDINGS, ENCODER, LAYER, POOLER
+from ..models.parts import ATTENTION_INPUT, CLASSIFIER, EMBEDDINGS, ENCODER, LAYER, POOLER
 from ..models.spec import EncoderConfig
 from ..models.tree import products
 from ..teacher_outputs import make_layout
@@ -60,7 +60,8 @@ def forward_cost(config: Config, wanted: frozenset[str], outputs: int | None, le
         kinds = attention_kinds(wanted, number)
         needed = {"query": "queries", "key": "keys", "value": "values"}
         maps = [name for name, kind in needed.items() if kind in kinds or ("scores" in kinds and name != "value")]
-        cost += len(maps) * width**2 + (length * width + distances_cost(config, length) if "scores" in kinds else 0)
+        count = 3 if maps and ATTENTION_INPUT in config.family.by_role else len(maps)
+        cost += count * width**2 + (length * width + distances_cost(config, length) if "scores" in kinds else 0)
     return cost + head_cost(config, wanted, outputs) / length
 
 

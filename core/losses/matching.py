@@ -218,10 +218,24 @@ class AttentionMatch(MatchTerm):
 
     def size_problems(self, context):
         student, teacher = context.student, context.teachers[context.teacher(self.teacher)]
+        if self.kind == "scores" and (problem := self._different_views(student, teacher, context)):
+            return [("layers", problem)]
         if self.needs_equal_heads and student.num_attention_heads != teacher.num_attention_heads:
             counts = f"student {student.num_attention_heads}, teacher {teacher.num_attention_heads}"
             return [("loss", f"{self.loss} compares head by head, but the numbers of heads differ ({counts})")]
         return []
+
+    def _different_views(self, student, teacher, context) -> str:
+        """The problem of the first pair whose layers do not see the same tokens; an empty string where all do."""
+        for theirs, own in self.pairs(context):
+            windows = teacher.window(theirs - 1), student.window(own - 1)
+            if windows[0] != windows[1]:
+                seen = ["all tokens" if window is None else f"{window} tokens on each side" for window in windows]
+                return (
+                    f"{self.loss} compares scores, but layer {theirs} of the teacher sees {seen[0]}, layer {own} of the student "
+                    f"{seen[1]}; student.architecture.layer_types or a list of pairs brings together layers that see the same"
+                )
+        return ""
 
     @property
     def needs_equal_heads(self) -> bool:

@@ -17,6 +17,9 @@ from .spec import EncoderConfig, ModelConfig
 
 Config = ModelConfig
 
+_TABLES = {"words": "word_embeddings", "positions": "position_embeddings", "types": "token_type_embeddings"}
+"""Role of a table of embeddings -> what recipes call it."""
+
 
 def model_type(config: Config) -> str:
     """The key of `CONFIGURATIONS`."""
@@ -62,7 +65,7 @@ def head_names(config: Config) -> tuple[str, str]:
 
 def pooler_names(config: Config) -> tuple[str, ...]:
     """Names of the tensors before those, which a pretrained checkpoint may lack too."""
-    return next((_weight_and_bias(part) for part in tree.present(config, POOLER) if part.role == "pooler"), ())
+    return tuple(name for part in tree.present(config, POOLER) for name in part.tensors(config))
 
 
 def _weight_and_bias(part: Part) -> tuple[str, str]:
@@ -76,7 +79,9 @@ def part_of(config: Config, name: str) -> str:
 
 def is_frozen(config: Config, name: str, freeze: Collection[str]) -> bool:
     """Whether a tensor belongs to one of the parts, or is one of the tables of embeddings, that are named in `freeze`."""
-    return part_of(config, name) in freeze or name.split(".")[-2] in freeze
+    roles = config.family.by_role
+    tables = (roles[role].name for role, table in _TABLES.items() if table in freeze and role in roles)
+    return part_of(config, name) in freeze or name.removesuffix(".weight") in tables
 
 
 def canonical_names(config: Config, names: Iterable[str], words: bool = False) -> dict[str, str]:
@@ -89,7 +94,8 @@ def canonical_names(config: Config, names: Iterable[str], words: bool = False) -
     unused = tree.unused_shapes(config)
     own_names = (*tree.tensor_shapes(config, None), *unused)
     parts = {own.removeprefix(root).split(".")[0] for own in own_names if own.startswith(root)}
-    foreign = {own.split(".")[0] + "." for shapes in shapes_of_heads.values() for own in shapes}
+    of_classifier = tree.tensor_shapes(config, 1)
+    foreign = {own.split(".")[0] + "." for shapes in shapes_of_heads.values() for own in shapes if own not in of_classifier}
     not_ours = (f"{root}embeddings.position_ids", *unused, *foreign, *_left_out_pooler(config))
     canonical = {name: root + name if name.split(".")[0] in parts else name for name in names}
     kept = frozenset(decoder_names(config)) | heads.words_shapes(config).keys() if words else frozenset()
@@ -98,7 +104,8 @@ def canonical_names(config: Config, names: Iterable[str], words: bool = False) -
 
 def _left_out_pooler(config: Config) -> tuple[str, ...]:
     """The pooler's names where files of a classifier of tokens may hold it, which needs none."""
-    return tuple(f"{part.name}." for part in config.family.at(POOLER)) if config.classifier == TOKENS else ()
+    needs_none = config.classifier == TOKENS and not config.family.pooler_for_tokens
+    return tuple(f"{part.name}." for part in config.family.at(POOLER)) if needs_none else ()
 
 
 def knows_names(config: EncoderConfig, names: Iterable[str], other_head: bool = False) -> bool:

@@ -117,12 +117,7 @@ def config_notes(raw: Mapping[str, Any], chosen: type[EncoderConfig], where: str
 
 def own_keys(raw: Mapping[str, Any], chosen: type[EncoderConfig]) -> dict[str, Any]:
     """The entries that make a configuration of the family, by its own keys."""
-    return {key: value for key, value in renamed(raw, chosen).items() if key in chosen.model_fields}
-
-
-def renamed(raw: Mapping[str, Any], chosen: type[EncoderConfig]) -> dict[str, Any]:
-    """The whole `config.json` with the family's own keys in place of others that mean the same."""
-    return {chosen.aliases.get(key, key): value for key, value in raw.items()}
+    return {key: value for key, value in chosen.current_keys(raw).items() if key in chosen.model_fields}
 
 
 def _known(chosen: type[EncoderConfig]) -> frozenset[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..ops import Ops, Tensor
+from . import normalised_before
 from .answer_heads import TOKENS
 from .disentangled import make_distances, make_position_scores
 from .heads import Head, word_embeddings, words_head
@@ -26,12 +27,10 @@ from .outputs import (
     output_name,
 )
 from .parts import EMBEDDINGS, ENCODER, LAYER
+from .parts import WORDS as OF_WORDS
+from .pieces import activate, attention_bias, dense, mean_of_tokens, normalise, split_heads
 from .spec import ACTIVATIONS, EncoderConfig
-from .tree import TOKEN_CLASSIFIER, present, used_tensors
-
-# Added to the scores of padding. exp() of it is exactly 0 in float32 and float16; -inf would give NaN on rows without
-# any real token.
-MASKED_SCORE = -10000.0
+from .tree import TOKEN_CLASSIFIER, has_bias, present, used_tensors
 
 _OF_WORDS = frozenset({WORDS, MASKED_WORDS, DECODER_WEIGHT, DECODER_BIAS})
 
@@ -86,7 +85,7 @@ def assemble(config: EncoderConfig, wanted: frozenset[str], root: str, layers: l
                 outputs[name] = taken[name]
             if hidden_names[index + 1] in wanted:
                 outputs[hidden_names[index + 1]] = ops.float32(x)
-        ends = head(ops, params, x)
+        ends = head(ops, params, x, batch)
         for name in ends:
             outputs[name] = ends[name]
         ends = words(ops, params, x, batch)
@@ -97,12 +96,6 @@ def assemble(config: EncoderConfig, wanted: frozenset[str], root: str, layers: l
     return forward
 
 
-def attention_bias(ops: Ops, mask: Tensor) -> Tensor:
-    """What is added to the scores so that padding gets no attention: (batch, 1, 1, length) from the mask (batch, length)."""
-    batch_size, length = ops.shape(mask)
-    return ops.reshape((1.0 - mask) * MASKED_SCORE, (batch_size, 1, 1, length))
-
-
 def is_relative(config: EncoderConfig) -> bool:
     """Whether the scores depend on the distance of two places."""
     return any(part.role == "relative_positions" for part in present(config, ENCODER))
@@ -111,10 +104,13 @@ def is_relative(config: EncoderConfig) -> bool:
 def make_bias(config: EncoderConfig, root: str, wanted: frozenset[str] = frozenset({LOGITS})):
     """`bias(ops, params, batch) -> (added, shown)`: what the layers add to the scores, and what of it belongs to the scores that
     they show, (heads, length, length); where that is only padding, they show nothing of it. With disentangled attention each
-    layer adds terms of its own, and `shown` is the distances that it makes them of."""
+    layer adds terms of its own, and `shown` is the distances that it makes them of. Of layers that are normalised before:
+    `core.models.normalised_before`."""
     block = config.family.block
+    if block.normalised_before:
+        return normalised_before.make_bias(config)
     if not is_relative(config) or f"{config.family.name('relative_positions')}.weight" not in used_tensors(config, wanted):
-        return _padding_bias
+        return padding_bias
     if config.distance_terms:
         distances = make_distances(config, root)
 
@@ -135,24 +131,10 @@ def make_bias(config: EncoderConfig, root: str, wanted: frozenset[str] = frozens
     return bias
 
 
-def _padding_bias(ops, params, batch):
+def padding_bias(ops, params, batch):
+    """The bias of layers that add nothing for themselves."""
     bias = attention_bias(ops, batch["attention_mask"])
     return bias, bias
-
-
-def dense(ops, params, name, x):
-    """The linear map `name`."""
-    return ops.linear(x, params[name + ".weight"], params[name + ".bias"])
-
-
-def normalise(ops, params, name, x, epsilon):
-    """The layer normalisation `name`."""
-    return ops.layer_norm(x, params[name + ".weight"], params[name + ".bias"], epsilon)
-
-
-def activate(ops, x, activation):
-    """One of the `ACTIVATIONS`."""
-    return ops.relu(x) if activation == "relu" else ops.gelu(x, activation == "tanh")
 
 
 def make_embed(config: EncoderConfig, root: str):
@@ -161,7 +143,7 @@ def make_embed(config: EncoderConfig, root: str):
     named = {part.role: root + part.name for part in present(config, EMBEDDINGS)}
     words, positions, types, tasks = (f"{named.get(role)}.weight" for role in ("words", "positions", "types", "tasks"))
     has_types, has_tasks, projects = "types" in named, "tasks" in named, "projection" in named
-    has_positions = "positions" in named
+    has_positions, norm_biased = "positions" in named, has_bias(config, "embeddings_norm")
     norm, projection = named["embeddings_norm"], named.get("projection")
 
     def embed(ops, params, batch):
@@ -176,7 +158,7 @@ def make_embed(config: EncoderConfig, root: str):
             x = x + table[:length]  # (L, E) over (B, L, E)
         if has_tasks:
             x = x + params[tasks][0]
-        x = ops.dropout(normalise(ops, params, norm, x, epsilon), dropout)
+        x = ops.dropout(normalise(ops, params, norm, x, epsilon, norm_biased), dropout)
         return dense(ops, params, projection, x) if projects else x  # (B, L, H)
 
     return embed
@@ -187,6 +169,8 @@ def make_layer(
 ):
     """`layer(ops, params, x, bias, batch) -> (x, taken)`: encoder layer `number` (from 1), whose tensors' names start with
     `prefix`, and what is wanted of its attention by name. A `partial` layer ends there and returns its input."""
+    if config.family.block.normalised_before:
+        return normalised_before.make_layer(config, prefix, number, wanted, partial)
     heads, head_size, epsilon = config.num_attention_heads, config.head_size, config.layer_norm_eps
     hidden_dropout, attention_dropout = config.hidden_dropout_prob, config.attention_probs_dropout_prob
     activation, block = ACTIVATIONS[config.hidden_act], config.family.block
@@ -202,12 +186,8 @@ def make_layer(
     parts = [kind for kind in ("queries", "keys", "values") if kind in kinds]
     part_names = [output_name(kind, number) for kind in parts]
 
-    def split_heads(ops, x):
-        batch_size, length, _ = ops.shape(x)
-        return ops.transpose(ops.reshape(x, (batch_size, length, heads, head_size)), (0, 2, 1, 3))  # (B, A, L, D)
-
     def project(ops, params, name, x):
-        return split_heads(ops, dense(ops, params, name, x))
+        return split_heads(ops, dense(ops, params, name, x), heads, head_size)
 
     def scaled_scores(ops, query, key):
         return ops.matmul_transposed(query * scale, key)  # (B, A, L, L)
@@ -265,21 +245,19 @@ def make_layer(
 
 
 def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
-    """`head(ops, params, x) -> {name: tensor}`: `pooled` and `logits` where they are wanted."""
+    """`head(ops, params, x, batch) -> {name: tensor}`: `pooled` and `logits` where they are wanted."""
     family, dropout = config.family, config.head_dropout
     if config.classifier == TOKENS:
         return _make_token_head(config, wanted, root)
-    pooler, classifier = root + family.name("pooler"), root + family.name("classifier")
-    activation, pooler_dropout, drops_first = config.pooler_activation, config.before_pooler_dropout, family.pooler_dropout
-    kind = ACTIVATIONS.get(activation)
+    classifier, hidden = root + family.name("classifier"), _make_hidden_map(config, root)
+    pooler_dropout, drops_first, averages = config.before_pooler_dropout, family.pooler_dropout, config.averages_tokens
     wants_pooled, wants_logits, relu = POOLED in wanted, LOGITS in wanted, config.relu_before_classifier
 
-    def head(ops, params, x):
+    def head(ops, params, x, batch):
         ends = {}
         if wants_pooled or wants_logits:
-            first = ops.dropout(x[:, 0], pooler_dropout) if drops_first else x[:, 0]
-            pooled = dense(ops, params, pooler, first)  # (B, H)
-            pooled = ops.tanh(pooled) if activation == "tanh" else activate(ops, pooled, kind)
+            text = mean_of_tokens(ops, x, batch["attention_mask"]) if averages else x[:, 0]  # (B, H)
+            pooled = hidden(ops, params, ops.dropout(text, pooler_dropout) if drops_first else text)
             if wants_pooled:
                 ends[POOLED] = ops.float32(pooled)
             if wants_logits:
@@ -290,13 +268,31 @@ def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
     return head
 
 
+def _make_hidden_map(config: EncoderConfig, root: str):
+    """`hidden(ops, params, x) -> x` of the same shape: what comes before the classifier's last map."""
+    family, activation, epsilon = config.family, config.pooler_activation, config.layer_norm_eps
+    kind, normalises, biased = ACTIVATIONS.get(activation), "pooler_norm" in family.by_role, has_bias(config, "pooler")
+    pooler, norm = root + family.name("pooler"), root + family.name("pooler_norm") if normalises else ""
+    norm_biased = normalises and has_bias(config, "pooler_norm")
+
+    def hidden(ops, params, x):
+        x = dense(ops, params, pooler, x, biased)
+        x = ops.tanh(x) if activation == "tanh" else activate(ops, x, kind)
+        return normalise(ops, params, norm, x, epsilon, norm_biased) if normalises else x
+
+    return hidden
+
+
 def _make_token_head(config: EncoderConfig, wanted: frozenset[str], root: str):
     classifier, dropout, wants_logits = root + TOKEN_CLASSIFIER.name, config.head_dropout, LOGITS in wanted
+    maps = config.family.pooler_for_tokens
+    hidden = _make_hidden_map(config, root) if maps else None
 
-    def head(ops, params, x):
+    def head(ops, params, x, batch):
         ends = {}
         if wants_logits:
-            ends[LOGITS] = ops.float32(dense(ops, params, classifier, ops.dropout(x, dropout)))  # (B, L, C)
+            inner = hidden(ops, params, x) if maps else x
+            ends[LOGITS] = ops.float32(dense(ops, params, classifier, ops.dropout(inner, dropout)))  # (B, L, C)
         return ends
 
     return head
@@ -304,12 +300,14 @@ def _make_token_head(config: EncoderConfig, wanted: frozenset[str], root: str):
 
 def make_transform(config: EncoderConfig, head: Head, root: str = ""):
     """`f(ops, params, x) -> x`: what a head of pre-training does before its last map."""
-    activation, epsilon = ACTIVATIONS[head.activation or config.hidden_act], config.layer_norm_eps
+    activation, epsilon = ACTIVATIONS[config.words_act if head.kind == OF_WORDS else config.hidden_act], config.layer_norm_eps
     transform, norm, normalises = root + head.transform, root + head.norm, bool(head.norm)
+    biased = has_bias(config, f"{head.kind}.transform")
+    norm_biased = normalises and has_bias(config, f"{head.kind}.norm")
 
     def apply(ops, params, x):
-        x = activate(ops, dense(ops, params, transform, x), activation)
-        return normalise(ops, params, norm, x, epsilon) if normalises else x
+        x = activate(ops, dense(ops, params, transform, x, biased), activation)
+        return normalise(ops, params, norm, x, epsilon, norm_biased) if normalises else x
 
     return apply
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 TABLE, DENSE, NORM, TENSOR = "table", "dense", "norm", "tensor"
 EMBEDDINGS, LAYER, ENCODER, POOLER, CLASSIFIER = "embeddings", "layer", "encoder", "pooler", "classifier"
@@ -17,6 +18,9 @@ UNUSED = "unused"
 WORDS, PAIRS, TOKENS = "words", "pairs", "tokens"
 """Kinds of pre-training heads, with which the roles of their parts start: one predicts a word for each position, one tells of a
 pair of texts one of two classes, one gives each position a number."""
+ATTENTION_INPUT, ATTENTION_NORM, FINAL_NORM = "attention_input", "attention_norm", "final_norm"
+"""Roles: the map that makes queries, keys and values at once, the normalisation at the attention, and that of the last layer's
+result."""
 OUTPUTS = "outputs"
 """The size of a classifier's logits, which no configuration has."""
 
@@ -42,18 +46,36 @@ class Part:
     """The tensor that it is a copy of."""
     when: str | None = None
     """The property of a configuration that says whether it is there."""
+    biased: str | None = None
+    """The property of a configuration that says whether it has its bias; None: it has."""
+    from_layer: int = 0
+    """The first layer, from 0, that has it."""
 
-    def tensors(self) -> dict[str, Shape]:
-        """Name -> sizes of each of its tensors."""
+    def tensors(self, config: Any = None) -> dict[str, Shape]:
+        """Name -> sizes of each of its tensors in a model of this configuration; None: in any model."""
         if self.kind == TENSOR:
             return {self.name: self.shape}
         weight = {f"{self.name}.weight": self.shape}
-        return weight if self.kind == TABLE else weight | {f"{self.name}.bias": self.shape[:1]}
+        return weight | {f"{self.name}.bias": self.shape[:1]} if self.has_bias(config) else weight
+
+    def has_bias(self, config: Any = None) -> bool:
+        """Whether it has a bias in a model of this configuration; None: in any model."""
+        if self.kind not in (DENSE, NORM):
+            return False
+        return config is None or self.biased is None or getattr(config, self.biased)
+
+    def is_there(self, config: Any, layer: int | None = None) -> bool:
+        """Whether a model of this configuration has it; with `layer`, from 0, whether that layer has."""
+        return (self.when is None or getattr(config, self.when)) and (layer is None or layer >= self.from_layer)
 
 
 @dataclass(frozen=True)
 class Block:
     """In what a layer differs. All are attention and feed-forward part, each added to its input and then normalised."""
+
+    normalised_before: bool = False
+    """Whether what goes into either part is normalised instead, and the last layer's result once more
+    (`core.models.normalised_before`)."""
 
     output_dropout: bool = True
     """Whether the feed-forward output is dropped out."""
@@ -83,6 +105,8 @@ class Family:
     pooler_activation: str = "tanh"
     pooler_dropout: bool = False
     """Whether there is a dropout before the pooler too."""
+    pooler_for_tokens: bool = False
+    """Whether a classifier of tokens has the pooler's map too, for each of them."""
     words_activation: str | None = None
     """That of the head which predicts words, where it is not the encoder's."""
     classes: Mapping[tuple[str, ...], str] = field(default_factory=dict)
@@ -166,15 +190,17 @@ def classifier_parts(pooler: str, classifier: str = "classifier") -> tuple[Part,
 
 
 def words_parts(
-    head: str, width: str, table: str, transform: str, norm: str, bias: str, decoder: str = ""
-) -> tuple[Part, ...]:
+    head: str, width: str, table: str, transform: str, norm: str, bias: str, decoder: str = "",
+    biased: str | None = None, norm_biased: str | None = None,
+) -> tuple[Part, ...]:  # fmt: skip
     """The head that predicts words with the `table` of words: `decoder` is the name of its last map in files that hold the copy,
-    whose bias they hold twice where its name is not `bias`; empty where there can be no other weight than the table."""
+    whose bias they hold twice where its name is not `bias`; empty where there can be no other weight than the table. `biased` and
+    `norm_biased` are those of the parts before it."""
     copy = Part("words.decoder", f"{decoder}.weight", TENSOR, ("vocab_size", width), head, f"{table}.weight")
     twice = Part("words.decoder_bias", f"{decoder}.bias", TENSOR, ("vocab_size",), head, bias)
     return (
-        Part("words.transform", transform, DENSE, (width, "hidden_size"), head),
-        Part("words.norm", norm, NORM, (width,), head),
+        Part("words.transform", transform, DENSE, (width, "hidden_size"), head, biased=biased),
+        Part("words.norm", norm, NORM, (width,), head, biased=norm_biased),
         Part("words.bias", bias, TENSOR, ("vocab_size",), head),
         *((copy,) if decoder else ()),
         *((twice,) if decoder and bias != f"{decoder}.bias" else ()),

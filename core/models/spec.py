@@ -5,7 +5,9 @@ The canonical form is Hugging Face's: its configuration keys, tensor names and l
 
 from __future__ import annotations
 
+import re
 import zlib
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -89,6 +91,17 @@ class ModelConfig(NumberKeys):
         keys = {own: getattr(other, name) for own, name in pairs.items() if hasattr(other, name)}
         return {key: value for key, value in keys.items() if key != "type_vocab_size" or value}
 
+    @classmethod
+    def current_keys(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """A whole `config.json` with the family's own keys in place of others that mean the same."""
+        return dict(raw)
+
+    @classmethod
+    def keys_for_layers(cls, like: ModelConfig, depth: int, layers: tuple[int, ...] | None) -> dict[str, Any]:
+        """The keys that follow from which `layers` (from 0) of `like`, a model of this family, a model of this depth has; None
+        is not said."""
+        return {}
+
     def without_dropout(self) -> ModelConfig:
         """The same model with every dropout rate 0."""
         return self.with_dropout(0.0)
@@ -112,6 +125,11 @@ class EncoderConfig(ModelConfig):
     """Keys of this family's config.json that do not change what our model computes, beside those of all families."""
     aliases: ClassVar[dict[str, str]] = {}
     """Key that transformers takes for another one -> the family's own."""
+
+    @classmethod
+    def current_keys(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """A whole `config.json` with the family's own keys in place of others that mean the same."""
+        return {cls.aliases.get(key, key): value for key, value in raw.items()}
 
     @model_validator(mode="after")
     def _heads_divide_hidden(self) -> EncoderConfig:
@@ -147,7 +165,7 @@ class EncoderConfig(ModelConfig):
 
     @property
     def pooler_activation(self) -> str:
-        """What the pooler ends with: `tanh`, or one of the `ACTIVATIONS`."""
+        """What the pooler ends with: `tanh`, the hyperbolic tangent itself, or one of the `ACTIVATIONS`."""
         return self.family.pooler_activation
 
     @property
@@ -165,6 +183,20 @@ class EncoderConfig(ModelConfig):
     def score_terms(self) -> int:
         """By how many terms the scores are scaled, that of both contents among them."""
         return 1
+
+    @property
+    def averages_tokens(self) -> bool:
+        """Whether the classifier sees the mean of the tokens' states, instead of the first one's."""
+        return False
+
+    @property
+    def words_act(self) -> str:
+        """Activation of the head that predicts words."""
+        return self.family.words_activation or self.hidden_act
+
+    def window(self, layer: int) -> int | None:
+        """How many tokens layer `layer` (from 0) sees on each side; None: all."""
+        return None
 
     @property
     def relu_before_classifier(self) -> bool:
@@ -189,9 +221,12 @@ class EncoderConfig(ModelConfig):
         )
 
 
+_NORM = re.compile(r"(?:LayerNorm(?:_1)?|(?:^|[._])norm)\.(?:weight|bias)$")
+
+
 def is_norm(name: str) -> bool:
     """Whether a tensor is the weight or bias of a layer normalisation."""
-    return "LayerNorm" in name or "layer_norm" in name
+    return bool(_NORM.search(name))
 
 
 def initial_tensor(name: str, shape: tuple[int, ...], standard_deviation: float, seed: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..schedules import in_steps
-from .encoder import assemble, is_relative, make_bias, make_layer
+from .encoder import assemble, make_bias, make_layer, padding_bias
 from .parts import ENCODER
 from .spec import EncoderConfig
 from .tree import places
@@ -70,7 +70,8 @@ def make_replacing_forward(config: EncoderConfig, wanted: frozenset[str], replac
         for layer in range(replacement.predecessor.num_hidden_layers)
     ]
 
-    relative, predecessor_bias = is_relative(config), make_bias(replacement.predecessor, PREDECESSOR)
+    predecessor_bias = make_bias(replacement.predecessor, PREDECESSOR)
+    is_own = predecessor_bias is not padding_bias
 
     def make_module(block: int):
         def module(ops, params, x, bias, batch):
@@ -78,7 +79,7 @@ def make_replacing_forward(config: EncoderConfig, wanted: frozenset[str], replac
                 return successors[block](ops, params, y, bias, batch)[0]
 
             def predecessor(y):
-                added = predecessor_bias(ops, params, batch) if relative else bias
+                added = predecessor_bias(ops, params, batch) if is_own else bias
                 for layer in range(block * per_block, (block + 1) * per_block):
                     y = predecessors[layer](ops, params, y, added, batch)[0]
                 return y

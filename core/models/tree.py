@@ -9,10 +9,13 @@ from math import prod
 from .answer_heads import TOKENS
 from .outputs import ATTENTION_KINDS, DECODER_BIAS, DISTANCE_MAPS, LOGITS, MASKED_WORDS, POOLED, WORDS, attention_kinds, depth
 from .parts import (
+    ATTENTION_INPUT,
+    ATTENTION_NORM,
     CLASSIFIER,
     DENSE,
     EMBEDDINGS,
     ENCODER,
+    FINAL_NORM,
     LAYER,
     NORM,
     OUTPUTS,
@@ -41,19 +44,15 @@ def tensor_shapes(config: ModelConfig, outputs: int | None) -> dict[str, tuple[i
     shapes: dict[str, tuple[int, ...]] = {}
     for place in _PLACES:
         skipped = outputs is None and (place == CLASSIFIER or place == POOLER and not config.family.pooler_in_encoder)
-        # Of shared layers the first to come makes the entries.
-        prefixes = [""] if place != LAYER else _prefixes(config)
-        parts = [] if skipped else present(config, place)
-        for prefix in prefixes:
-            for part in parts:
-                shapes |= {prefix + name: _sized(config, shape, outputs) for name, shape in part.tensors().items()}
+        if not skipped:
+            shapes |= {name: _sized(config, shape, outputs) for name, shape in _tensors(config, place).items()}
     return shapes
 
 
 def head_shapes(config: ModelConfig, head: str) -> dict[str, tuple[int, ...]]:
     """Name -> shape of each tensor of a head of pre-training but those that are copies of others."""
     parts = [part for part in config.family.at(head) if part.tied is None]
-    return {name: _sized(config, shape, None) for part in parts for name, shape in part.tensors().items()}
+    return {name: _sized(config, shape, None) for part in parts for name, shape in part.tensors(config).items()}
 
 
 def unused_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -65,7 +64,7 @@ def unused_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 def words_place(config: ModelConfig) -> str:
     """The head with which a model of this configuration predicts words; empty where there is none."""
     parts = (part for part in config.family.parts if part.role.startswith(f"{OF_WORDS}."))
-    return next((part.place for part in parts if is_present(config, part)), "")
+    return next((part.place for part in parts if part.is_there(config)), "")
 
 
 def used_tensors(config: ModelConfig, wanted: frozenset[str]) -> frozenset[str]:
@@ -74,18 +73,23 @@ def used_tensors(config: ModelConfig, wanted: frozenset[str]) -> frozenset[str]:
     if not family.is_encoder:
         return frozenset(tensor_shapes(config, 1)) if wanted else frozenset()
     last, used = depth(wanted, config.num_hidden_layers), set()
-    in_layer = present(config, LAYER)
     places = [EMBEDDINGS] + [POOLER] * bool({LOGITS, POOLED} & wanted) + [CLASSIFIER] * (LOGITS in wanted)
     for place in places:
-        used |= {name for part in present(config, place) for name in part.tensors()}
+        used |= _tensors(config, place).keys()
     for number in range(1, config.num_hidden_layers + 1):
         prefixes, kinds = config.layer_prefixes(number - 1), attention_kinds(wanted, number)
         if number <= last:
-            used |= {prefix + name for prefix in prefixes for part in in_layer for name in part.tensors()}
+            used |= {prefix + name for prefix in prefixes for name in _of_layer(config, number - 1)}
         roles = {role for kind in kinds for role in ATTENTION_KINDS[kind]}
-        used |= {prefixes[0] + name for part in in_layer if part.role in roles for name in part.tensors()}
+        for part in _parts_of_attention(config, number - 1, roles):
+            used |= {prefixes[0] + name for name in part.tensors(config)}
         if number <= last or "scores" in kinds:
-            used |= {name for part in present(config, ENCODER) for name in part.tensors()}
+            used |= {
+                name
+                for part in present(config, ENCODER)
+                if part.role != FINAL_NORM or last == config.num_hidden_layers
+                for name in part.tensors(config)
+            }
     if head := words_place(config):
         own = head_shapes(config, head).keys()
         bias = next(part.name for part in family.at(head) if part.role == f"{OF_WORDS}.bias")
@@ -100,9 +104,7 @@ def places(config: ModelConfig) -> dict[str, str]:
     pooler, classifier or words."""
     found = dict.fromkeys(head_shapes(config, words_place(config)), OF_WORDS)
     for place in _PLACES:
-        prefixes = [""] if place != LAYER else _prefixes(config)
-        names = (prefix + name for prefix in prefixes for part in present(config, place) for name in part.tensors())
-        found |= dict.fromkeys(names, ENCODER if place == LAYER else place)
+        found |= dict.fromkeys(_tensors(config, place), ENCODER if place == LAYER else place)
     return found
 
 
@@ -139,8 +141,8 @@ def size_places(chosen: type[ModelConfig]) -> dict[str, tuple[str, int]]:
     config, found = chosen(), {}
     for key in map(chosen.own_key, _SIZES):
         size = chosen.common.get(key, key)
-        if key in chosen.model_fields and (name := _first_of_size(config, size)):
-            found[key] = (name, 0)
+        if key in chosen.model_fields and (place := _first_of_size(config, size)):
+            found[key] = place
     return found
 
 
@@ -150,14 +152,17 @@ def encoder_sizes(config: ModelConfig) -> list[str]:
     return list(dict.fromkeys(size for part in parts for size in part.shape if isinstance(size, str)))
 
 
-def _first_of_size(config: ModelConfig, size: str) -> str:
+def _first_of_size(config: ModelConfig, size: str) -> tuple[str, int] | None:
     for place in _ENCODER_PLACES:
         prefix = config.layer_prefixes(0)[0] if place == LAYER else ""
-        parts = [part for part in config.family.at(place) if part.when is None and part.shape[0] == size]
+        always = [part for part in config.family.at(place) if part.when is None and part.from_layer == 0]
+        parts = [part for part in always if part.shape[0] == size]
         for kind, suffix in ((NORM, "weight"), (DENSE, "bias"), (TABLE, "weight")):
-            if names := [part.name for part in parts if part.kind == kind]:
-                return f"{prefix}{names[-1]}.{suffix}"
-    return ""
+            if names := [part.name for part in parts if part.kind == kind and (suffix == "weight" or part.biased is None)]:
+                return f"{prefix}{names[-1]}.{suffix}", 0
+        if names := [part.name for part in always if part.kind == DENSE and part.shape[1] == size]:
+            return f"{prefix}{names[-1]}.weight", 1
+    return None
 
 
 def products(config: ModelConfig, *at: str, outputs: int | None = None) -> int:
@@ -172,21 +177,43 @@ def products(config: ModelConfig, *at: str, outputs: int | None = None) -> int:
     )
 
 
-def _prefixes(config: ModelConfig) -> list[str]:
-    layers = range(config.num_hidden_layers)
-    return list(dict.fromkeys(prefix for layer in layers for prefix in config.layer_prefixes(layer)))
+def _tensors(config: ModelConfig, place: str) -> dict[str, Shape]:
+    """Name -> sizes of all tensors at a place. Of shared layers the first to come makes the entries."""
+    if place != LAYER:
+        return {name: shape for part in present(config, place) for name, shape in part.tensors(config).items()}
+    return {
+        prefix + name: shape
+        for layer in range(config.num_hidden_layers)
+        for prefix in config.layer_prefixes(layer)
+        for name, shape in _of_layer(config, layer).items()
+    }
 
 
-def present(config: ModelConfig, place: str) -> list[Part]:
-    """The parts at a place that a model of this configuration has; a classifier of tokens needs no pooler."""
+def _of_layer(config: ModelConfig, layer: int) -> dict[str, Shape]:
+    """Name behind the prefix -> sizes of the tensors of a layer, from 0."""
+    return {name: shape for part in present(config, LAYER, layer) for name, shape in part.tensors(config).items()}
+
+
+def _parts_of_attention(config: ModelConfig, layer: int, roles: set[str]) -> list[Part]:
+    """The parts of a layer that queries, keys or values are made with, which are their `roles`."""
+    if not roles:
+        return []
+    before = {ATTENTION_INPUT} | ({ATTENTION_NORM} if config.family.block.normalised_before else set())
+    return [part for part in present(config, LAYER, layer) if part.role in roles | before]
+
+
+def present(config: ModelConfig, place: str, layer: int | None = None) -> list[Part]:
+    """The parts at a place that a model of this configuration has; with `layer`, from 0, that this layer has. A classifier of
+    tokens needs no pooler, but where each token goes through its map."""
     if place in (POOLER, CLASSIFIER) and config.family.is_encoder and config.classifier == TOKENS:
-        return [TOKEN_CLASSIFIER] if place == CLASSIFIER else []
-    return [part for part in config.family.at(place) if is_present(config, part)]
+        if place == CLASSIFIER or not config.family.pooler_for_tokens:
+            return [TOKEN_CLASSIFIER] if place == CLASSIFIER else []
+    return [part for part in config.family.at(place) if part.is_there(config, layer)]
 
 
-def is_present(config: ModelConfig, part: Part) -> bool:
-    """Whether a model of this configuration has the part."""
-    return part.when is None or bool(getattr(config, part.when))
+def has_bias(config: ModelConfig, role: str) -> bool:
+    """Whether the part of this role has a bias in a model of this configuration."""
+    return config.family.by_role[role].has_bias(config)
 
 
 def _sized(config: ModelConfig, shape: Shape, outputs: int | None) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from .deberta_v2 import DebertaV2Config
 from .distilbert import DistilBertConfig
 from .electra import ElectraConfig
 from .ernie import ErnieConfig
+from .modernbert import ModernBertConfig
 from .mpnet import MPNetConfig
 from .roberta import CamembertConfig, RobertaConfig, XlmRobertaConfig
 
@@ -27,6 +28,7 @@ CONFIGURATIONS: dict[str, type[ModelConfig]] = {
         MPNetConfig,
         DebertaV2Config,
         ErnieConfig,
+        ModernBertConfig,
         BiLstmConfig,
     )
 }

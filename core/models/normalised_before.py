@@ -1,0 +1,114 @@
+"""Layers whose two parts, attention and feed-forward, each normalise what goes into them and are added to it as it was
+(Xiong et al. 2020), as ModernBERT has them (Warner et al. 2024): queries, keys and values from one map, rotary positions, a gated
+feed-forward part, and layers that see only the tokens near by.
+
+The hidden states between the layers are the sums as they are; the last layer's are normalised once more. The sums stay in full
+precision whatever the maps compute in: what a layer adds to them may be small.
+"""
+
+from __future__ import annotations
+
+from .outputs import attention_kinds, output_name
+from .parts import LAYER
+from .pieces import MASKED_SCORE, activate, attention_bias, dense, normalise, split_heads
+from .spec import ACTIVATIONS, EncoderConfig
+from .tree import has_bias, present
+
+
+def make_bias(config: EncoderConfig):
+    """`bias(ops, params, batch) -> (padding, near, outside)`: what is added to the scores of layers that see all tokens
+    (batch, 1, 1, length), of those that see the tokens near by (batch, 1, length, length), and 1.0 at each pair of tokens too far
+    from each other for these (length, length)."""
+    # One place more than a text has: torch.export makes another program where a slice is the whole.
+    positions, windows = config.positions + 1, {config.window(layer) for layer in range(config.num_hidden_layers)} - {None}
+    window = windows.pop() if windows else None
+
+    def bias(ops, params, batch):
+        padding = attention_bias(ops, batch["attention_mask"])
+        if window is None:
+            return padding, None, None
+        batch_size, length = ops.shape(batch["input_ids"])
+        places = ops.static("places", (positions,))[:length]
+        distance = ops.reshape(places, (length, 1)) - ops.reshape(places, (1, length))
+        outside = ops.above(distance * distance, window * window + 0.5)
+        # Padding sees all tokens: with none near by, what it sees would hang on the rounding of scores of the masked size.
+        queries = ops.reshape(batch["attention_mask"], (batch_size, 1, length, 1))
+        return padding, padding + queries * outside * MASKED_SCORE, outside
+
+    return bias
+
+
+def make_layer(
+    config: EncoderConfig, prefix: str, number: int, wanted: frozenset[str] = frozenset(), partial: bool = False
+):
+    """As `core.models.encoder.make_layer`. Queries and keys are shown as they meet, rotated; scores of tokens that a layer does
+    not see are the same number in every model."""
+    heads, head_size, epsilon = config.num_attention_heads, config.head_size, config.layer_norm_eps
+    inner_size, activation = config.intermediate_size, ACTIVATIONS[config.hidden_act]
+    attention_dropout, output_dropout = config.attention_probs_dropout_prob, config.attention_output_dropout
+    inner_dropout, is_near = config.inner_dropout, config.window(number - 1) is not None
+    positions, base = config.positions + 1, config.rotary_base(number - 1)
+    named = {part.role: prefix + part.name for part in present(config, LAYER, number - 1)}
+    biased = {role: has_bias(config, role) for role in named}
+    qkv, attention_output, intermediate, output = (
+        (named[role], biased[role]) for role in ("attention_input", "attention_output", "intermediate", "output")
+    )
+    attention_norm, output_norm = named.get("attention_norm"), named["output_norm"]
+    first_biased, second_biased = biased.get("attention_norm", False), biased["output_norm"]
+    root = prefix.removesuffix(config.layer_prefixes(number - 1)[0])
+    final_norm, is_last = root + config.family.name("final_norm"), number == config.num_hidden_layers
+    final_biased = has_bias(config, "final_norm")
+    kinds = attention_kinds(wanted, number)
+    scores_name, wants_scores = output_name("scores", number), "scores" in kinds
+    parts = [kind for kind in ("queries", "keys", "values") if kind in kinds]
+    part_names = [output_name(kind, number) for kind in parts]
+
+    def project(ops, params, x):
+        """Queries and keys, rotated, and values: (B, A, L, D) each."""
+        length = ops.shape(x)[1]
+        if attention_norm is not None:
+            x = normalise(ops, params, attention_norm, x, epsilon, first_biased)
+        together = split_heads(ops, dense(ops, params, qkv[0], x, qkv[1]), 3 * heads, head_size)
+        cosines = ops.static("rotary_cosines", (positions, head_size, base))[:length]
+        sines = ops.static("rotary_sines", (positions, head_size, base))[:length]
+        query = ops.rotate(together[:, :heads], cosines, sines)
+        key = ops.rotate(together[:, heads : 2 * heads], cosines, sines)
+        return query, key, together[:, 2 * heads :]
+
+    def show(ops, query, key, value, scores, outside):
+        taken = {}
+        if wants_scores:
+            shown = ops.float32(scores)
+            taken[scores_name] = shown * (1.0 - outside) + outside * MASKED_SCORE if is_near else shown
+        tensors = {"queries": query, "keys": key, "values": value}
+        for index in range(len(parts)):
+            taken[part_names[index]] = ops.float32(tensors[parts[index]])
+        return taken
+
+    def scaled_scores(ops, query, key):
+        return ops.matmul_transposed(query * (head_size**-0.5), key) if wants_scores else None  # (B, A, L, L)
+
+    def finish(ops, params, x, context):
+        merged = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), ops.shape(x))  # (B, L, H)
+        x = x + ops.dropout(dense(ops, params, attention_output[0], merged, attention_output[1]), output_dropout)
+        near = normalise(ops, params, output_norm, x, epsilon, second_biased)
+        both = dense(ops, params, intermediate[0], near, intermediate[1])  # (B, L, 2 I)
+        inner = activate(ops, both[:, :, :inner_size], activation) * both[:, :, inner_size:]
+        x = x + dense(ops, params, output[0], ops.dropout(inner, inner_dropout), output[1])
+        return normalise(ops, params, final_norm, x, epsilon, final_biased) if is_last else x
+
+    def whole(ops, params, x, bias, batch):
+        x = ops.float32(x)
+        query, key, value = project(ops, params, x)
+        added, scores = bias[1] if is_near else bias[0], scaled_scores(ops, query, key)
+        if wants_scores:
+            context = ops.matmul(ops.dropout(ops.softmax(scores + added), attention_dropout), value)
+        else:
+            context = ops.attention(query, key, value, added, attention_dropout)  # (B, A, L, D)
+        return finish(ops, params, x, context), show(ops, query, key, value, scores, bias[2])
+
+    def only_attention(ops, params, x, bias, batch):
+        query, key, value = project(ops, params, ops.float32(x))
+        return x, show(ops, query, key, value, scaled_scores(ops, query, key), bias[2])
+
+    return only_attention if partial else whole

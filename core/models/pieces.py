@@ -1,0 +1,44 @@
+"""Small functions over `Ops` that all layers and heads are made of."""
+
+from __future__ import annotations
+
+from ..ops import Ops, Tensor
+
+# Added to the scores of padding. exp() of it is exactly 0 in float32 and float16; -inf would give NaN on rows without
+# any real token.
+MASKED_SCORE = -10000.0
+
+
+def attention_bias(ops: Ops, mask: Tensor) -> Tensor:
+    """What is added to the scores so that padding gets no attention: (batch, 1, 1, length) from the mask (batch, length)."""
+    batch_size, length = ops.shape(mask)
+    return ops.reshape((1.0 - mask) * MASKED_SCORE, (batch_size, 1, 1, length))
+
+
+def dense(ops, params, name, x, biased=True):
+    """The linear map `name`."""
+    return ops.linear(x, params[name + ".weight"], params[name + ".bias"] if biased else None)
+
+
+def normalise(ops, params, name, x, epsilon, biased=True):
+    """The layer normalisation `name`."""
+    return ops.layer_norm(x, params[name + ".weight"], params[name + ".bias"] if biased else None, epsilon)
+
+
+def activate(ops, x, activation):
+    """One of the functions of `core.models.spec.ACTIVATIONS`."""
+    return ops.relu(x) if activation == "relu" else ops.gelu(x, activation == "tanh")
+
+
+def split_heads(ops, x, heads, head_size):
+    """(batch, heads, length, head) of the states (batch, length, heads * head)."""
+    batch_size, length, _ = ops.shape(x)
+    return ops.transpose(ops.reshape(x, (batch_size, length, heads, head_size)), (0, 2, 1, 3))
+
+
+def mean_of_tokens(ops, x, mask):
+    """(batch, width): the mean of the states (batch, length, width) of the tokens that are none of padding; 0 without any."""
+    batch_size, length, width = ops.shape(x)
+    total = ops.matmul(ops.reshape(mask, (batch_size, 1, length)), ops.float32(x))  # (B, 1, H)
+    count = ops.reshape(ops.sum(mask, 1), (batch_size, 1))
+    return ops.reshape(total, (batch_size, width)) / (count + ops.above(-count, -0.5))
