@@ -2,9 +2,9 @@
 
     python benchmarks/pages.py [--check]
 
-A table, or what a command printed, stands between `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`, and ends with the
-command that measured it, the machine and the date. `TABLES` says which results a table is made of; a new measurement replaces its file in
-`benchmarks/results/`, then this is run. `results_table.py` has the tables themselves, and keeps results of runs.
+A table, or what a command printed, stands between `<!-- results:begin NAME -->` and `<!-- results:end NAME -->`, and ends with
+the command that measured it, the machine and the date. `TABLES` says which results a table is made of; a new measurement replaces
+its file in `benchmarks/results/`, then this is run. `results_table.py` has the tables themselves, and keeps results of runs.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from crossdistil.core.app.commands import COMMANDS, load
 from crossdistil.tests import tiny
 
 FRAMEWORKS = {"torch", "oneflow", "mindspore", "tensorflow"}
-ONLY_LATER = {"transformers", "matplotlib", "scipy", "jinja2", "sklearn", "onnxruntime", "openvino", "pyarrow", "fastapi", "optuna"}
+ONLY_LATER = {"transformers", "matplotlib", "scipy", "jinja2", "sklearn"}
+ONLY_LATER |= {"onnxruntime", "openvino", "pyarrow", "fastapi", "optuna"}
 FOR_DATA = {"numpy", "pydantic", "ruamel", "tokenizers", "safetensors"}
 PROGRAM = """
 import json, sys
