@@ -50,7 +50,7 @@ def their_probabilities(folder: Path) -> np.ndarray:
     from transformers import AutoModelForSequenceClassification, BertTokenizer
 
     tokens = BertTokenizer.from_pretrained(str(folder))(TEXTS, padding=True, return_tensors="pt")
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, return_dict=True).eval()  # ModernBERT's fails without
     if model.config.model_type == "distilbert":
         tokens.pop("token_type_ids", None)
     with torch.no_grad():

@@ -11,9 +11,9 @@ from safetensors.numpy import load_file, save_file
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import part_of, pooler_names, tensor_shapes, used_tensors
+from crossdistil.core.models.components import attention_bias
 from crossdistil.core.models.encoder import make_forward
 from crossdistil.core.models.heads import decoders, head_shapes
-from crossdistil.core.models.pieces import attention_bias
 from crossdistil.core.models.spec import is_norm
 from crossdistil.core.models.tree import unused_shapes
 from crossdistil.core.optimizers import is_decayed

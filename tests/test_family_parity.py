@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crossdistil.core.models.architectures import make_forward, tensor_shapes
-from crossdistil.core.models.pieces import attention_bias
+from crossdistil.core.models.components import attention_bias
 from crossdistil.core.models.theseus import Replacement, make_replacing_forward, predecessor_tensors
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.static_tables import static_table

@@ -7,9 +7,9 @@ import pytest
 
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.models.architectures import tensor_shapes, used_tensors
+from crossdistil.core.models.components import attention_bias
 from crossdistil.core.models.encoder import make_forward
 from crossdistil.core.models.outputs import ATTENTION_KINDS, LOGITS, POOLED, output_name
-from crossdistil.core.models.pieces import attention_bias
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from ..models.pieces import attention_bias
+from ..models.components import attention_bias
 from .base import pair_mask, token_mask
 from .matching import AttentionMatch
 

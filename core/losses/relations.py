@@ -16,8 +16,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from ..models.components import attention_bias
 from ..models.outputs import output_name
-from ..models.pieces import attention_bias
 from .base import TermContext, token_mask
 from .matching import AttentionMatch
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from ..ops import Ops, Tensor
 from . import normalised_before
 from .answer_heads import TOKENS
+from .components import activate, attention_bias, dense, mean_of_tokens, normalise, split_heads
 from .disentangled import make_distances, make_position_scores
 from .heads import Head, word_embeddings, words_head
 from .outputs import (
@@ -28,7 +29,6 @@ from .outputs import (
 )
 from .parts import EMBEDDINGS, ENCODER, LAYER
 from .parts import WORDS as OF_WORDS
-from .pieces import activate, attention_bias, dense, mean_of_tokens, normalise, split_heads
 from .spec import ACTIVATIONS, EncoderConfig
 from .tree import TOKEN_CLASSIFIER, has_bias, present, used_tensors
 

@@ -8,9 +8,9 @@ precision whatever the maps compute in: what a layer adds to them may be small.
 
 from __future__ import annotations
 
+from .components import MASKED_SCORE, activate, attention_bias, dense, normalise, split_heads
 from .outputs import attention_kinds, output_name
 from .parts import LAYER
-from .pieces import MASKED_SCORE, activate, attention_bias, dense, normalise, split_heads
 from .spec import ACTIVATIONS, EncoderConfig
 from .tree import has_bias, present
 

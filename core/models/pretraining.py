@@ -14,11 +14,11 @@ has a forward pass of its own (`masked_lm`).
 from __future__ import annotations
 
 from ..ops import Ops, Tensor
+from .components import dense
 from .encoder import make_forward, make_transform
 from .heads import Head, heads_of, word_embeddings
 from .outputs import POOLED, output_name
 from .parts import PAIRS, TOKENS, WORDS
-from .pieces import dense
 from .spec import EncoderConfig
 
 
