@@ -11,7 +11,7 @@ import tokenizers
 from tokenizers import models
 
 from ..piece_words import encoded_words
-from .components import PieceTable
+from .pieces import PieceTable
 from .worker_process import WorkerProcess, serve
 
 Encoded = tuple[np.ndarray, ...]
