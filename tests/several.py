@@ -196,8 +196,9 @@ def differences(alone: Arrays, together: Arrays) -> tuple[float, float]:
             scale = np.maximum(np.abs(expected), 0.1 * np.abs(expected[:, :1]))
             relative = distance / np.maximum(scale, 1e-30)
             values = 1 + int(alone[name.replace("values/", "floats/")][1])
+            loss = max(loss, float(relative[:, :values].max()))
             # Behind them the gradient's norm and the teachers' entropies, which are only shown: sums of what nearly cancels.
-            loss = max(loss, float(relative[:, :values].max()), float(relative[:, values:].max(initial=0)) / 10)
+            assert relative[:, values:].max(initial=0) < 3e-5, name
         else:
             weight = max(weight, float(distance.max() / largest))
     return loss, weight
