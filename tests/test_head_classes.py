@@ -14,6 +14,7 @@ from crossdistil.core.checkpoint import load_model
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.fit import teacher_problems
 from crossdistil.core.models.architectures import tensor_shapes
+from crossdistil.core.models.families import CONFIGURATIONS
 from crossdistil.core.models.head_classes import other_head, unknown_class
 from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
@@ -34,6 +35,10 @@ WITHOUT = {
     "electra": ["Model", "ForMaskedLM", "ForPreTraining"],
 }
 """Family -> its classes that have no classifier."""
+UNKNOWN_TO_CONVERSIONS = {
+    ("electra", "ForMultipleChoice"), ("roberta", "ForMultipleChoice"), ("modernbert", "ForQuestionAnswering"),
+}  # fmt: skip
+"""Heads of other tasks that no conversion knows."""
 FORMATS = ["safetensors", "bin"]
 
 
@@ -60,7 +65,7 @@ def assert_same_encoder(ours, theirs) -> None:
     state = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
     state = {name if name.startswith(root) else root + name: array for name, array in state.items()}
     encoder = [name for name in tensor_shapes(ours.config, None) if name in state]
-    assert len(encoder) >= 20 and set(encoder) <= ours.parameters.keys()
+    assert len(encoder) >= 14 and set(encoder) <= ours.parameters.keys()
     for name in encoder:
         np.testing.assert_array_equal(ours.parameters[name], state[name])
 
@@ -72,8 +77,9 @@ def assert_same_encoder(ours, theirs) -> None:
 def test_other_heads_are_no_classifiers_of_sentences_and_are_left_out(family, kind, container, tmp_path):
     folder = tmp_path / "model"
     theirs = written_as(folder, family, kind, container)
-    if (kind, container) == ("ForMultipleChoice", "bin") and family in ("electra", "roberta"):  # whose head no conversion knows
-        with pytest.raises(CheckpointError, match=f"architectures is {family.title()}ForMultipleChoice: its head cannot have"):
+    if container == "bin" and (family, kind) in UNKNOWN_TO_CONVERSIONS:
+        title = CONFIGURATIONS[family].family.title
+        with pytest.raises(CheckpointError, match=f"architectures is {title}{kind}: its head cannot have"):
             model_folder(folder)
         return
     found = model_folder(folder)
