@@ -7,6 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+_BF16 = frozenset(("avx512_bf16", "amx_bf16", "avx_ne_convert"))
 _VENDORS = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel"}
 
 
@@ -37,6 +38,12 @@ def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     """The vector instructions of this processor, which compilers use: avx2, fma, avx512f, ... ; none where the system does not
     tell."""
     return sorted(flag for flag in flags(cpuinfo) if flag.startswith(("avx", "amx", "fma", "f16c", "sse", "bmi")))
+
+
+def lacks_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor is known to compute nothing in bfloat16, which is then float32 converted back and forth."""
+    found = flags(cpuinfo)
+    return bool(found) and not found & _BF16
 
 
 def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:

@@ -44,6 +44,8 @@ PROBE = "probe.safetensors"
 MARKER, REPORT, LATENCY, _LOCK = "run.json", "report.html", "latency.json", ".lock"
 _WRITTEN = (MARKER, RECIPE, METRICS, WATCHED, RESULT, STUDENT, PROBE, PREDICTIONS, LATENCY, REPORT)
 
+NOTHING_SAVED = "nothing was saved yet, so that --resume has nothing to go on from; the same command begins anew"
+
 
 class RunFolder:
     """One run's folder, locked while it is open."""
@@ -292,6 +294,17 @@ class RunFolder:
         """Write result.json: the run is complete."""
         write_text(self.path / RESULT, json.dumps(result, indent=2) + "\n")
         self.complete = True
+
+    def left(self) -> str:
+        """What a user can do after the run was ended in the middle, and `discard_if_new`: words for the last line."""
+        if self.complete:
+            return f"the run in {self.path} is complete; crossdistil report {self.path} makes its page"
+        states = self._states()
+        if states:
+            return f"step {int(states[-1].name[5:]):,} is saved in {self.path}; --resume goes on from there"
+        if (self.path / MARKER).exists():
+            return f"nothing was saved yet; --resume begins the run in {self.path} anew"
+        return NOTHING_SAVED
 
     def close(self) -> None:
         """Give the lock back."""

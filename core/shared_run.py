@@ -63,6 +63,10 @@ class SharedRun:
             self._folder.write_result(result)
         self.complete = True
 
+    def left(self) -> str:
+        """As `RunFolder.left`; empty in other processes than the first."""
+        return "" if self._folder is None else self._folder.left()
+
     def close(self) -> None:
         """As `RunFolder.close`."""
         if self._folder is not None:

@@ -118,7 +118,8 @@ def test_texts_are_read_by_the_first_process():
 
 
 def test_what_is_left_of_a_command(monkeypatch):
-    for command, left in (("run", "--resume goes on from the last saved state"), ("predict", "nothing is half written")):
+    resume = "--resume goes on from the last saved state, if there is one"
+    for command, left in (("run", resume), ("predict", "nothing is half written")):
         monkeypatch.setattr(sys, "argv", ["crossdistil", command])
         assert what_is_left() == left
 

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from crossdistil.core.app import cli
 from crossdistil.core.app.api import run
+from crossdistil.core.app.error_lines import Terminated, terminate
 from crossdistil.core.app.progress import TrainingProgress
+from crossdistil.core.app.run_command import run as command
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests import tiny
 
@@ -89,6 +92,62 @@ def test_a_second_signal_stops_at_once(go, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path / "broken")
     assert not (tmp_path / "broken" / "state").exists()
+
+
+STOPS = {
+    "nothing is kept": (1, {}, "nothing was saved yet, so that --resume has nothing to go on from; the same command begins anew"),
+    "metrics": (2, {"log_every": 1}, "nothing was saved yet; --resume begins the run in {folder} anew"),
+    "a state": (7, {"save_every": 5}, "step 5 is saved in {folder}; --resume goes on from there"),
+}
+
+
+@pytest.mark.only_backend("torch")
+@pytest.mark.parametrize("case", STOPS)
+@pytest.mark.parametrize("last", [signal.SIGINT, signal.SIGTERM])
+def test_what_a_stop_at_once_leaves_is_said(tree, tmp_path, monkeypatch, capsys, case, last):
+    """What it says there is to go on from is what `--resume` finds."""
+    at, settings, told = STOPS[case]
+    recipe, folder = tmp_path / "recipe.yaml", tmp_path / "run"
+    train = tree["stages"][0]["train"] | settings
+    recipe.write_text(json.dumps(tree | {"stages": [tree["stages"][0] | {"train": train}]}))
+
+    def signal_twice(progress, done, tokens):
+        if done == at:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)  # two that are pending at once are one
+            os.kill(os.getpid(), last)
+            time.sleep(0.1)
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with monkeypatch.context() as patched, pytest.raises(SystemExit) as end:
+            patched.setattr(TrainingProgress, "advance", signal_twice)
+            command(str(recipe), backend="torch", device="cpu", out=folder)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    word = "interrupted" if last == signal.SIGINT else "terminated"
+    assert end.value.code == 128 + last
+    assert capsys.readouterr().err.splitlines()[1:] == [f"crossdistil: {word}; {told.format(folder=folder)}"]
+    if case == "nothing is kept":
+        assert not folder.exists()
+    elif last == signal.SIGINT:
+        assert run(out=folder, resume=True, quiet=True)["student"]["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "told"),
+    [
+        (("predict",), Terminated(143), "terminated; nothing is half written"),
+        (("run", "kd", "--check"), KeyboardInterrupt(), "interrupted; nothing is half written"),
+        (("data", "mlm"), Terminated(143), "terminated; --resume keeps the record files that are complete"),
+    ],
+)
+def test_the_last_line_of_other_commands(said, monkeypatch, arguments, error, told):
+    def app(*_, **options):
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    assert said(*arguments) == (143 if isinstance(error, Terminated) else 130, "", f"crossdistil: {told}\n")
 
 
 @pytest.mark.only_backend("torch")

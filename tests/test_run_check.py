@@ -8,6 +8,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from crossdistil.core import processor
+from crossdistil.core.app import announce
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.runs import RunFolder
 from crossdistil.tests import tiny
@@ -48,6 +50,25 @@ def test_nothing_is_wrong(check):
     code, output, problems = check("--out", "run")
     assert (code, problems) == (0, []) and "stage distil: 12 steps, batch 8" in output
     assert output.splitlines()[-1] == "checked: nothing is wrong; without --check it is trained into run"
+
+
+@pytest.mark.parametrize(("flags", "noted"), [("fma avx2", True), ("avx2 avx512f avx512_bf16", False), (None, False)])
+def test_a_processor_without_bf16_is_noted(check, monkeypatch, tmp_path_factory, flags, noted):
+    cpuinfo = tmp_path_factory.mktemp("proc") / "cpuinfo"
+    if flags is not None:  # else a system that does not tell
+        cpuinfo.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    monkeypatch.setattr(announce, "lacks_bf16", lambda: processor.lacks_bf16(cpuinfo))
+    note = "note: bf16: this processor has no arithmetic in it and imitates it, mostly much slower than --precision fp32"
+    code, output, problems = check("--precision", "bf16")
+    assert (code, problems) == (0, []) and "backend: torch on cpu, bf16" in output.splitlines()
+    assert output.splitlines().count(note) == noted
+    assert "note:" not in check()[1]
+
+
+def test_a_refused_precision_is_not_told_as_another(check):
+    code, output, problems = check("--precision", "fp16")
+    assert code == 2 and problems == ["precision 'fp16': needs a CUDA or NPU device, got cpu; use bf16 or fp32"]
+    assert "stage distil: 12 steps, batch 8" in output and "backend:" not in output
 
 
 PROBLEMS = {

@@ -60,7 +60,7 @@ def go(monkeypatch, capfd):
         signal.signal(number, handler)
 
 
-RESUME = "--resume goes on from the last saved state"
+RESUME = "--resume goes on from the last saved state, if there is one"
 KILLED = f"ended with signal SIGKILL (the system sends it where memory runs out); {RESUME}"
 
 
@@ -118,7 +118,7 @@ def test_a_signal_goes_to_the_first(go, number, code):
 def test_a_second_signal_ends_also_what_does_not_listen(go):
     deaf = "signal.signal(2, signal.SIG_IGN); time.sleep(60)"
     code, _, errors, seconds = go(deaf, deaf, during=signals(signal.SIGINT, signal.SIGINT))
-    assert (code, errors) == (130, ["interrupted; --resume goes on from the last saved state"]) and seconds < 40
+    assert (code, errors) == (130, [f"interrupted; {RESUME}"]) and seconds < 40
 
 
 def test_a_signal_waits_for_a_process_that_is_starting(go):

@@ -12,20 +12,32 @@ from ..job import Job
 from ..losses.matching import MatchTerm
 from ..models.architectures import is_encoder
 from ..plugin_files import load_plugins
+from ..processor import lacks_bf16
 from ..schedules import in_steps
 from ..shown import counted
 from ..stages import Stage
 from .data_report import data_lines, data_warnings, unknown_shares, unknown_warnings
 
 
-def announce(job: Job, engine: Engine, console: Console) -> None:
-    """Print the job."""
+def announce(job: Job, engine: Engine | None, console: Console) -> None:
+    """Print the job, and the engine where there is one."""
     stages = [job.stage(index) for index in range(len(job.recipe.stages))]
     for line in job_lines(job, stages):
         console.print(line, markup=False)
     for line in [*data_warnings(job.data), *_teacher_warnings(job), *warnings(stages)]:
         console.print(f"warning: {line}", style="yellow", markup=False)
+    if engine is None:
+        return
     console.print(f"backend: {engine.name} on {engine.device}, {engine.precision}")
+    for line in engine_notes(engine):
+        console.print(f"note: {line}", style="yellow", markup=False)
+
+
+def engine_notes(engine: Engine) -> list[str]:
+    """What the device does badly of what was asked for."""
+    if engine.precision == "bf16" and engine.device.partition(":")[0] == "cpu" and lacks_bf16():
+        return ["bf16: this processor has no arithmetic in it and imitates it, mostly much slower than --precision fp32"]
+    return []
 
 
 def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:

@@ -19,7 +19,7 @@ from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..processes import end_with_parent
 from ..shown import plain
 from .commands import LazyGroup
-from .error_lines import words_of
+from .error_lines import Terminated, terminate, words_of
 
 app = typer.Typer(
     name="crossdistil",
@@ -39,23 +39,25 @@ _LONGEST = 3000
 def main() -> None:
     """The entry point: runs the command and turns errors into messages and exit codes."""
     end_with_parent()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # who started this may have held them back
-    interrupted = False
+    stopped = ""
     try:
         if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, signal.SIG_DFL):
             signal.signal(signal.SIGINT, signal.default_int_handler)  # until here Ctrl-C ended the process at once
         code = app(sys.argv[1:] or ["--help"], "crossdistil", standalone_mode=False) or 0
-        interrupted = code == 130  # which typer makes of it
+        stopped = "interrupted" if code == 130 else ""  # which typer makes of it
         sys.stdout.flush()
     except _UsageError as error:
         from .usage import usage_text
 
         code = _fail(usage_text(error))
     except (KeyboardInterrupt, typer.Abort):
-        code, interrupted = 130, True
+        code, stopped = 130, "interrupted"
+    except Terminated as error:
+        code, stopped = words_of(error)
     except SystemExit as error:
         sys.exit(error.code)  # and not raise, which `core.processes.ExitCode` does not see
     except BaseException as error:
@@ -68,12 +70,13 @@ def main() -> None:
             raise
         if code != 141:
             _fail(text)
-    if interrupted:
-        has_state = sys.argv[1:2] == ["run"] or sys.argv[1:3] == ["data", "mlm"]
-        what = "--resume goes on from what was saved before" if has_state else "nothing is half written"
+    if stopped:  # `run` says what it has saved
+        what = "nothing is half written"
+        if sys.argv[1:3] == ["data", "mlm"]:
+            what = "--resume keeps the record files that are complete"
         if sys.argv[1:3] == ["cache", "teacher"]:
             what = "the same command goes on with the rows that are not cached yet"
-        print(f"crossdistil: interrupted; {what}", file=sys.stderr)
+        print(f"crossdistil: {stopped}; {what}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 from ..data.panics import is_panic
 from ..errors import CrossdistilError
 from ..shown import plain
+
+
+class Terminated(SystemExit):
+    """SIGTERM came, and nothing has been said of it."""
+
+
+def terminate(number: int, frame: object) -> NoReturn:
+    """The handler of SIGTERM. Raises Terminated."""
+    raise Terminated(128 + number)
 
 
 def words_of(error: BaseException) -> tuple[int, str]:
@@ -34,4 +44,6 @@ def words_of(error: BaseException) -> tuple[int, str]:
 
 def what_is_left() -> str:
     """What there is after the command was ended in the middle."""
-    return "--resume goes on from the last saved state" if sys.argv[1:2] == ["run"] else "nothing is half written"
+    if sys.argv[1:2] == ["run"]:
+        return "--resume goes on from the last saved state, if there is one"
+    return "nothing is half written"

@@ -53,7 +53,8 @@ class RunOptions:
 
 def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) -> dict[str, Any]:
     """Run a recipe and return the content of result.json. Raises CrossdistilError before anything is written if the
-    recipe, the data, a model, the backend or the folder is not in order: with all that is wrong, as `run --check` has it."""
+    recipe, the data, a model, the backend or the folder is not in order: with all that is wrong, as `run --check` has it.
+    What ends it once there is a run folder has `left`: in words, what can be gone on from."""
     sinks = _sinks(recipe, options, console)
     with _all_problems(recipe, source, options):
         engine = load_engine(options.backend, options.engine)
@@ -129,6 +130,7 @@ def _execute(
     except BaseException as error:
         sinks.failed(Failed(words_of(error)[1], isinstance(error, KeyboardInterrupt | SystemExit)))
         run.discard_if_new(keep_logs=words_of(error)[0] == 1)
+        error.left = run.left()
         raise
     finally:
         run.close()

@@ -120,9 +120,10 @@ def _check_model(section: TeacherSection, where: str) -> None:
 def check_run(recipe: Recipe | None, source: str, options: Checked, console: Console, errors: Errors) -> None:
     """Print what a run would do. Raises CrossdistilError with a line for each problem, those that were found before among them,
     also where the recipe is none; trains nothing."""
-    engine, identity = None, {}
+    asked = engine = None
+    identity: dict[str, str] = {}
     if errors.collect(interpreter, options.backend) is not None:
-        engine = errors.collect(load_engine, options.backend, options.engine)
+        asked = engine = errors.collect(load_engine, options.backend, options.engine)
     if engine is not None:
         identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}
     errors.collect(RunFolder.check, options.out, recipe, identity, options.resume)
@@ -132,7 +133,7 @@ def check_run(recipe: Recipe | None, source: str, options: Checked, console: Con
         job = errors.collect(_prepare, recipe, source, engine, console)
         if job is not None:
             errors.collect(_try, recipe, job, engine)
-            errors.collect(announce, job, engine, console)
+            errors.collect(announce, job, asked, console)
     errors.throw()
 
 

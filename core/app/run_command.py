@@ -14,7 +14,9 @@ from ..engine import EngineOptions
 from ..errors import CrossdistilError, Errors, RecipeError
 from ..json_files import parse_json
 from ..recipe import Recipe, find_recipe, load_recipe, parse_recipe, recipe_tree
+from ..runs import NOTHING_SAVED
 from .devices import enter, machines_of, run_on_all
+from .error_lines import Terminated, words_of
 from .options import (
     MOST,
     BackendOption,
@@ -119,13 +121,14 @@ def run(
     try:
         how = RunOptions(name, options, folder, resume, probe, not no_report, not no_latency)
         result = execute(loaded, source, how, console)
-    except KeyboardInterrupt as error:
-        if getattr(error, "told", False):
-            sys.exit(130)
-        if not str(error):
-            raise
-        print(f"crossdistil: interrupted; {error}", file=sys.stderr)  # typer would drop what it says
-        sys.exit(130)
+    except (KeyboardInterrupt, Terminated) as error:
+        code, stopped = words_of(error)
+        if not getattr(error, "told", False):
+            saved = str(error) if isinstance(error, KeyboardInterrupt) else ""
+            before = f"{folder} is as it was; --resume goes on with it" if resume else NOTHING_SAVED
+            left = saved or getattr(error, "left", before)
+            print(f"crossdistil: {stopped}; {left}", file=sys.stderr)  # typer would drop what it says
+        sys.exit(code)
     metrics = ", ".join(f"{key} {value:.4f}" for key, value in result["student"]["metrics"].items())
     scores = f"dev {metrics}; " if metrics else ""
     console.print(f"{name}: {scores}{result['wall_seconds']:.0f} s; written to {folder}")
