@@ -14,7 +14,6 @@ from ..engine import EngineOptions
 from ..errors import CrossdistilError, Errors, RecipeError
 from ..json_files import parse_json
 from ..recipe import Recipe, find_recipe, load_recipe, parse_recipe, recipe_tree
-from ..runs import NOTHING_SAVED
 from .devices import enter, machines_of, run_on_all
 from .error_lines import Terminated, words_of
 from .options import (
@@ -122,6 +121,8 @@ def run(
         how = RunOptions(name, options, folder, resume, probe, not no_report, not no_latency)
         result = execute(loaded, source, how, console)
     except (KeyboardInterrupt, Terminated) as error:
+        from ..runs import NOTHING_SAVED
+
         code, stopped = words_of(error)
         if not getattr(error, "told", False):
             saved = str(error) if isinstance(error, KeyboardInterrupt) else ""
