@@ -70,29 +70,30 @@ def check_recipe(
     if rest is not None:
         with contextlib.suppress(RecipeError):
             return parse_recipe(rest, source, plugins=plugins), errors
-    errors.collect(_check_sections, tree)
+    errors.collect(_check_sections, tree, bool(plugins or tree.get("plugins")))
     return None, errors
 
 
-def _check_sections(tree: dict[str, Any]) -> None:
+def _check_sections(tree: dict[str, Any], has_plugins: bool) -> None:
+    """`has_plugins`: names that are not known may be of plugins, which are told themselves where they are wrong."""
     errors = Errors()
     task = _section(TaskSection, tree.get("task"))
     if task is not None:
-        errors.collect(_check_task, task)
+        errors.collect(_check_task, task, has_plugins)
     teachers = tree.get("teachers") if isinstance(tree.get("teachers"), dict) else {}
     for key, value in {"teacher": tree.get("teacher"), **{f"teachers.{name}": each for name, each in teachers.items()}}.items():
         section = _section(TeacherSection, value)
         if section is not None:
-            errors.collect(_check_model, section, f"{key}.model")
+            errors.collect(_check_model, section, f"{key}.model", has_plugins)
     errors.throw()
 
 
-def _check_task(task: TaskSection) -> None:
+def _check_task(task: TaskSection, has_plugins: bool) -> None:
     """Raise CrossdistilError for what is wrong with the files of a task whose recipe is none."""
     if is_hub_name(task.data):
         task = task.model_copy(update={"data": hub_folder(task.data, "task.data", True)})
     errors = Errors()
-    spec = errors.collect(resolve_task, task)
+    spec = (Errors() if has_plugins else errors).collect(resolve_task, task)
     if spec is None and task.metrics is not None:  # what else is wrong does not hang on them
         with contextlib.suppress(CrossdistilError):
             spec = resolve_task(task.model_copy(update={"metrics": None}))
@@ -111,10 +112,11 @@ def _section(kind: type, value: Any) -> Any:
         return None  # told with the recipe
 
 
-def _check_model(section: TeacherSection, where: str) -> None:
+def _check_model(section: TeacherSection, where: str, has_plugins: bool) -> None:
     if not is_hub_name(section.model) and not section.model.exists():
         raise DataError(f"{where}: {section.model}: no such file or folder")
-    model_folder(section.model, where, section.read)
+    if not has_plugins:  # else its family may be a plugin's
+        model_folder(section.model, where, section.read)
 
 
 def check_run(recipe: Recipe | None, source: str, options: Checked, console: Console, errors: Errors) -> None:
