@@ -50,7 +50,7 @@ class TaskSection(Section):
     .arrow, .feather, or folders that `datasets` saved. `data` may also be `hf:OWNER/NAME`, a dataset of the Hugging Face hub."""
 
     newer: ClassVar[tuple[str, ...]] = (
-        *("header", "columns", "encoding", "separator", "quoting", "bad_rows", "skip_labels", "limit"),
+        *("header", "columns", "encoding", "separator", "quoting", "bad_rows", "skip_labels", "limit", "tokens"),
     )
 
     name: str

@@ -48,11 +48,6 @@ def test_the_help_of_a_command_imports_no_framework():
     assert not loaded("run", "--help") & (FRAMEWORKS | ONLY_LATER)
 
 
-def test_a_recipe_that_is_wrong_imports_no_framework(tmp_path):
-    (tmp_path / "r.yaml").write_text("method: kd\nstages: []\nseeed: 1\n")
-    assert not loaded("run", tmp_path / "r.yaml", "--check") & (FRAMEWORKS | ONLY_LATER)
-
-
 @pytest.mark.backend
 def test_a_check_imports_nothing_that_only_a_run_needs(tmp_path, tiny_model, tiny_task, backend_name):
     path = tmp_path / "r.json"
