@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from .checkpoint import Model
 from .config_file import CONFIG
+from .data.tagged_tokens import most_overlap, window_room
 from .data.tasks import TaskSpec
 from .data.tokenize import Tokenizer
+from .models.answer_heads import TOKENS
 from .models.architectures import Config, is_encoder
 from .task_section import TaskSection
 
@@ -19,7 +21,9 @@ def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
     if teacher.other_head:
         return [f"{where}: {teacher.other_head}; expected a classifier of sentences"]
     if teacher.new:
-        return [f"{where}: has no {teacher.new[0]}; fine-tune it on the task first (recipes/finetune.yaml)"]
+        head = spec.kind.head
+        missing = "classifier of tokens" if head == TOKENS else teacher.new[0]
+        return [f"{where}: has no {missing}; fine-tune it on the task first (recipes/{head.recipe}.yaml)"]
     if spec.kind != teacher.kind:
         return [f"{where}: trained for a {teacher.kind.title}, but the task is a {spec.kind.title}"]
     if not spec.kind.has_classes:
@@ -59,6 +63,17 @@ def fit_problems(where: str, config: Config, tokenizer: Tokenizer, task: TaskSec
             f"task.max_length: {task.max_length}, but {where} has only {config.positions} positions"
         )
     return problems
+
+
+def window_problems(tokenizer: Tokenizer, task: TaskSection) -> list[str]:
+    """Why windows of a long text cannot have so many tokens in common as `task.tokens.overlap` says."""
+    overlap = None if task.tokens is None else task.tokens.overlap
+    room = window_room(tokenizer, task.max_length)
+    most = most_overlap(room)
+    if overlap is None or room < 2 or overlap <= most:
+        return []
+    left = f"half of the {room} tokens that task.max_length {task.max_length} leaves to the text"
+    return [f"task.tokens.overlap: got {overlap}, expected at most {most}, {left}"]
 
 
 def vocabulary_problems(where: str, config: Config, tokenizer: Tokenizer) -> list[str]:

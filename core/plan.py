@@ -18,7 +18,7 @@ from .data.tasks import Examples, TaskSpec, label_counts, resolve_task
 from .data.tokenize import Tokenizer, load_tokenizer
 from .data.word_vocabulary import WordTokenizer
 from .errors import CrossdistilError, DataError, Errors, RecipeError
-from .fit import fit_problems, same_inputs, teacher_problems, words_problems
+from .fit import fit_problems, same_inputs, teacher_problems, window_problems, words_problems
 from .kinds.known_kinds import ONE_CLASS
 from .losses.base import TermContext
 from .recipe import Recipe
@@ -227,6 +227,8 @@ class _Planner:
         if tokenizer is not None and student is not None and "sizes" not in self._free():
             if first is None or not same_inputs(first, student):
                 problems += fit_problems("student", student.config, tokenizer, recipe.task)
+        if tokenizer is not None and spec is not None and spec.kind.per_token:
+            problems += window_problems(tokenizer, recipe.task)
         if context is not None:
             problems += stage_problems(recipe, context, apart(tokenizer, tokenizers))
         elif spec is not None and not recipe.all_teachers:

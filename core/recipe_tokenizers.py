@@ -10,7 +10,7 @@ from .data.tokenize import Tokenizer
 from .data.word_vocabulary import WordTokenizer, build_words
 from .errors import CheckpointError, RecipeError
 from .recipe import Recipe
-from .sections import WordsSection
+from .sections import AFRESH, WordsSection
 from .shown import plain
 
 Load = Callable[[Path], Tokenizer | WordTokenizer]
@@ -71,7 +71,7 @@ def check_start(recipe: Recipe, source: str, tokenizer: Tokenizer | WordTokenize
         wrong = min(others)[1]  # the same one at each call
         message = f"student.init.from: '{start}', whose tokenizer ({name}: {folder}) is not the student's ({tokenizer.source}): "
         told = f"'{plain(wrong)}' is token {ours[wrong]} here and {theirs.get(wrong, 'none')} there; "
-        remedy = "use `from: random`" if start == "teacher" else f"use `student.tokenizer: {folder}`, or `from: random`"
+        remedy = f"use {AFRESH}" if start == "teacher" else f"use `student.tokenizer: {folder}`, or {AFRESH}"
         raise RecipeError(source, [message + told + remedy])
 
 

@@ -76,6 +76,10 @@ class CacheSection(Section):
         return None if value is None else absolute(value)
 
 
+AFRESH = "--set 'student.init={from: random}'"
+"""What makes a student's weights new ones, whatever `student.init` a recipe has."""
+
+
 class InitSection(Section):
     """Where the student's weights start: `teacher`, `random`, or a model folder; `layers` lists the source's layers that
     become the student's, counted from 0."""
@@ -95,7 +99,7 @@ class InitSection(Section):
     @model_validator(mode="after")
     def _layers_have_a_source(self) -> InitSection:
         if self.layers is not None and self.source == "random":
-            raise ValueError("layers are given, but from is 'random': there are none to take")
+            raise ValueError(f"layers are given, but from is 'random': there are none to take; {AFRESH} leaves them out")
         if self.read != ReadSection() and self.source in ("random", "teacher"):
             raise ValueError(f"read is given, but from is '{self.source}', which is no checkpoint")
         return self

@@ -32,7 +32,7 @@ from .models.parts import LAYER
 from .models.transfer import can_transfer, transferred
 from .models.tree import encoder_sizes
 from .recipe_errors import describe
-from .sections import StudentSection, WordsSection
+from .sections import AFRESH, StudentSection, WordsSection
 from .shown import shown
 from .stored_tensors import NO_WEIGHTS, NamedTensors, StoredTensors
 
@@ -196,6 +196,8 @@ def student_config(
     base: dict[str, Any] = {} if like is None else chosen.keys_like(like)
     if vocabulary is not None:
         base["vocab_size"] = vocabulary
+    if "family" in section.architecture and "family" not in chosen.model_fields:
+        return None, ["student.architecture.family: unknown key; did you mean 'model_type'?"]
     keys = {chosen.own_key(key): value for key, value in section.architecture.items() if key != "model_type"}
     if like is not None and like.family is chosen.family and is_encoder(like):
         layers = None if section.init.source == "random" else section.init.layers
@@ -259,7 +261,7 @@ def other_architecture(source: Config, student: Config) -> str:
     """The problem of a student that should start from the weights of another kind of model."""
     return (
         f"student.architecture.model_type: {model_type(student)}, but the weights of student.init.from are of another "
-        f"architecture, {model_type(source)}; use `from: random`"
+        f"architecture, {model_type(source)}; new ones: {AFRESH}"
     )
 
 
@@ -277,14 +279,14 @@ def _size_problems(section: StudentSection, source: Config, config: Config) -> l
     sizes = {config.own_key(key): key for key in keys}
     problems = [
         f"student.architecture.{own}: {getattr(config, own)}, but the weights of student.init.from "
-        f"('{section.init.source}') have {getattr(source, key, 'none')}; use `from: random` for another size"
+        f"('{section.init.source}') have {getattr(source, key, 'none')}; for another size: {AFRESH}"
         for own, key in sizes.items()
         if own in type(config).model_fields and getattr(source, key, None) != getattr(config, own)
     ]
     # Sizes that follow from several keys, which tell of a difference first where they are sizes themselves.
     return problems or [
         f"student.architecture: its {own} is {getattr(config, own)}, but the weights of student.init.from "
-        f"('{section.init.source}') have {getattr(source, key)}; use `from: random` for another size"
+        f"('{section.init.source}') have {getattr(source, key)}; for another size: {AFRESH}"
         for own, key in sizes.items()
         if hasattr(config, own) and hasattr(source, key) and getattr(source, key) != getattr(config, own)
     ]

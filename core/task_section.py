@@ -27,12 +27,22 @@ class TokensSection(Section):
     they are, as parts of speech."""
     pieces: Literal["first", "all"] = "first"
     """Where the label of a word of several pieces is learned: at its first piece, as BERT does, or at all of them."""
-    overlap: int = Field(32, ge=0, le=LONGEST)
-    """Tokens that two windows of a text have in common which is longer than `max_length`; at most half of it."""
+    overlap: int | None = Field(None, ge=0, le=LONGEST)
+    """Tokens that two windows of a text have in common which is longer than `max_length`, at most half of a window's; null: 32,
+    or that half where it is less."""
     stray: Literal["error", "begin"] = "error"
     """A tag that goes on with nothing, as an I behind an O: an error, or the beginning of a span, which is counted and told."""
     constrained: bool = False
     """Score the most probable tags that are legal in BIO, instead of the most probable tag of each word."""
+
+
+    @field_validator("scheme", mode="before")
+    @classmethod
+    def _scheme_is_found(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.upper() in ("BIO", "IOB", "IOB1", "IOB2", "BIO2", "BIOES", "IOBES", "BILOU", "BMES"):
+            found = "which finds out whether a file is in BIO, IOB1, BIOES, BILOU or BMES"
+            raise ValueError(f"got {shown(value)}, expected auto, {found}, or plain, for labels that are no spans")
+        return value
 
 
 class TaskSection(Section):

@@ -37,6 +37,7 @@ ROOT = Path(crossdistil.__file__).parent
         ("data mlmm", "no such command 'mlmm'; did you mean 'mlm'?; see crossdistil data --help"),
         ("run kd --presett x", "no such option: --presett; did you mean '--preset'?; see crossdistil run --help"),
         ("run --resum", "no such option: --resum; did you mean '--resume'?; see crossdistil run --help"),
+        ("predict m --input x", "no such option: --input; did you mean '--file'?; see crossdistil predict --help"),
         ("--versoin", "no such option: --versoin; did you mean '--version'?; see crossdistil --help"),
         ("run kd kd", "Got unexpected extra argument(s) (kd); see crossdistil run --help"),
         ("run", "run: name a recipe, for example kd (crossdistil recipes lists them); --resume --out RUN needs none"),

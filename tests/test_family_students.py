@@ -160,16 +160,16 @@ def test_theseus_is_for_layers_of_their_own(backend_name, tmp_path, task_folder)
 def test_a_table_of_distances_is_taken_in_its_size(key, value):
     student, problems = build(teacher_of(MPNET), {"from": "teacher", "layers": [0]}, num_hidden_layers=1, **{key: value})
     assert student is None and problems == [
-        f"student.architecture.{key}: {value}, but the weights of student.init.from ('teacher') have {getattr(MPNET, key)}; use "
-        "`from: random` for another size"
+        f"student.architecture.{key}: {value}, but the weights of student.init.from ('teacher') have {getattr(MPNET, key)}; "
+        "for another size: --set 'student.init={from: random}'"
     ]
 
 
 def test_a_table_of_distances_is_taken_in_its_size_where_a_key_does_not_tell_it():
     student, problems = build(teacher_of(DEBERTA_V2), {"from": "teacher"}, position_buckets=6)
     assert student is None and problems == [
-        "student.architecture: its distance_rows is 12, but the weights of student.init.from ('teacher') have 16; use "
-        "`from: random` for another size"
+        "student.architecture: its distance_rows is 12, but the weights of student.init.from ('teacher') have 16; "
+        "for another size: --set 'student.init={from: random}'"
     ]
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
+from crossdistil.core.app.given_texts import read_texts
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.batches import TrainBatches
 from crossdistil.core.data.tag_schemes import NoScheme, as_bio, scheme_of, spans_of
@@ -240,6 +243,62 @@ def test_a_classifier_of_texts_is_no_teacher_of_words(names):
         prepare(parse_recipe(tree, "test"), "test", 1)
 
 
+def test_an_encoder_is_told_the_recipe_of_token_labels(names, tmp_path):
+    shutil.copytree(names / "encoder", tmp_path / "plain")
+    weights = load_file(tmp_path / "plain" / "model.safetensors")
+    save_file({name: weights[name] for name in weights if "pooler" not in name and "classifier" not in name},
+              tmp_path / "plain" / "model.safetensors")  # fmt: skip
+    tree = ner_recipe(names / "data", names / "encoder", teacher={"model": str(tmp_path / "plain")})
+    with pytest.raises(CrossdistilError, match=r"plain\): has no classifier of tokens; fine-tune it .* \(recipes/ner.yaml\)"):
+        prepare(parse_recipe(tree, "test"), "test", 1)
+
+
+@pytest.mark.parametrize("overlap", [8, 14, 500])
+def test_windows_with_too_much_in_common_are_refused(names, overlap):
+    tree = ner_recipe(names / "data", names / "encoder")
+    tree["task"]["tokens"] = {"overlap": overlap}
+    message = f"task.tokens.overlap: got {overlap}, expected at most 7, half of the 14 tokens that task.max_length 16 leaves"
+    with pytest.raises(CrossdistilError, match=message):
+        prepare(parse_recipe(tree, "test"), "test", 1)
+
+
+def test_a_scheme_by_its_name_is_told_that_it_is_found(names):
+    tree = ner_recipe(names / "data", names / "encoder")
+    tree["task"]["tokens"] = {"scheme": "BIOES"}
+    with pytest.raises(CrossdistilError, match="task.tokens.scheme: got 'BIOES', expected auto, which finds out whether a file"):
+        parse_recipe(tree, "test")
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_folder_in_place_of_a_file_is_told(split, tmp_path):
+    path = write_names(tmp_path) / f"{split}.conll"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match=f"{split}.conll: is a folder, expected a file"):
+        read_split(resolve_task(TaskSection(name="mine", kind="tokens", data=tmp_path)), tmp_path, split)
+
+
+def test_a_folder_in_place_of_a_table_is_told(tmp_path):
+    (tmp_path / "train.tsv").mkdir()
+    with pytest.raises(DataError, match="train.tsv: is a folder, expected a file"):
+        resolve_task(TaskSection(name="mine", data=tmp_path, text="text", label="label"))
+
+
+@pytest.mark.parametrize("end", [".conll", ".bio", ".iob"])
+def test_predict_reads_columns_as_evaluate_does(end, tmp_path):
+    path, task = tmp_path / f"x{end}", {"columns": None}
+    path.write_text("-DOCSTART- O\n\nU.S. B-LOC\nis O\n\n\nbad O\n")
+    given = read_texts(path, task, of_tokens=True)
+    assert list(given.texts) == ["U.S. is", "bad"] and given.by_spaces
+    path.write_text("U.S.\nis\n")
+    assert list(read_texts(path, task, of_tokens=True).texts) == ["U.S. is"]
+    path.write_text("a\nb O\n")
+    with pytest.raises(DataError, match=rf"x{end}:2: got 2 columns \('b O'\), expected 1 column"):
+        read_texts(path, task, of_tokens=True)
+    path.write_text("1 a O\n")
+    assert list(read_texts(path, {"columns": ["n", "w", "t"], "text": "w"}, of_tokens=True).texts) == ["a"]
+
+
 def test_a_family_whose_classifier_of_tokens_is_another_is_refused(names, monkeypatch):
     monkeypatch.setattr("crossdistil.core.student.TAGGING_FAMILIES", frozenset({"albert"}))
     with pytest.raises(CrossdistilError, match="model_type: a bert has no classifier of tokens here, expected one of albert"):
@@ -315,6 +374,10 @@ def test_a_run_a_student_and_its_spans(names, tmp_path, said, backend_name):
     assert all(text[span["start"] : span["end"]] == span["text"] and 0 < span["score"] <= 1 for span in spans)
     code, printed, errors = said("evaluate", tmp_path / "teacher", "--data", names / "data", "--backend", backend_name)
     assert code == 0 and json.loads(printed.splitlines()[-1]) == pytest.approx(result, abs=1e-6), errors
+    file = names / "data" / "dev.conll"
+    code, printed, errors = said("predict", tmp_path / "teacher", "--file", file, "--backend", backend_name)
+    texts = [json.loads(line)["text"] for line in printed.splitlines()]
+    assert code == 0 and texts == [" ".join(word for word, _ in row) for row in sentences(40, 2)], errors
     for command in ("serve", "export") if backend_name == "torch" else ():  # whose environment has what they need
         more = ["out", "--to", "onnx"] if command == "export" else []
         code, _, errors = said(command, tmp_path / "teacher", *more)

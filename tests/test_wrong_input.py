@@ -88,7 +88,10 @@ RECIPES = {
     ),
     "layers of nothing": (
         ["student.init={from: random, layers: [0, 1]}"],
-        ["student.init: layers are given, but from is 'random': there are none to take"],
+        [
+            "student.init: layers are given, but from is 'random': there are none to take; --set 'student.init={from: random}' "
+            "leaves them out"
+        ],
     ),
     "architecture": (
         ["student.architecture={num_hidden_layers: two, hiden_size: 8}"],
@@ -98,11 +101,21 @@ RECIPES = {
             "student.architecture.hiden_size: unknown key; did you mean 'hidden_size'?",
         ],
     ),
+    "family": (
+        ["student.architecture.family=albert"], ["student.architecture.family: unknown key; did you mean 'model_type'?"],
+    ),
+    "another family": (
+        ["student.architecture.model_type=albert"],
+        [
+            "student.architecture.model_type: albert, but the weights of student.init.from are of another architecture, bert; "
+            "new ones: --set 'student.init={from: random}'"
+        ],
+    ),
     "another width": (
         ["student.architecture.intermediate_size=4"],
         [
             "student.architecture.intermediate_size: 4, but the weights of student.init.from ('teacher') have 16; "
-            "use `from: random` for another size"
+            "for another size: --set 'student.init={from: random}'"
         ],
     ),
     "max_length beyond the positions": (

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..data.table_rows import TableFormat
 from ..data.tables import EXTENSIONS, column_names, read_columns
+from ..data.tagged_files import ONLY_COLUMNS, read_words
 from ..data.task_specs import glue_task
 from ..data.text_files import decoded, is_encoding, read_text
 from ..errors import CrossdistilError, DataError
@@ -31,6 +32,8 @@ class GivenTexts:
     pairs: Sequence[str] | None = None
     ids: Sequence[Any] | None = None
     notes: tuple[str, ...] = ()
+    by_spaces: bool = False
+    """Whether words are what stands between spaces, as in texts that were columns of words."""
 
 
 def of_the_first(world: World, read: Callable[..., GivenTexts], *arguments: Any) -> GivenTexts:
@@ -38,13 +41,13 @@ def of_the_first(world: World, read: Callable[..., GivenTexts], *arguments: Any)
     found = world.lead(read, *arguments)
     if world.size == 1:
         return found
-    parts = (
-        None
-        if found is None
-        else [part if part is None else list(part) for part in (found.texts, found.pairs, found.ids, found.notes)]
-    )
-    texts, pairs, ids, notes = json.loads(world.first(json.dumps(parts).encode()))
-    return GivenTexts(texts, pairs, ids, tuple(notes))
+    if found is None:
+        parts = None
+    else:
+        columns = (found.texts, found.pairs, found.ids, found.notes)
+        parts = [*(part if part is None else list(part) for part in columns), found.by_spaces]
+    texts, pairs, ids, notes, by_spaces = json.loads(world.first(json.dumps(parts).encode()))
+    return GivenTexts(texts, pairs, ids, tuple(notes), by_spaces)
 
 
 def check_columns(
@@ -68,14 +71,19 @@ def read_texts(
     pair: str | None = None,
     id_column: str | None = None,
     encoding: str | None = None,
+    of_tokens: bool = False,
 ) -> GivenTexts:
-    """The texts of a file: the columns of a TSV, CSV or JSON table, or each line of any other file and of standard input.
-    `task` describes the task of the model, which tells the columns that are not named. Raises DataError."""
+    """The texts of a file: the columns of a TSV, CSV or JSON table, of a model of tokens the sentences of a file of columns, or
+    each line of any other file and of standard input. `task` describes the task of the model, which tells the columns that are
+    not named; `of_tokens` is whether it is a model of tokens. Raises DataError."""
     if path == STANDARD_INPUT or path.suffix.lower() not in EXTENSIONS:
         if text is not None or id_column is not None:
             option = "--id-column" if text is None else "--text-column"
             what = "standard input" if path == STANDARD_INPUT else str(path)
             raise CrossdistilError(f"{option}: is a column of a table ({', '.join(EXTENSIONS)}), but {what} has one text a line")
+        if path.suffix.lower() in ONLY_COLUMNS and of_tokens:
+            words = read_words(path, task.get("columns"), task.get("text") or "", encoding or task.get("encoding"))
+            return GivenTexts(words, by_spaces=True)
         return GivenTexts(_lines(path, encoding))
     own_text, own_pair = own_columns(task)
     format = TableFormat(

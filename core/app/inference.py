@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import shlex
@@ -78,7 +79,8 @@ def load_classifier(
         if model.other_head:
             raise CheckpointError(f"{folder}: {model.other_head}; expected a classifier of sentences")
         if model.new:
-            first = f"crossdistil run finetune --set student.init.from={folder} --set task.data=FOLDER"
+            recipe = getattr(model.config, "classifier", SENTENCES).recipe
+            first = f"crossdistil run {recipe} --set student.init.from={folder} --set task.data=FOLDER"
             raise CheckpointError(f"{folder}: has no {model.new[0]}, so it cannot classify; fine-tune it first: {first}")
         tokenizer = load_tokenizer(found)
         if problems := vocabulary_problems(str(folder), model.config, tokenizer):
@@ -232,9 +234,11 @@ def predict(
     max_length: int | None = None,
     tell: Tell | None = None,
     classifier: tuple[Model, Tokenizer] | None = None,
+    by_spaces: bool = False,
 ) -> list[Prediction]:
     """The model's predictions, in the order of the texts, which all of the `processes` are given and get. `tell` is told of what
-    looks wrong, which is logged without it; `classifier` is the model in the folder, where it is loaded already."""
+    looks wrong, which is logged without it; `classifier` is the model in the folder, where it is loaded already. `by_spaces` is
+    whether words that have labels are what stands between spaces."""
     model, tokenizer = classifier or load_classifier(folder, tell, TOKENS)
     length = trained_length(model, max_length)
     positions = getattr(model.config, "positions", length)  # a BiLSTM has no limit
@@ -255,7 +259,8 @@ def predict(
         if pairs is not None:
             raise DataError("got second texts, but the model finds spans in single texts")
         buckets = length_buckets(length, engine.length_step)
-        found = spans_in(model, tokenizer, infer, texts, length, buckets, processes.world, lambda line: _warn(line, tell))
+        warn = functools.partial(_warn, tell=tell)
+        found = spans_in(model, tokenizer, infer, texts, length, buckets, processes.world, warn, by_spaces)
         return [Prediction(text, None, spans=spans) for text, spans in zip(texts, found, strict=True)]
     tokens = tokenizer.encode_pairs(texts, pairs, length)
     for line in unknown_warnings({"these texts": unknown_share(tokens, tokenizer)}, tokenizer):

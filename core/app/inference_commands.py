@@ -68,7 +68,11 @@ def predict(
     text: Annotated[list[str] | None, typer.Argument(help="Texts to classify; omit them with --file.")] = None,
     pair: Annotated[str | None, typer.Option(help="The second text, for a model of pairs (with one TEXT).")] = None,
     file: Annotated[
-        Path | None, typer.Option(help="A file with one text a line, a TSV, CSV or JSON table, or - for lines of standard input.")
+        Path | None,
+        typer.Option(
+            help="A file with one text a line, a TSV, CSV or JSON table, or - for lines of standard input; for a model of tokens "
+            "also columns with a word a line (.conll, .bio, .iob)."
+        ),
     ] = None,
     text_column: Annotated[
         str | None, typer.Option(help="Column of a table's texts; default: as the model's task has it.")
@@ -114,11 +118,11 @@ def predict(
         given = GivenTexts(text or [], None if pair is None else [pair])
         classifier = own.world.together(load_classifier, model, tell, TOKENS)
         if file is not None:
-            task = classifier[0].about.get("task", {})
-            given = of_the_first(own.world, read_texts, file, task, text_column, pair_column, id_column, encoding)
+            task, how = classifier[0].about.get("task", {}), (text_column, pair_column, id_column, encoding)
+            given = of_the_first(own.world, read_texts, file, task, *how, classifier[0].kind.per_token)
         for note in given.notes:
             tell(f"warning: {note}")
-        found = predict(model, given.texts, given.pairs, own, max_length, tell, classifier)
+        found = predict(model, given.texts, given.pairs, own, max_length, tell, classifier, given.by_spaces)
     if place.rank:
         return
     lines = as_json_lines(found, given.ids)

@@ -11,7 +11,6 @@ import numpy as np
 from ..checkpoint import Model
 from ..data.batches import Batch, evaluation_batches
 from ..data.tagged_files import word_places
-from ..data.tagged_format import TaggedFormat
 from ..data.tagged_tokens import tagged_table
 from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer
@@ -30,13 +29,15 @@ def spans_in(
     buckets: tuple[int, ...],
     world: World,
     warn: Callable[[str], None],
+    by_spaces: bool = False,
 ) -> list[tuple[dict[str, Any], ...]]:
-    """The spans of each text, as `core.kinds.token_labels.found_spans` has them; `length` is the tokens of a window."""
+    """The spans of each text, as `core.kinds.token_labels.found_spans` has them; `length` is the tokens of a window,
+    `by_spaces` whether words are what stands between spaces."""
     how = model.about.get("task", {}).get("tokens") or {}
-    table = tagged_table(texts, False, None, tokenizer, length, int(how.get("overlap", TaggedFormat.overlap)), False)
+    table = tagged_table(texts, by_spaces, None, tokenizer, length, how.get("overlap"), False)
     for line in unknown_warnings({"these texts": unknown_share(table, tokenizer)}, tokenizer):
         warn(line)
-    places = [word_places(text, False) for text in texts]
+    places = [word_places(text, by_spaces) for text in texts]
     counts = np.array([len(each) for each in places])
     batches = evaluation_batches(table, None, min(EVALUATION_BATCH, len(table.lengths)), buckets, share=world.share)
     parts = np.split(word_logits(world, int(counts.sum()), table, batches, infer), np.cumsum(counts)[:-1])

@@ -24,6 +24,12 @@ _SYNONYMS = {
 """What people call a command that has another name here."""
 
 
+_OPTION_SYNONYMS = {
+    **dict.fromkeys(("--input", "--inputs", "--input-file", "--in", "--texts"), "--file"),
+    **dict.fromkeys(("--output", "--output-dir", "--output-file"), "--out"),
+}
+
+
 def usage_text(error: Any) -> str:
     """The message of an error of typer's parser, with the nearest command or option and where the help is."""
     # Choices of an option come on lines of their own.
@@ -41,6 +47,8 @@ def usage_text(error: Any) -> str:
 
 
 def _nearest_option(given: str, known: list[str]) -> str:
+    if _OPTION_SYNONYMS.get(given) in known:
+        return f"; did you mean '{_OPTION_SYNONYMS[given]}'?"
     begun = [name for name in known if len(given) > 3 and name.startswith(given)]
     return f"; did you mean '{begun[0]}'?" if begun else did_you_mean(given, known)
 

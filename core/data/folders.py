@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+
+
+def folders_for_files(folder: Path, names: Iterable[str]) -> str:
+    """Which of these names, of files that may be wanted, are those of folders in it; empty where none is."""
+    found = next((folder / name for name in names if (folder / name).is_dir()), None)
+    return "" if found is None else f"{found}: is a folder, expected a file"
 
 
 def folder_contents(folder: Path) -> str:

@@ -8,7 +8,7 @@ Chinese characters one by one, and every other character that is no space.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,9 @@ from .tag_schemes import OUTSIDE, PLAIN, NoScheme, Span, as_bio, parts_of, schem
 from .text_files import open_text
 from .texts import Texts
 
-COLUMN_FILES = (".conll", ".bio", ".iob", ".txt", ".tsv")
+ONLY_COLUMNS = (".conll", ".bio", ".iob")
+"""How files end that hold columns and nothing else."""
+COLUMN_FILES = (*ONLY_COLUMNS, ".txt", ".tsv")
 JSON_FILES = (".jsonl", ".json")
 SPANS = ("spans", "entities")
 """What the column of spans is called where the recipe does not say."""
@@ -70,43 +72,15 @@ def read_tagged(path: Path, section: TaggedSection) -> TaggedTexts:
 
 
 def _columns(path: Path, section: TaggedSection) -> TaggedTexts:
-    texts, rows, lines, places = Texts(), [], [], []
-    words: list[str] = []
-    tags: list[str] = []
-    numbers: list[int] = []
-    expected = None if section.columns is None else len(section.columns)
-    word_at, tag_at = _place(section, section.text, 0), _place(section, section.label, -1)
-
-    def end() -> None:
-        if words:
-            texts.append(" ".join(words))
-            rows.append(tags[:])
-            lines.append(numbers[0])
-            places.append(numbers[:])
-        words.clear(), tags.clear(), numbers.clear()
-
-    try:
-        with open_text(path, section.encoding) as file:
-            for number, line in enumerate(file, 1):
-                cells = line.split()
-                if not cells or cells[0] == "-DOCSTART-":
-                    end()
-                    continue
-                expected = expected or len(cells)
-                if len(cells) != expected or expected < 2:
-                    what = f"{expected} columns" if expected > 1 else "two columns or more: a word, and last its label"
-                    got = f"{len(cells)} column{'s' * (len(cells) != 1)} ({shown(line.strip(), 60)})"
-                    raise DataError(f"{path}:{number}: got {got}, expected {what}")
-                words.append(cells[word_at])
-                tags.append(cells[tag_at])
-                numbers.append(number)
-    except UnicodeError:
-        raise DataError(f"{path}: is no text in {section.encoding or 'UTF-8'}; task.encoding names another encoding") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    end()
+    texts, rows, places = Texts(), [], []
+    word_at, tag_at = _place(section.columns, section.text, 0), _place(section.columns, section.label, -1)
+    for numbers, sentence in _sentences(path, section.columns, section.encoding, 2):
+        texts.append(" ".join(cells[word_at] for cells in sentence))
+        rows.append([cells[tag_at] for cells in sentence])
+        places.append(numbers)
     if not rows:
         raise DataError(f"{path}: holds no words with labels")
+    lines = [numbers[0] for numbers in places]
     scheme, notes = section.scheme, []
     if scheme != PLAIN:
         try:
@@ -128,12 +102,54 @@ def _columns(path: Path, section: TaggedSection) -> TaggedTexts:
     return TaggedTexts(texts, rows, np.array(lines, np.int64), True, scheme, notes)
 
 
-def _place(section: TaggedSection, name: str, usual: int) -> int:
-    if section.columns is None or not name:
+def read_words(path: Path, columns: Sequence[str] | None = None, word: str = "", encoding: str | None = None) -> Texts:
+    """The texts of a file of columns, which may have no labels: the words of each sentence with a space between them. `columns`
+    are the names of its columns and `word` that of the words; without them, the words are the first column. Raises DataError."""
+    place = _place(columns, word, 0)
+    found = Texts(" ".join(cells[place] for cells in rows) for _, rows in _sentences(path, columns, encoding, 1, "--encoding"))
+    if not found:
+        raise DataError(f"{path}: holds no words")
+    return found
+
+
+def _sentences(
+    path: Path, columns: Sequence[str] | None, encoding: str | None, least: int, way_out: str = "task.encoding"
+) -> Iterator[tuple[list[int], list[list[str]]]]:
+    """The numbers of the lines of each sentence, and their cells, of which there are `least` or more."""
+    expected = None if columns is None else len(columns)
+    numbers: list[int] = []
+    rows: list[list[str]] = []
+    try:
+        with open_text(path, encoding) as file:
+            for number, line in enumerate(file, 1):
+                cells = line.split()
+                if not cells or cells[0] == "-DOCSTART-":
+                    if rows:
+                        yield numbers, rows
+                    numbers, rows = [], []
+                    continue
+                expected = expected or len(cells)
+                if len(cells) != expected or expected < least:
+                    what = f"{expected} column{'s' * (expected != 1)}"
+                    what = what if expected >= least else "two columns or more: a word, and last its label"
+                    got = f"{len(cells)} column{'s' * (len(cells) != 1)} ({shown(line.strip(), 60)})"
+                    raise DataError(f"{path}:{number}: got {got}, expected {what}")
+                numbers.append(number)
+                rows.append(cells)
+    except UnicodeError:
+        raise DataError(f"{path}: is no text in {encoding or 'UTF-8'}; {way_out} names another encoding") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    if rows:
+        yield numbers, rows
+
+
+def _place(columns: Sequence[str] | None, name: str, usual: int) -> int:
+    if columns is None or not name:
         return usual
-    if name not in section.columns:
-        raise DataError(f"task.columns: has no '{name}', expected it among {', '.join(section.columns)}")
-    return section.columns.index(name)
+    if name not in columns:
+        raise DataError(f"task.columns: has no '{name}', expected it among {', '.join(columns)}")
+    return list(columns).index(name)
 
 
 def _json_spans(path: Path, section: TaggedSection) -> TaggedTexts:

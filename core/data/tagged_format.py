@@ -17,7 +17,7 @@ class TaggedFormat:
     encoding: str | None = None
     scheme: str = "auto"
     all_pieces: bool = False
-    overlap: int = 32
+    overlap: int | None = None
     constrained: bool = False
     stray: bool = False
     """Whether a tag that goes on with nothing begins a span."""

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import DataError, did_you_mean
 from ..kinds.kind import Kind
 from ..shown import shown
+from .folders import folders_for_files
 from .labels import listed
 from .tag_schemes import PLAIN, bio_labels, is_bio
 from .tagged_files import COLUMN_FILES, JSON_FILES, found_types, read_tagged
@@ -28,11 +29,14 @@ def token_task(section: TaskSection, kind: Kind) -> TaskSpec:
     format = TaggedFormat(*given, *how)
     splits, folder = dict(section.files), Path(section.data)
     for split in SPLITS:
-        found = [f"{split}{end}" for end in (*COLUMN_FILES, *JSON_FILES) if (folder / f"{split}{end}").is_file()]
+        names = [f"{split}{end}" for end in (*COLUMN_FILES, *JSON_FILES)]
+        found = [name for name in names if (folder / name).is_file()]
         if split not in splits and len(found) > 1:
             raise DataError(f"task.files.{split}: needed, because {folder} holds {' and '.join(found)}")
         if split not in splits and found:
             splits[split] = found[0]
+        if split not in splits and (wrong := folders_for_files(folder, names)):
+            raise DataError(wrong)
     labels, source = section.labels, ""
     if labels is None:
         if "train" not in splits:
@@ -69,7 +73,7 @@ class TaggedSplit:
 def tagged_split(path: Path, format: TaggedFormat, labels: Sequence[str], source: str) -> TaggedSplit:
     """A split's file. `source` is the file whose labels these are. Raises DataError, which names file and line."""
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(folders_for_files(path.parent, [path.name]) or f"{path}: no such file")
     found, number_of = read_tagged(path, format), {label: number for number, label in enumerate(labels)}
     targets = np.full((len(found.tags), max(map(len, found.tags), default=1) or 1), -1, np.int16)
     for row, tags in enumerate(found.tags):

@@ -17,20 +17,32 @@ from .tagged_files import word_places
 from .token_table import TokenTable
 
 NOTHING = -1
+USUAL_OVERLAP = 32
 _AT_ONCE = 1024
 
 
+def window_room(tokenizer, max_length: int) -> int:
+    """How many tokens of a text a window of `max_length` tokens holds beside the special ones."""
+    return max_length - sum(map(len, tokenizer.places.single))
+
+
+def most_overlap(room: int) -> int:
+    """How many of its `room` tokens a window may have in common with the next one: with more, some would label no word."""
+    return room // 2
+
+
 def tagged_table(
-    texts: Sequence[str], by_spaces: bool, targets: np.ndarray | None, tokenizer, max_length: int, overlap: int, all_pieces: bool
+    texts: Sequence[str], by_spaces: bool, targets: np.ndarray | None, tokenizer, max_length: int, overlap: int | None,
+    all_pieces: bool,
 ) -> TokenTable:
-    """The rows of texts, each in one or more windows that have `overlap` tokens in common. Of each token `words` says which word
-    begins there, counted through all texts, and `targets` the label that is learned there; -1 is none. `targets` (texts, most
-    words) are those of the words."""
+    """The rows of texts, each in one or more windows that have `overlap` tokens in common (None: the usual number), at most half
+    of a window's. Of each token `words` says which word begins there, counted through all texts, and `targets` the label that is
+    learned there; -1 is none. `targets` (texts, most words) are those of the words."""
     before, behind = tokenizer.places.single
-    room = max_length - len(before) - len(behind)
+    room = window_room(tokenizer, max_length)
     if room < 2:
         raise DataError(f"max_length {max_length} leaves no room for the text, expected {max_length - room + 2} or more")
-    overlap = min(overlap, room // 2)
+    overlap = min(USUAL_OVERLAP if overlap is None else overlap, most_overlap(room))
     ids: list[np.ndarray] = []
     words: list[np.ndarray] = []
     learned: list[np.ndarray] = []

@@ -14,7 +14,7 @@ from ..errors import DataError, did_you_mean
 from ..kinds.kind import Kind
 from ..kinds.known_kinds import KINDS, kind_named, kind_titled
 from .arrow_tables import arrow_split
-from .folders import folder_contents
+from .folders import folder_contents, folders_for_files
 from .labels import cell_text, listed
 from .records.record_note import RecordNote
 from .table_rows import TableFormat
@@ -54,6 +54,8 @@ def check_folder(data: Path, or_file: bool = False) -> None:
 
 def no_split(name: str, folder: Path, split: str, splits: dict[str, str]) -> DataError:
     """The error about a split that has no file."""
+    if wrong := folders_for_files(folder, (f"{split}{end}" for end in EXTENSIONS)):
+        return DataError(wrong)
     near = did_you_mean(split, splits)
     expected = "" if near else f" ({', '.join(f'{split}{end}' for end in EXTENSIONS)}, or task.files.{split})"
     otherwise = near or f"; {folder_contents(folder)}"

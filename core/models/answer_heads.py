@@ -25,6 +25,8 @@ class AnswerHead:
     """How the class of transformers ends that has it."""
     pipeline: str
     """What the Hugging Face hub calls what such a model does."""
+    recipe: str = ""
+    """The recipe that trains an encoder with it."""
 
     @property
     def class_name(self) -> str:
@@ -33,9 +35,9 @@ class AnswerHead:
 
 
 NO_HEAD = AnswerHead("nothing", None, "Model", "feature-extraction")
-SENTENCES = AnswerHead("sentences", LOGITS, "ForSequenceClassification", "text-classification")
-TOKENS = AnswerHead("tokens", LOGITS, "ForTokenClassification", "token-classification")
-WORDS = AnswerHead("words", MASKED_WORDS, "ForMaskedLM", "fill-mask")
+SENTENCES = AnswerHead("sentences", LOGITS, "ForSequenceClassification", "text-classification", "finetune")
+TOKENS = AnswerHead("tokens", LOGITS, "ForTokenClassification", "token-classification", "ner")
+WORDS = AnswerHead("words", MASKED_WORDS, "ForMaskedLM", "fill-mask", "mlm")
 
 TAGGING_FAMILIES = frozenset(
     ("bert", "distilbert", "albert", "electra", "roberta", "xlm-roberta", "camembert", "mpnet", "ernie", "deberta-v2")
