@@ -92,11 +92,11 @@ class RunFolder:
             return
         digest = {} if recipe is None else {"digest": recipe.digest()}
         folder._holds_this_run({**digest, **identity}, recipe, resume)
-        if folder._is_complete():
-            raise RunFolderError(f"{path}: the run is complete; there is nothing to resume")
         parent = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
         if not parent.is_dir():
             raise RunFolderError(f"{path}: {parent} is a file, expected a folder to write the run to")
+        if folder._is_complete():
+            raise RunFolderError(f"{path}: the run is complete; there is nothing to resume")
         if not os.access(parent, os.W_OK | os.X_OK):
             raise RunFolderError(f"{path}: nothing can be written to {parent}")
 

@@ -239,7 +239,7 @@ WRONG = {
     ),
     "a BiLSTM": (
         {"student": {"architecture": {"model_type": "bilstm"}}},
-        "student: a BiLSTM learns a task's labels or logits, but task.kind is 'mlm'",
+        "student: a BiLSTM learns labels or logits of whole texts, but task.kind is 'mlm'",
     ),
     "a dev file that is not there": (
         {"task": {"name": "c", "kind": "mlm", "data": "{folder}/train.txt", "max_length": 16, "files": {"dev": "none.txt"}}},

@@ -123,12 +123,15 @@ def test_folder_in_use(files, tmp_path):
 
 @pytest.mark.parametrize(
     ("place", "message"),
-    [("file", "is a file, expected a folder to write the run to"), ("file/run", "cannot be written: Not a directory")],
+    [
+        ("file", "is a file, expected a folder to write the run to"),
+        ("file/run", "{file} is a file, expected a folder to write the run to"),
+    ],
 )
 def test_file_in_the_way(files, tmp_path, place, message):
     (tmp_path / "file").write_text("x")
     answer = crossdistil("run", files.recipe, "--out", tmp_path / place)
-    assert_refused(answer, f"{tmp_path / place}: {message}")
+    assert_refused(answer, f"{tmp_path / place}: {message.format(file=tmp_path / 'file')}")
     assert contents(tmp_path).keys() == {"file"}
 
 
