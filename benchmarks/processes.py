@@ -46,7 +46,7 @@ def prove(backend: str, counts: list[int], steps: int, names: list[str]) -> dict
             alone = alone or arrays
             for name, key in zip(names, asked):
                 if count > 1:
-                    loss, weights = differences(alone[key], arrays[key])
+                    loss, weights, _ = differences(alone[key], arrays[key])
                     found[name][str(count)] = {"loss": loss, "weights": weights}
             worst = max((found[name][str(count)]["loss"] for name in names), default=0.0) if count > 1 else 0.0
             print(f"{backend}, {count} processes: {time.perf_counter() - started:.0f} s, losses within {worst:.1e}", flush=True)

@@ -70,8 +70,9 @@ def alone(files, make_engine):
 
 @pytest.mark.parametrize(("count", "name"), ALL)
 def test_several_processes_give_the_numbers_of_one(together, alone, count, name):
-    loss, weights = differences(alone(name), together(count)[name])
-    assert loss <= CASES[name].loss and weights <= CASES[name].weights, f"loss {loss:.1e}, weights {weights:.1e}"
+    loss, weights, shown = differences(alone(name), together(count)[name])
+    case, told = CASES[name], f"loss {loss:.1e}, weights {weights:.1e}, shown {shown:.1e}"
+    assert loss <= case.loss and weights <= case.weights and shown <= 10 * case.loss, told
 
 
 @pytest.mark.only_backend("torch", "oneflow")
