@@ -26,7 +26,7 @@ from .hub_names import hub_hint
 from .json_files import read_object
 from .kinds.kind import Kind
 from .kinds.known_kinds import kind_of_model
-from .models.answer_heads import SENTENCES, TAGGING_FAMILIES, TOKENS, AnswerHead, head_of
+from .models.answer_heads import SENTENCES, TOKENS, AnswerHead, head_of
 from .models.architectures import (
     Config,
     canonical_names,
@@ -129,8 +129,7 @@ def open_model(folder: Path, where: str = "", words: bool = False, classifier: A
     if words and not is_encoder(config):
         raise CheckpointError(f"{where}: model_type is '{raw['model_type']}', which predicts no words")
     other = other_head(raw) if is_encoder(config) else None
-    tags = config.family.model_type in TAGGING_FAMILIES
-    if tags and other is not None and other.ending == classifier.ending == TOKENS.ending:
+    if config.family.classifies_tokens and other is not None and other.ending == classifier.ending == TOKENS.ending:
         config, other = config.answering(TOKENS), None
     if not (folder / WEIGHTS).is_file() and (folder / CARD).is_file():
         return _without_weights(folder, prefix, raw, config, words)

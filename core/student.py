@@ -15,7 +15,6 @@ from .data.word_vocabulary import WordTokenizer, word_vectors
 from .kinds.kind import Kind
 from .kinds.known_kinds import ONE_CLASS
 from .losses.layers import even_layers
-from .models.answer_heads import TAGGING_FAMILIES
 from .models.architectures import (
     CONFIGURATIONS,
     Config,
@@ -27,7 +26,7 @@ from .models.architectures import (
     tensor_shapes,
 )
 from .models.families import BiLstmConfig
-from .models.known_families import plugin_hint
+from .models.known_families import plugin_hint, token_families
 from .models.parts import LAYER
 from .models.transfer import can_transfer, transferred
 from .models.tree import encoder_sizes
@@ -94,10 +93,10 @@ def plan_student(
     if config is None:
         return None, problems
     if kind.per_token:
-        if model_type(config) not in TAGGING_FAMILIES:
-            known = ", ".join(sorted(TAGGING_FAMILIES))
+        known = token_families()
+        if model_type(config) not in known:
             got = f"a {model_type(config)} has no classifier of tokens here"
-            return None, [f"student.architecture.model_type: {got}, expected one of {known}"]
+            return None, [f"student.architecture.model_type: {got}, expected one of {', '.join(known)}"]
         config = config.answering(kind.head)
     shapes = tensor_shapes(config, outputs, kind.guesses_words)
     notes = () if start is None else start.notes

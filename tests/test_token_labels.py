@@ -300,7 +300,7 @@ def test_predict_reads_columns_as_evaluate_does(end, tmp_path):
 
 
 def test_a_family_whose_classifier_of_tokens_is_another_is_refused(names, monkeypatch):
-    monkeypatch.setattr("crossdistil.core.student.TAGGING_FAMILIES", frozenset({"albert"}))
+    monkeypatch.setattr("crossdistil.core.student.token_families", lambda: ("albert",))
     with pytest.raises(CrossdistilError, match="model_type: a bert has no classifier of tokens here, expected one of albert"):
         prepare(parse_recipe(ner_recipe(names / "data", names / "encoder"), "test"), "test", 1)
 

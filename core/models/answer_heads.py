@@ -39,11 +39,6 @@ SENTENCES = AnswerHead("sentences", LOGITS, "ForSequenceClassification", "text-c
 TOKENS = AnswerHead("tokens", LOGITS, "ForTokenClassification", "token-classification", "ner")
 WORDS = AnswerHead("words", MASKED_WORDS, "ForMaskedLM", "fill-mask", "mlm")
 
-TAGGING_FAMILIES = frozenset(
-    ("bert", "distilbert", "albert", "electra", "roberta", "xlm-roberta", "camembert", "mpnet", "ernie", "deberta-v2")
-)
-"""Families whose classifier of tokens is a linear map of each token's last state, in transformers as here."""
-
 
 def head_of(outputs: int | None, words: bool, classifier: AnswerHead = SENTENCES) -> AnswerHead:
     """The head that a model answers with: the one that predicts words where it has it, else its `classifier` where it has

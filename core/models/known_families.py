@@ -36,6 +36,11 @@ def encoder_families() -> tuple[str, ...]:
     return tuple(kind for kind, chosen in CONFIGURATIONS.items() if chosen.family.is_encoder)
 
 
+def token_families() -> tuple[str, ...]:
+    """`model_type` of the families that have a classifier of tokens here, in alphabetical order."""
+    return tuple(sorted(kind for kind, chosen in CONFIGURATIONS.items() if chosen.family.classifies_tokens))
+
+
 def plugin_entry(config: ModelConfig) -> dict[str, Any]:
     """What a model's config.json says of the plugin that its family is from; nothing of this package's."""
     return {OF_PLUGIN: {"plugin": config.plugin, "sha256": config.code}} if config.code else {}

@@ -105,6 +105,8 @@ class Family:
     pooler_activation: str = "tanh"
     pooler_dropout: bool = False
     """Whether there is a dropout before the pooler too."""
+    classifies_tokens: bool = False
+    """Whether its classifier of tokens is a linear map of each token's last state, in transformers as here."""
     pooler_for_tokens: bool = False
     """Whether a classifier of tokens has the pooler's map too, for each of them."""
     words_activation: str | None = None

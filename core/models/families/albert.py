@@ -72,6 +72,7 @@ ALBERT = Family(
         "words.bias": "cls.predictions.bias",
         "pairs.last": "cls.seq_relationship",
     },
+    classifies_tokens=True,
 )
 
 

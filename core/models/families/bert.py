@@ -36,6 +36,7 @@ BERT = Family(
     layer="bert.encoder.layer.{layer}.",
     classes={("mlm", "nsp"): "ForPreTraining", ("mlm",): "ForMaskedLM", ("nsp",): "ForNextSentencePrediction"},
     entries={"position_embedding_type": "absolute"},
+    classifies_tokens=True,
 )
 
 

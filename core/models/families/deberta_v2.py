@@ -94,6 +94,7 @@ DEBERTA_V2 = Family(
     classes={("mlm",): "ForMaskedLM", ("lm",): "ForMaskedLM"},
     head_keys={"mlm": {"legacy": True}, "lm": {"legacy": False}},
     in_googles_code=False,
+    classifies_tokens=True,
 )
 
 

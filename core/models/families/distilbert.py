@@ -50,6 +50,7 @@ DISTILBERT = Family(
         for part in _PARTS
         if part.role != "pooler"
     },
+    classifies_tokens=True,
 )
 
 

@@ -46,6 +46,7 @@ ELECTRA = Family(
     words_activation="gelu",
     classes={("discriminator",): "ForPreTraining", ("generator",): "ForMaskedLM"},
     google={"tokens.last": "discriminator_predictions.dense_1", "words.bias": "generator_predictions.output_bias"},
+    classifies_tokens=True,
 )
 
 

@@ -42,6 +42,7 @@ MPNET = Family(
     words_activation="gelu",
     classes={("mlm",): "ForMaskedLM"},
     in_googles_code=False,
+    classifies_tokens=True,
 )
 
 

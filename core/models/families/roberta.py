@@ -45,6 +45,7 @@ ROBERTA = Family(
     words_activation="gelu",
     classes={("mlm",): "ForMaskedLM"},
     in_googles_code=False,
+    classifies_tokens=True,
 )
 
 
