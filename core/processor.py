@@ -46,6 +46,13 @@ def lacks_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     return bool(found) and not found & _BF16
 
 
+def precision_notes(precision: str, device: str) -> list[str]:
+    """What a device is known to do badly of the precision that was asked for."""
+    if precision == "bf16" and device.partition(":")[0] == "cpu" and lacks_bf16():
+        return ["bf16: this processor has no arithmetic in it and imitates it, mostly much slower than --precision fp32"]
+    return []
+
+
 def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """Linux's names of the instructions that this processor has, like avx2 and fma; none where the system does not tell."""
     try:

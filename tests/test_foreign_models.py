@@ -244,3 +244,30 @@ def test_errors_about_a_converted_model(teachers, tiny_task, tmp_path, cache, ba
     for start, answer in zip(("teacher.model: ", ""), answers):
         assert answer.code == 2 and answer.messages[0].startswith(f"{start}{path}: no tokenizer.json and no vocab.txt; ")
         assert str(cache) not in answer.stderr
+
+
+def test_only_a_path_that_was_given_stands_for_another(tmp_path, cache):
+    """A file that a conversion made, a file of a run, and paths which only hold the name of one, are where they are."""
+    given = tmp_path / "formats" / "weights.ckpt"
+    given.parent.mkdir()
+    (given.parent / "bert_config.json").write_text('{"hidden_size": 8}')
+    (given.parent / "vocab.txt").write_text("[PAD]\n")
+    folder, run = cache / "0123", tmp_path / "run"
+    messages = {
+        f"{folder}: no head": f"{given}: no head",
+        f"read '{folder}'.": f"read '{given}'.",
+        f"(see {folder}, {folder}; {folder}).": f"(see {given}, {given}; {given}).",
+        f"--from={folder} is damaged. {folder}": f"--from={given} is damaged. {given}",
+        f"{folder}/config.json: x": f"{given.parent}/bert_config.json: x",
+        f"{folder}/vocab.txt:3: x": f"{given.parent}/vocab.txt:3: x",
+        f"{run}/student: x": f"{run}: x",
+    }
+    same = ["/tokenizer.json: x", "/model.safetensors: cut off", "/a/config.json", "/", "-old: x", ".lock: x", "4", ".a/b: x"]
+    messages |= {f"{folder}{end}": f"{folder}{end}" for end in same}
+    student = f"{run}/student"
+    kept = [f"/mnt{folder}: x", f"{student}/config.json: x", f"{student}-onnx: x", f"/mnt{student}", f"{student}s"]
+    messages |= {text: text for text in kept}
+    for text, shown in messages.items():
+        with pytest.raises(TrainingError) as raised, models.paths_as_given((given, folder), (run, run / "student")):
+            raise TrainingError(text)
+        assert str(raised.value) == shown

@@ -38,7 +38,8 @@ class Turns:
         pass
 
     def start(self):
-        self.about = {"runs_in": "x", "precision": "fp32", "versions": {self.name: "1"}, "parameters": 7, "bytes": 28}
+        about = {"runs_in": "x", "device": "cpu", "precision": "fp32"}
+        self.about = {**about, "versions": {self.name: "1"}, "parameters": 7, "bytes": 28}
 
     def turn(self, case):
         self.asked.append((self.name, case))

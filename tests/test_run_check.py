@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from crossdistil.core import processor
-from crossdistil.core.app import announce
+from crossdistil.core.app import preparing
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.runs import RunFolder
 from crossdistil.tests import tiny
@@ -57,7 +57,8 @@ def test_a_processor_without_bf16_is_noted(check, monkeypatch, tmp_path_factory,
     cpuinfo = tmp_path_factory.mktemp("proc") / "cpuinfo"
     if flags is not None:  # else a system that does not tell
         cpuinfo.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
-    monkeypatch.setattr(announce, "lacks_bf16", lambda: processor.lacks_bf16(cpuinfo))
+    known = processor.lacks_bf16
+    monkeypatch.setattr(processor, "lacks_bf16", lambda: known(cpuinfo))
     note = "note: bf16: this processor has no arithmetic in it and imitates it, mostly much slower than --precision fp32"
     code, output, problems = check("--precision", "bf16")
     assert (code, problems) == (0, []) and "backend: torch on cpu, bf16" in output.splitlines()
@@ -136,6 +137,13 @@ def test_each_problem_has_its_line(check, run_says, tmp_path, name):
         assert sum(expected in line for line in problems) == 1, (expected, problems)
     assert len(problems) == len(settings) + len(options), problems
     assert run_says(*arguments) == problems
+
+
+def test_a_run_that_cannot_begin_looks_once(run_says, monkeypatch):
+    seen = []
+    monkeypatch.setattr(preparing, "plan", lambda *arguments, known=preparing.plan: seen.append(1) or known(*arguments))
+    problems = run_says("--set", "task.data=gone", "--set", "teacher.model=nowhere")
+    assert len(problems) == 2 and len(seen) == 1
 
 
 def test_a_run_folder_of_another_recipe(check, tmp_path, tiny_task, tiny_model):

@@ -12,7 +12,7 @@ from ..job import Job
 from ..losses.matching import MatchTerm
 from ..models.architectures import is_encoder
 from ..plugin_files import load_plugins
-from ..processor import lacks_bf16
+from ..processor import precision_notes
 from ..schedules import in_steps
 from ..shown import counted
 from ..stages import Stage
@@ -29,15 +29,8 @@ def announce(job: Job, engine: Engine | None, console: Console) -> None:
     if engine is None:
         return
     console.print(f"backend: {engine.name} on {engine.device}, {engine.precision}")
-    for line in engine_notes(engine):
+    for line in precision_notes(engine.precision, engine.device):
         console.print(f"note: {line}", style="yellow", markup=False)
-
-
-def engine_notes(engine: Engine) -> list[str]:
-    """What the device does badly of what was asked for."""
-    if engine.precision == "bf16" and engine.device.partition(":")[0] == "cpu" and lacks_bf16():
-        return ["bf16: this processor has no arithmetic in it and imitates it, mostly much slower than --precision fp32"]
-    return []
 
 
 def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:

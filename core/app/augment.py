@@ -16,7 +16,7 @@ from ..augmentation.vectors import load_vectors
 from ..augmentation.word_copies import WordAugmentation, WordSettings
 from ..engine import EngineOptions
 from ..extras import require
-from .models import model_folder, paths_as_given, tell_notes
+from .models import model_folder, paths_as_given, tell_notes, told_engine
 
 Made = tuple[dict[str, Any], Iterator[Copy]]
 """What the note of the new folder says about it, and the copies."""
@@ -49,7 +49,7 @@ def by_masked_lm(
         language_model = load_language_model(folder)
     tell_notes(language_model.notes, tell, (model, folder))
     near = None if vectors is None else load_vectors(vectors)
-    engine = load_engine(backend, options)
+    engine = told_engine(load_engine(backend, options), tell)
     filler = GapFiller(language_model, engine, batch_size)
     finder = CandidateFinder(language_model, filler, settings.candidates, near)
     about = {

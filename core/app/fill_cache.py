@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from rich.console import Console
 
 from ...backends.registry import load_engine
@@ -12,7 +14,7 @@ from ..world import World
 from .announce import metrics_text
 from .joining import ending_together, join
 from .memory import told_what_is_needed
-from .models import paths_as_given
+from .models import paths_as_given, told_engine
 from .preparing import prepared_job
 from .teaching import Teaching
 
@@ -31,6 +33,7 @@ def fill_caches(
 
 def _fill(recipe: Recipe, source: str, engine: Engine, world: World, console: Console) -> list[tuple[str, TeacherCache]]:
     job, given = prepared_job(recipe, source, engine, world, console, trains=False)
+    told_engine(engine, partial(console.print, markup=False))
     with paths_as_given(*given):
         teaching = world.together(Teaching, job, engine, console)
         with told_what_is_needed(engine, teaching.weights_on_device, "a device with more memory"):

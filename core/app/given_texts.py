@@ -77,11 +77,17 @@ def read_texts(
     each line of any other file and of standard input. `task` describes the task of the model, which tells the columns that are
     not named; `of_tokens` is whether it is a model of tokens. Raises DataError."""
     if path == STANDARD_INPUT or path.suffix.lower() not in EXTENSIONS:
+        tagged = path.suffix.lower() in ONLY_COLUMNS
+        if tagged and not of_tokens:
+            raise DataError(f"{path}: holds a word a line ({', '.join(ONLY_COLUMNS)}), but the model answers whole texts")
         if text is not None or id_column is not None:
             option = "--id-column" if text is None else "--text-column"
+            if tagged:
+                what = "a tagged file, whose words are read as they stand: it has no columns to choose from"
+                raise CrossdistilError(f"{option}: {path} is {what}; leave {option} out")
             what = "standard input" if path == STANDARD_INPUT else str(path)
             raise CrossdistilError(f"{option}: is a column of a table ({', '.join(EXTENSIONS)}), but {what} has one text a line")
-        if path.suffix.lower() in ONLY_COLUMNS and of_tokens:
+        if tagged:
             words = read_words(path, task.get("columns"), task.get("text") or "", encoding or task.get("encoding"))
             return GivenTexts(words, by_spaces=True)
         return GivenTexts(_lines(path, encoding))

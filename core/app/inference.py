@@ -36,7 +36,7 @@ from ..task_data import EVALUATION_BATCH, TaskData, gathered_logits, load_data, 
 from ..task_section import TaskSection
 from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
 from .exported import runtime_of
-from .models import model_folder, paths_as_given, tell_notes
+from .models import model_folder, paths_as_given, tell_notes, told_engine
 from .run_folders import plugins_of
 from .sessions import Session, Tell, session
 from .text_spans import spans_in
@@ -193,7 +193,7 @@ def _prepared(
     problems += fit_problems(str(folder), model.config, tokenizer, section)
     if problems:
         raise CrossdistilError("\n".join(problems))
-    engine = runtime_of(model) or processes.engine()
+    engine = runtime_of(model) or told_engine(processes.engine(), tell)
     loaded = load_data(spec, section, tokenizer, length_buckets(section.max_length, engine.length_step), (split,))
     if loaded.examples[split].labels is None:
         raise DataError(f"{data}: the split '{split}' has no labels to evaluate with; use predict")
@@ -253,7 +253,7 @@ def predict(
             raise DataError(f"got {len(texts)} texts and {len(pairs)} second texts, expected one for each")
     elif takes_pairs(model.about.get("task", {})):
         _warn(f"{folder} was trained on pairs of texts, but gets single ones", tell)
-    engine = runtime_of(model) or processes.engine()
+    engine = runtime_of(model) or told_engine(processes.engine(), tell)
     infer = engine.infer(logits_function(model.config), model.parameters)
     if model.kind.per_token:
         if pairs is not None:

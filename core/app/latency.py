@@ -27,7 +27,7 @@ from ...backends.registry import interpreter
 from ..errors import CrossdistilError
 from ..json_files import parse_json
 from ..processes import child_environment, ending, python_command
-from ..processor import processor
+from ..processor import precision_notes, processor
 from .timed_model import Case, Request
 
 PERCENTILES = (50, 95, 99)
@@ -63,6 +63,8 @@ def measure(requests: dict[str, Request], options: LatencyOptions, tell: Callabl
         for name, model in models.items():
             tell(f"{name}: loading")
             model.start()
+            for note in precision_notes(model.about["precision"], model.about["device"]):
+                tell(f"note: {name}: {note}")
         seconds = in_turns(models, options, tell)
         about = {name: {"folder": requests[name].folder} | model.about | model.end() for name, model in models.items()}
     first = next(iter(requests.values()))

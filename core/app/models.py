@@ -22,6 +22,7 @@ from ...converters.reading import allowed
 from ..cache_folder import kind_folder
 from ..checkpoint import CARD, WEIGHTS
 from ..config_file import CONFIG, model_config
+from ..engine import Engine
 from ..errors import CheckpointError, CrossdistilError, checkpoint_named
 from ..hub_names import hub_folder, is_hub_name
 from ..locks import hold_folder, made_by_one
@@ -29,6 +30,7 @@ from ..models.architectures import CONFIGURATIONS, is_encoder, knows_names
 from ..models.head_classes import HEAD_PARTS, other_head
 from ..models.known_families import family_code
 from ..plan import START, Found
+from ..processor import precision_notes
 from ..recipe import Recipe
 from ..recipe_tokenizers import teacher_key
 from ..remedies import convert_command
@@ -39,6 +41,8 @@ from .run_folders import student_of
 
 _OPTION = re.compile(r"--(?:ema|successor|fix-config)\b|--(?:rename|allow-extra|prefix|config) (?!PATTERN)(?:'[^']*'|[^\s',;)]+)")
 """Those of `convert`, with their values, as its errors name them; `--allow-missing` makes no model that can be used."""
+_BEFORE_PATH, _IN_PATH = r"(?<![^\s'\"`(\[<=:,])", r"[^\s'\"`,;:)\]>]"
+"""Where a path may begin in a message, and what goes on with one."""
 _FORMAT = 3
 """Of the entries of the cache: what was made under another number is made again."""
 _NOTES = "notes.json"
@@ -116,6 +120,12 @@ def tell_notes(notes: Iterable[str], tell: Callable[[str], None] | None, *pairs:
             tell(f"note: {line}")
 
 
+def told_engine(engine: Engine, tell: Callable[[str], None] | None) -> Engine:
+    """An engine whose device's notes on the precision are told, as `tell_notes` does."""
+    tell_notes(precision_notes(engine.precision, engine.device), tell)
+    return engine
+
+
 def all_notes(notes: Iterable[str], *pairs: tuple[Path, Path]) -> list[str]:
     """These lines and those of the conversions that made the folders, by the names that were given, each once."""
     lines = [_as_given(line, pairs) for line in notes]
@@ -133,12 +143,22 @@ def _conversion_notes(folder: Path) -> list[str]:
 
 
 def _as_given(text: str, pairs: Iterable[tuple[Path, Path]]) -> str:
+    """A folder by the path that was given for it, and a file that a conversion took over by its place beside the checkpoint. Any
+    other path, in that folder, or which only holds its name, is where it says."""
     for given, folder in pairs:
         if given != folder:
-            _, config = find_config(given, None)
-            if config is not None:
-                text = text.replace(str(folder / CONFIG), str(config))
-            text = text.replace(str(folder), str(given))
+            taken: dict[str, Path] = {}
+            if folder.parent == kind_folder("converted"):
+                with contextlib.suppress(CheckpointError):
+                    _, config = find_config(given, None)
+                    taken = find_tokenizer(given) | ({} if config is None else {CONFIG: config})
+
+            def shown_path(match: re.Match[str], given: Path = given, taken: Mapping[str, Path] = taken) -> str:
+                name = match["name"]
+                return str(given) if name is None else str(taken.get(name, match[0]))
+
+            whole = rf"{_BEFORE_PATH}{re.escape(str(folder))}(?:/(?P<name>{_IN_PATH}+))?(?!\.?{_IN_PATH}|/)"
+            text = re.sub(whole, shown_path, text)
     return text
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ..errors import CrossdistilError, Errors
 from ..events import Failed, Finished, Sinks
 from ..job import Job
 from ..recipe import Recipe
+from ..runs import RunFolder
 from ..shared_run import SharedRun
 from ..sinks.known import make_sinks
 from ..teacher_identity import model_digest, tokens_digest
@@ -56,23 +56,45 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
     recipe, the data, a model, the backend or the folder is not in order: with all that is wrong, as `run --check` has it.
     What ends it once there is a run folder has `left`: in words, what can be gone on from."""
     sinks = _sinks(recipe, options, console)
-    with _all_problems(recipe, source, options):
-        engine = load_engine(options.backend, options.engine)
+    errors = Errors()
+    engine = errors.collect(load_engine, options.backend, options.engine)
+    if engine is None:
+        if options.engine.place.size == 1:  # what else is wrong is found with another backend
+            checked = Checked(options.backend, options.engine, options.out, options.resume)
+            check_run(recipe, source, checked, make_console(quiet=True), errors)
+        errors.throw()
     world = join(engine)
     with ending_together(world, engine.place) as voice, plugin_errors(recipe.registered):
         return _execute(recipe, source, options, console, engine, world, voice, sinks)
 
 
-@contextlib.contextmanager
-def _all_problems(recipe: Recipe, source: str, options: RunOptions) -> Iterator[None]:
-    """What keeps a run of one process from beginning is told with all else that does."""
-    try:
-        yield
-    except CrossdistilError:
-        if options.engine.place.size == 1:
-            checked = Checked(options.backend, options.engine, options.out, options.resume)
-            check_run(recipe, source, checked, make_console(quiet=True), Errors())
-        raise
+def _begun(
+    recipe: Recipe, source: str, options: RunOptions, identity: dict[str, str], console: Console, engine: Engine, world: World
+) -> Job:
+    """The job of a run, announced. Raises CrossdistilError with all that keeps it from beginning; where nothing else does, what
+    is wrong with the folder is found when the run is written."""
+    errors = Errors()
+    job = errors.collect(_prepared, recipe, source, engine, world, console)
+    if job is not None:
+        announce(job, engine, console)
+        for trial, arguments in ((try_losses, (recipe, job.context, engine)), (try_optimizers, (recipe, engine))):
+            errors.collect(_tried, trial, recipe, world, arguments)
+    if errors and world.size == 1:
+        folder = Errors()
+        folder.collect(RunFolder.check, options.out, recipe, identity, options.resume)
+        errors[:0] = folder
+    errors.throw()
+    return job
+
+
+def _prepared(recipe: Recipe, source: str, engine: Engine, world: World, console: Console) -> Job:
+    with plugin_errors(recipe.registered):
+        return prepared_job(recipe, source, engine, world, console)[0]
+
+
+def _tried(trial: Callable[..., None], recipe: Recipe, world: World, arguments: tuple[Any, ...]) -> None:
+    with plugin_errors(recipe.registered):
+        world.together(trial, *arguments)
 
 
 def _sinks(recipe: Recipe, options: RunOptions, console: Console) -> Sinks:
@@ -98,16 +120,12 @@ def _execute(
 ) -> dict[str, Any]:
     # The first process's, since the others may have another clock, or another current folder.
     options = dataclasses.replace(options, out=Path(world.first(os.fsencode(options.out)).decode(errors="surrogateescape")))
-    with _all_problems(recipe, source, options):
-        job, _ = prepared_job(recipe, source, engine, world, console)
-        announce(job, engine, console)
-        world.together(try_losses, recipe, job.context, engine)
-        world.together(try_optimizers, recipe, engine)
-        # Each of several processes has a device of its own of this kind.
-        device = engine.device if world.size == 1 else engine.device.partition(":")[0]
-        identity = {"backend": engine.name, "device": device, "precision": engine.precision}
-        start = check_same(world, job) if world.size > 1 or options.probe else {}
-        run = SharedRun(world, options.out, recipe, identity, options.resume)
+    # Each of several processes has a device of its own of this kind.
+    device = engine.device if world.size == 1 else engine.device.partition(":")[0]
+    identity = {"backend": engine.name, "device": device, "precision": engine.precision}
+    job = _begun(recipe, source, options, identity, console, engine, world)
+    start = check_same(world, job) if world.size > 1 or options.probe else {}
+    run = SharedRun(world, options.out, recipe, identity, options.resume)
     world.on_end(lambda code: run.discard_if_new(keep_logs=code == 1))
     voice.write_log(options.out)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,8 @@ from ..task_data import logits_function
 from .export_targets import TARGETS, Infer
 from .exported import runtime_of
 from .inference import load_classifier, predictions
+from .models import told_engine
+from .sessions import Tell
 
 ONNX = "onnx"
 CALL = 8
@@ -150,6 +152,7 @@ class Classifier:
     runs_in: str
     """A backend, or the name of an export target."""
     length: int
+    tell: Tell
 
     def load(self, batch: int, options: EngineOptions) -> ServedModel:
         """Ready to answer, in batches of at most `batch`, in the thread that calls this. Raises CrossdistilError."""
@@ -158,14 +161,14 @@ class Classifier:
         if runtime is None and self.runs_in == ONNX:
             infer, step = _recorded(model), 1
         else:
-            engine = runtime or load_engine(self.runs_in, options)
+            engine = runtime or told_engine(load_engine(self.runs_in, options), self.tell)
             infer, step = engine.infer(logits_function(model.config), model.parameters), engine.length_step
         served = ServedModel(model, self.tokenizer, infer, step, self.length, batch)
         served.warm_up()
         return served
 
 
-def read_classifier(source: Path, runs_in: str, max_length: int | None, tell: Callable[[str], None]) -> Classifier:
+def read_classifier(source: Path, runs_in: str, max_length: int | None, tell: Tell) -> Classifier:
     """Read a model folder, a finished run or an exported folder. Raises CrossdistilError."""
     model, tokenizer = load_classifier(source, tell)
     length = trained_length(model, max_length)
@@ -174,7 +177,7 @@ def read_classifier(source: Path, runs_in: str, max_length: int | None, tell: Ca
         raise CrossdistilError(f"--max-length {length}: {source} has only {positions} positions")
     if runs_in == ONNX and model.has_weights:
         tell(f"{source}: is run as ONNX in float32, from a temporary file; `crossdistil export` writes one to keep")
-    return Classifier(source, model, tokenizer, runs_in, length)
+    return Classifier(source, model, tokenizer, runs_in, length, tell)
 
 
 def _recorded(model: Model) -> Infer:
