@@ -1,5 +1,5 @@
-"""The table of methods, from what `crossdistil compare` finds of runs named METHOD-SEED: a row each, with what the students gain
-by their teacher and how fast they are."""
+"""The table of methods, from what `crossdistil compare` finds of runs named METHOD-SEED: a row each, with what the students keep
+of their teacher's score, what they gain by it and whether that is real, and how fast they are."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from run_names import REFERENCE, TITLES, TWINS, method_of, order_of
+from run_names import REFERENCE, is_twin, method_of, order_of, title_of
 from tables import markdown
 
 from crossdistil.core.app.compare import metric_values
 from crossdistil.core.app.compared_runs import ComparedRun
-from crossdistil.core.app.comparison import compare_finished
+from crossdistil.core.app.comparison import ALPHA, compare_finished
+from crossdistil.core.significance import holm
 
 BYTES_PER_PARAMETER = 4  # model.safetensors is float32
+FEWEST_SEEDS = 2
+"""Runs of a method below which a difference is one of single students."""
 Result = dict[str, Any]
 
 
@@ -25,23 +28,26 @@ def methods_table(found: Result, latency: Result | None) -> str:
     gives of them, `latency` the content of a file of `crossdistil latency`, or None."""
     groups = _groups(found)
     metrics = found["metrics"]
-    timed = _latencies(latency, found["task"])
-    headings = ["model", "parameters", "size, MB", *(f"{name.replace('_', ' ')}, %" for name in metrics), "runs", "gain"]
+    timed = _latencies(latency, found["task"], groups)
+    real = real_differences(found, groups, metrics[0])
+    headings = ["model", "parameters", "size, MB", *(f"{name.replace('_', ' ')}, %" for name in metrics), "of the teacher, %"]
+    headings += ["runs", "gain"]
     headings += ["ms, batch 1", "ms, batch 32"] if timed else []
     headings += ["epochs"]
     rows = [
         [
-            TITLES.get(method, f"`{method}`"),
+            title_of(method),
             *_size(group["parameters"]),
             *(_spread_text(group["metrics"][name]) for name in metrics),
+            _kept(method, groups, metrics[0]),
             str(len(group["runs"])),
-            _gain(method, groups, metrics[0]),
+            _gain(method, groups, metrics[0], real),
             *(timed.get(method, ["", ""]) if timed else []),
             _epochs([run for run in found["runs"] if run["group"] == group["group"]]),
         ]
         for method, group in groups.items()
     ]
-    return f"{markdown(headings, rows)}\n\n{_conditions(found, groups)}{_latency_conditions(latency, timed)}"
+    return f"{markdown(headings, rows)}\n\n{_conditions(found, groups, real)}{_latency_conditions(latency, timed)}"
 
 
 def compared(results: Mapping[str, Result]) -> Result:
@@ -87,14 +93,46 @@ def _spread_text(spread: Result) -> str:
     return f"{100 * spread['mean']:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
 
 
-def _gain(method: str, groups: dict[str, Result], metric: str) -> str:
+def _kept(method: str, groups: dict[str, Result], metric: str) -> str:
+    """Percent of the teacher's score that a student has."""
+    if method == REFERENCE or REFERENCE not in groups:
+        return ""
+    return f"{100 * groups[method]['metrics'][metric]['mean'] / groups[REFERENCE]['metrics'][metric]['mean']:.1f}"
+
+
+def _twin(method: str, groups: dict[str, Result]) -> str | None:
+    """The method whose students have the same size and were trained on labels alone."""
+    if method == REFERENCE or is_twin(method):
+        return None
+    size = groups[method]["parameters"]
+    return next((other for other, group in groups.items() if is_twin(other) and group["parameters"] == size), None)
+
+
+def real_differences(found: Result, groups: dict[str, Result], metric: str) -> dict[str, float]:
+    """Method -> p-value of its distance from the students of its size that were trained on labels alone, corrected for the number
+    of such pairs in the table (Holm); of those whose runs kept their answers and are as many as the others."""
+    p_values = {frozenset((pair["a"], pair["b"])): pair["p"] for pair in found["pairs"] if pair["metric"] == metric}
+    own = {}
+    for method, group in groups.items():
+        twin = _twin(method, groups)
+        if twin is None or len(groups[twin]["runs"]) < FEWEST_SEEDS or len(group["runs"]) < FEWEST_SEEDS:
+            continue
+        p_value = p_values.get(frozenset((group["group"], groups[twin]["group"])))
+        if p_value is not None:
+            own[method] = p_value
+    return dict(zip(own, holm(list(own.values())), strict=True)) if own else {}
+
+
+def _gain(method: str, groups: dict[str, Result], metric: str, real: dict[str, float]) -> str:
     """Points above the student of the same size that was trained on labels alone; empty where there is none."""
-    own = groups[method]
-    for twin in TWINS:
-        other = groups.get(twin)
-        if other and method not in (*TWINS, REFERENCE) and other["parameters"] == own["parameters"]:
-            return f"{100 * (own['metrics'][metric]['mean'] - other['metrics'][metric]['mean']):+.1f}"
-    return ""
+    twin = _twin(method, groups)
+    if twin is None:
+        return ""
+    text = f"{100 * (groups[method]['metrics'][metric]['mean'] - groups[twin]['metrics'][metric]['mean']):+.1f}"
+    if method not in real:
+        return text
+    text = f"{text} (p {real[method]:.2g})" if real[method] >= 0.001 else f"{text} (p < 0.001)"
+    return f"**{text}**" if real[method] < ALPHA else text
 
 
 def _epochs(runs: Sequence[Result]) -> str:
@@ -102,20 +140,22 @@ def _epochs(runs: Sequence[Result]) -> str:
     return " to ".join(counts[:: max(1, len(counts) - 1)])
 
 
-def _latencies(latency: Result | None, task: str | None) -> dict[str, list[str]]:
-    """Method -> its cells. A measurement on another task is none of this table's."""
+def _latencies(latency: Result | None, task: str | None, groups: dict[str, Result]) -> dict[str, list[str]]:
+    """Method -> its cells. A measurement on another task, or of models of other sizes, is none of this table's."""
     if latency is None or latency["task"] != task:
         return {}
     cells = {}
     for name, found in latency["models"].items():
-        sizes = ("batch_1", "batch_32")
-        cells[method_of(name)] = [
-            f"{found[size]['milliseconds']['median']:.2f} ({found[size]['speed_up']['median']:.1f}x)" for size in sizes
-        ]
+        method = method_of(name)
+        if method in groups and groups[method]["parameters"] == found["parameters"]:
+            sizes = ("batch_1", "batch_32")
+            cells[method] = [
+                f"{found[size]['milliseconds']['median']:.2f} ({found[size]['speed_up']['median']:.1f}x)" for size in sizes
+            ]
     return cells
 
 
-def _conditions(found: Result, groups: dict[str, Result]) -> str:
+def _conditions(found: Result, groups: dict[str, Result], real: dict[str, float]) -> str:
     """What the runs have in common, in a sentence."""
     where = sorted({
         f"{run['backend']} {run['versions'][run['backend']]} on {run['device']} in {run['precision']}" for run in found["runs"]
@@ -123,10 +163,17 @@ def _conditions(found: Result, groups: dict[str, Result]) -> str:
     seeds = sorted({run["seed"] for run in found["runs"] if method_of(Path(run["name"]).name) != Path(run["name"]).name})
     of_seeds = f" over the seeds ({', '.join(map(str, seeds))})" if seeds else ""
     text = f"Scores are those on dev, mean ± sample standard deviation{of_seeds}; {' and '.join(where)}."
-    if any(twin in groups for twin in TWINS):
+    if REFERENCE in groups:
+        text += f" Of the teacher: the student's {found['metrics'][0].replace('_', ' ')} over the teacher's."
+    if any(map(is_twin, groups)):
         text += (
             f" Gain: points of {found['metrics'][0].replace('_', ' ')} above the model of the same architecture that was trained "
             "on labels alone."
+        )
+    if real:
+        text += (
+            f" p: paired bootstrap over the {found['dev']['examples']:,} examples of dev and the seeds, corrected for the "
+            f"{len(real)} gains tested (Holm); bold below {ALPHA}: a real difference."
         )
     return text
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 
 import crossdistil
+from crossdistil.core.recipe import load_recipe
 from crossdistil.tests.compared import answers, write_run
 
 BENCHMARKS = Path(crossdistil.__file__).resolve().parent / "benchmarks"
+HEADINGS = ["parameters", "size, MB", "accuracy, %", "of the teacher, %", "runs", "gain"]
 PAGE = "before\n<!-- results:begin sst2 -->\nold\n<!-- results:end sst2 -->\nafter\n"
 
 
@@ -63,8 +66,9 @@ def latency(tmp_path) -> Path:
         return {"milliseconds": {"median": milliseconds}, "speed_up": {"median": speed_up}}
 
     models = {
-        "teacher": {"batch_1": timed(10, 1), "batch_32": timed(8, 1)},
-        "kd-42": {"batch_1": timed(5, 2), "batch_32": timed(3.2, 2.5)},
+        "teacher": {"parameters": 20_000_000, "batch_1": timed(10, 1), "batch_32": timed(8, 1)},
+        "kd-42": {"parameters": 10_000_000, "batch_1": timed(5, 2), "batch_32": timed(3.2, 2.5)},
+        "minilm-42": {"parameters": 5_000_000, "batch_1": timed(1, 10), "batch_32": timed(1, 8)},  # another one's
     }
     content = {
         "task": "sst-2", "machine": {"cpu": "A CPU"}, "versions": {"torch": "2.13.0"}, "models": models,
@@ -88,17 +92,17 @@ def test_the_table_of_methods(runs, latency):
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert rows(text) == {
-        "model": ["parameters", "size, MB", "accuracy, %", "runs", "gain", "ms, batch 1", "ms, batch 32", "epochs"],
-        "---": ["---:"] * 8,
-        "teacher": ["20.0M", "80", "90.0", "1", "", "10.00 (1.0x)", "8.00 (1.0x)", "3"],
-        "fine-tuned (labels only)": ["10.0M", "40", "81.0 ± 1.4", "2", "", "", "", "3"],
-        "`kd`": ["10.0M", "40", "85.0 ± 1.4", "2", "+4.0", "5.00 (2.0x)", "3.20 (2.5x)", "3"],
-        "`minilm`": ["10.0M", "40", "79.0", "1", "-2.0", "", "", "6"],
-        "`tinybert_td`, augmented texts": ["10.0M", "40", "88.0", "1", "+7.0", "", "", "6"],
-        "`t4tiny`, 4 narrow layers from random weights": ["4.0M", "16", "65.0", "1", "", "", "", "5"],
-        "`bilstm`": ["3.0M", "12", "75.5", "1", "+5.5", "", "", "10"],
-        "BiLSTM alone (labels only)": ["3.0M", "12", "70.0", "1", "", "", "", "10"],
-        "`novel`": ["5.0M", "20", "60.0", "1", "", "", "", "5"],
+        "model": [*HEADINGS, "ms, batch 1", "ms, batch 32", "epochs"],
+        "---": ["---:"] * 9,
+        "teacher": ["20.0M", "80", "90.0", "", "1", "", "10.00 (1.0x)", "8.00 (1.0x)", "3"],
+        "fine-tuned (labels only)": ["10.0M", "40", "81.0 ± 1.4", "90.0", "2", "", "", "", "3"],
+        "`kd`": ["10.0M", "40", "85.0 ± 1.4", "94.4", "2", "+4.0", "5.00 (2.0x)", "3.20 (2.5x)", "3"],
+        "`minilm`": ["10.0M", "40", "79.0", "87.8", "1", "-2.0", "", "", "6"],
+        "`tinybert_td`, augmented texts": ["10.0M", "40", "88.0", "97.8", "1", "+7.0", "", "", "6"],
+        "`t4tiny`, 4 narrow layers from random weights": ["4.0M", "16", "65.0", "72.2", "1", "", "", "", "5"],
+        "`bilstm`": ["3.0M", "12", "75.5", "83.9", "1", "+5.5", "", "", "10"],
+        "BiLSTM alone (labels only)": ["3.0M", "12", "70.0", "77.8", "1", "", "", "", "10"],
+        "`novel`": ["5.0M", "20", "60.0", "66.7", "1", "", "", "", "5"],
     }
     assert list(rows(text))[2:5] == ["teacher", "fine-tuned (labels only)", "`kd`"]
     assert "over the seeds (42, 43)" in text and "9 turns over 256 sentences of dev, A CPU, 1 thread" in text
@@ -116,8 +120,8 @@ def test_two_metrics_and_no_latency(runs):
     page = runs.parent / "PAGE.md"
     script("results_table.py", runs, page, "--name", "sst2", "--latency", runs / "none.json")
     found = rows(page.read_text())
-    assert found["model"] == ["parameters", "size, MB", "accuracy, %", "macro f1, %", "runs", "gain", "epochs"]
-    assert found["`kd`"] == ["10.0M", "40", "85.0 ± 1.4", "75.0 ± 1.4", "2", "+4.0", "3"]
+    assert found["model"] == ["parameters", "size, MB", "accuracy, %", "macro f1, %", *HEADINGS[3:], "epochs"]
+    assert found["`kd`"] == ["10.0M", "40", "85.0 ± 1.4", "75.0 ± 1.4", "94.4", "2", "+4.0", "3"]
 
 
 def test_the_latency_of_another_task_is_left_out(runs, latency):
@@ -131,7 +135,7 @@ def test_a_teacher_without_a_run_of_its_own_is_taken_from_its_students(runs):
     shutil.rmtree(runs / "teacher")
     page = runs.parent / "PAGE.md"
     script("results_table.py", runs, page, "--name", "sst2", "--latency", runs / "none.json")
-    assert rows(page.read_text())["teacher"] == ["20.0M", "80", "90.0", "1", "", ""]
+    assert rows(page.read_text())["teacher"] == ["20.0M", "80", "90.0", "", "1", "", ""]
 
 
 def test_students_of_different_teachers_are_refused(runs):
@@ -140,23 +144,82 @@ def test_students_of_different_teachers_are_refused(runs):
     assert "2 different teachers" in script("results_table.py", runs, runs.parent / "PAGE.md", code=1)
 
 
+def write_whole(folder: Path, shares: dict[str, list[float]], count: int = 40) -> None:
+    """Run folders of each method with so many answers right of `count`, a run for each seed from 42 on."""
+    labels = np.arange(count, dtype=np.int32) % 2
+    for method, own in shares.items():
+        for seed, share in enumerate(own, start=42):
+            name = method if method == "teacher" else f"{method}-{seed}"
+            logits = answers(labels, np.arange(count) < share * count)
+            write_run(folder / name, logits, labels, seed=seed, epochs=2.0, overrides=(f"method={method.partition('-')[0]}",))
+
+
 def test_the_table_of_what_compare_gives_is_that_of_the_kept_results(runs, said):
-    """`compare --json` of whole run folders, which reads recipes and answers, and the kept results of the same runs."""
-    labels = np.arange(40, dtype=np.int32) % 2
+    """`compare --json` of whole run folders, which reads recipes and answers, and the kept results of the same runs, which have
+    no answers to test."""
     folder, parent = runs.parent / "whole", runs.parent
-    for name, share in (("teacher", 0.95), ("finetune-42", 0.7), ("finetune-43", 0.75), ("kd-42", 0.8), ("kd-43", 0.85)):
-        logits = answers(labels, np.arange(40) < share * 40)
-        overrides = (f"method={name.partition('-')[0]}",)
-        seed = int(name[-2:]) if name[-1].isdigit() else 1
-        write_run(folder / name, logits, labels, seed=seed, epochs=2.0, overrides=overrides)
+    write_whole(folder, {"teacher": [0.95], "finetune": [0.7, 0.75], "kd": [0.8, 0.85]})
     code, output, errors = said("compare", *sorted(folder.iterdir()), "--json")
     assert code == 0, errors
     (parent / "compared.json").write_text(output)
     for source in (parent / "compared.json", folder):
         (parent / f"{source.name}.md").write_text(PAGE)
         script("results_table.py", source, parent / f"{source.name}.md", "--name", "sst2", "--latency", parent / "none.json")
-    text = (parent / "whole.md").read_text()
-    assert (parent / "compared.json.md").read_text() == text and rows(text)["`kd`"][2:5] == ["82.5 ± 3.5", "2", "+10.0"]
+    kept, tested = ((parent / f"{name}.md").read_text() for name in ("whole", "compared.json"))
+    assert rows(kept)["`kd`"][2:6] == ["82.5 ± 3.5", "86.8", "2", "+10.0"]
+    gain = rows(tested)["`kd`"][5]
+    assert gain.startswith("+10.0 (p ") and tested.replace(gain, "+10.0").startswith(kept.partition("\n\n")[0])
+
+
+def test_which_gains_are_real(tmp_path, said, monkeypatch):
+    """Each method against the students without a teacher: p-values are corrected for these pairs alone, and a single run is not
+    tested."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from methods_table import methods_table
+
+    folder = tmp_path / "runs"
+    shares = {"finetune-3l": [0.6, 0.61, 0.62], "kd-3l": [0.9, 0.91, 0.9], "pkd-3l": [0.61, 0.6, 0.62], "theseus-3l": [0.9]}
+    write_whole(folder, {"teacher": [0.96]} | shares, 400)
+    code, output, errors = said("compare", *sorted(folder.iterdir()), "--json")
+    assert code == 0, errors
+    found = json.loads(output)
+    text = methods_table(found, None)
+    table = rows(text)
+    assert table["3 layers, `kd`"][5].startswith("**+") and table["3 layers, `kd`"][5].endswith(")**")
+    assert table["3 layers, `pkd`"][5].startswith("+0.0 (p ") and "(p" not in table["3 layers, `theseus`"][5]
+    assert "corrected for the 2 gains tested (Holm)" in text and "the 400 examples of dev" in text
+    names = ("fine-tuned (labels only)", "`kd`", "`pkd`", "`theseus`")
+    assert list(table)[2:] == ["teacher", *(f"3 layers, {name}" for name in names)]
+
+
+def test_the_commands_of_a_teacher_of_twelve_layers(tmp_path, monkeypatch):
+    """Each method's layers of the teacher, settings of the teacher and of the students, and every recipe as `run` reads it."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from all_methods import chosen_layers
+
+    assert chosen_layers("kd", 3, 6) == [0, 2, 4] and chosen_layers("kd", 3, 12) == [0, 4, 8]
+    assert chosen_layers("minilm", 3, 6) == [1, 3, 5] and chosen_layers("tinybert_td", 6, 12) == [1, 3, 5, 7, 9, 11]
+    assert chosen_layers("theseus", 3, 12) == [0, 1, 2]
+
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "num_hidden_layers": 12}))
+    options = ["--data", "data", "--encoder", tmp_path, "--out", tmp_path / "runs", "--seeds", "7", "--dry-run"]
+    options += ["--epochs", "1.5"]
+    sets = ["--set", "task.max_length=50", "--teacher-set", "task.limit.train=60", "--student-set", "task.limit.train=20"]
+    printed = script("all_methods.py", *options, *sets, "--layers", "3,6", "--methods", "kd,minilm,t4tiny", "--batch-size", "4")
+    found = [shlex.split(line) for line in printed.splitlines()]
+    names = [Path(words[words.index("--out") + 1]).name for words in found]
+    assert names == ["teacher", "kd-3l-7", "kd-6l-7", "minilm-3l-7", "minilm-6l-7", "t4tiny-7"]
+    recipes = {}
+    for name, words in zip(names, found):
+        overrides = [words[index + 1] for index, word in enumerate(words) if word == "--set"]
+        recipes[name] = load_recipe(words[2], overrides=overrides)
+    assert [recipe.task.limit["train"] for recipe in recipes.values()] == [60, 20, 20, 20, 20, 20]
+    assert {stage.train.batch_size for recipe in recipes.values() for stage in recipe.stages} == {4}
+    student = recipes["minilm-6l-7"].student
+    assert list(student.init.layers) == [1, 3, 5, 7, 9, 11] and student.architecture["num_hidden_layers"] == 6
+    words = script("all_methods.py", *options, "--methods", "ner-alone,ner_layers", "--layers", "4")
+    assert "run ner --out" in words.splitlines()[0] and "[[3, 1], [6, 2], [9, 3], [12, 4]]" in words
+    assert "one teacher does one of them" in script("all_methods.py", *options, "--methods", "kd,ner", code=2)
 
 
 def test_every_method_of_the_benchmark_has_a_row():
