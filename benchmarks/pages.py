@@ -100,6 +100,7 @@ TABLES = {
     "printed_search": Measured(
         ("printed_search.json",), "crossdistil search kd --space space.yaml --minutes 15 --seeds 3 --out runs/search"
     ),
+    "printed_serve": Measured(("printed_serve.json",), "python benchmarks/printed.py serve"),
     "printed_trim": Measured(
         ("printed_trim.json",),
         "crossdistil trim models/multilingual models/chinese --data data/waimai --data data/cosmetics",

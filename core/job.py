@@ -7,6 +7,7 @@ what is wrong in the rows, before any weight is read.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from .data.mixing import mixed
 from .data.tasks import Examples, TaskSpec, check_files, check_folder, read_split
 from .data.tokenize import Tokenizer
 from .data.word_vocabulary import WordTokenizer
+from .engine import unheard
 from .errors import DataError, Errors, RecipeError
 from .fit import same_inputs, vocabulary_notes
 from .hub_names import is_hub_name
@@ -101,11 +103,12 @@ def prepare(recipe: Recipe, source: str, length_step: int | None) -> Job:
     return load(plan(recipe, source), length_step)
 
 
-def load(found: Plan, length_step: int | None, weights: bool = True) -> Job:
+def load(found: Plan, length_step: int | None, weights: bool = True, doing: Callable[[str], None] = unheard) -> Job:
     """Read rows and weights of a plan; `length_step` is the engine's. Without `weights` none is read: then the student has none,
     and nobody has looked at the teachers'. Raises CrossdistilError with all that is wrong, not only the first; what is wrong with
-    the weights is found where nothing else is."""
+    the weights is found where nothing else is. `doing` is told what begins."""
     recipe, source, spec = found.recipe, found.source, found.spec
+    doing(f"reading the texts in {recipe.task.data}")
     examples, errors = check_rows(found)
     tokenizer, student = found.tokenizer, found.student
     if recipe.student.is_bilstm and student is not None and examples is not None:
@@ -118,11 +121,13 @@ def load(found: Plan, length_step: int | None, weights: bool = True) -> Job:
     errors.throw()
     teachers, projections = found.teachers, {}
     if weights:
+        doing("reading the weights")
         teachers = _checked_teachers(found)
         if found.trains:
             student, projections = _with_weights(found, student, teachers, tokenizer)
     context = term_context(spec, student, teachers, examples)
     length, buckets = _student_length(recipe, length_step)
+    doing(f"tokenizing {sum(map(len, examples.values())):,} texts" if examples else "tokenizing the texts")
     data = _tokenize(spec, recipe, tokenizer, buckets, examples, length)
     own = length_buckets(recipe.task.max_length, length_step)
     same: dict[str, TaskData] = {tokenizer.fingerprint: data}

@@ -25,10 +25,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from crossdistil.backends.registry import BACKENDS, load_engine
 from crossdistil.core import plugin_files, registered
 from crossdistil.core.app import cli as command_line
+from crossdistil.core.app import waiting
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.models.families import CONFIGURATIONS
 from crossdistil.core.models.known_families import restore_families
 from crossdistil.tests import tiny
+
+# What a test sees does not hang on how busy the machine is.
+waiting.PATIENCE_SECONDS = 3600.0
 
 # A shell's background process ignores it, and what that starts does too: no test of an interruption would see one.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -52,6 +52,8 @@ def lines(path: Path) -> list[Line]:
     """The lines of a page's shell blocks that are commands."""
     found, name = [], str(path.relative_to(ROOT))
     for language, content in blocks(path.read_text(encoding="utf-8")):
+        if language == "text":  # what a command prints, behind the command
+            found += [Line(name, line) for line in content.splitlines() if line.startswith("$ ")]
         if language in SHELLS:
             joined = re.sub(r"\\\n\s*", " ", content)
             joined = re.sub(r"<<-?'?(\w+)'?\n.*?^\1$", "", joined, flags=re.MULTILINE | re.DOTALL)  # what a command reads

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import crossdistil
+from crossdistil.core.recipe import RECIPES_FOLDER
 
 ROOT = Path(crossdistil.__file__).resolve().parent
 FETCHED = re.compile(
@@ -43,6 +44,17 @@ def test_the_reference_is_what_the_code_says():
     command = [sys.executable, str(ROOT / "docs" / "generator" / "reference.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
+
+
+def test_every_page_is_led_to_from_the_first_and_every_recipe_is_listed():
+    docs = ROOT / "docs"
+    index = (docs / "index.md").read_text(encoding="utf-8")
+    pages = {f"{path.parent.name}/{path.name}" if path.parent != docs else path.name for path in docs.rglob("*.md")}
+    pages = {page for page in pages if page != "index.md" and not (page.startswith("methods/") and page != "methods/index.md")}
+    assert not [page for page in sorted(pages) if f"]({page}" not in index]
+    for page in ("recipes.md", "methods/index.md"):
+        text = (docs / page).read_text(encoding="utf-8")
+        assert not [path.stem for path in RECIPES_FOLDER.glob("*.yaml") if f"`{path.stem}`" not in text], page
 
 
 def test_the_readme_is_short():

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from crossdistil.core.app import cli
+from crossdistil.core.app import cli, interruption
 from crossdistil.core.app.api import run
 from crossdistil.core.app.error_lines import Terminated, terminate
+from crossdistil.core.app.interruption import Interruption
 from crossdistil.core.app.progress import TrainingProgress
 from crossdistil.core.app.run_command import run as command
 from crossdistil.core.recipe import parse_recipe
+from crossdistil.core.world import World
 from crossdistil.tests import tiny
 
 
@@ -92,6 +96,37 @@ def test_a_second_signal_stops_at_once(go, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         go(tmp_path / "broken")
     assert not (tmp_path / "broken" / "state").exists()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_within_one_long_call_is_answered_at_once(times, monkeypatch, capsys):
+    """The call, of C's read, keeps Python from its handlers, as one of a framework does, and lets other threads run."""
+    monkeypatch.setattr(interruption, "_TOGETHER_SECONDS", 0.05)
+    monkeypatch.setattr(interruption, "_AT_ONCE_SECONDS", 0.1)
+    ended = []
+    monkeypatch.setattr(interruption.os, "_exit", ended.append)
+    said, world, (reads, writes) = [], World(), os.pipe()
+
+    def press():
+        for _ in range(times):
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # not to the other thread, whose call it would end
+            time.sleep(0.3)
+        said.append(capsys.readouterr().err)
+        os.write(writes, b"x")
+
+    before, presses = signal.getsignal(signal.SIGINT), threading.Timer(0.1, press)
+    with Interruption(world):
+        presses.start()
+        assert ctypes.CDLL(None).read(reads, ctypes.create_string_buffer(1), 1) == 1
+        time.sleep(0.05)
+    presses.join()
+    os.close(reads), os.close(writes)
+    first, *second = said[0].splitlines()
+    assert first == "crossdistil: stopping after the call that is under way; once more stops at once"
+    assert second == ["crossdistil: stopped at once, inside a call of the framework"] * (times - 1)
+    assert ended == [130] * (times - 1) and world.asked == signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is before and signal.set_wakeup_fd(-1) == -1
+    assert not [each for each in threading.enumerate() if "_watch" in each.name]
 
 
 STOPS = {

@@ -4,6 +4,7 @@ run folders, on the hub, or, where a recipe is only explained, nowhere yet."""
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -26,6 +27,7 @@ from ..world import World
 from .models import all_notes, found_models, is_canonical, model_paths, paths_as_given, with_paths
 from .progress import shape_text
 from .run_folders import student_of
+from .waiting import Waiting
 
 ASSUMED = (
     BertConfig(num_hidden_layers=6, hidden_size=384, num_attention_heads=12, intermediate_size=1536),
@@ -71,9 +73,11 @@ def prepared_job(
     """The job of a recipe that the processes of a command prepare together, which knows the recipe as it was given, and its
     models' paths; what their user should know is printed. Without `trains`, the student need not have its weights; without
     `weights`, none are read. Raises CrossdistilError in all processes."""
-    found, pairs = world.together(planned, recipe, source, trains)
-    with paths_as_given(*pairs):
-        job = world.together(load, found, engine.length_step, weights)
+    with Waiting(partial(console.print, markup=False)) as waiting:
+        waiting.doing("looking at the models and the data")
+        found, pairs = world.together(planned, recipe, source, trains)
+        with paths_as_given(*pairs):
+            job = world.together(load, found, engine.length_step, weights, waiting.doing)
     job = dataclasses.replace(job, recipe=recipe, share=world.share)
     for data in (job.data, *job.teacher_data.values()):
         data.world = world

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from ..events import Evaluated, LiveSink, Logged
+from .waiting import Waiting
 
 DRAW_SECONDS = 0.25
 """In a terminal, the least time between two pictures of the bar."""
@@ -38,12 +39,14 @@ class TrainingProgress(LiveSink):
         self._done = self._total = self._shown = 0
         self._loss: float | None = None
         self._rate, self._speed = _Rate(), _Speed()
+        self._first = Waiting(self._console.print)
         self._started = self._next = time.monotonic()
 
     def __enter__(self) -> TrainingProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._first.done()
         if self._bar is not None:
             self._draw(self._figures())
             self._bar.stop()
@@ -63,9 +66,12 @@ class TrainingProgress(LiveSink):
             text = f"step {done + 1:,} is under way"
             self._task = self._bar.add_task(self._title, total=total, completed=done, text=text)
             self._bar.start()
+        else:  # the bar shows it
+            self._first.doing(f"{self._title}: step {done + 1:,} of {total:,} is under way")
 
     def advance(self, done: int, tokens: int) -> None:
         now = time.monotonic()
+        self._first.done()
         self._rate.count(done, now)
         self._speed.tokens = tokens
         self._done = done
@@ -97,6 +103,7 @@ class TrainingProgress(LiveSink):
 
     def compiles(self, shape: Sequence[int]) -> None:
         """A graph is about to be compiled for batches of a shape."""
+        self._first.done()  # the backend says what it compiles
         self._rate.skip()
         self._draw(f"compiling for {shape_text(shape)}")
 

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from .report_command import report_of_finished
 from .run_check import Checked, check_run
 from .run_sides import measure_finished
 from .stage_runs import StageRuns
+from .waiting import Waiting
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
     What ends it once there is a run folder has `left`: in words, what can be gone on from."""
     sinks = _sinks(recipe, options, console)
     errors = Errors()
-    engine = errors.collect(load_engine, options.backend, options.engine)
+    with Waiting(partial(console.print, markup=False)) as waiting:
+        waiting.doing(f"starting {options.backend}")
+        engine = errors.collect(load_engine, options.backend, options.engine)
     if engine is None:
         if options.engine.place.size == 1:  # what else is wrong is found with another backend
             checked = Checked(options.backend, options.engine, options.out, options.resume)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from ..task_data import EVALUATION_BATCH
 from ..teacher_cache import TeacherCache
 from ..teacher_identity import CacheKey, examples_digest, model_digest, tokens_digest
 from .loaded_teachers import LoadedTeachers
+from .waiting import Waiting
 
 _LONGEST_NAME = 120
 _SEEN_SECONDS = 5.0
@@ -157,7 +159,9 @@ class TeacherCaches:
         if not self.with_weights[name]:
             self._console.print(f"note: {name}: its scores on this dev split are not known, since its weights are elsewhere")
             return {}
-        self._scored[name], logits = self._loaded.score(name)
+        with Waiting(partial(self._console.print, markup=False)) as waiting:
+            waiting.doing(f"{name}: answering the {len(data.examples['dev']):,} texts of dev")
+            self._scored[name], logits = self._loaded.score(name)
         if logits is not None:
             self.answers[name] = logits
         for cache in caches:
