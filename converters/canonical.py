@@ -16,6 +16,7 @@ import numpy as np
 from ..core.checkpoint import check_unchanged
 from ..core.config_file import model_config
 from ..core.errors import CheckpointError, checkpoint_named, did_you_mean
+from ..core.models.answer_heads import CHOICES, SENTENCES, AnswerHead
 from ..core.models.architectures import CONFIGURATIONS, Config, pooler_names
 from ..core.models.config_keys import config_notes
 from ..core.models.heads import head_shapes, heads_of
@@ -34,7 +35,7 @@ from .recognise import Recognised, recognise
 from .repair import flipped_word_embeddings, repair_message
 from .rules import Match
 from .targets import source_notes
-from .task_heads import CHOICES, SENTENCES, SPANS, model_shapes, task_of, task_outputs, with_class
+from .task_heads import model_shapes, task_of, task_outputs
 from .tensors import Checkpoint, Tensor, TensorInfo
 
 _SHOWN = 5
@@ -56,8 +57,8 @@ class CanonicalCheckpoint:
     """By canonical name, in the order of the architecture."""
     outputs: int | None
     """Number of logits of its classifier; None without one."""
-    task: str | None
-    """What the classifier is for (`task_heads`); None without one."""
+    task: AnswerHead | None
+    """The head that the classifier is; None without one."""
     heads: tuple[str, ...]
     """Pre-training heads: `mlm`, `nsp`, ..."""
     tokenizer: dict[str, Path]
@@ -139,7 +140,7 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
         dialect=found.dialect,
         family=found.family,
         config=config,
-        raw=with_class(with_heads(raw, found.family, heads, None if task == SPANS else outputs, str(config_path)), config, task),
+        raw=with_heads(raw, found.family, heads, task, outputs, str(config_path)),
         tensors=tensors,
         outputs=outputs,
         task=task,
@@ -238,7 +239,7 @@ def _flip_word_embeddings(found: Recognised, shapes: dict[str, tuple[int, ...]],
 
 
 def _expected(
-    config: Config, task: str | None, outputs: int | None, shapes: Mapping[str, tuple[int, ...]]
+    config: Config, task: AnswerHead | None, outputs: int | None, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
     """(name -> shape of all that belongs to the parts which the checkpoint has, names of the heads among them)."""
     expected, own = model_shapes(config, task, outputs), head_shapes(config)

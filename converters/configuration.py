@@ -15,8 +15,9 @@ from typing import Any
 from ..core.config_file import CONFIG, read_config_file
 from ..core.data.slow_tokenizers import BPE_FILES, MODELS
 from ..core.errors import CheckpointError
+from ..core.models.answer_heads import CHOICES, SENTENCES, SPANS, AnswerHead
 from ..core.models.families import CONFIGURATIONS
-from ..core.models.head_classes import label_names, other_head
+from ..core.models.head_classes import label_names
 from ..core.models.sizes import difference_lines, differences, proposed, sizes, without_sizes
 from ..core.models.spec import ACTIVATIONS
 from ..core.shown import shown
@@ -105,15 +106,16 @@ def activation_note(raw: Mapping[str, Any], path: Path, family: str) -> list[str
     ]
 
 
-def with_heads(raw: Mapping[str, Any], family: str, heads: tuple[str, ...], outputs: int | None, where: str) -> dict[str, Any]:
+def with_heads(
+    raw: Mapping[str, Any], family: str, heads: tuple[str, ...], task: AnswerHead | None, outputs: int | None, where: str
+) -> dict[str, Any]:
     """The configuration with the class of transformers that has these heads, and with the labels of its classifier."""
     own = CONFIGURATIONS[family].family
-    head = None if outputs is None else other_head(raw)
-    kind = own.classes.get(heads, "Model") if outputs is None else "ForSequenceClassification" if head is None else head.ending
+    kind = own.classes.get(heads, "Model") if task is None else task.ending
     filled = {**raw, "architectures": [own.title + kind]}
     for name in heads:
         filled |= own.head_keys.get(name, {})
-    if outputs is None or kind == "ForMultipleChoice":  # whose one output is a score of a choice, and no class
+    if task in (None, CHOICES, SPANS):  # whose outputs are scores of a choice or of a place, and no classes
         return filled
     try:
         labels = label_names(raw)
@@ -126,7 +128,7 @@ def with_heads(raw: Mapping[str, Any], family: str, heads: tuple[str, ...], outp
     elif len(labels) != outputs:
         raise CheckpointError(f"{where}: id2label names {len(labels)} classes, the classifier has {outputs} outputs")
     filled |= {"id2label": labels, "label2id": {str(label): int(index) for index, label in labels.items()}}
-    if outputs == 1 and head is None:
+    if outputs == 1 and task == SENTENCES:
         filled["problem_type"] = "regression"
     return filled
 

@@ -151,7 +151,7 @@ def encoder_of(checkpoint: CanonicalCheckpoint) -> CanonicalCheckpoint:
     return replace(
         checkpoint,
         config=model_config(raw, "--encoder-only"),
-        raw=with_heads(raw, checkpoint.family, (), None, "--encoder-only"),
+        raw=with_heads(raw, checkpoint.family, (), None, None, "--encoder-only"),
         tensors=kept,
         outputs=None,
         task=None,

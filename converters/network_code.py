@@ -26,7 +26,6 @@ from .formats import Layout
 from .names_canonical import tied_of
 from .names_tensorflow import generator_name
 from .projections import PROJECTION
-from .task_heads import LAST_MAPS
 
 NETWORK = "network.py"
 _TEMPLATES = Path(__file__).parent / "networks"
@@ -133,7 +132,7 @@ def _bilstm_constants(checkpoint: CanonicalCheckpoint, to: str, name: str) -> di
     return {
         "WEIGHTS": _WEIGHTS[to][name],
         "HEADS": {"logits": checkpoint.outputs},
-        "TASK": checkpoint.task,
+        "TASK": checkpoint.task and checkpoint.task.name,
         "PAIRS": checkpoint.config.pairs,
         "KEYS": {key: (key if _says(checkpoint.raw, key, value) else None, value) for key, value in values.items()},
     }
@@ -180,7 +179,7 @@ def _constants(checkpoint: CanonicalCheckpoint, to: str, dialect: str) -> dict[s
         "FAMILY": config.family.model_type,
         "WEIGHTS": "",
         "HEADS": _heads(checkpoint),
-        "TASK": checkpoint.task,
+        "TASK": checkpoint.task and checkpoint.task.name,
         "POOLER": config.family.pooler_activation,
         "KEYS": _keys(config, checkpoint.raw, head),
         "NAMES": names,
@@ -212,7 +211,7 @@ def _modules(checkpoint: CanonicalCheckpoint) -> list[tuple[str, str, str]]:
         for part in family.at(EMBEDDINGS, LAYER, POOLER)
     ]
     if checkpoint.task is not None:
-        last = LAST_MAPS.get(checkpoint.task) or head_names(config)[0].removesuffix(".weight")
+        last = head_names(config.answering(checkpoint.task))[0].removesuffix(".weight")
         modules.append(("classifier", "dense", last))
     for name in checkpoint.heads:
         head = heads_of(family)[name]

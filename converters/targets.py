@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..core.errors import CheckpointError
+from ..core.models.answer_heads import CHOICES, SENTENCES, TOKENS, AnswerHead
 from ..core.models.architectures import Config, is_encoder, model_type, pooler_names
 from ..core.models.families import CONFIGURATIONS, BertConfig
 from ..core.models.head_classes import class_name
 from ..core.models.parts import Family
 from ..core.models.spec import ACTIVATIONS, EncoderConfig
-from .task_heads import CHOICES, ENDINGS, LAST_MAPS, SENTENCES, TOKENS
 
 GOOGLE, ZOO, LEGACY = "tensorflow", ("mindspore", "mindspore-old"), "oneflow-legacy"
 _GOOGLES_EPSILON, _ZOOS_EPSILON = 1e-12, 1e-7
@@ -24,13 +24,13 @@ _ZOO_TANH = "MindSpore's model zoo computes gelu by the tanh approximation, up t
 HIDDEN_LAYER = "pre_classifier: Google's classifier has no hidden layer of this kind"
 
 
-def has_no_home(config: Config, task: str | None, dialect: str) -> bool:
+def has_no_home(config: Config, task: AnswerHead | None, dialect: str) -> bool:
     """Whether the model is of use there without its classifier alone: a DistilBERT's for Google's graph, whose programs draw and
     train one of their own."""
     return dialect == GOOGLE and model_type(config) == "distilbert" and task == SENTENCES
 
 
-def refuse(config: Config, task: str | None, heads: tuple[str, ...], dialect: str) -> None:
+def refuse(config: Config, task: AnswerHead | None, heads: tuple[str, ...], dialect: str) -> None:
     """Raises CheckpointError where the code that reads names of this dialect would compute another model, without a word."""
     if not is_encoder(config):
         if dialect != "canonical":
@@ -42,7 +42,7 @@ def refuse(config: Config, task: str | None, heads: tuple[str, ...], dialect: st
         raise CheckpointError(f"{problem} (--encoder-only leaves the heads out)")
 
 
-def misread(config: Config, task: str | None, heads: tuple[str, ...], dialect: str) -> str:
+def misread(config: Config, task: AnswerHead | None, heads: tuple[str, ...], dialect: str) -> str:
     """What that code would compute otherwise, or an empty string."""
     if not is_encoder(config):
         return ""
@@ -62,7 +62,7 @@ def misread(config: Config, task: str | None, heads: tuple[str, ...], dialect: s
 
 
 def target_notes(
-    config: Config, task: str | None, heads: tuple[str, ...], names: Collection[str], types: Iterable[str], dialect: str
+    config: Config, task: AnswerHead | None, heads: tuple[str, ...], names: Collection[str], types: Iterable[str], dialect: str
 ) -> list[str]:
     """What the code that reads the result makes of it that its user may not expect. `names` are the canonical tensors' names,
     `types` those of the result's numbers."""
@@ -83,7 +83,7 @@ def target_notes(
     return notes
 
 
-def source_notes(config: Config, raw: Mapping[str, Any], task: str | None, names: Iterable[str]) -> list[str]:
+def source_notes(config: Config, raw: Mapping[str, Any], task: AnswerHead | None, names: Iterable[str]) -> list[str]:
     """What to know of a checkpoint with the names of MindSpore's model zoo; `names` are the file's."""
     if model_type(config) != "bert" or not any("bert_encoder." in name for name in names):
         return []
@@ -93,7 +93,7 @@ def source_notes(config: Config, raw: Mapping[str, Any], task: str | None, names
     if task == SENTENCES and not class_name(raw) and "id2label" not in raw:
         notes.append(
             "the zoo's classifier and its NER model have the same names: read as a classifier of whole texts; "
-            f'"architectures": ["Bert{ENDINGS[TOKENS]}"] in the configuration says that it is one of tokens'
+            f'"architectures": ["Bert{TOKENS.ending}"] in the configuration says that it is one of tokens'
         )
     return notes
 
@@ -122,10 +122,10 @@ def _googles_numbers(config: EncoderConfig, types: Iterable[str]) -> list[str]:
     return notes
 
 
-def _drawn_by_google(config: EncoderConfig, task: str | None, heads: tuple[str, ...], names: Collection[str]) -> list[str]:
+def _drawn_by_google(config: EncoderConfig, task: AnswerHead | None, heads: tuple[str, ...], names: Collection[str]) -> list[str]:
     notes = []
     if config.family.pooler_in_encoder and not any(name in names for name in pooler_names(config)):
-        use = ", which this head does not use" if task in LAST_MAPS or heads else ""
+        use = ", which this head does not use" if heads or (task is not None and task.token_map) else ""
         notes.append(f"there is no pooler: Google's graph has one (bert/pooler/dense/*{use}) and draws it at random")
     if task == TOKENS:
         notes.append(

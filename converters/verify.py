@@ -11,7 +11,9 @@ import numpy as np
 
 from ..core.config_file import read_config_file
 from ..core.errors import CheckpointError
+from ..core.models.answer_heads import AnswerHead
 from ..core.models.architectures import is_encoder, make_forward, used_tensors
+from ..core.models.encoder import make_head
 from ..core.models.heads import decoders, head_shapes, heads_of, word_embeddings
 from ..core.models.outputs import LOGITS, POOLED, output_name
 from ..core.models.parts import PAIRS, WORDS
@@ -20,7 +22,6 @@ from ..core.reference import ReferenceOps
 from .canonical import CanonicalCheckpoint
 from .configuration import GOOGLE_CONFIG, google_config
 from .numpy_float32 import Float32Ops
-from .task_heads import LAST_MAPS
 
 LIMITS = {"F64": 1e-5, "F32": 1e-5, "F16": 1e-2, "BF16": 1e-1}
 """Type of the result's weights -> how far its outputs may be from the source's, relative to the largest of them.
@@ -76,11 +77,8 @@ def needed_tensors(checkpoint: CanonicalCheckpoint) -> dict[str, frozenset[str]]
     needed = {name: encoder(name) for name in layers}
     if config.family.pooler_in_encoder and any(".pooler." in name for name in tensors):
         needed[POOLED] = encoder(POOLED)
-    if checkpoint.task in LAST_MAPS:
-        last = LAST_MAPS[checkpoint.task]
-        needed[LOGITS] = encoder(layers[-1]) | {f"{last}.weight", f"{last}.bias"}
-    elif checkpoint.task is not None:
-        needed[LOGITS] = encoder(LOGITS)
+    if checkpoint.task is not None:
+        needed[LOGITS] = used_tensors(config.answering(checkpoint.task), frozenset({LOGITS}))
     kinds, shapes = heads_of(config.family), head_shapes(config)
     for head in checkpoint.heads:
         needed[head] = encoder(POOLED if kinds[head].kind == PAIRS else layers[-1]) | shapes[head].keys()
@@ -124,10 +122,10 @@ def make_outputs(checkpoint: CanonicalCheckpoint):
         logits = make_forward(config, frozenset(wanted))
         return lambda ops, parameters, batch: [logits(ops, parameters, batch)[name] for name in wanted]
     heads = [name for name in checkpoint.heads if name in wanted]
-    of_tokens = LAST_MAPS.get(checkpoint.task) if LOGITS in wanted else None
-    names = [name for name in wanted if name not in heads and not (of_tokens and name == LOGITS)]
-    place = wanted.index(LOGITS) if of_tokens else 0
-    last, weight, bias = output_name("hidden", config.num_hidden_layers), f"{of_tokens}.weight", f"{of_tokens}.bias"
+    # The configuration is the encoder's, whatever the classifier is: that has a pooler of its own, or none.
+    names = [name for name in wanted if name not in heads and name != LOGITS]
+    last = output_name("hidden", config.num_hidden_layers)
+    classify = make_head(config.answering(checkpoint.task), frozenset({LOGITS}), "") if LOGITS in wanted else None
     encode = make_forward(config, frozenset(names))
     tied = all(_words_table(checkpoint, head) == word_embeddings(config) for head in heads if head in decoders(config))
     pretraining = make_pretraining(config, frozenset(heads), frozenset(), tied) if heads else None
@@ -135,9 +133,8 @@ def make_outputs(checkpoint: CanonicalCheckpoint):
     def outputs(ops, parameters, batch):
         encoded = encode(ops, parameters, batch)
         found = [encoded[name] for name in names]
-        if of_tokens is not None:
-            logits = ops.float32(ops.linear(encoded[last], parameters[weight], parameters[bias]))
-            found = found[:place] + [logits] + found[place:]
+        if classify is not None:
+            found.append(classify(ops, parameters, encoded[last], batch)[LOGITS])
         if pretraining is None:
             return found
         predicted = pretraining(ops, parameters, batch)
@@ -204,7 +201,7 @@ def compare_tensors(source: CanonicalCheckpoint, result: CanonicalCheckpoint) ->
 def compare_configurations(source: CanonicalCheckpoint, result: CanonicalCheckpoint) -> None:
     """Raises CheckpointError unless both compute the same: sizes, activation, epsilon, heads and what the classifier is for.
     No output need tell: an epsilon is less than float32's rounding where states vary much."""
-    pairs = [("model_type", source.family, result.family), ("task", source.task, result.task)]
+    pairs = [("model_type", source.family, result.family), ("task", _name(source.task), _name(result.task))]
     pairs += [("outputs", source.outputs, result.outputs), ("heads", source.heads, result.heads)]
     own, other = source.config.model_dump(), result.config.model_dump()
     pairs += [(key, value, other.get(key)) for key, value in own.items()]
@@ -218,6 +215,10 @@ def compare_configurations(source: CanonicalCheckpoint, result: CanonicalCheckpo
     for key, wanted, found in pairs:
         if wanted != found:
             raise CheckpointError(f"verification failed: {key} is {found!r} in the result, {wanted!r} in the source")
+
+
+def _name(task: AnswerHead | None) -> str | None:
+    return task and task.name
 
 
 def _bits(array: np.ndarray) -> np.ndarray:

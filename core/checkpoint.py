@@ -83,6 +83,8 @@ class Model:
     """What its user should know, each a line."""
     unread_decoder: StoredTensor | None = None
     """That last weight as long as nobody has looked whether it is the word embeddings."""
+    whole_vocabulary: int | None = None
+    """How many words the model has, where only some of them are here."""
 
     def __post_init__(self) -> None:
         if self.kind is None:
@@ -105,8 +107,11 @@ class Model:
 
     @property
     def parameter_count(self) -> int:
-        """Number of weights."""
-        shapes = tensor_shapes(self.config, self.outputs or 1, self.words)
+        """Number of weights, those of words that are not here among them."""
+        config = self.config
+        if self.whole_vocabulary is not None:
+            config = config.model_copy(update={config.own_key("vocab_size"): self.whole_vocabulary})
+        shapes = tensor_shapes(config, self.outputs or 1, self.words)
         return sum(math.prod(shape) for name, shape in shapes.items() if name in self.parameters)
 
 
@@ -129,7 +134,7 @@ def open_model(folder: Path, where: str = "", words: bool = False, classifier: A
     if words and not is_encoder(config):
         raise CheckpointError(f"{where}: model_type is '{raw['model_type']}', which predicts no words")
     other = other_head(raw) if is_encoder(config) else None
-    if config.family.classifies_tokens and other is not None and other.ending == classifier.ending == TOKENS.ending:
+    if config.family.classifies_tokens and other is not None and other.head == classifier == TOKENS:
         config, other = config.answering(TOKENS), None
     if not (folder / WEIGHTS).is_file() and (folder / CARD).is_file():
         return _without_weights(folder, prefix, raw, config, words)

@@ -18,12 +18,13 @@ from safetensors.numpy import load_file, save_file
 import crossdistil
 from crossdistil.converters.canonical import read_canonical
 from crossdistil.converters.network_code import NETWORK
-from crossdistil.converters.task_heads import ENDINGS, model_shapes
+from crossdistil.converters.task_heads import model_shapes
 from crossdistil.converters.verify import compare_configurations, reference_outputs, sample_batch
 from crossdistil.core.checkpoint import load_model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.models.answer_heads import CHOICES, SENTENCES, SPANS, TOKENS
 from crossdistil.core.models.architectures import make_forward
 from crossdistil.core.models.heads import head_shapes
 from crossdistil.core.models.spec import is_norm
@@ -36,12 +37,12 @@ LIMIT = 1e-5
 OUTPUTS = 3
 WRITTEN = {name: config for name, config in VARIANTS.items() if config.family.in_googles_code}
 # Name -> (configuration, task of the classifier, heads of pre-training, end of transformers' class)
-CASES = {name: (config, "sentences", (), ENDINGS["sentences"]) for name, config in WRITTEN.items()} | {
-    "bert for tokens": (sources.BERT, "tokens", (), ENDINGS["tokens"]),
-    "bert for spans": (sources.BERT, "spans", (), ENDINGS["spans"]),
-    "bert for choices": (sources.BERT, "choices", (), ENDINGS["choices"]),
-    "electra for tokens": (VARIANTS["electra"], "tokens", (), ENDINGS["tokens"]),
-    "distilbert for spans": (VARIANTS["distilbert"], "spans", (), ENDINGS["spans"]),
+CASES = {name: (config, SENTENCES, (), SENTENCES.ending) for name, config in WRITTEN.items()} | {
+    "bert for tokens": (sources.BERT, TOKENS, (), TOKENS.ending),
+    "bert for spans": (sources.BERT, SPANS, (), SPANS.ending),
+    "bert for choices": (sources.BERT, CHOICES, (), CHOICES.ending),
+    "electra for tokens": (VARIANTS["electra"], TOKENS, (), TOKENS.ending),
+    "distilbert for spans": (VARIANTS["distilbert"], SPANS, (), SPANS.ending),
     "bert for words": (sources.TANH, None, ("mlm",), "ForMaskedLM"),
     "bert for words and pairs": (sources.BERT, None, ("mlm", "nsp"), "ForPreTraining"),
     "distilbert for words": (VARIANTS["distilbert"], None, ("mlm",), "ForMaskedLM"),
@@ -61,9 +62,9 @@ WORKER = Path(__file__).parent / "network_worker.py"
 
 def write_case(folder, config, task, heads, ending):
     """A folder as transformers saves a model of that class, with random weights."""
-    outputs = None if task is None else {"spans": 2, "choices": 1}.get(task, OUTPUTS)
+    outputs = None if task is None else {SPANS: 2, CHOICES: 1}.get(task, OUTPUTS)
     shapes = dict(model_shapes(config, task, outputs))
-    if ending == "ForMaskedLM" or task in ("tokens", "spans"):
+    if ending == "ForMaskedLM" or task in (TOKENS, SPANS):
         shapes = {name: shape for name, shape in shapes.items() if ".pooler." not in name}
     for name in heads:
         shapes |= head_shapes(config)[name]
@@ -71,7 +72,7 @@ def write_case(folder, config, task, heads, ending):
     for name, shape in shapes.items():
         values = generator.normal(1.0 if is_norm(name) and name.endswith("weight") else 0.0, 0.2, shape)
         tensors[name] = values.astype(np.float32)
-    sources.write_config(folder, config, outputs if task in ("sentences", "tokens") else None)
+    sources.write_config(folder, config, outputs if task in (SENTENCES, TOKENS) else None)
     path = folder / "config.json"
     raw = json.loads(path.read_text())
     path.write_text(json.dumps(raw | {"architectures": [config.family.title + ending]}))
@@ -94,11 +95,11 @@ def answers(folder, batch, config, ending):
     assert not any(told[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")), told
     names = [name for name in batch if config.type_vocab_size or "type" not in name]
     taken = {name: torch.from_numpy(batch[name]).long() for name in names}
-    if ending == ENDINGS["choices"]:
+    if ending == CHOICES.ending:
         taken = {name: array[:, None] for name, array in taken.items()}
     with torch.no_grad():
         found = model.double().eval()(**taken)
-    if ending == ENDINGS["spans"]:
+    if ending == SPANS.ending:
         return {"logits": torch.stack([found.start_logits, found.end_logits], -1).numpy()}
     if ending == "Model":
         return {"hidden": found.last_hidden_state.numpy()}

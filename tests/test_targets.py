@@ -16,6 +16,7 @@ from crossdistil.converters.formats import open_checkpoint
 from crossdistil.core.app.models import model_folder
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.models.answer_heads import TOKENS
 from crossdistil.tests import tiny
 from crossdistil.tests.conversion_sources import BERT, FAMILIES, assert_same, random_tensors, tensors_of, write_config
 from crossdistil.tests.tiny_families import DISTILBERT, ELECTRA
@@ -159,7 +160,7 @@ def test_what_the_zoo_computes_otherwise_is_told_when_its_files_are_read(tmp_pat
     (tmp_path / "ms" / "config.json").write_text(json.dumps(config | of_class("BertForTokenClassification")))
     crossdistil.convert(tmp_path / "ms", tmp_path / "2", to="pytorch")
     assert json.loads((tmp_path / "2" / "config.json").read_text())["architectures"] == ["BertForTokenClassification"]
-    assert read_canonical(tmp_path / "2").task == "tokens"
+    assert read_canonical(tmp_path / "2").task == TOKENS
 
 
 def test_a_conditional_random_field_is_one_of_tokens(tmp_path):
@@ -169,7 +170,7 @@ def test_a_conditional_random_field_is_one_of_tokens(tmp_path):
     with pytest.raises(CheckpointError, match="unknown tensor loss.transitions"):
         crossdistil.convert(source, tmp_path / "new", to="pytorch")
     crossdistil.convert(source, tmp_path / "new", to="pytorch", allow_extra=["loss.*"])
-    assert read_canonical(tmp_path / "new").task == "tokens"
+    assert read_canonical(tmp_path / "new").task == TOKENS
 
 
 def test_a_classifier_without_a_pooler_is_not_guessed(tmp_path):

@@ -24,6 +24,7 @@ from crossdistil.core.kinds.token_labels import decoded
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.models.answer_heads import TOKENS
+from crossdistil.core.models.known_families import token_families
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.task_section import TaskSection
@@ -339,7 +340,7 @@ def test_a_run_a_student_and_its_spans(names, tmp_path, said, backend_name):
 
 
 @pytest.mark.only_backend("torch")
-@pytest.mark.parametrize("family", ["bert", "distilbert", "albert", "electra", "roberta", "mpnet", "deberta-v2"])
+@pytest.mark.parametrize("family", token_families())
 def test_transformers_computes_the_same(family, tmp_path):
     import torch
     from transformers import AutoModelForTokenClassification

@@ -1,10 +1,15 @@
-"""The heads that a model can answer with: the output that each gives, and what Hugging Face calls a model that has it. Kinds of
-tasks (`core.kinds`) say which one they need.
+"""The heads that a model can answer with, in one table for whoever asks: the output that each gives, what Hugging Face calls a
+model that has it, and how others' classes of the kind are known. Kinds of tasks (`core.kinds`) say which one they need, a
+conversion keeps any of them.
 
     nothing     the encoder alone
     sentences   logits (batch, outputs) of the pooled first token
+    choices     logits (batch, 1) as of a sentence: the score of a text and one choice
     tokens      logits (batch, length, outputs) of each token's state
+    spans       logits (batch, length, 2) of each token's state: start and end of the answer
     words       what the head that predicts words makes of each masked place
+
+What a family's parts of each are is in `core.models.tree.head_parts`.
 """
 
 from __future__ import annotations
@@ -23,10 +28,16 @@ class AnswerHead:
     """The name of its answers among the outputs of a forward pass; None where it gives none."""
     ending: str
     """How the class of transformers ends that has it."""
-    pipeline: str
+    pipeline: str = ""
     """What the Hugging Face hub calls what such a model does."""
     recipe: str = ""
     """The recipe that trains an encoder with it."""
+    token_map: str = ""
+    """What its last map is called, where it answers for each token's state; empty where it answers for a text as a whole."""
+    what: str = ""
+    """A model that has it, in words."""
+    alike: str = ""
+    """What the names of others' classes of the kind hold, as a regular expression."""
 
     @property
     def class_name(self) -> str:
@@ -35,9 +46,23 @@ class AnswerHead:
 
 
 NO_HEAD = AnswerHead("nothing", None, "Model", "feature-extraction")
-SENTENCES = AnswerHead("sentences", LOGITS, "ForSequenceClassification", "text-classification", "finetune")
-TOKENS = AnswerHead("tokens", LOGITS, "ForTokenClassification", "token-classification", "ner")
+SENTENCES = AnswerHead(
+    "sentences", LOGITS, "ForSequenceClassification", "text-classification", "finetune", what="a classifier of sentences"
+)
+CHOICES = AnswerHead("choices", LOGITS, "ForMultipleChoice", what="a multiple-choice model", alike="MultipleChoice|SWAG|Swag")
+TOKENS = AnswerHead(
+    "tokens", LOGITS, "ForTokenClassification", "token-classification", "ner",
+    token_map="classifier", what="a token classifier", alike="Token|N[Ee][Rr]|C[Rr][Ff]|Tagg|Span|BiLSTM",
+)  # fmt: skip
+SPANS = AnswerHead(
+    "spans", LOGITS, "ForQuestionAnswering", "question-answering",
+    token_map="qa_outputs", what="a question answering model", alike="Question|QA|SQuAD|Squad",
+)  # fmt: skip
 WORDS = AnswerHead("words", MASKED_WORDS, "ForMaskedLM", "fill-mask", "mlm")
+
+OTHERS = (TOKENS, CHOICES, SPANS)
+"""Those whose tensors may have the names and shapes of a classifier of sentences; of a class that is like several, the first."""
+CLASSIFIERS = (SENTENCES, *OTHERS)
 
 
 def head_of(outputs: int | None, words: bool, classifier: AnswerHead = SENTENCES) -> AnswerHead:

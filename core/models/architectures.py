@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from . import encoder, heads, tree
-from .answer_heads import SENTENCES, TOKENS, head_of
+from .answer_heads import SENTENCES, head_of
 from .config_keys import USUAL_KEYS, own_keys
 from .encoder import Forward
 from .families import CONFIGURATIONS, bilstm
@@ -104,8 +104,7 @@ def canonical_names(config: Config, names: Iterable[str], words: bool = False) -
 
 def _left_out_pooler(config: Config) -> tuple[str, ...]:
     """The pooler's names where files of a classifier of tokens may hold it, which needs none."""
-    needs_none = config.classifier == TOKENS and not config.family.pooler_for_tokens
-    return tuple(f"{part.name}." for part in config.family.at(POOLER)) if needs_none else ()
+    return () if tree.present(config, POOLER) else tuple(f"{part.name}." for part in config.family.at(POOLER))
 
 
 def knows_names(config: EncoderConfig, names: Iterable[str], other_head: bool = False) -> bool:

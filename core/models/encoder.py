@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 
 from ..ops import Ops, Tensor
 from . import normalised_before
-from .answer_heads import TOKENS
 from .components import activate, attention_bias, dense, mean_of_tokens, normalise, split_heads
 from .disentangled import make_distances, make_position_scores
 from .heads import Head, word_embeddings, words_head
@@ -27,10 +26,10 @@ from .outputs import (
     depth,
     output_name,
 )
-from .parts import EMBEDDINGS, ENCODER, LAYER
+from .parts import CLASSIFIER, EMBEDDINGS, ENCODER, LAYER, POOLER
 from .parts import WORDS as OF_WORDS
 from .spec import ACTIVATIONS, EncoderConfig
-from .tree import TOKEN_CLASSIFIER, has_bias, present, used_tensors
+from .tree import has_bias, present, used_tensors
 
 _OF_WORDS = frozenset({WORDS, MASKED_WORDS, DECODER_WEIGHT, DECODER_BIAS})
 
@@ -246,11 +245,10 @@ def make_layer(
 
 def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
     """`head(ops, params, x, batch) -> {name: tensor}`: `pooled` and `logits` where they are wanted."""
-    family, dropout = config.family, config.head_dropout
-    if config.classifier == TOKENS:
+    if config.classifier.token_map:
         return _make_token_head(config, wanted, root)
-    classifier, hidden = root + family.name("classifier"), _make_hidden_map(config, root)
-    pooler_dropout, drops_first, averages = config.before_pooler_dropout, family.pooler_dropout, config.averages_tokens
+    classifier, hidden, dropout = _classifier(config, root), _make_hidden_map(config, root), config.head_dropout
+    pooler_dropout, drops_first, averages = config.before_pooler_dropout, config.family.pooler_dropout, config.averages_tokens
     wants_pooled, wants_logits, relu = POOLED in wanted, LOGITS in wanted, config.relu_before_classifier
 
     def head(ops, params, x, batch):
@@ -268,12 +266,17 @@ def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
     return head
 
 
+def _classifier(config: EncoderConfig, root: str) -> str:
+    return next(root + part.name for part in present(config, CLASSIFIER) if part.role == "classifier")
+
+
 def _make_hidden_map(config: EncoderConfig, root: str):
     """`hidden(ops, params, x) -> x` of the same shape: what comes before the classifier's last map."""
-    family, activation, epsilon = config.family, config.pooler_activation, config.layer_norm_eps
-    kind, normalises, biased = ACTIVATIONS.get(activation), "pooler_norm" in family.by_role, has_bias(config, "pooler")
-    pooler, norm = root + family.name("pooler"), root + family.name("pooler_norm") if normalises else ""
-    norm_biased = normalises and has_bias(config, "pooler_norm")
+    activation, epsilon = config.pooler_activation, config.layer_norm_eps
+    parts = {part.role: part for part in present(config, POOLER)}
+    kind, normalises, biased = ACTIVATIONS.get(activation), "pooler_norm" in parts, parts["pooler"].has_bias(config)
+    pooler, norm = root + parts["pooler"].name, root + parts["pooler_norm"].name if normalises else ""
+    norm_biased = normalises and parts["pooler_norm"].has_bias(config)
 
     def hidden(ops, params, x):
         x = dense(ops, params, pooler, x, biased)
@@ -284,8 +287,8 @@ def _make_hidden_map(config: EncoderConfig, root: str):
 
 
 def _make_token_head(config: EncoderConfig, wanted: frozenset[str], root: str):
-    classifier, dropout, wants_logits = root + TOKEN_CLASSIFIER.name, config.head_dropout, LOGITS in wanted
-    maps = config.family.pooler_for_tokens
+    classifier, dropout, wants_logits = _classifier(config, root), config.head_dropout, LOGITS in wanted
+    maps = bool(present(config, POOLER))
     hidden = _make_hidden_map(config, root) if maps else None
 
     def head(ops, params, x, batch):

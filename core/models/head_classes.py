@@ -9,14 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..shown import plain, shown
+from .answer_heads import OTHERS, SENTENCES, TOKENS, AnswerHead
 
-_SENTENCES = "ForSequenceClassification"
-_OTHERS = (
-    ("ForTokenClassification", re.compile(r"Token|N[Ee][Rr]|C[Rr][Ff]|Tagg|Span|BiLSTM"), "a token classifier"),
-    ("ForMultipleChoice", re.compile(r"MultipleChoice|SWAG|Swag"), "a multiple-choice model"),
-    ("ForQuestionAnswering", re.compile(r"Question|QA|SQuAD|Squad"), "a question answering model"),
-)
-"""End of the class in transformers, what other code's classes of the kind have in their names, and what it is in words."""
 _WITHOUT_CLASSIFIER = "Model ForMaskedLM ForPreTraining ForNextSentencePrediction".split()
 _CAUSAL = re.compile(r"LMHeadModel|ForCausalLM|DoubleHeads")
 _IN_TAG = re.compile(r"[BIESMLU][-_].+")
@@ -29,8 +23,7 @@ HEAD_PARTS = frozenset({"classifier", "pre_classifier", "qa_outputs", "sequence_
 class OtherHead:
     """A head that answers for something else than a text, or a pair of texts, as a whole."""
 
-    ending: str
-    """How transformers' class of the kind ends."""
+    head: AnswerHead
     reason: str
     """How it is known, for messages: `architectures is BertForTokenClassification: a token classifier`."""
 
@@ -40,15 +33,14 @@ def other_head(raw: Mapping[str, Any]) -> OtherHead | None:
     name, labels = class_name(raw), raw.get("id2label") or raw.get("label2id")
     names = list(map(str, labels.values() if labels is raw.get("id2label") else labels)) if isinstance(labels, dict) else []
     if raw.get("problem_type") == "regression" and len(names) > 1:
-        return OtherHead(_SENTENCES, f"problem_type is regression, of {len(names)} numbers: only one is computed here")
-    if name.endswith((_SENTENCES, *_WITHOUT_CLASSIFIER)):
+        return OtherHead(SENTENCES, f"problem_type is regression, of {len(names)} numbers: only one is computed here")
+    if name.endswith((SENTENCES.ending, *_WITHOUT_CLASSIFIER)):
         return None
-    for ending, pattern, what in _OTHERS:
-        if pattern.search(name):
-            return OtherHead(ending, f"architectures is {plain(name)}: {what}")
+    for head in OTHERS:
+        if re.search(head.alike, name):
+            return OtherHead(head, f"architectures is {plain(name)}: {head.what}")
     if "O" in names and len(names) > 1 and all(label == "O" or _IN_TAG.fullmatch(label) for label in names):
-        ending, _, what = _OTHERS[0]
-        return OtherHead(ending, f"its labels are tags of tokens ({plain(', '.join(names[:3]))}): {what}")
+        return OtherHead(TOKENS, f"its labels are tags of tokens ({plain(', '.join(names[:3]))}): {TOKENS.what}")
     return None
 
 
@@ -74,7 +66,7 @@ def label_names(raw: Mapping[str, Any]) -> Any:
 def unknown_class(raw: Mapping[str, Any]) -> str:
     """The class that `architectures` names, where nothing is known of it; else an empty string."""
     name = class_name(raw)
-    known = name.endswith((_SENTENCES, *_WITHOUT_CLASSIFIER)) or other_head(raw) is not None
+    known = name.endswith((SENTENCES.ending, *_WITHOUT_CLASSIFIER)) or other_head(raw) is not None
     return "" if known else name
 
 

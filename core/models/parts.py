@@ -106,9 +106,10 @@ class Family:
     pooler_dropout: bool = False
     """Whether there is a dropout before the pooler too."""
     classifies_tokens: bool = False
-    """Whether its classifier of tokens is a linear map of each token's last state, in transformers as here."""
-    pooler_for_tokens: bool = False
-    """Whether a classifier of tokens has the pooler's map too, for each of them."""
+    """Whether it has a classifier of tokens, in transformers as here."""
+    own_heads: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    """Name of a head in `core.models.answer_heads` -> its parts, `POOLER` and `CLASSIFIER`, where it has others than in most
+    families: those of the classifier of sentences, or one map of each token's state."""
     words_activation: str | None = None
     """That of the head which predicts words, where it is not the encoder's."""
     classes: Mapping[tuple[str, ...], str] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 from math import prod
 
-from .answer_heads import TOKENS
+from .answer_heads import AnswerHead
 from .outputs import ATTENTION_KINDS, DECODER_BIAS, DISTANCE_MAPS, LOGITS, MASKED_WORDS, POOLED, WORDS, attention_kinds, depth
 from .parts import (
     ATTENTION_INPUT,
@@ -30,8 +30,6 @@ from .parts import (
 from .parts import WORDS as OF_WORDS
 from .spec import ModelConfig
 
-TOKEN_CLASSIFIER = Part("classifier", "classifier", DENSE, (OUTPUTS, "hidden_size"), CLASSIFIER)
-"""Of each token's state, as transformers calls it in every family."""
 _ENCODER_PLACES = (EMBEDDINGS, LAYER, ENCODER)
 _PLACES = (*_ENCODER_PLACES, POOLER, CLASSIFIER)
 _SIZES = ("vocab_size", "embedding_size", "hidden_size", "max_position_embeddings", "type_vocab_size", "intermediate_size")
@@ -203,12 +201,20 @@ def _parts_of_attention(config: ModelConfig, layer: int, roles: set[str]) -> lis
 
 
 def present(config: ModelConfig, place: str, layer: int | None = None) -> list[Part]:
-    """The parts at a place that a model of this configuration has; with `layer`, from 0, that this layer has. A classifier of
-    tokens needs no pooler, but where each token goes through its map."""
-    if place in (POOLER, CLASSIFIER) and config.family.is_encoder and config.classifier == TOKENS:
-        if place == CLASSIFIER or not config.family.pooler_for_tokens:
-            return [TOKEN_CLASSIFIER] if place == CLASSIFIER else []
-    return [part for part in config.family.at(place) if part.is_there(config, layer)]
+    """The parts at a place that a model of this configuration has; with `layer`, from 0, that this layer has."""
+    of_head = place in (POOLER, CLASSIFIER) and config.family.is_encoder
+    parts = head_parts(config.family, config.classifier) if of_head else config.family.parts
+    return [part for part in parts if part.place == place and part.is_there(config, layer)]
+
+
+def head_parts(family: Family, head: AnswerHead) -> tuple[Part, ...]:
+    """What a classifier of the family has behind the encoder: parts at `POOLER` and `CLASSIFIER`. One of tokens needs no pooler,
+    but in families where each token goes through its map."""
+    if head.name in family.own_heads:
+        return family.own_heads[head.name]
+    if head.token_map:
+        return (Part("classifier", head.token_map, DENSE, (OUTPUTS, "hidden_size"), CLASSIFIER),)
+    return tuple(family.at(POOLER, CLASSIFIER))
 
 
 def has_bias(config: ModelConfig, role: str) -> bool:

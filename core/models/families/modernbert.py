@@ -28,6 +28,13 @@ from ..spec import Activation, EncoderConfig, ModelConfig
 _WIDTH = "hidden_size"
 _WORDS = "model.embeddings.tok_embeddings"
 
+_CLASSIFIER = (
+    Part("pooler", "head.dense", DENSE, (_WIDTH, _WIDTH), POOLER, biased="classifier_bias"),
+    Part("pooler_norm", "head.norm", NORM, (_WIDTH,), POOLER, biased="norm_bias"),
+    Part("classifier", "classifier", DENSE, (OUTPUTS, _WIDTH), CLASSIFIER),
+)
+"""The same of a text and of each token."""
+
 MODERNBERT = Family(
     "modernbert",
     "ModernBert",
@@ -43,9 +50,7 @@ MODERNBERT = Family(
         Part("intermediate", "mlp.Wi", DENSE, ("two_inner_sizes", _WIDTH), LAYER, biased="mlp_bias"),
         Part("output", "mlp.Wo", DENSE, (_WIDTH, "intermediate_size"), LAYER, biased="mlp_bias"),
         Part("final_norm", "model.final_norm", NORM, (_WIDTH,), ENCODER, biased="norm_bias"),
-        Part("pooler", "head.dense", DENSE, (_WIDTH, _WIDTH), POOLER, biased="classifier_bias"),
-        Part("pooler_norm", "head.norm", NORM, (_WIDTH,), POOLER, biased="norm_bias"),
-        Part("classifier", "classifier", DENSE, (OUTPUTS, _WIDTH), CLASSIFIER),
+        *_CLASSIFIER,
         *words_parts(
             "mlm",
             _WIDTH,
@@ -62,7 +67,8 @@ MODERNBERT = Family(
     block=Block(normalised_before=True),
     pooler_in_encoder=False,
     pooler_activation="gelu",
-    pooler_for_tokens=True,
+    own_heads={"tokens": _CLASSIFIER, "spans": _CLASSIFIER},
+    classifies_tokens=True,
     classes={("mlm",): "ForMaskedLM"},
     in_googles_code=False,
 )

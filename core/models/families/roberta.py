@@ -13,6 +13,11 @@ from .bert import BertKeys
 _EMBEDDINGS = embedding_parts("roberta.", "hidden_size")
 
 
+def own_heads(root: str) -> dict[str, tuple[Part, ...]]:
+    """The score of a choice, which has the pooler of the encoder before it."""
+    return {"choices": classifier_parts(f"{root}pooler.dense")}
+
+
 def head_parts(root: str, words: str) -> tuple[Part, ...]:
     """A RoBERTa's classifier, its head that predicts words with the table `words`, and the pooler that encoders' files hold."""
     return (
@@ -46,6 +51,7 @@ ROBERTA = Family(
     classes={("mlm",): "ForMaskedLM"},
     in_googles_code=False,
     classifies_tokens=True,
+    own_heads=own_heads("roberta."),
 )
 
 
