@@ -24,6 +24,7 @@ from .engine import unheard
 from .errors import DataError, Errors, RecipeError
 from .fit import same_inputs, vocabulary_notes
 from .hub_names import is_hub_name
+from .kept_words import KeptWords, check_texts, keep_used
 from .losses.base import TermContext
 from .objective import Teachers
 from .plan import START, Plan, apart, plan, term_context, words_problems_of
@@ -119,24 +120,58 @@ def load(found: Plan, length_step: int | None, weights: bool = True, doing: Call
             problems = stage_problems(recipe, context, apart(tokenizer, found.teacher_tokenizers))
             _collect_new(errors, source, problems, found.problems)
     errors.throw()
-    teachers, projections = found.teachers, {}
+    trims, kept = recipe.student.init.vocabulary == "trimmed", None
+    teachers, tokenizers, projections = found.teachers, found.teacher_tokenizers, {}
     if weights:
         doing("reading the weights")
         teachers = _checked_teachers(found)
-        if found.trains:
+        if found.trains and not trims:
             student, projections = _with_weights(found, student, teachers, tokenizer)
-    context = term_context(spec, student, teachers, examples)
     length, buckets = _student_length(recipe, length_step)
     doing(f"tokenizing {sum(map(len, examples.values())):,} texts" if examples else "tokenizing the texts")
     data = _tokenize(spec, recipe, tokenizer, buckets, examples, length)
+    if trims:
+        check_texts(source, examples)
+        kept = keep_used(tokenizer, student.config, data.tokens)
+    if kept is not None:
+        whole, tokenizer = data, kept.tokenizer
+        data = _tokenize(spec, recipe, tokenizer, buckets, examples, length)
+        kept.check_same(whole.tokens, data.tokens, examples)
+        teachers, tokenizers, student = _with_kept(found, kept, teachers, student)
+    if weights and found.trains and trims:  # whose rows are only known now
+        student, projections = _with_weights(found, student, teachers, tokenizer, kept)
+    context = term_context(spec, student, teachers, examples)
     own = length_buckets(recipe.task.max_length, length_step)
     same: dict[str, TaskData] = {tokenizer.fingerprint: data}
-    for other in found.teacher_tokenizers.values():
+    for other in tokenizers.values():
         if other.fingerprint not in same:
             same[other.fingerprint] = _tokenize(spec, recipe, other, own, examples, recipe.task.max_length)
-    teacher_data = {name: same[other.fingerprint] for name, other in found.teacher_tokenizers.items()}
-    notes = _notes(recipe, tokenizer, found.teacher_tokenizers, teachers, student)
+    teacher_data = {name: same[other.fingerprint] for name, other in tokenizers.items()}
+    notes = _notes(recipe, tokenizer, tokenizers, teachers, student)
+    notes = notes if kept is None else (*notes, kept.note())
     return Job(recipe, context, data, student, teachers, teacher_data, projections, notes)
+
+
+def _with_kept(
+    found: Plan, kept: KeptWords, teachers: dict[str, Model], student: Model
+) -> tuple[dict[str, Model], dict[str, Tokenizer], Model]:
+    """Teachers, their tokenizers and the student with the words that are kept. Raises RecipeError where a teacher whose weights
+    are elsewhere, and which stays as it is, is asked for more than logits."""
+    tokenizers = dict(found.teacher_tokenizers)
+    with_kept = {
+        name: kept.of(teacher) if tokenizers[name].fingerprint == kept.whole.fingerprint else teacher
+        for name, teacher in teachers.items()
+    }
+    tokenizers |= {name: kept.tokenizer for name, teacher in with_kept.items() if teacher is not teachers[name]}
+    student = dataclasses.replace(kept.of(student), whole_vocabulary=None)
+    if found.context is not None:
+        configs = {name: teacher.config for name, teacher in with_kept.items()}
+        context = dataclasses.replace(found.context, student=student.config, teachers=configs)
+        errors = Errors()
+        problems = stage_problems(found.recipe, context, apart(kept.tokenizer, tokenizers))
+        _collect_new(errors, found.source, problems, found.problems)
+        errors.throw()
+    return with_kept, tokenizers, student
 
 
 def check_rows(found: Plan) -> tuple[dict[str, Examples] | None, Errors]:
@@ -191,7 +226,11 @@ def _checked_teachers(found: Plan) -> dict[str, Model]:
 
 
 def _with_weights(
-    found: Plan, student: Model, teachers: dict[str, Model], tokenizer: Tokenizer | WordTokenizer
+    found: Plan,
+    student: Model,
+    teachers: dict[str, Model],
+    tokenizer: Tokenizer | WordTokenizer,
+    kept: KeptWords | None = None,
 ) -> tuple[Model, dict[str, np.ndarray]]:
     """The student with its first weights, and the projections that come with them."""
     recipe, spec = found.recipe, found.spec
@@ -199,6 +238,8 @@ def _with_weights(
     if not recipe.student.is_bilstm:
         first = next(iter(teachers.values()), None)
         own = None if start in ("teacher", "random") else checked_weights(found.start, START)
+        if kept is not None and own is not None:
+            own = kept.of(own)
         given = student.outputs, student.labels, recipe.seed, spec.kind, tokenizer.vocab_size
         student, problems = build_student(recipe.student, first, *given, start=own)
         if problems:

@@ -19,6 +19,7 @@ from .data.tokenize import Tokenizer, load_tokenizer
 from .data.word_vocabulary import WordTokenizer
 from .errors import CrossdistilError, DataError, Errors, RecipeError
 from .fit import fit_problems, same_inputs, teacher_problems, window_problems, words_problems
+from .kept_words import trimming_problems
 from .kinds.known_kinds import ONE_CLASS
 from .losses.base import TermContext
 from .recipe import Recipe
@@ -223,6 +224,8 @@ class _Planner:
                 problems += words_problems_of(recipe, name, teacher)
                 if tokenizers.get(name) is not None:
                     problems += fit_problems(key, teacher.config, tokenizers[name], recipe.task)
+        if student is not None:
+            problems += trimming_problems(recipe, student.config, spec is not None and spec.kind.guesses_words)
         first = next(iter(teachers.values()), None)
         if tokenizer is not None and student is not None and "sizes" not in self._free():
             if first is None or not same_inputs(first, student):

@@ -82,12 +82,17 @@ AFRESH = "--set 'student.init={from: random}'"
 
 class InitSection(Section):
     """Where the student's weights start: `teacher`, `random`, or a model folder; `layers` lists the source's layers that
-    become the student's, counted from 0."""
+    become the student's, counted from 0; `vocabulary` says which of its words do."""
+
+    newer: ClassVar[tuple[str, ...]] = ("vocabulary",)
 
     source: str = Field("random", alias="from")
     """`teacher`, `random`, or a model folder or checkpoint."""
     layers: tuple[int, ...] | None = None
     """Which layers of the source, counted from 0, become the student's; needed where it has fewer of them."""
+    vocabulary: Literal["whole", "trimmed"] = "whole"
+    """`whole`: all words of its tokenizer; `trimmed`: those that the task's texts have, and single characters. The teacher keeps
+    its own."""
     read: ReadSection = ReadSection()
     """How the source's checkpoint is read."""
 
@@ -144,6 +149,8 @@ class StudentSection(Section):
     def _words_of_a_bilstm(self) -> StudentSection:
         if self.words is not None and not self.is_bilstm:
             raise ValueError("words is for a student with architecture.model_type 'bilstm'")
+        if self.init.vocabulary == "trimmed" and "vocab_size" in self.architecture:
+            raise ValueError("architecture.vocab_size is given, but with init.vocabulary: trimmed the texts decide it")
         if self.is_bilstm and (self.tokenizer is not None or self.init.source == "teacher"):
             raise ValueError("a BiLSTM has words of its own: neither tokenizer nor init.from: teacher fits it")
         return self

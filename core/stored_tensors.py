@@ -151,6 +151,28 @@ class StoredTensors(Mapping[str, np.ndarray]):
         self._stored[name].release()
 
 
+class SomeRows(StoredTensors):
+    """Tensors of a file, of which some have only some of their rows here."""
+
+    def __init__(self, whole: StoredTensors, names: Iterable[str], rows: np.ndarray):
+        super().__init__(whole._stored)
+        self._cut, self._rows = frozenset(names), rows
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = super().__getitem__(name)
+        return array[self._rows] if name in self._cut else array
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of what is here."""
+        shape = super().shape(name)
+        return (len(self._rows), *shape[1:]) if name in self._cut else shape
+
+    @property
+    def state(self) -> None:
+        """No file holds these tensors as they are here."""
+        return None
+
+
 class NamedTensors(Mapping[str, np.ndarray]):
     """The names of a model's tensors that are not read, or drawn, yet."""
 

@@ -77,7 +77,8 @@ def _model(context: TermContext, config: Config) -> dict[str, Any]:
 
 def _start(recipe: Recipe) -> dict[str, Any]:
     init = recipe.student.init
-    return {"from": init.source, "from_layers": None if init.layers is None else list(init.layers)}
+    layers = None if init.layers is None else list(init.layers)
+    return {"from": init.source, "from_layers": layers, "vocabulary": init.vocabulary}
 
 
 def _needs(recipe: Recipe, found: Plan, text: str, starts_elsewhere: bool) -> dict[str, Any]:

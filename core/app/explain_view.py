@@ -103,12 +103,14 @@ def model_text(model: dict[str, Any]) -> str:
 
 
 def _start_text(student: dict[str, Any]) -> str:
+    # How many words there will be is only known from the texts.
+    words = "; of its words those that the texts have, and so fewer parameters" if student["vocabulary"] == "trimmed" else ""
     if student["from"] == "random":
-        return "from random weights"
+        return f"from random weights{words}"
     source = "the teacher's" if student["from"] == "teacher" else f"{_near(student['from'])}'s"
     if student["from_layers"] is None:
-        return f"from {source} weights"
-    return f"from {source} layers {', '.join(map(str, student['from_layers']))} (counted from 0)"
+        return f"from {source} weights{words}"
+    return f"from {source} layers {', '.join(map(str, student['from_layers']))} (counted from 0){words}"
 
 
 def _stage(say: _Lines, stage: dict[str, Any]) -> None:

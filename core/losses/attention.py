@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from ..models.components import attention_bias
+from ..models.components import MASKED_SCORE, attention_bias
 from .base import pair_mask, token_mask
 from .matching import AttentionMatch
 
@@ -87,7 +87,8 @@ class AttentionScoreMeanSquaredError(AttentionMatch):
 
 
 class AttentionSumMeanSquaredError(AttentionMatch):
-    """Squared difference of the scores summed over the heads: the numbers of heads may differ."""
+    """Squared difference of the scores summed over the heads: the numbers of heads may differ. Of layers that see only the tokens
+    near by, the others count as equal."""
 
     loss: Literal["attention_mse_sum"]
 
@@ -104,8 +105,15 @@ class AttentionSumMeanSquaredError(AttentionMatch):
         return False
 
     def compare(self, context):
+        is_near = any(context.student.window(own - 1) is not None for _, own in self.pairs(context))
+
+        def summed(ops, scores):
+            # What a token does not see has the same score in each head, and other sums where the numbers of heads differ.
+            seen = scores * ops.above(scores, MASKED_SCORE / 2) if is_near else scores
+            return ops.sum(seen, axis=1)
+
         def squared_difference(ops, student, teacher, batch):
-            difference = ops.sum(student, axis=1) - ops.sum(teacher, axis=1)  # (B, L, L)
+            difference = summed(ops, student) - summed(ops, teacher)  # (B, L, L)
             return ops.sum(difference * difference * pair_mask(ops, batch))
 
         return squared_difference
