@@ -103,7 +103,7 @@ TABLES = {
     "printed_serve": Measured(("printed_serve.json",), "python benchmarks/printed.py serve"),
     "printed_trim": Measured(
         ("printed_trim.json",),
-        "crossdistil trim models/multilingual models/chinese --data data/waimai --data data/cosmetics",
+        "python benchmarks/printed.py trim --model models/multilingual --data data/waimai --data data/cosmetics",
     ),
     "robustness": Measured((), "the drivers in the table", ""),
 }

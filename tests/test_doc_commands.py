@@ -3,11 +3,18 @@ done in their order."""
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import re
 import sys
 
 import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
 
+import crossdistil
+from crossdistil.core.recipe import Recipe
 from crossdistil.tests import tiny
 from crossdistil.tests.doc_commands import ROOT, blocks, lines, own_arguments, pages, problem_of
 
@@ -18,8 +25,8 @@ else:
 from crossdistil.tests.service_process import service
 
 OTHERS = set(
-    "make pip python source hf torchrun msrun srun sbatch docker curl printf cd export head mkdir wrk openssl sudo systemctl cp "
-    "nginx chmod optuna tensorboard mlflow wandb swanlab git ls cat echo if then fi for do done test".split()
+    "make pip python source hf torchrun msrun srun sbatch docker curl printf export head tensorboard mlflow wandb swanlab "
+    "echo chmod test".split()
 )
 """Programs that pages call besides our own."""
 TRAINING = {"epochs": "null", "steps": 2, "batch_size": 8}
@@ -62,6 +69,37 @@ def others(words: list[str]) -> list[str]:
         source = path.read_text(encoding="utf-8")
         return [f"{words[1]} has no {word}" for word in words[2:] if word.startswith("--") and f'"{word}"' not in source]
     return [] if words[0] in OTHERS else [f"{words[0]}: which program is that?"]
+
+
+def test_every_other_program_is_called_somewhere():
+    assert {word for page in pages() for line in lines(page) for word in line.words()} >= OTHERS
+
+
+def of_language(language: str) -> list:
+    found = [(path.name, content) for path in pages() for name, content in blocks(path.read_text("utf-8")) if name == language]
+    return [pytest.param(content, id=f"{name} {number}") for number, (name, content) in enumerate(found)]
+
+
+@pytest.mark.parametrize("content", of_language("python"))
+def test_what_python_asks_of_the_package_is_there(content):
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "crossdistil":
+            module = importlib.import_module(node.module)
+            assert not [each.name for each in node.names if not hasattr(module, each.name)], node.module
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("crossdistil."):
+            function = getattr(crossdistil, node.func.attr)
+            inspect.signature(function).bind_partial(*node.args, **{each.arg: None for each in node.keywords})
+
+
+@pytest.mark.parametrize("content", of_language("yaml"))
+def test_the_keys_of_a_recipe_s_part_are_there(content):
+    tree = YAML(typ="safe").load(content)
+    if "." in "".join(tree):
+        return  # keys as `--set` names them, of a search, whose values are spaces
+    try:
+        Recipe.model_validate(tree)
+    except ValidationError as error:
+        assert not [each["loc"] for each in error.errors() if each["type"] == "extra_forbidden"]
 
 
 def test_both_readmes_have_the_same_commands_in_the_same_order():

@@ -15,7 +15,7 @@ from crossdistil.tests import tiny
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(waiting, "PATIENCE_SECONDS", 0.2)
 
 
 def until(said, count):
@@ -33,21 +33,22 @@ def test_what_takes_long_is_told_while_it_goes_on(impatient):
         work.doing("short")
         work.doing("tokenizing")
         assert until(said, 2) == ["reading ...", "tokenizing ..."]
+        assert until(said, 3)[2] == "tokenizing ... for 1 s so far"
         work.doing("last")
-    time.sleep(0.1)
-    assert len(said) == 2, "nothing once it has ended"
+    time.sleep(0.3)
+    assert len(said) == 3, "nothing once it has ended"
 
 
 def test_a_first_step_that_takes_long_is_told_in_a_log(impatient, capsys):
     with TrainingProgress("torch distil", make_console()) as shown:
         shown.start(0, 12)
-        time.sleep(0.2)
+        time.sleep(0.4)
         shown.advance(1, 30)
     assert capsys.readouterr().out.splitlines()[0] == "torch distil: step 1 of 12 is under way ..."
     with TrainingProgress("torch distil", make_console()) as shown:
         shown.start(0, 12)
         shown.advance(1, 30)
-        time.sleep(0.1)
+        time.sleep(0.3)
     assert "way" not in capsys.readouterr().out
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
-from wrong_input_world import A_TASK, ANY_LABEL, ANY_VALUES, CONTENTS, GOOD, MODEL, READS, Case
+from wrong_input_world import A_TASK, ANY_LABEL, ANY_VALUES, CONTENTS, GOOD, READS, Case, called
 
 from crossdistil.core.app import cli
 from crossdistil.core.recipe import flat, parse_recipe
@@ -60,20 +60,22 @@ class Grammar:
 
     def __init__(self, seed: int, world: Path):
         self._random = random.Random(seed)
-        self._recipe = json.loads((world / "recipe.yaml").read_text(encoding="utf-8"))
-        self._settings = flat(parse_recipe(self._recipe, "recipe.yaml", [], None).resolved())
-        self._options = dict(commands(typer.main.get_command(cli.app), []))
+        self._recipes = {name: json.loads((world / name).read_text(encoding="utf-8")) for name in ("recipe.yaml", "ner.yaml")}
+        settings = {name: flat(parse_recipe(recipe, name, [], None).resolved()) for name, recipe in self._recipes.items()}
+        self._settings = {command: settings.get(words[0], settings["recipe.yaml"]) for command, words in GOOD.items() if words}
+        known = dict(commands(typer.main.get_command(cli.app), []))
+        self._options = {command: known[" ".join(called(command))] for command in GOOD}
         self._untried: dict[tuple[str, str], list[str]] = defaultdict(list)
 
-    def cases(self, count: int, only: str | None = None) -> Iterator[Case]:
-        """`count` cases, the commands in turn; those that refuse their good arguments in one round of four."""
+    def cases(self, count: int, only: Sequence[str] = ()) -> Iterator[Case]:
+        """`count` cases, the commands, or only some, in turn; those that refuse their good arguments in one round of four."""
         twice = [self._option_value, self._setting, self._file]
         wrong = [self._option, self._argument, self._json_value, *twice, *twice]
         fine = [self._any_words, self._any_value, self._any_file, self._any_entry, self._any_rows]
         made = turn = 0
         while made < count:
-            for command in [name for name in GOOD if only in (None, name)]:
-                if only is None and "none" in GOOD[command] and turn % 4:
+            for command in only or GOOD:
+                if not only and "none" in GOOD[command] and turn % 4:
                     continue
                 kinds = fine if self._random.random() < 0.12 else wrong
                 case = self._random.choice(kinds)(command)
@@ -91,7 +93,7 @@ class Grammar:
         return left.pop() if left else None
 
     def _case(self, command: str, kind: str, what: str, words: list[str], **other: Any) -> Case:
-        return Case(command, kind, what, [*command.split(), *words], **other)
+        return Case(command, kind, what, [*called(command), *words], **other)
 
     def _option(self, command: str) -> Case | None:
         """An option that there is not, or that lacks its value, or a word too many."""
@@ -102,7 +104,7 @@ class Grammar:
             ("unknown short option", ["-" + choose.choice("qz9\n"), *good]),
             ("misspelled option", [*good, known + choose.choice("xyz")]),
         ]
-        if command != "predict":  # texts are its words
+        if called(command) != ["predict"]:  # texts are its words
             drawn.append(("words too many", [*good, *choose.choices(["x", "model", "\x1b[1m"], k=3)]))
         if options.get(known) is False:
             drawn.append(("option without a value", [*good, known]))
@@ -138,15 +140,15 @@ class Grammar:
 
     def _setting(self, command: str) -> Case | None:
         """`--set` with a key that there is not, a value of another type, or what is no YAML."""
-        if command not in ("run", "crosscheck", "recipes", "cache teacher"):
+        if "--set" not in self._options[command] or GOOD[command][0] not in self._recipes:
             return None
-        choose = self._random
-        key = choose.choice(sorted(self._settings))
+        choose, settings = self._random, self._settings[command]
+        key = choose.choice(sorted(settings))
         keys = [key + "x", key[:-1] + "_", "x." + key, key + ".x.y", "", ".", key.upper(), " " + key + " x", "\x1b" + key]
         setting = choose.choice(
             [
                 f"{choose.choice(keys)}=1",
-                f"{key}={choose.choice(other_type(self._settings[key]))}",
+                f"{key}={choose.choice(other_type(settings[key]))}",
                 f"{key}={choose.choice(['[', '{', '&a [*a]', '*a', '!!python/object:os.system x', '- ' * 3000, '[' * 3000])}",
                 key,
             ]
@@ -168,15 +170,17 @@ class Grammar:
     def _json_value(self, command: str) -> Case | None:
         """A size of the model that is none, or a value of the recipe of another type."""
         reads, choose = READS.get(command, []), self._random
-        if "recipe.yaml" in reads:
-            way = choose.choice(list(leaves(self._recipe, [])))
-            value = self._recipe
+        recipe = next((name for name in reads if name in self._recipes), None)
+        config = next((name for name in reads if name.endswith("/config.json")), None)
+        if recipe is not None:
+            value = self._recipes[recipe]
+            way = choose.choice(list(leaves(value, [])))
             for step in way:
                 value = value[step]
-            entry = ("recipe.yaml", way, json.loads(choose.choice(other_type(value, quoted=True))))
-        elif MODEL[0] in reads:
+            entry = (recipe, way, json.loads(choose.choice(other_type(value, quoted=True))))
+        elif config is not None:
             no_size = [value for value in ANY_VALUES if type(value) is not int or value < 1 or value >= 10**9]
-            entry = (MODEL[0], [choose.choice(SIZES)], choose.choice(no_size))
+            entry = (config, [choose.choice(SIZES)], choose.choice(no_size))
         else:
             return None
         what = f"{entry[0]}: {'.'.join(map(str, entry[1]))} = {str(entry[2])[:60]!r}"
@@ -197,7 +201,7 @@ class Grammar:
             return None
         value = self._random.choice(ANY)
         if option == "--set":
-            value = f"{self._random.choice(sorted(self._settings))}={value}"
+            value = f"{self._random.choice(sorted(self._settings[command]))}={value}"
         return self._case(command, "any value", f"{option} {value[:60]!r}", [*GOOD[command], option, value], fine="value")
 
     def _any_file(self, command: str) -> Case:

@@ -17,6 +17,8 @@ from crossdistil.core.predictions import rows_digest
 from crossdistil.core.task_section import TaskSection
 from crossdistil.tests import tiny
 from crossdistil.tests.compared import answers, write_run
+from crossdistil.tests.tagged_files import ner_recipe, write_names
+from crossdistil.tests.tiny_families import DEBERTA_V2, MODERNBERT, MPNET, ROBERTA
 
 
 @dataclass
@@ -39,12 +41,20 @@ class Case:
 
 GOOD = {
     "run": ["recipe.yaml", "--out", "out", "--backend", "torch"],
+    "run #ner": ["ner.yaml", "--out", "out", "--backend", "torch"],
+    "run #plugin": [*"recipe.yaml --plugin my_losses.py --set stages.0.objective.1.loss=small --out out --backend torch".split()],
     "evaluate": ["model", "--data", "task", "--task", "sst-2", "--backend", "torch"],
     "predict": ["model", "--file", "task/dev.tsv", "--text-column", "sentence", "--backend", "torch"],
+    "evaluate #ner": ["tagger", "--data", "names", "--backend", "torch"],
+    "predict #ner": ["tagger", "--file", "names/dev.conll", "--backend", "torch"],
     "crosscheck": ["recipe.yaml", "--backends", "none", "--steps", "1", "--out", "out"],
     "convert": ["model", "out", "--to", "tf"],
     "inspect": ["model"],
-    "export": ["model", "out", "--data", "task"],
+    "inspect #roberta": ["roberta"],
+    "convert #mpnet": ["mpnet", "out", "--to", "pytorch"],
+    "evaluate #deberta": ["deberta", "--data", "task", "--task", "sst-2", "--backend", "torch"],
+    "export #modernbert": ["modernbert", "out"],
+    "export": ["classifier", "out", "--data", "task"],
     "trim": ["model", "out", "--data", "texts.txt"],
     "push": ["model", "me/student", "--license", "mit", "--dry-run"],
     "search": ["recipe.yaml", "--grid", "paper", "--trials", "1", "--backend", "none", "--out", "out"],
@@ -65,12 +75,14 @@ GOOD = {
     "data merge": ["shares", "--out", "out"],
     "data augment": ["--task", "sst-2", "--data", "task", "--out", "out", "--method", "words", "--copies", "1"],
 }
-"""What each command is given. `none` stands for backends that would be processes, and keeps `serve` from staying: it is refused
-itself, so that the cases of `crosscheck`, `demo`, `search` and `serve` show only that the refusal is clean; they are drawn less
-often."""
+"""What each command is given; behind ` #` stands what else it is given, under the same name. `none` stands for backends that
+would be processes, and keeps `serve` from staying: it is refused itself, so that the cases of `crosscheck`, `demo`, `search` and
+`serve` show only that the refusal is clean; they are drawn less often."""
 MAKE = {
     "records": [["data", "export", *GOOD["data export"]]],
     "shares": [["data", "mlm", *GOOD["data mlm"], "--shard", f"{share}/2"] for share in (1, 2)],
+    "classifier": [["run", *GOOD["run"]]],
+    "tagger": [["run", *GOOD["run #ner"]]],
 }
 """Folder that commands read -> what makes it as `out`, from the rest of the world."""
 
@@ -78,12 +90,20 @@ MODEL = ["model/config.json", "model/model.safetensors"]
 ANSWERED = ["finished/result.json", "finished/recipe.yaml", "finished/predictions.safetensors"]
 READS = {
     "run": ["recipe.yaml", "task/train.tsv", "task/dev.tsv", *MODEL],
+    "run #ner": ["ner.yaml", "names/train.conll", "names/dev.conll", *MODEL],
+    "run #plugin": ["my_losses.py"],
+    "evaluate #ner": ["names/dev.conll", "tagger/student/config.json", "tagger/student/model.safetensors"],
+    "predict #ner": ["tagger/student/config.json", "tagger/student/model.safetensors"],
+    **{
+        command: [f"{command.partition('#')[2]}/config.json", f"{command.partition('#')[2]}/model.safetensors"]
+        for command in ("inspect #roberta", "convert #mpnet", "evaluate #deberta", "export #modernbert")
+    },
     "evaluate": ["task/dev.tsv", *MODEL],
     "predict": MODEL,
     "crosscheck": ["recipe.yaml"],
     "convert": MODEL,
     "inspect": MODEL,
-    "export": ["task/dev.tsv", *MODEL],
+    "export": ["task/dev.tsv", "classifier/student/config.json", "classifier/student/model.safetensors"],
     "trim": MODEL,
     "push": MODEL,
     "search": ["recipe.yaml"],
@@ -155,6 +175,11 @@ register_loss(Small)
 """
 
 
+def called(command: str) -> list[str]:
+    """The words of a command's name."""
+    return command.partition(" #")[0].split()
+
+
 def write_world(folder: Path) -> None:
     """A task, a model, a recipe and texts, all good."""
     tiny.write_task(folder / "task", 24, 12)
@@ -163,6 +188,10 @@ def write_world(folder: Path) -> None:
     (folder / "my_losses.py").write_text(LOSS, encoding="utf-8")
     tree = tiny.kd_recipe(Path("task"), Path("model"), steps=1, batch_size=4, length_buckets=[16])
     (folder / "recipe.yaml").write_text(json.dumps(tree, indent=1), encoding="utf-8")
+    write_names(folder / "names", 24, 8)
+    (folder / "ner.yaml").write_text(json.dumps(ner_recipe(Path("names"), Path("model"), steps=1), indent=1), encoding="utf-8")
+    for name, config in {"roberta": ROBERTA, "mpnet": MPNET, "deberta": DEBERTA_V2, "modernbert": MODERNBERT}.items():
+        tiny.write_model(folder / name, config)
     labels = np.array(tiny.sentences(12, 1)[1], np.int32)
     spec = TaskSection(name="sst-2", data=folder / "task", max_length=16)
     rows = rows_digest(resolve_task(spec), read_split(resolve_task(spec), folder / "task", "dev"))

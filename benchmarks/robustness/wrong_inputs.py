@@ -1,6 +1,6 @@
 """Wrong inputs given to the command line: each ends with clear errors, never with a traceback, a time-out or half a result.
 
-    python benchmarks/robustness/wrong_inputs.py [--count 2400] [--seed 1] [--only COMMAND] [--jobs N] [--out FILE]
+    python benchmarks/robustness/wrong_inputs.py [--count 2400] [--seed 1] [--only COMMAND ...] [--jobs N] [--out FILE] [--add]
 
 Every case is a good command with one thing made wrong (`wrong_input_cases.py`): an option, a key of the recipe, a value, or a
 file. The commands and their options are read from the command line itself, the keys from a resolved recipe, the files from a
@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a child of a fork has no threads
 
 from wrong_input_cases import FINE, Grammar
-from wrong_input_world import GOOD, MAKE, Case, prepare, write_world
+from wrong_input_world import GOOD, MAKE, Case, called, prepare, write_world
 
 from crossdistil.core.app import cli
 from crossdistil.core.errors import MESSAGE_PREFIX
@@ -95,10 +96,11 @@ def _problem(case: Case, code: int | str, output: str, lines: list[str], changed
         return code
     if any(line.startswith("Traceback") for line in lines):
         return "a traceback"
+    command = " ".join(called(case.command))
     if code == 0:
-        told = case.command == "inspect" and case.kind in TOLD_BY_INSPECT and "problems" in output
+        told = command == "inspect" and case.kind in TOLD_BY_INSPECT and "problems" in output
         return None if case.fine or told else "exit code 0 for a wrong input"
-    if code != 2 and not (code == 1 and case.command in ("crosscheck", "demo")):
+    if code != 2 and not (code == 1 and command in ("crosscheck", "demo")):
         return f"exit code {code}"
     other = [line for line in lines if not line.startswith(MESSAGE_PREFIX)]
     if other:
@@ -165,7 +167,7 @@ def load_everything() -> None:
     load_engine("torch", EngineOptions("cpu"))
 
 
-def drive(count: int, seed: int, only: str | None = None, part: int = 0, parts: int = 1) -> dict[str, Any]:
+def drive(count: int, seed: int, only: Sequence[str] = (), part: int = 0, parts: int = 1) -> dict[str, Any]:
     """Run every `parts`-th of the cases, from number `part` on: counts, and the failures."""
     load_everything()
     gc.freeze()  # what is imported stays where it is, and children share it
@@ -178,9 +180,9 @@ def drive(count: int, seed: int, only: str | None = None, part: int = 0, parts: 
         world.mkdir()
         write_world(world)
         make_folders(world, folder)
-        for command, words in GOOD.items() if count >= 1000 else ():
-            if "none" not in words:
-                must_end_well(Case(command, "good", "", [*command.split(), *words]), world, folder)
+        for command, words in GOOD.items() if count >= 1000 or only else ():
+            if "none" not in words and (not only or command in only):
+                must_end_well(Case(command, "good", "", [*called(command), *words]), world, folder)
         for case in islice(Grammar(seed, world).cases(count, only), part, None, parts):
             ended = run_case(case, world, folder)
             counts["kinds"][case.kind] += 1
@@ -197,7 +199,7 @@ def drive(count: int, seed: int, only: str | None = None, part: int = 0, parts: 
 
 def drive_parts(options: argparse.Namespace) -> dict[str, Any]:
     """The same in as many processes as are asked for, and the counts of all."""
-    settings = [(options.count, options.seed, options.only, part, options.jobs) for part in range(options.jobs)]
+    settings = [(options.count, options.seed, options.only or (), part, options.jobs) for part in range(options.jobs)]
     if options.jobs == 1:
         found = [drive(*settings[0])]
     else:
@@ -212,11 +214,18 @@ def drive_parts(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def added(kept: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The results of two runs as one, of the later one's date."""
+    sums = {name: dict(sorted((Counter(kept[name]) + Counter(found[name])).items())) for name in COUNTED}
+    return {**found, **{key: kept[key] + found[key] for key in ("cases", "seconds", "failures")}, **sums}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=list(GOOD), help="one command")
+    parser.add_argument("--only", action="append", choices=list(GOOD), help="one command; several times for several")
+    parser.add_argument("--add", action="store_true", help="add the counts to those in --out, of a run of other commands")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--out", type=Path, help="default: benchmarks/results/robustness_wrong_inputs.json for a whole run")
     options = parser.parse_args()
@@ -225,6 +234,8 @@ def main() -> None:
     from crossdistil.core.processor import vendor
 
     found |= {"seconds": round(time.monotonic() - started), "processor": vendor(), "date": time.strftime("%Y-%m-%d")}
+    if options.add:
+        found = added(json.loads(options.out.read_text(encoding="utf-8")), found)
     out = options.out
     if out is None and options.only is None and options.count >= 2000:
         out = Path(__file__).resolve().parents[1] / "results" / "robustness_wrong_inputs.json"

@@ -1,4 +1,4 @@
-"""Says what a command is doing where that takes long: nothing of what is done within two seconds is told."""
+"""Says what a command is doing where that takes long: after two seconds what, then, ever more rarely, for how long already."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Waiting:
 
     def __init__(self, tell: Callable[[str], None]):
         self._tell = tell
-        self._timer: threading.Timer | None = None
+        self._ended: threading.Event | None = None
 
     def __enter__(self) -> Waiting:
         return self
@@ -25,12 +25,18 @@ class Waiting:
     def doing(self, text: str) -> None:
         """This begins, and what was done before has ended."""
         self.done()
-        self._timer = threading.Timer(PATIENCE_SECONDS, self._tell, [f"{text} ..."])
-        self._timer.daemon = True
-        self._timer.start()
+        self._ended = threading.Event()
+        threading.Thread(target=self._watch, args=(text, self._ended), daemon=True).start()
 
     def done(self) -> None:
         """Nothing is under way."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._ended is not None:
+            self._ended.set()
+            self._ended = None
+
+    def _watch(self, text: str, ended: threading.Event) -> None:
+        seconds, wait = 0.0, PATIENCE_SECONDS
+        while not ended.wait(wait):
+            self._tell(f"{text} ..." if not seconds else f"{text} ... for {seconds + wait:.0f} s so far")
+            seconds += wait
+            wait = 4 * seconds
