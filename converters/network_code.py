@@ -25,6 +25,7 @@ from .dialects import DIALECTS
 from .formats import Layout
 from .names_canonical import tied_of
 from .names_tensorflow import generator_name
+from .networks.shared_encoder import ACTIVATIONS
 from .projections import PROJECTION
 
 NETWORK = "network.py"
@@ -72,6 +73,8 @@ def check_code(to: str, layout: str, config: Config) -> None:
         raise CheckpointError(
             f"--with-code: there are networks of BERT, DistilBERT, ALBERT and ELECTRA, and none of a {config.family.title}"
         )
+    if is_encoder(config) and config.hidden_act not in ACTIVATIONS:
+        raise CheckpointError(f"--with-code: hidden_act is {config.hidden_act}, which the networks do not compute")
     if layout not in _WEIGHTS[to]:
         known = ", ".join(_WEIGHTS[to])
         raise CheckpointError(f"--layout {layout}: no module of {_TITLES[to]} loads it; --with-code takes {known}")

@@ -315,6 +315,9 @@ class RecordingOps:
     def relu(self, x):
         return self._graph.add("Relu", [x], x.shape)
 
+    def silu(self, x):
+        return x * self._graph.add("Sigmoid", [x], x.shape)
+
     def tanh(self, x):
         return self._graph.add("Tanh", [x], x.shape)
 

@@ -111,6 +111,8 @@ def _googles_numbers(config: EncoderConfig, types: Iterable[str]) -> list[str]:
             f"hidden_act is {config.hidden_act} (the tanh approximation): Google's ELECTRA computes gelu by erf, up to 5e-4 "
             "apart in an activation"
         )
+    elif activation == "silu":
+        notes.append(f"hidden_act is {config.hidden_act}: Google's code has no such function")
     if config.layer_norm_eps > 10 * _ZOOS_EPSILON:
         notes.append(
             f"layer_norm_eps is {config.layer_norm_eps:g}: Google's graph normalises with {_GOOGLES_EPSILON:g}, and computes "

@@ -95,6 +95,9 @@ class TensorFlowOps:
     def relu(self, x):
         return self._tf.nn.relu(x)
 
+    def silu(self, x):
+        return x * self._tf.sigmoid(x)
+
     def tanh(self, x):
         return self._tf.tanh(x)
 

@@ -276,7 +276,7 @@ def _check_sizes(
     """Raise CheckpointError where the tensors are of other sizes than the configuration says, or where it says none."""
     family, where = config.family.model_type, f"{prefix}{folder / CONFIG}"
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    if problem := without_sizes(raw, family, shapes):
+    if problem := without_sizes(config.current_keys(raw), family, shapes):
         raise CheckpointError(f"{where}: {problem}")
     if wrong := differences(config.model_dump(), family, shapes):
         remedy = f"{prefix}({convert_command(folder, '--fix-config')} takes the tensors' sizes)"

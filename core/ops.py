@@ -152,6 +152,9 @@ class Ops(Protocol):
     def relu(self, x: Tensor) -> Tensor:
         """max(x, 0)."""
 
+    def silu(self, x: Tensor) -> Tensor:
+        """x * sigmoid(x) (Elfwing et al. 2017)."""
+
     def tanh(self, x: Tensor) -> Tensor:
         """Hyperbolic tangent, accurate to 1e-6."""
 

@@ -121,6 +121,9 @@ class ReferenceOps:
     def relu(self, x):
         return np.maximum(x, 0.0)
 
+    def silu(self, x):
+        return x * _special().expit(x)
+
     def tanh(self, x):
         return np.tanh(x)
 

@@ -112,6 +112,10 @@ def relu(ops, p, batch):
     return ops.relu(p["x"])
 
 
+def silu(ops, p, batch):
+    return ops.silu(p["x"])
+
+
 def tanh(ops, p, batch):
     return ops.tanh(p["x"])
 
@@ -241,6 +245,7 @@ CASES = {
     "gelu_erf": Case(gelu_erf, {"x": LINE}),
     "gelu_tanh": Case(gelu_tanh, {"x": LINE}),
     "relu": Case(relu, {"x": normal(4, 5)}),
+    "silu": Case(silu, {"x": normal(4, 5)}),
     "tanh": Case(tanh, {"x": LINE}, forward=1e-6),
     # MindSpore's kernel is exact to 6e-6.
     "exp": Case(exp, {"x": LINE}, forward=1e-5),

@@ -141,7 +141,7 @@ def test_wrong_tensors_are_refused(folder, change, message):
     [
         ({"model_type": "gpt2"}, "model_type is 'gpt2', expected 'bert'"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
-        ({"hidden_act": "swish"}, "hidden_act"),
+        ({"hidden_act": "mish"}, "hidden_act"),
         ({"hidden_size": "32 wide"}, "hidden_size"),
         ({"embedding_size": 16}, "embedding_size is 16: a bert's embeddings are as wide as hidden_size"),
         ({"num_hidden_layers": True}, "num_hidden_layers: got true, expected a number"),

@@ -187,12 +187,13 @@ def test_distilbert_reads_what_transformers_takes_for_its_keys(tmp_path):
 
 @pytest.mark.only_backend("torch")
 def test_activations_are_known_by_what_transformers_computes(tmp_path, options):
-    """A name is ours if, and only if, its function is one of our three; no other is suggested for what it looks like."""
+    """A name is ours if, and only if, its function is one of ours; no other is suggested for what it looks like."""
     import torch
     from transformers.activations import ACT2CLS, ACT2FN
 
     x = torch.linspace(-30, 30, 60001)
     functions = {"erf": torch.nn.functional.gelu(x), "relu": torch.relu(x)}
+    functions["silu"] = torch.nn.functional.silu(x)
     functions["tanh"] = torch.nn.functional.gelu(x, approximate="tanh")
     for name in ACT2CLS:
         y = ACT2FN[name](x).detach()

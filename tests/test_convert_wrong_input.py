@@ -179,7 +179,7 @@ CONFIGURATIONS = {
         'id2label: expected {"0": name, "1": name, ...}, got {\'a\': 0, \'b\': 1, \'c\': 2}',
     ),
     "heads": ({"num_attention_heads": 5}, "hidden_size 24 is not a multiple of num_attention_heads 5"),
-    "activation": ({"hidden_act": "swish"}, "hidden_act: unknown value 'swish'"),
+    "activation": ({"hidden_act": "mish"}, "hidden_act: unknown value 'mish'"),
     "size that is none": ({"hidden_size": "24"}, "hidden_size is '24', the tensors say 24"),
 }  # fmt: skip
 

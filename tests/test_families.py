@@ -25,6 +25,7 @@ from crossdistil.tests.tiny_families import (
     DISTILBERT,
     ELECTRA,
     LABELS,
+    NOMIC_BERT,
     VARIANTS,
     assert_close,
     each_compiled_variant,
@@ -33,6 +34,7 @@ from crossdistil.tests.tiny_families import (
     everything,
     hugging_face_config,
     hugging_face_outputs,
+    named_tensors,
     randomise,
 )
 
@@ -72,7 +74,7 @@ def test_a_folder_of_ours_means_the_same_to_transformers(config, outputs, tmp_pa
     theirs, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
     assert type(theirs).__name__ == f"{config.family.title}ForSequenceClassification"
-    shapes = {name: tuple(tensor.shape) for name, tensor in theirs.named_parameters()}
+    shapes = {name: tensor.shape for name, tensor in named_tensors(theirs).items()}
     assert tensor_shapes(config, outputs) == shapes
     assert_as_hugging_face(theirs, config, model.parameters, random_batch(seed=6))
 
@@ -129,10 +131,10 @@ def test_encoders_without_their_prefix_and_with_heads_of_pretraining(config, tmp
         encoder = getattr(theirs, config.family.root.removesuffix("."), theirs)
         own = {name.removeprefix(config.family.root): array for name, array in ours.parameters.items()}
         unused = {name.removeprefix(config.family.root) for name in unused_shapes(config)}
-        for name, tensor in encoder.named_parameters():
+        for name, tensor in named_tensors(encoder).items():
             if name in unused:
                 continue
-            np.testing.assert_array_equal(own[name], tensor.detach().numpy(), err_msg=name)
+            np.testing.assert_array_equal(own[name], tensor, err_msg=name)
 
 
 @each_compiled_variant
@@ -255,13 +257,18 @@ def test_every_tensor_is_in_one_part():
         (DISTILBERT, {"n_heads": 5}, "dim 32 is not a multiple of n_heads 5"),
         (ALBERT, {"num_hidden_groups": 3}, "num_hidden_groups 3 is more than num_hidden_layers 2"),
         (ALBERT, {"embedding_size": 8}, "embedding_size is 8, the tensors say 16"),
-        (ELECTRA, {"hidden_act": "swish"}, "hidden_act"),
+        (ELECTRA, {"hidden_act": "mish"}, "hidden_act"),
         (ELECTRA, {"position_embedding_type": "relative_key"}, "position_embedding_type"),
         (DEBERTA_V2, {"conv_kernel_size": 3}, "conv_kernel_size is 3: a convolution beside the first layer"),
         (DEBERTA_V2, {"pos_att_type": "c2p|p2p"}, "pos_att_type: got 'c2p|p2p', expected c2p, p2c, or both"),
         (DEBERTA_V2, {"pos_att_type": None}, "relative_attention is true, and pos_att_type names no term"),
         (DEBERTA_V2, {"relative_attention": False}, "norm_rel_ebd is layer_norm, and relative_attention"),
         (DEBERTA_V2, {"embedding_size": 16}, "embedding_size is 16: a deberta-v2's embeddings are as wide as hidden_size"),
+        (NOMIC_BERT, {"prenorm": True}, "prenorm is True: layers that are normalised before, not after"),
+        (NOMIC_BERT, {"rotary_emb_fraction": 0.5}, "rotary_emb_fraction is 0.5: only a part of each head is rotated"),
+        (NOMIC_BERT, {"rope_parameters": {"rope_type": "yarn", "rope_theta": 9}}, "rope_type: unknown value 'yarn'; known: def"),
+        (NOMIC_BERT, {"n_embd": 64}, "n_embd is 64, but hidden_size, which means the same, is 32"),
+        (NOMIC_BERT, {"num_attention_heads": 32}, "make heads of 1; expected an even number"),
         (ELECTRA, {"id2label": {"0": "a"}}, "id2label names 1 classes, but classifier.out_proj.weight has 2 rows"),
     ],
 )
@@ -303,3 +310,19 @@ def test_a_published_deberta(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(said | {"legacy": False}))
     speaks = load_model(tmp_path, words=True)
     assert not speaks.missing_words and head_shapes(DEBERTA_V2)["lm"].keys() <= speaks.parameters.keys()
+
+
+def test_a_published_nomic_bert(tmp_path):
+    """Its config.json has the keys of its own code, most of them GPT-2's."""
+    said = {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_inner": 48, "n_positions": 8192, "max_trained_positions": 40}
+    said |= {"activation_function": "swiglu", "layer_norm_epsilon": 1e-12, "resid_pdrop": 0.0}
+    said |= {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "prenorm": False, "parallel_block": False, "causal": False}
+    said |= {"qkv_proj_bias": False, "use_rms_norm": False}
+    said |= {"rotary_emb_base": 500, "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False, "rotary_scaling_factor": None}
+    said |= {"vocab_size": NOMIC_BERT.vocab_size, "model_type": "nomic_bert", "scale_attn_weights": True, "type_vocab_size": 2}
+    tiny.write_model(tmp_path / "model", NOMIC_BERT)
+    (tmp_path / "model" / "config.json").write_text(json.dumps(said))
+    model = load_model(tmp_path / "model")
+    rotated = NOMIC_BERT.rope_parameters.model_copy(update={"rope_theta": 500.0})
+    assert model.config == NOMIC_BERT.model_copy(update={"rope_parameters": rotated}) and not model.notes
+    assert model.config.rotary_base(0) == 500

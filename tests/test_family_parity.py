@@ -19,12 +19,14 @@ from crossdistil.tests.tiny_families import (
     LABELS,
     MODERNBERT,
     MPNET,
+    NOMIC_BERT,
     ROBERTA,
     VARIANTS,
     XLM_ROBERTA,
     everything,
     hugging_face_config,
     hugging_face_outputs,
+    named_tensors,
     of_depth,
     randomise,
 )
@@ -32,7 +34,7 @@ from crossdistil.tests.tiny_families import (
 LENGTH = 150
 LONG = {
     config.family.model_type: config.model_copy(update={"max_position_embeddings": LENGTH + 3})
-    for config in (ROBERTA, XLM_ROBERTA, MPNET)
+    for config in (ROBERTA, XLM_ROBERTA, MPNET, NOMIC_BERT)
 } | {
     name: of_depth(VARIANTS[name], 4, max_position_embeddings=LENGTH, local_attention=64)
     for name in ("modernbert", "modernbert with biases")
@@ -56,7 +58,7 @@ def theirs_and_parameters(config):
 
     theirs = AutoModelForSequenceClassification.from_config(hugging_face_config(config, num_labels=len(LABELS))).double()
     randomise(theirs)
-    return theirs, {name: tensor.detach().numpy() for name, tensor in theirs.named_parameters()}
+    return theirs, named_tensors(theirs)
 
 
 def assert_near(found, expected, limit, what):
@@ -67,17 +69,20 @@ def assert_near(found, expected, limit, what):
 @pytest.fixture
 def in_double_precision(monkeypatch):
     """transformers turns ModernBERT's queries and keys, by tables of its own, and makes probabilities in single precision,
-    whatever the model's is: here it does so in the model's, by our tables, which a test of their own holds against theirs."""
+    whatever the model's is, and Nomic-BERT's tables too: here it does so in the model's, by our tables, which a test of their own
+    holds against theirs."""
     import torch
     from transformers.models.modernbert import modeling_modernbert as theirs
+    from transformers.models.nomic_bert.modeling_nomic_bert import NomicBertRotaryEmbedding
 
     def rotated(query, key, cosines, sines, unsqueeze_dim=1):
         turned = [x * cosines[:, None] + theirs.rotate_half(x) * sines[:, None] for x in (query, key)]
         return turned[0], turned[1]
 
-    def tables(self, x, position_ids, layer_type):
+    def tables(self, x, position_ids, layer_type=None):
         arguments = (position_ids.shape[1], self.config.hidden_size // self.config.num_attention_heads)
-        base = self.config.rope_parameters[layer_type]["rope_theta"]
+        told = self.config.rope_parameters
+        base = (told if layer_type is None else told[layer_type])["rope_theta"]
         names = ("rotary_cosines", "rotary_sines")
         return [torch.from_numpy(static_table(name, (*arguments, base)))[None].to(x.dtype) for name in names]
 
@@ -87,18 +92,23 @@ def in_double_precision(monkeypatch):
 
     monkeypatch.setattr(theirs, "eager_attention_forward", attention)
     monkeypatch.setattr(theirs, "apply_rotary_pos_emb", rotated)
-    monkeypatch.setattr(theirs.ModernBertRotaryEmbedding, "forward", tables)
+    for kind in (theirs.ModernBertRotaryEmbedding, NomicBertRotaryEmbedding):
+        monkeypatch.setattr(kind, "forward", tables)
 
 
 @pytest.mark.only_backend("torch")
 def test_the_angles_are_transformers_s():
     import torch
     from transformers.models.modernbert.modeling_modernbert import ModernBertRotaryEmbedding
+    from transformers.models.nomic_bert.modeling_nomic_bert import NomicBertRotaryEmbedding
 
-    config = hugging_face_config(of_depth(MODERNBERT, 2, hidden_size=128, num_attention_heads=2))
-    theirs = ModernBertRotaryEmbedding(config)
-    for kind, base in (("full_attention", 160_000.0), ("sliding_attention", 10_000.0)):
-        found = theirs(torch.zeros(1), torch.arange(2000)[None], kind)
+    wide = {"hidden_size": 128, "num_attention_heads": 2}
+    modernbert = ModernBertRotaryEmbedding(hugging_face_config(of_depth(MODERNBERT, 2, **wide)))
+    nomic_bert = NomicBertRotaryEmbedding(hugging_face_config(of_depth(NOMIC_BERT, 2, **wide)))
+    for theirs, kind, base in (
+        (modernbert, ["full_attention"], 160_000.0), (modernbert, ["sliding_attention"], 10_000.0), (nomic_bert, [], 1000.0)
+    ):  # fmt: skip
+        found = theirs(torch.zeros(1), torch.arange(2000)[None], *kind)
         for name, expected in zip(("rotary_cosines", "rotary_sines"), found, strict=True):
             np.testing.assert_allclose(static_table(name, (2000, 64, base)), expected[0].numpy(), atol=1e-6)
 
@@ -154,8 +164,8 @@ def test_their_gradients_are_transformers_s(config, engine):
     (logits * torch.from_numpy(batch["weights"])).sum().backward()
     single = {name: array.astype(np.float32) for name, array in parameters.items()}
     _, found = engine.gradients(weighted(config, ["logits"]), single, {}, batch)
-    for name, tensor in theirs.named_parameters():
-        assert_near(found[name], tensor.grad.numpy(), GRADIENT, f"the gradient with respect to {name}")
+    for name, gradient in named_tensors(theirs, gradients=True).items():
+        assert_near(found[name], gradient, GRADIENT, f"the gradient with respect to {name}")
 
 
 @each
@@ -213,7 +223,7 @@ def test_a_short_text_takes_part_of_the_table_of_distances(length):
     np.testing.assert_allclose(cut, whole, rtol=1e-12)
 
 
-THESEUS = (ELECTRA, DISTILBERT, ROBERTA, MPNET, DEBERTA_V2, MODERNBERT)
+THESEUS = (ELECTRA, DISTILBERT, ROBERTA, MPNET, DEBERTA_V2, MODERNBERT, NOMIC_BERT)
 
 
 @pytest.mark.parametrize("config", THESEUS, ids=lambda config: config.family.model_type)

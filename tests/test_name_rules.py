@@ -30,6 +30,7 @@ MODELS = {
     "ernie": ["ErnieForPreTraining", "ErnieForSequenceClassification"],
     "mpnet": ["MPNetForMaskedLM", "MPNetForSequenceClassification"],
     "deberta-v2": ["DebertaV2ForMaskedLM", "DebertaV2ForSequenceClassification"],
+    "nomic_bert": ["NomicBertForMaskedLM", "NomicBertForSequenceClassification"],
     "modernbert": ["ModernBertForMaskedLM", "ModernBertForSequenceClassification"],
 }
 OPTIONAL = {
@@ -65,12 +66,13 @@ def sizes(family, layers):
 def state_dict_shapes(model, family, layers):
     import torch
     import transformers
+    from transformers.core_model_loading import revert_weight_conversion
 
     config = transformers.AutoConfig.for_model(family, **sizes(family, layers))
     with torch.device("meta"):
         built = getattr(transformers, model)(config)
     assert set(getattr(built, "_tied_weights_keys", None) or {}) <= set(tied_of(family))
-    return {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
+    return {name: tuple(tensor.shape) for name, tensor in revert_weight_conversion(built, built.state_dict()).items()}
 
 
 def own_shapes(model, family, layers):

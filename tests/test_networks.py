@@ -154,14 +154,14 @@ TARGETS = [
 
 
 DAMAGED = [
-    "hidden_act: got 'swish', expected one of gelu, gelu_python, relu, ",
+    "hidden_act: got 'mish', expected one of gelu, gelu_python, relu, ",
     f"num_attention_heads: got 5, expected a divisor of hidden_size {VARIANTS['bert'].hidden_size}\n",
     "num_hidden_layers: got '2', expected int\n",
     """id2label: got {'7': 'a'}, expected {"0": name, """,
     "got no JSON, expected an object: ",
 ]
 """What a network says of a config.json, after its name."""
-WRONG_SETTINGS = ({"hidden_act": "swish"}, {"num_attention_heads": 5}, {"num_hidden_layers": "2"}, {"id2label": {"7": "a"}})
+WRONG_SETTINGS = ({"hidden_act": "mish"}, {"num_attention_heads": 5}, {"num_hidden_layers": "2"}, {"id2label": {"7": "a"}})
 WRONG_OF_BILSTM = ({"hidden_size": "2"}, {"vocab_size": 0}, {"id2label": {"7": "a"}})
 DAMAGED_BILSTM = [
     "hidden_size: got '2', expected int\n",

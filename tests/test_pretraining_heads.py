@@ -20,6 +20,7 @@ from crossdistil.tests.tiny_families import (
     each_variant,
     hugging_face_config,
     hugging_face_outputs,
+    named_tensors,
     randomise,
 )
 
@@ -45,6 +46,7 @@ CLASSES = {
     "mpnet": [("MPNetForMaskedLM", {"logits": "mlm"})],
     "deberta-v2": [("DebertaV2ForMaskedLM", {"logits": "mlm"})],
     "modernbert": [("ModernBertForMaskedLM", {"logits": "mlm"})],
+    "nomic_bert": [("NomicBertForMaskedLM", {"logits": "mlm"})],
     "electra": [("ElectraForPreTraining", {"logits": "discriminator"}), ("ElectraForMaskedLM", {"logits": "generator"})],
 }
 # Entries of a file that hold a second time what another one holds.
@@ -82,8 +84,7 @@ def test_the_heads_are_those_of_transformers(config, tied):
             tied = True  # it has no weight of its own
         theirs = getattr(transformers, kind)(hugging_face_config(config, tie_word_embeddings=tied))
         randomise(theirs)
-        named = theirs.named_parameters(remove_duplicate=False)  # XLM-R names the decoder first
-        parameters = {name: tensor.detach().numpy() for name, tensor in named}
+        parameters = named_tensors(theirs, copies=True)  # XLM-R names the decoder first
         if not tied:  # then transformers computes with the second one
             parameters |= {own: parameters[other] for other, own in TWICE.items() if other in parameters}
         wanted = frozenset({f"hidden/{config.num_hidden_layers}"})

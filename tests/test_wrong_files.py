@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from crossdistil.core.fit import SAME_NAMES
+from crossdistil.core.models.known_families import encoder_families
 from crossdistil.tests.wrong_input_files import Files, assert_refused, contents, write_files, write_model
 
 
@@ -100,9 +101,8 @@ MODELS = {
     "not BERT": (
         lambda files: files.change_config(model_type="gpt2"),
         [
-            CONFIG_JSON + "model_type is 'gpt2', expected 'bert', 'distilbert', 'albert', 'electra', 'roberta', 'xlm-roberta', "
-            "'camembert', 'mpnet', 'deberta-v2', 'ernie', 'modernbert' or 'bilstm'; a family of a plugin needs --plugin FILE, or "
-            "`plugins` of a recipe"
+            CONFIG_JSON + f"model_type is 'gpt2', expected {', '.join(map(repr, encoder_families()))} or 'bilstm'; a family of a "
+            "plugin needs --plugin FILE, or `plugins` of a recipe"
         ],
     ),
     "unknown keys": (

@@ -14,6 +14,7 @@ from crossdistil.core.models.families import (
     ErnieConfig,
     ModernBertConfig,
     MPNetConfig,
+    NomicBertConfig,
     RobertaConfig,
     XlmRobertaConfig,
 )
@@ -47,7 +48,8 @@ DEBERTA_V2 = DebertaV2Config(  # as the third version is set
 )
 MODERNBERT = ModernBertConfig(**_SIZES, pad_token_id=0, local_attention=8)
 """Of its two layers the second sees four tokens on each side."""
-_OF_EACH = (DISTILBERT, ALBERT, ELECTRA, ROBERTA, MPNET, ERNIE, DEBERTA_V2, MODERNBERT)
+NOMIC_BERT = NomicBertConfig(**_SIZES)
+_OF_EACH = (DISTILBERT, ALBERT, ELECTRA, ROBERTA, MPNET, ERNIE, DEBERTA_V2, MODERNBERT, NOMIC_BERT)
 FAMILIES = {config.family.model_type: config for config in _OF_EACH}
 
 VARIANTS = {
@@ -86,6 +88,10 @@ each_family = pytest.mark.parametrize(
 )
 ALIKE = ("ernie", "xlm-roberta", "camembert")
 """Those that compute as a BERT or a RoBERTa does, from tensors of other names."""
+
+
+ABSENT = {("nomic_bert", "ForMultipleChoice"), ("nomic_bert", "ForQuestionAnswering")}
+"""(family, end of a class's name) of what transformers does not have."""
 
 
 def _compiled(configs):
@@ -130,6 +136,16 @@ def randomise(model) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
+
+
+def named_tensors(model, gradients=False, copies=False) -> dict[str, np.ndarray]:
+    """Name -> tensor of a transformers model, or its gradient, as transformers writes them: some of its classes have other names,
+    and several maps where their files have one. With `copies`, tied tensors by each of their names."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    named = model.named_parameters(remove_duplicate=not copies)
+    tensors = {name: tensor.grad if gradients else tensor.detach() for name, tensor in named}
+    return {name: tensor.numpy() for name, tensor in revert_weight_conversion(model, tensors).items()}
 
 
 def hugging_face_outputs(model, config, batch):

@@ -188,6 +188,9 @@ class MindSporeOps:
     def relu(self, x):
         return P.ReLU()(x)
 
+    def silu(self, x):
+        return x * P.Sigmoid()(x)
+
     def tanh(self, x):
         return 2.0 * P.Sigmoid()(2.0 * x) - 1.0
 

@@ -145,6 +145,9 @@ class OneFlowOps:
     def relu(self, x):
         return F.relu(x)
 
+    def silu(self, x):
+        return x * flow.sigmoid(x)
+
     def tanh(self, x):
         return 2.0 * flow.sigmoid(2.0 * x) - 1.0
 

@@ -136,6 +136,9 @@ class TorchOps:
     def relu(self, x):
         return F.relu(x)
 
+    def silu(self, x):
+        return F.silu(x)
+
     def tanh(self, x):
         return torch.tanh(x)
 

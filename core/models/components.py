@@ -27,7 +27,15 @@ def normalise(ops, params, name, x, epsilon, biased=True):
 
 def activate(ops, x, activation):
     """One of the functions of `core.models.spec.ACTIVATIONS`."""
-    return ops.relu(x) if activation == "relu" else ops.gelu(x, activation == "tanh")
+    if activation in ("relu", "silu"):
+        return ops.relu(x) if activation == "relu" else ops.silu(x)
+    return ops.gelu(x, activation == "tanh")
+
+
+def rotated(ops, x, table):
+    """Queries or keys (batch, heads, length, head) at their places, by `table`: places, head and base of the rotary positions."""
+    length = ops.shape(x)[2]
+    return ops.rotate(x, ops.static("rotary_cosines", table)[:length], ops.static("rotary_sines", table)[:length])
 
 
 def split_heads(ops, x, heads, head_size):

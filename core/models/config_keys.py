@@ -79,15 +79,15 @@ def config_problems(raw: Mapping[str, Any], chosen: type[EncoderConfig]) -> list
     own, each as `key: why`."""
     own, known = chosen.model_fields, _known(chosen) | _OLDER_KEYS
     absent = [key for key in own if key not in raw and not any(raw_key in raw for raw_key in _names_of(key, chosen.aliases))]
-    problems = []
+    otherwise, problems = _COMPUTED_OTHERWISE | chosen.computed_otherwise, []
     if is_causal(raw):
         problems.append(f"architectures is {plain(class_name(raw))}: a causal language model; only encoders are computed here")
     width, hidden = raw.get("embedding_size"), chosen.own_key("hidden_size")
     if width is not None and "embedding_size" not in own and width != raw.get(hidden, own[hidden].default):
         problems.append(f"embedding_size is {shown(width)}: a {chosen.family.model_type}'s embeddings are as wide as {hidden}")
     for key, value in raw.items():
-        if key in _COMPUTED_OTHERWISE:
-            harmless, meaning = _COMPUTED_OTHERWISE[key]
+        if key in otherwise:
+            harmless, meaning = otherwise[key]
             if not _is_one_of(value, harmless):
                 problems.append(f"{key} is {shown(value)}: {meaning}")
         elif key in chosen.aliases:
@@ -121,7 +121,8 @@ def own_keys(raw: Mapping[str, Any], chosen: type[EncoderConfig]) -> dict[str, A
 
 
 def _known(chosen: type[EncoderConfig]) -> frozenset[str]:
-    return USUAL_KEYS | chosen.ignored_keys | chosen.model_fields.keys() | chosen.aliases.keys()
+    own = (chosen.ignored_keys, chosen.computed_otherwise, chosen.model_fields, chosen.aliases)
+    return USUAL_KEYS.union(*own)
 
 
 def _names_of(key: str, aliases: Mapping[str, str]) -> list[str]:

@@ -39,7 +39,8 @@ def make_position_scores(config: EncoderConfig, named: Mapping[str, str], scale:
     by role, times `scale`. Distances are dropped out in each layer anew, as transformers has it."""
     heads, head_size, rate = config.num_attention_heads, config.head_size, config.hidden_dropout_prob
     by_keys, by_queries = "distance_key" in config.distance_terms, "distance_query" in config.distance_terms
-    key_map, query_map = named.get("distance_key", named["key"]), named.get("distance_query", named["query"])
+    key_map = named.get("distance_key", named.get("key"))
+    query_map = named.get("distance_query", named.get("query"))
 
     def mapped(ops: Ops, params, name: str, rows: Tensor):
         split = ops.reshape(ops.linear(rows, params[name + ".weight"], params[name + ".bias"]), (-1, heads, head_size))

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..ops import Ops, Tensor
-from . import normalised_before
-from .components import activate, attention_bias, dense, mean_of_tokens, normalise, split_heads
-from .disentangled import make_distances, make_position_scores
+from . import normalised_after, normalised_before
+from .components import activate, attention_bias, dense, mean_of_tokens, normalise
+from .disentangled import make_distances
 from .heads import Head, word_embeddings, words_head
+from .normalised_after import is_relative
 from .outputs import (
     DECODER_BIAS,
     DECODER_WEIGHT,
@@ -26,7 +27,7 @@ from .outputs import (
     depth,
     output_name,
 )
-from .parts import CLASSIFIER, EMBEDDINGS, ENCODER, LAYER, POOLER
+from .parts import CLASSIFIER, EMBEDDINGS, POOLER
 from .parts import WORDS as OF_WORDS
 from .spec import ACTIVATIONS, EncoderConfig
 from .tree import has_bias, present, used_tensors
@@ -93,11 +94,6 @@ def assemble(config: EncoderConfig, wanted: frozenset[str], root: str, layers: l
         return outputs
 
     return forward
-
-
-def is_relative(config: EncoderConfig) -> bool:
-    """Whether the scores depend on the distance of two places."""
-    return any(part.role == "relative_positions" for part in present(config, ENCODER))
 
 
 def make_bias(config: EncoderConfig, root: str, wanted: frozenset[str] = frozenset({LOGITS})):
@@ -170,77 +166,7 @@ def make_layer(
     `prefix`, and what is wanted of its attention by name. A `partial` layer ends there and returns its input."""
     if config.family.block.normalised_before:
         return normalised_before.make_layer(config, prefix, number, wanted, partial)
-    heads, head_size, epsilon = config.num_attention_heads, config.head_size, config.layer_norm_eps
-    hidden_dropout, attention_dropout = config.hidden_dropout_prob, config.attention_probs_dropout_prob
-    activation, block = ACTIVATIONS[config.hidden_act], config.family.block
-    output_dropout, relative = hidden_dropout if block.output_dropout else 0.0, is_relative(config)
-    scale, terms = (head_size * config.score_terms) ** -0.5, config.score_terms
-    named = {part.role: prefix + part.name for part in present(config, LAYER)}
-    query_map, key_map, value_map = named["query"], named["key"], named["value"]
-    attention_output, attention_norm = named["attention_output"], named["attention_norm"]
-    intermediate, output, output_norm = named["intermediate"], named["output"], named["output_norm"]
-    position_scores, disentangled = make_position_scores(config, named, scale), bool(config.distance_terms)
-    kinds = attention_kinds(wanted, number)
-    scores_name, wants_scores = output_name("scores", number), "scores" in kinds
-    parts = [kind for kind in ("queries", "keys", "values") if kind in kinds]
-    part_names = [output_name(kind, number) for kind in parts]
-
-    def project(ops, params, name, x):
-        return split_heads(ops, dense(ops, params, name, x), heads, head_size)
-
-    def scaled_scores(ops, query, key):
-        return ops.matmul_transposed(query * scale, key)  # (B, A, L, L)
-
-    def show(ops, scores, shown):
-        return ops.float32(scores + shown) if relative else ops.float32(scores)
-
-    def completed(ops, params, query, key, bias):
-        # (what is added to the scores, what of it they show)
-        if disentangled:
-            shown = position_scores(ops, params, query, key, bias[1])  # (B, A, L, L)
-            return bias[0] + shown, shown
-        return bias
-
-    def finish(ops, params, x, context):
-        merged = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), ops.shape(x))  # (B, L, H)
-        attended = ops.dropout(dense(ops, params, attention_output, merged), hidden_dropout)
-        x = normalise(ops, params, attention_norm, x + attended, epsilon)
-        inner = activate(ops, dense(ops, params, intermediate, x), activation)  # (B, L, I)
-        outer = ops.dropout(dense(ops, params, output, inner), output_dropout)
-        return normalise(ops, params, output_norm, x + outer, epsilon)
-
-    def whole(ops, params, x, bias, batch):
-        query, key = project(ops, params, query_map, x), project(ops, params, key_map, x)
-        value = project(ops, params, value_map, x)
-        taken, (added, shown) = {}, completed(ops, params, query, key, bias)
-        if wants_scores:
-            scores = scaled_scores(ops, query, key)
-            taken[scores_name] = show(ops, scores, shown)
-            context = ops.matmul(ops.dropout(ops.softmax(scores + added), attention_dropout), value)
-        else:
-            sharp = query if terms == 1 else query * terms**-0.5
-            context = ops.attention(sharp, key, value, added, attention_dropout)  # (B, A, L, D)
-        tensors = {"queries": query, "keys": key, "values": value}
-        for index in range(len(parts)):
-            taken[part_names[index]] = ops.float32(tensors[parts[index]])
-        return finish(ops, params, x, context), taken
-
-    def only_attention(ops, params, x, bias, batch):
-        taken, tensors = {}, {}
-        if wants_scores or "queries" in parts:
-            tensors["queries"] = project(ops, params, query_map, x)
-        if wants_scores or "keys" in parts:
-            tensors["keys"] = project(ops, params, key_map, x)
-        if "values" in parts:
-            tensors["values"] = project(ops, params, value_map, x)
-        if wants_scores:
-            query, key = tensors["queries"], tensors["keys"]
-            taken[scores_name] = show(ops, scaled_scores(ops, query, key), completed(ops, params, query, key, bias)[1])
-        for index in range(len(parts)):
-            taken[part_names[index]] = ops.float32(tensors[parts[index]])
-        return x, taken
-
-    return only_attention if partial else whole
+    return normalised_after.make_layer(config, prefix, number, wanted, partial)
 
 
 def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):

@@ -23,6 +23,8 @@ ATTENTION_INPUT, ATTENTION_NORM, FINAL_NORM = "attention_input", "attention_norm
 result."""
 OUTPUTS = "outputs"
 """The size of a classifier's logits, which no configuration has."""
+NEVER = "never"
+"""In place of a property: no model of the family has this bias."""
 
 Shape = tuple["str | int", ...]
 
@@ -47,7 +49,7 @@ class Part:
     when: str | None = None
     """The property of a configuration that says whether it is there."""
     biased: str | None = None
-    """The property of a configuration that says whether it has its bias; None: it has."""
+    """The property of a configuration that says whether it has its bias; None: it has; `NEVER`: it has none."""
     from_layer: int = 0
     """The first layer, from 0, that has it."""
 
@@ -60,7 +62,7 @@ class Part:
 
     def has_bias(self, config: Any = None) -> bool:
         """Whether it has a bias in a model of this configuration; None: in any model."""
-        if self.kind not in (DENSE, NORM):
+        if self.kind not in (DENSE, NORM) or self.biased == NEVER:
             return False
         return config is None or self.biased is None or getattr(config, self.biased)
 

@@ -27,8 +27,10 @@ ACTIVATIONS = {
     "gelu_fast": "tanh",
     "gelu_accurate": "tanh",
     "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
 }
-"""transformers' names -> the function: GELU by erf, its tanh approximation, which Google's TF code uses, or ReLU. Names of
+"""transformers' names -> the function: GELU by erf, its tanh approximation, which Google's TF code uses, ReLU or SiLU. Names of
 one function are ways to compute it that differ in the last bits."""
 
 
@@ -41,7 +43,7 @@ def _known_activation(name: str) -> str:
 
 
 def _by_function() -> dict[str, list[str]]:
-    kinds = {"erf": "GELU by erf", "tanh": "GELU by its tanh approximation", "relu": "ReLU"}
+    kinds = {"erf": "GELU by erf", "tanh": "GELU by its tanh approximation", "relu": "ReLU", "silu": "SiLU"}
     return {kinds[kind]: [name for name, own in ACTIVATIONS.items() if own == kind] for kind in kinds}
 
 
@@ -125,6 +127,8 @@ class EncoderConfig(ModelConfig):
     """Keys of this family's config.json that do not change what our model computes, beside those of all families."""
     aliases: ClassVar[dict[str, str]] = {}
     """Key that transformers takes for another one -> the family's own."""
+    computed_otherwise: ClassVar[dict[str, tuple[tuple[Any, ...], str]]] = {}
+    """Key of this family's config.json -> (the values with which it changes nothing, what it means with others)."""
 
     @classmethod
     def current_keys(cls, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,6 +202,10 @@ class EncoderConfig(ModelConfig):
         """How many tokens layer `layer` (from 0) sees on each side; None: all."""
         return None
 
+    def rotary_base(self, layer: int) -> float | None:
+        """The base of the angles by which queries and keys of layer `layer` (from 0) are rotated; None: they are not."""
+        return None
+
     @property
     def relu_before_classifier(self) -> bool:
         """Whether there is a ReLU between pooler and classifier."""
@@ -221,7 +229,7 @@ class EncoderConfig(ModelConfig):
         )
 
 
-_NORM = re.compile(r"(?:LayerNorm(?:_1)?|(?:^|[._])norm)\.(?:weight|bias)$")
+_NORM = re.compile(r"(?:LayerNorm(?:_1)?|(?:^|[._])(?:norm[12]?|ln))\.(?:weight|bias)$")
 
 
 def is_norm(name: str) -> bool:

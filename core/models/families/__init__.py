@@ -13,6 +13,7 @@ from .electra import ElectraConfig
 from .ernie import ErnieConfig
 from .modernbert import ModernBertConfig
 from .mpnet import MPNetConfig
+from .nomic_bert import NomicBertConfig
 from .roberta import CamembertConfig, RobertaConfig, XlmRobertaConfig
 
 CONFIGURATIONS: dict[str, type[ModelConfig]] = {
@@ -29,6 +30,7 @@ CONFIGURATIONS: dict[str, type[ModelConfig]] = {
         DebertaV2Config,
         ErnieConfig,
         ModernBertConfig,
+        NomicBertConfig,
         BiLstmConfig,
     )
 }
