@@ -97,9 +97,7 @@ TABLES = {
     "processes": Measured(("processes.json",), "python benchmarks/processes.py proof", "2026-11-29"),
     "processes_speed": Measured(("processes.json",), "python benchmarks/processes.py speed", "2026-11-29"),
     "printed_compare": Measured(("printed_compare.json",), "python benchmarks/printed.py compare"),
-    "printed_search": Measured(
-        ("printed_search.json",), "crossdistil search kd --space space.yaml --minutes 15 --seeds 3 --out runs/search"
-    ),
+    "printed_search": Measured(("printed_search.json",), "python benchmarks/printed.py search"),
     "printed_serve": Measured(("printed_serve.json",), "python benchmarks/printed.py serve"),
     "printed_trim": Measured(
         ("printed_trim.json",),

@@ -106,7 +106,7 @@ def _recipe(folder: Path, name: str, seed: int, objective: list[dict], teacher: 
 def _printed(folder: Path, *arguments: str) -> dict[str, Any]:
     environment = {**os.environ, "COLUMNS": str(_WIDTH)}
     done = subprocess.run(_command(arguments), cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return _kept(arguments, done.stdout.splitlines())
+    return _kept(arguments, done.stdout.replace(f"{folder}/", "").splitlines())  # as from a folder of one's own
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
