@@ -78,7 +78,7 @@ class Job:
             batches = next(iter(self._stages.values())).batches.otherwise(*cut, one_length)
         else:
             examples, tokens = self.data.examples["train"], self.data.tokens["train"]
-            labels = None if tokens.targets is not None else examples.labels
+            labels = examples.labels if tokens.targets is None and tokens.spans is None else None
             given = tokens, labels, *cut, examples.label_mask, one_length, self.share, examples.weights
             batches = TrainBatches(*given)
             if "train" in self.data.masks:

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from .class_metrics import scores_of
-from .metrics import compute_metrics
+from .metrics import ANSWER_METRICS, compute_metrics
 
 Sample = Callable[[np.ndarray], np.ndarray]
 """`f(weights)`: (resamples, examples) counts -> (resamples,) values."""
@@ -31,6 +31,8 @@ def sampled_metric(name: str, logits: np.ndarray, labels: np.ndarray) -> Sample:
         known = {"exact_match": _exact_match, "micro_f1": _micro_f1, "macro_f1": _label_macro_f1}
         made = known.get(name)
         return _each(name, logits, labels) if made is None else made(logits > 0, labels > 0.5)
+    if name in ANSWER_METRICS:
+        return _mean(logits[:, ANSWER_METRICS.index(name)])
     if logits.shape[1] == 1:
         known = {"pearson": _pearson, "spearman": _spearman}
         made = known.get(name)
@@ -52,9 +54,12 @@ def _each(name: str, logits: np.ndarray, labels: np.ndarray) -> Sample:
     return sample
 
 
+def _mean(values: np.ndarray) -> Sample:
+    return lambda weights: weights @ values / weights.sum(axis=1)
+
+
 def _accuracy(true: np.ndarray, predicted: np.ndarray, classes: int) -> Sample:
-    right = (true == predicted).astype(np.float64)
-    return lambda weights: weights @ right / weights.sum(axis=1)
+    return _mean((true == predicted).astype(np.float64))
 
 
 def _confusions(true: np.ndarray, predicted: np.ndarray, classes: int) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
@@ -127,8 +132,7 @@ def _matthews(true: np.ndarray, predicted: np.ndarray, classes: int) -> Sample:
 
 
 def _exact_match(predicted: np.ndarray, true: np.ndarray) -> Sample:
-    right = (predicted == true).all(axis=1).astype(np.float64)
-    return lambda weights: weights @ right / weights.sum(axis=1)
+    return _mean((predicted == true).all(axis=1).astype(np.float64))
 
 
 def _micro_f1(predicted: np.ndarray, true: np.ndarray) -> Sample:

@@ -31,9 +31,19 @@ MULTI_LABEL_METRICS = (*MULTI_LABEL_DEFAULTS, "auc")
 ENTITY_METRICS = ("entity_f1", "entity_precision", "entity_recall")
 """Of whole spans of words, all types together; `entity_f1/PER` is that of one type."""
 WORD_ACCURACY = "word_accuracy"
+ANSWER_METRICS = ("exact_match", "answer_f1")
+"""Of answers that are parts of a text: the mean over the questions (`core.answer_scores`)."""
+UNANSWERABLE_METRICS = (
+    *("has_answer_exact", "has_answer_f1", "no_answer_exact"),
+    *("best_exact", "best_exact_threshold", "best_f1", "best_f1_threshold"),
+)
+"""Where questions may have no answer: of those that have one, of those that have none, and at the best threshold."""
 MLM_LOSS = "mlm_loss"
 KNOWN_METRICS = frozenset(
-    (*CLASSIFICATION_METRICS, *REGRESSION_METRICS, *MULTI_LABEL_METRICS, *ENTITY_METRICS, WORD_ACCURACY, MLM_LOSS, "perplexity")
+    (
+        *(*CLASSIFICATION_METRICS, *REGRESSION_METRICS, *MULTI_LABEL_METRICS, *ENTITY_METRICS, WORD_ACCURACY),
+        *(*ANSWER_METRICS, *UNANSWERABLE_METRICS, MLM_LOSS, "perplexity"),
+    )
 )
 """The names of all."""
 LOWER_IS_BETTER = frozenset({MLM_LOSS})
@@ -53,7 +63,8 @@ def compute_metrics(
     `f1`, `precision` and `recall` are those of class 1, as in GLUE's MRPC and QQP; `macro_f1` and its like are the mean over all
     classes of the logits, `weighted_f1` by how many examples each has; `auc` is `core.class_metrics.mean_area`. With labels
     (examples, classes) of zeros and ones, each class is predicted where its sigmoid is above 0.5: `micro_f1` counts all
-    decisions together, `macro_f1` is the mean over the classes, `exact_match` the share of examples without a wrong one.
+    decisions together, `macro_f1` is the mean over the classes, `exact_match` the share of examples without a wrong one. Of answers
+    that are parts of a text `logits` (questions, 2) are what each scored, exact match and F1.
     `own` holds the metrics of plugins. Raises TrainingError for logits that are not finite, DataError for a metric that is
     unknown or does not fit.
     """
@@ -67,6 +78,8 @@ def compute_metrics(
 
 
 def _compute(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
+    if name in ANSWER_METRICS:
+        return float(logits[:, ANSWER_METRICS.index(name)].mean())
     known = (*CLASSIFICATION_METRICS, *REGRESSION_METRICS)
     if name not in known:
         raise DataError(f"unknown metric '{name}'{did_you_mean(name, known) or ';'} the metrics are {', '.join(known)}")

@@ -182,7 +182,7 @@ class _Planner:
         outputs, labels = (2, None) if spec is None else (term_context(spec).outputs, spec.label_names)
         kind = ONE_CLASS if spec is None else spec.kind
         if section.is_bilstm:
-            if not kind.has_targets or kind.per_token:
+            if not kind.has_targets or kind.over_tokens:
                 problem = f"student: a BiLSTM learns labels or logits of whole texts, but task.kind is '{recipe.task.kind}'"
                 raise RecipeError(self._source, [problem])
             pairs = spec is not None and spec.text_pair is not None

@@ -22,7 +22,8 @@ from .data.tasks import Examples, TaskSpec
 from .errors import RunFolderError
 from .files import write_arrays
 from .kinds.kind import Kind
-from .kinds.known_kinds import ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS
+from .kinds.known_kinds import ANSWERS, ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS
+from .metrics import ANSWER_METRICS
 from .shown import shown
 
 PREDICTIONS = "predictions.safetensors"
@@ -34,7 +35,7 @@ class Predictions:
     """A model's answers on the dev split of a task."""
 
     logits: np.ndarray
-    """(examples, outputs) float32."""
+    """(examples, outputs) float32; of questions, what each answer scored."""
     labels: np.ndarray
     """As `core.data.tasks.Examples` has them."""
     rows: str
@@ -48,6 +49,8 @@ class Predictions:
     @property
     def kind(self) -> Kind:
         """What is answered, which the arrays tell."""
+        if self.label_names == ANSWER_METRICS:
+            return ANSWERS
         if self.label_names is None:
             return ONE_NUMBER
         return SEVERAL_LABELS if self.labels.ndim == 2 else ONE_CLASS
@@ -67,6 +70,8 @@ def rows_digest(spec: TaskSpec, examples: Examples) -> str:
     for column in (examples.texts, examples.pairs or ()):
         digest.update(f"{len(column)}\0".encode())
         _update(digest, column)
+    if examples.asked is not None:
+        _update(digest, (text for golds in examples.asked.golds for text in (*golds, "")))
     if examples.labels is not None:
         said = spec.kind.digest(spec.label_names or (), examples.labels)
         if isinstance(said, np.ndarray):

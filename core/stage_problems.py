@@ -28,7 +28,7 @@ def _stage_problems(recipe: Recipe, index: int, context: TermContext, others: Se
         if not found and context.outputs is None and LOGITS in term.student_outputs(context):
             found = [("loss", f"{term.loss} needs an answer to a task, but the data is raw text")]
         if not found and others:
-            of_texts = frozenset() if context.kind.per_token else frozenset({LOGITS})
+            of_texts = frozenset() if context.kind.over_tokens else frozenset({LOGITS})
             layered = [name for name, outputs in term.teacher_outputs(context).items() if name in others and outputs - of_texts]
             if layered:
                 reason = f"{term.loss} compares token by token, but the student has another tokenizer than '{layered[0]}'"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from .best_answers import Answer, answers_score, best_answers
+from .data.answer_format import AnswerFormat
+from .data.answer_tokens import question_table
 from .data.batches import Batch, Masks, evaluation_batches
 from .data.corpus import read_corpus
 from .data.masked_texts import read_masked, read_store
@@ -17,7 +20,7 @@ from .data.tagged_tokens import tagged_table
 from .data.tasks import Examples, TaskSpec, read_split
 from .data.token_folder import is_store
 from .data.tokenize import Tokenizer, TokenTable, tokenized
-from .metrics import MLM_LOSS
+from .metrics import ANSWER_METRICS, MLM_LOSS
 from .models.architectures import Config, make_forward
 from .models.masked_lm import make_masked_loss
 from .models.outputs import LOGITS
@@ -55,6 +58,8 @@ class TaskData:
         maps a batch to what `answers` gives."""
         if self.spec.kind.per_token:
             return self._words_score(split, infer)
+        if self.spec.kind.of_spans:
+            return self._answers_score(split, infer)
         if self.spec.kind.guesses_words:
             return self._masked_score(split, infer), None
         examples, own = self.examples[split], self.world.share
@@ -70,6 +75,12 @@ class TaskData:
         batches = evaluation_batches(table, None, EVALUATION_BATCH, self.buckets, share=self.world.share)
         logits = word_logits(self.world, int((labels >= 0).sum()), table, batches, infer)
         return spec.kind.score(spec.metrics, logits, labels, {}, spec.labels, spec.tagged.constrained), logits
+
+    def _answers_score(self, split: str, infer: Callable) -> tuple[dict, np.ndarray]:
+        """The same of questions, with what the answer to each scored in place of logits: (questions, 2) exact match and F1."""
+        examples, spec = self.examples[split], self.spec
+        found = answers_to(self.world, self.tokens[split], examples.pairs, spec.answering, self.buckets, infer)
+        return answers_score(spec.metrics, found, examples.asked.golds, spec.answering)
 
     def _masked_score(self, split: str, infer: Callable) -> dict[str, float]:
         """The mean of -log of the probability of the right word over the masked tokens, in nats, and its exponential."""
@@ -89,6 +100,9 @@ class TaskData:
         if logits is None or self.dev_rows is None:
             return None
         spec, labels = self.spec, self.examples["dev"].labels
+        if spec.kind.of_spans:
+            right = np.ones(len(logits), np.int32)
+            return Predictions(logits, right, self.dev_rows, spec.name, ANSWER_METRICS, ANSWER_METRICS)
         if spec.kind.per_token:  # a word is an example
             of_words = labels[labels >= 0].astype(np.int32)
             return Predictions(logits, of_words, self.dev_rows, spec.name, spec.label_names, ("accuracy",))
@@ -104,6 +118,26 @@ class TaskData:
             mismatched, _ = self.score(MISMATCHED, infer)
             metrics |= {f"{name}_mismatched": value for name, value in mismatched.items()}
         return metrics, logits
+
+
+def answers_to(
+    world: World,
+    table: TokenTable,
+    contexts: Sequence[str],
+    format: AnswerFormat,
+    buckets: tuple[int, ...],
+    infer: Callable[[Batch], list[np.ndarray]],
+) -> list[Answer]:
+    """A model's answer to each question of a table."""
+    size = min(EVALUATION_BATCH, len(table.lengths))
+
+    def found() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for rows, batch in evaluation_batches(table, None, size, buckets, share=world.share):
+            for row, own in zip(rows, infer(batch)[0]):  # (L, 2)
+                tokens = np.arange(table.offsets[row], table.offsets[row + 1])
+                yield tokens, own[: len(tokens)]
+
+    return best_answers(table, _gathered(world, len(table.ids), found()), contexts, format)
 
 
 def word_logits(
@@ -161,7 +195,9 @@ def tokenize(
     spec: TaskSpec, tokenizer: Tokenizer, buckets: tuple[int, ...], examples: dict[str, Examples], max_length: int
 ) -> TaskData:
     """Examples as a model with that tokenizer takes them; their texts are not kept."""
-    if spec.kind.per_token:
+    if spec.kind.of_spans:
+        tokens = {split: _asked(spec, split, found, tokenizer, max_length) for split, found in examples.items()}
+    elif spec.kind.per_token:
         tokens = {split: _tagged(spec, found, tokenizer, max_length) for split, found in examples.items()}
     else:
         tokens = {split: tokenized(found, tokenizer, max_length) for split, found in examples.items()}
@@ -174,6 +210,11 @@ def tokenize(
 def _tagged(spec: TaskSpec, examples: Examples, tokenizer: Tokenizer, max_length: int) -> TokenTable:
     how, given = spec.tagged, (examples.texts, examples.by_spaces, examples.labels)
     return tagged_table(*given, tokenizer, max_length, how.overlap, how.all_pieces)
+
+
+def _asked(spec: TaskSpec, split: str, examples: Examples, tokenizer: Tokenizer, max_length: int) -> TokenTable:
+    given = (examples.texts, examples.pairs, examples.labels)
+    return question_table(*given, tokenizer, max_length, spec.answering, places=split != "train")
 
 
 @functools.lru_cache(64)  # the same function for the same model: it is compiled once

@@ -14,6 +14,11 @@ from .section import LONGEST, Section, absolute
 from .shown import shown
 
 
+_OF_TABLES = {"tokens": ("text_pair", "header", "separator", "quoting", "bad_rows", "skip_labels")}
+_OF_TABLES["question_answering"] = (*_OF_TABLES["tokens"][1:], "encoding", "columns", "labels")
+"""Kind -> the keys that are for tables alone."""
+
+
 def label_text(value: Any) -> Any:
     """A value of YAML as a JSON file has it in its text; what holds others is none, and is left as it is."""
     return value if isinstance(value, list | dict) else "null" if value is None else str(value)
@@ -45,10 +50,33 @@ class TokensSection(Section):
         return value
 
 
+class AnswersSection(Section):
+    """Questions whose answers are parts of a text."""
+
+    stride: int = Field(128, ge=1, le=LONGEST)
+    """Tokens from the beginning of a window of a long context to that of the next one, as `doc_stride` of Google's `run_squad`;
+    never more than a window holds."""
+    question_length: int = Field(64, ge=1, le=LONGEST)
+    """Tokens of a question; the rest of a longer one is left out."""
+    answer_length: int = Field(30, ge=1, le=LONGEST)
+    """The most tokens of an answer that is given."""
+    unanswerable: bool = False
+    """Whether questions may have no answer in their context, as in SQuAD 2.0."""
+    null_threshold: float = Field(0.0, allow_inf_nan=False)
+    """How much the score of "no answer" must be above that of the best answer to be the answer, where that may be."""
+    scores: Literal["auto", "squad", "cmrc"] = "auto"
+    """Exact match and F1 by words, as SQuAD's scripts count them, or by Chinese characters, as CMRC 2018's does; `auto`: by
+    characters where most answers have Chinese ones."""
+    misplaced: Literal["error", "nearest"] = "error"
+    """An answer that is not where its file says: an error, or taken at the nearest place where the context has it; what it does
+    not have is left out, and counted."""
+
+
 class TaskSection(Section):
     """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. With `kind:
     multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. With `kind: tokens` each word
-    has a label: files of columns, or JSON lines with spans (docs/token_labels.md). `kind: text` is raw text
+    has a label: files of columns, or JSON lines with spans (docs/token_labels.md). With `kind: question_answering` the answer to a
+    question is a part of its context: SQuAD's or CMRC's JSON, or JSON lines (docs/answers.md). `kind: text` is raw text
     without labels: `data` is a .txt or .tfrecord file, a folder of them, or the folder of its token store, which `crossdistil
     data tokens` wrote. `kind: mlm` is raw text whose tokens are masked, anew in every epoch as `masking` says, or as the
     records of `crossdistil data mlm` have them, where it is not given; then
@@ -61,6 +89,7 @@ class TaskSection(Section):
 
     newer: ClassVar[tuple[str, ...]] = (
         *("header", "columns", "encoding", "separator", "quoting", "bad_rows", "skip_labels", "limit", "tokens"),
+        "answers",
     )
 
     name: str
@@ -69,7 +98,7 @@ class TaskSection(Section):
     """The folder of train, dev and test, or what `kind` says."""
     max_length: int = Field(128, ge=4, le=LONGEST)
     """Tokens of an example, special tokens counted; longer texts are cut."""
-    kind: Literal["classification", "regression", "multi_label", "tokens", "text", "mlm"] | None = None
+    kind: Literal["classification", "regression", "multi_label", "tokens", "question_answering", "text", "mlm"] | None = None
     """What an example's answer is; of GLUE's tasks known, else classes."""
     text: str | None = None
     """The column of the text."""
@@ -86,6 +115,8 @@ class TaskSection(Section):
     not given."""
     tokens: TokensSection | None = None
     """How words with labels are read and scored, of `kind: tokens`."""
+    answers: AnswersSection | None = None
+    """How questions and answers are read and scored, of `kind: question_answering`."""
     masking: MaskingSettings | None = None
     """How tokens are masked, of `kind: mlm`."""
     header: bool | None = None
@@ -143,11 +174,11 @@ class TaskSection(Section):
             raise ValueError("masking is for kind: mlm")
         if self.tokens is not None and self.kind != "tokens":
             raise ValueError("tokens is for kind: tokens")
-        for key in ("text_pair", "header", "separator", "quoting", "bad_rows"):
-            if self.kind == "tokens" and getattr(self, key) is not None:
-                raise ValueError(f"{key} is for tables, not for kind: tokens")
-        if self.kind == "tokens" and self.skip_labels:
-            raise ValueError("skip_labels is for tables, not for kind: tokens")
+        if self.answers is not None and self.kind != "question_answering":
+            raise ValueError("answers is for kind: question_answering")
+        for key in _OF_TABLES.get(self.kind, ()):
+            if getattr(self, key) not in (None, ()):
+                raise ValueError(f"{key} is for tables, not for kind: {self.kind}")
         return self
 
     _absolute_data = field_validator("data")(absolute)

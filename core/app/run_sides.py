@@ -39,7 +39,7 @@ def measure_finished(folder: Path, job: Job, engine: Engine, console: Console) -
 
 def _of_job(folder: Path, job: Job) -> dict[str, Side]:
     """The teachers whose weights are at hand, and the student as it was written; nothing where they answer no texts of dev."""
-    if not job.data.spec.kind.has_targets or job.data.spec.kind.per_token or "dev" not in job.data.tokens:
+    if not job.data.spec.kind.has_targets or job.data.spec.kind.over_tokens or "dev" not in job.data.tokens:
         return {}
     sides = {}
     for name, teacher in job.teachers.items():

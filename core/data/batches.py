@@ -19,7 +19,8 @@ Batch = dict[str, np.ndarray]
 """input_ids, token_type_ids (batch, length) int32; attention_mask (batch, length) float32, 1 = token; labels (batch,)
 int32 or float32, or (batch, classes) float32; example_mask (batch,) float32, 0 = a row that only fills the batch up, else what
 the example counts, 1 unless the recipe says otherwise;
-label_mask (batch,) float32, 1 = has a label; where each token may have one, labels and label_mask are (batch, length). Of a table
+label_mask (batch,) float32, 1 = has a label; where each token may have one, labels and label_mask are (batch, length), and where
+the answer is a part of the text, labels are (batch, 2), the places of its first and last token. Of a table
 that keeps pairs apart: second_ids and second_mask, like input_ids and attention_mask, in place of token_type_ids.
 
 Of a masked batch, whose input_ids are the masked ones: masked_rows (P,) int32, row * length + position of each masked token in
@@ -222,6 +223,7 @@ class RowBatches:
             self.lengths = self._row_lengths[:-1]
         self._first_lengths = np.append(np.asarray(tokens.first_lengths), fill)
         self._apart, self._ends, self._types = tokens.apart, tokens.ends, tokens.types
+        labels = tokens.spans if labels is None else labels
         labels = np.zeros(len(lengths), dtype=np.int32) if labels is None else np.asarray(labels)
         fill_label = np.zeros((1, *labels.shape[1:]), labels.dtype)
         self._labels = np.concatenate([labels, fill_label])

@@ -35,5 +35,6 @@ def limited(examples: Examples, limit: int | Mapping[str, int] | None, split: st
         pairs=None if examples.pairs is None else Texts(examples.pairs[row] for row in rows),
         labels=None if examples.labels is None else examples.labels[rows],
         line_numbers=examples.line_numbers[rows],
+        asked=None if examples.asked is None else examples.asked.of(rows),
         notes=(*examples.notes, note),
     )

@@ -19,7 +19,9 @@ from ..kinds.known_kinds import kind_named
 from ..metrics import KNOWN_METRICS
 from ..plugin_calls import checked_metric
 from ..registered import NOTHING, Registered
-from .folders import folder_contents
+from .answer_files import read_questions
+from .answer_tasks import Asked, answers_task
+from .folders import folder_contents, folders_for_files
 from .labels import listed
 from .own_tasks import own_columns, own_task
 from .records.record_note import read_note
@@ -59,13 +61,15 @@ class Examples:
     """What a person must know of how the file was read."""
     by_spaces: bool = False
     """Whether the words that have labels are those between spaces (`core.data.tagged_files`)."""
+    asked: Asked | None = None
+    """Of questions, of which `texts` are the questions and `pairs` the contexts."""
 
     def __len__(self) -> int:
         return len(self.line_numbers)
 
     def without_texts(self) -> Examples:
-        """The same, when only labels are needed any more."""
-        return replace(self, texts=[], pairs=None)
+        """The same, when only labels are needed any more, and the contexts that answers are parts of."""
+        return replace(self, texts=[], pairs=None if self.asked is None else self.pairs)
 
 
 def label_counts(kind: Kind, examples: Examples, classes: int) -> tuple[tuple[int, ...], int]:
@@ -87,6 +91,8 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> Task
         return TaskSpec(section.name, "", None, "", None, (), {}, kind=kind)
     if kind.per_token:
         return _with_token_metrics(section, token_task(section, kind))
+    if kind.of_spans:
+        return answers_task(section, kind)
     official, note = glue_task(section.name), read_note(section.data)
     if section.name in registered.tasks:
         spec, note = own_task(section, registered.tasks[section.name]), None
@@ -131,6 +137,8 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
     if spec.tagged is not None:
         found = tagged_split(path, spec.tagged, spec.labels, "" if path.name == spec.labels_from else spec.labels_from)
         return Examples(found.texts, None, found.targets, path, found.lines, notes=found.notes, by_spaces=found.by_spaces)
+    if spec.answering is not None:
+        return _questions(path, spec, split)
     note = read_note(data_folder) if spec.own is None else None
     if note is not None:
         tokens, labels = read_recorded(data_folder, note, split)
@@ -144,6 +152,16 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
         labels = spec.kind.targets(path, spec.label, spec.labels or (), cells, columns.line_numbers, source)
     pairs = None if spec.text_pair is None else columns.cells[spec.text_pair]
     return Examples(columns.cells[spec.text], pairs, labels, path, columns.line_numbers, notes=columns.notes)
+
+
+def _questions(path: Path, spec: TaskSpec, split: str) -> Examples:
+    if not path.is_file():
+        raise DataError(folders_for_files(path.parent, [path.name]) or f"{path}: no such file; {folder_contents(path.parent)}")
+    found = read_questions(path, spec.answering, not split.startswith("test"))
+    asked = Asked(tuple(found.ids), tuple(found.golds))
+    lines = np.array(found.lines, np.int64)
+    given = found.questions, found.contexts, found.targets, path, lines
+    return Examples(*given, notes=tuple(found.notes), asked=asked)
 
 
 def split_columns(spec: TaskSpec, data_folder: Path, split: str) -> Columns:

@@ -33,6 +33,14 @@ class TokenTable:
     """Of words with labels: (tokens,) int32, the word that begins at each token, counted through all texts; -1: none."""
     targets: np.ndarray | None = None
     """(tokens,) int32: the label that is learned at each token; -1: none."""
+    examples: np.ndarray | None = None
+    """Of questions, whose contexts may take several rows: (rows,) int32, the question that each row is of, in order."""
+    spans: np.ndarray | None = None
+    """(rows, 2) int32: the places in the row of the first and the last token of the answer."""
+    places: np.ndarray | None = None
+    """(tokens, 2) int32: from where to where each token of a context is, in its characters; -1 of other tokens."""
+    owned: np.ndarray | None = None
+    """(tokens,) booleans: whether an answer may begin at the token in this row, and not in another one of the question."""
 
     @property
     def lengths(self) -> np.ndarray:

@@ -39,6 +39,9 @@ class Kind:
     """Whether the logits are of one distribution over the classes."""
     per_token: ClassVar[bool] = False
     """Whether the axis of the answers is that of the tokens, so that losses over logits take each labelled token as a row."""
+    of_spans: ClassVar[bool] = False
+    """Whether an answer is a part of the text, so that losses over logits take its beginning as a row, and its end, of which each
+    is one of the text's tokens."""
     is_redrawn: ClassVar[bool] = False
     """Whether the texts are others in every epoch, so that no output for them can be kept."""
     default_metrics: ClassVar[tuple[str, ...]] = ()
@@ -64,6 +67,11 @@ class Kind:
     def metrics(self, classes: int) -> tuple[str, ...]:
         """The names of the metrics that fit."""
         raise NotImplementedError
+
+    @property
+    def over_tokens(self) -> bool:
+        """Whether the logits have an axis of tokens."""
+        return self.per_token or self.of_spans
 
     @property
     def guesses_words(self) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..models.answer_heads import TOKENS
+from ..models.answer_heads import SPANS, TOKENS
 from ..models.spec import ModelConfig
+from .answers import Answers
 from .kind import Kind
 from .one_class import OneClass
 from .one_number import OneNumber
@@ -12,12 +13,12 @@ from .several_labels import SeveralLabels
 from .token_labels import TokenLabels
 
 ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS = OneClass(), OneNumber(), SeveralLabels()
-TOKEN_LABELS, RAW_TEXT, MASKED_TEXT = TokenLabels(), RawText(), MaskedText()
+TOKEN_LABELS, ANSWERS, RAW_TEXT, MASKED_TEXT = TokenLabels(), Answers(), RawText(), MaskedText()
 
-_ALL: tuple[Kind, ...] = (ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS, TOKEN_LABELS, RAW_TEXT, MASKED_TEXT)
+_ALL: tuple[Kind, ...] = (ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS, TOKEN_LABELS, ANSWERS, RAW_TEXT, MASKED_TEXT)
 KINDS = {kind.name: kind for kind in _ALL}
 """Name in a recipe -> kind."""
-OF_TABLES = tuple(name for name, kind in KINDS.items() if kind.has_targets and not kind.per_token)
+OF_TABLES = tuple(name for name, kind in KINDS.items() if kind.has_targets and not kind.over_tokens)
 """The names of those whose examples are rows with an answer."""
 
 
@@ -37,6 +38,8 @@ def kind_of_model(outputs: int | None, problem_type: str | None = None, config: 
         return RAW_TEXT
     if getattr(config, "classifier", None) == TOKENS:
         return TOKEN_LABELS
+    if getattr(config, "classifier", None) == SPANS:
+        return ANSWERS
     if outputs == 1:
         return ONE_NUMBER
     return SEVERAL_LABELS if problem_type == SEVERAL_LABELS.problem_type else ONE_CLASS

@@ -20,6 +20,7 @@ from ..kinds.kind import Kind
 from ..models.outputs import LOGITS
 from ..number_keys import GrowingKeys
 from ..ops import Ops, Tensor
+from .logit_rows import SPAN_ROWS, TOKEN_ROWS, RowsOfLogits
 
 LossFunction = Callable[
     [Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], Tensor
@@ -35,9 +36,6 @@ Statistics = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[
 STATISTICS = "statistics"
 """The key of a batch under which the sums of all micro-batches are, those of one term after those of another, (N,). A
 micro-batch that has none is the whole effective batch."""
-
-
-_OF_TEACHER = f"/{LOGITS}"
 
 
 def _real_lengths(batch: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -174,11 +172,15 @@ class LossTerm(GrowingKeys):
 
     def units(self, context: TermContext, batch: Mapping[str, np.ndarray]) -> float:
         """How much a batch of host arrays holds of what the sum is divided by; of terms over the logits of tokens, a labelled
-        token counts as an example."""
-        return self.counter(context)(_places_counted(batch) if self._is_of_places(context) else batch)
+        token counts as an example, and of those over the places of answers, a beginning and an end."""
+        rows = self._rows(context)
+        return self.counter(context)(batch if rows is None else rows.counted(batch))
 
-    def _is_of_places(self, context: TermContext) -> bool:
-        return context.kind.per_token and self.student_outputs(context) == frozenset({LOGITS})
+    def _rows(self, context: TermContext) -> RowsOfLogits | None:
+        """What the rows of the term are, where they are no examples."""
+        if self.student_outputs(context) != frozenset({LOGITS}):
+            return None
+        return TOKEN_ROWS if context.kind.per_token else SPAN_ROWS if context.kind.of_spans else None
 
     def bound_entropy(self, context: TermContext, first: int = 0) -> LossFunction | None:
         """`entropy` in the same way."""
@@ -186,8 +188,9 @@ class LossTerm(GrowingKeys):
         return None if function is None else self._bound(function, context, first)
 
     def _bound(self, function: LossFunction, context: TermContext, first: int) -> LossFunction:
-        if self._is_of_places(context):
-            function = _at_places(function)
+        rows = self._rows(context)
+        if rows is not None:
+            function = rows.of(function)
         if self.scope == "rows":
             return function
         statistics, end = self.statistics(context), first + self.statistics_size
@@ -200,35 +203,6 @@ class LossTerm(GrowingKeys):
             return function(ops, params, student, teacher, batch, sums)
 
         return with_statistics
-
-
-def _places_counted(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Host arrays of a batch as `_at_places` gives them to a term."""
-    counted = (batch["label_mask"] * batch["example_mask"][:, None]).reshape(-1)
-    return {"labels": batch["labels"].reshape(-1), "label_mask": batch["label_mask"].reshape(-1), "example_mask": counted}
-
-
-def _at_places(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A term over logits (examples, classes) as one over those of tokens (B, L, C): each token is a row, and those without a
-    label only fill."""
-
-    def of_places(ops, params, student, teacher, batch, *sums):
-        own = student[LOGITS]
-        classes = ops.shape(own)[2]
-        mask = batch["label_mask"]  # (B, L)
-        counted = mask * ops.reshape(batch["example_mask"], (-1, 1))
-        places = {
-            "labels": ops.reshape(batch["labels"], (-1,)),
-            "label_mask": ops.reshape(mask, (-1,)),
-            "example_mask": ops.reshape(counted, (-1,)),
-        }
-        taught = {}
-        for name in teacher:
-            if name == LOGITS or name.endswith(_OF_TEACHER):
-                taught[name] = ops.reshape(teacher[name], (-1, classes))
-        return function(ops, params, {LOGITS: ops.reshape(own, (-1, classes))}, taught, places, *sums)
-
-    return of_places
 
 
 def sum_rows(ops: Ops, values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ With y the labels, s the sigmoid, and t the smoothed labels:
   several labels  t = (1 - e) y + e / 2;  mean over the labelled examples and the classes of
                   -(w_c t_c log s(z_c) + (1 - t_c) log s(-z_c))  (torch.nn.BCEWithLogitsLoss with pos_weight)
   a number        mean over the labelled examples of (z - y)^2
+  part of a text  as classes, which are the text's tokens, the mean over its beginning and its end
 Both sums are over the whole effective batch, so neither accumulation nor several devices change a value.
 """
 
@@ -119,7 +120,7 @@ class HardLabel(LossTerm):
         def sum_labelled(ops, values, batch):
             return sum_rows(ops, values * batch["label_mask"], batch)
 
-        if not context.kind.has_classes:
+        if not context.kind.one_class and not context.kind.has_classes:
 
             def squared_error(ops, params, student, teacher, batch):
                 difference = ops.reshape(student["logits"], (-1,)) - batch["labels"]

@@ -6,6 +6,8 @@ Formulas, with z the logits (B, C), T the temperature, s the sigmoid:
   kd_mse          mean over the examples of mean_c ((z_S - z_T) / T)^2       (Ba and Caruana 2014; Tang et al. 2019)
   kd_multi_label  mean over the examples of mean_c -(p log s(z_Sc / T) + (1 - p) log s(-z_Sc / T)), p = s(z_Tc / T),
                   times T^2
+Where an answer is a part of a text, the tokens of the text are the classes, of its beginning and of its end, and each of the two is an
+example; kd_mse is the mean over both and all tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from ..models.outputs import LOGITS
-from .base import LossTerm, TermContext, sum_rows
+from .base import UNITS, LossTerm, TermContext, sum_rows
 from .temperature import TemperatureSchedule, make_soften, make_sums
 
 
@@ -90,10 +92,11 @@ class ClassLogitsMatch(LogitsMatch):
         found = super().problems(context)
         if found:
             return found
-        if context.kind.per_token:
-            if self.temperature_schedule.kind != "constant":
-                found.append(("temperature_schedule", f"needs one class an example, but the task is {context.kind.described}"))
-            return found
+        if context.kind.over_tokens:
+            given = {"temperature_schedule": self.temperature_schedule.kind != "constant"}
+            given["probability_shift"] = self.probability_shift and context.kind.of_spans
+            reason = f"needs one class an example, but the task is {context.kind.described}"
+            return [(key, reason) for key, there in given.items() if there]
         if not context.kind.one_class:
             task = context.kind.described
             if self.probability_shift:
@@ -150,7 +153,9 @@ class KnowledgeDistillationCrossEntropy(ClassLogitsMatch):
     formula: ClassVar[str] = "T^2 times -sum over classes of softmax(z_T/T) log softmax(z_S/T)   (Hinton et al. 2015)"
 
     def problems(self, context: TermContext):
-        if context.outputs is not None and not context.kind.has_classes:
+        if context.kind.of_spans and self.reduction == "mean":
+            return [("reduction", "mean divides by the number of classes, but here each text has as many as it has tokens")]
+        if context.outputs is not None and not context.kind.has_classes and not context.kind.of_spans:
             return [("loss", "kd_ce needs classes, but the task is a regression; use kd_mse")]
         if context.outputs is not None and not context.kind.one_class:
             return [("loss", "kd_ce needs one class an example, but here are several labels; use kd_multi_label")]
@@ -188,9 +193,12 @@ class KnowledgeDistillationMeanSquaredError(ClassLogitsMatch):
 
     formula: ClassVar[str] = "mean over classes of ((z_S - z_T) / T)^2   (Ba and Caruana 2014; Tang et al. 2019)"
 
+    def counter(self, context: TermContext):
+        return UNITS["tokens"] if context.kind.of_spans else super().counter(context)
+
     def function(self, context: TermContext, label: str):
         targets, soften = self.make_targets(context), make_soften(self.temperature_schedule, self.temperature)
-        scale = 1.0 / context.outputs
+        scale = 1.0 if context.kind.of_spans else 1.0 / context.outputs
 
         def squared_difference(ops, params, student, teacher, batch, sums=None):
             own, taught, _ = soften(ops, student["logits"], targets(ops, teacher, batch), batch, sums)
@@ -214,7 +222,7 @@ class KnowledgeDistillationMultiLabel(LogitsMatch):
 
     def problems(self, context: TermContext):
         if context.outputs is not None and (context.kind.one_class or not context.kind.has_classes):
-            use = "kd_ce" if context.kind.has_classes else "kd_mse"
+            use = "kd_ce" if context.kind.one_class else "kd_mse"
             return [("loss", f"kd_multi_label needs several labels an example; for this task use {use}")]
         return super().problems(context)
 
