@@ -20,8 +20,11 @@ _PUNCTUATION = frozenset(string.punctuation)
 _MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
 """What CMRC's script leaves out; it means to leave out the ellipsis too, and does not."""
 _HAN = re.compile("[\u4e00-\u9fa5]")
-_LATIN = re.compile(r"\w+(?:\.\w+|,\d+|'(?!s\b)\w+)*|'s\b|[^\w\s]")
-"""As NLTK's `word_tokenize`, which that script has, but for contractions of "not"."""
+_ENDINGS = "(?:s|m|d|ll|re|ve)(?:\\s|$)"
+_LATIN = re.compile(
+    rf"(?:[^\s.,;@#$%&?!()\[\]{{}}<>\"'«»„‘]|\.(?!\s*$)|,(?=\d)|'(?=\w)(?!{_ENDINGS}))+|'(?={_ENDINGS})\w+|\S"
+)
+"""As NLTK's `word_tokenize`, which that script has, parts words, but for contractions of "not"."""
 
 
 def scores_of(which: str, with_none: bool) -> Callable[[str, Sequence[str]], tuple[float, float]]:

@@ -26,7 +26,7 @@ from .hub_names import hub_hint
 from .json_files import read_object
 from .kinds.kind import Kind
 from .kinds.known_kinds import kind_of_model
-from .models.answer_heads import SENTENCES, TOKENS, AnswerHead, head_of
+from .models.answer_heads import SENTENCES, AnswerHead, head_of
 from .models.architectures import (
     Config,
     canonical_names,
@@ -115,14 +115,15 @@ class Model:
         return sum(math.prod(shape) for name, shape in shapes.items() if name in self.parameters)
 
 
-def load_model(folder: Path, where: str = "", words: bool = False, classifier: AnswerHead = SENTENCES) -> Model:
+def load_model(folder: Path, where: str = "", words: bool = False, classifier: AnswerHead | None = SENTENCES) -> Model:
     """The model in a folder, with `words` together with its head that predicts words; `where` names the recipe key that asked
-    for it. `classifier` is the one that is wanted: one of tokens is left out of a model that has it unless it is asked for. Every
+    for it. `classifier` is the one that is wanted, None whichever it has: one of
+    tokens or of spans is left out of a model that has it unless it is asked for. Every
     byte of its weights was looked at. Raises CheckpointError."""
     return checked_weights(open_model(folder, where, words, classifier), where)
 
 
-def open_model(folder: Path, where: str = "", words: bool = False, classifier: AnswerHead = SENTENCES) -> Model:
+def open_model(folder: Path, where: str = "", words: bool = False, classifier: AnswerHead | None = SENTENCES) -> Model:
     """The same without a look at its weights: what configuration and header tell."""
     prefix = f"{where}: " if where else ""
     if not folder.is_dir():
@@ -134,8 +135,8 @@ def open_model(folder: Path, where: str = "", words: bool = False, classifier: A
     if words and not is_encoder(config):
         raise CheckpointError(f"{where}: model_type is '{raw['model_type']}', which predicts no words")
     other = other_head(raw) if is_encoder(config) else None
-    if config.family.classifies_tokens and other is not None and other.head == classifier == TOKENS:
-        config, other = config.answering(TOKENS), None
+    if config.family.classifies_tokens and other is not None and other.head.token_map and classifier in (None, other.head):
+        config, other = config.answering(other.head), None
     if not (folder / WEIGHTS).is_file() and (folder / CARD).is_file():
         return _without_weights(folder, prefix, raw, config, words)
     tensors, left_out = _read_tensors(folder / WEIGHTS, prefix, config, words, other is not None)
@@ -182,7 +183,9 @@ def _classes(raw: dict[str, Any], outputs: int | None, config: Config, where: st
     if outputs is not None and outputs > 1 and labels is not None and len(labels) != outputs:
         raise CheckpointError(f"{where}: id2label names {len(labels)} classes, but {head} has {outputs} rows")
     kind = kind_of_model(outputs, problem_type(raw, outputs, head, where), config)
-    if outputs in (None, 1):
+    if outputs is not None and kind.of_spans and outputs != kind.outputs(None):
+        raise CheckpointError(f"{where}: {head} has {outputs} rows, expected 2: where an answer begins and where it ends")
+    if outputs in (None, 1) or kind.of_spans:
         labels = None
     elif labels is None:
         labels = tuple(f"LABEL_{index}" for index in range(outputs))
@@ -347,7 +350,7 @@ def write_card(model: Model, folder: Path, tokenizer, digest: str) -> None:
 def write_config(model: Model, folder: Path) -> None:
     """Write config.json: architecture, labels, and what is known about the model."""
     config = first_keys(model.config, model.outputs, model.words) | _config_entries(model.config)
-    if model.outputs is not None:
+    if model.outputs is not None and not model.kind.of_spans:
         labels = model.labels or ("LABEL_0",)
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}

@@ -7,7 +7,7 @@ from .config_file import CONFIG
 from .data.tagged_tokens import most_overlap, window_room
 from .data.tasks import TaskSpec
 from .data.tokenize import Tokenizer
-from .models.answer_heads import TOKENS
+from .models.answer_heads import SPANS, TOKENS
 from .models.architectures import Config, is_encoder
 from .task_section import TaskSection
 
@@ -22,7 +22,7 @@ def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
         return [f"{where}: {teacher.other_head}; expected a classifier of sentences"]
     if teacher.new:
         head = spec.kind.head
-        missing = "classifier of tokens" if head == TOKENS else teacher.new[0]
+        missing = "classifier of tokens" if head == TOKENS else "head for answers" if head == SPANS else teacher.new[0]
         return [f"{where}: has no {missing}; fine-tune it on the task first (recipes/{head.recipe}.yaml)"]
     if spec.kind != teacher.kind:
         return [f"{where}: trained for a {teacher.kind.title}, but the task is a {spec.kind.title}"]

@@ -33,16 +33,14 @@ ENTITY_METRICS = ("entity_f1", "entity_precision", "entity_recall")
 WORD_ACCURACY = "word_accuracy"
 ANSWER_METRICS = ("exact_match", "answer_f1")
 """Of answers that are parts of a text: the mean over the questions (`core.answer_scores`)."""
-UNANSWERABLE_METRICS = (
-    *("has_answer_exact", "has_answer_f1", "no_answer_exact"),
-    *("best_exact", "best_exact_threshold", "best_f1", "best_f1_threshold"),
-)
+UNANSWERABLE_METRICS = ("has_answer_f1", "no_answer_exact", "best_f1", "best_f1_threshold")
 """Where questions may have no answer: of those that have one, of those that have none, and at the best threshold."""
+MORE_UNANSWERABLE_METRICS = ("has_answer_exact", "best_exact", "best_exact_threshold")
 MLM_LOSS = "mlm_loss"
 KNOWN_METRICS = frozenset(
     (
         *(*CLASSIFICATION_METRICS, *REGRESSION_METRICS, *MULTI_LABEL_METRICS, *ENTITY_METRICS, WORD_ACCURACY),
-        *(*ANSWER_METRICS, *UNANSWERABLE_METRICS, MLM_LOSS, "perplexity"),
+        *(*ANSWER_METRICS, *UNANSWERABLE_METRICS, *MORE_UNANSWERABLE_METRICS, MLM_LOSS, "perplexity"),
     )
 )
 """The names of all."""

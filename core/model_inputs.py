@@ -8,6 +8,7 @@ import numpy as np
 
 from .checkpoint import Model
 from .data.task_specs import glue_task
+from .kinds.known_kinds import ANSWERS
 from .models.architectures import Config
 
 
@@ -25,6 +26,8 @@ def takes_pairs(task: dict[str, Any]) -> bool:
 
 def own_columns(task: dict[str, Any]) -> tuple[str | None, str | None]:
     """The columns of the texts in the tables of a task, as far as its description tells them."""
+    if task.get("kind") == ANSWERS.name:
+        return task.get("text") or "question", task.get("text_pair") or "context"
     official = glue_task(task.get("name", ""))
     if official is None:
         return task.get("text"), task.get("text_pair")

@@ -92,10 +92,11 @@ def plan_student(
     config, problems = student_config(section, like, own_words)
     if config is None:
         return None, problems
-    if kind.per_token:
+    if kind.over_tokens:
         known = token_families()
         if model_type(config) not in known:
-            got = f"a {model_type(config)} has no classifier of tokens here"
+            what = "classifier of tokens" if kind.per_token else "head for answers"
+            got = f"a {model_type(config)} has no {what} here"
             return None, [f"student.architecture.model_type: {got}, expected one of {', '.join(known)}"]
         config = config.answering(kind.head)
     shapes = tensor_shapes(config, outputs, kind.guesses_words)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .models.answer_heads import SENTENCES, TOKENS
+from .models.answer_heads import SENTENCES
 from .models.architectures import Config
 from .models.outputs import split_name
 
@@ -41,7 +41,7 @@ def make_layout(name: str, config: Config, outputs: int | None, lengths: np.ndar
     """The layout of an output of a model with that configuration and number of logits over rows of `lengths` tokens."""
     kind, _ = split_name(name)
     heads = getattr(config, "num_attention_heads", 1)
-    if kind == "logits" and getattr(config, "classifier", SENTENCES) == TOKENS:
+    if kind == "logits" and getattr(config, "classifier", SENTENCES).token_map:
         starts = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths.astype(np.int64) * outputs, out=starts[1:])
         return Layout(name, "token", outputs, 1, starts)

@@ -18,7 +18,7 @@ from ..shown import plain
 
 _SHOWN_KEYS = 24
 """Differences of recipes in the terminal and the Markdown; JSON and the report have all."""
-_SHARES = ("accuracy", "f1", "macro_f1", "micro_f1", "exact_match")
+_SHARES = ("accuracy", "f1", "macro_f1", "micro_f1", "exact_match", "answer_f1", "has_answer_f1", "no_answer_exact", "best_f1")
 """Metrics that are shown as percentages; all others, a plugin's too, as they are."""
 
 _NARROW = 14

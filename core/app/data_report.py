@@ -37,6 +37,9 @@ def split_line(spec: TaskSpec, split: str, examples: Examples) -> str | None:
         return None
     if examples.label_mask is not None:
         labels = labels[examples.label_mask > 0]
+    if spec.kind.of_spans:
+        none = int((labels[:, 0] < 0).sum())
+        return f"{split}: {len(labels):,} questions" + (f", {none:,} of them without an answer" if none else "")
     counts = spec.kind.counts(labels, len(spec.labels or ()))
     if counts is None:
         return f"{split}: scores from {labels.min():g} to {labels.max():g}, mean {labels.mean():.4g}" if len(labels) else None

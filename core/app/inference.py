@@ -27,7 +27,7 @@ from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
 from ..metrics import is_known_metric
 from ..model_inputs import takes_pairs, trained_length
-from ..models.answer_heads import SENTENCES, TOKENS, AnswerHead
+from ..models.answer_heads import SENTENCES, AnswerHead
 from ..recipe_errors import describe
 from ..registered import NOTHING, Registered
 from ..runs import RECIPE
@@ -38,6 +38,7 @@ from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
 from .exported import runtime_of
 from .models import model_folder, paths_as_given, tell_notes, told_engine
 from .run_folders import plugins_of
+from .question_answers import answers_in
 from .sessions import Session, Tell, session
 from .text_spans import spans_in
 
@@ -56,11 +57,16 @@ class Prediction:
     """The predicted number of a regression."""
     labels: tuple[str, ...] | None = None
     """The labels of a text that may have several: those more probable than not."""
+    answer: dict[str, Any] | None = None
+    """Of a question, whose context is the pair: `answer` (empty for "no answer"), `start` and `end` in characters of the context,
+    `score`, `null_score` and `probability` as `core.best_answers.Answer` has them."""
     spans: tuple[dict[str, Any], ...] | None = None
     """Where words have labels: `start`, `end` (in characters), `label`, `text` and `score`, the words' mean probability."""
 
     def as_json(self) -> dict[str, Any]:
-        """The fields that are set."""
+        """The fields that are set; of a question not its context."""
+        if self.answer is not None:
+            return {"question": self.text, **self.answer}
         values = {"text": self.text, "pair": self.pair, "label": self.label}
         values |= {"probabilities": self.probabilities or None, "score": self.score}
         values["labels"] = None if self.labels is None else list(self.labels)
@@ -69,10 +75,10 @@ class Prediction:
 
 
 def load_classifier(
-    folder: Path, tell: Tell | None = None, classifier: AnswerHead = SENTENCES
+    folder: Path, tell: Tell | None = None, classifier: AnswerHead | None = SENTENCES
 ) -> tuple[Model, Tokenizer]:
     """A model with a head, and its tokenizer; raises CheckpointError if one of them is missing. `tell` is told what to know of
-    the model; without it, that is logged. One of tokens is only taken where `classifier` is that."""
+    the model; without it, that is logged. `classifier` is the head that it has to have, None whichever."""
     found = model_folder(folder)
     with paths_as_given((folder, found)):
         model = load_model(found, classifier=classifier)
@@ -167,7 +173,7 @@ def _prepared(
     registered: Registered | None,
 ) -> tuple[Model, TaskData, Engine]:
     """What `evaluate` needs, checked."""
-    model, tokenizer = load_classifier(folder, tell, TOKENS)
+    model, tokenizer = load_classifier(folder, tell, None)
     own, given = model.about.get("task", {}), {key: name for key, name in (columns or {}).items() if name is not None}
     if given and not given.keys() >= {"text", "label"}:
         raise CrossdistilError(f"--{'label' if 'text' in given else 'text'}: needed beside --{next(iter(given))}")
@@ -239,7 +245,7 @@ def predict(
     """The model's predictions, in the order of the texts, which all of the `processes` are given and get. `tell` is told of what
     looks wrong, which is logged without it; `classifier` is the model in the folder, where it is loaded already. `by_spaces` is
     whether words that have labels are what stands between spaces."""
-    model, tokenizer = classifier or load_classifier(folder, tell, TOKENS)
+    model, tokenizer = classifier or load_classifier(folder, tell, None)
     length = trained_length(model, max_length)
     positions = getattr(model.config, "positions", length)  # a BiLSTM has no limit
     if length > positions:
@@ -255,6 +261,12 @@ def predict(
         _warn(f"{folder} was trained on pairs of texts, but gets single ones", tell)
     engine = runtime_of(model) or told_engine(processes.engine(), tell)
     infer = engine.infer(logits_function(model.config), model.parameters)
+    if model.kind.of_spans:
+        if pairs is None:
+            raise DataError(f"{folder} answers questions from a text: give it beside the question (--pair TEXT, or a --file)")
+        buckets = length_buckets(length, engine.length_step)
+        found = answers_in(model, tokenizer, infer, texts, pairs, length, buckets, processes.world)
+        return [Prediction(text, pair, answer=own) for text, pair, own in zip(texts, pairs, found, strict=True)]
     if model.kind.per_token:
         if pairs is not None:
             raise DataError("got second texts, but the model finds spans in single texts")

@@ -66,12 +66,15 @@ def evaluate(
 def predict(
     model: ModelArgument,
     text: Annotated[list[str] | None, typer.Argument(help="Texts to classify; omit them with --file.")] = None,
-    pair: Annotated[str | None, typer.Option(help="The second text, for a model of pairs (with one TEXT).")] = None,
+    pair: Annotated[
+        str | None,
+        typer.Option(help="The second text, for a model of pairs (with one TEXT), or what a question is to be answered from."),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
             help="A file with one text a line, a TSV, CSV or JSON table, or - for lines of standard input; for a model of tokens "
-            "also columns with a word a line (.conll, .bio, .iob)."
+            "also columns with a word a line (.conll, .bio, .iob), for one of answers SQuAD's JSON."
         ),
     ] = None,
     text_column: Annotated[
@@ -89,8 +92,8 @@ def predict(
     max_length: LengthOption = None,
     plugins: PluginOption = None,
 ) -> None:
-    """Classify texts; prints one JSON object a line: the label and the probability of each class, or the spans that a model of
-    tokens finds."""
+    """Classify texts; prints one JSON object a line: the label and the probability of each class, the spans that a model of
+    tokens finds, or the answer to a question."""
     place = enter(devices)
     given_plugins("predict", plugins)
     name = _runtime(model, backend, device, devices)
@@ -109,17 +112,21 @@ def predict(
     if out is not None and out.exists() and not overwrite:
         raise CrossdistilError(f"--out {out}: is there already; --overwrite replaces it")
     run_on_all(place, devices, name, device, reads_input=True)
-    from ..models.answer_heads import TOKENS
+    from ..data.answer_files import FILES as QUESTION_FILES
     from .inference import as_json_lines, load_classifier, predict
+    from .question_answers import read_given
     from .sessions import session
 
     with session(name, EngineOptions(device, precision.value, place=place)) as own:
         tell = own.teller(_tell)
         given = GivenTexts(text or [], None if pair is None else [pair])
-        classifier = own.world.together(load_classifier, model, tell, TOKENS)
+        classifier = own.world.together(load_classifier, model, tell, None)
         if file is not None:
             task, how = classifier[0].about.get("task", {}), (text_column, pair_column, id_column, encoding)
-            given = of_the_first(own.world, read_texts, file, task, *how, classifier[0].kind.per_token)
+            if classifier[0].kind.of_spans and file.suffix.lower() in QUESTION_FILES and text_column is None:
+                given = of_the_first(own.world, read_given, file, task)
+            else:
+                given = of_the_first(own.world, read_texts, file, task, *how, classifier[0].kind.per_token)
         for note in given.notes:
             tell(f"warning: {note}")
         found = predict(model, given.texts, given.pairs, own, max_length, tell, classifier, given.by_spaces)

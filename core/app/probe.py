@@ -9,7 +9,6 @@ import numpy as np
 
 from ..engine import Engine, Parameters
 from ..files import write_arrays
-from ..models.answer_heads import TOKENS
 from ..models.architectures import head_names, is_encoder, make_forward
 from ..models.outputs import LOGITS, output_name
 from ..runs import PROBE
@@ -29,8 +28,9 @@ def write_probe(stage: Stage, engine: Engine, parameters: Parameters, frozen: Pa
 
     inputs = {name: batch[name] for name in _INPUTS if name in batch}
     arrays = dict(zip(outputs, engine.infer(states, parameters)(inputs), strict=True))
-    if getattr(stage.config, "classifier", None) == TOKENS:  # of labelled tokens: how many there are beside them differs
-        arrays["logits"] = arrays["logits"][batch["label_mask"] > 0]
+    if stage.objective.context.kind.over_tokens:  # how many there are beside labelled or real tokens differs
+        of_tokens = stage.objective.context.kind.per_token
+        arrays["logits"] = arrays["logits"][batch["label_mask" if of_tokens else "attention_mask"] > 0]
     values, gradients = engine.gradients(stage.objective.function, parameters, frozen, batch)
     arrays |= {"mask": batch["attention_mask"], "values": values[: 1 + len(stage.objective.terms)]}
     changing = stage.optimizer(parameters)

@@ -25,7 +25,7 @@ def answers_content(found: Predictions, examples: Examples | None) -> dict[str, 
     content: dict[str, Any] = {"kind": found.kind.page, "examples": len(labels), "confusion": None}
     content |= {"classes": [], "lengths": [], "errors": []}
     content["teachers"] = [_beside_teacher(found, name, logits, examples) for name, logits in found.teachers.items()]
-    if names is not None:
+    if names is not None and found.kind.has_classes:
         content["classes"] = _classes(found)
         if found.kind.one_class and len(names) <= _CONFUSED_CLASSES:
             content["confusion"] = _confusion(found)
@@ -70,7 +70,7 @@ def _errors(found: Predictions, examples: Examples) -> list[dict[str, Any]]:
     return [
         {
             **_texts(examples, row),
-            "true": _true(found, row),
+            "true": _true(found, row) if examples.asked is None else " / ".join(examples.asked.golds[row]) or "no answer",
             "predicted": _answer(found, found.logits[row]),
             "surely": float(surely[row]),
         }
@@ -166,7 +166,7 @@ def _lengths(found: Predictions, examples: Examples) -> list[dict[str, Any]]:
     pairs = examples.pairs or [""] * len(examples.texts)
     lengths = np.array([len(text) + len(pair) for text, pair in zip(examples.texts, pairs, strict=True)])
     wrong, surely = found.kind.errors(found.logits, found.labels)
-    values = ~wrong if found.kind.has_classes else surely
+    values = surely if found.right is None else ~wrong
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _BINS + 1)[1:-1], method="lower"))
     group = np.searchsorted(edges, lengths, side="left")
     rows = []

@@ -65,7 +65,9 @@ def measure_later(
     tell: Callable[[str], None],
 ) -> None:
     """The same of a run that ended before, with the texts that its task has now. Raises CrossdistilError."""
-    _, examples = read_dev(recipe["task"], registered)
+    spec, examples = read_dev(recipe["task"], registered)
+    if spec.kind.over_tokens:
+        raise CrossdistilError(f"only of models that answer for a text as a whole; this is a {spec.kind.title}")
     sections = {"teacher": recipe["teacher"]} if recipe.get("teacher") else recipe.get("teachers") or {}
     places = {_key(name): Path(found["model"]) for name, found in sections.items()}
     sides = {}

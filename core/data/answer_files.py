@@ -68,7 +68,8 @@ def read_questions(path: Path, format: AnswerFormat, needs_answers: bool = True)
     for number, (where, line, context, raw) in enumerate(_questions(path, format), 1):
         question = _text(raw, (format.question, *_QUESTIONS), where)
         name = _id(raw, where, number)
-        where = f"{path}: {name}" if name not in where else where
+        if any(key in raw for key in _IDS):
+            where = f"{path}:{line}: {name}" if path.suffix.lower() == ".jsonl" else f"{path}: {name}"
         if name in seen:
             raise DataError(f"{where}: the id is there twice, in questions {seen[name]} and {number}; expected one question each")
         seen[name] = number

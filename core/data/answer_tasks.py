@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import DataError, did_you_mean
 from ..kinds.kind import Kind
+from ..metrics import MORE_UNANSWERABLE_METRICS
 from .answer_files import FILES
 from .answer_format import AnswerFormat
 from .folders import folders_for_files
@@ -50,7 +51,8 @@ def answers_task(section: TaskSection, kind: Kind) -> TaskSpec:
         if split not in splits and (wrong := folders_for_files(folder, names)):
             raise DataError(wrong)
     known = kind.metrics_of(format.unanswerable)
-    wanted = known if section.metrics is None else section.metrics
+    usual = [name for name in known if name not in MORE_UNANSWERABLE_METRICS]
+    wanted = usual if section.metrics is None else section.metrics
     for name in wanted:
         if name not in known:
             others = "" if format.unanswerable or name not in kind.metrics_of(True) else "; task.answers.unanswerable: true has it"

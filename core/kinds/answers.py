@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..metrics import ANSWER_METRICS, UNANSWERABLE_METRICS
+from ..metrics import ANSWER_METRICS, MORE_UNANSWERABLE_METRICS, UNANSWERABLE_METRICS
 from ..models.answer_heads import SPANS
 from .kind import Kind
 
@@ -31,8 +31,9 @@ class Answers(Kind):
         return 2
 
     def metrics_of(self, with_none: bool) -> tuple[str, ...]:
-        """The names of all metrics, the usual ones first; `with_none` is whether questions may have no answer."""
-        return (*ANSWER_METRICS, *UNANSWERABLE_METRICS) if with_none else ANSWER_METRICS
+        """The names of all metrics; `with_none` is whether questions may have no answer."""
+        more = (*UNANSWERABLE_METRICS, *MORE_UNANSWERABLE_METRICS) if with_none else ()
+        return (*ANSWER_METRICS, *more)
 
     def drawn(self, generator, rows, outputs):
         return generator.integers(0, 4, (rows, 2)).astype(np.int32)

@@ -55,7 +55,7 @@ TOKENS = AnswerHead(
     token_map="classifier", what="a token classifier", alike="Token|N[Ee][Rr]|C[Rr][Ff]|Tagg|Span|BiLSTM",
 )  # fmt: skip
 SPANS = AnswerHead(
-    "spans", LOGITS, "ForQuestionAnswering", "question-answering",
+    "spans", LOGITS, "ForQuestionAnswering", "question-answering", "qa",
     token_map="qa_outputs", what="a question answering model", alike="Question|QA|SQuAD|Squad",
 )  # fmt: skip
 WORDS = AnswerHead("words", MASKED_WORDS, "ForMaskedLM", "fill-mask", "mlm")

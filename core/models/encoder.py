@@ -213,7 +213,7 @@ def _make_hidden_map(config: EncoderConfig, root: str):
 
 
 def _make_token_head(config: EncoderConfig, wanted: frozenset[str], root: str):
-    classifier, dropout, wants_logits = _classifier(config, root), config.head_dropout, LOGITS in wanted
+    classifier, dropout, wants_logits = _classifier(config, root), config.token_head_dropout, LOGITS in wanted
     maps = bool(present(config, POOLER))
     hidden = _make_hidden_map(config, root) if maps else None
 

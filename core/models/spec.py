@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr, model_v
 
 from ..number_keys import NumberKeys
 from ..shown import shown
-from .answer_heads import SENTENCES, AnswerHead
+from .answer_heads import SENTENCES, SPANS, AnswerHead
 from .parts import Family
 
 ACTIVATIONS = {
@@ -166,6 +166,11 @@ class EncoderConfig(ModelConfig):
     def head_dropout(self) -> float:
         """Dropout rate before the classifier (Hugging Face: `classifier_dropout`, else the hidden rate)."""
         return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+
+    @property
+    def token_head_dropout(self) -> float:
+        """Dropout rate before the last map of a head of each token: of the places of answers none, as in transformers."""
+        return 0.0 if self._classifier == SPANS else self.head_dropout
 
     @property
     def pooler_activation(self) -> str:

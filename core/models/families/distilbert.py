@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
+from ..answer_heads import SPANS
 from ..parts import LAYER, Family, classifier_parts, embedding_parts, layer_parts, words_parts
 from ..spec import Activation, EncoderConfig
 from .bert import BERT
@@ -130,6 +131,11 @@ class DistilBertConfig(EncoderConfig):
     def head_dropout(self) -> float:
         """Dropout rate before the classifier."""
         return self.seq_classif_dropout
+
+    @property
+    def token_head_dropout(self) -> float:
+        """`dropout`, which is `qa_dropout` in the published configurations."""
+        return self.dropout if self.classifier == SPANS else self.seq_classif_dropout
 
     @property
     def layer_norm_eps(self) -> float:

@@ -252,6 +252,11 @@ class ModernBertConfig(EncoderConfig):
         return self.classifier_dropout
 
     @property
+    def token_head_dropout(self) -> float:
+        """That of every head."""
+        return self.classifier_dropout
+
+    @property
     def type_vocab_size(self) -> int:
         """There are no token types."""
         return 0
