@@ -1,5 +1,5 @@
-"""Whether an answer is one of those that are right: exact match and F1 by the words of the two, as SQuAD's scripts count them (Rajpurkar
-et al. 2016, 2018), or by Chinese characters and the words between them, as CMRC 2018's (Cui et al. 2019).
+"""Whether an answer is one of those that are right: exact match and F1 by the words of the two, as SQuAD's scripts count them
+(Rajpurkar et al. 2016, 2018), or by Chinese characters and the words between them, as CMRC 2018's (Cui et al. 2019).
 
 All are between 0 and 1; the scripts print percentages.
 """

@@ -61,8 +61,8 @@ def compute_metrics(
     `f1`, `precision` and `recall` are those of class 1, as in GLUE's MRPC and QQP; `macro_f1` and its like are the mean over all
     classes of the logits, `weighted_f1` by how many examples each has; `auc` is `core.class_metrics.mean_area`. With labels
     (examples, classes) of zeros and ones, each class is predicted where its sigmoid is above 0.5: `micro_f1` counts all
-    decisions together, `macro_f1` is the mean over the classes, `exact_match` the share of examples without a wrong one. Of answers
-    that are parts of a text `logits` (questions, 2) are what each scored, exact match and F1.
+    decisions together, `macro_f1` is the mean over the classes, `exact_match` the share of examples without a wrong one. Of
+    answers that are parts of a text `logits` (questions, 2) are what each scored, exact match and F1.
     `own` holds the metrics of plugins. Raises TrainingError for logits that are not finite, DataError for a metric that is
     unknown or does not fit.
     """

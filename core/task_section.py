@@ -13,7 +13,6 @@ from .kinds.known_kinds import kind_named
 from .section import LONGEST, Section, absolute
 from .shown import shown
 
-
 _OF_TABLES = {"tokens": ("text_pair", "header", "separator", "quoting", "bad_rows", "skip_labels")}
 _OF_TABLES["question_answering"] = (*_OF_TABLES["tokens"][1:], "encoding", "columns", "labels")
 """Kind -> the keys that are for tables alone."""
@@ -75,8 +74,8 @@ class AnswersSection(Section):
 class TaskSection(Section):
     """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. With `kind:
     multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. With `kind: tokens` each word
-    has a label: files of columns, or JSON lines with spans (docs/token_labels.md). With `kind: question_answering` the answer to a
-    question is a part of its context: SQuAD's or CMRC's JSON, or JSON lines (docs/answers.md). `kind: text` is raw text
+    has a label: files of columns, or JSON lines with spans (docs/token_labels.md). With `kind: question_answering` the answer
+    to a question is a part of its context: SQuAD's or CMRC's JSON, or JSON lines (docs/answers.md). `kind: text` is raw text
     without labels: `data` is a .txt or .tfrecord file, a folder of them, or the folder of its token store, which `crossdistil
     data tokens` wrote. `kind: mlm` is raw text whose tokens are masked, anew in every epoch as `masking` says, or as the
     records of `crossdistil data mlm` have them, where it is not given; then

@@ -1,4 +1,5 @@
-"""Files of questions: SQuAD's, CMRC's and JSON lines are the same questions; what is wrong names file, question, got and expected."""
+"""Files of questions: SQuAD's, CMRC's and JSON lines are the same questions; what is wrong names file, question, got and
+expected."""
 
 from __future__ import annotations
 
@@ -59,7 +60,7 @@ WRONG = {
     "no text": (asked([{"answer_start": 3}]), r'q1: answers: got .*, expected {"text": text, "answer_start": number}'),
     "empty": (asked([{"text": "", "answer_start": 3}]), r"q1: answers: got the text '', expected a part of the context"),
     "id": (asked(name=[1]), r"id: got \[1\], expected a text"),
-    "question": ({"id": "q1", "answers": []}, r"data\[0\].paragraphs\[0\].qas\[0\]: 'question' is missing, expected a text; there is"),
+    "question": ({"id": "q1", "answers": []}, r"data\[0\].paragraphs\[0\].qas\[0\]: 'question' is missing, expected a text"),
     "untold": ({"id": "q1", "question": "When?"}, r"train.json: q1: 'answers' is missing, expected a list of answers"),
 }  # fmt: skip
 

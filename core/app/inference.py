@@ -37,8 +37,8 @@ from ..task_section import TaskSection
 from .data_report import data_lines, data_warnings, one_answer, unknown_warnings
 from .exported import runtime_of
 from .models import model_folder, paths_as_given, tell_notes, told_engine
-from .run_folders import plugins_of
 from .question_answers import answers_in
+from .run_folders import plugins_of
 from .sessions import Session, Tell, session
 from .text_spans import spans_in
 

@@ -48,10 +48,11 @@ def _model(model: CanonicalCheckpoint) -> dict[str, Any]:
     heads = {name: head for head, shapes in shapes_of.items() for name in shapes}
     heads |= dict.fromkeys(model.projections, "projection")
     groups: Counter[str] = Counter()
+    config = model.config if model.task is None or not is_encoder(model.config) else model.config.answering(model.task)
     for name, tensor in model.tensors.items():
-        groups[heads.get(name) or part_of(model.config, name)] += tensor.info.elements
+        groups[heads.get(name) or part_of(config, name)] += tensor.info.elements
     labels = model.raw.get("id2label")
-    expected = tensor_shapes(model.config, model.outputs or 1)
+    expected = tensor_shapes(config, model.outputs or 1)
     return {
         "names": model.dialect,
         "family": model.family,

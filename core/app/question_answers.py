@@ -15,7 +15,6 @@ from ..data.answer_tokens import question_table
 from ..data.batches import Batch
 from ..data.tokenize import Tokenizer
 from ..task_data import answers_to
-from ..task_section import TaskSection
 from ..world import World
 from .given_texts import GivenTexts
 

@@ -1,5 +1,5 @@
-"""Files of questions with answers that are parts of a text: SQuAD's JSON (versions 1.1 and 2.0), CMRC 2018's, which is the same or has
-`context_text` and `query_text` in place of `context` and `question`, and JSON lines with a question each.
+"""Files of questions with answers that are parts of a text: SQuAD's JSON (1.1 and 2.0), CMRC 2018's, which is the same or
+has `context_text` and `query_text` in place of `context` and `question`, and JSON lines with a question each.
 
 Places are counted in characters. An answer has to be where its file says that it is.
 """

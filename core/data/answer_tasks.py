@@ -55,7 +55,8 @@ def answers_task(section: TaskSection, kind: Kind) -> TaskSpec:
     wanted = usual if section.metrics is None else section.metrics
     for name in wanted:
         if name not in known:
-            others = "" if format.unanswerable or name not in kind.metrics_of(True) else "; task.answers.unanswerable: true has it"
+            is_other = name in kind.metrics_of(True)
+            others = "; task.answers.unanswerable: true has it" if is_other else ""
             hint = others or did_you_mean(name, known) or f"; expected one of {', '.join(known)}"
             raise DataError(f"task.metrics: '{name}' is no metric for this task{hint}")
     if not wanted:

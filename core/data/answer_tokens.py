@@ -1,5 +1,5 @@
-"""Questions with their contexts as rows of tokens: a context that is longer than a model takes in windows, each behind the question, as
-Google's `run_squad` cuts them (Devlin et al. 2018).
+"""Questions with their contexts as rows of tokens: a context that is longer than a model takes in windows, each behind the
+question, as Google's `run_squad` cuts them (Devlin et al. 2018).
 
 A window in which the answer is not, or not whole, has its answer at the first token ([CLS]); so has a question without an answer.
 """
@@ -29,10 +29,10 @@ def question_table(
     format: AnswerFormat,
     places: bool = True,
 ) -> TokenTable:
-    """The rows of all questions. `targets` (questions, 2) are the first and last character behind of each answer, -1 where there is
+    """The rows of all questions. `targets` (questions, 2) say from which to which character each answer is, -1 where there is
     none. Of each row `examples` says which question it is of and `spans` the first and last token of the answer; with `places`,
-    `places` says from where to where each token of a context is in its characters, and `owned` whether the token has more of the
-    context around it than in other windows. Raises DataError."""
+    `places` says from where to where each token of a context is in its characters, and `owned` whether the token has more of
+    the context around it than in other windows. Raises DataError."""
     before, between, behind = (list(part) for part in tokenizer.places.pair)
     if not before:
         raise DataError(f"{tokenizer.source}: puts no token before a text, where windows without an answer have theirs")
@@ -44,8 +44,10 @@ def question_table(
         room = max_length - len(head) - len(behind)
         if room < 1:
             need = len(head) + len(behind) + 1
-            raise DataError(f"task.max_length: {max_length} leaves no room for a context behind question {row + 1}, expected {need} "
-                            "or more, or a smaller task.answers.question_length")  # fmt: skip
+            raise DataError(
+                f"task.max_length: {max_length} leaves no room for a context behind question {row + 1}, expected {need} or more, "
+                "or a smaller task.answers.question_length"
+            )
         if not len(pieces):
             raise DataError(f"question {row + 1}: its context {contexts[row][:30]!r} has no tokens, so no answer can be in it")
         answer = None if targets is None or targets[row, 0] < 0 else _tokens_of(offsets, *targets[row])
@@ -75,8 +77,8 @@ def question_table(
 def _pieces(
     questions: Sequence[str], contexts: Sequence[str], tokenizer
 ) -> Iterator[tuple[list[int], tuple[np.ndarray, np.ndarray]]]:
-    """Of each question its tokens, and those of its context with where each is: (tokens, 2). Questions about one context follow one
-    another, and it is taken apart once."""
+    """Of each question its tokens, and those of its context with where each is: (tokens, 2). Questions about one context follow
+    one another, and it is taken apart once."""
     threads.set_up()
     context, found = None, None
     for first in range(0, len(questions), _AT_ONCE):

@@ -1,8 +1,8 @@
 """Extractive question answering: the answer to a question is a part of a text, its context.
 
-`targets` (questions, 2) int32 say from which character to which the answer is, -1 where there is none. `logits` (batch, length, 2)
-say of each token how well an answer begins and ends there; of a split what is kept is (questions, 2) float32, the exact match and
-the F1 of each question's answer.
+`targets` (questions, 2) int32 say from which character to which the answer is, -1 where there is none. `logits` (batch, length,
+2) say of each token how well an answer begins and ends there; of a split what is kept is (questions, 2) float32, the exact
+match and the F1 of each question's answer.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Formulas, with z the logits (B, C), T the temperature, s the sigmoid:
   kd_mse          mean over the examples of mean_c ((z_S - z_T) / T)^2       (Ba and Caruana 2014; Tang et al. 2019)
   kd_multi_label  mean over the examples of mean_c -(p log s(z_Sc / T) + (1 - p) log s(-z_Sc / T)), p = s(z_Tc / T),
                   times T^2
-Where an answer is a part of a text, the tokens of the text are the classes, of its beginning and of its end, and each of the two is an
+Where an answer is a part of a text, its tokens are the classes, of its beginning and of its end, and each of the two is an
 example; kd_mse is the mean over both and all tokens.
 """
 
