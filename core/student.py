@@ -26,7 +26,7 @@ from .models.architectures import (
     tensor_shapes,
 )
 from .models.families import BiLstmConfig
-from .models.known_families import plugin_hint, token_families
+from .models.known_families import answer_families, plugin_hint, token_families
 from .models.parts import LAYER
 from .models.transfer import can_transfer, transferred
 from .models.tree import encoder_sizes
@@ -93,7 +93,7 @@ def plan_student(
     if config is None:
         return None, problems
     if kind.over_tokens:
-        known = token_families()
+        known = token_families() if kind.per_token else answer_families()
         if model_type(config) not in known:
             what = "classifier of tokens" if kind.per_token else "head for answers"
             got = f"a {model_type(config)} has no {what} here"

@@ -151,6 +151,13 @@ def test_a_classifier_of_texts_is_no_teacher_of_answers(asked):
         prepare(parse_recipe(tree, "test"), "test", 1)
 
 
+def test_a_family_without_such_a_head_is_refused(asked):
+    tree = qa_recipe(asked / "data", "random", student={"architecture": {"model_type": "nomic_bert"}, "init": {"from": "random"}})
+    tree["student"]["tokenizer"] = str(asked / "encoder")
+    with pytest.raises(CrossdistilError, match="a nomic_bert has no head for answers here, expected one of albert, bert"):
+        prepare(parse_recipe(tree, "test"), "test", 1)
+
+
 def test_accumulation_cuts_the_same_windows(asked):
     job = prepare(parse_recipe(qa_recipe(asked / "data", asked / "encoder"), "test"), "test", 1)
     table, sums = job.data.tokens["train"], []

@@ -41,6 +41,11 @@ def token_families() -> tuple[str, ...]:
     return tuple(sorted(kind for kind, chosen in CONFIGURATIONS.items() if chosen.family.classifies_tokens))
 
 
+def answer_families() -> tuple[str, ...]:
+    """`model_type` of the families that have a head for the places of answers here, in alphabetical order."""
+    return tuple(kind for kind in token_families() if CONFIGURATIONS[kind].family.answers_questions)
+
+
 def plugin_entry(config: ModelConfig) -> dict[str, Any]:
     """What a model's config.json says of the plugin that its family is from; nothing of this package's."""
     return {OF_PLUGIN: {"plugin": config.plugin, "sha256": config.code}} if config.code else {}

@@ -109,6 +109,8 @@ class Family:
     """Whether there is a dropout before the pooler too."""
     classifies_tokens: bool = False
     """Whether it has a classifier of tokens, in transformers as here."""
+    answers_questions: bool = True
+    """Of those, whether it has a head for the beginning and the end of an answer too, in transformers as here."""
     own_heads: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
     """Name of a head in `core.models.answer_heads` -> its parts, `POOLER` and `CLASSIFIER`, where it has others than in most
     families: those of the classifier of sentences, or one map of each token's state."""

@@ -52,6 +52,7 @@ NOMIC_BERT = Family(
     classes={("mlm",): "ForMaskedLM"},
     in_googles_code=False,
     classifies_tokens=True,
+    answers_questions=False,
 )
 _OFF = (None, False, 0)
 
