@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from .errors import PluginError
 from .models import heads, known_families, tree
+from .models.answer_heads import CLASSIFIERS, TOKENS, AnswerHead
 from .models.encoder import make_forward
 from .models.outputs import ATTENTION_KINDS, LOGITS, POOLED, output_name
 from .models.parts import WORDS, Family
@@ -33,8 +34,10 @@ _TINY = {
     "num_attention_heads": 2,
     "intermediate_size": 12,
     "max_position_embeddings": 16,
+    "pad_token_id": 0,
 }
 _OUTPUTS, _TEXTS, _LENGTH = 3, 2, 5
+_HEADS = {head.name: head for head in CLASSIFIERS}
 
 
 def register_family(configuration: type[EncoderConfig]) -> type[EncoderConfig]:
@@ -57,6 +60,12 @@ def register_family(configuration: type[EncoderConfig]) -> type[EncoderConfig]:
         raise PluginError(f"{what}: in_googles_code is True, expected False: Google's TensorFlow code has no model of a plugin's")
     if not family.is_encoder:
         raise PluginError(f"{what}: layer is empty, expected what a layer's tensors start with: '{family.root}layer.{{layer}}.'")
+    titles = {known_families.CONFIGURATIONS[kind].family.title: kind for kind in known_families.BUILT_IN}
+    if family.title in titles:
+        theirs = f"that of {titles[family.title]}, as whose classes transformers would load its models"
+        raise PluginError(f"{what}: title is {family.title}, {theirs}; choose another")
+    if unknown := [head for head in family.own_heads if head not in _HEADS]:
+        raise PluginError(f"{what}: own_heads: unknown head {shown(unknown[0])}; expected some of {', '.join(_HEADS)}")
     if not any(part.role.startswith(f"{WORDS}.") for part in family.parts):
         raise PluginError(f"{what}: parts: none is of a head that predicts words; words_parts makes them")
     names = [(part.place, name) for part in family.parts for name in part.tensors()]
@@ -90,8 +99,15 @@ def _tiny_keys(configuration: type[EncoderConfig]) -> dict[str, int]:
 
 
 def _shapes(config: EncoderConfig) -> dict[str, tuple[int, ...]]:
-    of_heads = heads.head_shapes(config).values()
+    of_heads = [*heads.head_shapes(config).values()]
+    of_heads += [tree.tensor_shapes(config.answering(head), _OUTPUTS) for head in _own_heads(config)]
     return tree.tensor_shapes(config, _OUTPUTS) | {name: shape for shapes in of_heads for name, shape in shapes.items()}
+
+
+def _own_heads(config: EncoderConfig) -> list[AnswerHead]:
+    """The classifiers that it has beside that of sentences."""
+    family = config.family
+    return [head for head in CLASSIFIERS if head.name in family.own_heads or (head == TOKENS and family.classifies_tokens)]
 
 
 def _read(config: EncoderConfig) -> set[str]:
@@ -111,6 +127,11 @@ def _read(config: EncoderConfig) -> set[str]:
     for output, shape in expected.items():
         if found[output].shape != shape or not math.isfinite(np.sum(found[output])):
             raise ValueError(f"{output} is {found[output].shape}, expected finite numbers {shape}")
+    for head in _own_heads(config):
+        forward = make_forward(config.answering(head).without_dropout(), frozenset({LOGITS}))
+        found, texts = forward(ReferenceOps(), parameters, batch)[LOGITS], (_TEXTS, _LENGTH) if head.token_map else (_TEXTS,)
+        if found.shape != (*texts, _OUTPUTS):
+            raise ValueError(f"{LOGITS} of {head.name} are {found.shape}, expected {(*texts, _OUTPUTS)}")
     names = frozenset(heads.heads_of(config.family))
     make_pretraining(config.without_dropout(), names)(ReferenceOps(), parameters, batch)
     return parameters.read

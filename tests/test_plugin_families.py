@@ -210,6 +210,13 @@ WRONG = {
         'embedding_parts("data2vec_text.", "width")',
         "no forward pass follows from its parts: AttributeError: 'Data2VecTextConfig' object has no attribute 'width'",
     ),
+    "the title of another": ("Data2VecText\"", 'Roberta"', "title is Roberta, that of roberta, as whose classes"),
+    "a head that is none": ("title=", "own_heads={'word': ()}, title=", "own_heads: unknown head 'word'; expected some of sente"),
+    "a head of other sizes": (
+        "title=",
+        "own_heads={'tokens': (replace(EMBEDDINGS[0], role='classifier', place='classifier', name='x', kind='dense'),)}, title=",
+        "logits of tokens are (2, 5, 13), expected (2, 5, 3)",
+    ),
     "google's": ("title=", "in_googles_code=True, title=", "in_googles_code is True, expected False"),
     "no default": ("vocab_size: int = Field(30522, ge=1)", "depth: int", "depth: missing"),
     "a name that is none": ('model_type="data2vec-text"', 'model_type="data2vec text"', "expected a name of letters"),
@@ -225,6 +232,26 @@ def test_what_is_wrong_is_told_with_its_line(family, old, new, message):
         load(changed(family, text.replace(old, new)))
     assert message in str(error.value) and ".py:" in str(error.value) and "\n" not in str(error.value)
     assert "data2vec-text" not in CONFIGURATIONS
+
+
+@pytest.mark.parametrize("like", "bert.BERT roberta.ROBERTA modernbert.MODERNBERT mpnet.MPNET deberta_v2.DEBERTA_V2".split())
+def test_a_family_with_the_tensors_of_another_is_taken(like, tmp_path):
+    """Names and root may be another's, and two heads may share a part: each is told by its model_type."""
+    module, name = like.split(".")
+    [config] = [kind for kind, chosen in CONFIGURATIONS.items() if kind.replace("-", "_") == module]
+    lines = [
+        "from dataclasses import replace",
+        "from crossdistil import register_family",
+        "from crossdistil.core.models.families import CONFIGURATIONS",
+        f"from crossdistil.core.models.families.{module} import {name}",
+        f"class Own(CONFIGURATIONS['{config}']):",
+        f"    family = replace({name}, model_type='own-one', title='OwnOne', in_googles_code=False)",
+        "register_family(Own)",
+    ]
+    path = tmp_path / f"own_{module}.py"
+    path.write_text("\n".join(lines) + "\n")
+    load(path)
+    assert "own-one" in CONFIGURATIONS and CONFIGURATIONS["own-one"].family.root == CONFIGURATIONS[config].family.root
 
 
 def changed(path, text):

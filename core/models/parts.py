@@ -113,7 +113,8 @@ class Family:
     """Of those, whether it has a head for the beginning and the end of an answer too, in transformers as here."""
     own_heads: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
     """Name of a head in `core.models.answer_heads` -> its parts, `POOLER` and `CLASSIFIER`, where it has others than in most
-    families: those of the classifier of sentences, or one map of each token's state."""
+    families: those of the classifier of sentences, or one map of each token's state. In their names `{root}` stands for the
+    family's."""
     words_activation: str | None = None
     """That of the head which predicts words, where it is not the encoder's."""
     classes: Mapping[tuple[str, ...], str] = field(default_factory=dict)

@@ -4,6 +4,7 @@ what each is a part of."""
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from math import prod
 
 from .answer_heads import AnswerHead
@@ -207,11 +208,12 @@ def present(config: ModelConfig, place: str, layer: int | None = None) -> list[P
     return [part for part in parts if part.place == place and part.is_there(config, layer)]
 
 
+@functools.lru_cache(256)
 def head_parts(family: Family, head: AnswerHead) -> tuple[Part, ...]:
     """What a classifier of the family has behind the encoder: parts at `POOLER` and `CLASSIFIER`. One of tokens needs no pooler,
     but in families where each token goes through its map."""
     if head.name in family.own_heads:
-        return family.own_heads[head.name]
+        return tuple(replace(part, name=part.name.replace("{root}", family.root)) for part in family.own_heads[head.name])
     if head.token_map:
         return (Part("classifier", head.token_map, DENSE, (OUTPUTS, "hidden_size"), CLASSIFIER),)
     return tuple(family.at(POOLER, CLASSIFIER))

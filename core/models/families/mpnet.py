@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ..parts import ENCODER, TABLE, Block, Family, Part, embedding_parts, layer_parts
 from ..spec import Activation, EncoderConfig
-from .roberta import head_parts, own_heads
+from .roberta import OWN_HEADS, head_parts
 
 _EMBEDDINGS = embedding_parts("mpnet.", "hidden_size", types=False)
 _BUCKETS = 32
@@ -43,7 +43,7 @@ MPNET = Family(
     classes={("mlm",): "ForMaskedLM"},
     in_googles_code=False,
     classifies_tokens=True,
-    own_heads=own_heads("mpnet."),
+    own_heads=OWN_HEADS,
 )
 
 

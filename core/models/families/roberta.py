@@ -13,9 +13,8 @@ from .bert import BertKeys
 _EMBEDDINGS = embedding_parts("roberta.", "hidden_size")
 
 
-def own_heads(root: str) -> dict[str, tuple[Part, ...]]:
-    """The score of a choice, which has the pooler of the encoder before it."""
-    return {"choices": classifier_parts(f"{root}pooler.dense")}
+OWN_HEADS = {"choices": classifier_parts("{root}pooler.dense")}
+"""The score of a choice has the pooler of the encoder before it."""
 
 
 def head_parts(root: str, words: str) -> tuple[Part, ...]:
@@ -51,7 +50,7 @@ ROBERTA = Family(
     classes={("mlm",): "ForMaskedLM"},
     in_googles_code=False,
     classifies_tokens=True,
-    own_heads=own_heads("roberta."),
+    own_heads=OWN_HEADS,
 )
 
 
