@@ -15,11 +15,13 @@ from typing import Any
 
 from .. import __version__
 from ..core.errors import CheckpointError
+from ..core.models.answer_heads import SENTENCES
 from ..core.models.architectures import Config, head_names, is_encoder
 from ..core.models.heads import Head, heads_of
-from ..core.models.parts import EMBEDDINGS, LAYER, PAIRS, POOLER, TOKENS, WORDS
+from ..core.models.parts import EMBEDDINGS, ENCODER, LAYER, PAIRS, POOLER, TOKENS, WORDS, Part
 from ..core.models.spec import EncoderConfig
-from ..core.models.tree import layer_template
+from ..core.models.tree import head_parts, layer_template, present, unused_shapes
+from ..core.static_tables import relative_buckets
 from .canonical import CanonicalCheckpoint
 from .dialects import DIALECTS
 from .formats import Layout
@@ -50,12 +52,16 @@ _WEIGHTS = {
     "oneflow": {"state-dict": "weights"},
 }
 """Framework -> layout -> what is loaded, beside the file."""
+_FAMILIES = {"Bert": "BERT", "DistilBert": "DistilBERT", "Albert": "ALBERT", "Electra": "ELECTRA", "Roberta": "RoBERTa"}
+_FAMILIES |= {"XLMRoberta": "XLM-R", "Camembert": "CamemBERT", "Ernie": "ERNIE"}
+"""What transformers' classes start with -> how it is written."""
 _KEYS = (
     "vocab_size hidden_size embedding_size num_hidden_layers num_attention_heads intermediate_size hidden_act "
     "hidden_dropout_prob attention_probs_dropout_prob head_dropout max_position_embeddings type_vocab_size "
-    "layer_norm_eps num_hidden_groups inner_group_num"
+    "layer_norm_eps num_hidden_groups inner_group_num task_type_vocab_size relative_attention_num_buckets"
 ).split()
 _BILSTM_KEYS = "vocab_size embedding_size hidden_size fully_connected_size dropout".split()
+_EMBEDDINGS = ("words", "positions", "types", "tasks", "embeddings_norm", "projection")
 _MODULES = {"attention_output": "attention", "intermediate": "inner", "output": "outer", "output_norm": "outer_norm"}
 """Role of a part -> what the networks call its module, where that is not the same."""
 _SAME = {"embedding_size": "hidden_size", "head_dropout": "classifier_dropout"}
@@ -69,15 +75,29 @@ def weights_name(to: str, layout: str) -> str:
 
 def check_code(to: str, layout: str, config: Config) -> None:
     """Raises CheckpointError for a layout that is not loaded by modules, and for a model that the networks do not compute."""
-    if is_encoder(config) and not config.family.in_googles_code:
+    if is_encoder(config) and (reason := _not_computed(config)):
         raise CheckpointError(
-            f"--with-code: there are networks of BERT, DistilBERT, ALBERT and ELECTRA, and none of a {config.family.title}"
+            f"--with-code: no network is written for a {config.family.title}: {reason}; crossdistil export MODEL NEW --to onnx "
+            "makes a folder for ONNX Runtime"
         )
     if is_encoder(config) and config.hidden_act not in ACTIVATIONS:
         raise CheckpointError(f"--with-code: hidden_act is {config.hidden_act}, which the networks do not compute")
     if layout not in _WEIGHTS[to]:
         known = ", ".join(_WEIGHTS[to])
         raise CheckpointError(f"--layout {layout}: no module of {_TITLES[to]} loads it; --with-code takes {known}")
+
+
+def _not_computed(config: EncoderConfig) -> str:
+    """What of a model the networks do not compute; an empty string where they compute all."""
+    if config.family.block.normalised_before:
+        return "its layers are normalised before and not after"
+    if config.distance_terms or config.score_terms > 1:
+        return "its scores have terms of two tokens' content and distance"
+    known = {*_EMBEDDINGS, "relative_positions"}
+    others = [part.role for place in (EMBEDDINGS, ENCODER) for part in present(config, place) if part.role not in known]
+    if not others and "positions" not in {part.role for part in present(config, EMBEDDINGS)}:
+        return "its embeddings have no positions"
+    return f"it has {others[0]}" if others else ""
 
 
 def network_code(checkpoint: CanonicalCheckpoint, to: str, name: str, layout: Layout, stored: Collection[str]) -> str:
@@ -95,7 +115,8 @@ def network_code(checkpoint: CanonicalCheckpoint, to: str, name: str, layout: La
         constants["TURNED"] = turned
     constants["WEIGHTS"] = _WEIGHTS[to][name]
     own = {_filled(foreign, checkpoint.config, layer) for foreign in constants["NAMES"].values() for layer in _layers(checkpoint)}
-    constants["BESIDE"] = sorted(name for name in stored if name not in own and _is_projection(name))
+    beside = {DIALECTS[layout.dialect].table(checkpoint.family).foreign(name)[0] for name in unused_shapes(checkpoint.config)}
+    constants["BESIDE"] = sorted(name for name in stored if name not in own and (name in beside or _is_projection(name)))
     if (others := sorted(set(stored) - own - set(constants["BESIDE"]))) or (others := sorted(own - set(stored))):
         raise CheckpointError(f"--with-code: the network has no place for {others[0]}, or needs it and it is not there")
     return _filled_in(_template(to, "network"), constants, _title(checkpoint, to))
@@ -145,11 +166,11 @@ def _title(checkpoint: CanonicalCheckpoint, to: str) -> str:
     what = {"logits": "a classifier", "words": "a head for words", "pairs": "one for pairs", "replaced": "one for replaced words"}
     if is_encoder(checkpoint.config):
         heads = " and ".join(what[name] for name in _heads(checkpoint)) or "no head"
-        title = checkpoint.config.family.title.replace("Bert", "BERT").replace("AlBERT", "ALBERT")
+        title = _FAMILIES.get(checkpoint.config.family.title, checkpoint.config.family.title)
     else:
         heads, title = f"a classifier of {'pairs' if checkpoint.config.pairs else 'texts'}", "BiLSTM"
     return (
-        f"{title.replace('Electra', 'ELECTRA')} with {heads} in {_TITLES[to]}, for the weights beside this file.\n\n"
+        f"{title} with {heads} in {_TITLES[to]}, for the weights beside this file.\n\n"
         f"Written by crossdistil {__version__}: `crossdistil convert --to {to} --with-code`.\n"
         f"It needs {_needs(to)}, and nothing of crossdistil.\n"
         " `python network.py 101 2023 102` prints what the model answers for these token ids;\n"
@@ -183,11 +204,23 @@ def _constants(checkpoint: CanonicalCheckpoint, to: str, dialect: str) -> dict[s
         "WEIGHTS": "",
         "HEADS": _heads(checkpoint),
         "TASK": checkpoint.task and checkpoint.task.name,
-        "POOLER": config.family.pooler_activation,
+        "POOLER": config.pooler_activation,
+        "POOLER_DROPOUT": config.family.pooler_dropout and checkpoint.task == SENTENCES,
+        "FIRST": config.first_position,
+        **_distances(config),
         "KEYS": _keys(config, checkpoint.raw, head),
         "NAMES": names,
         "BESIDE": [],
     }
+
+
+def _distances(config: EncoderConfig) -> dict[str, Any]:
+    """At which distances a row of its own begins, and how many rows a direction has; nothing of families without such a table."""
+    buckets, farthest = config.family.block.relative_buckets, config.family.block.farthest
+    if not buckets:
+        return {"HALF": 0, "EDGES": []}
+    behind = relative_buckets(config.positions, buckets, farthest)[:, 0].tolist()
+    return {"HALF": buckets // 2, "EDGES": [place for place in range(1, len(behind)) if behind[place] != behind[place - 1]]}
 
 
 def _heads(checkpoint: CanonicalCheckpoint) -> dict[str, int]:
@@ -211,7 +244,7 @@ def _modules(checkpoint: CanonicalCheckpoint) -> list[tuple[str, str, str]]:
         (f"encoder.{{layer}}.{_MODULES.get(part.role, part.role)}", part.kind, prefix + part.name)
         if part.place == LAYER
         else (_MODULES.get(part.role, part.role), part.kind, part.name)
-        for part in family.at(EMBEDDINGS, LAYER, POOLER)
+        for part in (*family.at(EMBEDDINGS, LAYER, ENCODER), *_poolers(checkpoint))
     ]
     if checkpoint.task is not None:
         last = head_names(config.answering(checkpoint.task))[0].removesuffix(".weight")
@@ -228,6 +261,12 @@ def _modules(checkpoint: CanonicalCheckpoint) -> list[tuple[str, str, str]]:
             modules += [("replaced_dense", "dense", head.transform), ("replaced", "dense", head.last)]
     present = {re.sub(r"\.[0-9]+\.", ".{}.", re.sub(r"\.[0-9]+\.", ".{}.", name)) for name in checkpoint.tensors}
     return [module for module in modules if module[2].removesuffix(":weight") + ".weight" in present]
+
+
+def _poolers(checkpoint: CanonicalCheckpoint) -> list[Part]:
+    """Those of its head, and of its encoder."""
+    family, head = checkpoint.config.family, checkpoint.task or SENTENCES
+    return list(dict.fromkeys([*(part for part in head_parts(family, head) if part.place == POOLER), *family.at(POOLER)]))
 
 
 def _keys(config: EncoderConfig, raw: dict[str, Any], head) -> dict[str, tuple[str | None, Any]]:

@@ -53,6 +53,8 @@ def sample_batch(checkpoint: CanonicalCheckpoint) -> dict[str, np.ndarray]:
     length = min(_LENGTH, config.positions) if is_encoder(config) else _LENGTH
     generator = np.random.default_rng(0)
     ids = generator.integers(0, config.vocab_size, (_BATCH, length)).astype(np.int32)
+    if is_encoder(config) and config.first_position:  # transformers tells by a token's number whether it has a position
+        ids = np.where(ids == config.pad_token_id, (ids + 1) % config.vocab_size, ids).astype(np.int32)
     types = np.zeros((_BATCH, length), np.int32)
     if is_encoder(config) and config.type_vocab_size > 1:
         types[:, length // 2 :] = 1

@@ -28,6 +28,7 @@ from crossdistil.core.models.answer_heads import CHOICES, SENTENCES, SPANS, TOKE
 from crossdistil.core.models.architectures import make_forward
 from crossdistil.core.models.heads import head_shapes
 from crossdistil.core.models.spec import is_norm
+from crossdistil.core.models.tree import unused_shapes
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import conversion_sources as sources
 from crossdistil.tests.test_export import BILSTM, random_model
@@ -35,7 +36,8 @@ from crossdistil.tests.tiny_families import VARIANTS
 
 LIMIT = 1e-5
 OUTPUTS = 3
-WRITTEN = {name: config for name, config in VARIANTS.items() if config.family.in_googles_code}
+WITHOUT = ("deberta-v2", "modernbert")
+WRITTEN = {name: config for name, config in VARIANTS.items() if config.family.model_type not in WITHOUT}
 # Name -> (configuration, task of the classifier, heads of pre-training, end of transformers' class)
 CASES = {name: (config, SENTENCES, (), SENTENCES.ending) for name, config in WRITTEN.items()} | {
     "bert for tokens": (sources.BERT, TOKENS, (), TOKENS.ending),
@@ -49,11 +51,16 @@ CASES = {name: (config, SENTENCES, (), SENTENCES.ending) for name, config in WRI
     "albert for words and pairs": (VARIANTS["albert"], None, ("mlm", "sop"), "ForPreTraining"),
     "electra for words": (VARIANTS["electra"], None, ("generator",), "ForMaskedLM"),
     "electra for replaced words": (VARIANTS["electra"], None, ("discriminator",), "ForPreTraining"),
+    "roberta for tokens": (VARIANTS["roberta"], TOKENS, (), TOKENS.ending),
+    "roberta for choices": (VARIANTS["roberta"], CHOICES, (), CHOICES.ending),
+    "mpnet for words": (VARIANTS["mpnet"], None, ("mlm",), "ForMaskedLM"),
+    "xlm-roberta alone": (VARIANTS["xlm-roberta"], None, (), "Model"),
     "bert alone": (sources.BERT, None, (), "Model"),
     "distilbert alone": (VARIANTS["distilbert"], None, (), "Model"),
 }
 FEWER = """bert, albert with groups, electra of one width, bert for spans, bert for words and pairs, electra for words,
-electra for replaced words, distilbert alone, distilbert, bert for choices""".replace("\n", " ").split(", ")
+electra for replaced words, distilbert alone, distilbert, bert for choices, roberta for choices, mpnet for words,
+xlm-roberta alone, ernie with tasks""".replace("\n", " ").split(", ")
 """Every family and every head: TensorFlow and MindSpore take seconds for a model."""
 LAYOUTS = {"pytorch": ("safetensors", "bin"), "tf": ("google",), "mindspore": ("ckpt", "ckpt-old", "safetensors")}
 FRAMEWORKS = {"pytorch": "torch", "tf": "tensorflow"}
@@ -68,6 +75,8 @@ def write_case(folder, config, task, heads, ending):
         shapes = {name: shape for name, shape in shapes.items() if ".pooler." not in name}
     for name in heads:
         shapes |= head_shapes(config)[name]
+    if ending == "Model":
+        shapes |= unused_shapes(config)  # as an encoder's file has it
     generator, tensors = np.random.default_rng(len(folder.name)), {}
     for name, shape in shapes.items():
         values = generator.normal(1.0 if is_norm(name) and name.endswith("weight") else 0.0, 0.2, shape)
@@ -237,6 +246,11 @@ def test_what_has_no_network_is_refused(tmp_path, said):
     write_case(source, *CASES["bert"])
     with pytest.raises(CheckpointError, match="--layout legacy: no module of OneFlow loads it; --with-code takes state-dict"):
         crossdistil.convert(source, tmp_path / "out", to="oneflow", layout="legacy", with_code=True)
+    for name in WITHOUT:
+        write_case(tmp_path / name, VARIANTS[name], SENTENCES, (), SENTENCES.ending)
+        code, _, errors = said("convert", tmp_path / name, tmp_path / "out", "--to", "pytorch", "--with-code")
+        assert code == 2 and f"no network is written for a {VARIANTS[name].family.title}: its " in errors
+        assert "crossdistil export MODEL NEW --to onnx" in errors and errors.count("\n") == 1
     code, _, errors = said("convert", source, tmp_path / "out", "--to", "mindspore", "--saved-model")
     assert code == 2 and "--saved-model: needs --to tf and --with-code" in errors and not (tmp_path / "out").exists()
 

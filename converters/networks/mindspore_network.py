@@ -7,7 +7,7 @@ import mindspore as ms
 from mindspore import nn, ops
 
 from .shared import check, command_line, loaded, respond
-from .shared_encoder import ASKED, HAS, checkpoint_names, layer_order, problem_of, read_config
+from .shared_encoder import ASKED, HAS, checkpoint_names, distance_buckets, layer_order, problem_of, read_config
 from .shared_mindspore import answers, read_weights, tanh
 
 # --- what the weights beside this file are
@@ -16,6 +16,9 @@ WEIGHTS = "model.safetensors"
 HEADS = {"logits": 2}
 TASK = "sentences"
 POOLER = "tanh"
+POOLER_DROPOUT = False
+FIRST = 0
+HALF, EDGES = 0, []
 KEYS = {}
 NAMES = {}
 BESIDE = []
@@ -77,6 +80,12 @@ class Network(nn.Cell):
         self.has_types, self.has_projection, self.has_decoder = ("types" in HAS, "projection" in HAS, "decoder" in HAS)
         if self.has_types:
             self.types = nn.Embedding(config["type_vocab_size"], narrow)
+        self.has_tasks, self.has_distances = "tasks" in HAS, "relative_positions" in HAS
+        if self.has_tasks:
+            self.tasks = nn.Embedding(config["task_type_vocab_size"], narrow)
+        if self.has_distances:
+            self.relative_positions = nn.Embedding(config["relative_attention_num_buckets"], config["num_attention_heads"])
+            self.buckets = ms.Tensor(distance_buckets(config), ms.int32)
         self.embeddings_norm = nn.LayerNorm((narrow,), epsilon=epsilon)
         if self.has_projection:
             self.projection = nn.Dense(narrow, width)
@@ -100,22 +109,31 @@ class Network(nn.Cell):
     def encode(self, input_ids, attention_mask=None, token_type_ids=None):
         """The hidden states (batch, length, hidden)."""
         mask = ops.ones_like(input_ids) if attention_mask is None else attention_mask
-        x = self.words(input_ids) + self.positions.embedding_table[: input_ids.shape[1]]
+        x = self.words(input_ids) + self.positions.embedding_table[FIRST : FIRST + input_ids.shape[1]]
         if self.has_types:
             x = x + self.types(ops.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
+        if self.has_tasks:  # a text is of the first
+            x = x + self.tasks.embedding_table[0]
         x = self.dropout(self.embeddings_norm(x))
         if self.has_projection:
             x = self.projection(x)
         bias = ((1.0 - mask.astype(ms.float32)) * -10000.0).reshape(mask.shape[0], 1, 1, mask.shape[1])
+        if self.has_distances:
+            bias = bias + self.distances(input_ids.shape[1])
         for number in self.order:
             x = self.encoder[number](x, bias)
         return x
 
+    def distances(self, length):
+        """What is added to the scores of each head for the distance of two places: (heads, length, length)."""
+        places = ops.arange(length)
+        rows = self.buckets[places.reshape(1, length) - places.reshape(length, 1) + self.buckets.shape[0] // 2]
+        return self.relative_positions(rows).transpose(2, 0, 1)
+
     def pooled(self, x):
-        """The first token's state through the pooler; ELECTRA's has a dropout before it."""
-        if POOLER == "tanh":
-            return tanh(self.pooler(x[:, 0]))
-        return activation(POOLER, self.pooler(self.head_dropout(x[:, 0]) if POOLER == "gelu" else x[:, 0]))
+        """The first token's state through the pooler; that of some families has a dropout before it."""
+        first = self.pooler(self.head_dropout(x[:, 0]) if POOLER_DROPOUT else x[:, 0])
+        return tanh(first) if POOLER == "tanh" else activation(POOLER, first)
 
     def logits(self, x):
         """The classifier: of each token's state, or of the whole text's."""

@@ -7,7 +7,7 @@ import oneflow as flow
 from oneflow import nn
 
 from .shared import check, command_line, loaded, respond
-from .shared_encoder import ASKED, HAS, checkpoint_names, layer_order, problem_of, read_config
+from .shared_encoder import ASKED, HAS, checkpoint_names, distance_buckets, layer_order, problem_of, read_config
 from .shared_oneflow import answers, read_weights
 
 # --- what the weights beside this file are
@@ -16,6 +16,9 @@ WEIGHTS = "weights"
 HEADS = {"logits": 2}
 TASK = "sentences"
 POOLER = "tanh"
+POOLER_DROPOUT = False
+FIRST = 0
+HALF, EDGES = 0, []
 KEYS = {}
 NAMES = {}
 BESIDE = []
@@ -74,6 +77,11 @@ class Network(nn.Module):
         self.positions = nn.Embedding(config["max_position_embeddings"], narrow)
         if "types" in HAS:
             self.types = nn.Embedding(config["type_vocab_size"], narrow)
+        if "tasks" in HAS:
+            self.tasks = nn.Embedding(config["task_type_vocab_size"], narrow)
+        if "relative_positions" in HAS:
+            self.relative_positions = nn.Embedding(config["relative_attention_num_buckets"], config["num_attention_heads"])
+            self.buckets = distance_buckets(config)
         self.embeddings_norm = nn.LayerNorm(narrow, eps=epsilon)
         if "projection" in HAS:
             self.projection = nn.Linear(narrow, width)
@@ -96,21 +104,31 @@ class Network(nn.Module):
     def encode(self, input_ids, attention_mask=None, token_type_ids=None):
         """The hidden states (batch, length, hidden)."""
         mask = flow.ones_like(input_ids) if attention_mask is None else attention_mask
-        x = self.words(input_ids) + self.positions.weight[: input_ids.shape[1]]
+        x = self.words(input_ids) + self.positions.weight[FIRST : FIRST + input_ids.shape[1]]
         if "types" in HAS:
             x = x + self.types(flow.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
+        if "tasks" in HAS:  # a text is of the first
+            x = x + self.tasks.weight[0]
         x = self.drop(self.embeddings_norm(x), self.config["hidden_dropout_prob"])
         if "projection" in HAS:
             x = self.projection(x)
         bias = ((1.0 - mask.to(x.dtype)) * -10000.0).reshape(mask.shape[0], 1, 1, mask.shape[1])
+        if "relative_positions" in HAS:
+            bias = bias + self.distances(input_ids.shape[1], x.device)
         for number in self.order:
             x = self.encoder[number](x, bias)
         return x
 
+    def distances(self, length, device):
+        """What is added to the scores of each head for the distance of two places: (1, heads, length, length)."""
+        middle = len(self.buckets) // 2
+        rows = [self.buckets[middle - place : middle - place + length] for place in range(length)]
+        return self.relative_positions(flow.tensor(rows, device=device)).permute(2, 0, 1).unsqueeze(0)
+
     def pooled(self, x):
         """The first token's state through the pooler."""
         rate = self.config["head_dropout"]
-        first = self.pooler(self.drop(x[:, 0], rate) if POOLER == "gelu" else x[:, 0])
+        first = self.pooler(self.drop(x[:, 0], rate) if POOLER_DROPOUT else x[:, 0])
         return flow.tanh(first) if POOLER == "tanh" else activation(POOLER, first)
 
     def logits(self, x):

@@ -2,9 +2,13 @@
 """What the networks of encoders share, in all frameworks. It is copied into each that is written, from the mark on, after
 what all networks share."""
 
+from bisect import bisect_right
+
 from .shared import KEYS, config_path, read_settings, wrong_setting
 
 NAMES = {}
+FIRST = 0
+HALF, EDGES = 0, []
 # --- copied from here on
 
 HAS = {name.split(".")[0] for name in NAMES}
@@ -36,6 +40,13 @@ def layer_order(config):
     return [group * inner + number for group in groups for number in range(inner)]
 
 
+def distance_buckets(config):
+    """The row of `relative_positions` for each distance from a place to another, from the farthest behind to the farthest ahead.
+    A row of its own begins at each of EDGES; what lies ahead has the second HALF."""
+    longest = config["max_position_embeddings"] - FIRST
+    return [bisect_right(EDGES, abs(distance)) + (HALF if distance > 0 else 0) for distance in range(1 - longest, longest)]
+
+
 def checkpoint_names(config):
     """Name of each parameter here -> its name in the checkpoint."""
     names, inner = {}, config.get("inner_group_num", 1)
@@ -49,7 +60,7 @@ def checkpoint_names(config):
 
 def problem_of(config, ids, types):
     """What is wrong with the ids of a text; an empty string where nothing is."""
-    most, longest = config["vocab_size"], config["max_position_embeddings"]
+    most, longest = config["vocab_size"], config["max_position_embeddings"] - FIRST
     if len(ids) > longest:
         return f"got {len(ids)} ids, expected at most {longest}"
     wrong = [number for number in ids if not 0 <= number < most]

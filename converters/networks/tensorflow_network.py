@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow import keras
 
 from .shared import check, each_of
-from .shared_encoder import ASKED, HAS, checkpoint_names, layer_order, problem_of, read_config
+from .shared_encoder import ASKED, HAS, checkpoint_names, distance_buckets, layer_order, problem_of, read_config
 from .shared_tensorflow import read_weights, respond_or_save
 
 # --- what the weights beside this file are
@@ -17,6 +17,9 @@ WEIGHTS = "bert_model.ckpt"
 HEADS = {"logits": 2}
 TASK = "sentences"
 POOLER = "tanh"
+POOLER_DROPOUT = False
+FIRST = 0
+HALF, EDGES = 0, []
 KEYS = {}
 NAMES = {}
 BESIDE = []
@@ -72,6 +75,12 @@ class Network(keras.Model):
         self.positions = keras.layers.Embedding(config["max_position_embeddings"], narrow)
         if "types" in HAS:
             self.types = keras.layers.Embedding(config["type_vocab_size"], narrow)
+        if "tasks" in HAS:
+            self.tasks = keras.layers.Embedding(config["task_type_vocab_size"], narrow)
+        if "relative_positions" in HAS:
+            heads = config["num_attention_heads"]
+            self.relative_positions = keras.layers.Embedding(config["relative_attention_num_buckets"], heads)
+            self.buckets = distance_buckets(config)
         self.embeddings_norm = keras.layers.LayerNormalization(epsilon=epsilon)
         if "projection" in HAS:
             self.projection = keras.layers.Dense(width)
@@ -97,20 +106,30 @@ class Network(keras.Model):
     def encode(self, input_ids, attention_mask=None, token_type_ids=None, training=False):
         """The hidden states (batch, length, hidden)."""
         mask = tf.ones_like(input_ids) if attention_mask is None else attention_mask
-        x = self.words(input_ids) + self.positions(tf.range(tf.shape(input_ids)[1]))
+        x = self.words(input_ids) + self.positions(tf.range(FIRST, FIRST + tf.shape(input_ids)[1]))
         if "types" in HAS:
             x = x + self.types(tf.zeros_like(input_ids) if token_type_ids is None else token_type_ids)
+        if "tasks" in HAS:  # a text is of the first
+            x = x + self.tasks(tf.zeros((1, 1), tf.int32))
         x = self.dropout(self.embeddings_norm(x), training=training)
         if "projection" in HAS:
             x = self.projection(x)
         bias = ((1.0 - tf.cast(mask, x.dtype)) * -10000.0)[:, None, None, :]
+        if "relative_positions" in HAS:
+            bias = bias + self.distances(tf.shape(input_ids)[1])
         for number in self.order:
             x = self.encoder[number](x, bias, training=training)
         return x
 
+    def distances(self, length):
+        """What is added to the scores of each head for the distance of two places: (heads, length, length)."""
+        places = tf.range(length)
+        rows = tf.gather(tf.constant(self.buckets), places[None, :] - places[:, None] + len(self.buckets) // 2)
+        return tf.transpose(self.relative_positions(rows), (2, 0, 1))
+
     def pooled(self, x, training=False):
-        """The first token's state through the pooler; ELECTRA's has a dropout before it."""
-        first = self.pooler(self.head_dropout(x[:, 0], training=training) if POOLER == "gelu" else x[:, 0])
+        """The first token's state through the pooler; that of some families has a dropout before it."""
+        first = self.pooler(self.head_dropout(x[:, 0], training=training) if POOLER_DROPOUT else x[:, 0])
         return tf.tanh(first) if POOLER == "tanh" else activation(POOLER, first)
 
     def logits(self, x, training=False):
