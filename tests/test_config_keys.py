@@ -118,6 +118,13 @@ REFUSED = [
     ("quantization_config", {"load_in_8bit": True}),
     ("feed_forward_type", "geglu"),
     ("ln_type", "preln"),
+    ("norm_first", True),
+    ("is_causal", True),
+    ("sliding_window", 64),
+    ("scale_embedding", True),
+    ("norm_type", "rms_norm"),
+    ("num_key_value_heads", 2),
+    ("attention_head_size", 64),
 ]
 
 
@@ -143,6 +150,7 @@ def test_what_changes_the_computation_is_refused(family, key, value):
         {"is_decoder": False, "add_cross_attention": None, "is_encoder_decoder": 0, "position_embedding_type": None},
         {"pruned_heads": {"0": []}, "relative_attention": False, "max_relative_positions": -1, "quantization_config": None},
         {"embedding_size": 32, "feed_forward_type": "original", "ln_type": "postln", "pad_token_id": None},
+        {"attention_head_size": 8, "num_key_value_heads": 4, "sliding_window": None, "is_causal": False, "norm_first": False},
     ],
 )
 def test_the_same_keys_may_say_that_nothing_is_changed(keys):

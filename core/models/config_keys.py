@@ -66,7 +66,27 @@ _COMPUTED_OTHERWISE: dict[str, tuple[tuple[Any, ...], str]] = {
     "use_rms_norm": (_OFF, "another normalisation than BERT's"),
     "conv_kernel_size": (_OFF, "a convolution beside the first layer (DeBERTa-v2-xlarge), which is not computed here"),
     "embedding_norm": ((None, True), "embeddings without normalisation"),
+    "attn_logit_softcapping": (_OFF, "attention scores that are capped"),
+    "norm_type": ((None, "layer_norm", "layernorm", "LayerNorm"), "another normalisation than a layer's"),
+    "layer_norm_type": ((None, "layer_norm", "layernorm", "LayerNorm"), "another normalisation than a layer's"),
 }
+_COMPUTED_OTHERWISE |= dict.fromkeys(
+    ("is_causal", "causal", "use_causal_mask"), (_OFF, "tokens that see only those before them; only encoders are computed here")
+)
+_COMPUTED_OTHERWISE |= dict.fromkeys(
+    ("norm_first", "prenorm", "use_prenorm", "layer_norm_before", "do_layer_norm_before"),
+    (_OFF, "layers that are normalised before, not after; only BERT's order is computed here"),
+)
+_COMPUTED_OTHERWISE |= dict.fromkeys(
+    ("sliding_window", "attention_window", "attention_window_size"),
+    (_OFF, "layers that see only the tokens near by, which this family's are not here"),
+)
+_COMPUTED_OTHERWISE |= dict.fromkeys(
+    ("scale_embedding", "scale_embeddings", "scale_emb"), (_OFF, "embeddings that are scaled, which is not computed here")
+)
+_OF_HEADS = frozenset("attention_head_size head_dim d_kv kv_channels".split())
+_FEWER_HEADS = frozenset("num_key_value_heads num_kv_heads n_kv_heads".split())
+"""Keys of sizes that follow from the width and the number of heads here."""
 _POSITIONS = re.compile(r"relative|rotary|rope_|use_rope|alibi|rel_pos|disentangled", re.IGNORECASE)
 _NEAR = 0.82
 _SHOWN = 40
@@ -90,6 +110,8 @@ def config_problems(raw: Mapping[str, Any], chosen: type[EncoderConfig]) -> list
             harmless, meaning = otherwise[key]
             if not _is_one_of(value, harmless):
                 problems.append(f"{key} is {shown(value)}: {meaning}")
+        elif (wrong := _other_heads(key, value, raw, chosen)) is not None:
+            problems.append(f"{key} is {shown(value)}: {wrong}")
         elif key in chosen.aliases:
             same = chosen.aliases[key]
             if raw.get(same, value) != value:
@@ -101,6 +123,22 @@ def config_problems(raw: Mapping[str, Any], chosen: type[EncoderConfig]) -> list
             elif (meant := _meant(key, value, absent, chosen)) is not None:
                 problems.append(f"{_name(key)}: unknown key; did you mean '{meant}'?")
     return problems
+
+
+def _other_heads(key: str, value: Any, raw: Mapping[str, Any], chosen: type[EncoderConfig]) -> str | None:
+    """What is wrong with another size or number of heads than the family has here."""
+    if type(value) is not int or value < 1 or key in chosen.model_fields or key not in _OF_HEADS | _FEWER_HEADS:
+        return None
+    own = [chosen.own_key(name) for name in ("hidden_size", "num_attention_heads")]
+    sizes = [raw.get(name, chosen.model_fields[name].default) for name in own if name in chosen.model_fields]
+    if len(sizes) < 2 or any(type(size) is not int or size < 1 for size in sizes):
+        return None
+    width, heads = sizes
+    if value == (heads if key in _FEWER_HEADS else width // heads):
+        return None
+    if key in _FEWER_HEADS:
+        return f"keys and values of fewer heads than the {heads} of queries, which is not computed here"
+    return f"heads of another size than {width // heads}, a part of the width each, which is not computed here"
 
 
 def config_notes(raw: Mapping[str, Any], chosen: type[EncoderConfig], where: str) -> list[str]:
