@@ -62,6 +62,9 @@ _KEYS = (
 ).split()
 _BILSTM_KEYS = "vocab_size embedding_size hidden_size fully_connected_size dropout".split()
 _EMBEDDINGS = ("words", "positions", "types", "tasks", "embeddings_norm", "projection")
+_LAYER = (
+    "query", "key", "value", "attention_output", "attention_norm", "intermediate", "output", "output_norm"
+)  # fmt: skip
 _MODULES = {"attention_output": "attention", "intermediate": "inner", "output": "outer", "output_norm": "outer_norm"}
 """Role of a part -> what the networks call its module, where that is not the same."""
 _SAME = {"embedding_size": "hidden_size", "head_dropout": "classifier_dropout"}
@@ -93,11 +96,13 @@ def _not_computed(config: EncoderConfig) -> str:
         return "its layers are normalised before and not after"
     if config.distance_terms or config.score_terms > 1:
         return "its scores have terms of two tokens' content and distance"
-    known = {*_EMBEDDINGS, "relative_positions"}
-    others = [part.role for place in (EMBEDDINGS, ENCODER) for part in present(config, place) if part.role not in known]
-    if not others and "positions" not in {part.role for part in present(config, EMBEDDINGS)}:
-        return "its embeddings have no positions"
-    return f"it has {others[0]}" if others else ""
+    parts = [part for place in (EMBEDDINGS, ENCODER, LAYER) for part in present(config, place)]
+    roles = [part.role for part in parts]
+    if others := [role for role in roles if role not in (*_EMBEDDINGS, *_LAYER, "relative_positions")]:
+        return f"it has a part that BERT has not ({others[0].replace('_', ' ')})"
+    if missing := [role for role in ("words", "positions", *_LAYER) if role not in roles]:
+        return f"it lacks a part of BERT's ({missing[0].replace('_', ' ')})"
+    return "not all of its maps have a bias" if any(part.biased is not None for part in parts) else ""
 
 
 def network_code(checkpoint: CanonicalCheckpoint, to: str, name: str, layout: Layout, stored: Collection[str]) -> str:

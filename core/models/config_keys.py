@@ -130,7 +130,8 @@ def _other_heads(key: str, value: Any, raw: Mapping[str, Any], chosen: type[Enco
     if type(value) is not int or value < 1 or key in chosen.model_fields or key not in _OF_HEADS | _FEWER_HEADS:
         return None
     own = [chosen.own_key(name) for name in ("hidden_size", "num_attention_heads")]
-    sizes = [raw.get(name, chosen.model_fields[name].default) for name in own if name in chosen.model_fields]
+    current = chosen.current_keys(raw)
+    sizes = [current.get(name, chosen.model_fields[name].default) for name in own if name in chosen.model_fields]
     if len(sizes) < 2 or any(type(size) is not int or size < 1 for size in sizes):
         return None
     width, heads = sizes
