@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,6 +39,8 @@ waiting.PATIENCE_SECONDS = 3600.0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BACKEND_FIXTURES = {"backend_name", "make_engine", "engine"}
+NAMES_BACKEND = re.compile(r"\b(?:backend_name|make_engine|engine|only_backend|mark\.backend)\b")
+"""What is in every file that has a test of `-m backend`."""
 
 
 def pytest_addoption(parser):
@@ -55,6 +58,18 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "environment_of(*names): the same, of what needs no backend but their environment")
 
 
+def pytest_ignore_collect(collection_path, config):
+    """With `-m backend`, files without such a test are not even imported: that takes seconds."""
+    if config.getoption("markexpr") == "backend" and collection_path.match("test_*.py") and not names_backend(collection_path):
+        return True
+    return None
+
+
+@functools.cache
+def names_backend(path: Path) -> bool:
+    return NAMES_BACKEND.search(path.read_text(encoding="utf-8")) is not None
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m is applied
 def pytest_collection_modifyitems(config, items):
     kept, left_out = [], []
@@ -65,6 +80,8 @@ def pytest_collection_modifyitems(config, items):
             continue
         if only is not None or BACKEND_FIXTURES & set(item.fixturenames):
             item.add_marker("backend")
+        if item.get_closest_marker("backend") and not names_backend(item.path):
+            raise pytest.UsageError(f"{item.nodeid}: names none of what pytest_ignore_collect looks for")
         kept.append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -165,6 +182,14 @@ def cli(start_cli):
         return output if code == 0 else errors
 
     return run
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """The frameworks' part of a conversion's proof here: processes of its own take seconds to start."""
+    from crossdistil.core.app import framework_forward, verify
+
+    monkeypatch.setattr(verify, "_framework_outputs", lambda python, *call: framework_forward.framework_outputs(*call))
 
 
 @pytest.fixture

@@ -267,7 +267,7 @@ def test_every_family_is_read_back_from_mindspores_files(tmp_path, ms, family, l
     assert set(seen["heads"]) == set(crossdistil.inspect(tmp_path / "source")["heads"]) != set()
 
 
-def test_the_proof_has_mindspores_word_on_both_sides(tmp_path, trained):
+def test_the_proof_has_mindspores_word_on_both_sides(in_this_process, tmp_path, trained):
     source = trained["classifier"].folder
     proof = crossdistil.convert(source, tmp_path / "there", to="pytorch", verify=True)["verification"]
     assert {"mindspore, source", "pytorch, result"} <= set(proof["differences"]) and proof["worst"] < sources.LIMIT

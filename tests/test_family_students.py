@@ -29,7 +29,7 @@ from crossdistil.tests.tiny_families import (
     MPNET,
     ROBERTA,
     VARIANTS,
-    each_compiled_family,
+    each_trained_family,
     hugging_face_config,
 )
 
@@ -126,7 +126,7 @@ def run(tree, backend, out):
     execute(parse_recipe(tree, "test"), "test", options, Console(file=io.StringIO()))
 
 
-@each_compiled_family
+@each_trained_family
 def test_each_teaches_and_learns(backend_name, config, tmp_path, task_folder):
     key = config.own_key("num_hidden_layers")
     teacher = tiny.write_model(tmp_path / "teacher", config)

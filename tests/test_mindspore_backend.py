@@ -11,23 +11,12 @@ import pytest
 
 from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import BackendError
-from crossdistil.core.kinds.known_kinds import ONE_CLASS
-from crossdistil.core.losses.base import TermContext
-from crossdistil.core.losses.catalogue import LOSSES
-from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.families import BertConfig
-from crossdistil.core.models.spec import initial_tensor
-from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.world import Place
 
 pytestmark = pytest.mark.only_backend("mindspore")
 
-CONFIG = BertConfig(
-    vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-)  # with its dropout of 0.1
-
-
+WORDS, WIDTH, ROWS = 50, 16, 4
 SEVERAL = Place(3, 8, 3, "the launcher")
 
 
@@ -37,45 +26,49 @@ def make_engine(**options):
     return MindSporeEngine(EngineOptions(**options))
 
 
-def initial_parameters():
-    return {name: initial_tensor(name, shape, 0.1, 3) for name, shape in tensor_shapes(CONFIG, 2).items()}
+def make_objective(rate=0.1):
+    """Of texts whose classes are learned from their words: it compiles fast, and what it computes does not matter here."""
+
+    def objective(ops, parameters, frozen, batch):
+        states = ops.dropout(ops.tanh(ops.embedding(parameters["words.weight"], batch["ids"])), rate) * batch["mask"]
+        logits = ops.linear(ops.sum(states, axis=1), parameters["dense.weight"], parameters["dense.bias"])
+        total = -ops.sum(ops.pick(ops.log_softmax(logits), batch["labels"])) / batch["denominators"][0]
+        return total, ops.stack([total, total])
+
+    return objective
 
 
-def make_objective():
-    return Objective([LOSSES["hard_label"](loss="hard_label")], TermContext(2, ONE_CLASS, CONFIG), Teachers({}))
-
-
-def make_steps(objective, lengths, micro_batches=1):
-    """One step for each length, all different."""
+def make_batches(lengths):
+    """A batch for each length, all different."""
     random = np.random.default_rng(0)
-
-    def batch(length):
-        return {
-            "input_ids": random.integers(0, CONFIG.vocab_size, (4, length)).astype(np.int32),
-            "token_type_ids": np.zeros((4, length), np.int32),
-            "attention_mask": np.ones((4, length), np.float32),
-            "labels": random.integers(0, 2, 4).astype(np.int32),
-            "example_mask": np.ones(4, np.float32),
-            "label_mask": np.ones(4, np.float32),
-        }
-
     return [
-        Step(objective.prepare([batch(length) for _ in range(micro_batches)]), 1e-3 * (index % 7 + 1), index)
-        for index, length in enumerate(lengths)
+        {
+            "ids": random.integers(0, WORDS, (ROWS, length)).astype(np.int32),
+            "mask": np.ones((ROWS, length, 1), np.float32),
+            "labels": random.integers(0, 2, ROWS).astype(np.int32),
+            "denominators": np.full(1, ROWS, np.float32),
+        }
+        for length in lengths
     ]
 
 
+def make_steps(parts):
+    """A step for each list of micro-batches, all with a rate of their own."""
+    return [Step(micro_batches, 1e-3 * (index % 7 + 1), index) for index, micro_batches in enumerate(parts)]
+
+
 def new_train_step(objective, **options):
-    return make_engine(**options).train_step(
-        objective.function, initial_parameters(), {}, OptimizerSpec("adamw", weight_decay=0.1)
-    )
+    random = np.random.default_rng(3)
+    shapes = {"words.weight": (WORDS, WIDTH), "dense.weight": (2, WIDTH), "dense.bias": (2,)}
+    parameters = {name: random.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+    return make_engine(**options).train_step(objective, parameters, {}, OptimizerSpec("adamw", weight_decay=0.1))
 
 
 def test_sunk_steps_are_the_unsunk_steps():
     # Runs longer than a sink, runs of one step, and a last sink that is not full.
     lengths = [8] * 130 + [6, 8] * 10 + [6] * 100
     objective = make_objective()
-    steps = make_steps(objective, lengths)
+    steps = make_steps([[batch] for batch in make_batches(lengths)])
     assert len(steps) == 250
     unsunk, sunk = new_train_step(objective), new_train_step(objective, steps_per_call=100)
     expected = unsunk.run(iter(steps), 250).fetch()
@@ -94,7 +87,7 @@ def test_sunk_steps_are_the_unsunk_steps():
 
 def test_training_with_dropout_resumes_bit_for_bit():
     objective = make_objective()
-    steps = make_steps(objective, [8] * 6)
+    steps = make_steps([[batch] for batch in make_batches([8] * 6)])
     first, second = new_train_step(objective), new_train_step(objective)
     first.run(iter(steps), 3).fetch()
     second.run(iter(steps), 1).fetch()  # its graph is compiled and has run, which hides Parameter.set_data from it
@@ -104,11 +97,22 @@ def test_training_with_dropout_resumes_bit_for_bit():
         np.testing.assert_array_equal(second.parameters()[name], array, err_msg=name)
 
 
-def test_steps_with_several_micro_batches_are_run_unsunk():
-    objective = make_objective()
-    steps = make_steps(objective, [8, 8, 8], micro_batches=2)
-    unsunk, sunk = new_train_step(objective), new_train_step(objective, steps_per_call=100)
-    np.testing.assert_array_equal(sunk.run(iter(steps), 3).fetch(), unsunk.run(iter(steps), 3).fetch())
+def test_steps_with_several_micro_batches_are_run_unsunk_and_learn_what_the_whole_batch_teaches():
+    """Of several lengths within a step, each of which is a graph."""
+    parts, wholes = [], []
+    for first, second in zip(make_batches([8, 8, 8]), make_batches([6, 6, 6])):
+        second = second | {"labels": 1 - first["labels"]}
+        for each in (first, second):
+            each["denominators"] = np.full(1, 2 * ROWS, np.float32)
+        padded = {"ids": ((0, 0), (0, 2)), "mask": ((0, 0), (0, 2), (0, 0)), "labels": ((0, 0),)}
+        whole = {name: np.concatenate([first[name], np.pad(second[name], widths)]) for name, widths in padded.items()}
+        parts.append([first, second])
+        wholes.append([whole | {"denominators": first["denominators"]}])
+    objective = make_objective(rate=0.0)
+    found = new_train_step(objective, steps_per_call=100).run(iter(make_steps(parts)), 3).fetch()
+    expected = new_train_step(objective).run(iter(make_steps(wholes)), 3).fetch()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.ptp(found[:, 0]) > 1e-3
 
 
 @pytest.mark.parametrize("name", ["adamw", "bert_adam", "adadelta"])

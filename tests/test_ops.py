@@ -8,9 +8,10 @@ import pytest
 from crossdistil.core.engine import Step
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.reference import ReferenceOps
+from crossdistil.tests.one_graph import Job, gradients_of, values_of
 from crossdistil.tests.op_cases import CASES, GRADIENT, Case, normal
 
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+every_case = pytest.mark.parametrize("name", CASES)
 
 
 def reference(case: Case, parameters) -> np.ndarray:
@@ -24,27 +25,45 @@ def assert_close(found, expected, tolerance, what):
     assert difference <= tolerance, f"{what} differs by {difference:.1e}"
 
 
-@every_case
-def test_values(case, engine):
-    def outputs(ops, parameters, batch):
-        return [case.function(ops, parameters, batch)]
+@pytest.fixture(scope="module")
+def values(engine):
+    """Name of a case -> its value."""
+    jobs = [Job(case.function, case.parameters, case.batch) for case in CASES.values()]
+    return dict(zip(CASES, values_of(engine, jobs), strict=True))
 
-    batch = {**case.batch, "unused": np.zeros(1, np.float32)}
-    [found] = engine.infer(outputs, case.parameters)(batch)
+
+def weights_of(case: Case) -> np.ndarray:
+    """What the entries of a case's value are multiplied with, for a gradient of their sum."""
+    return np.random.default_rng(2).normal(size=reference(case, case.parameters).shape).astype(np.float32)
+
+
+def weighted(function):
+    def total(ops, parameters, batch):
+        return ops.sum(function(ops, parameters, batch) * batch["weights"])
+
+    return total
+
+
+@pytest.fixture(scope="module")
+def gradients(engine):
+    """Name of a case -> the gradients with respect to its parameters."""
+    jobs = [
+        Job(weighted(case.function), case.parameters, {**case.batch, "weights": weights_of(case)}) for case in CASES.values()
+    ]
+    return {name: found for name, (_, found) in zip(CASES, gradients_of(engine, jobs), strict=True)}
+
+
+@every_case
+def test_values(name, values):
+    case, found = CASES[name], values[name]
     assert found.dtype == np.float32
     assert_close(found, reference(case, case.parameters), case.forward, "the value")
 
 
 @every_case
-def test_gradients(case, engine):
-    value = reference(case, case.parameters)
-    weights = np.random.default_rng(2).normal(size=value.shape).astype(np.float32)
-
-    def objective(ops, parameters, frozen, batch):
-        total = ops.sum(case.function(ops, parameters, batch) * batch["weights"])
-        return total, ops.stack([total])
-
-    _, found = engine.gradients(objective, case.parameters, {}, {**case.batch, "weights": weights})
+def test_gradients(name, gradients):
+    case, found = CASES[name], gradients[name]
+    weights = weights_of(case)
     for name, array in case.parameters.items():
         expected = np.zeros(array.shape)
         for place in np.ndindex(array.shape):

@@ -94,16 +94,18 @@ ABSENT = {("nomic_bert", "ForMultipleChoice"), ("nomic_bert", "ForQuestionAnswer
 """(family, end of a class's name) of what transformers does not have."""
 
 
-def _compiled(configs):
+def _compiled(configs, left_out):
     """Without those for MindSpore, which would compile the same graphs again, for seconds each."""
     once = pytest.mark.only_backend("torch", "oneflow")
-    return [pytest.param(config, id=name, marks=[once] if name in ALIKE else []) for name, config in configs.items()]
+    return [pytest.param(config, id=name, marks=[once] if name in left_out else []) for name, config in configs.items()]
 
 
-each_compiled_variant = pytest.mark.parametrize("config", _compiled(VARIANTS))
-each_compiled_family = pytest.mark.parametrize(
-    "config", _compiled({config.family.model_type: config for config in (*FAMILIES.values(), XLM_ROBERTA, CAMEMBERT)})
+each_compiled_variant = pytest.mark.parametrize("config", _compiled(VARIANTS, ALIKE))
+_OF_EACH_NAME = {config.family.model_type: config for config in (*FAMILIES.values(), XLM_ROBERTA, CAMEMBERT)}
+each_trained_family = pytest.mark.parametrize(
+    "config", _compiled(_OF_EACH_NAME, (*ALIKE, "roberta", "mpnet", "deberta-v2", "modernbert"))
 )
+"""With MindSpore those whose gradients no other test has (test_family_parity)."""
 LABELS = ("negative", "neutral", "positive")
 
 

@@ -4,6 +4,7 @@ list of them, as --help and completion show it, none is.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any, NamedTuple
 
@@ -114,6 +115,7 @@ COMMANDS = {
 """In the order in which they are listed."""
 
 
+@functools.cache
 def load(name: str) -> Any:
     """The command of that name, with its arguments and options."""
     place = COMMANDS[name]
