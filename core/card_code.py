@@ -34,10 +34,7 @@ _RUNTIMES = {
 }
 """Format -> what is imported, and the lines from `inputs` to `logits`."""
 _LABELS = """with open("config.json", encoding="utf-8") as file:
-    labels = json.load(file)["id2label"]
-for number, probability in enumerate(probabilities):
-    print(labels[str(number)], probability)
-"""
+    labels = json.load(file)["id2label"]"""
 
 
 def is_of_pairs(model: Model) -> bool:
@@ -55,7 +52,8 @@ def exported_code(model: Model, format: str, precision: str) -> str:
     shares = model.kind.values_code
     parts = [*(["import json\n"] if shares else []), f"import numpy as np\n{package}"]
     parts += ["from tokenizers import Tokenizer\n", _tokens(model), run]
-    return "\n".join([*parts, shares, _LABELS] if shares else [*parts, "print(logits[0])\n"])
+    end = [shares, _LABELS, f"{model.kind.shown_code}\n"] if shares else ["print(logits[0])\n"]
+    return "\n".join([*parts, *end])
 
 
 def _tokens(model: Model) -> str:

@@ -30,7 +30,7 @@ from ..task_section import TaskSection
 from ..teacher_identity import model_digest
 from .export_targets import REPORT, TARGETS, Infer, Target
 from .gates import Gate, numeric_gates, task_gates
-from .inference import load_classifier
+from .inference import load_user_model
 
 _LATENCY_TEXTS, _TURNS = 64, 3
 _CALIBRATION_TEXTS = 300
@@ -71,7 +71,7 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
     target = TARGETS[options.to]
     if options.precision not in target.precisions:
         raise CrossdistilError(f"--precision {options.precision}: {target.name} has {', '.join(target.precisions)}")
-    model, tokenizer = load_classifier(source, tell)
+    model, tokenizer = load_user_model(source, "export", tell)
     if options.precision in _JUDGED_ON_DEV and options.data is None:
         needed = "needs --data, the task's folder: what it costs is seen on its dev split"
         raise CrossdistilError(f"--precision {options.precision}: {needed}")
@@ -121,7 +121,8 @@ def task_section(source: Path, model: Model, data: Path, registered: Registered 
         raise CrossdistilError(f"{source}: does not say what task it was trained on, so that --data cannot be read for it")
     # Without those of a plugin that is not given, which the gates' names show to be left out.
     metrics = [name for name in about.get("metrics") or () if is_known_metric(name) or name in registered.metrics] or None
-    return TaskSection(**{**about, "metrics": metrics, "data": data, "max_length": trained_length(model)})
+    own = {"labels": model.labels} if model.kind.per_token else {}  # there need be no train file beside the one to judge by
+    return TaskSection(**{**own, **about, "metrics": metrics, "data": data, "max_length": trained_length(model)})
 
 
 def _task_data(source: Path, model: Model, tokenizer: Tokenizer, options: ExportOptions, calibrated: bool) -> TaskData:

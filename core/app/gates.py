@@ -55,14 +55,20 @@ def numeric_gates(model: Model, infer: Infer, table: TokenTable, buckets: tuple[
     order = np.argsort(np.asarray(table.lengths), kind="stable")
     rows = order[np.unique(np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int))]
     batches = RowBatches(table, None, buckets)
-    together = infer(batches.batch(rows))[0]
+
+    def answered(part: np.ndarray) -> np.ndarray:
+        batch = batches.batch(part)
+        return model.kind.meant(infer(batch)[0], batch)
+
+    together = answered(rows)
     gates = []
     if precision in PARITY:
         function = logits_function(model.config)
         parts = [batches.batch(part) for part in np.array_split(rows, -(-len(rows) // 16))]
-        expected = np.concatenate([function(ReferenceOps(), model.parameters, part)[0] for part in parts])
+        found = [model.kind.meant(function(ReferenceOps(), model.parameters, part)[0], part) for part in parts]
+        expected = np.concatenate(found)
         gates.append(Gate("parity with float64", _difference(together, expected), PARITY[precision]))
-    alone = np.concatenate([infer(batches.batch(rows[number : number + 1]))[0] for number in range(len(rows))])
+    alone = np.concatenate([answered(rows[number : number + 1]) for number in range(len(rows))])
     gates.append(Gate("alone and in a batch", _difference(alone, together), ALONE))
     return gates
 

@@ -16,7 +16,7 @@ from ..registered import NOTHING, Registered
 from .exported import exported_target, needs_framework
 from .exporting import task_section
 from .given_texts import GivenTexts, check_columns, read_texts
-from .inference import check_given, load_classifier
+from .inference import check_given, load_user_model
 from .sessions import Tell
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -93,7 +93,7 @@ def sides_of(folders: Sequence[Path], backend: str | None, precision: object | N
     """The models of these folders, each loaded once to see that it can be. Raises CrossdistilError."""
     sides, names = [], _names(folders)
     for name, folder in zip(names, folders, strict=True):
-        model, _ = load_classifier(folder, unheard)
+        model, _ = load_user_model(folder, "latency", unheard)
         target = exported_target(folder)
         if target is None:
             with needs_framework(folder, backend):

@@ -99,7 +99,10 @@ def serve(
     batcher.start(lambda: classifier.load(options.max_batch, engine))
     model = classifier.model
     has_token, name = options.token is not None, classifier.source.resolve().name
-    about = About(name, pairs_of(model), classifier.length, has_token, options.timeout, options.max_texts, model.kind.has_classes)
+    kind, length = model.kind, classifier.length
+    about = About(
+        name, pairs_of(model), length, has_token, options.timeout, options.max_texts, kind.has_classes, kind.per_token
+    )
     limits = Limits(options.connections, _HEAD_SECONDS, _BODY_SECONDS + options.timeout + _SPARE_SECONDS)
     protocol = type("Protocol", (BoundedProtocol,), {"limits": limits, "metrics": metrics})
     address, port = sock.getsockname()[:2]

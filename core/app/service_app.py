@@ -44,6 +44,8 @@ class About:
     timeout: float
     max_texts: int
     has_classes: bool = True
+    finds_spans: bool = False
+    """Whether parts of a text are its answer."""
 
 
 class PredictRequest(BaseModel):
@@ -83,6 +85,16 @@ class PredictRequest(BaseModel):
         return [Item(text, None if pairs is None else pairs[number]) for number, text in enumerate(texts)]
 
 
+class Span(BaseModel):
+    """A part of a text that has a label."""
+
+    start: int = Field(description="Its first character, counted from 0, in characters of Unicode.")
+    end: int = Field(description="The character behind its last one.")
+    label: str
+    text: str
+    score: float = Field(description="The mean probability of its words.")
+
+
 class PredictAnswer(BaseModel):
     """What the model says about a text."""
 
@@ -90,6 +102,7 @@ class PredictAnswer(BaseModel):
     probabilities: dict[str, float] | None = Field(None, description="By label; absent for a regression.")
     score: float | None = Field(None, description="Of a regression.")
     labels: list[str] | None = Field(None, description="Those more probable than not, where a text may have several.")
+    spans: list[Span] | None = Field(None, description="Of a model that labels words, in their order.")
     truncated: bool = Field(description="The text is longer than what the model was given of it.")
 
 

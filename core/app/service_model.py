@@ -21,7 +21,7 @@ from ..model_inputs import takes_pairs, trained_length
 from ..task_data import logits_function
 from .export_targets import TARGETS, Infer
 from .exported import runtime_of
-from .inference import load_classifier, predictions
+from .inference import Prediction, load_user_model
 from .models import told_engine
 from .sessions import Tell
 
@@ -80,20 +80,37 @@ class ServedModel:
     def _of_a_kind(self, items: Sequence[Item], numbers: list[int], has_pair: bool) -> Iterator[tuple[list[int], list[Answer]]]:
         texts = [items[number].text for number in numbers]
         pairs = [items[number].pair for number in numbers] if has_pair else None
-        table = self._tokenizer.encode_pairs(texts, pairs, self.length)
-        tokens, cut = np.diff(table.offsets), self._cut(texts, pairs, table)
+        model, task = self._model, self._model.about.get("task") or {}
+        asked = model.kind.asked(self._tokenizer, texts, pairs, self.length, model.labels or (), task)
+        table, owners = asked.table, asked.owners
+        tokens = np.bincount(owners, np.diff(table.offsets), len(texts)).astype(int)
+        computed: dict[int, dict[int, np.ndarray]] = {}  # of each text that is not answered, the logits of its rows
+        left = np.bincount(owners, minlength=len(texts))
         rows, order = RowBatches(table, None, self._buckets), np.argsort(table.lengths, kind="stable")
         for part in self._parts(order, np.asarray(table.lengths)[order]):
             filled = part
             if self._static:  # every new shape would cost a compilation
                 filled = np.concatenate([part, np.full(self._batch - len(part), -1, part.dtype)])
-            logits = self._infer(rows.batch(filled))[0][: len(part)]
-            if not np.isfinite(logits).all():
+            batch = rows.batch(filled)
+            logits = self._infer(batch)[0]
+            if not np.isfinite(model.kind.meant(logits, batch)).all():
                 raise CrossdistilError("the model's answer is not a finite number")
-            found = predictions(self._model, [texts[row] for row in part], None, logits)
+            done = []
+            for row, own in zip(part.tolist(), logits):
+                text = int(owners[row])
+                computed.setdefault(text, {})[row] = own
+                left[text] -= 1
+                if not left[text]:
+                    done.append(text)
+            if not done:
+                continue
+            own_rows = [[own[row] for row in sorted(own)] for own in map(computed.pop, done)]
             yield (
-                [numbers[row] for row in part],
-                [Answer(_fields(one.as_json()), int(tokens[row]), bool(cut[row])) for row, one in zip(part, found, strict=True)],
+                [numbers[text] for text in done],
+                [
+                    Answer(_fields(said), int(tokens[text]), bool(asked.cut[text]))
+                    for text, said in zip(done, asked.answers(done, own_rows), strict=True)
+                ],
             )
 
     def _parts(self, order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
@@ -101,17 +118,6 @@ class ServedModel:
         if not self._exact:
             return np.array_split(order, -(-len(order) // self._batch))
         return np.split(order, cuts(lengths.tolist(), self._batch))
-
-    def _cut(self, texts: list[str], pairs: list[str] | None, table: Any) -> np.ndarray:
-        """Which texts lose tokens: with room for one more, they have more."""
-        cut = np.zeros(len(texts), bool)
-        full = np.flatnonzero(np.asarray(table.lengths) >= self.length)
-        if len(full):
-            some = [texts[row] for row in full]
-            others = None if pairs is None else [pairs[row] for row in full]
-            longer = self._tokenizer.encode_pairs(some, others, self.length + 1)
-            cut[full] = np.diff(longer.offsets) > np.diff(table.offsets)[full]
-        return cut
 
 
 def cuts(lengths: Sequence[int], most: int) -> list[int]:
@@ -130,8 +136,9 @@ def cuts(lengths: Sequence[int], most: int) -> list[int]:
     return found[::-1]
 
 
-def _fields(answer: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in answer.items() if key not in ("text", "pair")}
+def _fields(said: dict[str, Any]) -> dict[str, Any]:
+    """What `predict` prints of it, without the texts."""
+    return {key: value for key, value in Prediction("", None, **said).as_json().items() if key not in ("text", "pair")}
 
 
 def pairs_of(model: Model) -> bool | None:
@@ -170,7 +177,7 @@ class Classifier:
 
 def read_classifier(source: Path, runs_in: str, max_length: int | None, tell: Tell) -> Classifier:
     """Read a model folder, a finished run or an exported folder. Raises CrossdistilError."""
-    model, tokenizer = load_classifier(source, tell)
+    model, tokenizer = load_user_model(source, "serve", tell)
     length = trained_length(model, max_length)
     positions = getattr(model.config, "positions", length)  # a BiLSTM has no limit
     if length > positions:

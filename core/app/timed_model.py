@@ -34,7 +34,7 @@ from ..task_data import logits_function
 from .error_lines import words_of
 from .export_targets import Infer
 from .exported import exported_target, runtime_of
-from .inference import load_classifier
+from .inference import load_user_model
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class TimedModel:
 def loaded(request: Request) -> TimedModel:
     """The model of a request, in this process."""
     load_the_same(request.plugins)
-    model, tokenizer = load_classifier(Path(request.folder), unheard)
+    model, tokenizer = load_user_model(Path(request.folder), "latency", unheard)
     length = trained_length(model)
     engine = runtime_of(model) or load_engine(request.backend, EngineOptions("cpu", request.precision))
     infer, buckets = engine.infer(logits_function(model.config), model.parameters), length_buckets(length, engine.length_step)

@@ -46,6 +46,7 @@ def tagged_table(
     ids: list[np.ndarray] = []
     words: list[np.ndarray] = []
     learned: list[np.ndarray] = []
+    owners: list[int] = []
     total = 0
     for row, (pieces, word_of, count) in enumerate(_pieces(texts, by_spaces, tokenizer)):
         labels = None if targets is None else targets[row][:count]
@@ -60,11 +61,12 @@ def tagged_table(
             ids.append(np.concatenate([before, pieces[start:end], behind]).astype(np.int32))
             words.append(_between(begins, before, behind))
             learned.append(_between(target, before, behind))
+            owners.append(row)
         total += count
     offsets = np.concatenate([[0], np.cumsum([len(each) for each in ids])]).astype(np.int64)
     table = TokenTable(
         np.concatenate(ids), offsets, np.diff(offsets).astype(np.int32), tokenizer.pad_id, types=tokenizer.places.types,
-        words=np.concatenate(words), targets=np.concatenate(learned),
+        words=np.concatenate(words), targets=np.concatenate(learned), examples=np.array(owners, np.int32),
     )  # fmt: skip
     return table
 

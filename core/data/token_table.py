@@ -34,7 +34,8 @@ class TokenTable:
     targets: np.ndarray | None = None
     """(tokens,) int32: the label that is learned at each token; -1: none."""
     examples: np.ndarray | None = None
-    """Of questions, whose contexts may take several rows: (rows,) int32, the question that each row is of, in order."""
+    """Of questions, and of texts whose words have labels, which may take several rows: (rows,) int32, the question or text that
+    each row is of, in order."""
     spans: np.ndarray | None = None
     """(rows, 2) int32: the places in the row of the first and the last token of the answer."""
     places: np.ndarray | None = None

@@ -21,6 +21,7 @@ class Answers(Kind):
     head = SPANS
     what = "questions"
     has_classes = False
+    is_used = False
     one_class = True
     of_spans = True
     default_metrics = ANSWER_METRICS

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..metrics import Metric, compute_metrics
 from ..models.answer_heads import SENTENCES, WORDS, AnswerHead
+from .asked import Asked, whole_texts
 
 
 class Kind:
@@ -188,5 +189,34 @@ class Kind:
         """What a prediction says of an example by its `values` (outputs,): `label`, `probabilities`, `labels` or `score`."""
         raise NotImplementedError
 
+    # Where it is used.
+
+    is_used: ClassVar[bool] = True
+    """Whether its models are exported and served."""
+
+    def asked(
+        self,
+        tokenizer: Any,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None,
+        length: int,
+        labels: Sequence[str],
+        task: Mapping[str, Any],
+    ) -> Asked:
+        """Texts, or pairs of them, as a model reads them with `length` tokens a row, and how it answers; `labels` are its
+        classes, `task` what is known of the one that it was trained on."""
+
+        def answers(logits):
+            return [self.prediction(labels, values) for values in self.values(logits)]
+
+        return whole_texts(tokenizer, texts, pairs, length, answers)
+
+    def meant(self, logits: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Of a batch's logits those that say something, (n, outputs): without those of padding."""
+        return logits
+
     values_code: ClassVar[str] = ""
     """Lines of Python from `logits` (outputs,) to `probabilities`; empty where the logits are the answer."""
+    shown_code: ClassVar[str] = """for number, probability in enumerate(probabilities):
+    print(labels[str(number)], probability)"""
+    """Lines that print it, with `labels`, number -> name."""

@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from ..data.tag_schemes import Span, is_bio, may_follow, parts_of, spans_of
+from ..data.tagged_files import word_places
+from ..data.tagged_tokens import tagged_table
 from ..errors import TrainingError
 from ..metrics import ENTITY_METRICS, WORD_ACCURACY
 from ..models.answer_heads import TOKENS
+from .asked import Asked
 from .one_class import OneClass
 
 
@@ -30,6 +33,9 @@ class TokenLabels(OneClass):
     per_token = True
     default_metrics = (ENTITY_METRICS[0], *ENTITY_METRICS[1:], WORD_ACCURACY)
     target_type = np.dtype("<i2")
+
+    values_code = "best = logits.argmax(axis=1)"
+    shown_code = "for token, number in zip(tokens.tokens, best):\n    print(token, labels[str(number)])"
 
     def metrics_of(self, labels):
         """The names of all metrics of a task with these labels, the usual ones first."""
@@ -63,6 +69,31 @@ class TokenLabels(OneClass):
             else:
                 found[name] = _of_spans(kind, counted, of_type)
         return found
+
+
+    def asked(self, tokenizer, texts, pairs, length, labels, task):
+        """A text that is longer than `length` tokens is read in windows, as in training."""
+        how = task.get("tokens") or {}
+        constrained = bool(how.get("constrained"))
+        table = tagged_table(texts, False, None, tokenizer, length, how.get("overlap"), False)
+        places = [word_places(text, False) for text in texts]
+        firsts = np.cumsum([0, *map(len, places)])
+        rows = [np.flatnonzero(table.examples == number) for number in range(len(texts))]
+
+        def answer(number, logits):
+            own = np.zeros((len(places[number]), len(labels)), np.float32)
+            for row, found in zip(rows[number], logits, strict=True):
+                words = table.words[table.offsets[row] : table.offsets[row + 1]]
+                own[words[words >= 0] - firsts[number]] = found[: len(words)][words >= 0]
+            return {"spans": found_spans(texts[number], places[number], own, labels, constrained)}
+
+        def answers(numbers, logits):
+            return [answer(number, own) for number, own in zip(numbers, logits, strict=True)]
+
+        return Asked(table, table.examples, np.zeros(len(texts), bool), answers)
+
+    def meant(self, logits, batch):
+        return logits[batch["attention_mask"] > 0]
 
 
 def decoded(logits: np.ndarray, labels: tuple[str, ...], constrained: bool) -> np.ndarray:
