@@ -171,10 +171,9 @@ def _conditions(found: Result, groups: dict[str, Result], real: dict[str, float]
             "on labels alone."
         )
     if real:
-        text += (
-            f" p: paired bootstrap over the {found['dev']['examples']:,} examples of dev and the seeds, corrected for the "
-            f"{len(real)} gains tested (Holm); bold below {ALPHA}: a real difference."
-        )
+        corrected = f", corrected for the {len(real)} gains tested (Holm)" if len(real) > 1 else ""
+        examples = f"{found['dev']['examples']:,} examples of dev"
+        text += f" p: paired bootstrap over the {examples} and the seeds{corrected}; bold below {ALPHA}: a real difference."
     return text
 
 

@@ -43,12 +43,22 @@ TABLES = {
     "sst2": Measured(
         ("sst2",), "python benchmarks/all_methods.py --data data/SST-2 --encoder models/encoder --out runs/sst2", "2026-11-21"
     ),
-    "cosmetics": Measured(
-        ("cosmetics",),
-        "python benchmarks/all_methods.py --data data/reviews --encoder models/zh --out runs/reviews --epochs 10 "
-        "--evaluate-every 42 --set task.name=reviews --set task.text=text_a --set task.text_pair=category "
-        "--set task.label=polarity",
-        "2026-11-21",
+    "sst2_mpnet": Measured(
+        ("sst2_mpnet.json",),
+        "python benchmarks/all_methods.py --data data/SST-2 --encoder models/mpnet --out runs/sst2_mpnet --layers 3 "
+        "--methods finetune,kd --epochs 2 --batch-size 16 --precision fp32 --teacher-set task.limit.train=6000 "
+        "--teacher-set stages.0.train.epochs=1 --teacher-set stages.0.train.batch_size=32 "
+        "--teacher-set stages.0.train.learning_rate=3e-5 "
+        "--student-set task.limit.train=1000 --student-set teacher_cache.use=always",
+    ),
+    "waimai": Measured(
+        ("waimai.json",),
+        "python benchmarks/all_methods.py --data data/waimai --encoder models/chinese --out runs/waimai --layers 3 "
+        "--methods finetune,kd,minilm --epochs 1 --batch-size 16 --precision fp32 --set task.name=waimai "
+        "--set task.text=text_a --set task.label=label --teacher-set task.limit.train=6000 "
+        "--teacher-set stages.0.train.epochs=2 --teacher-set stages.0.train.batch_size=32 "
+        "--teacher-set stages.0.train.learning_rate=5e-5 --student-set task.limit.train=1500 "
+        "--student-set teacher_cache.use=always",
     ),
     "speed": Measured(
         ("huggingface_loop.json", "backends_step_time.json"),
