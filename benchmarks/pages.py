@@ -36,6 +36,8 @@ class Measured:
     sources: tuple[str, ...]
     command: str
     date: str = ""
+    published: str = ""
+    """What others published of the like, and what differs; stands below the table."""
 
 
 TABLES = {
@@ -44,12 +46,16 @@ TABLES = {
         ("sst2",), "python benchmarks/all_methods.py --data data/SST-2 --encoder models/encoder --out runs/sst2", "2026-11-21"
     ),
     "sst2_mpnet": Measured(
-        ("sst2_mpnet.json",),
+        ("sst2_mpnet.json", "sst2_mpnet_short.json"),
         "python benchmarks/all_methods.py --data data/SST-2 --encoder models/mpnet --out runs/sst2_mpnet --layers 3 "
-        "--methods finetune,kd --epochs 2 --batch-size 16 --precision fp32 --teacher-set task.limit.train=6000 "
+        "--methods finetune,kd --epochs EPOCHS --batch-size 16 --precision fp32 --teacher-set task.limit.train=6000 "
         "--teacher-set stages.0.train.epochs=1 --teacher-set stages.0.train.batch_size=32 "
         "--teacher-set stages.0.train.learning_rate=3e-5 "
         "--student-set task.limit.train=1000 --student-set teacher_cache.use=always",
+        published="Published: BERT-of-Theseus keeps 98.4% of its teacher's GLUE average on dev with 6 of BERT-base's 12 layers "
+        "(Xu et al. 2020), TinyBERT 96.8% on test with 4 layers x 312 (Jiao et al. 2020); on SST-2's dev, 3 layers have 85.9 "
+        "fine-tuned and 87.2 by Theseus, of a teacher of 91.5 (Xu et al.). They train on all 67,349 texts for several epochs, "
+        "TinyBERT after a general distillation and with augmented texts; here it is 1,000 texts, another teacher and one task.",
     ),
     "waimai": Measured(
         ("waimai.json",),
@@ -140,7 +146,8 @@ def body(name: str) -> str:
         text = tables_of(result)[name]
     else:
         text = body_of(paths, RESULTS / "latency.json")
-    return f"{text}\n\n{about(name, result)}"
+    published = f"{TABLES[name].published}\n\n" if TABLES[name].published else ""
+    return f"{text}\n\n{published}{about(name, result)}"
 
 
 def pages() -> Iterator[Path]:

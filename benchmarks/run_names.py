@@ -51,7 +51,7 @@ def title_of(method: str) -> str:
     """The row of a method, which says its layers where they were chosen."""
     own, layers = parts_of(method)
     title = TITLES.get(own, f"`{own}`")
-    return title if layers is None else f"{layers} layers, {title}"
+    return title if layers is None else f"{layers} layer{'' if layers == 1 else 's'}, {title}"
 
 
 def is_twin(method: str) -> bool:
