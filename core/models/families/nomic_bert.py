@@ -72,16 +72,15 @@ class NomicBertConfig(BertKeys):
         "attn_pdrop": "attention_probs_dropout_prob",
     }
     ignored_keys = frozenset(
-        # A head's size shows in the tensors. Up to max_trained_positions, as far as is computed here, nothing is stretched.
+        # What no family computes otherwise is refused for all of them, and biases by the tensors. Up to max_trained_positions, as
+        # far as is computed here, nothing is stretched.
         "head_dim n_positions rotary_scaling_factor rotary_emb_scale_base activation_function rotary_emb_base embd_pdrop "
         "dense_seq_output fused_bias_fc fused_dropout_add_ln pad_vocab_size_multiple parallel_block_tied_norm "
         "reorder_and_upcast_attn use_flash_attn use_xentropy mlp_fc1_bias mlp_fc2_bias qkv_proj_bias use_rms_norm "
-        "scale_attn_weights scale_attn_by_inverse_layer_idx".split()
+        "scale_attn_weights scale_attn_by_inverse_layer_idx prenorm causal".split()
     )
     computed_otherwise = {
-        "prenorm": (_OFF, "layers that are normalised before, not after"),
         "parallel_block": (_OFF, "attention and feed-forward part side by side"),
-        "causal": (_OFF, "tokens that see only those before them"),
         "rotary_emb_fraction": ((None, 1.0), "only a part of each head is rotated"),
         "rotary_emb_interleaved": (_OFF, "pairs of neighbours are rotated, not the two halves of a head"),
     }
