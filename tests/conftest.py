@@ -39,7 +39,7 @@ waiting.PATIENCE_SECONDS = 3600.0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BACKEND_FIXTURES = {"backend_name", "make_engine", "engine"}
-NAMES_BACKEND = re.compile(r"\b(?:backend_name|make_engine|engine|only_backend|mark\.backend)\b")
+NAMES_BACKEND = re.compile(r"\b(?:backend_name|make_engine|engine|only_backend|torch_only|mark\.backend)\b")
 """What is in every file that has a test of `-m backend`."""
 
 
