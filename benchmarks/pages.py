@@ -102,6 +102,11 @@ TABLES = {
     ),
     "conversion_speed": Measured(("conversion_speed.json",), "python benchmarks/conversion_speed.py", "2026-11-21"),
     "conversion_referees": Measured(("conversion_referees.json",), "python benchmarks/conversion_referees.py", "2026-11-28"),
+    "real_models": Measured(
+        ("real_models.json",),
+        "python benchmarks/real_models.py --tokens --model MODEL --texts TEXTS --backend NAME PYTHON",
+        "2026-11-29",
+    ),
     "exports": Measured(
         ("exports.json",), "python benchmarks/exports.py --data data/SST-2 --models runs/minilm runs/tinybert runs/bilstm"
     ),

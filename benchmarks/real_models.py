@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from tables import markdown, write_json
 
 ROWS, LENGTH, BATCH, LINES = 24, 64, 8, 1000
 FACES = "😀 😂 🎉 👨‍👩‍👧 👍🏽 ❤️ 🇨🇳 🇫🇷 ☕ 🤷‍♀️ 🚀 🐼".split()
@@ -133,19 +134,44 @@ def differences(backend: str, folder: Path, place: Path) -> dict[str, float]:
     return found
 
 
+def table(result: dict) -> str:
+    """The kept results as a Markdown table."""
+    rows = []
+    for found in result["models"]:
+        states = [f"{found[name]['hidden']:.0e}, {found[name]['logits']:.0e}" for name in ("torch", "oneflow", "mindspore")]
+        own = found["tokens"]
+        ids = f"{own['other_ids_alone'] + own['other_ids_pairs']} of {2 * own['lines']:,}"
+        rows.append([found["called"], *states, ids, f"{own['other_offsets']} of {own['lines']:,}"])
+    heading = ["model", "torch", "OneFlow", "MindSpore", "other ids", "other offsets"]
+    about = (
+        f"States: the largest difference of a hidden state, and of a logit, from those of transformers on {ROWS} texts, relative "
+        f"to the largest value. Tokens: {LINES:,} lines of five scripts (Latin, Chinese, Cyrillic, Arabic, emoji), alone and in "
+        "pairs, that the library cuts otherwise with the model's file alone."
+    )
+    return f"{markdown(heading, rows)}\n\n{about}"
+
+
+def kept(path: Path, found: dict) -> None:
+    """Write what was found of a model beside what is there of others."""
+    before = json.loads(path.read_text("utf-8"))["models"] if path.exists() else []
+    models = [each for each in before if each["called"] != found["called"]] + [found]
+    write_json(path, {"benchmark": "real_models", "models": models})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--called", help="its name in the table; default: its folder's")
     parser.add_argument("--texts", type=Path, required=True)
     parser.add_argument("--backend", action="append", nargs=2, metavar=("NAME", "PYTHON"), default=[])
     parser.add_argument("--tokens", action="store_true", help="compare tokens too")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="a file for the figures, to which this model's are added")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker is not None:
         print("answer " + json.dumps(differences(given.worker[0], given.model, Path(given.worker[1]))))
         return
-    texts, found = texts_of(given.texts), {"model": given.model.name, "texts": given.texts.name}
+    texts, found = texts_of(given.texts), {"called": given.called or given.model.name, "texts": given.texts.name}
     if given.tokens:
         found["tokens"] = tokens(given.model, texts)
         print(json.dumps(found["tokens"]), flush=True)
@@ -162,7 +188,7 @@ def main() -> None:
             found[backend] = {"hidden": max(layers), "logits": states["logits"]}
             print(json.dumps({backend: found[backend]}), flush=True)
     if given.out is not None:
-        given.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        kept(given.out, found)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ import exports
 import from_text
 import huggingface_loop
 import mlm_data
+import real_models
 import scaling
 import service_load
 import textbrewer_job
@@ -50,6 +51,7 @@ WHOLE_TABLES = {
     "conversion_matrix": conversion_matrix.table,
     "conversion_referees": conversion_referees.table,
     "conversion_speed": conversion_speed.table,
+    "real_models": real_models.table,
     "exports": exports.table,
     "mlm_data": mlm_data.table,
     "scaling": scaling.table,
