@@ -244,7 +244,12 @@ def _expected(
     """(name -> shape of all that belongs to the parts which the checkpoint has, names of the heads among them)."""
     expected, own = model_shapes(config, task, outputs), head_shapes(config)
     pooler = pooler_names(config)  # which is a part of a head of words too, in some families
-    heads = tuple(head for head, tensors in own.items() if any(name in shapes and name not in pooler for name in tensors))
+    # A head without a tensor of its own is that of every model without a classifier.
+    heads = tuple(
+        head
+        for head, tensors in own.items()
+        if (any(name in shapes and name not in pooler for name in tensors) if tensors else task is None)
+    )
     needs_pooler = task in (SENTENCES, CHOICES) or any(heads_of(config.family)[head].kind == PAIRS for head in heads)
     if not needs_pooler and not any(name in shapes for name in pooler):
         for name in pooler:

@@ -34,7 +34,7 @@ def suggested_renames(
         return _quoted((f"{part}.*", f"{prefix}{part}.*") for part in parts), "parts of the model"
     own, what = CONFIGURATIONS[family].family, "the classifier"
     head, before, stems = own.name("classifier"), None, _linear(unknown, width)
-    if not own.pooler_in_encoder:  # a square map before the last one
+    if not own.pooler_in_encoder and "pooler" in own.by_role:  # a square map before the last one
         before = own.name("pooler")
         what += f", behind {before} and {_ACTIVATIONS[own.pooler_activation]}"
     squares = [stem for stem, rows in stems.items() if rows == width]

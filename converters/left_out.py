@@ -19,7 +19,7 @@ _LEFT_OUT = (
     # OneFlow's converter of TensorFlow checkpoints takes a name without parts for two, the first a letter short.
     (re.compile(r"^(global_step?|save_counter|step_num|epoch_num|epoch|step)(:0|/.*|-global_step)?$|^System-"), _TRAINING),
     (re.compile(r"^(loss_scale|scale_sense|temperature|current_iterator_step|last_overflow_iterator_step)$"), _TRAINING),
-    (re.compile(r"(^|[./-])position_ids$|embeddings[./-]token_type_ids$"), _BUFFER),
+    (re.compile(r"(^|[./-])position_ids$|embeddings[./-]token_type_ids$|(^|\.)h\.[0-9]+\.attn\.(masked_)?bias$"), _BUFFER),
 )
 _AVERAGE = re.compile(r"[/-]ExponentialMovingAverage(?=(:0)?$)")
 _AVERAGED = "moving average of a weight that is here itself; --ema reads the averages"

@@ -65,7 +65,7 @@ def _starts_of(family: str) -> frozenset[str]:
     """What the names of an encoder of the family start with where they are without their root; those of BERT's kind in any."""
     own = CONFIGURATIONS[family].family
     behind = (name.removeprefix(own.root) for name in templates(own) if name.startswith(own.root))
-    return STARTS - {"layers", "final_norm"} | {name.partition(".")[0] for name in behind}
+    return STARTS - {"layers", "final_norm", own.root.removesuffix(".")} | {name.partition(".")[0] for name in behind}
 
 
 def is_embedding(name: str) -> bool:

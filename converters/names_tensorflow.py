@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core.models.families import CONFIGURATIONS
 from ..core.models.known_families import of_families
-from ..core.models.parts import TENSOR
+from ..core.models.parts import CONV1D, TENSOR, Part
 from ..core.models.spec import is_norm
 from ..core.models.tree import templates
 from .names_canonical import is_embedding, templates_of, without_root
@@ -83,7 +83,7 @@ def google_rules(family: str) -> list[Rule]:
         part, name = parts.get(canonical), canonical
         if part is not None and part.role in own.google:
             name = own.google[part.role] + ("" if part.kind == TENSOR else f".{canonical.rpartition('.')[2]}")
-        rules.append(Rule(canonical, _HEADS[name]) if name in _HEADS else _plain(canonical, name))
+        rules.append(Rule(canonical, _HEADS[name]) if name in _HEADS else _plain(canonical, name, _is_kernel(part)))
     return rules
 
 
@@ -97,7 +97,8 @@ def google_root(family: str) -> str:
 @of_families
 def table(family: str) -> Table:
     """Google's names; for reading, plain paths of the canonical names too."""
-    plain = [_plain(name, name) for name in templates_of(family)]
+    parts = templates(CONFIGURATIONS[family].family)
+    plain = [_plain(name, name, _is_kernel(parts.get(name))) for name in templates_of(family)]
     return Table(google_rules(family), plain)
 
 
@@ -157,7 +158,12 @@ def drop_added(spelling: Spelling) -> None:
         spelling.dropped[source] = FOR_GOOGLES_GRAPH
 
 
-def _plain(canonical: str, name: str) -> Rule:
+def _is_kernel(part: Part | None) -> bool:
+    """Whether its weight lies as a kernel does, (in, out)."""
+    return part is not None and part.kind == CONV1D
+
+
+def _plain(canonical: str, name: str, is_kernel: bool = False) -> Rule:
     """The path that TensorFlow code makes of a name."""
     path = name.replace(".{}", "_{}").replace(".", "/")
     place, _, part = path.rpartition("/")
@@ -166,7 +172,7 @@ def _plain(canonical: str, name: str) -> Rule:
     if is_embedding(name):
         return Rule(canonical, place)
     if part == "weight":
-        return Rule(canonical, f"{place}/kernel", transpose=True)
+        return Rule(canonical, f"{place}/kernel", transpose=not is_kernel)
     return Rule(canonical, path)
 
 

@@ -232,6 +232,9 @@ class RecordingOps:
         return Value(self._graph, name, known, x.dtype)
 
     def transpose(self, x, axes):
+        if x.name in self._graph.arrays:  # turned once, now
+            name = ".".join([x.name, "axes", *map(str, axes)])
+            return self._graph.once(name, lambda: np.ascontiguousarray(self._graph.known(x).transpose(axes)))
         return self._graph.add("Transpose", [x], tuple(x.shape[axis] for axis in axes), perm=list(axes))
 
     def concat(self, tensors, axis):

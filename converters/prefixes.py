@@ -24,7 +24,7 @@ _RIVALS = 3
 """More are not told."""
 LONGEST = 400
 """Letters: longer names are unknown."""
-_OF_AN_ENCODER = re.compile(r"word_embeddings\.weight$|(query|q_lin)\.weight$")
+_OF_AN_ENCODER = re.compile(r"word_embeddings\.weight$|(^|\.)wte\.weight$|(query|q_lin)\.weight$")
 
 
 @dataclass

@@ -24,7 +24,7 @@ def task_of(
     """(the head that the classifier is, or None without one; notes). `shapes` holds the canonical names of what is there,
     `file_names` those of all that the file has. Raises CheckpointError where the class and the tensors cannot be of one model."""
     name, other = class_name(raw), other_head(raw)
-    if is_causal(raw):
+    if is_causal(raw) and not config.family.block.causal:
         raise CheckpointError(
             f"architectures is {plain(name)}: a causal language model, whose tokens see only those before them; only encoders "
             "are converted"
@@ -44,7 +44,8 @@ def task_of(
     if set(found) != set(there[task]):
         said = f"architectures is {plain(name)}" if name else "no class is in architectures"
         raise CheckpointError(f"{said}: its head cannot have {next(part for part in found if part not in there[task])}")
-    if task == SENTENCES and not name and not any(own in shapes for own in pooler_names(config)):
+    pooler = pooler_names(config)
+    if task == SENTENCES and not name and pooler and not any(own in shapes for own in pooler):
         token_class = config.family.title + TOKENS.ending
         raise CheckpointError(
             f"{found[0]} is there and {pooler_names(config)[0]} is not: the classifier of a text needs it, that of tokens does "

@@ -41,7 +41,7 @@ from .models.architectures import (
     words_tensors,
 )
 from .models.config_keys import config_notes
-from .models.head_classes import head_parts, is_of_head, other_head, unknown_class
+from .models.head_classes import head_parts, is_of_head, other_head, other_words, unknown_class
 from .models.known_families import other_code, plugin_entry
 from .models.sizes import difference_lines, differences, without_sizes
 from .models.spec import EncoderConfig
@@ -98,7 +98,8 @@ class Model:
     @property
     def head(self) -> AnswerHead:
         """What it answers with."""
-        return head_of(self.outputs, self.words, getattr(self.config, "classifier", SENTENCES))
+        classifier, causal = getattr(self.config, "classifier", SENTENCES), self.config.family.block.causal
+        return head_of(self.outputs, self.words, classifier, causal)
 
     @property
     def has_weights(self) -> bool:
@@ -134,6 +135,8 @@ def open_model(folder: Path, where: str = "", words: bool = False, classifier: A
     config = model_config(raw, where)
     if words and not is_encoder(config):
         raise CheckpointError(f"{where}: model_type is '{raw['model_type']}', which predicts no words")
+    if words and (problem := other_words(config, classifier)):
+        raise CheckpointError(f"{where}: {problem}")
     other = other_head(raw) if is_encoder(config) else None
     if config.family.classifies_tokens and other is not None and other.head.token_map and classifier in (None, other.head):
         config, other = config.answering(other.head), None

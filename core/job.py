@@ -26,6 +26,7 @@ from .fit import same_inputs, vocabulary_notes
 from .hub_names import is_hub_name
 from .kept_words import KeptWords, check_texts, keep_used
 from .losses.base import TermContext
+from .models.answer_heads import NEXT_WORDS
 from .objective import Teachers
 from .plan import START, Plan, apart, plan, term_context, words_problems_of
 from .recipe import Recipe
@@ -34,7 +35,7 @@ from .sections import WordsSection
 from .stage_problems import stage_problems
 from .stages import Stage, build_objective
 from .student import build_bilstm, build_student
-from .task_data import MISMATCHED, TaskData, masked_text_data, raw_text_data, tokenize
+from .task_data import MISMATCHED, TaskData, masked_text_data, next_text_data, raw_text_data, tokenize
 from .task_section import TaskSection
 from .world import ALL, Share
 
@@ -292,6 +293,8 @@ def _used_split(spec: TaskSpec, task: TaskSection, split: str) -> Examples:
 
 def _tokenize(spec, recipe: Recipe, tokenizer, buckets, examples, max_length: int) -> TaskData:
     task = recipe.task
+    if spec.kind.head == NEXT_WORDS:
+        return next_text_data(spec, task, tokenizer, buckets, max_length)
     if spec.kind.guesses_words:
         return masked_text_data(spec, task, tokenizer, buckets, max_length, recipe.seed)
     if not spec.kind.has_targets:

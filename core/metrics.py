@@ -36,15 +36,15 @@ ANSWER_METRICS = ("exact_match", "answer_f1")
 UNANSWERABLE_METRICS = ("has_answer_f1", "no_answer_exact", "best_f1", "best_f1_threshold")
 """Where questions may have no answer: of those that have one, of those that have none, and at the best threshold."""
 MORE_UNANSWERABLE_METRICS = ("has_answer_exact", "best_exact", "best_exact_threshold")
-MLM_LOSS = "mlm_loss"
+MLM_LOSS, CLM_LOSS = "mlm_loss", "clm_loss"
 KNOWN_METRICS = frozenset(
     (
         *(*CLASSIFICATION_METRICS, *REGRESSION_METRICS, *MULTI_LABEL_METRICS, *ENTITY_METRICS, WORD_ACCURACY),
-        *(*ANSWER_METRICS, *UNANSWERABLE_METRICS, *MORE_UNANSWERABLE_METRICS, MLM_LOSS, "perplexity"),
+        *(*ANSWER_METRICS, *UNANSWERABLE_METRICS, *MORE_UNANSWERABLE_METRICS, MLM_LOSS, CLM_LOSS, "perplexity"),
     )
 )
 """The names of all."""
-LOWER_IS_BETTER = frozenset({MLM_LOSS})
+LOWER_IS_BETTER = frozenset({MLM_LOSS, CLM_LOSS})
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 

@@ -47,6 +47,16 @@ def places(length: int) -> np.ndarray:
     return np.arange(length, dtype=np.float32)
 
 
+def zeros(size: int) -> np.ndarray:
+    """(size,) float32: what stands for a bias that a model does not have."""
+    return np.zeros(size, np.float32)
+
+
+def tokens_behind(length: int) -> np.ndarray:
+    """(length, length) float32: 1 where place j is behind place i, else 0."""
+    return np.triu(np.ones((length, length), np.float32), 1)
+
+
 def distance_rows(length: int, buckets: int, farthest: int, span: int) -> np.ndarray:
     """(length, length) int32: the row, of a table of 2 `span`, for the distance from place j to place i. Row `span` is that of no
     distance. Of `buckets` half are for what lies ahead; in each half one for each of the nearest distances, then wider ones up to
@@ -67,6 +77,8 @@ TABLES: dict[str, Callable[..., np.ndarray]] = {
     "rotary_cosines": rotary_cosines,
     "rotary_sines": rotary_sines,
     "places": places,
+    "zeros": zeros,
+    "tokens_behind": tokens_behind,
     "distance_rows": distance_rows,
 }
 """Name -> what makes it."""

@@ -26,6 +26,7 @@ from .models.architectures import (
     tensor_shapes,
 )
 from .models.families import BiLstmConfig
+from .models.head_classes import other_words
 from .models.known_families import answer_families, plugin_hint, token_families
 from .models.parts import LAYER
 from .models.transfer import can_transfer, transferred
@@ -99,6 +100,8 @@ def plan_student(
             got = f"a {model_type(config)} has no {what} here"
             return None, [f"student.architecture.model_type: {got}, expected one of {', '.join(known)}"]
         config = config.answering(kind.head)
+    if kind.guesses_words and is_encoder(config) and (problem := other_words(config, kind.head)):
+        return None, [f"student.architecture.model_type: {problem}"]
     shapes = tensor_shapes(config, outputs, kind.guesses_words)
     notes = () if start is None else start.notes
     student = Model(config, NamedTensors(shapes), outputs, labels, kind=kind, words=kind.guesses_words, notes=notes)

@@ -16,11 +16,12 @@ from .data.answer_tokens import question_table
 from .data.batches import Batch, Masks, evaluation_batches
 from .data.corpus import read_corpus
 from .data.masked_texts import read_masked, read_store
+from .data.next_words import next_words, read_next_words
 from .data.tagged_tokens import tagged_table
 from .data.tasks import Examples, TaskSpec, read_split
 from .data.token_folder import is_store
 from .data.tokenize import Tokenizer, TokenTable, tokenized
-from .metrics import ANSWER_METRICS, MLM_LOSS
+from .metrics import ANSWER_METRICS
 from .models.architectures import Config, make_forward
 from .models.masked_lm import make_masked_loss
 from .models.outputs import LOGITS
@@ -83,7 +84,7 @@ class TaskData:
         return answers_score(spec.metrics, found, examples.asked.golds, spec.answering)
 
     def _masked_score(self, split: str, infer: Callable) -> dict[str, float]:
-        """The mean of -log of the probability of the right word over the masked tokens, in nats, and its exponential."""
+        """The mean of -log of the probability of the right word over the tokens to be guessed, in nats, and its exponential."""
         own = self.world.share
         batches = evaluation_batches(self.tokens[split], None, EVALUATION_BATCH, self.buckets, self.masks[split], own)
         sums = [(float(infer(batch)[0]), float(batch["masked_weights"].sum())) for _, batch in batches]
@@ -93,7 +94,7 @@ class TaskData:
             loss, tokens = shares[number % own.size][number // own.size]
             total, count = total + loss, count + tokens
         loss = float(total / max(count, 1.0))
-        return {MLM_LOSS: loss, "perplexity": math.exp(min(loss, 700.0))}
+        return {self.spec.kind.words_metric: loss, "perplexity": math.exp(min(loss, 700.0))}
 
     def predictions(self, logits: np.ndarray | None) -> Predictions | None:
         """A model's logits on dev with what they are of; None where dev has no labels to compare them with."""
@@ -239,13 +240,30 @@ def raw_text_data(
     return TaskData(spec, tokenizer, buckets, {"train": _unlabelled(table, task.data)}, {"train": table})
 
 
+def next_text_data(
+    spec: TaskSpec, task: TaskSection, tokenizer: Tokenizer, buckets: tuple[int, ...], max_length: int
+) -> TaskData:
+    """Text of which each next token is guessed, and that to score on where the task names one."""
+    dev = _held_out(task)
+    read = read_next_words(task.data, tokenizer, max_length, dev)
+    examples, tokens, masks = {"train": _unlabelled(read.train, task.data)}, {"train": read.train}, {"train": next_words}
+    if dev is not None:
+        examples["dev"], tokens["dev"], masks["dev"] = _unlabelled(read.dev, dev), read.dev, next_words
+    return TaskData(spec, tokenizer, buckets, examples, tokens, masks)
+
+
+def _held_out(task: TaskSection) -> Path | None:
+    """The text to score on, where the task names one."""
+    held_out = task.files.get("dev")
+    folder = task.data if task.data.is_dir() else task.data.parent
+    return None if held_out is None else folder / held_out  # an absolute path stays as it is
+
+
 def masked_text_data(
     spec: TaskSpec, task: TaskSection, tokenizer: Tokenizer, buckets: tuple[int, ...], max_length: int, seed: int
 ) -> TaskData:
     """Text of which some tokens are masked, and that to score on where the task names one."""
-    held_out = task.files.get("dev")
-    folder = task.data if task.data.is_dir() else task.data.parent
-    dev = None if held_out is None else folder / held_out  # an absolute path stays as it is
+    dev = _held_out(task)
     read = read_masked(task.data, task.masking, tokenizer, max_length, seed, dev)
     examples, tokens, masks = {"train": _unlabelled(read.train, task.data)}, {"train": read.train}, {"train": read.train_masks}
     if dev is not None:

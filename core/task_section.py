@@ -78,10 +78,10 @@ class TaskSection(Section):
     to a question is a part of its context: SQuAD's or CMRC's JSON, or JSON lines (docs/answers.md). `kind: text` is raw text
     without labels: `data` is a .txt or .tfrecord file, a folder of them, or the folder of its token store, which `crossdistil
     data tokens` wrote. `kind: mlm` is raw text whose tokens are masked, anew in every epoch as `masking` says, or as the
-    records of `crossdistil data mlm` have them, where it is not given; then
-    `data` may also be a binarized_text pickle of DistilBERT's scripts, and `files: {dev: name}` is text to score on. In other
-    kinds `data` may be a folder of records that `crossdistil data export` or `data import` wrote, which says itself what its
-    columns and labels are.
+    records of `crossdistil data mlm` have them, where it is not given. `kind: clm` is raw text of which a causal language model
+    guesses each next token. For both of them `data` may also be a binarized_text pickle of DistilBERT's scripts, and
+    `files: {dev: name}` is text to score on. In other kinds `data` may be a folder of records that `crossdistil data export` or
+    `data import` wrote, which says itself what its columns and labels are.
 
     Tables are .tsv (quotation marks are text, as in GLUE's), .csv, .jsonl and .json (an object a line, or an array), .parquet,
     .arrow, .feather, or folders that `datasets` saved. `data` may also be `hf:OWNER/NAME`, a dataset of the Hugging Face hub."""
@@ -97,7 +97,9 @@ class TaskSection(Section):
     """The folder of train, dev and test, or what `kind` says."""
     max_length: int = Field(128, ge=4, le=LONGEST)
     """Tokens of an example, special tokens counted; longer texts are cut."""
-    kind: Literal["classification", "regression", "multi_label", "tokens", "question_answering", "text", "mlm"] | None = None
+    kind: (
+        Literal["classification", "regression", "multi_label", "tokens", "question_answering", "text", "mlm", "clm"] | None
+    ) = None
     """What an example's answer is; of GLUE's tasks known, else classes."""
     text: str | None = None
     """The column of the text."""

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from tokenizers import Tokenizer as Library
-from tokenizers import models, normalizers, processors
+from tokenizers import models, normalizers, processors, trainers
 
 from crossdistil.core.data.batches import RowBatches
 from crossdistil.core.data.tasks import Examples
@@ -133,9 +133,16 @@ def test_bad_folders(tmp_path):
 
 
 def test_raw_text_needs_one_special_token_at_each_end(tmp_path):
-    ours = load_tokenizer(write_tokenizer(tmp_path, "gpt2"))
-    with pytest.raises(CheckpointError, match="puts 0 special tokens before a text and 0 behind it"):
-        ours.ends  # noqa: B018
+    """GPT-2 puts none there; the tokens that begin and end a text in its training stand there then."""
+    ours = load_tokenizer(write_tokenizer(tmp_path / "gpt2", "gpt2"))
+    end = ours.library.token_to_id("<|endoftext|>")
+    assert ours.ends == (end, end)
+    library = Library(models.BPE())
+    library.train_from_iterator(["some words"], trainers.BpeTrainer(special_tokens=["<s>"], show_progress=False))
+    library.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=[("<s>", 0)])
+    library.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match="puts 1 special tokens before a text and 0 behind it"):
+        load_tokenizer(tmp_path).ends  # noqa: B018
 
 
 def test_no_case_problem(both):

@@ -139,7 +139,7 @@ def test_wrong_tensors_are_refused(folder, change, message):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"model_type": "gpt2"}, "model_type is 'gpt2', expected 'bert'"),
+        ({"model_type": "t5"}, "model_type is 't5', expected 'bert'"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
         ({"hidden_act": "mish"}, "hidden_act"),
         ({"hidden_size": "32 wide"}, "hidden_size"),

@@ -51,7 +51,7 @@ def their_probabilities(folder: Path) -> np.ndarray:
 
     tokens = BertTokenizer.from_pretrained(str(folder))(TEXTS, padding=True, return_tensors="pt")
     model = AutoModelForSequenceClassification.from_pretrained(folder, return_dict=True).eval()  # ModernBERT's fails without
-    if model.config.model_type == "distilbert":
+    if model.config.model_type in ("distilbert", "gpt2"):  # GPT-2 would add the rows of words 0 and 1
         tokens.pop("token_type_ids", None)
     with torch.no_grad():
         return torch.softmax(model(**tokens, return_dict=True).logits.double(), 1).numpy()

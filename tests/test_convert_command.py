@@ -170,7 +170,7 @@ def test_weights_are_rounded_to_the_nearest(source, tmp_path, dtype, to):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "gpt2"])  # whose words have no bias
 def test_new_words_are_zero_and_never_predicted(tmp_path, family, tied):
     config = FAMILIES[family]
     tensors = write_source(tmp_path / "source", config)

@@ -16,6 +16,7 @@ from crossdistil.tests.tiny_families import (
     DEBERTA_V2,
     DISTILBERT,
     ELECTRA,
+    GPT2,
     LABELS,
     MODERNBERT,
     MPNET,
@@ -39,6 +40,7 @@ LONG = {
     name: of_depth(VARIANTS[name], 4, max_position_embeddings=LENGTH, local_attention=64)
     for name in ("modernbert", "modernbert with biases")
 }
+LONG["gpt2"] = of_depth(GPT2, 3, n_positions=LENGTH, n_inner=None)
 # transformers divides DeBERTa's scores by a root in single precision, in double precision as well: a head of 12 numbers and three
 # terms have a root that is exact.
 DISENTANGLED = DEBERTA_V2.model_copy(update={"hidden_size": 48, "max_position_embeddings": LENGTH + 3})
@@ -223,7 +225,7 @@ def test_a_short_text_takes_part_of_the_table_of_distances(length):
     np.testing.assert_allclose(cut, whole, rtol=1e-12)
 
 
-THESEUS = (ELECTRA, DISTILBERT, ROBERTA, MPNET, DEBERTA_V2, MODERNBERT, NOMIC_BERT)
+THESEUS = (ELECTRA, DISTILBERT, ROBERTA, MPNET, DEBERTA_V2, MODERNBERT, NOMIC_BERT, GPT2)
 
 
 @pytest.mark.parametrize("config", THESEUS, ids=lambda config: config.family.model_type)

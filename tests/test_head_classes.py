@@ -91,7 +91,7 @@ def test_other_heads_are_no_classifiers_of_sentences_and_are_left_out(family, ki
         load_classifier(folder)
     section = StudentSection(init={"from": str(found)})
     student, problems = build_student(section, None, 2, ("LABEL_0", "LABEL_1"), seed=0)
-    assert not problems and {"classifier.bias", "classifier.out_proj.bias"} & set(student.new)
+    assert not problems and {"classifier.bias", "classifier.out_proj.bias", "score.weight"} & set(student.new)
     assert set(notes) == set(all_notes(student.notes, (folder, found)))
 
 

@@ -194,7 +194,8 @@ def test_units_leave_out_fill_rows_and_count_padding_only_where_it_is_meant():
     }
     counted = {name: count(batch) for name, count in UNITS.items()}
     assert counted == {
-        "examples": 2, "labelled": 1, "tokens": 6, "token_pairs": 20, "masked": 3, "positions": 8, "position_pairs": 32
+        "examples": 2, "labelled": 1, "tokens": 6, "token_pairs": 20, "masked": 3, "next_tokens": 3,
+        "positions": 8, "position_pairs": 32
     }  # fmt: skip
 
 

@@ -123,5 +123,5 @@ def test_wrong_texts(tokenizer, tmp_path):
         read_masked(tmp_path / "nowhere", None, tokenizer, 16, 0, cache_folder=cache)
     with pytest.raises(DataError, match=r"nowhere\.pickle: cannot be read"):
         read_masked(tmp_path / "nowhere.pickle", None, tokenizer, 16, 0, cache_folder=cache)
-    with pytest.raises(DataError, match="masks need a tokenizer of word pieces"):
+    with pytest.raises(DataError, match="guessing words needs a tokenizer of word pieces"):
         read_masked(tmp_path / "a.txt", None, build_words(["good film"], 10), 16, 0)

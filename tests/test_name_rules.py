@@ -32,6 +32,7 @@ MODELS = {
     "deberta-v2": ["DebertaV2ForMaskedLM", "DebertaV2ForSequenceClassification"],
     "nomic_bert": ["NomicBertForMaskedLM", "NomicBertForSequenceClassification"],
     "modernbert": ["ModernBertForMaskedLM", "ModernBertForSequenceClassification"],
+    "gpt2": ["GPT2LMHeadModel", "GPT2ForSequenceClassification"],
 }
 OPTIONAL = {
     "ernie": {"use_task_id": True},
@@ -55,6 +56,8 @@ def sizes(family, layers):
         return {"vocab_size": 37, "dim": 16, "n_layers": layers, "n_heads": 2, "hidden_dim": 20, "max_position_embeddings": 16}
     raw = {"vocab_size": 37, "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2}
     raw |= {"intermediate_size": 20, "max_position_embeddings": 16}
+    if family == "gpt2":
+        return {"vocab_size": 37, "n_embd": 16, "n_layer": layers, "n_head": 2, "n_inner": 20, "n_positions": 16}
     if family == "deberta-v2":
         raw |= {"relative_attention": True, "pos_att_type": "c2p|p2c", "norm_rel_ebd": "layer_norm", "type_vocab_size": 2}
     if family == "modernbert":
@@ -165,7 +168,9 @@ def test_transposition_follows_the_name(family):
     for dialect in DIALECTS:
         for name, (foreign, transpose) in foreign_names((t.format(0, 0) for t in templates_of(family)), family, dialect).items():
             dense = name.endswith(".weight") and not is_norm(name) and not is_embedding(name)
-            if dialect == "tensorflow":
+            if name.endswith((".c_attn.weight", ".c_proj.weight", ".c_fc.weight")):
+                assert not transpose  # (in, out) in GPT-2's own files too
+            elif dialect == "tensorflow":
                 assert transpose == foreign.endswith("/kernel")
                 assert transpose == (dense and not foreign.endswith("output_weights"))
             elif dialect == "oneflow-legacy":

@@ -48,6 +48,7 @@ CLASSES = {
     "deberta-v2": [("DebertaV2ForMaskedLM", {"logits": "mlm"})],
     "modernbert": [("ModernBertForMaskedLM", {"logits": "mlm"})],
     "nomic_bert": [("NomicBertForMaskedLM", {"logits": "mlm"})],
+    "gpt2": [("GPT2LMHeadModel", {"logits": "clm"})],
     "electra": [("ElectraForPreTraining", {"logits": "discriminator"}), ("ElectraForMaskedLM", {"logits": "generator"})],
 }
 # Entries of a file that hold a second time what another one holds.
@@ -125,7 +126,8 @@ def test_every_head_is_the_reference_s(engine, config):
         return [made[name] for name in names]
 
     expected = function(ReferenceOps(), parameters, batch)
-    shapes = dict.fromkeys(("mlm", "lm", "generator"), (5, 12, 86)) | {"nsp": (5, 2), "sop": (5, 2), "discriminator": (5, 12)}
+    shapes = dict.fromkeys(("mlm", "lm", "clm", "generator"), (5, 12, 86))
+    shapes |= {"nsp": (5, 2), "sop": (5, 2), "discriminator": (5, 12)}
     for name, found in zip(names, engine.infer(listed, parameters)(batch), strict=True):
         assert found.shape == expected[name].shape == shapes.get(name, (5, 12, 32))
         assert_close(found, expected[name], name)

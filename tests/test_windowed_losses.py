@@ -13,7 +13,7 @@ from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.models.architectures import make_forward
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
-from crossdistil.tests.tiny_families import MODERNBERT
+from crossdistil.tests.tiny_families import GPT2, MODERNBERT
 
 LAYER, LENGTH, NEAR = 2, 14, MODERNBERT.local_attention // 2
 FEW = MODERNBERT.model_copy(update={"num_attention_heads": 2})
@@ -31,12 +31,12 @@ def scores(config, batch, seed):
     return {f"scores/{LAYER}": forward(ReferenceOps(), parameters, batch)[f"scores/{LAYER}"].astype(np.float64)}
 
 
-def over_seen(name, own, taught, mask):
+def over_seen(name, own, taught, mask, causal):
     """The sum over the queries of a text: (A, L, L) and (A', L, L) scores."""
     real = int(mask.sum())
     total = 0.0
     for query in range(real):
-        keys = np.arange(max(0, query - NEAR), min(real, query + NEAR + 1))
+        keys = np.arange(query + 1) if causal else np.arange(max(0, query - NEAR), min(real, query + NEAR + 1))
         s, t = own[:, query, keys], taught[:, query, keys]
         if name == "attention_mse_sum":
             total += np.sum((s.sum(0) - t.sum(0)) ** 2)
@@ -51,24 +51,26 @@ def over_seen(name, own, taught, mask):
     return total
 
 
-@pytest.mark.parametrize("student", [MODERNBERT, FEW], ids=["heads alike", "other heads"])
+@pytest.mark.parametrize("student", [MODERNBERT, FEW, GPT2], ids=["heads alike", "other heads", "tokens before"])
 @pytest.mark.parametrize(
     "name",
     ["attention_mse", "attention_mse_sum", "attention_score_mse", "attention_ce", "attention_ce_mean", "attention_kl"],
 )
 def test_what_is_not_seen_takes_no_part(name, student, batch):
     term = LOSSES[name](loss=name, layers=[(LAYER, LAYER)])
-    context = TermContext(2, ONE_CLASS, student, {"teacher": MODERNBERT})
+    teacher = GPT2 if student is GPT2 else MODERNBERT
+    context = TermContext(2, ONE_CLASS, student, {"teacher": teacher})
     if student is FEW and term.needs_equal_heads:
         ((_, problem),) = term.problems(context)
         assert "the numbers of heads differ (student 2, teacher 4)" in problem
         return
     assert not term.problems(context)
-    own, taught = scores(student, batch, 1), scores(MODERNBERT, batch, 2)
+    own, taught = scores(student, batch, 1), scores(teacher, batch, 2)
     given = {f"teacher/{key}": value for key, value in taught.items()}
     found = term.function(context, "t")(ReferenceOps(), {}, own, given, batch)
     [s], [t] = own.values(), taught.values()
-    expected = sum(over_seen(name, s[row], t[row], batch["attention_mask"][row]) for row in range(len(s)))
+    causal = student is GPT2
+    expected = sum(over_seen(name, s[row], t[row], batch["attention_mask"][row], causal) for row in range(len(s)))
     assert found == pytest.approx(expected, rel=1e-9) and expected > 1
 
 
@@ -77,3 +79,5 @@ def test_layers_that_see_other_tokens_are_refused():
         term = LOSSES[name](loss=name, layers=[(1, LAYER)])
         ((_, problem),) = term.problems(TermContext(2, ONE_CLASS, FEW, {"teacher": MODERNBERT}))
         assert f"layer 1 of the teacher sees all tokens, layer {LAYER} of the student {NEAR} tokens on each side" in problem
+        ((_, problem),) = term.problems(TermContext(2, ONE_CLASS, tiny.CONFIG, {"teacher": GPT2}))
+        assert "tokens of the teacher see only those before them, those of the student all" in problem

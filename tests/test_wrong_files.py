@@ -99,9 +99,9 @@ MODELS = {
         [CONFIG_JSON + "is no JSON, or damaged (Expecting property name enclosed in double quotes, column 2)"],
     ),
     "not BERT": (
-        lambda files: files.change_config(model_type="gpt2"),
+        lambda files: files.change_config(model_type="t5"),
         [
-            CONFIG_JSON + f"model_type is 'gpt2', expected {', '.join(map(repr, encoder_families()))} or 'bilstm'; a family of a "
+            CONFIG_JSON + f"model_type is 't5', expected {', '.join(map(repr, encoder_families()))} or 'bilstm'; a family of a "
             "plugin needs --plugin FILE, or `plugins` of a recipe"
         ],
     ),

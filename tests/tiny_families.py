@@ -12,6 +12,7 @@ from crossdistil.core.models.families import (
     DistilBertConfig,
     ElectraConfig,
     ErnieConfig,
+    Gpt2Config,
     ModernBertConfig,
     MPNetConfig,
     NomicBertConfig,
@@ -49,7 +50,10 @@ DEBERTA_V2 = DebertaV2Config(  # as the third version is set
 MODERNBERT = ModernBertConfig(**_SIZES, pad_token_id=0, local_attention=8)
 """Of its two layers the second sees four tokens on each side."""
 NOMIC_BERT = NomicBertConfig(**_SIZES)
-_OF_EACH = (DISTILBERT, ALBERT, ELECTRA, ROBERTA, MPNET, ERNIE, DEBERTA_V2, MODERNBERT, NOMIC_BERT)
+GPT2 = Gpt2Config(
+    **{Gpt2Config.own_key(key): value for key, value in _SIZES.items()}, pad_token_id=0, bos_token_id=1, eos_token_id=1
+)
+_OF_EACH = (DISTILBERT, ALBERT, ELECTRA, ROBERTA, MPNET, ERNIE, DEBERTA_V2, MODERNBERT, NOMIC_BERT, GPT2)
 FAMILIES = {config.family.model_type: config for config in _OF_EACH}
 
 VARIANTS = {
@@ -90,7 +94,7 @@ ALIKE = ("ernie", "xlm-roberta", "camembert")
 """Those that compute as a BERT or a RoBERTa does, from tensors of other names."""
 
 
-ABSENT = {("nomic_bert", "ForMultipleChoice"), ("nomic_bert", "ForQuestionAnswering")}
+ABSENT = {("nomic_bert", "ForMultipleChoice"), ("nomic_bert", "ForQuestionAnswering"), ("gpt2", "ForMultipleChoice")}
 """(family, end of a class's name) of what transformers does not have."""
 
 

@@ -17,7 +17,7 @@ import torch
 from ...core.engine import Compilations, EngineOptions, unheard
 from ...core.errors import BackendError
 from ...core.losses.base import STATISTICS
-from ...core.models.spec import is_norm
+from ...core.models.spec import is_norm, is_table
 from ...core.world import ALONE, DEVICES, Place
 from . import kernels
 from .collective import Collective, SharedGradients
@@ -150,7 +150,7 @@ class TorchEngine:
         """The matrices are cast to the working precision once instead of each step."""
         if isinstance(value, torch.Tensor):
             return value
-        kept = "embeddings." in name or is_norm(name)
+        kept = is_table(name) or is_norm(name)
         array = np.asarray(value, np.float32)
         tensor = torch.from_numpy(array)
         loaded = tensor.to(torch.float32 if kept else self._dtype).to(self._device)

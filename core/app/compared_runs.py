@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import CrossdistilError, RecipeError, RunFolderError
 from ..json_files import parse_json
+from ..metrics import CLM_LOSS, MLM_LOSS
 from ..predictions import Predictions, read_predictions
 from ..runs import MARKER, RECIPE, RESULT
 from ..shown import shown
@@ -179,8 +180,8 @@ def _run(path: Path, result: dict[str, Any], recipe: dict[str, Any], data: Path 
 
 
 def _has_dev(result: dict[str, Any]) -> bool:
-    """Whether the student was scored on answers, and not on masked words or not at all."""
-    return not {"mlm_loss"} & metric_values(result["student"]).keys() and bool(metric_values(result["student"]))
+    """Whether the student was scored on answers, and not on words or not at all."""
+    return not {MLM_LOSS, CLM_LOSS} & metric_values(result["student"]).keys() and bool(metric_values(result["student"]))
 
 
 def _model(path: Path, section: dict[str, Any], data: Path | None, ask: Callable) -> ComparedRun:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..models.architectures import Config, tensor_shapes
+from ..models.heads import words_head
 from ..models.outputs import LOGITS, MASKED_WORDS, POOLED, WORDS, attention_kinds, depth
 from ..models.parts import ATTENTION_INPUT, CLASSIFIER, EMBEDDINGS, ENCODER, LAYER, POOLER
 from ..models.spec import EncoderConfig
@@ -69,8 +70,8 @@ def words_cost(config: Config, wanted: frozenset[str], masked_share: float) -> f
     """Multiply-adds per token of the head that predicts words, at all tokens or at the masked ones."""
     if not wanted & {WORDS, MASKED_WORDS}:
         return 0.0
-    share = 1.0 if WORDS in wanted else masked_share
-    width, narrow = config.hidden_size, config.embedding_size
+    share = 1.0 if WORDS in wanted or config.family.block.causal else masked_share
+    narrow, width = config.embedding_size, config.hidden_size if words_head(config).transform else 0
     # The losses that take the states of all tokens go through the vocabulary with all of them.
     return share * narrow * (width + config.vocab_size)
 

@@ -13,6 +13,7 @@ from ..data.masking import MaskingSettings
 from ..kinds.known_kinds import kind_named
 from ..losses.base import LossTerm, TermContext
 from ..losses.matching import HiddenMatch, MatchTerm
+from ..models.answer_heads import NEXT_WORDS
 from ..models.architectures import Config, model_type
 from ..models.outputs import LOGITS, MASKED_WORDS, WORDS
 from ..objective import term_labels
@@ -93,7 +94,8 @@ def _needs(recipe: Recipe, found: Plan, text: str, starts_elsewhere: bool) -> di
     if recipe.all_teachers:
         teacher = "pretrained encoder" if raw else "fine-tuned on the task"
         if any(term.needs_words and term.needs_teacher for term in terms):
-            teacher = "pretrained masked language model"
+            causal = kind_named(recipe.task.kind).head == NEXT_WORDS
+            teacher = f"pretrained {'causal' if causal else 'masked'} language model"
     return {
         "teacher": teacher,
         "data": data,
@@ -220,8 +222,8 @@ def _cache_obstacle(recipe: Recipe, section: StageSection) -> str | None:
         return "teacher_cache.use is never"
     if recipe.teacher_dropout:
         return "teacher_dropout makes the teacher's outputs different in every step"
-    if kind_named(recipe.task.kind).is_redrawn:
-        return "the teacher sees masked texts, which are masked anew in every epoch"
+    if reason := kind_named(recipe.task.kind).not_kept:
+        return reason
     padded = [term.loss for term in section.objective if term.unit in ("positions", "position_pairs")]
     return f"{padded[0]} with mask_padding: false compares padding, which is not cached" if padded else None
 

@@ -92,7 +92,7 @@ def optimizer_deviation(optimizer: RegisteredOptimizer, engine: Engine) -> float
 def can_be_tried(term: LossTerm, context: TermContext) -> bool:
     """Whether there are random values of all outputs that the term takes."""
     outputs = set(term.student_outputs(context)).union(*term.teacher_outputs(context).values())
-    return all(split_name(name)[0] in KINDS for name in outputs) and term.unit != "masked"
+    return all(split_name(name)[0] in KINDS for name in outputs) and term.unit not in ("masked", "next_tokens")
 
 
 def reference_value(loss: RegisteredLoss, case: Case) -> float:

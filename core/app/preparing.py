@@ -16,8 +16,10 @@ from ..config_file import CONFIG, load_config
 from ..engine import Engine
 from ..errors import checkpoint_named
 from ..job import Job, check_rows, load
+from ..kinds.kind import Kind
 from ..kinds.known_kinds import kind_named
-from ..models.families import BertConfig
+from ..models.answer_heads import NEXT_WORDS
+from ..models.families import BertConfig, Gpt2Config
 from ..plan import START, Found, Plan, plan
 from ..recipe import Recipe
 from ..recipe_tokenizers import teacher_key
@@ -34,6 +36,8 @@ ASSUMED = (
     BertConfig(),
 )
 """MiniLM's and BERT-base's sizes. The first that a recipe fits is taken."""
+ASSUMED_CAUSAL = (Gpt2Config(n_layer=6), Gpt2Config())
+"""The same of models that predict the next word: DistilGPT-2's and GPT-2's sizes."""
 
 Given = list[tuple[Path, Path]]
 """Each model's path as the recipe has it, and the folder that stands for it: for `paths_as_given`."""
@@ -94,16 +98,17 @@ def explained(recipe: Recipe, source: str) -> tuple[Plan, frozenset[str]]:
     places = {teacher_key(recipe, name): section.model for name, section in recipe.all_teachers.items()}
     if recipe.student.init.source not in ("teacher", "random"):
         places[START] = Path(recipe.student.init.source)
-    folders, known = {}, {}
+    folders, known, kind = {}, {}, kind_named(recipe.task.kind)
     for key, path in places.items():
         with checkpoint_named(key):
             folders[key] = card_of(student_of(path))
-        model = _as_it_is(folders[key], key, kind_named(recipe.task.kind).guesses_words)
+        model = _as_it_is(folders[key], key, kind)
         if model is not None:
             known[key] = model
     missing = frozenset(places) - frozenset(known)
     plans = []
-    for config in ASSUMED if missing else ASSUMED[:1]:
+    assumed = ASSUMED_CAUSAL if kind.head == NEXT_WORDS else ASSUMED
+    for config in assumed if missing else assumed[:1]:
         models = known | {key: Model(config, NamedTensors(), None) for key in missing}
         plans.append(plan(recipe, source, True, Found(with_paths(recipe, folders), {}, models, missing)))
     found = min(plans, key=lambda each: len(each.problems))  # the first of equals
@@ -112,7 +117,7 @@ def explained(recipe: Recipe, source: str) -> tuple[Plan, frozenset[str]]:
     return found, missing
 
 
-def _as_it_is(path: Path, key: str, words: bool) -> Model | None:
+def _as_it_is(path: Path, key: str, kind: Kind) -> Model | None:
     """What is known of the model at `path`, a model folder or a checkpoint of any format; None where there is none yet."""
     if not is_checkpoint(path) and not (path / CONFIG).is_file():
         return None
@@ -120,5 +125,5 @@ def _as_it_is(path: Path, key: str, words: bool) -> Model | None:
         with checkpoint_named(key):
             return Model(read_canonical(path).config, NamedTensors(), None)
     if (path / WEIGHTS).is_file() or (path / CARD).is_file():
-        return open_model(path, key, words)
+        return open_model(path, key, kind.guesses_words, kind.head)
     return Model(load_config(path, key), NamedTensors(), None)

@@ -11,13 +11,17 @@ from typing import Any
 from markupsafe import Markup
 
 from ..json_files import json_lines
-from ..metrics import MLM_LOSS
+from ..metrics import CLM_LOSS, MLM_LOSS
 from ..runs import WATCHED
 from .charts import Series, line_chart
 from .comparison_view import is_number
 
 SLOTS = 6  # colours that report_style.css defines
-_MASKED = {MLM_LOSS: "loss on dev, nats a masked token", "perplexity": "perplexity on dev"}
+_MASKED = {
+    MLM_LOSS: "loss on dev, nats a masked token",
+    CLM_LOSS: "loss on dev, nats a token",
+    "perplexity": "perplexity on dev",
+}
 
 
 @dataclass(frozen=True)

@@ -213,8 +213,8 @@ class Teaching:
         """Why outputs cannot be cached."""
         if self._job.recipe.teacher_dropout:
             return "teacher_dropout makes its outputs different in every step"
-        if self._job.data.spec.kind.is_redrawn:
-            return "it sees masked texts, which are masked anew in every epoch"
+        if reason := self._job.data.spec.kind.not_kept:
+            return reason
         padded = [term.loss for term in stage.objective.terms if term.unit in ("positions", "position_pairs")]
         return f"{padded[0]} with mask_padding: false compares padding, which is not cached" if padded else None
 

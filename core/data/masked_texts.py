@@ -47,23 +47,15 @@ def read_masked(
     epoch. The masks of dev are always the same, and drawn as BERT draws them, whatever `masking` says: so its scores can be
     compared. Raises DataError for what does not fit together.
     """
-    if tokenizer.is_words:
-        raise DataError(f"task.data: {data}: masks need a tokenizer of word pieces, this model has one of whole words")
-    _check_room(max_length)
-
     def read(path: Path) -> tuple[TokenTable, Masks | None, TokenStore | None]:
-        if is_store(path):
-            store = open_store(path, tokenizer)
-        elif path.suffix == ".pickle":
-            store = store_of_pickle(path, tokenizer, cache_folder)
-        elif holds_tokens(path):
-            if masking is not None:
-                return read_original(path, tokenizer, max_length, cache_folder), None, None
-            records = read_masked_records(path, tokenizer, max_length, cache_folder)
-            return records.table, records.masks, None
-        else:
-            store = token_store(path, tokenizer, cache_folder)
-        return _checked(path, store_rows(store, tokenizer, max_length)), None, store
+        if tokenizer.is_words or not _holds_records(path):
+            table, store = open_texts(path, tokenizer, max_length, cache_folder)
+            return table, None, store
+        _check_room(max_length)
+        if masking is not None:
+            return read_original(path, tokenizer, max_length, cache_folder), None, None
+        records = read_masked_records(path, tokenizer, max_length, cache_folder)
+        return records.table, records.masks, None
 
     table, masks, store = read(data)
     if masking is not None and masking.whole_words and not tokenizer.is_word_piece:
@@ -80,6 +72,29 @@ def read_masked(
         table, masks, _ = read(dev)
         found = replace(found, dev=table, dev_masks=masks or DynamicMasks(MaskingSettings(), tokenizer, seed, None))
     return found
+
+
+def open_texts(
+    path: Path, tokenizer: Tokenizer, max_length: int, cache_folder: Path | None = None
+) -> tuple[TokenTable, TokenStore]:
+    """The rows of texts (what `token_store` reads, a folder with such a store, or a `binarized_text` .pickle of DistilBERT's
+    scripts), and their store. Raises DataError."""
+    if tokenizer.is_words:
+        raise DataError(f"task.data: {path}: guessing words needs a tokenizer of word pieces, this model has one of whole words")
+    _check_room(max_length)
+    if is_store(path):
+        store = open_store(path, tokenizer)
+    elif path.suffix == ".pickle":
+        store = store_of_pickle(path, tokenizer, cache_folder)
+    elif _holds_records(path):
+        raise DataError(f"task.data: {path}: holds records of tokens between BERT's special ones; expected texts")
+    else:
+        store = token_store(path, tokenizer, cache_folder)
+    return _checked(path, store_rows(store, tokenizer, max_length)), store
+
+
+def _holds_records(path: Path) -> bool:
+    return not is_store(path) and path.suffix != ".pickle" and holds_tokens(path)
 
 
 def _counts(

@@ -38,6 +38,8 @@ from .word_vocabulary import WordTokenizer
 _BERTS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _MASKS = ("[MASK]", "<mask>")
 _PADS = ("[PAD]", "<pad>")
+_END = "<|endoftext|>"
+"""What begins and ends a text in GPT-2, whose files name none of its special tokens."""
 
 
 class Tokenizer:
@@ -126,8 +128,8 @@ class Tokenizer:
         mask = self.named.get("mask") or next(iter(known(_MASKS)), None)
         self.mask_id = None if mask is None else vocabulary[mask]
         found = (self.mask_id, self.unknown_id, *(vocabulary[token] for token in self.named.values()))
-        pads = (self.named.get("pad"), padding, *known(_PADS), self.named.get("eos"))
         # GPT-2 has none; what stands there is never looked at.
+        pads = (self.named.get("pad"), padding, *known(_PADS), self.named.get("eos"), *known((_END,)))
         self.pad_id = next((vocabulary[token] for token in pads if token in vocabulary), min(around, default=0))
         self.special_ids = frozenset({index for index in found if index is not None} | around | special)
         self._name_found()
@@ -199,9 +201,14 @@ class Tokenizer:
 
     @property
     def ends(self) -> tuple[int, int]:
-        """The ids of [CLS] and [SEP], or of what stands in their place around one text. Raises CheckpointError where that is not
+        """The ids of [CLS] and [SEP], or of what stands in their place around one text; of a tokenizer that puts nothing there,
+        as GPT-2's, of the tokens that are known as the beginning and the end of a text. Raises CheckpointError where that is not
         one token before and one behind it."""
         before, behind = self.places.single
+        if not before and not behind and not self.is_berts:
+            vocabulary = self.library.get_vocab(with_added_tokens=True)
+            tokens = [self.named.get(role, _END) for role in ("bos", "eos")]
+            before, behind = ([vocabulary[token]] if token in vocabulary else [] for token in tokens)
         if len(before) != 1 or len(behind) != 1:
             raise CheckpointError(
                 f"{self.source}: puts {len(before)} special tokens before a text and {len(behind)} behind it; raw text is cut "

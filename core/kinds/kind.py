@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..metrics import Metric, compute_metrics
-from ..models.answer_heads import SENTENCES, WORDS, AnswerHead
+from ..models.answer_heads import OF_WORDS, SENTENCES, AnswerHead
 from .asked import Asked, whole_texts
 
 
@@ -43,8 +43,8 @@ class Kind:
     of_spans: ClassVar[bool] = False
     """Whether an answer is a part of the text, so that losses over logits take its beginning as a row, and its end, of which each
     is one of the text's tokens."""
-    is_redrawn: ClassVar[bool] = False
-    """Whether the texts are others in every epoch, so that no output for them can be kept."""
+    not_kept: ClassVar[str] = ""
+    """Why no output of a teacher for the texts can be kept; empty where it can."""
     default_metrics: ClassVar[tuple[str, ...]] = ()
     """What is computed where a task names none; the first one chooses the best weights."""
     what: ClassVar[str] = "examples"
@@ -69,6 +69,9 @@ class Kind:
         """The names of the metrics that fit."""
         raise NotImplementedError
 
+    words_metric: ClassVar[str] = ""
+    """What the mean of -log of the probability of the right word is called, of a model that guesses words."""
+
     @property
     def over_tokens(self) -> bool:
         """Whether the logits have an axis of tokens."""
@@ -76,8 +79,8 @@ class Kind:
 
     @property
     def guesses_words(self) -> bool:
-        """Whether a model guesses the words that are masked."""
-        return self.head == WORDS
+        """Whether a model guesses words of the text itself: those that are masked, or the next one."""
+        return self.head in OF_WORDS
 
     # In files.
 

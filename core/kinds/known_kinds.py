@@ -8,14 +8,14 @@ from .answers import Answers
 from .kind import Kind
 from .one_class import OneClass
 from .one_number import OneNumber
-from .raw_text import MaskedText, RawText
+from .raw_text import MaskedText, NextText, RawText
 from .several_labels import SeveralLabels
 from .token_labels import TokenLabels
 
 ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS = OneClass(), OneNumber(), SeveralLabels()
-TOKEN_LABELS, ANSWERS, RAW_TEXT, MASKED_TEXT = TokenLabels(), Answers(), RawText(), MaskedText()
+TOKEN_LABELS, ANSWERS, RAW_TEXT, MASKED_TEXT, NEXT_TEXT = TokenLabels(), Answers(), RawText(), MaskedText(), NextText()
 
-_ALL: tuple[Kind, ...] = (ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS, TOKEN_LABELS, ANSWERS, RAW_TEXT, MASKED_TEXT)
+_ALL: tuple[Kind, ...] = (ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS, TOKEN_LABELS, ANSWERS, RAW_TEXT, MASKED_TEXT, NEXT_TEXT)
 KINDS = {kind.name: kind for kind in _ALL}
 """Name in a recipe -> kind."""
 OF_TABLES = tuple(name for name, kind in KINDS.items() if kind.has_targets and not kind.over_tokens)

@@ -1,8 +1,9 @@
-"""Raw text: nothing to predict but the text itself, or the words of it that are masked."""
+"""Raw text: nothing to predict but the text itself, the words of it that are masked, or the next one at each place."""
 
 from __future__ import annotations
 
-from ..models.answer_heads import NO_HEAD, WORDS
+from ..metrics import CLM_LOSS, MLM_LOSS
+from ..models.answer_heads import NEXT_WORDS, NO_HEAD, WORDS
 from .kind import Kind
 
 
@@ -21,5 +22,13 @@ class MaskedText(RawText):
     """Texts of which some tokens are masked: a model guesses them."""
 
     name, title, described = "mlm", "masked words", "raw text"
-    head = WORDS
-    is_redrawn = True
+    head, words_metric = WORDS, MLM_LOSS
+    not_kept = "it sees masked texts, which are masked anew in every epoch"
+
+
+class NextText(RawText):
+    """Texts of which a model guesses each next token from those before it."""
+
+    name, title, described = "clm", "next words", "raw text"
+    head, words_metric = NEXT_WORDS, CLM_LOSS
+    not_kept = "what it says of the next word is compared as it is made: kept, it would be a vector for each token of the corpus"

@@ -105,7 +105,7 @@ class AttentionSumMeanSquaredError(AttentionMatch):
         return False
 
     def compare(self, context):
-        is_near = any(context.student.window(own - 1) is not None for _, own in self.pairs(context))
+        is_near = any(not context.student.sees_all(own - 1) for _, own in self.pairs(context))
 
         def summed(ops, scores):
             # What a token does not see has the same score in each head, and other sums where the numbers of heads differ.

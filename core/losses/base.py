@@ -50,6 +50,7 @@ UNITS: dict[str, Callable[[Mapping[str, np.ndarray]], float]] = {
     "tokens": lambda batch: float(_real_lengths(batch).sum()),
     "token_pairs": lambda batch: float((_real_lengths(batch) * batch["attention_mask"].sum(axis=1, dtype=np.float64)).sum()),
     "masked": lambda batch: float(batch["masked_weights"].sum()),
+    "next_tokens": lambda batch: float(batch["masked_weights"].sum()),
     "positions": lambda batch: float(batch["example_mask"].sum()) * batch["attention_mask"].shape[1],
     "position_pairs": lambda batch: float(batch["example_mask"].sum()) * batch["attention_mask"].shape[1] ** 2,
 }

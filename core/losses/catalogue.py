@@ -29,6 +29,7 @@ TERMS: tuple[type[LossTerm], ...] = (
     relations.ValueRelationDivergence,
     relations.SelfRelationDivergence,
     word_losses.MaskedLanguageModel,
+    word_losses.CausalLanguageModel,
     word_losses.WordDivergence,
     word_losses.WordMeanSquaredError,
 )

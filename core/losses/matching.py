@@ -227,6 +227,11 @@ class AttentionMatch(MatchTerm):
 
     def _different_views(self, student, teacher, context) -> str:
         """The problem of the first pair whose layers do not see the same tokens; an empty string where all do."""
+        causal = teacher.family.block.causal, student.family.block.causal
+        if causal[0] != causal[1]:
+            who = ("teacher", "student") if causal[0] else ("student", "teacher")
+            seen = f"tokens of the {who[0]} see only those before them, those of the {who[1]} all"
+            return f"{self.loss} compares scores, but {seen}"
         for theirs, own in self.pairs(context):
             windows = teacher.window(theirs - 1), student.window(own - 1)
             if windows[0] != windows[1]:

@@ -2,6 +2,7 @@
 place.
 
 With z = W h + b the logits of a place, h what the head makes of its state, W the word embeddings, T the temperature:
+  causal_lm   mean over the tokens but a text's first of -log softmax(z_S)[y]           (GPT-2, Radford et al. 2019)
   masked_lm   mean over the masked tokens of -log softmax(z_S)[y]                       (BERT, Devlin et al. 2018, section 3.1)
   word_kl     mean over the tokens of KL(softmax(z_T / T) || softmax(z_S / T)), times T^2     (DistilBERT, Sanh et al. 2019)
   word_mse    mean over the tokens of sum_v (z_S - z_T)^2                               (DistilBERT's published code, alpha_mse)
@@ -15,6 +16,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from ..models.answer_heads import NEXT_WORDS, OF_WORDS, AnswerHead
+from ..models.answer_heads import WORDS as WORDS_HEAD
 from ..models.outputs import DECODER_BIAS, DECODER_WEIGHT, MASKED_WORDS, WORDS
 from .base import LossTerm, TermContext, token_mask
 
@@ -23,10 +26,14 @@ class WordTerm(LossTerm):
     """Base of the terms over the vocabulary."""
 
     needs_words: ClassVar[bool] = True
+    heads: ClassVar[tuple[AnswerHead, ...]] = OF_WORDS
+    """Those that a model may have."""
 
     def problems(self, context: TermContext):
-        if not context.kind.guesses_words:
-            return [("loss", f"{self.loss} needs masked texts, but task.kind is not 'mlm'")]
+        if context.kind.head not in self.heads:
+            kinds = " or ".join(f"'{head.recipe}'" for head in self.heads)
+            needs = "masked texts" if self.heads == (WORDS_HEAD,) else "texts whose words are guessed"
+            return [("loss", f"{self.loss} needs {needs}, but task.kind is not {kinds}")]
         for who, config in (("student", context.student), *context.teachers.items()):
             if config is not None and not hasattr(config, "num_attention_heads"):
                 return [("loss", f"{self.loss} needs models that predict words, but the {who} is none")]
@@ -38,6 +45,7 @@ class MaskedLanguageModel(WordTerm):
 
     loss: Literal["masked_lm"]
 
+    heads: ClassVar[tuple[AnswerHead, ...]] = (WORDS_HEAD,)
     formula: ClassVar[str] = "mean over masked tokens of -log softmax(z_S)[word]   (BERT, Devlin et al. 2018, section 3.1)"
 
     @property
@@ -56,11 +64,25 @@ class MaskedLanguageModel(WordTerm):
         return cross_entropy
 
 
+class CausalLanguageModel(MaskedLanguageModel):
+    """Cross-entropy of each next token, of a model whose tokens see only those before them. The first token of a text has
+    nothing before it, and padding is none."""
+
+    loss: Literal["causal_lm"]
+
+    heads: ClassVar[tuple[AnswerHead, ...]] = (NEXT_WORDS,)
+    formula: ClassVar[str] = "mean over tokens but a text's first of -log softmax(z_S)[token]   (GPT-2, Radford et al. 2019)"
+
+    @property
+    def unit(self):
+        return "next_tokens"
+
+
 class WordMatch(WordTerm):
     """Base of the terms that compare with a teacher what both would say in each place.
 
     `tokens: all` compares at every token, [CLS] and [SEP] included, as DistilBERT's published code does; `masked` at the
-    masked ones only (its `--restrict_ce_to_mask`).
+    masked ones only (its `--restrict_ce_to_mask`). Of a causal language model `masked` leaves out the last token of each text.
     """
 
     teacher: str | None = None

@@ -8,6 +8,7 @@ conversion keeps any of them.
     tokens      logits (batch, length, outputs) of each token's state
     spans       logits (batch, length, 2) of each token's state: start and end of the answer
     words       what the head that predicts words makes of each masked place
+    next words  the same of a model whose tokens see only those before them, of each place that another token follows
 
 What a family's parts of each are is in `core.models.tree.head_parts`.
 """
@@ -42,6 +43,8 @@ class AnswerHead:
     @property
     def class_name(self) -> str:
         """The class of transformers that loads a model of any family with this head."""
+        if self.ending == "LMHeadModel":
+            return "AutoModelForCausalLM"
         return f"Auto{'ModelFor' if self.ending.startswith('For') else ''}{self.ending.removeprefix('For')}"
 
 
@@ -59,13 +62,15 @@ SPANS = AnswerHead(
     token_map="qa_outputs", what="a question answering model", alike="Question|QA|SQuAD|Squad",
 )  # fmt: skip
 WORDS = AnswerHead("words", MASKED_WORDS, "ForMaskedLM", "fill-mask", "mlm")
+NEXT_WORDS = AnswerHead("next words", MASKED_WORDS, "LMHeadModel", "text-generation", "clm")
+OF_WORDS = (WORDS, NEXT_WORDS)
 
 OTHERS = (TOKENS, CHOICES, SPANS)
 """Those whose tensors may have the names and shapes of a classifier of sentences; of a class that is like several, the first."""
 CLASSIFIERS = (SENTENCES, *OTHERS)
 
 
-def head_of(outputs: int | None, words: bool, classifier: AnswerHead = SENTENCES) -> AnswerHead:
+def head_of(outputs: int | None, words: bool, classifier: AnswerHead = SENTENCES, causal: bool = False) -> AnswerHead:
     """The head that a model answers with: the one that predicts words where it has it, else its `classifier` where it has
-    logits."""
-    return WORDS if words else NO_HEAD if outputs is None else classifier
+    logits. Words are the next ones of a `causal` model."""
+    return (NEXT_WORDS if causal else WORDS) if words else NO_HEAD if outputs is None else classifier

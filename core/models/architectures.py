@@ -95,8 +95,9 @@ def canonical_names(config: Config, names: Iterable[str], words: bool = False) -
     own_names = (*tree.tensor_shapes(config, None), *unused)
     parts = {own.removeprefix(root).split(".")[0] for own in own_names if own.startswith(root)}
     of_classifier = tree.tensor_shapes(config, 1)
-    foreign = {own.split(".")[0] + "." for shapes in shapes_of_heads.values() for own in shapes if own not in of_classifier}
-    not_ours = (f"{root}embeddings.position_ids", *unused, *foreign, *_left_out_pooler(config))
+    of_heads = [*(own for shapes in shapes_of_heads.values() for own in shapes), *heads.decoders(config).values()]
+    foreign = {own.split(".")[0] + "." for own in of_heads if own not in of_classifier}
+    not_ours = (f"{root}embeddings.position_ids", *unused, *foreign, *_left_out_pooler(config), *tree.buffers(config))
     canonical = {name: root + name if name.split(".")[0] in parts else name for name in names}
     kept = frozenset(decoder_names(config)) | heads.words_shapes(config).keys() if words else frozenset()
     return {name: own for name, own in canonical.items() if own in kept or not own.startswith(not_ours)}
@@ -140,7 +141,8 @@ def word_embeddings(config: Config) -> str:
 def first_keys(config: Config, outputs: int | None, words: bool = False) -> dict[str, Any]:
     """What config.json says of an architecture beside its configuration."""
     family = config.family
-    head = head_of(1 if not family.is_encoder else outputs, words, getattr(config, "classifier", SENTENCES))
+    classifier, causal = getattr(config, "classifier", SENTENCES), family.block.causal
+    head = head_of(1 if not family.is_encoder else outputs, words, classifier, causal)
     return {"architectures": [family.title + head.ending], "model_type": family.model_type} | dict(family.entries)
 
 

@@ -38,6 +38,11 @@ def rotated(ops, x, table):
     return ops.rotate(x, ops.static("rotary_cosines", table)[:length], ops.static("rotary_sines", table)[:length])
 
 
+def turned_dense(ops, params, name, x, biased=True):
+    """The linear map `name`, whose weight is (in, out)."""
+    return ops.linear(x, ops.transpose(params[name + ".weight"], (1, 0)), params[name + ".bias"] if biased else None)
+
+
 def split_heads(ops, x, heads, head_size):
     """(batch, heads, length, head) of the states (batch, length, heads * head)."""
     batch_size, length, _ = ops.shape(x)
@@ -50,3 +55,14 @@ def mean_of_tokens(ops, x, mask):
     total = ops.matmul(ops.reshape(mask, (batch_size, 1, length)), ops.float32(x))  # (B, 1, H)
     count = ops.reshape(ops.sum(mask, 1), (batch_size, 1))
     return ops.reshape(total, (batch_size, width)) / (count + ops.above(-count, -0.5))
+
+
+def last_token(ops, x, mask, positions):
+    """(batch, width): of each row of the states (batch, length, width) that of the last token that is none of padding, which
+    is behind it; 0 without any. A model has so many `positions`."""
+    batch_size, length, width = ops.shape(x)
+    # One place more than a text has: torch.export makes another program where a slice is the whole.
+    places = ops.static("places", (positions + 1,))[:length]
+    distance = places + (1.0 - ops.reshape(ops.sum(mask, 1), (batch_size, 1)))  # (B, L), 0 at the last token
+    chosen = ops.reshape(ops.above(0.5 - distance * distance, 0.0), (batch_size, 1, length))
+    return ops.reshape(ops.matmul(chosen, ops.float32(x)), (batch_size, width))

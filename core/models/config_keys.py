@@ -100,7 +100,7 @@ def config_problems(raw: Mapping[str, Any], chosen: type[EncoderConfig]) -> list
     own, known = chosen.model_fields, _known(chosen) | _OLDER_KEYS
     absent = [key for key in own if key not in raw and not any(raw_key in raw for raw_key in _names_of(key, chosen.aliases))]
     otherwise, problems = _COMPUTED_OTHERWISE | chosen.computed_otherwise, []
-    if is_causal(raw):
+    if is_causal(raw) and not chosen.family.block.causal:
         problems.append(f"architectures is {plain(class_name(raw))}: a causal language model; only encoders are computed here")
     width, hidden = raw.get("embedding_size"), chosen.own_key("hidden_size")
     if width is not None and "embedding_size" not in own and width != raw.get(hidden, own[hidden].default):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from ..ops import Ops, Tensor
 from . import normalised_after, normalised_before
-from .components import activate, attention_bias, dense, mean_of_tokens, normalise
+from .components import activate, attention_bias, dense, last_token, mean_of_tokens, normalise
 from .disentangled import make_distances
 from .heads import Head, word_embeddings, words_head
 from .normalised_after import is_relative
@@ -138,8 +138,9 @@ def make_embed(config: EncoderConfig, root: str):
     named = {part.role: root + part.name for part in present(config, EMBEDDINGS)}
     words, positions, types, tasks = (f"{named.get(role)}.weight" for role in ("words", "positions", "types", "tasks"))
     has_types, has_tasks, projects = "types" in named, "tasks" in named, "projection" in named
-    has_positions, norm_biased = "positions" in named, has_bias(config, "embeddings_norm")
-    norm, projection = named["embeddings_norm"], named.get("projection")
+    has_positions, normalises = "positions" in named, "embeddings_norm" in named
+    norm, projection = named.get("embeddings_norm"), named.get("projection")
+    norm_biased = normalises and has_bias(config, "embeddings_norm")
 
     def embed(ops, params, batch):
         length = ops.shape(batch["input_ids"])[1]
@@ -153,7 +154,7 @@ def make_embed(config: EncoderConfig, root: str):
             x = x + table[:length]  # (L, E) over (B, L, E)
         if has_tasks:
             x = x + params[tasks][0]
-        x = ops.dropout(normalise(ops, params, norm, x, epsilon, norm_biased), dropout)
+        x = ops.dropout(normalise(ops, params, norm, x, epsilon, norm_biased) if normalises else x, dropout)
         return dense(ops, params, projection, x) if projects else x  # (B, L, H)
 
     return embed
@@ -174,19 +175,24 @@ def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
     if config.classifier.token_map:
         return _make_token_head(config, wanted, root)
     classifier, hidden, dropout = _classifier(config, root), _make_hidden_map(config, root), config.head_dropout
+    biased, causal, positions = has_bias(config, "classifier"), config.family.block.causal, config.positions
     pooler_dropout, drops_first, averages = config.before_pooler_dropout, config.family.pooler_dropout, config.averages_tokens
     wants_pooled, wants_logits, relu = POOLED in wanted, LOGITS in wanted, config.relu_before_classifier
 
     def head(ops, params, x, batch):
         ends = {}
         if wants_pooled or wants_logits:
-            text = mean_of_tokens(ops, x, batch["attention_mask"]) if averages else x[:, 0]  # (B, H)
+            mask = batch["attention_mask"]
+            if causal:
+                text = last_token(ops, x, mask, positions)  # (B, H)
+            else:
+                text = mean_of_tokens(ops, x, mask) if averages else x[:, 0]
             pooled = hidden(ops, params, ops.dropout(text, pooler_dropout) if drops_first else text)
             if wants_pooled:
                 ends[POOLED] = ops.float32(pooled)
             if wants_logits:
                 inner = ops.relu(pooled) if relu else pooled
-                ends[LOGITS] = ops.float32(dense(ops, params, classifier, ops.dropout(inner, dropout)))
+                ends[LOGITS] = ops.float32(dense(ops, params, classifier, ops.dropout(inner, dropout), biased))
         return ends
 
     return head
@@ -200,6 +206,8 @@ def _make_hidden_map(config: EncoderConfig, root: str):
     """`hidden(ops, params, x) -> x` of the same shape: what comes before the classifier's last map."""
     activation, epsilon = config.pooler_activation, config.layer_norm_eps
     parts = {part.role: part for part in present(config, POOLER)}
+    if "pooler" not in parts:
+        return _as_it_is
     kind, normalises, biased = ACTIVATIONS.get(activation), "pooler_norm" in parts, parts["pooler"].has_bias(config)
     pooler, norm = root + parts["pooler"].name, root + parts["pooler_norm"].name if normalises else ""
     norm_biased = normalises and parts["pooler_norm"].has_bias(config)
@@ -229,6 +237,8 @@ def _make_token_head(config: EncoderConfig, wanted: frozenset[str], root: str):
 
 def make_transform(config: EncoderConfig, head: Head, root: str = ""):
     """`f(ops, params, x) -> x`: what a head of pre-training does before its last map."""
+    if not head.transform:
+        return _as_it_is
     activation, epsilon = ACTIVATIONS[config.words_act if head.kind == OF_WORDS else config.hidden_act], config.layer_norm_eps
     transform, norm, normalises = root + head.transform, root + head.norm, bool(head.norm)
     biased = has_bias(config, f"{head.kind}.transform")
@@ -249,7 +259,8 @@ def make_words(config: EncoderConfig, wanted: frozenset[str], root: str):
     if not wanted & _OF_WORDS:
         return _nothing
     head, width = words_head(config), config.hidden_size
-    transform, weight, bias = make_transform(config, head, root), root + word_embeddings(config), root + head.last_bias
+    transform, weight = make_transform(config, head, root), root + word_embeddings(config)
+    bias, biased, no_bias = root + head.last_bias, bool(head.last_bias), (config.vocab_size,)
 
     def transformed(ops, params, rows):
         return ops.float32(transform(ops, params, rows))  # (rows, E)
@@ -266,10 +277,14 @@ def make_words(config: EncoderConfig, wanted: frozenset[str], root: str):
         if wants_weight:
             ends[DECODER_WEIGHT] = params[weight]
         if wants_bias:
-            ends[DECODER_BIAS] = params[bias]
+            ends[DECODER_BIAS] = params[bias] if biased else ops.static("zeros", no_bias)
         return ends
 
     return words
+
+
+def _as_it_is(ops, params, x):
+    return x
 
 
 def _nothing(ops, params, x, batch):

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..shown import plain, shown
-from .answer_heads import OTHERS, SENTENCES, TOKENS, AnswerHead
+from .answer_heads import NEXT_WORDS, OTHERS, SENTENCES, TOKENS, AnswerHead
+from .spec import ModelConfig
 
-_WITHOUT_CLASSIFIER = "Model ForMaskedLM ForPreTraining ForNextSentencePrediction".split()
+_WITHOUT_CLASSIFIER = "Model ForMaskedLM ForPreTraining ForNextSentencePrediction LMHeadModel ForCausalLM".split()
 _CAUSAL = re.compile(r"LMHeadModel|ForCausalLM|DoubleHeads")
 _IN_TAG = re.compile(r"[BIESMLU][-_].+")
 
@@ -73,6 +74,16 @@ def unknown_class(raw: Mapping[str, Any]) -> str:
 def is_causal(raw: Mapping[str, Any]) -> bool:
     """Whether the class is that of a language model whose tokens see only those before them."""
     return bool(_CAUSAL.search(class_name(raw)))
+
+
+def other_words(config: ModelConfig, head: AnswerHead) -> str:
+    """Why a model does not predict words as `head` has it; an empty string where it does."""
+    kind, causal = config.family.model_type, config.family.block.causal
+    if causal == (head == NEXT_WORDS):
+        return ""
+    if causal:
+        return f"a {kind} predicts the next word from those before it, and no masked ones; expected task.kind clm"
+    return f"a {kind} sees the words that it should predict, and learns masked ones; expected task.kind mlm"
 
 
 def class_name(raw: Mapping[str, Any]) -> str:

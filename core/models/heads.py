@@ -2,6 +2,7 @@
 
     mlm            bert, distilbert, albert   what a word in a gap could be
     lm             deberta-v2                 as mlm, of the published files
+    clm            gpt2                       what the next word could be
     nsp            bert                       whether the second text follows the first (0: it does)
     sop            albert                     whether the two texts are in their order (0: they are)
     generator      electra                    as mlm
@@ -29,11 +30,11 @@ class Head:
     last: str
     """The last linear map; empty where its weight is the table of words in any case."""
     last_bias: str
-    """Its bias."""
+    """Its bias; empty where it has none."""
     transform: str = ""
-    """The linear map before it."""
+    """The linear map before it; empty where there is none."""
     norm: str = ""
-    """The normalisation after the transform."""
+    """The normalisation after the transform; empty where there is none."""
     activation: str | None = None
     """That of the transform, where it is not the encoder's."""
 
@@ -46,7 +47,7 @@ def heads_of(family: Family) -> dict[str, Head]:
         own = {part.role.partition(".")[2]: part.name for part in family.at(place)}
         last = own["last"] if "last" in own else own.get("decoder", "").removesuffix(".weight")
         activation = family.words_activation if kind == WORDS else None
-        bias = own.get("bias", f"{last}.bias")
+        bias = own.get("bias", "" if kind == WORDS else f"{last}.bias")
         found[place] = Head(kind, last, bias, own.get("transform", ""), own.get("norm", ""), activation)
     return found
 

@@ -1,6 +1,6 @@
 """Layers whose two parts, attention and feed-forward, each normalise what goes into them and are added to it as it was
-(Xiong et al. 2020), as ModernBERT has them (Warner et al. 2024): queries, keys and values from one map, rotary positions, a gated
-feed-forward part, and layers that see only the tokens near by.
+(Xiong et al. 2020), with queries, keys and values from one map. ModernBERT (Warner et al. 2024) has rotary positions, a gated
+feed-forward part, and layers that see only the tokens near by; in GPT-2 (Radford et al. 2019) a token sees those before it.
 
 The hidden states between the layers are the sums as they are; the last layer's are normalised once more. The sums stay in full
 precision whatever the maps compute in: what a layer adds to them may be small.
@@ -8,17 +8,19 @@ precision whatever the maps compute in: what a layer adds to them may be small.
 
 from __future__ import annotations
 
-from .components import MASKED_SCORE, activate, attention_bias, dense, normalise, split_heads
+from .components import MASKED_SCORE, activate, attention_bias, dense, normalise, split_heads, turned_dense
 from .outputs import attention_kinds, output_name
-from .parts import LAYER
+from .parts import CONV1D, LAYER
 from .spec import ACTIVATIONS, EncoderConfig
 from .tree import has_bias, present
 
 
 def make_bias(config: EncoderConfig):
     """`bias(ops, params, batch) -> (padding, near, outside)`: what is added to the scores of layers that see all tokens
-    (batch, 1, 1, length), of those that see the tokens near by (batch, 1, length, length), and 1.0 at each pair of tokens too far
-    from each other for these (length, length)."""
+    (batch, 1, 1, length), of those that see some (batch, 1, length, length) or (length, length), and 1.0 at each pair of tokens
+    of which the first does not see the second (length, length)."""
+    if config.family.block.causal:
+        return _make_causal_bias(config)
     # One place more than a text has: torch.export makes another program where a slice is the whole.
     positions, windows = config.positions + 1, {config.window(layer) for layer in range(config.num_hidden_layers)} - {None}
     window = windows.pop() if windows else None
@@ -38,16 +40,32 @@ def make_bias(config: EncoderConfig):
     return bias
 
 
+def _make_causal_bias(config: EncoderConfig):
+    """The same of tokens that see those before them alone: padding, which is behind all tokens, needs no bias of its own."""
+    positions = config.positions + 1
+
+    def bias(ops, params, batch):
+        length = ops.shape(batch["input_ids"])[1]
+        behind = ops.static("tokens_behind", (positions,))[:length, :length]
+        added = behind * MASKED_SCORE
+        return added, added, behind
+
+    return bias
+
+
 def make_layer(
     config: EncoderConfig, prefix: str, number: int, wanted: frozenset[str] = frozenset(), partial: bool = False
 ):
-    """As `core.models.encoder.make_layer`. Queries and keys are shown as they meet, rotated; scores of tokens that a layer does
-    not see are the same number in every model."""
+    """As `core.models.encoder.make_layer`. Queries and keys are shown as they meet, rotated or not; scores of tokens that a layer
+    does not see are the same number in every model."""
     heads, head_size, epsilon = config.num_attention_heads, config.head_size, config.layer_norm_eps
     inner_size, activation = config.intermediate_size, ACTIVATIONS[config.hidden_act]
     attention_dropout, output_dropout = config.attention_probs_dropout_prob, config.attention_output_dropout
-    inner_dropout, is_near = config.inner_dropout, config.window(number - 1) is not None
-    positions, base = config.positions + 1, config.rotary_base(number - 1)
+    block, inner_dropout, added_dropout = config.family.block, config.inner_dropout, config.output_dropout
+    is_near = not config.sees_all(number - 1)
+    gated, positions, base = block.gated, config.positions + 1, config.rotary_base(number - 1)
+    rotary = base is not None
+    apply = turned_dense if config.family.by_role["output"].kind == CONV1D else dense
     named = {part.role: prefix + part.name for part in present(config, LAYER, number - 1)}
     biased = {role: has_bias(config, role) for role in named}
     qkv, attention_output, intermediate, output = (
@@ -64,11 +82,13 @@ def make_layer(
     part_names = [output_name(kind, number) for kind in parts]
 
     def project(ops, params, x):
-        """Queries and keys, rotated, and values: (B, A, L, D) each."""
+        """Queries and keys, rotated where that is so, and values: (B, A, L, D) each."""
         length = ops.shape(x)[1]
         if attention_norm is not None:
             x = normalise(ops, params, attention_norm, x, epsilon, first_biased)
-        together = split_heads(ops, dense(ops, params, qkv[0], x, qkv[1]), 3 * heads, head_size)
+        together = split_heads(ops, apply(ops, params, qkv[0], x, qkv[1]), 3 * heads, head_size)
+        if not rotary:
+            return together[:, :heads], together[:, heads : 2 * heads], together[:, 2 * heads :]
         cosines = ops.static("rotary_cosines", (positions, head_size, base))[:length]
         sines = ops.static("rotary_sines", (positions, head_size, base))[:length]
         query = ops.rotate(together[:, :heads], cosines, sines)
@@ -90,11 +110,15 @@ def make_layer(
 
     def finish(ops, params, x, context):
         merged = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), ops.shape(x))  # (B, L, H)
-        x = x + ops.dropout(dense(ops, params, attention_output[0], merged, attention_output[1]), output_dropout)
+        x = x + ops.dropout(apply(ops, params, attention_output[0], merged, attention_output[1]), output_dropout)
         near = normalise(ops, params, output_norm, x, epsilon, second_biased)
-        both = dense(ops, params, intermediate[0], near, intermediate[1])  # (B, L, 2 I)
-        inner = activate(ops, both[:, :, :inner_size], activation) * both[:, :, inner_size:]
-        x = x + dense(ops, params, output[0], ops.dropout(inner, inner_dropout), output[1])
+        inner = apply(ops, params, intermediate[0], near, intermediate[1])  # (B, L, I), or 2 I where it is gated
+        if gated:
+            inner = activate(ops, inner[:, :, :inner_size], activation) * inner[:, :, inner_size:]
+        else:
+            inner = activate(ops, inner, activation)
+        outer = apply(ops, params, output[0], ops.dropout(inner, inner_dropout), output[1])
+        x = x + ops.dropout(outer, added_dropout)
         return normalise(ops, params, final_norm, x, epsilon, final_biased) if is_last else x
 
     def whole(ops, params, x, bias, batch):

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-TABLE, DENSE, NORM, TENSOR = "table", "dense", "norm", "tensor"
+TABLE, DENSE, CONV1D, NORM, TENSOR = "table", "dense", "conv1d", "norm", "tensor"
 EMBEDDINGS, LAYER, ENCODER, POOLER, CLASSIFIER = "embeddings", "layer", "encoder", "pooler", "classifier"
-UNUSED = "unused"
+UNUSED, NEVER = "unused", "never"
 WORDS, PAIRS, TOKENS = "words", "pairs", "tokens"
 """Kinds of pre-training heads, with which the roles of their parts start: one predicts a word for each position, one tells of a
 pair of texts one of two classes, one gives each position a number."""
@@ -38,7 +38,8 @@ class Part:
     name: str
     """What its tensors' names start with; of a `LAYER` what follows the layer's prefix; of a `TENSOR` the whole name."""
     kind: str
-    """`TABLE` has a weight whose rows are looked up, `DENSE` a weight (out, in) and a bias, `NORM` both, `TENSOR` is one."""
+    """`TABLE` has a weight whose rows are looked up, `DENSE` a weight (out, in) and a bias, `CONV1D` the same with a weight
+    (in, out), as GPT-2's files have it, `NORM` both, `TENSOR` is one."""
     shape: Shape
     """Of the weight: names of sizes, and numbers."""
     place: str
@@ -49,7 +50,7 @@ class Part:
     when: str | None = None
     """The property of a configuration that says whether it is there."""
     biased: str | None = None
-    """The property of a configuration that says whether it has its bias; None: it has; `NEVER`: it has none."""
+    """The property of a configuration that says whether it has its bias; None: it has. `NEVER`: in no model."""
     from_layer: int = 0
     """The first layer, from 0, that has it."""
 
@@ -58,11 +59,16 @@ class Part:
         if self.kind == TENSOR:
             return {self.name: self.shape}
         weight = {f"{self.name}.weight": self.shape}
-        return weight | {f"{self.name}.bias": self.shape[:1]} if self.has_bias(config) else weight
+        return weight | {f"{self.name}.bias": (self.outputs,)} if self.has_bias(config) else weight
+
+    @property
+    def outputs(self) -> str | int:
+        """The size of what it gives: of its bias, where it has one."""
+        return self.shape[1] if self.kind == CONV1D else self.shape[0]
 
     def has_bias(self, config: Any = None) -> bool:
         """Whether it has a bias in a model of this configuration; None: in any model."""
-        if self.kind not in (DENSE, NORM) or self.biased == NEVER:
+        if self.kind not in (DENSE, CONV1D, NORM) or self.biased == NEVER:
             return False
         return config is None or self.biased is None or getattr(config, self.biased)
 
@@ -78,7 +84,11 @@ class Block:
     normalised_before: bool = False
     """Whether what goes into either part is normalised instead, and the last layer's result once more
     (`core.models.normalised_before`)."""
-
+    causal: bool = False
+    """Whether a token sees only itself and those before it. Texts are padded behind, so that no token sees padding."""
+    gated: bool = False
+    """Whether the feed-forward part multiplies half of its inner numbers, activated, with the others; of layers that are
+    normalised before."""
     output_dropout: bool = True
     """Whether the feed-forward output is dropped out."""
     relative_buckets: int = 0
@@ -123,6 +133,8 @@ class Family:
     """Head of pre-training -> what config.json says where a file has it."""
     entries: Mapping[str, str] = field(default_factory=dict)
     """What config.json has beside class, type and configuration."""
+    buffers: tuple[str, ...] = ()
+    """What files hold in each layer beside its tensors, and nothing is computed with: masks that code makes anew."""
     google: Mapping[str, str] = field(default_factory=dict)
     """Role -> what Google's TensorFlow code calls the part, with dots and without the numbers of layers (`{}`), where that is not
     the name here."""

@@ -2,6 +2,7 @@
 
     mlm            bert, distilbert, albert   (batch, length, vocabulary)  what a word in a gap could be
     lm             deberta-v2                 (batch, length, vocabulary)  as mlm, of the published files
+    clm            gpt2                       (batch, length, vocabulary)  what the next word could be
     nsp            bert                       (batch, 2)  whether the second text follows the first (0: it does)
     sop            albert                     (batch, 2)  whether the two texts are in their order (0: they are)
     generator      electra                    (batch, length, vocabulary)  as mlm
@@ -62,7 +63,7 @@ def _make_head(config: EncoderConfig, head: Head, tied: bool):
     bias, one = head.last_bias, head.kind == TOKENS
 
     def apply(ops: Ops, params, x: Tensor):
-        logits = ops.float32(ops.linear(transform(ops, params, x), params[weight], params[bias]))
+        logits = ops.float32(ops.linear(transform(ops, params, x), params[weight], params[bias] if bias else None))
         return logits[:, :, 0] if one else logits
 
     return apply

@@ -11,7 +11,7 @@ from .families import CONFIGURATIONS
 from .known_families import encoder_families, of_families
 from .tree import layer_template, size_places
 
-_WIDTHS = frozenset("hidden_size dim num_attention_heads n_heads".split())
+_WIDTHS = frozenset("hidden_size dim n_embd num_attention_heads n_heads n_head".split())
 """A configuration with none of them tells of no model."""
 _ENOUGH, _DEPTH = 3, 4
 """So many of them look like a configuration; it is looked for so deep."""
@@ -44,7 +44,8 @@ def sizes(family: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
 
 def differences(said: Mapping[str, Any], family: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Any, int]]:
     """Key -> (what a configuration says, what the tensors say), where the two differ; `said` has the family's own keys."""
-    return {key: (said[key], size) for key, size in sizes(family, shapes).items() if said.get(key, size) != size}
+    pairs = {key: (said.get(key), size) for key, size in sizes(family, shapes).items()}
+    return {key: pair for key, pair in pairs.items() if pair[0] not in (None, pair[1])}  # None follows from another size
 
 
 def difference_lines(wrong: Mapping[str, tuple[Any, int]], where: str) -> list[str]:

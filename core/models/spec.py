@@ -211,6 +211,10 @@ class EncoderConfig(ModelConfig):
         """The base of the angles by which queries and keys of layer `layer` (from 0) are rotated; None: they are not."""
         return None
 
+    def sees_all(self, layer: int) -> bool:
+        """Whether each token sees all others in layer `layer` (from 0)."""
+        return not self.family.block.causal and self.window(layer) is None
+
     @property
     def relu_before_classifier(self) -> bool:
         """Whether there is a ReLU between pooler and classifier."""
@@ -234,7 +238,13 @@ class EncoderConfig(ModelConfig):
         )
 
 
-_NORM = re.compile(r"(?:LayerNorm(?:_1)?|(?:^|[._])(?:norm[12]?|ln))\.(?:weight|bias)$")
+_TABLE = re.compile(r"embeddings\.|(?:^|\.)w[tp]e\.")
+_NORM = re.compile(r"(?:LayerNorm(?:_1)?|(?:^|[._])(?:norm[12]?|ln)|(?:^|\.)ln_[0-9f])\.(?:weight|bias)$")
+
+
+def is_table(name: str) -> bool:
+    """Whether a tensor is a table of embeddings, or belongs to the embeddings with it."""
+    return bool(_TABLE.search(name))
 
 
 def is_norm(name: str) -> bool:

@@ -13,6 +13,7 @@ from .parts import (
     ATTENTION_INPUT,
     ATTENTION_NORM,
     CLASSIFIER,
+    CONV1D,
     DENSE,
     EMBEDDINGS,
     ENCODER,
@@ -60,6 +61,12 @@ def unused_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {name: _sized(config, shape, None) for part in parts for name, shape in part.tensors().items()}
 
 
+def buffers(config: ModelConfig) -> tuple[str, ...]:
+    """What files hold in the layers and nothing is computed with."""
+    prefixes = [prefix for layer in range(config.num_hidden_layers) for prefix in config.layer_prefixes(layer)]
+    return tuple(prefix + name for name in config.family.buffers for prefix in prefixes)
+
+
 def words_place(config: ModelConfig) -> str:
     """The head with which a model of this configuration predicts words; empty where there is none."""
     parts = (part for part in config.family.parts if part.role.startswith(f"{OF_WORDS}."))
@@ -91,9 +98,9 @@ def used_tensors(config: ModelConfig, wanted: frozenset[str]) -> frozenset[str]:
             }
     if head := words_place(config):
         own = head_shapes(config, head).keys()
-        bias = next(part.name for part in family.at(head) if part.role == f"{OF_WORDS}.bias")
-        used |= {bias} if DECODER_BIAS in wanted else set()
-        used |= own - {bias} if wanted & {WORDS, MASKED_WORDS} else set()
+        bias = {part.name for part in family.at(head) if part.role == f"{OF_WORDS}.bias"}
+        used |= bias if DECODER_BIAS in wanted else set()
+        used |= own - bias if wanted & {WORDS, MASKED_WORDS} else set()
     return frozenset(used)
 
 
@@ -155,8 +162,8 @@ def _first_of_size(config: ModelConfig, size: str) -> tuple[str, int] | None:
     for place in _ENCODER_PLACES:
         prefix = config.layer_prefixes(0)[0] if place == LAYER else ""
         always = [part for part in config.family.at(place) if part.when is None and part.from_layer == 0]
-        parts = [part for part in always if part.shape[0] == size]
-        for kind, suffix in ((NORM, "weight"), (DENSE, "bias"), (TABLE, "weight")):
+        parts = [part for part in always if part.outputs == size]
+        for kind, suffix in ((NORM, "weight"), (DENSE, "bias"), (CONV1D, "bias"), (TABLE, "weight")):
             if names := [part.name for part in parts if part.kind == kind and (suffix == "weight" or part.biased is None)]:
                 return f"{prefix}{names[-1]}.{suffix}", 0
         if names := [part.name for part in always if part.kind == DENSE and part.shape[1] == size]:
@@ -172,7 +179,7 @@ def products(config: ModelConfig, *at: str, outputs: int | None = None) -> int:
         passes.get(place, 1) * prod(_sized(config, part.shape, outputs or 0))
         for place in at
         for part in present(config, place)
-        if part.role not in DISTANCE_MAPS and (part.kind == DENSE or (part.kind == TENSOR and len(part.shape) > 2))
+        if part.role not in DISTANCE_MAPS and (part.kind in (DENSE, CONV1D) or (part.kind == TENSOR and len(part.shape) > 2))
     )
 
 

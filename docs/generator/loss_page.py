@@ -29,6 +29,7 @@ UNITS = {
     "tokens": "tokens",
     "token_pairs": "pairs of tokens",
     "masked": "masked tokens",
+    "next_tokens": "tokens but the first of a text",
     "positions": "positions, padding too",
     "position_pairs": "pairs of positions, padding too",
 }

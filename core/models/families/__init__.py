@@ -11,6 +11,7 @@ from .deberta_v2 import DebertaV2Config
 from .distilbert import DistilBertConfig
 from .electra import ElectraConfig
 from .ernie import ErnieConfig
+from .gpt2 import Gpt2Config
 from .modernbert import ModernBertConfig
 from .mpnet import MPNetConfig
 from .nomic_bert import NomicBertConfig
@@ -30,6 +31,7 @@ CONFIGURATIONS: dict[str, type[ModelConfig]] = {
         DebertaV2Config,
         ErnieConfig,
         ModernBertConfig,
+        Gpt2Config,
         NomicBertConfig,
         BiLstmConfig,
     )

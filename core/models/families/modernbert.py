@@ -64,7 +64,7 @@ MODERNBERT = Family(
         ),
     ),
     layer="model.layers.{layer}.",
-    block=Block(normalised_before=True),
+    block=Block(normalised_before=True, gated=True),
     pooler_in_encoder=False,
     pooler_activation="gelu",
     own_heads={"tokens": _CLASSIFIER, "spans": _CLASSIFIER},
@@ -240,6 +240,11 @@ class ModernBertConfig(EncoderConfig):
     def attention_output_dropout(self) -> float:
         """Dropout rate of what the attention adds."""
         return self.attention_dropout
+
+    @property
+    def output_dropout(self) -> float:
+        """Dropout rate of what the feed-forward part adds."""
+        return 0.0
 
     @property
     def inner_dropout(self) -> float:
