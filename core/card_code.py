@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from .checkpoint import Model
 from .model_inputs import inputs_of, takes_pairs, trained_length
+from .models.answer_heads import EMBEDDINGS
 from .models.architectures import is_encoder
 
 _RUNTIMES = {
@@ -79,7 +80,13 @@ def _tokens(model: Model) -> str:
 
 
 def transformers_code(model: Model) -> str:
-    """A program for a model that transformers loads."""
+    """A program for a model that transformers loads, or sentence-transformers where it embeds texts."""
+    if model.head == EMBEDDINGS:
+        return (
+            "from sentence_transformers import SentenceTransformer\n\n"
+            'model = SentenceTransformer("FOLDER")\nvectors = model.encode(["a text", "another"])\n'
+            "print(model.similarity(vectors, vectors))\n"
+        )
     kind = model.head.class_name
     texts = '"a text", "another"' if is_of_pairs(model) else '"a text"'
     options = f'truncation=True, max_length={trained_length(model)}, return_tensors="pt"'

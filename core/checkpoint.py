@@ -26,7 +26,7 @@ from .hub_names import hub_hint
 from .json_files import read_object
 from .kinds.kind import Kind
 from .kinds.known_kinds import kind_of_model
-from .models.answer_heads import SENTENCES, AnswerHead, head_of
+from .models.answer_heads import EMBEDDINGS, SENTENCES, AnswerHead, head_of
 from .models.architectures import (
     Config,
     canonical_names,
@@ -43,9 +43,11 @@ from .models.architectures import (
 from .models.config_keys import config_notes
 from .models.head_classes import head_parts, is_of_head, other_head, other_words, unknown_class
 from .models.known_families import other_code, plugin_entry
+from .models.pooling import Pooling
 from .models.sizes import difference_lines, differences, without_sizes
 from .models.spec import EncoderConfig
 from .remedies import convert_command
+from .sentence_folder import embeds, read_pooling, write_sentence_files
 from .shown import plain, shown
 from .stored_tensors import NO_WEIGHTS, AbsentTensors, StoredTensor, StoredTensors, TensorFile, is_finite
 
@@ -118,9 +120,9 @@ class Model:
 
 def load_model(folder: Path, where: str = "", words: bool = False, classifier: AnswerHead | None = SENTENCES) -> Model:
     """The model in a folder, with `words` together with its head that predicts words; `where` names the recipe key that asked
-    for it. `classifier` is the one that is wanted, None whichever it has: one of
-    tokens or of spans is left out of a model that has it unless it is asked for. Every
-    byte of its weights was looked at. Raises CheckpointError."""
+    for it. `classifier` is the one that is wanted, None whichever it has: one of tokens or of spans is left out of a model that
+    has it unless it is asked for, and how a model embeds texts is then not read. Every byte of its weights was looked at. Raises
+    CheckpointError."""
     return checked_weights(open_model(folder, where, words, classifier), where)
 
 
@@ -140,21 +142,39 @@ def open_model(folder: Path, where: str = "", words: bool = False, classifier: A
     other = other_head(raw) if is_encoder(config) else None
     if config.family.classifies_tokens and other is not None and other.head.token_map and classifier in (None, other.head):
         config, other = config.answering(other.head), None
+    of_texts: list[str] = []
+    if classifier in (None, EMBEDDINGS) and embeds(folder) and is_encoder(config):
+        pooling, of_texts = read_pooling(folder, prefix)
+        config = config.embedding(pooling)
     if not (folder / WEIGHTS).is_file() and (folder / CARD).is_file():
         return _without_weights(folder, prefix, raw, config, words)
     tensors, left_out = _read_tensors(folder / WEIGHTS, prefix, config, words, other is not None)
     decoder = _separate_decoder(tensors, config, f"{prefix}{folder / WEIGHTS}") if words else None
     head = head_names(config)[0]
     outputs = next(iter(tensors[head].shape), 1) if head in tensors else None
+    if config_embeds(config):
+        outputs = None
     if is_encoder(config):
         _check_sizes(tensors, raw, config, folder, prefix)
     new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}", words)
+    new = () if config_embeds(config) else new
     labels, kind = _classes(raw, outputs, config, where)
     about = about_training(raw, where)
     reason = "" if other is None else other.reason
-    notes = _notes(raw, config, folder, left_out, outputs, reason)
+    notes = (*_notes(raw, config, folder, left_out, outputs, reason), *of_texts)
     parameters = StoredTensors(tensors)
     return Model(config, parameters, outputs, labels, new, about, folder, kind, words, None, reason, notes, decoder)
+
+
+def config_embeds(config: Config) -> bool:
+    """Whether a model of this configuration embeds texts."""
+    return getattr(config, "classifier", None) == EMBEDDINGS
+
+
+def embedder(model: Model, pooling: Pooling) -> Model:
+    """An encoder as a model that embeds texts."""
+    config = model.config.embedding(pooling)
+    return replace(model, config=config, outputs=None, labels=None, new=(), other_head="", kind=kind_of_model(None, None, config))
 
 
 def checked_weights(model: Model, where: str = "") -> Model:
@@ -361,6 +381,9 @@ def write_config(model: Model, folder: Path) -> None:
             config["problem_type"] = model.kind.problem_type
     config["crossdistil"] = model.about | plugin_entry(model.config)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if config_embeds(model.config):
+        length = model.about.get("max_length") or getattr(model.config, "positions", None)
+        write_sentence_files(folder, model.config.pooling, model.config.hidden_size, length)
 
 
 def _config_entries(config: Config) -> dict[str, Any]:

@@ -18,6 +18,9 @@ SAME_NAMES = " (if they mean the same, give them the same names: in the table, o
 
 def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
     """Why this model, which `where` names, cannot answer this task: another number, naming or order of the classes."""
+    if spec.kind.embeds and not teacher.kind.embeds:
+        way = "task.embeddings.teacher_pooling says how it pools (mean, cls or last)"
+        return [f"{where}: has no modules.json of sentence-transformers, so how it embeds texts is not known; {way}"]
     if teacher.other_head:
         return [f"{where}: {teacher.other_head}; expected a classifier of sentences"]
     if teacher.new:

@@ -84,6 +84,10 @@ class Job:
             batches = TrainBatches(*given)
             if "train" in self.data.masks:
                 batches.attach_masks(self.data.masks["train"])
+        whole = [term.loss for term in section.objective if term.whole]
+        if whole and batches.parts > 1:
+            reason = f"{whole[0]} compares each text with all others of a step, which must be on one device: got {batches.parts}"
+            raise RecipeError(section.name, [f"stages[{index}].objective: {reason}"])
         return Stage(section, index, config, objective, batches)
 
     def buckets(self, index: int) -> tuple[int, ...]:
@@ -242,7 +246,8 @@ def _with_weights(
         if kept is not None and own is not None:
             own = kept.of(own)
         given = student.outputs, student.labels, recipe.seed, spec.kind, tokenizer.vocab_size
-        student, problems = build_student(recipe.student, first, *given, start=own)
+        pooling = getattr(student.config, "pooling", None)
+        student, problems = build_student(recipe.student, first, *given, start=own, pooling=pooling)
         if problems:
             raise RecipeError(found.source, problems)
     return student, {} if start in ("teacher", "random") else load_projections(Path(start))
@@ -277,7 +282,10 @@ def _examples(recipe: Recipe, spec: TaskSpec) -> dict[str, Examples] | None:
     if spec.own is None:
         check_folder(task.data)
     errors, examples = Errors(), {}
-    for split in ("train", "dev", *(split for split in spec.splits if split == MISMATCHED)):
+    splits = ["train", "dev", *(split for split in spec.splits if split == MISMATCHED)]
+    if spec.kind.embeds and "dev" not in spec.splits:  # then it is not scored
+        splits.remove("dev")
+    for split in splits:
         examples[split] = errors.collect(_used_split, spec, task, split)
     errors.throw()
     for index, section in enumerate(recipe.aux_data):

@@ -20,7 +20,7 @@ from .. import __version__
 from .card_code import exported_code, is_of_pairs, transformers_code
 from .checkpoint import Model
 from .errors import CheckpointError
-from .models.answer_heads import CLASSIFIERS, SENTENCES
+from .models.answer_heads import CLASSIFIERS, EMBEDDINGS, SENTENCES
 from .models.architectures import is_encoder, model_type
 from .shown import plain
 
@@ -234,7 +234,7 @@ def _loading(model: Model, export: Mapping[str, Any] | None) -> str:
         own = _code(model.config.plugin)
         plugin = f" --plugin {own}"
         parts.append(f"Its family, `{model_type(model.config)}`, is of the plugin `{own}`, which every command needs.\n")
-    if model.head in CLASSIFIERS:
+    if model.head in (*CLASSIFIERS, EMBEDDINGS):
         texts = '"a text" --pair "another"' if is_of_pairs(model) else '"a text"'
         parts.append(f"```sh\ncrossdistil predict FOLDER {texts}{plugin}\n```\n")
     if export is not None:

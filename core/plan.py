@@ -12,21 +12,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .checkpoint import Model, open_model, projection_shapes
+from .checkpoint import Model, embedder, open_model, projection_shapes
 from .config_file import load_config
+from .data.embedding_tasks import assumed_task
 from .data.tasks import Examples, TaskSpec, label_counts, resolve_task
 from .data.tokenize import Tokenizer, load_tokenizer
 from .data.word_vocabulary import WordTokenizer
 from .errors import CrossdistilError, DataError, Errors, RecipeError
 from .fit import fit_problems, same_inputs, teacher_problems, window_problems, words_problems
 from .kept_words import trimming_problems
-from .kinds.known_kinds import ONE_CLASS
+from .kinds.known_kinds import ONE_CLASS, kind_named
 from .losses.base import TermContext
+from .models.pooling import Pooling
 from .recipe import Recipe
 from .recipe_tokenizers import check_start, keyed_tokenizer, student_tokenizer, teacher_key
 from .stage_problems import projection_problems, stage_problems
 from .stored_tensors import NamedTensors
-from .student import plan_bilstm, plan_student
+from .student import plan_bilstm, plan_student, pooling_of
 
 START = "student.init.from"
 """The recipe's key of the model that a student starts from, where it is none of the teachers."""
@@ -129,7 +131,7 @@ class _Planner:
         if self._found.assumed is not None:  # without its files, a task of two classes is assumed
             with contextlib.suppress(DataError):
                 return resolve_task(recipe.task, recipe.registered)
-            return None
+            return assumed_task(recipe.task) if kind_named(recipe.task.kind).embeds else None
         spec = self._errors.collect(resolve_task, recipe.task, recipe.registered)
         if spec is None and recipe.task.metrics is not None:  # what else is wrong does not hang on them
             with contextlib.suppress(CrossdistilError):
@@ -143,7 +145,11 @@ class _Planner:
         if key in self._found.models:
             return self._found.models[key]
         kind = ONE_CLASS if spec is None else spec.kind
-        return self._errors.collect(open_model, folder, key, kind.guesses_words, kind.head)
+        found = self._errors.collect(open_model, folder, key, kind.guesses_words, kind.head)
+        how = self._recipe.task.embeddings
+        if found is None or not kind.embeds or found.kind.embeds or key == START or how is None or how.teacher_pooling is None:
+            return found
+        return embedder(found, Pooling(how.teacher_pooling))
 
     def _student_tokenizer(self, teachers: dict[str, Model | None]) -> Tokenizer | WordTokenizer | None:
         first, own = next(iter(teachers.values()), None), self._recipe.student.tokenizer
@@ -182,7 +188,7 @@ class _Planner:
         outputs, labels = (2, None) if spec is None else (term_context(spec).outputs, spec.label_names)
         kind = ONE_CLASS if spec is None else spec.kind
         if section.is_bilstm:
-            if not kind.has_targets or kind.over_tokens:
+            if not kind.has_targets or kind.over_tokens or kind.embeds:
                 problem = f"student: a BiLSTM learns labels or logits of whole texts, but task.kind is '{recipe.task.kind}'"
                 raise RecipeError(self._source, [problem])
             pairs = spec is not None and spec.text_pair is not None
@@ -193,7 +199,8 @@ class _Planner:
             size = None if tokenizer is None else tokenizer.vocab_size
             like = next((model.config for model in (start, first) if model is not None), None)
             own = start if self._trains else None
-            student, problems = plan_student(section, like, own, outputs, labels, kind, size, self._free())
+            pooling = pooling_of(recipe.task, start, first) if kind.embeds else None
+            student, problems = plan_student(section, like, own, outputs, labels, kind, size, self._free(), pooling)
         if problems:
             self._errors.append(RecipeError(self._source, problems))
         return student
@@ -281,6 +288,8 @@ def term_context(
         labels=None if spec is None else spec.label_names,
         label_counts=None if counts is None else counts[0],
         labelled=0 if counts is None else counts[1],
+        members=1 if spec is None or spec.embedded is None else spec.embedded.members,
+        scored=spec is not None and spec.embedded is not None and spec.embedded.examples == "scored",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .losses.base import TermContext
 from .losses.layers import placed
 from .models.architectures import is_encoder, is_frozen, model_type, shares_layers, used_tensors
-from .models.outputs import LOGITS
+from .models.outputs import EMBEDDING, LOGITS
 from .objective import term_labels
 from .recipe import Recipe
 from .sections import StageSection
@@ -26,14 +26,18 @@ def _stage_problems(recipe: Recipe, index: int, context: TermContext, others: Se
         place = f"stages[{index}].objective[{number}]"
         found = [(key, text) for key, text in term.problems(context)]
         if not found and context.outputs is None and LOGITS in term.student_outputs(context):
-            found = [("loss", f"{term.loss} needs an answer to a task, but the data is raw text")]
+            found = [("loss", f"{term.loss} needs an answer to a task, but the task is {context.kind.described}")]
         if not found and others:
-            of_texts = frozenset() if context.kind.over_tokens else frozenset({LOGITS})
+            of_texts = frozenset({EMBEDDING}) if context.kind.over_tokens else frozenset({LOGITS, EMBEDDING})
             layered = [name for name, outputs in term.teacher_outputs(context).items() if name in others and outputs - of_texts]
             if layered:
                 reason = f"{term.loss} compares token by token, but the student has another tokenizer than '{layered[0]}'"
                 found = [("loss", reason)]
         problems += [placed(place, key, text) for key, text in found]
+    accumulation, whole = stage.train.gradient_accumulation, [term.loss for term in stage.objective if term.whole]
+    if not problems and whole and accumulation > 1:
+        reason = f"{whole[0]} compares each text with all others of a step, which must be in one part: got {accumulation}"
+        problems = [f"stages[{index}].train.gradient_accumulation: {reason}, expected 1"]
     if not problems and stage.train.patience is not None and context.student is not None:
         wanted = frozenset().union(*(term.student_outputs(context) for term in stage.objective))
         if not is_scored(wanted) or (context.outputs is None and "dev" not in recipe.task.files):

@@ -9,7 +9,7 @@ import numpy as np
 from .data.batches import MoreArrays, TrainBatches
 from .losses.base import TermContext
 from .models.architectures import Config, is_frozen
-from .models.outputs import LOGITS, MASKED_WORDS, WORDS
+from .models.outputs import EMBEDDING, LOGITS, MASKED_WORDS, WORDS
 from .models.spec import initial_tensor
 from .models.theseus import Replacement
 from .objective import Objective, Teachers
@@ -86,7 +86,7 @@ class Stage:
 
 def is_scored(outputs: frozenset[str]) -> bool:
     """Whether an objective over these outputs of the student trains answers that can be scored."""
-    return bool(outputs & {LOGITS, WORDS, MASKED_WORDS})
+    return bool(outputs & {LOGITS, EMBEDDING, WORDS, MASKED_WORDS})
 
 
 def build_objective(section: StageSection, context: TermContext, teachers: Teachers) -> Objective:

@@ -72,6 +72,11 @@ def distance_rows(length: int, buckets: int, farthest: int, span: int) -> np.nda
     return np.clip(distance + span, 0, 2 * span - 1).astype(np.int32)
 
 
+def identity(size: int) -> np.ndarray:
+    """(size, size) float32: 1 where a row is compared with itself."""
+    return np.eye(size, dtype=np.float32)
+
+
 TABLES: dict[str, Callable[..., np.ndarray]] = {
     "relative_buckets": relative_buckets,
     "rotary_cosines": rotary_cosines,
@@ -80,6 +85,7 @@ TABLES: dict[str, Callable[..., np.ndarray]] = {
     "zeros": zeros,
     "tokens_behind": tokens_behind,
     "distance_rows": distance_rows,
+    "identity": identity,
 }
 """Name -> what makes it."""
 

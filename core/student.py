@@ -29,12 +29,14 @@ from .models.families import BiLstmConfig
 from .models.head_classes import other_words
 from .models.known_families import answer_families, plugin_hint, token_families
 from .models.parts import LAYER
+from .models.pooling import Pooling
 from .models.transfer import can_transfer, transferred
 from .models.tree import encoder_sizes
 from .recipe_errors import describe
 from .sections import AFRESH, StudentSection, WordsSection
 from .shown import shown
 from .stored_tensors import NO_WEIGHTS, NamedTensors, StoredTensors
+from .task_section import TaskSection
 
 
 def build_student(
@@ -46,11 +48,12 @@ def build_student(
     kind: Kind = ONE_CLASS,
     vocabulary: int | None = None,
     start: Model | None = None,
+    pooling: Pooling | None = None,
 ) -> tuple[Model | None, list[str]]:
     """The student before training, or the problems that forbid it, each as `path: message`. `outputs` None is an encoder
     without a head; of a `kind` that guesses words it predicts words. `vocabulary` is the size of its tokenizer, which decides the
     rows of its word embeddings where they are drawn and the recipe names the tokenizer. `start` is the model in the folder of
-    `init.from`, which is read unless it is given.
+    `init.from`, which is read unless it is given; `pooling` is how the student embeds texts.
 
     Tensors that the source does not have, or whose meaning differs (a head of another task), are drawn anew; they are
     listed in the model's `new`.
@@ -58,7 +61,7 @@ def build_student(
     if start is None:
         start = _source(section, teacher, kind)
     like = None if teacher is None else teacher.config
-    planned, problems = plan_student(section, like, start, outputs, labels, kind, vocabulary)
+    planned, problems = plan_student(section, like, start, outputs, labels, kind, vocabulary, pooling=pooling)
     if problems:
         return None, problems
     if start is not None and start.decoder is not None:
@@ -81,10 +84,12 @@ def plan_student(
     kind: Kind = ONE_CLASS,
     vocabulary: int | None = None,
     assumed: frozenset[str] = frozenset(),
+    pooling: Pooling | None = None,
 ) -> tuple[Model | None, list[str]]:
     """What `build_student` will make, with the names of its tensors alone, and what does not fit. `start` is the model that it
-    starts from, of which no weight is read; `like` is a teacher's configuration. What is `assumed` is no model that is there:
-    `sizes`, of one that only stands for it, and `layers`, where that may be a student of just this depth."""
+    starts from, of which no weight is read; `like` is a teacher's configuration; `pooling` is how it embeds texts. What is
+    `assumed` is no model that is there: `sizes`, of one that only stands for it, and `layers`, where that may be a student of
+    just this depth."""
     if start is not None:
         like = start.config
         if not start.has_weights:
@@ -102,6 +107,8 @@ def plan_student(
         config = config.answering(kind.head)
     if kind.guesses_words and is_encoder(config) and (problem := other_words(config, kind.head)):
         return None, [f"student.architecture.model_type: {problem}"]
+    if kind.embeds:
+        config = config.embedding(pooling or Pooling())
     shapes = tensor_shapes(config, outputs, kind.guesses_words)
     notes = () if start is None else start.notes
     student = Model(config, NamedTensors(shapes), outputs, labels, kind=kind, words=kind.guesses_words, notes=notes)
@@ -123,6 +130,15 @@ def plan_student(
         taken = _taken(section, start, there, student)
         student = dataclasses.replace(student, new=tuple(name for name in shapes if name not in taken))
     return student, problems
+
+
+def pooling_of(task: TaskSection, *models: Model | None) -> Pooling:
+    """How the student of a recipe embeds texts: as it says, else as the first of these models that does."""
+    known = next((model.config.pooling for model in models if model is not None and model.kind.embeds), Pooling())
+    how = task.embeddings
+    if how is None:
+        return known
+    return Pooling(how.pooling or known.mode, known.normalised if how.normalise is None else how.normalise)
 
 
 def _taken(

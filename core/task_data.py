@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,11 @@ from .data.tagged_tokens import tagged_table
 from .data.tasks import Examples, TaskSpec, read_split
 from .data.token_folder import is_store
 from .data.tokenize import Tokenizer, TokenTable, tokenized
+from .kinds.sentence_embeddings import cosines
 from .metrics import ANSWER_METRICS
+from .models.answer_heads import SENTENCES
 from .models.architectures import Config, make_forward
 from .models.masked_lm import make_masked_loss
-from .models.outputs import LOGITS
 from .predictions import Predictions, rows_digest
 from .task_section import TaskSection
 from .world import World
@@ -61,6 +62,8 @@ class TaskData:
             return self._words_score(split, infer)
         if self.spec.kind.of_spans:
             return self._answers_score(split, infer)
+        if self.spec.kind.embeds:
+            return self._pairs_score(split, infer)
         if self.spec.kind.guesses_words:
             return self._masked_score(split, infer), None
         examples, own = self.examples[split], self.world.share
@@ -82,6 +85,16 @@ class TaskData:
         examples, spec = self.examples[split], self.spec
         found = answers_to(self.world, self.tokens[split], examples.pairs, spec.answering, self.buckets, infer)
         return answers_score(spec.metrics, found, examples.asked.golds, spec.answering)
+
+    def _pairs_score(self, split: str, infer: Callable) -> tuple[dict, np.ndarray]:
+        """The same of sentence embeddings, with the cosines (pairs, 1) of the vectors of each pair, as what is answered."""
+        examples, table = self.examples[split], self.tokens[split]
+        batches = evaluation_batches(table, None, EVALUATION_BATCH, self.buckets, share=self.world.share)
+        vectors = gathered_logits(self.world, len(table.lengths), batches, infer)
+        if examples.labels is None:
+            return {}, vectors
+        alike = cosines(*vectors.reshape(2, len(examples), -1)).astype(np.float32)[:, None]
+        return self.spec.kind.score(self.spec.metrics, alike, examples.labels, self.spec.own_metrics), alike
 
     def _masked_score(self, split: str, infer: Callable) -> dict[str, float]:
         """The mean of -log of the probability of the right word over the tokens to be guessed, in nats, and its exponential."""
@@ -201,7 +214,9 @@ def tokenize(
     elif spec.kind.per_token:
         tokens = {split: _tagged(spec, found, tokenizer, max_length) for split, found in examples.items()}
     else:
-        tokens = {split: tokenized(found, tokenizer, max_length) for split, found in examples.items()}
+        tokens = {
+            split: replace(tokenized(found, tokenizer, max_length), members=found.members) for split, found in examples.items()
+        }
     kept = {split: found.without_texts() for split, found in examples.items()}
     dev = examples.get("dev")
     digest = None if dev is None or dev.labels is None else rows_digest(spec, dev)
@@ -220,11 +235,12 @@ def _asked(spec: TaskSpec, split: str, examples: Examples, tokenizer: Tokenizer,
 
 @functools.lru_cache(64)  # the same function for the same model: it is compiled once
 def logits_function(config: Config):
-    """`f(ops, parameters, batch) -> [logits]` of a model in evaluation mode."""
-    forward = make_forward(config.without_dropout(), frozenset({LOGITS}))
+    """`f(ops, parameters, batch) -> [logits]` of a model in evaluation mode; of one that embeds texts, their vectors."""
+    output = getattr(config, "classifier", SENTENCES).output
+    forward = make_forward(config.without_dropout(), frozenset({output}))
 
     def logits(ops, parameters, batch):
-        return [forward(ops, parameters, batch)["logits"]]
+        return [forward(ops, parameters, batch)[output]]
 
     return logits
 

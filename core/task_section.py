@@ -7,9 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from .data.embedding_format import MEMBERS
 from .data.masking import MaskingSettings
 from .data.text_files import is_encoding
 from .kinds.known_kinds import kind_named
+from .models.pooling import MODES
 from .section import LONGEST, Section, absolute
 from .shown import shown
 
@@ -38,7 +40,6 @@ class TokensSection(Section):
     """A tag that goes on with nothing, as an I behind an O: an error, or the beginning of a span, which is counted and told."""
     constrained: bool = False
     """Score the most probable tags that are legal in BIO, instead of the most probable tag of each word."""
-
 
     @field_validator("scheme", mode="before")
     @classmethod
@@ -71,11 +72,39 @@ class AnswersSection(Section):
     not have is left out, and counted."""
 
 
+class EmbeddingsSection(Section):
+    """Sentence embeddings."""
+
+    examples: Literal[tuple(MEMBERS)] = "scored"  # type: ignore[valid-type]
+    """What a training example is: `scored`, a pair with a number that says how alike its texts are; `pairs`, which belong
+    together; `triplets`, of which the third text belongs less to the first than the second; or `texts` alone, for what only a
+    teacher teaches. Dev and test have pairs with a score."""
+    negative: str | None = None
+    """The column of a triplet's third text."""
+    scores: tuple[float, float] | None = None
+    """From where to where the scores are, which become 0 to 1; null: 0 to 1, and of STS-B 0 to 5."""
+    pooling: Literal[MODES] | None = None  # type: ignore[valid-type]
+    """What the student makes of its tokens' states: their `mean`, the first (`cls`) or the `last`; null: as the model that it
+    starts from, else as the teacher, else the mean."""
+    normalise: bool | None = None
+    """Whether its vectors are scaled to length 1; null: likewise, else not."""
+    teacher_pooling: Literal[MODES] | None = None  # type: ignore[valid-type]
+    """How a teacher pools whose folder does not say it (modules.json of sentence-transformers); its vectors keep their length."""
+
+    @field_validator("scores")
+    @classmethod
+    def _range(cls, value: Any) -> Any:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError(f"got {value[0]:g} to {value[1]:g}, expected the lowest and then the highest score")
+        return value
+
+
 class TaskSection(Section):
     """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. With `kind:
     multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. With `kind: tokens` each word
     has a label: files of columns, or JSON lines with spans (docs/token_labels.md). With `kind: question_answering` the answer
-    to a question is a part of its context: SQuAD's or CMRC's JSON, or JSON lines (docs/answers.md). `kind: text` is raw text
+    to a question is a part of its context: SQuAD's or CMRC's JSON, or JSON lines (docs/answers.md). With `kind: embeddings` a
+    text becomes a vector (docs/embeddings.md). `kind: text` is raw text
     without labels: `data` is a .txt or .tfrecord file, a folder of them, or the folder of its token store, which `crossdistil
     data tokens` wrote. `kind: mlm` is raw text whose tokens are masked, anew in every epoch as `masking` says, or as the
     records of `crossdistil data mlm` have them, where it is not given. `kind: clm` is raw text of which a causal language model
@@ -88,7 +117,7 @@ class TaskSection(Section):
 
     newer: ClassVar[tuple[str, ...]] = (
         *("header", "columns", "encoding", "separator", "quoting", "bad_rows", "skip_labels", "limit", "tokens"),
-        "answers",
+        *("answers", "embeddings"),
     )
 
     name: str
@@ -98,7 +127,8 @@ class TaskSection(Section):
     max_length: int = Field(128, ge=4, le=LONGEST)
     """Tokens of an example, special tokens counted; longer texts are cut."""
     kind: (
-        Literal["classification", "regression", "multi_label", "tokens", "question_answering", "text", "mlm", "clm"] | None
+        Literal["classification", "regression", "multi_label", "tokens", "question_answering", "embeddings", "text", "mlm", "clm"]
+        | None
     ) = None
     """What an example's answer is; of GLUE's tasks known, else classes."""
     text: str | None = None
@@ -118,6 +148,8 @@ class TaskSection(Section):
     """How words with labels are read and scored, of `kind: tokens`."""
     answers: AnswersSection | None = None
     """How questions and answers are read and scored, of `kind: question_answering`."""
+    embeddings: EmbeddingsSection | None = None
+    """What examples and vectors are, of `kind: embeddings`."""
     masking: MaskingSettings | None = None
     """How tokens are masked, of `kind: mlm`."""
     header: bool | None = None
@@ -180,6 +212,10 @@ class TaskSection(Section):
         for key in _OF_TABLES.get(self.kind, ()):
             if getattr(self, key) not in (None, ()):
                 raise ValueError(f"{key} is for tables, not for kind: {self.kind}")
+        if self.embeddings is not None and self.kind != "embeddings":
+            raise ValueError("embeddings is for kind: embeddings")
+        if self.kind == "embeddings" and (self.labels is not None or self.skip_labels):
+            raise ValueError("labels and skip_labels are for classes, not for kind: embeddings")
         return self
 
     _absolute_data = field_validator("data")(absolute)

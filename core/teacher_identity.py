@@ -82,8 +82,9 @@ def _remembered_by(model: Model, state: FileState) -> str:
 
 
 def _architecture(model: Model) -> str:
-    """The configuration, and of a plugin's family its code, which decides what is computed."""
-    return model.config.model_dump_json() + model.config.code
+    """The configuration, of a plugin's family its code, and how texts are embedded: what decides what is computed."""
+    pooling = getattr(model.config, "pooling", None)
+    return model.config.model_dump_json() + model.config.code + ("" if pooling is None else f"pooling: {pooling}")
 
 
 def _computed_digest(model: Model) -> str:

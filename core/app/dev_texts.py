@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -35,4 +36,11 @@ def dev_texts(section: dict[str, Any], rows: str, registered: Registered) -> tup
         return None, f"without texts: {examples.source} is not what the run was scored on any more"
     if examples.tokens is not None:
         return None, f"without texts: {examples.source} holds tokens"
-    return examples, ""
+    return _with_pairs(examples), ""
+
+
+def _with_pairs(examples: Examples) -> Examples:
+    """Texts of pairs, each of which is a text of its own for a model that embeds it, as those of one example."""
+    if examples.members == 1:
+        return examples
+    return replace(examples, texts=examples.texts[: len(examples)], pairs=examples.texts[len(examples) :], members=1)

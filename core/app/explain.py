@@ -13,9 +13,10 @@ from ..data.masking import MaskingSettings
 from ..kinds.known_kinds import kind_named
 from ..losses.base import LossTerm, TermContext
 from ..losses.matching import HiddenMatch, MatchTerm
+from ..losses.sentence_vectors import ProjectedSentences, SentenceTerm
 from ..models.answer_heads import NEXT_WORDS
 from ..models.architectures import Config, model_type
-from ..models.outputs import LOGITS, MASKED_WORDS, WORDS
+from ..models.outputs import EMBEDDING, LOGITS, MASKED_WORDS, WORDS
 from ..objective import term_labels
 from ..plan import START, Plan
 from ..plugin_files import load_plugins
@@ -93,6 +94,8 @@ def _needs(recipe: Recipe, found: Plan, text: str, starts_elsewhere: bool) -> di
     teacher = "none"
     if recipe.all_teachers:
         teacher = "pretrained encoder" if raw else "fine-tuned on the task"
+        if kind_named(recipe.task.kind).embeds:
+            teacher = "an embedding model"
         if any(term.needs_words and term.needs_teacher for term in terms):
             causal = kind_named(recipe.task.kind).head == NEXT_WORDS
             teacher = f"pretrained {'causal' if causal else 'masked'} language model"
@@ -120,7 +123,7 @@ def _stage(recipe: Recipe, index: int, found: Plan) -> dict[str, Any]:
     wrong = any(problem.startswith((f"stages[{index}]", "student.")) for problem in found.problems)
     train = section.train.model_dump(mode="json")
     outputs = [term.student_outputs(context) for term in section.objective if not term.problems(context)]
-    answers = any(wanted & {LOGITS, WORDS, MASKED_WORDS} for wanted in outputs)
+    answers = any(wanted & {LOGITS, EMBEDDING, WORDS, MASKED_WORDS} for wanted in outputs)
     if not answers:  # there is no best where nothing can be scored
         train["keep"] = "last"
     return {
@@ -143,12 +146,14 @@ def _term(term: LossTerm, label: str, context: TermContext) -> dict[str, Any]:
         "unit": term.unit,
         "options": _options(term),
     }
+    if isinstance(term, SentenceTerm):
+        found["unit"] = term.mean_over(context)
     if isinstance(term, MatchTerm):
         found["layers"] = {
             "rule": term.layers if isinstance(term.layers, str) else "a list",
             "resolved": term.describe(context) if fits else None,
         }
-    if fits and isinstance(term, HiddenMatch) and term.projection is not None:
+    if fits and isinstance(term, HiddenMatch | ProjectedSentences) and term.projection is not None:
         tensors, names = term.projections(context, label), term.projection_names(context, label)
         found["projections"] = [
             {

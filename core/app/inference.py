@@ -31,6 +31,7 @@ from ..models.answer_heads import SENTENCES, AnswerHead
 from ..recipe_errors import describe
 from ..registered import NOTHING, Registered
 from ..runs import RECIPE
+from ..sentence_folder import embeds
 from ..shown import plain
 from ..task_data import EVALUATION_BATCH, TaskData, gathered_logits, load_data, logits_function
 from ..task_section import TaskSection
@@ -62,6 +63,8 @@ class Prediction:
     `score`, `null_score` and `probability` as `core.best_answers.Answer` has them."""
     spans: tuple[dict[str, Any], ...] | None = None
     """Where words have labels: `start`, `end` (in characters), `label`, `text` and `score`, the words' mean probability."""
+    embedding: np.ndarray | None = None
+    """(width,) float32: the text's vector, of a model that embeds texts."""
 
     def as_json(self) -> dict[str, Any]:
         """The fields that are set; of a question not its context."""
@@ -71,6 +74,8 @@ class Prediction:
         values |= {"probabilities": self.probabilities or None, "score": self.score}
         values["labels"] = None if self.labels is None else list(self.labels)
         values["spans"] = None if self.spans is None else list(self.spans)
+        # As short as float32 is exact.
+        values["embedding"] = None if self.embedding is None else [float(str(value)) for value in self.embedding]
         return {key: value for key, value in values.items() if value is not None}
 
 
@@ -82,6 +87,9 @@ def load_classifier(
     found = model_folder(folder)
     with paths_as_given((folder, found)):
         model = load_model(found, classifier=classifier)
+        if classifier is not None and model.new and embeds(found):
+            told = "embeds texts (modules.json) and has no classifier; expected a classifier of sentences"
+            raise CheckpointError(f"{folder}: {told}")
         if model.other_head:
             raise CheckpointError(f"{folder}: {model.other_head}; expected a classifier of sentences")
         if model.new:
@@ -197,6 +205,8 @@ def _prepared(
     described = {"name": task} if other else own or {"name": "task"}
     if not other and not given and glue_task(described["name"]) is None and model.kind.has_classes:
         described = {"labels": model.labels, **described}  # there need be no train file beside the one to score on
+    if model.kind.embeds:
+        described = {**described, "kind": model.kind.name}
     described = _with_metrics(folder, described, registered, tell)
     try:
         section = TaskSection(**{**described, **given, "data": data, "max_length": trained_length(model, max_length)})
@@ -265,7 +275,7 @@ def predict(
         check_given("pair", pairs)
         if len(pairs) != len(texts):
             raise DataError(f"got {len(texts)} texts and {len(pairs)} second texts, expected one for each")
-    elif takes_pairs(model.about.get("task", {})):
+    elif takes_pairs(model.about.get("task", {})) and not model.kind.embeds:
         _warn(f"{folder} was trained on pairs of texts, but gets single ones", tell)
     engine = runtime_of(model) or told_engine(processes.engine(), tell)
     infer = engine.infer(logits_function(model.config), model.parameters)
@@ -282,12 +292,17 @@ def predict(
         warn = functools.partial(_warn, tell=tell)
         found = spans_in(model, tokenizer, infer, texts, length, buckets, processes.world, warn, by_spaces)
         return [Prediction(text, None, spans=spans) for text, spans in zip(texts, found, strict=True)]
+    if model.kind.embeds and pairs is not None:
+        raise DataError("got second texts, but the model embeds single texts; give them as texts of their own")
     tokens = tokenizer.encode_pairs(texts, pairs, length)
     for line in unknown_warnings({"these texts": unknown_share(tokens, tokenizer)}, tokenizer):
         _warn(line, tell)
     buckets, size = length_buckets(length, engine.length_step), min(EVALUATION_BATCH, len(texts))
     batches = evaluation_batches(tokens, None, size, buckets, share=processes.world.share)
-    return list(predictions(model, texts, pairs, gathered_logits(processes.world, len(texts), batches, infer)))
+    answers = gathered_logits(processes.world, len(texts), batches, infer)
+    if model.kind.embeds:
+        return [Prediction(text, None, embedding=vector) for text, vector in zip(texts, answers, strict=True)]
+    return list(predictions(model, texts, pairs, answers))
 
 
 def check_given(what: str, texts: Sequence[str]) -> None:

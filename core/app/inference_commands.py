@@ -97,7 +97,9 @@ def predict(
     place = enter(devices)
     given_plugins("predict", plugins)
     name = _runtime(model, backend, device, devices)
-    from ..files import write_text
+    import numpy as np
+
+    from ..files import replace_file, write_text
     from .given_texts import GivenTexts, check_columns, of_the_first, read_texts
 
     if (file is None) == (not text):
@@ -123,14 +125,25 @@ def predict(
         classifier = own.world.together(load_classifier, model, tell, None)
         if file is not None:
             task, how = classifier[0].about.get("task", {}), (text_column, pair_column, id_column, encoding)
+            task = {**task, "text_pair": None} if classifier[0].kind.embeds else task  # a column of texts at a time
             if classifier[0].kind.of_spans and file.suffix.lower() in QUESTION_FILES and text_column is None:
                 given = of_the_first(own.world, read_given, file, task)
             else:
                 given = of_the_first(own.world, read_texts, file, task, *how, classifier[0].kind.per_token)
         for note in given.notes:
             tell(f"warning: {note}")
+        of_vectors = out is not None and out.suffix == ".npy"
+        if of_vectors and not classifier[0].kind.embeds:
+            raise CrossdistilError(f"--out {out}: .npy is for the vectors of a model that embeds texts; {model} does not")
+        if of_vectors and given.ids is not None:
+            raise CrossdistilError(f"--id-column: {out} has vectors alone; write .jsonl to have what identifies each text")
         found = predict(model, given.texts, given.pairs, own, max_length, tell, classifier, given.by_spaces)
     if place.rank:
+        return
+    if of_vectors:
+        vectors = np.stack([each.embedding for each in found])
+        with replace_file(out) as temporary, temporary.open("wb") as file_of_vectors:
+            np.save(file_of_vectors, vectors)
         return
     lines = as_json_lines(found, given.ids)
     if out is None:

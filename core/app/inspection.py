@@ -13,6 +13,7 @@ from ..errors import CheckpointError
 from ..models.architectures import is_encoder, part_of, tensor_shapes
 from ..models.head_classes import other_head
 from ..models.heads import head_shapes
+from ..sentence_folder import embeds, read_pooling
 from .run_folders import student_of
 
 
@@ -38,9 +39,23 @@ def inspect(path: Path, options: ReadOptions = ReadOptions()) -> dict[str, Any]:
         config, _ = find_config(path, options.config)
         if config is not None and (other := other_head(config)) is not None:
             described["classifier"] = other.reason
-        return described | _model(read_canonical(path, options))
+        found = _model(read_canonical(path, options))
+        return described | found | _embedding(path, found["notes"])
     except CheckpointError as error:
         return described | {"problems": str(error).splitlines()}
+
+
+def _embedding(path: Path, notes: list[str]) -> dict[str, Any]:
+    """Of a folder of sentence-transformers, how its model embeds texts; with the `notes` that there are."""
+    if not embeds(path):
+        return {}
+    try:
+        pooling, of_texts = read_pooling(path)
+    except CheckpointError as error:
+        return {"classifier": "embeds texts, in a way that is not computed here", "problems": [str(error)]}
+    length = "scaled to length 1" if pooling.normalised else "not scaled"
+    what = f"embeds texts: {pooling.mode} of the tokens' states, {length}"
+    return {"classifier": what, "missing": [], "notes": [*notes, *of_texts]}
 
 
 def _model(model: CanonicalCheckpoint) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from ..engine import Engine, Parameters
 from ..files import write_arrays
+from ..models.answer_heads import EMBEDDINGS
 from ..models.architectures import head_names, is_encoder, make_forward
-from ..models.outputs import LOGITS, output_name
+from ..models.outputs import EMBEDDING, LOGITS, output_name
 from ..runs import PROBE
 from ..stages import Stage
 
@@ -44,6 +45,8 @@ _INPUTS = ("input_ids", "token_type_ids", "attention_mask", "second_ids", "secon
 def _outputs(config, parameters: dict[str, np.ndarray]) -> dict[str, str]:
     """Name in the file -> output of the model."""
     names = {"logits": LOGITS} if head_names(config)[0] in parameters else {}
+    if getattr(config, "classifier", None) == EMBEDDINGS:
+        names = {"logits": EMBEDDING}
     if is_encoder(config):
         names |= {f"hidden/{layer}": output_name("hidden", layer) for layer in range(config.num_hidden_layers + 1)}
     return names

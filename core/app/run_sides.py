@@ -17,6 +17,7 @@ from ..engine import Engine, EngineOptions, unheard
 from ..errors import CrossdistilError
 from ..job import Job
 from ..model_inputs import trained_length
+from ..models.answer_heads import SENTENCES
 from ..registered import Registered
 from ..runs import LATENCY, STUDENT
 from .dev_texts import read_dev
@@ -47,7 +48,7 @@ def _of_job(folder: Path, job: Job) -> dict[str, Side]:
             data = job.teacher_data[name]
             given = job.recipe.all_teachers[name].model  # not the cache's folder that a converted one was read from
             sides[_key(name)] = Side(given, teacher, data.tokens["dev"], data.buckets[-1])
-    student = load_model(folder / STUDENT)
+    student = load_model(folder / STUDENT, classifier=job.data.spec.kind.head)
     return sides | {STUDENT_NAME: Side(folder / STUDENT, student, job.data.tokens["dev"], job.data.buckets[-1])}
 
 
@@ -68,12 +69,13 @@ def measure_later(
     spec, examples = read_dev(recipe["task"], registered)
     if spec.kind.over_tokens:
         raise CrossdistilError(f"only of models that answer for a text as a whole; this is a {spec.kind.title}")
+    head = None if spec.kind.embeds else SENTENCES
     sections = {"teacher": recipe["teacher"]} if recipe.get("teacher") else recipe.get("teachers") or {}
     places = {_key(name): Path(found["model"]) for name, found in sections.items()}
     sides = {}
     for name, place in {**places, STUDENT_NAME: folder / STUDENT}.items():
         try:
-            model, tokenizer = load_classifier(place, unheard)
+            model, tokenizer = load_classifier(place, unheard, head)
         except CrossdistilError as error:
             if name == STUDENT_NAME:
                 raise

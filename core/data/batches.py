@@ -79,9 +79,22 @@ class TrainBatches:
         With a `share`, a step is cut into so many parts that each process has as many, and only its own are complete."""
         self._share = share
         self._set(batch_size, accumulation, seed, one_length)
-        self._rows = RowBatches(tokens, labels, buckets, label_mask, weights)
+        self._members = tokens.members
+        self._rows = RowBatches(tokens, self._of_rows(labels), buckets, self._of_rows(label_mask), self._of_rows(weights))
+        self._lengths = self._rows.lengths if self._members == 1 else tokens.example_lengths
         self._more: MoreArrays | None = None
         self._masks: Masks | None = None
+
+    def _of_rows(self, of_examples: np.ndarray | None) -> np.ndarray | None:
+        """What each example has, for each of its rows."""
+        return of_examples if of_examples is None or self._members == 1 else np.concatenate([of_examples] * self._members)
+
+    def _rows_of(self, examples: np.ndarray) -> np.ndarray:
+        """The rows (members * batch,) of examples (batch,): all first ones, then all second ones."""
+        if self._members == 1:
+            return examples
+        steps = range(self._members)
+        return np.concatenate([np.where(examples == _FILL, _FILL, examples + step * len(self._lengths)) for step in steps])
 
     def _set(self, batch_size: int, accumulation: int, seed: int | Sequence[int], one_length: bool) -> None:
         if batch_size < 1 or accumulation < 1 or batch_size % accumulation:
@@ -104,7 +117,7 @@ class TrainBatches:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps that take each row once."""
-        return -(-len(self._rows.lengths) // self._batch_size)
+        return -(-len(self._lengths) // self._batch_size)
 
     def with_arrays(self, more: MoreArrays) -> TrainBatches:
         """The same batches, each with what `more(rows, length)` gives."""
@@ -123,7 +136,7 @@ class TrainBatches:
         return found
 
     def _micro_batches(self, step: np.ndarray, epoch: int) -> list[Batch]:
-        least = self._rows.lengths[step[step != _FILL]].max(initial=0) if self._one_length else 0
+        least = self._lengths[step[step != _FILL]].max(initial=0) if self._one_length else 0
         return [self._batch(rows, epoch, int(least), self._share.holds(part)) for part, rows in enumerate(self._cut(step))]
 
     def _cut(self, step: np.ndarray) -> np.ndarray:
@@ -143,6 +156,7 @@ class TrainBatches:
         return rows
 
     def _batch(self, rows: np.ndarray, epoch: int, least: int, own: bool) -> Batch:
+        rows = self._rows_of(rows)
         batch = self._rows.batch(rows, least)
         if own and self._more is not None:
             batch |= self._more(rows, batch["input_ids"].shape[1])
@@ -154,12 +168,12 @@ class TrainBatches:
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(f"start_step {start_step} is not in 0 to {self.steps_per_epoch}")
         generator = np.random.default_rng([*self._seed, number])
-        shuffled = generator.permutation(len(self._rows.lengths))
+        shuffled = generator.permutation(len(self._lengths))
         pool = np.arange(len(shuffled)) // (_POOL * self._batch_size)
         # The incomplete step is a pool of its own: sorted with others, it would get the longest examples each time.
         pool[len(pool) - len(pool) % self._batch_size :] += 1
         rows = np.full(self.steps_per_epoch * self._batch_size, _FILL, dtype=np.int64)
-        rows[: len(shuffled)] = shuffled[np.lexsort((self._rows.lengths[shuffled], pool))]
+        rows[: len(shuffled)] = shuffled[np.lexsort((self._lengths[shuffled], pool))]
         steps = generator.permutation(rows.reshape(self.steps_per_epoch, -1))
         return (self._micro_batches(step, number) for step in steps[start_step:])
 

@@ -28,10 +28,11 @@ def limited(examples: Examples, limit: int | Mapping[str, int] | None, split: st
     if examples.tokens is not None:
         raise DataError(f"{key}.limit: {examples.source} holds records of tokens; only texts can be limited")
     rows = np.sort(np.random.default_rng([zlib.crc32(split.encode()), count]).permutation(total)[:count])
+    members = [row + part * total for part in range(examples.members) for row in rows]
     note = f"{examples.source.name}: {count:,} of {total:,} rows are used ({key}.limit), drawn at random"
     return replace(
         examples,
-        texts=Texts(examples.texts[row] for row in rows),
+        texts=Texts(examples.texts[row] for row in members),
         pairs=None if examples.pairs is None else Texts(examples.pairs[row] for row in rows),
         labels=None if examples.labels is None else examples.labels[rows],
         line_numbers=examples.line_numbers[rows],

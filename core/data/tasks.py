@@ -21,6 +21,7 @@ from ..plugin_calls import checked_metric
 from ..registered import NOTHING, Registered
 from .answer_files import read_questions
 from .answer_tasks import Asked, answers_task
+from .embedding_tasks import embedding_split, embedding_task
 from .folders import folder_contents, folders_for_files
 from .labels import listed
 from .own_tasks import own_columns, own_task
@@ -63,6 +64,8 @@ class Examples:
     """Whether the words that have labels are those between spaces (`core.data.tagged_files`)."""
     asked: Asked | None = None
     """Of questions, of which `texts` are the questions and `pairs` the contexts."""
+    members: int = 1
+    """How many of the texts an example has: the first ones of all examples come first, then the second ones."""
 
     def __len__(self) -> int:
         return len(self.line_numbers)
@@ -93,6 +96,9 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> Task
         return _with_token_metrics(section, token_task(section, kind))
     if kind.of_spans:
         return answers_task(section, kind)
+    if kind.embeds:
+        spec = embedding_task(section, kind)
+        return spec if section.metrics is None else replace(spec, metrics=_checked_metrics(section.metrics, spec, ()))
     official, note = glue_task(section.name), read_note(section.data)
     if section.name in registered.tasks:
         spec, note = own_task(section, registered.tasks[section.name]), None
@@ -130,6 +136,10 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
     data_folder = Path(data_folder)
     if spec.own is None:
         check_folder(data_folder)
+    if spec.embedded is not None:
+        found = embedding_split(spec, data_folder, split)
+        path = data_folder / spec.splits[split]
+        return Examples(found.texts, None, found.scores, path, found.lines, notes=found.notes, members=found.members)
     if split not in spec.splits:
         raise no_split(spec.name, data_folder, split, spec.splits)
     path = data_folder / spec.splits[split]

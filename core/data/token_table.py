@@ -43,6 +43,10 @@ class TokenTable:
     owned: np.ndarray | None = None
     """(tokens,) booleans: whether an answer may begin at the token in this row, and not in another one of the question."""
 
+    members: int = 1
+    """How many rows an example of training has: the first rows of all examples come first, then the second ones. All that takes
+    the rows one by one need not know of it."""
+
     @property
     def lengths(self) -> np.ndarray:
         """Places that each row needs in a batch, special tokens included: (rows,) integers."""
@@ -50,6 +54,11 @@ class TokenTable:
             return self.first_lengths
         tokens = np.diff(self.offsets)
         return np.maximum(self.first_lengths, tokens - self.first_lengths) if self.apart else tokens
+
+    @property
+    def example_lengths(self) -> np.ndarray:
+        """Places that the longest row of each example needs: (examples,) integers."""
+        return self.lengths if self.members == 1 else np.asarray(self.lengths).reshape(self.members, -1).max(axis=0)
 
 
 def unknown_share(table: TokenTable, tokenizer) -> float:

@@ -43,6 +43,8 @@ class Kind:
     of_spans: ClassVar[bool] = False
     """Whether an answer is a part of the text, so that losses over logits take its beginning as a row, and its end, of which each
     is one of the text's tokens."""
+    embeds: ClassVar[bool] = False
+    """Whether the answer is a vector of each text, of which an example may have several."""
     not_kept: ClassVar[str] = ""
     """Why no output of a teacher for the texts can be kept; empty where it can."""
     default_metrics: ClassVar[tuple[str, ...]] = ()

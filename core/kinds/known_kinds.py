@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from ..models.answer_heads import SPANS, TOKENS
+from ..models.answer_heads import EMBEDDINGS, SPANS, TOKENS
 from ..models.spec import ModelConfig
 from .answers import Answers
 from .kind import Kind
 from .one_class import OneClass
 from .one_number import OneNumber
 from .raw_text import MaskedText, NextText, RawText
+from .sentence_embeddings import SentenceEmbeddings
 from .several_labels import SeveralLabels
 from .token_labels import TokenLabels
 
 ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS = OneClass(), OneNumber(), SeveralLabels()
-TOKEN_LABELS, ANSWERS, RAW_TEXT, MASKED_TEXT, NEXT_TEXT = TokenLabels(), Answers(), RawText(), MaskedText(), NextText()
+TOKEN_LABELS, ANSWERS, SENTENCE_EMBEDDINGS = TokenLabels(), Answers(), SentenceEmbeddings()
+RAW_TEXT, MASKED_TEXT, NEXT_TEXT = RawText(), MaskedText(), NextText()
 
-_ALL: tuple[Kind, ...] = (ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS, TOKEN_LABELS, ANSWERS, RAW_TEXT, MASKED_TEXT, NEXT_TEXT)
+_ALL: tuple[Kind, ...] = (
+    *(ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS, TOKEN_LABELS, ANSWERS, SENTENCE_EMBEDDINGS, RAW_TEXT, MASKED_TEXT, NEXT_TEXT),
+)
 KINDS = {kind.name: kind for kind in _ALL}
 """Name in a recipe -> kind."""
-OF_TABLES = tuple(name for name, kind in KINDS.items() if kind.has_targets and not kind.over_tokens)
+OF_TABLES = tuple(name for name, kind in KINDS.items() if kind.has_targets and not kind.over_tokens and not kind.embeds)
 """The names of those whose examples are rows with an answer."""
 
 
@@ -34,6 +38,8 @@ def kind_titled(title: str) -> Kind:
 
 def kind_of_model(outputs: int | None, problem_type: str | None = None, config: ModelConfig | None = None) -> Kind:
     """What a model with so many logits, or None, answers: classes unless its configuration says more."""
+    if getattr(config, "classifier", None) == EMBEDDINGS:
+        return SENTENCE_EMBEDDINGS
     if outputs is None:
         return RAW_TEXT
     if getattr(config, "classifier", None) == TOKENS:

@@ -81,6 +81,10 @@ class TermContext:
     """How many training examples have each of them; None where there is no data at hand."""
     labelled: int = 0
     """How many training examples have a label."""
+    members: int = 1
+    """How many texts a training example has, each a row of its own: of sentence embeddings."""
+    scored: bool = False
+    """Whether such an example has a score."""
 
     def teacher(self, name: str | None) -> str:
         """The name of the teacher that a term means."""
@@ -127,6 +131,12 @@ class LossTerm(GrowingKeys):
     def scope(self) -> Literal["rows", "batch"]:
         """What the value of a row depends on: that row alone, or all rows of the effective batch, through `statistics`."""
         return "rows"
+
+    @property
+    def whole(self) -> bool:
+        """Whether the value of a row depends on all others of the effective batch, in a way that no sums tell: the batch must
+        then be in one part, on one device."""
+        return False
 
     @property
     def counts_padding(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Union
 
 from pydantic import Field
 
-from . import attention, hard_label, hidden, logits, relations, word_losses
+from . import attention, hard_label, hidden, logits, relations, sentence_similarities, sentence_vectors, word_losses
 from .base import LossTerm
 
 TERMS: tuple[type[LossTerm], ...] = (
@@ -32,6 +32,12 @@ TERMS: tuple[type[LossTerm], ...] = (
     word_losses.CausalLanguageModel,
     word_losses.WordDivergence,
     word_losses.WordMeanSquaredError,
+    sentence_vectors.SentenceMeanSquaredError,
+    sentence_vectors.SentenceCosine,
+    sentence_vectors.SimilarityMeanSquaredError,
+    sentence_similarities.MarginMeanSquaredError,
+    sentence_similarities.SimilarityDivergence,
+    sentence_similarities.Contrastive,
 )
 
 LOSSES: dict[str, type[LossTerm]] = {term.model_fields["loss"].annotation.__args__[0]: term for term in TERMS}

@@ -76,7 +76,7 @@ class HardLabel(LossTerm):
 
     def problems(self, context: TermContext):
         if context.outputs is None:
-            return [("loss", "hard_label needs labels, but the task is raw text")]
+            return [("loss", f"hard_label needs labels, but the task is {context.kind.described}")]
         if not context.kind.has_classes:
             given = {"label_smoothing": self.label_smoothing, "class_weights": self.class_weights}
             return [(key, f"is for classes, but the task is {context.kind.described}") for key, value in given.items() if value]

@@ -46,7 +46,7 @@ class LogitsMatch(LossTerm):
 
     def problems(self, context: TermContext):
         if context.outputs is None:
-            return [("loss", f"{self.loss} needs logits, but the task is raw text")]
+            return [("loss", f"{self.loss} needs logits, but the task is {context.kind.described}")]
         if self.teacher is not None and self.teacher not in context.teachers:
             known = ", ".join(context.teachers)
             return [("teacher", f"'{self.teacher}' is not one of the teachers: {known}")]

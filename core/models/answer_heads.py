@@ -7,6 +7,7 @@ conversion keeps any of them.
     choices     logits (batch, 1) as of a sentence: the score of a text and one choice
     tokens      logits (batch, length, outputs) of each token's state
     spans       logits (batch, length, 2) of each token's state: start and end of the answer
+    embeddings  a vector of each text (`core.models.pooling`), which needs no tensor
     words       what the head that predicts words makes of each masked place
     next words  the same of a model whose tokens see only those before them, of each place that another token follows
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .outputs import LOGITS, MASKED_WORDS
+from .outputs import EMBEDDING, LOGITS, MASKED_WORDS
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ SPANS = AnswerHead(
     "spans", LOGITS, "ForQuestionAnswering", "question-answering", "qa",
     token_map="qa_outputs", what="a question answering model", alike="Question|QA|SQuAD|Squad",
 )  # fmt: skip
+EMBEDDINGS = AnswerHead(
+    "embeddings", EMBEDDING, "Model", "sentence-similarity", "embedding", what="a model that embeds texts"
+)
 WORDS = AnswerHead("words", MASKED_WORDS, "ForMaskedLM", "fill-mask", "mlm")
 NEXT_WORDS = AnswerHead("next words", MASKED_WORDS, "LMHeadModel", "text-generation", "clm")
 OF_WORDS = (WORDS, NEXT_WORDS)
@@ -72,5 +76,7 @@ CLASSIFIERS = (SENTENCES, *OTHERS)
 
 def head_of(outputs: int | None, words: bool, classifier: AnswerHead = SENTENCES, causal: bool = False) -> AnswerHead:
     """The head that a model answers with: the one that predicts words where it has it, else its `classifier` where it has
-    logits. Words are the next ones of a `causal` model."""
-    return (NEXT_WORDS if causal else WORDS) if words else NO_HEAD if outputs is None else classifier
+    logits, or embeds texts, which takes none. Words are the next ones of a `causal` model."""
+    if words:
+        return NEXT_WORDS if causal else WORDS
+    return NO_HEAD if outputs is None and classifier != EMBEDDINGS else classifier

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from ..ops import Ops, Tensor
 from . import normalised_after, normalised_before
+from .answer_heads import EMBEDDINGS as EMBEDDER
 from .components import activate, attention_bias, dense, last_token, mean_of_tokens, normalise
 from .disentangled import make_distances
 from .heads import Head, word_embeddings, words_head
@@ -19,6 +20,7 @@ from .normalised_after import is_relative
 from .outputs import (
     DECODER_BIAS,
     DECODER_WEIGHT,
+    EMBEDDING,
     LOGITS,
     MASKED_WORDS,
     POOLED,
@@ -29,6 +31,7 @@ from .outputs import (
 )
 from .parts import CLASSIFIER, EMBEDDINGS, POOLER
 from .parts import WORDS as OF_WORDS
+from .pooling import make_pooling
 from .spec import ACTIVATIONS, EncoderConfig
 from .tree import has_bias, present, used_tensors
 
@@ -174,6 +177,8 @@ def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
     """`head(ops, params, x, batch) -> {name: tensor}`: `pooled` and `logits` where they are wanted."""
     if config.classifier.token_map:
         return _make_token_head(config, wanted, root)
+    if config.classifier == EMBEDDER:
+        return _make_embedding_head(config, wanted)
     classifier, hidden, dropout = _classifier(config, root), _make_hidden_map(config, root), config.head_dropout
     biased, causal, positions = has_bias(config, "classifier"), config.family.block.causal, config.positions
     pooler_dropout, drops_first, averages = config.before_pooler_dropout, config.family.pooler_dropout, config.averages_tokens
@@ -231,6 +236,17 @@ def _make_token_head(config: EncoderConfig, wanted: frozenset[str], root: str):
             inner = hidden(ops, params, x) if maps else x
             ends[LOGITS] = ops.float32(dense(ops, params, classifier, ops.dropout(inner, dropout)))  # (B, L, C)
         return ends
+
+    return head
+
+
+def _make_embedding_head(config: EncoderConfig, wanted: frozenset[str]):
+    if EMBEDDING not in wanted:
+        return _nothing
+    pool = make_pooling(config.pooling)
+
+    def head(ops, params, x, batch):
+        return {EMBEDDING: pool(ops, x, batch["attention_mask"])}
 
     return head
 

@@ -3,6 +3,7 @@ and the teacher cache stores arrays under the same names.
 
     logits       (batch, outputs)              the head's; of a classifier of tokens (batch, length, outputs)
     pooled       (batch, hidden)               the first token's, after the pooler
+    embedding    (batch, hidden)               of a whole text, as `core.models.pooling` makes it of its tokens' states
     hidden/l     (batch, length, hidden)       after layer l, counted from 1; 0 is the embedding output
     scores/l     (batch, heads, length, length) attention scores of layer l: Q K^T / sqrt(head), before mask and softmax; with
                                                the terms of distances where a family has them
@@ -15,7 +16,7 @@ and the teacher cache stores arrays under the same names.
 
 from __future__ import annotations
 
-LOGITS, POOLED = "logits", "pooled"
+LOGITS, POOLED, EMBEDDING = "logits", "pooled", "embedding"
 WORDS, MASKED_WORDS = "words", "masked_words"
 DECODER_WEIGHT, DECODER_BIAS = "decoder.weight", "decoder.bias"
 DISTANCE_MAPS = ("distance_query", "distance_key")
@@ -47,7 +48,7 @@ def attention_kinds(wanted: frozenset[str], layer: int) -> frozenset[str]:
 
 def depth(wanted: frozenset[str], layers: int) -> int:
     """How many encoder layers must be run in full for the wanted outputs; one more may be needed up to its attention."""
-    if wanted & {LOGITS, POOLED, WORDS, MASKED_WORDS}:
+    if wanted & {LOGITS, POOLED, EMBEDDING, WORDS, MASKED_WORDS}:
         return layers
     needed = 0
     for kind, layer in map(split_name, wanted):

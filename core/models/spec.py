@@ -15,8 +15,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr, model_v
 
 from ..number_keys import NumberKeys
 from ..shown import shown
-from .answer_heads import SENTENCES, SPANS, AnswerHead
+from .answer_heads import EMBEDDINGS, SENTENCES, SPANS, AnswerHead
 from .parts import Family
+from .pooling import Pooling
 
 ACTIVATIONS = {
     "gelu": "erf",
@@ -122,6 +123,7 @@ class EncoderConfig(ModelConfig):
     which each has, as field or as property, and the properties here."""
 
     _classifier: AnswerHead = PrivateAttr(SENTENCES)
+    _pooling: Pooling | None = PrivateAttr(None)
 
     ignored_keys: ClassVar[frozenset[str]] = frozenset()
     """Keys of this family's config.json that do not change what our model computes, beside those of all families."""
@@ -225,6 +227,17 @@ class EncoderConfig(ModelConfig):
         found = self.model_copy()
         found._classifier = head
         return found
+
+    def embedding(self, pooling: Pooling) -> EncoderConfig:
+        """The same model as one that embeds texts."""
+        found = self.answering(EMBEDDINGS)
+        found._pooling = pooling
+        return found
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """How it makes a vector of a text; None of a model that does not."""
+        return self._pooling
 
     @property
     def classifier(self) -> AnswerHead:

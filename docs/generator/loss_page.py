@@ -21,6 +21,8 @@ GROUPS = {
     "attention": "Attention",
     "relations": "Relations",
     "word_losses": "Words",
+    "sentence_vectors": "Sentence embeddings",
+    "sentence_similarities": "Similarities of sentence embeddings",
 }
 """Module -> heading."""
 UNITS = {

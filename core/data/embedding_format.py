@@ -1,0 +1,27 @@
+"""What examples of sentence embeddings are, as a recipe's `task.embeddings` says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MEMBERS = {"texts": 1, "scored": 2, "pairs": 2, "triplets": 3}
+"""What a training example is -> how many texts it has."""
+
+
+@dataclass(frozen=True)
+class EmbeddingFormat:
+    """How the files are read."""
+
+    examples: str = "scored"
+    """A key of `MEMBERS`."""
+    negative: str | None = None
+    """The column of a triplet's third text."""
+    lowest: float = 0.0
+    highest: float = 1.0
+    """From where to where the scores of the files are."""
+    encoding: str | None = None
+
+    @property
+    def members(self) -> int:
+        """How many texts a training example has."""
+        return MEMBERS[self.examples]

@@ -1,0 +1,137 @@
+"""A task of sentence embeddings: which files, and a split of it as texts.
+
+Training examples are texts alone, pairs with a score, pairs that belong together, or triplets, as `task.embeddings.examples`
+says; what is scored on are pairs with a score. All first texts come first, then all second ones, then all third ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import DataError
+from ..kinds.kind import Kind
+from ..kinds.known_kinds import kind_named
+from ..shown import shown
+from .embedding_format import EmbeddingFormat
+from .folders import folder_contents
+from .labels import scores
+from .tables import EXTENSIONS, read_columns
+from .task_definitions import TaskSection, check_folder, columns_of, found_splits, no_split, table_format
+from .task_specs import TaskSpec, glue_task
+from .text_files import MARK, read_text
+from .texts import Texts
+
+TRAIN, LINES = "train", ".txt"
+
+
+def embedding_task(section: TaskSection, kind: Kind) -> TaskSpec:
+    """The task that a recipe means. Raises DataError."""
+    check_folder(section.data)
+    own, official = section.embeddings, glue_task(section.name)
+    examples = "scored" if own is None else own.examples
+    text, pair, label = (
+        getattr(section, key) or getattr(official, key, None) for key in ("text", "text_pair", "label")
+    )
+    negative = None if own is None else own.negative
+    splits = found_splits(section)
+    if TRAIN not in splits and (Path(section.data) / f"{TRAIN}{LINES}").is_file():
+        splits[TRAIN] = f"{TRAIN}{LINES}"
+    of_lines = splits.get(TRAIN, "").endswith(LINES)
+    scored = ["text", "text_pair", "label"] if "dev" in splits else []
+    needed = {"texts": [] if of_lines else ["text"], "scored": ["text", "text_pair", "label"]}
+    needed = needed.get(examples, ["text", "text_pair"])
+    known = {"text": text, "text_pair": pair, "label": label}
+    for key in dict.fromkeys([*needed, *scored]):
+        if not known[key]:
+            what = "pairs with a score are scored on" if key not in needed else f"examples are {examples}"
+            raise DataError(f"task.{key}: needed, because {what}: name the column")
+    if (examples == "triplets") != (negative is not None):
+        got = "names no column of third texts" if negative is None else f"is for triplets, but examples are {examples}"
+        raise DataError(f"task.embeddings.negative: {got}")
+    low, high = (0.0, 5.0) if official is not None and official.name == "sts-b" else (0.0, 1.0)
+    low, high = (low, high) if own is None or own.scores is None else own.scores
+    header = columns_of(section) if section.header is False else None
+    format = EmbeddingFormat(examples, negative, low, high, section.encoding)
+    return TaskSpec(
+        section.name, text or "", pair, label or "", None, kind.default_metrics, splits, header=header, kind=kind,
+        format=table_format(section, "skip" if official is not None else "error"), embedded=format,
+    )  # fmt: skip
+
+
+def assumed_task(section: TaskSection) -> TaskSpec:
+    """What is known of a task whose files are not there."""
+    format = EmbeddingFormat("scored" if section.embeddings is None else section.embeddings.examples)
+    return TaskSpec(section.name, "", None, "", None, (), {}, kind=kind_named(section.kind), embedded=format)
+
+
+class EmbeddingSplit(NamedTuple):
+    """The texts of a split."""
+
+    texts: Texts
+    members: int
+    """How many texts an example has."""
+    scores: np.ndarray | None
+    """(examples,) float32, from 0 to 1."""
+    lines: np.ndarray
+    notes: tuple[str, ...]
+
+
+def embedding_split(spec: TaskSpec, data: Path, split: str) -> EmbeddingSplit:
+    """A split's file. Raises DataError, which names file and line."""
+    if split not in spec.splits:
+        if split == TRAIN and spec.embedded.examples == "texts":
+            expected = f"{TRAIN}{LINES}, a text a line, or a table ({', '.join(EXTENSIONS)})"
+            raise DataError(f"{data}: task '{spec.name}' has no file for the split 'train' ({expected}); {folder_contents(data)}")
+        raise no_split(spec.name, data, split, spec.splits)
+    path, format = data / spec.splits[split], spec.embedded
+    if path.suffix.lower() == LINES:
+        if split != TRAIN:
+            raise DataError(f"{path}: has a text a line, expected a table of pairs with a score to score on")
+        if format.examples != "texts":
+            raise DataError(f"task.embeddings.examples: {path} has a text a line, expected texts, got {format.examples}")
+        return _lines(path, format)
+    examples = format.examples if split == TRAIN else "scored"
+    names = [spec.text]
+    if examples != "texts":
+        names += [spec.text_pair] + ([format.negative] if examples == "triplets" else [])
+    optional = [spec.text_pair] if examples == "texts" and spec.text_pair else []
+    required = [*names, spec.label] if examples == "scored" else names
+    of_texts = [*names, *optional]
+    read = read_columns(path, required, optional, header=spec.header, texts=of_texts, format=spec.format)
+    found = [read.cells[name] for name in of_texts if name in read.cells]
+    targets = None
+    if examples == "scored":
+        targets = _scaled(path, spec, scores(path, spec.label, read.cells[spec.label], read.line_numbers), read)
+    notes, lines, members = read.notes, read.line_numbers, len(found)
+    if examples == "texts" and members > 1:
+        notes = (*notes, f"{path.name}: both {spec.text} and {spec.text_pair} of each row are texts")
+        lines, members = np.concatenate([lines, lines]), 1
+    return EmbeddingSplit(Texts(text for column in found for text in column), members, targets, lines, notes)
+
+
+def _scaled(path, spec: TaskSpec, values: np.ndarray, read) -> np.ndarray:
+    """Scores of a file as numbers from 0 to 1."""
+    low, high = spec.embedded.lowest, spec.embedded.highest
+    outside = np.flatnonzero((values < low) | (values > high))
+    if len(outside):
+        row = outside[0]
+        got = f"got score {shown(read.cells[spec.label][row])} in '{spec.label}'"
+        way = "task.embeddings.scores says the range"
+        raise DataError(f"{path}:{read.line_numbers[row]}: {got}, expected {low:g} to {high:g}; {way}")
+    return ((values - np.float32(low)) / np.float32(high - low)).astype(np.float32)
+
+
+def _lines(path: Path, format: EmbeddingFormat) -> EmbeddingSplit:
+    """A text a line; empty lines are none."""
+    texts, numbers = Texts(), []
+    content = read_text(path, format.encoding, way_out="task.encoding: {}").removeprefix(MARK)
+    for number, line in enumerate(content.split("\n"), start=1):
+        if line.strip():
+            texts.append(line.removesuffix("\r"))
+            numbers.append(number)
+    if not numbers:
+        raise DataError(f"{path}: holds no text")
+    return EmbeddingSplit(texts, 1, None, np.array(numbers, np.int64), ())

@@ -1,0 +1,149 @@
+"""Losses over the similarities of sentence embeddings. In brackets, the loss of sentence-transformers that each is.
+
+With u, v, n the student's vectors of a first, second and third text, c the cosine, f the cosine or the dot product:
+  margin_mse       mean over triplets of ((f(u, v) - f(u, n)) - the teacher's)^2                   (MarginMSELoss)
+  similarity_kl    T^2 times the mean over texts of KL(softmax(f_T / T) || softmax(f_S / T)) over what each is compared with
+                                                                          (DistillKLDivLoss with `candidates: own`)
+  contrastive      mean over pairs of -log softmax_j(scale c(u_i, v_j))_i, j over all second and third texts
+                                                                                     (MultipleNegativesRankingLoss)
+What is compared with the whole batch needs all of it at once: in one part, on one device.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from ..models.pooling import to_length_one
+from .sentence_vectors import HOLDS, SentenceTerm, TaughtSentences, cosine
+
+_NEVER = -1e9
+"""The score of what only fills a batch."""
+
+
+class MarginMeanSquaredError(TaughtSentences):
+    """Squared difference of the margins by which student and teacher find the second text of a triplet nearer than the third."""
+
+    loss: Literal["margin_mse"]
+    similarity: Literal["dot", "cosine"] = "dot"
+    """What a margin is the difference of."""
+
+    needs: ClassVar[tuple[int, ...]] = (3,)
+    formula: ClassVar[str] = (
+        "mean over triplets of ((f(u, v) - f(u, n)) - the teacher's)^2   (Hofstätter et al. 2020; MarginMSELoss)"
+    )
+
+    def compare(self, context):
+        alike = cosine if self.similarity == "cosine" else _dot
+
+        def margin(ops, x, examples):
+            first, second, third = x[:examples], x[examples : 2 * examples], x[2 * examples :]
+            return alike(ops, first, second) - alike(ops, first, third)
+
+        def squared_difference(ops, own, taught, batch, mask, examples):
+            difference = margin(ops, own, examples) - margin(ops, taught, examples)
+            return ops.sum(difference * difference * mask[:examples])
+
+        return squared_difference
+
+
+class SimilarityDivergence(TaughtSentences):
+    """Kullback-Leibler divergence of the student's from the teacher's distribution over the texts that a text is compared with.
+
+    `candidates: batch` compares texts with all others of the batch, and first texts of pairs and triplets with all second and
+    third ones of the batch; `own` compares the first text of a triplet with its second and third one.
+    """
+
+    loss: Literal["similarity_kl"]
+    similarity: Literal["dot", "cosine"] = "cosine"
+    """What the distributions are the softmax of."""
+    temperature: float = Field(0.05, gt=0, allow_inf_nan=False)
+    """What the similarities of both are divided by."""
+    candidates: Literal["batch", "own"] = "batch"
+    """Those of the whole batch, or of the example alone."""
+
+    formula: ClassVar[str] = (
+        "T^2 times mean over texts of KL(softmax(f_T/T) || softmax(f_S/T)) over the texts compared with   (DistillKLDivLoss)"
+    )
+
+    @property
+    def whole(self):
+        return self.candidates == "batch"
+
+    def problems(self, context):
+        found = super().problems(context)
+        if not found and self.candidates == "own" and context.members != 3:
+            found = [("candidates", f"own needs triplets, but task.embeddings.examples gives {HOLDS[context.members]}")]
+        return found
+
+    def compare(self, context):
+        angles, inverse, square = self.similarity == "cosine", 1.0 / self.temperature, self.temperature**2
+        alike, own_only, members = cosine if angles else _dot, self.candidates == "own", context.members
+
+        def scores(ops, x, mask, examples):
+            first = x[:examples]
+            if own_only:
+                second, third = x[examples : 2 * examples], x[2 * examples :]
+                pair = [ops.reshape(alike(ops, first, second), (-1, 1)), ops.reshape(alike(ops, first, third), (-1, 1))]
+                return ops.concat(pair, 1) * inverse
+            if members == 1:
+                found = _matrix(ops, first, first, angles) * inverse + _fill(ops, mask)
+                return found + ops.static("identity", (examples,)) * _NEVER
+            return _matrix(ops, first, x[examples:], angles) * inverse + _fill(ops, mask[examples:])
+
+        def divergence(ops, own, taught, batch, mask, examples):
+            theirs = scores(ops, taught, mask, examples)
+            target, log_target = ops.softmax(theirs), ops.log_softmax(theirs)
+            found = target * (log_target - ops.log_softmax(scores(ops, own, mask, examples)))
+            return ops.sum(ops.sum(found, axis=1) * mask[:examples]) * square
+
+        return divergence
+
+
+class Contrastive(SentenceTerm):
+    """Cross-entropy of finding a pair's second text among the second ones, and the third ones of triplets, of the whole batch
+    (InfoNCE)."""
+
+    loss: Literal["contrastive"]
+    scale: float = Field(20.0, gt=0, allow_inf_nan=False)
+    """What the cosines are multiplied by: one over the temperature."""
+
+    needs: ClassVar[tuple[int, ...]] = (2, 3)
+    whole: ClassVar[bool] = True
+    formula: ClassVar[str] = (
+        "mean over pairs of -log softmax_j(scale cos(u_i, v_j))_i   (van den Oord et al. 2018; MultipleNegativesRankingLoss)"
+    )
+
+    def compare(self, context):
+        scale = self.scale
+
+        def cross_entropy(ops, own, taught, batch, mask, examples):
+            first, others = own[:examples], own[examples:]
+            scores = _matrix(ops, first, others, True) * scale + _fill(ops, mask[examples:])
+            right = cosine(ops, first, own[examples : 2 * examples]) * scale
+            # The logarithm of the sum is any score less its logarithm of the softmax; the first column is never a filling
+            # one, unless all are.
+            total = scores[:, 0] - ops.log_softmax(scores)[:, 0]
+            return ops.sum((total - right) * mask[:examples])
+
+        return cross_entropy
+
+
+def _dot(ops, x, y):
+    return ops.sum(x * y, axis=1)
+
+
+def _matrix(ops, x, y, angles):
+    """(rows of x, rows of y): the similarity of each with each."""
+    if angles:
+        x, y = to_length_one(ops, x), to_length_one(ops, y)
+    rows, width = ops.shape(x)
+    others = ops.shape(y)[0]
+    product = ops.matmul_transposed(ops.reshape(x, (1, rows, width)), ops.reshape(y, (1, others, width)))
+    return ops.reshape(ops.float32(product), (rows, others))
+
+
+def _fill(ops, mask):
+    """(1, rows): what is added to the scores of rows that only fill the batch."""
+    return ops.reshape((1.0 - ops.above(mask, 0.0)) * _NEVER, (1, -1))
