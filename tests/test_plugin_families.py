@@ -193,7 +193,7 @@ def test_a_student_s_misspelt_family_is_told(family, tmp_path):
 
 WRONG = {
     "no family": ("(Data2VecTextConfig)", '("data2vec")', "expected a subclass of EncoderConfig, got 'data2vec'"),
-    "a missing part": ("*layer_parts(), ", "", "no forward pass follows from its parts: KeyError: 'query'"),
+    "a missing part": ("*layer_parts(), ", "", "no forward pass follows from its parts: KeyError: 'attention_output'"),
     "no words": (
         'parts=(*EMBEDDINGS, *layer_parts(), *head_parts("data2vec_text.", EMBEDDINGS[0].name))',
         "parts=(*EMBEDDINGS, *layer_parts())",
@@ -201,8 +201,8 @@ WRONG = {
     ),
     "a part that nothing reads": (
         "*layer_parts(),",
-        '*layer_parts(), EMBEDDINGS[0].__class__("gate", "gate", "dense", ("hidden_size", "hidden_size"), "layer"),',
-        "nothing is computed with data2vec_text.encoder.layer.0.gate.weight; a part that others' files hold alone",
+        '*layer_parts(), EMBEDDINGS[0].__class__("adapter", "adapter", "dense", ("hidden_size", "hidden_size"), "layer"),',
+        "nothing is computed with data2vec_text.encoder.layer.0.adapter.weight; a part that others' files hold alone",
     ),
     "a name twice": ("layer_parts()", 'layer_parts("attention.self.key")', "parts: two have a tensor attention.self.key.weight"),
     "a size that is none": (

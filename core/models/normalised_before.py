@@ -8,7 +8,7 @@ precision whatever the maps compute in: what a layer adds to them may be small.
 
 from __future__ import annotations
 
-from .components import MASKED_SCORE, activate, attention_bias, dense, normalise, split_heads, turned_dense
+from .components import MASKED_SCORE, activate, attention_bias, dense, normalise, rotated, split_heads, turned_dense
 from .outputs import attention_kinds, output_name
 from .parts import CONV1D, LAYER
 from .spec import ACTIVATIONS, EncoderConfig
@@ -63,8 +63,9 @@ def make_layer(
     attention_dropout, output_dropout = config.attention_probs_dropout_prob, config.attention_output_dropout
     block, inner_dropout, added_dropout = config.family.block, config.inner_dropout, config.output_dropout
     is_near = not config.sees_all(number - 1)
-    gated, positions, base = block.gated, config.positions + 1, config.rotary_base(number - 1)
-    rotary = base is not None
+    gated, base = block.gated, config.rotary_base(number - 1)
+    # One place more than a text has: torch.export makes another program where a slice is the whole.
+    table = (config.positions + 1, head_size, base)
     apply = turned_dense if config.family.by_role["output"].kind == CONV1D else dense
     named = {part.role: prefix + part.name for part in present(config, LAYER, number - 1)}
     biased = {role: has_bias(config, role) for role in named}
@@ -83,16 +84,12 @@ def make_layer(
 
     def project(ops, params, x):
         """Queries and keys, rotated where that is so, and values: (B, A, L, D) each."""
-        length = ops.shape(x)[1]
         if attention_norm is not None:
             x = normalise(ops, params, attention_norm, x, epsilon, first_biased)
         together = split_heads(ops, apply(ops, params, qkv[0], x, qkv[1]), 3 * heads, head_size)
-        if not rotary:
-            return together[:, :heads], together[:, heads : 2 * heads], together[:, 2 * heads :]
-        cosines = ops.static("rotary_cosines", (positions, head_size, base))[:length]
-        sines = ops.static("rotary_sines", (positions, head_size, base))[:length]
-        query = ops.rotate(together[:, :heads], cosines, sines)
-        key = ops.rotate(together[:, heads : 2 * heads], cosines, sines)
+        query, key = together[:, :heads], together[:, heads : 2 * heads]
+        if base is not None:
+            query, key = rotated(ops, query, table), rotated(ops, key, table)
         return query, key, together[:, 2 * heads :]
 
     def show(ops, query, key, value, scores, outside):
