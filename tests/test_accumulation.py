@@ -6,12 +6,22 @@ import numpy as np
 import pytest
 
 from crossdistil.core.data.batches import TrainBatches
+from crossdistil.core.data.next_words import next_words
 from crossdistil.core.data.tokenize import TokenTable
 from crossdistil.core.engine import Step
-from crossdistil.core.kinds.known_kinds import MASKED_TEXT, ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS
+from crossdistil.core.kinds.known_kinds import (
+    MASKED_TEXT,
+    NEXT_TEXT,
+    ONE_CLASS,
+    ONE_NUMBER,
+    SENTENCE_EMBEDDINGS,
+    SEVERAL_LABELS,
+)
 from crossdistil.core.losses.base import STATISTICS, TermContext
 from crossdistil.core.losses.catalogue import LOSSES
+from crossdistil.core.models.families.gpt2 import Gpt2Config
 from crossdistil.core.models.heads import head_shapes
+from crossdistil.core.models.pooling import Pooling
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.reference import ReferenceOps
@@ -35,15 +45,19 @@ def make_term(**options):
 
 
 def make_batches(
-    accumulation: int, one_length: bool = False, labels: np.ndarray | None = None, lengths: tuple[int, ...] = (8, 16)
+    accumulation: int,
+    one_length: bool = False,
+    labels: np.ndarray | None = None,
+    lengths: tuple[int, ...] = (8, 16),
+    members: int = 1,
 ) -> TrainBatches:
     generator = np.random.default_rng(4)
-    tokens = generator.integers(3, 9, EXAMPLES)
+    tokens = generator.integers(3, 9, EXAMPLES * members)
     tokens[[3, 11]] = 15, 16
     ids = generator.integers(5, STUDENT.vocab_size, tokens.sum())
     offsets = np.concatenate([[0], np.cumsum(tokens)])
     firsts = generator.integers(1, tokens + 1).astype(np.int32)
-    table = TokenTable(ids.astype(np.int32), offsets, firsts)
+    table = TokenTable(ids.astype(np.int32), offsets, firsts, members=members)
     labels = generator.integers(0, 2, EXAMPLES).astype(np.int32) if labels is None else labels
     return TrainBatches(table, labels, BATCH, accumulation, lengths, 5, None, one_length)
 
@@ -151,19 +165,39 @@ WORDS = [
     {"loss": "word_mse"},
     {"loss": "word_mse", "tokens": "masked"},
 ]
+NEXT = [{"loss": "causal_lm"}, {"loss": "word_kl"}, {"loss": "word_mse", "tokens": "masked"}]
+ALONE = [{"loss": "sentence_mse"}, {"loss": "sentence_mse", "widths": (4, 8)}, {"loss": "sentence_cosine"}]
+SCORED = [{"loss": "similarity_mse"}, {"loss": "sentence_mse"}]
+TRIPLETS = [
+    {"loss": "margin_mse"},
+    {"loss": "margin_mse", "similarity": "cosine"},
+    {"loss": "similarity_kl", "candidates": "own"},
+]
+UNCUT = {"contrastive"}
+"""Compared with the whole batch, which is then not cut: refused."""
 SEVERAL = [{"loss": "hard_label"}, {"loss": "kd_multi_label", "temperature": 2}]
 REGRESSION = [{"loss": "hard_label"}, {"loss": "kd_mse"}]
 TEACHER = STUDENT.model_copy(update={"num_hidden_layers": 2})
+CAUSAL = Gpt2Config(
+    vocab_size=STUDENT.vocab_size, n_embd=16, n_layer=1, n_head=2, n_positions=16, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
+)
+TAUGHT = {"teacher": TEACHER}
+EMBEDDER, EMBEDDERS = STUDENT.embedding(Pooling("mean", False)), {"teacher": TEACHER.embedding(Pooling("mean", True))}
 CATALOGUE = {
     "classes": (CLASSES, TermContext(2, ONE_CLASS, STUDENT, {"teacher": TEACHER, "other": TEACHER})),
-    "words": (WORDS, TermContext(None, MASKED_TEXT, STUDENT, {"teacher": TEACHER})),
-    "several labels": (SEVERAL, TermContext(3, SEVERAL_LABELS, STUDENT, {"teacher": TEACHER})),
-    "regression": (REGRESSION, TermContext(1, ONE_NUMBER, STUDENT, {"teacher": TEACHER})),
+    "words": (WORDS, TermContext(None, MASKED_TEXT, STUDENT, TAUGHT)),
+    "next words": (NEXT, TermContext(None, NEXT_TEXT, CAUSAL, {"teacher": CAUSAL})),
+    "texts": (ALONE, TermContext(None, SENTENCE_EMBEDDINGS, EMBEDDER, EMBEDDERS)),
+    "scored pairs": (SCORED, TermContext(None, SENTENCE_EMBEDDINGS, EMBEDDER, EMBEDDERS, members=2, scored=True)),
+    "triplets": (TRIPLETS, TermContext(None, SENTENCE_EMBEDDINGS, EMBEDDER, EMBEDDERS, members=3)),
+    "several labels": (SEVERAL, TermContext(3, SEVERAL_LABELS, STUDENT, TAUGHT)),
+    "regression": (REGRESSION, TermContext(1, ONE_NUMBER, STUDENT, TAUGHT)),
 }
 
 
 def test_the_catalogue_is_whole():
-    assert {options["loss"] for terms, _ in CATALOGUE.values() for options in terms} == set(LOSSES)
+    assert {options["loss"] for terms, _ in CATALOGUE.values() for options in terms} == set(LOSSES) - UNCUT
+    assert all(LOSSES[name](loss=name).whole for name in UNCUT)
     mentioned = {(options["loss"], key) for terms, _ in CATALOGUE.values() for options in terms for key in options}
     switches = {"mask_padding", "divide_by", "reduction", "normalize", "tokens", "probability_shift", "temperature_schedule"}
     assert {(name, key) for name, term in LOSSES.items() for key in term.model_fields if key in switches} <= mentioned
@@ -192,9 +226,11 @@ def batches_of(terms, context, accumulation):
     labels = None
     if context.kind in (ONE_NUMBER, SEVERAL_LABELS):
         labels = context.kind.drawn(drawn, EXAMPLES, context.outputs)
-    batches = make_batches(accumulation, one_length, labels)
+    if context.scored:
+        labels = drawn.uniform(size=EXAMPLES).astype(np.float32)
+    batches = make_batches(accumulation, one_length, labels, members=context.members)
     if context.kind.guesses_words:
-        batches.attach_masks(mask_last_tokens)
+        batches.attach_masks(next_words if context.kind == NEXT_TEXT else mask_last_tokens)
     return batches
 
 
@@ -220,17 +256,17 @@ def value_of(objective, held, micro_batches):
 def parameters_of(context, objective):
     """Student with projections, and teachers, in float64."""
     outputs, drawn = context.outputs or 2, np.random.default_rng(6)
-    student = random_model(STUDENT, outputs, 1)
+    student = random_model(context.student, outputs, 1)
     student |= {name: drawn.normal(0, 0.3, tensor.shape) for name, tensor in objective.projections.items()}
     taught = {
         f"{name}/{tensor}": array
-        for seed, name in enumerate(context.teachers, start=2)
-        for tensor, array in random_model(TEACHER, outputs, seed).items()
+        for seed, (name, config) in enumerate(context.teachers.items(), start=2)
+        for tensor, array in random_model(config, outputs, seed).items()
     }
     return student, taught
 
 
 def random_model(config, outputs, seed):
     drawn = np.random.default_rng(seed)
-    head = {name: drawn.normal(0, 0.2, shape) for name, shape in head_shapes(config)["mlm"].items()}
+    head = {name: drawn.normal(0, 0.2, shape) for name, shape in head_shapes(config).get("mlm", {}).items()}
     return head | {name: array.astype(np.float64) for name, array in tiny.random_parameters(config, outputs, seed).items()}

@@ -78,7 +78,11 @@ class Gpt2Config(EncoderConfig):
         "num_attention_heads": "n_head",
         "num_hidden_layers": "n_layer",
     }
-    ignored_keys = frozenset("n_ctx reorder_and_upcast_attn scale_attn_weights scale_attn_by_inverse_layer_idx".split())
+    ignored_keys = frozenset(
+        # The last ones are of the second head of transformers' GPT2DoubleHeadsModel, which every dump has.
+        """n_ctx reorder_and_upcast_attn scale_attn_weights scale_attn_by_inverse_layer_idx summary_type summary_use_proj
+        summary_activation summary_proj_to_labels summary_first_dropout""".split()
+    )
 
     vocab_size: int = Field(50257, ge=1)
     n_positions: int = Field(1024, ge=1)
