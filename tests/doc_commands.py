@@ -7,6 +7,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import typer
@@ -44,8 +45,9 @@ def pages() -> list[Path]:
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """(language, content) of the fenced blocks of a page."""
-    return re.findall(r"^ *```(\w*)[^\n]*\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    """(language, content) of the fenced blocks of a page, those in lists without the list's indentation."""
+    found = re.findall(r"^ *```(\w*)[^\n]*\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    return [(language, dedent(content)) for language, content in found]
 
 
 def lines(path: Path) -> list[Line]:
