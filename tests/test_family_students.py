@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from crossdistil.tests.tiny_families import (
     ROBERTA,
     VARIANTS,
     each_trained_family,
+    each_variant,
     hugging_face_config,
 )
 
@@ -92,17 +94,23 @@ def test_a_student_of_another_family():
             assert {name: array.shape for name, array in student.parameters.items()} == tensor_shapes(student.config, 2)
 
 
-def test_a_new_model_has_plain_normalisations():
-    for config in VARIANTS.values():
-        student, _ = build(None, {"from": "random"}, model_type=config.family.model_type, **config.model_dump())
-        norms = {name: array for name, array in student.parameters.items() if "norm" in name.lower()}
-        assert all((array == (1 if name.endswith("weight") else 0)).all() for name, array in norms.items())
-        # Embeddings' norm, two a layer, and that of DeBERTa's table of distances.
-        layers = {prefix for layer in range(config.num_hidden_layers) for prefix in config.layer_prefixes(layer)}
-        places = 1 + 2 * len(layers) + ("deberta.encoder.LayerNorm.weight" in student.parameters)
-        if config.family.block.normalised_before:  # two behind the layers as well, and none at the first one's attention
-            places += 1
-        assert len(norms) == places * (2 if getattr(config, "norm_bias", True) else 1)
+@pytest.mark.only_backend("torch")
+@each_variant
+def test_a_new_model_has_plain_normalisations(config):
+    """As many as transformers' model has, by what its modules are."""
+    from transformers import AutoModelForSequenceClassification
+
+    theirs = AutoModelForSequenceClassification.from_config(hugging_face_config(config))
+    expected = sum(
+        tensor is not None
+        for module in theirs.modules()
+        if "norm" in type(module).__name__.lower()
+        for tensor in (module.weight, module.bias)
+    )
+    student, _ = build(None, {"from": "random"}, model_type=config.family.model_type, **config.model_dump())
+    norms = {name: array for name, array in student.parameters.items() if re.search(r"norm|_ln\b|\bln_", name.lower())}
+    assert len(norms) == expected
+    assert all((array == (1 if name.endswith("weight") else 0)).all() for name, array in norms.items())
 
 
 @pytest.mark.only_backend("torch")

@@ -85,13 +85,15 @@ class ModelConfig(NumberKeys):
 
     @classmethod
     def keys_like(cls, other: ModelConfig) -> dict[str, Any]:
-        """The keys of a model of this family that is like another, as far as the two have the same things."""
+        """The keys of a model of this family that is like another, as far as the two have the same things. What a key consists of
+        in several parts is its family's own: that of another may be called the same."""
         if other.family is cls.family:
             return other.model_dump()
         if not (cls.family.is_encoder and other.family.is_encoder):
             return {}
         pairs = {own: cls.common.get(own, own) for own in cls.model_fields}
         keys = {own: getattr(other, name) for own, name in pairs.items() if hasattr(other, name)}
+        keys = {key: value for key, value in keys.items() if not isinstance(value, BaseModel)}
         return {key: value for key, value in keys.items() if key != "type_vocab_size" or value}
 
     @classmethod
