@@ -38,7 +38,7 @@ BATCHES = -(-ROWS // BATCH)
 class ReferenceEngine:
     """As much of an engine as teaching needs, in float64."""
 
-    name, precision, length_step = "reference", "fp32", 8
+    name, device, precision, length_step = "reference", "cpu", "fp32", 8
 
     def load_frozen(self, parameters):
         return dict(parameters)

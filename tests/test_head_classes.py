@@ -11,6 +11,7 @@ from crossdistil.converters.convert import ConvertOptions, convert
 from crossdistil.core.app.inference import load_classifier
 from crossdistil.core.app.models import all_notes, model_folder
 from crossdistil.core.checkpoint import load_model
+from crossdistil.core.data.task_specs import glue_task
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.fit import teacher_problems
 from crossdistil.core.models.architectures import tensor_shapes
@@ -180,7 +181,7 @@ def test_a_class_that_nobody_knows_is_told(tmp_path):
 def test_such_a_teacher_is_refused_for_what_it_is(tmp_path, keys, reason):
     tiny.write_model(tmp_path / "model")
     change_config(tmp_path / "model", **keys)
-    (problem,) = teacher_problems(load_model(tmp_path / "model"), None, "teacher.model")
+    (problem,) = teacher_problems(load_model(tmp_path / "model"), glue_task("sst-2"), "teacher.model")
     assert problem.startswith("teacher.model: ") and reason in problem
 
 
