@@ -62,7 +62,7 @@ def compute_metrics(
     classes of the logits, `weighted_f1` by how many examples each has; `auc` is `core.class_metrics.mean_area`. With labels
     (examples, classes) of zeros and ones, each class is predicted where its sigmoid is above 0.5: `micro_f1` counts all
     decisions together, `macro_f1` is the mean over the classes, `exact_match` the share of examples without a wrong one. Of
-    answers that are parts of a text `logits` (questions, 2) are what each scored, exact match and F1.
+    answers that are parts of a text `logits` (questions, 2) are what each scored, exact match and F1, and all labels are 1.
     `own` holds the metrics of plugins. Raises TrainingError for logits that are not finite, DataError for a metric that is
     unknown or does not fit.
     """
@@ -76,7 +76,7 @@ def compute_metrics(
 
 
 def _compute(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
-    if name in ANSWER_METRICS:
+    if name in ANSWER_METRICS and logits.shape[1] == len(ANSWER_METRICS) and (labels == 1).all():
         return float(logits[:, ANSWER_METRICS.index(name)].mean())
     known = (*CLASSIFICATION_METRICS, *REGRESSION_METRICS)
     if name not in known:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from crossdistil.core.kinds.known_kinds import ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS
+from crossdistil.core.kinds.known_kinds import MASKED_TEXT, ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS
 from crossdistil.core.losses.base import UNITS, TermContext
 from crossdistil.core.losses.catalogue import LOSSES, TERMS, Term
 from crossdistil.core.losses.layers import pairs_text, resolve_layers
@@ -78,9 +78,9 @@ def test_the_layer_map_for_people():
 
 # Options, the job, the key and a part of the message of what is wrong.
 PROBLEMS = [
-    ({"loss": "hard_label"}, job(outputs=None), "loss", "needs labels, but the task is raw text"),
-    ({"loss": "kd_ce"}, job(outputs=None), "loss", "needs logits, but the task is raw text"),
-    ({"loss": "kd_multi_label"}, job(outputs=None), "loss", "raw text"),
+    ({"loss": "hard_label"}, job(outputs=None, kind=MASKED_TEXT), "loss", "needs labels, but the task is raw text"),
+    ({"loss": "kd_ce"}, job(outputs=None, kind=MASKED_TEXT), "loss", "needs logits, but the task is raw text"),
+    ({"loss": "kd_multi_label"}, job(outputs=None, kind=MASKED_TEXT), "loss", "raw text"),
     ({"loss": "kd_ce"}, job(outputs=1, kind=ONE_NUMBER), "loss", "use kd_mse"),
     ({"loss": "kd_ce"}, job(kind=SEVERAL_LABELS), "loss", "use kd_multi_label"),
     ({"loss": "kd_multi_label"}, job(), "loss", "use kd_ce"),

@@ -21,6 +21,8 @@ from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe
 from crossdistil.tests import tiny
 from crossdistil.tests.conversion_sources import write_source
 from crossdistil.tests.mlm_cases import CHINESE, write_corpus
+from crossdistil.tests.tiny_causal import CONFIG as CAUSAL
+from crossdistil.tests.tiny_causal import write_causal_lm
 from crossdistil.tests.wrong_input_files import crossdistil
 
 PAGE = RECIPES_FOLDER / "MIGRATION.md"
@@ -180,6 +182,8 @@ def workplace(tmp_path_factory) -> Path:
     small = bert.model_copy(update={"num_hidden_layers": 4, "hidden_size": 12, "intermediate_size": 16})
     source = model(root / "sources/small", small, tiny.VOCABULARY)
     converted(source, root / "models/2nd_General_TinyBERT_4L_312D", "pytorch", "bin")
+    write_corpus(root / "corpus.txt", 4)
+    write_causal_lm(root / "models/gpt2", CAUSAL.model_copy(update={"n_layer": 12, "n_positions": 128}))
     shutil.rmtree(root / "sources")
     return root
 

@@ -48,9 +48,9 @@ def test_encoders_of_the_model_zoo():
 @pytest.mark.parametrize("family", told_by_names())
 def test_hugging_faces_networks_in_mindspore(family):
     def parameter(name):
-        for part, new in (("LayerNorm", ("gamma", "beta")), ("layer_norm", ("gamma", "beta"))):
-            name = name.replace(f"{part}.weight", f"{part}.{new[0]}").replace(f"{part}.bias", f"{part}.{new[1]}")
-        return name.replace("_embeddings.weight", "_embeddings.embedding_table")
+        for part in ("LayerNorm", "layer_norm", "ln_1", "ln_2", "ln_f"):
+            name = name.replace(f"{part}.weight", f"{part}.gamma").replace(f"{part}.bias", f"{part}.beta")
+        return re.sub(r"(_embeddings|\bwte|\bwpe)\.weight", r"\1.embedding_table", name)
 
     names = {parameter(name): name for name in of(family, "canonical").values()}
     found = recognise(shaped(names), None)
