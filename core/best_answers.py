@@ -10,7 +10,7 @@ import numpy as np
 from .answer_scores import best_threshold, scores_of, which_scores
 from .data.answer_format import AnswerFormat
 from .data.token_table import TokenTable
-from .metrics import ANSWER_METRICS
+from .metrics import ANSWER_METRICS, check_finite
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class Answer:
 def best_answers(table: TokenTable, logits: np.ndarray, contexts: Sequence[str], format: AnswerFormat) -> list[Answer]:
     """An answer for each question, by the logits (tokens, 2) of the table's tokens. Of all pairs of a first and a last token, of
     which the first is taken from the window where it has most around it, that with the highest sum of logits, over all windows
-    of the question; it has at most `answer_length` tokens and is never a part of the question."""
+    of the question; it has at most `answer_length` tokens and is never a part of the question. Raises TrainingError for logits
+    that are not finite."""
+    check_finite(logits, "tokens")
     rows_of = np.searchsorted(table.examples, np.arange(len(contexts) + 1))
     return [
         _answer(table, logits, range(first, end), contexts[number], format)

@@ -47,7 +47,7 @@ from .models.pooling import Pooling
 from .models.sizes import difference_lines, differences, without_sizes
 from .models.spec import EncoderConfig
 from .remedies import convert_command
-from .sentence_folder import embeds, read_pooling, write_sentence_files
+from .sentence_folder import embeds, read_pooling, trained_length, write_sentence_files
 from .shown import plain, shown
 from .stored_tensors import NO_WEIGHTS, AbsentTensors, StoredTensor, StoredTensors, TensorFile, is_finite
 
@@ -160,6 +160,8 @@ def open_model(folder: Path, where: str = "", words: bool = False, classifier: A
     new = () if config_embeds(config) else new
     labels, kind = _classes(raw, outputs, config, where)
     about = about_training(raw, where)
+    if config_embeds(config) and (length := trained_length(folder)) is not None:
+        about = {"max_length": length} | about
     reason = "" if other is None else other.reason
     notes = (*_notes(raw, config, folder, left_out, outputs, reason), *of_texts)
     parameters = StoredTensors(tensors)

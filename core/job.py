@@ -26,6 +26,7 @@ from .fit import same_inputs, vocabulary_notes
 from .hub_names import is_hub_name
 from .kept_words import KeptWords, check_texts, keep_used
 from .losses.base import TermContext
+from .model_inputs import trained_length
 from .models.answer_heads import NEXT_WORDS
 from .objective import Teachers
 from .plan import START, Plan, apart, plan, term_context, words_problems_of
@@ -263,6 +264,10 @@ def _notes(
     lines = [note for model in (*teachers.values(), student) for note in model.notes]
     for name, teacher in teachers.items():
         lines += vocabulary_notes(teacher_key(recipe, name), teacher.config, teacher_tokenizers[name])
+        known = trained_length(teacher)
+        if teacher.kind.embeds and "max_length" in teacher.about and known < recipe.task.max_length:
+            told = f"it was made for texts of up to {known} tokens, and gets up to {recipe.task.max_length}"
+            lines.append(f"{teacher_key(recipe, name)}: {told}; --set task.max_length={known} cuts them as it does")
     if not any(same_inputs(teacher, student) for teacher in teachers.values()):
         lines += vocabulary_notes("student", student.config, tokenizer)
     return tuple(lines)

@@ -69,10 +69,17 @@ def compute_metrics(
     logits, labels = np.asarray(logits, dtype=np.float64), np.asarray(labels)
     if logits.ndim != 2 or labels.shape not in (logits.shape[:1], logits.shape) or not len(labels):
         raise ValueError(f"logits {logits.shape} and labels {labels.shape}: expected (n, classes) and (n,) or both alike, n > 0")
-    if not np.isfinite(logits).all():
-        raise TrainingError(f"the logits of {int((~np.isfinite(logits)).any(axis=1).sum())} examples are not finite")
+    check_finite(logits, "examples")
     compute = _compute if labels.ndim == 1 else _compute_multi_label
     return {name: own[name](logits, labels) if name in own else compute(name, logits, labels) for name in names}
+
+
+def check_finite(outputs: np.ndarray, of: str, what: str = "logits") -> None:
+    """Raise TrainingError where a model answers with what is no number. `outputs` (rows, ...) are its logits, or `what` they are,
+    of rows that are called `of`."""
+    broken = ~np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    if broken.any():
+        raise TrainingError(f"the {what} of {int(broken.sum())} {of} are not finite")
 
 
 def _compute(name: str, logits: np.ndarray, labels: np.ndarray) -> float:

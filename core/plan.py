@@ -26,6 +26,7 @@ from .losses.base import TermContext
 from .models.pooling import Pooling
 from .recipe import Recipe
 from .recipe_tokenizers import check_start, keyed_tokenizer, student_tokenizer, teacher_key
+from .sentence_folder import MODULES
 from .stage_problems import projection_problems, stage_problems
 from .stored_tensors import NamedTensors
 from .student import plan_bilstm, plan_student, pooling_of
@@ -147,7 +148,12 @@ class _Planner:
         kind = ONE_CLASS if spec is None else spec.kind
         found = self._errors.collect(open_model, folder, key, kind.guesses_words, kind.head)
         how = self._recipe.task.embeddings
-        if found is None or not kind.embeds or found.kind.embeds or key == START or how is None or how.teacher_pooling is None:
+        if found is None or not kind.embeds or key == START or how is None or how.teacher_pooling is None:
+            return found
+        if found.kind.embeds:
+            if (own := found.config.pooling.mode) != how.teacher_pooling:
+                told = f"got {how.teacher_pooling}, but {folder / MODULES} says {own}; it is for a folder that does not say it"
+                self._errors.append(RecipeError(self._source, [f"task.embeddings.teacher_pooling: {told}"]))
             return found
         return embedder(found, Pooling(how.teacher_pooling))
 

@@ -19,7 +19,8 @@ from .shown import shown
 
 MODULES, TRANSFORMER, SENTENCES = "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"
 _POOLING, _NORMALISE = "1_Pooling", "2_Normalize"
-_CLASSES = "sentence_transformers.models"
+_PACKAGE = "sentence_transformers"
+_CLASSES = f"{_PACKAGE}.models"
 _KEYS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_mean_tokens": "mean",
@@ -44,7 +45,7 @@ def read_pooling(folder: Path, where: str = "") -> tuple[Pooling, list[str]]:
     modules = read_json(path, CheckpointError)
     if not isinstance(modules, list) or not all(isinstance(each, dict) for each in modules):
         raise CheckpointError(f"{where}{path}: expected a list of modules, got {shown(modules, 60)}")
-    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
+    kinds = [_kind_of(module) for module in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         expected = "Transformer, Pooling and perhaps Normalize"
         raise CheckpointError(f"{where}{path}: its modules are {', '.join(kinds) or 'none'}; computed here are {expected}")
@@ -61,12 +62,20 @@ def read_pooling(folder: Path, where: str = "") -> tuple[Pooling, list[str]]:
     return Pooling(mode, len(kinds) == 3), notes
 
 
+def _kind_of(module: Mapping[str, Any]) -> str:
+    """The name of a module's class; with its package where that is not sentence-transformers' own, as of code beside a model."""
+    package, _, kind = str(module.get("type", "")).rpartition(".")
+    return kind if package.partition(".")[0] == _PACKAGE else shown(module.get("type"), 60)
+
+
 def trained_length(folder: Path) -> int | None:
-    """To how many tokens the folder's model cuts texts; None where it does not say."""
+    """To how many tokens the folder's model cuts texts; None where it does not say. Raises CheckpointError."""
     if not (folder / TRANSFORMER).is_file():
         return None
     length = read_object(folder / TRANSFORMER, CheckpointError).get("max_seq_length")
-    return length if type(length) is int and length > 0 else None
+    if length is not None and (type(length) is not int or length < 1):
+        raise CheckpointError(f"{folder / TRANSFORMER}: max_seq_length: got {shown(length)}, expected a number of tokens")
+    return length
 
 
 def write_sentence_files(folder: Path, pooling: Pooling, width: int, length: int | None) -> None:
@@ -100,10 +109,13 @@ def _mode(folder: Path, place: str, where: str) -> str:
     config = read_object(path, CheckpointError)
     modes = config.get("pooling_mode")
     if modes is None:
+        for key in _KEYS:
+            if not isinstance(config.get(key, False), bool):
+                raise CheckpointError(f"{where}{path}: {key}: got {shown(config[key])}, expected true or false")
         modes = [mode for key, mode in _KEYS.items() if config.get(key)]
-    modes = [modes] if isinstance(modes, str) else list(modes) if isinstance(modes, list) else [modes]
+    modes = list(map(str, modes)) if isinstance(modes, list) else [str(modes)]
     if len(modes) != 1 or modes[0] not in _OURS:
-        got, expected = ", ".join(map(str, modes)) or "nothing", " or ".join(_OURS)
+        got, expected = ", ".join(modes) or "nothing", " or ".join(_OURS)
         raise CheckpointError(f"{where}{path}: pools by {got}; computed here is one of {expected}")
     return _OURS[modes[0]]
 

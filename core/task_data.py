@@ -12,7 +12,7 @@ import numpy as np
 
 from .best_answers import Answer, answers_score, best_answers
 from .data.answer_format import AnswerFormat
-from .data.answer_tokens import question_table
+from .data.answer_tokens import answers_without_window, question_table
 from .data.batches import Batch, Masks, evaluation_batches
 from .data.corpus import read_corpus
 from .data.masked_texts import read_masked, read_store
@@ -211,6 +211,8 @@ def tokenize(
     """Examples as a model with that tokenizer takes them; their texts are not kept."""
     if spec.kind.of_spans:
         tokens = {split: _asked(spec, split, found, tokenizer, max_length) for split, found in examples.items()}
+        if "train" in tokens:
+            examples = examples | {"train": _with_lost_answers(examples["train"], tokens["train"])}
     elif spec.kind.per_token:
         tokens = {split: _tagged(spec, found, tokenizer, max_length) for split, found in examples.items()}
     else:
@@ -229,8 +231,23 @@ def _tagged(spec: TaskSpec, examples: Examples, tokenizer: Tokenizer, max_length
 
 
 def _asked(spec: TaskSpec, split: str, examples: Examples, tokenizer: Tokenizer, max_length: int) -> TokenTable:
-    given = (examples.texts, examples.pairs, examples.labels)
-    return question_table(*given, tokenizer, max_length, spec.answering, places=split != "train")
+    given, ids = (examples.texts, examples.pairs, examples.labels), examples.asked.ids
+
+    def named(row: int) -> str:
+        return f"{examples.source}: {ids[row]}"
+
+    return question_table(*given, tokenizer, max_length, spec.answering, split != "train", named)
+
+
+def _with_lost_answers(examples: Examples, table: TokenTable) -> Examples:
+    """The same with a note of the answers that no window has."""
+    lost = [] if examples.labels is None else answers_without_window(table, examples.labels)
+    if not len(lost):
+        return examples
+    count = "1 answer is" if len(lost) == 1 else f"{len(lost):,} answers are"
+    way = "a smaller task.answers.stride, or a larger task.max_length, has more of them"
+    told = f"{examples.source.name}: {count} in no window whole, and learned as none ({examples.asked.ids[lost[0]]}); {way}"
+    return replace(examples, notes=(*examples.notes, told))
 
 
 @functools.lru_cache(64)  # the same function for the same model: it is compiled once

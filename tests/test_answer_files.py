@@ -115,6 +115,27 @@ def section(folder, **more):
     return TaskSection(name="mine", kind="question_answering", data=folder, **more)
 
 
+def test_a_key_that_a_recipe_names_is_the_one_that_is_read(tmp_path):
+    path = written(tmp_path, asked())
+    for key in ("question", "context", "answers"):
+        with pytest.raises(DataError, match="'other' is missing, expected a "):
+            read_questions(path, AnswerFormat(**{key: "other"}))
+
+
+def test_predictions_look_at_no_answer(tmp_path):
+    """Nor do they ask that one is right, in its place, or there in all questions."""
+    others = [asked([{"text": "1999", "answer_start": 3}], "q2"), asked([], "q3", is_impossible=True), asked(3, "q4")]
+    unasked = {"id": "q5", "question": "When?"}
+    found = read_questions(written(tmp_path, asked(), *others, unasked), AnswerFormat(), reads_answers=False)
+    assert found.ids == ["q1", "q2", "q3", "q4", "q5"] and found.targets is None and not found.notes
+
+
+def test_a_right_answer_that_the_context_lacks_is_still_scored_with(tmp_path):
+    two = [{"text": "1040", "answer_start": 20}, {"text": "in the year 1040", "answer_start": 17}]
+    found = read_questions(written(tmp_path, asked(two)), AnswerFormat(nearest=True))
+    assert (found.golds, found.places) == ([("1040", "in the year 1040")], [(20, 24)])
+
+
 def test_files_by_their_official_names(tmp_path):
     folder = write_questions(tmp_path)
     (folder / "train.json").rename(folder / "train-v1.1.json")

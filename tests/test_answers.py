@@ -7,13 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from crossdistil.core.app.data_report import data_warnings
 from crossdistil.core.best_answers import best_answers
 from crossdistil.core.checkpoint import Model, load_model, save_model
 from crossdistil.core.data.answer_format import AnswerFormat
 from crossdistil.core.data.answer_tokens import question_table
 from crossdistil.core.data.batches import TrainBatches
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.errors import CrossdistilError, DataError
+from crossdistil.core.errors import CrossdistilError, DataError, TrainingError
 from crossdistil.core.job import prepare
 from crossdistil.core.kinds.known_kinds import ANSWERS
 from crossdistil.core.losses.base import TermContext
@@ -26,7 +27,7 @@ from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import student_config
 from crossdistil.core.task_data import logits_function
 from crossdistil.tests import tiny
-from crossdistil.tests.answer_files import qa_recipe, write_questions
+from crossdistil.tests.answer_files import paragraphs, qa_recipe, squad, write_questions
 
 CONTEXT = "the good film is bad and the plot was good or not"
 WORDS = CONTEXT.split()
@@ -90,7 +91,8 @@ def test_answers_are_the_best_pairs_over_windows(tokenizer):
 
 
 def test_a_question_that_leaves_no_room_is_told(tokenizer):
-    with pytest.raises(DataError, match="task.max_length: 8 leaves no room for a context behind question 1, expected 9 or more"):
+    told = "question 1: task.max_length: 8 leaves no room for a context behind the question, expected 9 or more"
+    with pytest.raises(DataError, match=told):
         question_table(["a b c d e f"], [CONTEXT], None, tokenizer, 8, AnswerFormat(question_length=5))
 
 
@@ -238,3 +240,39 @@ def test_transformers_computes_the_same(family, tmp_path):
     context = TermContext(2, ANSWERS, ours.config)
     loss = term.bound(context, "t")(ReferenceOps(), {}, {"logits": found[:1].astype(np.float64)}, {}, own)
     assert float(loss) / term.units(context, own) == pytest.approx(float(expected_loss), abs=1e-5)
+
+
+def test_answers_that_no_window_has_are_told(tmp_path):
+    """One that is cut in two by all windows, and one of which the tokenizer keeps nothing; errors name file and question."""
+    tiny.write_model(tmp_path / "encoder")
+    data = write_questions(tmp_path / "data")
+    long, nothing = "the good film is bad", "the \u200b film"
+    parts = [{"context": long, "qas": [{"id": "long", "question": "a", "answers": [{"text": long, "answer_start": 0}]}]}]
+    parts += [{"context": nothing, "qas": [{"id": "none", "question": "a", "answers": [{"text": "\u200b", "answer_start": 4}]}]}]
+    (data / "train.json").write_text(json.dumps(squad(paragraphs(6, 1) + parts)))
+    content = qa_recipe(data, tmp_path / "encoder")
+    content["task"] |= {"max_length": 8, "answers": {"stride": 2}}
+    notes = prepare(parse_recipe(content, "recipe"), "recipe", 1).data.examples["train"].notes
+    assert [note.partition(";")[0] for note in notes] == [
+        "train.json: 2 answers are in no window whole, and learned as none (long)"
+    ]
+    content["task"]["max_length"] = 5
+    with pytest.raises(DataError, match=r"train.json: q1-0: task.max_length: 5 leaves no room for a context behind the question"):
+        prepare(parse_recipe(content, "recipe"), "recipe", 1)
+
+
+def test_logits_that_are_no_numbers_answer_nothing(tokenizer):
+    table = question_table(["it was", "a"], [CONTEXT] * 2, None, tokenizer, 40, AnswerFormat())
+    logits = np.zeros((len(table.ids), 2), np.float32)
+    logits[3] = np.nan
+    with pytest.raises(TrainingError, match="the logits of 1 tokens are not finite"):
+        best_answers(table, logits, [CONTEXT] * 2, AnswerFormat())
+
+
+@pytest.mark.parametrize("none, told", [(1.0, "no question has an answer"), (0.0, "all questions have an answer")])
+def test_a_split_of_one_sort_of_question_is_told(none, told, tmp_path):
+    tiny.write_model(tmp_path / "encoder")
+    content = qa_recipe(write_questions(tmp_path / "data", none), tmp_path / "encoder")
+    content["task"]["answers"]["unanswerable"] = True
+    warnings = data_warnings(prepare(parse_recipe(content, "recipe"), "recipe", 1).data)
+    assert [line.partition(told)[0] for line in warnings if told in line] == ["train: ", "dev: "]

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from crossdistil.core.app.data_report import data_warnings
 from crossdistil.core.checkpoint import Model, load_model, save_model
 from crossdistil.core.data.batches import TrainBatches, evaluation_batches
 from crossdistil.core.data.tasks import read_split, resolve_task
@@ -15,6 +16,7 @@ from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError, DataError
 from crossdistil.core.job import prepare
 from crossdistil.core.kinds.known_kinds import SENTENCE_EMBEDDINGS
+from crossdistil.core.model_inputs import trained_length
 from crossdistil.core.models.answer_heads import EMBEDDINGS
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.pooling import MODES, Pooling
@@ -105,6 +107,7 @@ def dense(folder):
     (folder / "modules.json").write_text(json.dumps(modules))
 
 
+PACKAGE = "sentence_transformers."
 FOLDERS = {
     "two modes": (two_modes, r"1_Pooling/config.json: pools by mean, max; computed here is one of mean or cls or lasttoken"),
     "a module": (dense, r"modules.json: its modules are Transformer, Pooling, Normalize, Dense; computed here"),
@@ -113,6 +116,22 @@ FOLDERS = {
     "lower case": (
         lambda folder: change(folder / "sentence_bert_config.json", do_lower_case=True),
         r"sentence_bert_config.json: do_lower_case is true",
+    ),
+    "no mode": (
+        lambda folder: change(folder / "1_Pooling" / "config.json", pooling_mode=[["mean"]]),
+        r"1_Pooling/config.json: pools by \['mean'\]; computed here",
+    ),
+    "a word for a switch": (
+        lambda folder: change(folder / "1_Pooling" / "config.json", pooling_mode_cls_token="false"),
+        r"1_Pooling/config.json: pooling_mode_cls_token: got 'false', expected true or false",
+    ),
+    "code of its own": (
+        lambda folder: (folder / "modules.json").write_text((folder / "modules.json").read_text().replace(PACKAGE, "own.")),
+        r"modules.json: its modules are 'own.models.Transformer', 'own.models.Pooling', 'own.models.Normalize'; computed here",
+    ),
+    "length": (
+        lambda folder: change(folder / "sentence_bert_config.json", max_seq_length="16"),
+        r"sentence_bert_config.json: max_seq_length: got '16', expected a number of tokens",
     ),
     "prompt": (
         lambda folder: change(folder / "config_sentence_transformers.json", prompts={"q": "query: "}, default_prompt_name="q"),
@@ -235,6 +254,33 @@ def test_a_teacher_says_how_it_pools_or_the_recipe_does(sentences, tmp_path):
     assert job.teachers["teacher"].config.pooling == job.student.config.pooling == Pooling("cls", False)
     recipe["task"]["embeddings"] |= {"pooling": "mean", "normalise": True}
     assert prepare(parse_recipe(recipe, "test"), "test", 1).student.config.pooling == Pooling("mean", True)
+    recipe["teacher"]["model"] = str(sentences / "teacher")
+    with pytest.raises(CrossdistilError, match="teacher_pooling: got cls, but .*modules.json says mean; it is for a folder that"):
+        prepare(parse_recipe(recipe, "test"), "test", 1)
+
+
+def test_texts_are_cut_as_the_folder_says_and_a_teacher_that_gets_more_is_told(sentences, tmp_path):
+    """Of a folder that sentence-transformers wrote, which says nothing else of its length."""
+    write_embedder(tmp_path / "model")
+    for name in ("config.json", "sentence_bert_config.json"):
+        path = tmp_path / "model" / name
+        path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "crossdistil"}))
+    change(tmp_path / "model" / "sentence_bert_config.json", max_seq_length=9)
+    (tmp_path / "model" / "checksums.json").unlink(missing_ok=True)
+    assert trained_length(load_model(tmp_path / "model", classifier=EMBEDDINGS)) == 9
+    recipe = embedding_recipe(sentences / "data", tmp_path / "model", [{"loss": "sentence_mse"}])
+    told = "teacher.model: it was made for texts of up to 9 tokens, and gets up to 16; --set task.max_length=9"
+    assert any(note.startswith(told) for note in prepare(parse_recipe(recipe, "test"), "test", 1).notes)
+    recipe["task"]["max_length"] = 9
+    assert not any("made for texts" in note for note in prepare(parse_recipe(recipe, "test"), "test", 1).notes)
+
+
+def test_scores_that_are_all_the_same_are_told(sentences, tmp_path):
+    shutil.copytree(sentences / "data", tmp_path / "data")
+    (tmp_path / "data" / "dev.jsonl").write_text('{"a": "good", "b": "bad", "alike": 1}\n' * 2)
+    recipe = embedding_recipe(tmp_path / "data", sentences / "teacher", [{"loss": "sentence_mse"}])
+    [told] = data_warnings(prepare(parse_recipe(recipe, "test"), "test", 1).data)
+    assert told == "dev: all scores are 0.25, so that no spearman and no pearson can be told"
 
 
 def run_of(said, tmp_path, name, recipe, backend):

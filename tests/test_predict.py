@@ -11,9 +11,10 @@ from scipy import stats
 from scipy.special import softmax
 
 import crossdistil
-from crossdistil.core.checkpoint import load_model, save_model
+from crossdistil.core.app.inference import predictions
+from crossdistil.core.checkpoint import Model, load_model, save_model
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.errors import CrossdistilError, TrainingError
 from crossdistil.core.models.encoder import make_forward
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
@@ -177,6 +178,13 @@ def test_longer_texts_are_cut(options, model):
     assert_lines([line], [text], reference_logits(model, [text], max_length=6))
     [line] = lines_of(command("predict", model, text, *options))  # what the model has positions for
     assert_lines([line], [text], reference_logits(model, [text], max_length=40))
+
+
+def test_answers_that_are_no_numbers_are_refused():
+    """Of a model whose weights are numbers, and whose states are too large for float32."""
+    model = Model(tiny.CONFIG, {}, 2, ("negative", "positive"))
+    with pytest.raises(TrainingError, match="the logits of 1 texts are not finite"):
+        list(predictions(model, ["a", "b"], None, np.array([[0.0, 1.0], [np.nan, np.inf]], np.float32)))
 
 
 def test_the_score_on_a_task(settings, options, model, tiny_task, tmp_path):

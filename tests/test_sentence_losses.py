@@ -238,6 +238,11 @@ def test_they_are_those_of_sentence_transformers():
         ({"loss": "sentence_mse", "widths": [7]}, context(), "got 7, but the student's vectors have 6"),
         ({"loss": "sentence_mse", "teacher": "x"}, context(), "'x' is not one of the teachers: teacher"),
         ({"loss": "similarity_mse"}, context(2), "needs pairs with scores"),
+        (
+            {"loss": "contrastive"},
+            context(2, scored=True),
+            "contrastive takes all pairs as alike, but task.embeddings.examples gives pairs with scores",
+        ),
         ({"loss": "contrastive"}, context(), "needs pairs or triplets, but task.embeddings.examples gives texts"),
         ({"loss": "margin_mse"}, context(2), "needs triplets, but task.embeddings.examples gives pairs"),
         ({"loss": "similarity_kl", "candidates": "own"}, context(2), "own needs triplets"),

@@ -12,6 +12,7 @@ from ..data.tasks import Examples, TaskSpec
 from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer
 from ..data.word_vocabulary import WordTokenizer
+from ..metrics import REGRESSION_METRICS
 from ..task_data import TaskData
 
 UNREADABLE = 0.05
@@ -56,7 +57,23 @@ def data_warnings(data: TaskData, first: str = "train") -> list[str]:
     if examples is not None and data.spec.kind.has_classes and examples.labels is not None:
         counts = data.spec.kind.counts(examples.labels, len(data.spec.labels))
         lines += label_warnings(data.spec.labels, counts, first)
+    for split, examples in data.examples.items():
+        if examples.labels is not None:
+            lines += _one_sided(data.spec, split, examples.labels)
     return lines + unknown_warnings(unknown_shares(data), data.tokenizer)
+
+
+def _one_sided(spec: TaskSpec, split: str, labels: np.ndarray) -> list[str]:
+    """That a metric of a split cannot be told, because its examples have nothing that differs."""
+    if spec.kind.of_spans:
+        none = labels[:, 0] < 0
+        if not spec.answering.unanswerable or len(np.unique(none)) > 1:
+            return []
+        told = "no question has an answer" if none[0] else "all questions have an answer, and task.answers.unanswerable is true"
+        return [f"{split}: {told}; metrics of the others are 0"]
+    if spec.metrics and set(spec.metrics) <= set(REGRESSION_METRICS) and len(np.unique(labels)) == 1:
+        return [f"{split}: all scores are {labels[0]:g}, so that no {' and no '.join(spec.metrics)} can be told"]
+    return []
 
 
 def unknown_shares(data: TaskData) -> dict[str, float]:

@@ -25,7 +25,7 @@ from ..data.tokenize import Tokenizer, load_tokenizer
 from ..engine import Engine, EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
-from ..metrics import is_known_metric
+from ..metrics import check_finite, is_known_metric
 from ..model_inputs import takes_pairs, trained_length
 from ..models.answer_heads import SENTENCES, AnswerHead
 from ..recipe_errors import describe
@@ -275,13 +275,13 @@ def predict(
         check_given("pair", pairs)
         if len(pairs) != len(texts):
             raise DataError(f"got {len(texts)} texts and {len(pairs)} second texts, expected one for each")
+    elif model.kind.of_spans:
+        raise DataError(f"{folder} answers questions from a text: give it beside the question (--pair TEXT, or a --file)")
     elif takes_pairs(model.about.get("task", {})) and not model.kind.embeds:
         _warn(f"{folder} was trained on pairs of texts, but gets single ones", tell)
     engine = runtime_of(model) or told_engine(processes.engine(), tell)
     infer = engine.infer(logits_function(model.config), model.parameters)
     if model.kind.of_spans:
-        if pairs is None:
-            raise DataError(f"{folder} answers questions from a text: give it beside the question (--pair TEXT, or a --file)")
         buckets = length_buckets(length, engine.length_step)
         found = answers_in(model, tokenizer, infer, texts, pairs, length, buckets, processes.world)
         return [Prediction(text, pair, answer=own) for text, pair, own in zip(texts, pairs, found, strict=True)]
@@ -301,6 +301,7 @@ def predict(
     batches = evaluation_batches(tokens, None, size, buckets, share=processes.world.share)
     answers = gathered_logits(processes.world, len(texts), batches, infer)
     if model.kind.embeds:
+        check_finite(answers, "texts", "vectors")
         return [Prediction(text, None, embedding=vector) for text, vector in zip(texts, answers, strict=True)]
     return list(predictions(model, texts, pairs, answers))
 
@@ -317,7 +318,8 @@ def check_given(what: str, texts: Sequence[str]) -> None:
 def predictions(
     model: Model, texts: Sequence[str], pairs: Sequence[str] | None, logits: np.ndarray
 ) -> Iterator[Prediction]:
-    """What logits (texts, outputs) say of each text."""
+    """What logits (texts, outputs) say of each text. Raises TrainingError for those that are not finite."""
+    check_finite(logits, "texts")
     values = model.kind.values(logits)
     for index, text in enumerate(texts):
         said = model.kind.prediction(model.labels or (), values[index])

@@ -14,6 +14,7 @@ from ..data.answer_format import AnswerFormat
 from ..data.answer_tokens import question_table
 from ..data.batches import Batch
 from ..data.tokenize import Tokenizer
+from ..model_inputs import own_columns
 from ..task_data import answers_to
 from ..world import World
 from .given_texts import GivenTexts
@@ -23,7 +24,7 @@ def format_of(task: dict[str, Any]) -> AnswerFormat:
     """How the task of a model, as its folder describes it, reads and answers."""
     own = dict(task.get("answers") or {})
     known = {name: own[name] for name in AnswerFormat.__dataclass_fields__ if name in own}
-    return AnswerFormat(**known)
+    return AnswerFormat(*own_columns(task), **known)
 
 
 def answers_in(
@@ -49,6 +50,6 @@ def answers_in(
 
 
 def read_given(path: Path, task: dict[str, Any]) -> GivenTexts:
-    """The questions and contexts of a file, with their ids. Raises DataError."""
-    found = read_questions(path, format_of(task), needs_answers=False)
+    """The questions and contexts of a file, with their ids, whatever it says of their answers. Raises DataError."""
+    found = read_questions(path, format_of(task), reads_answers=False)
     return GivenTexts(found.questions, found.contexts, found.ids, tuple(found.notes))

@@ -15,6 +15,7 @@ from ..data.tagged_tokens import tagged_table
 from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer
 from ..kinds.token_labels import found_spans
+from ..metrics import check_finite
 from ..task_data import EVALUATION_BATCH, word_logits
 from ..world import World
 from .data_report import unknown_warnings
@@ -40,7 +41,9 @@ def spans_in(
     places = [word_places(text, by_spaces) for text in texts]
     counts = np.array([len(each) for each in places])
     batches = evaluation_batches(table, None, min(EVALUATION_BATCH, len(table.lengths)), buckets, share=world.share)
-    parts = np.split(word_logits(world, int(counts.sum()), table, batches, infer), np.cumsum(counts)[:-1])
+    logits = word_logits(world, int(counts.sum()), table, batches, infer)
+    check_finite(logits, "words")
+    parts = np.split(logits, np.cumsum(counts)[:-1])
     constrained = bool(how.get("constrained"))
     return [
         tuple(found_spans(text, own, part, model.labels, constrained))

@@ -24,7 +24,7 @@ FILES = (".json", ".jsonl")
 _MOST_BYTES = 1 << 30
 """SQuAD's largest file has 42 million."""
 _CONTEXTS, _QUESTIONS, _IDS = ("context", "context_text"), ("question", "query_text", "query"), ("id", "query_id")
-_STARTS = ("answer_start", "start")
+_ANSWERS, _STARTS = ("answers", "answer"), ("answer_start", "start")
 _NOWHERE = -1
 
 
@@ -59,33 +59,33 @@ class _Misplaced:
     missing: list[str] = field(default_factory=list)
 
 
-def read_questions(path: Path, format: AnswerFormat, needs_answers: bool = True) -> Questions:
-    """The questions of a file. Without `needs_answers` they may have none. Raises DataError, which names file and question."""
+def read_questions(path: Path, format: AnswerFormat, needs_answers: bool = True, reads_answers: bool = True) -> Questions:
+    """The questions of a file. Without `needs_answers` they may have none, and without `reads_answers` none is looked at. Raises
+    DataError, which names file and question."""
     if path.suffix.lower() not in FILES:
         raise DataError(f"{path}: unknown kind of file, expected one of {', '.join(FILES)}")
     found, seen, misplaced = Questions(), {}, _Misplaced()
     untold: list[str] = []
     for number, (where, line, context, raw) in enumerate(_questions(path, format), 1):
-        question = _text(raw, (format.question, *_QUESTIONS), where)
+        question = _text(raw, _keys(format.question, _QUESTIONS), where)
         name = _id(raw, where, number)
         if any(key in raw for key in _IDS):
             where = f"{path}:{line}: {name}" if path.suffix.lower() == ".jsonl" else f"{path}: {name}"
         if name in seen:
             raise DataError(f"{where}: the id is there twice, in questions {seen[name]} and {number}; expected one question each")
         seen[name] = number
-        answers = _answers(raw, format, where)
+        answers = _answers(raw, format, where) if reads_answers else None
         if answers is None:
-            if needs_answers and not untold:
+            if needs_answers and reads_answers:
                 raise DataError(f"{where}: '{format.answers}' is missing, expected a list of answers")
             untold.append(name)
             places = []
         else:
             _check_none(raw, answers, format, where)
             places = [_place(context, text, start, where, format, misplaced) for text, start in answers]
-            if any(place is None for place in places):
-                answers = [answer for answer, place in zip(answers, places) if place is not None]
+            if places:
                 places = [place for place in places if place is not None]
-                if not answers:
+                if not places:  # of several answers, one that is nowhere is still a right one to be scored with
                     misplaced.missing.append(name)
                     continue
         found.questions.append(question)
@@ -145,7 +145,7 @@ def _of_item(item: Any, where: str, format: AnswerFormat) -> Iterator[tuple[str,
         for index, part in enumerate(_list(item["paragraphs"], f"{where}.paragraphs")):
             yield from _of_item(part, f"{where}.paragraphs[{index}]", format)
         return
-    context = _text(item, (format.context, *_CONTEXTS), where)
+    context = _text(item, _keys(format.context, _CONTEXTS), where)
     if not context.strip():
         raise DataError(f"{where}: the context is empty, expected a text")
     if "qas" not in item:
@@ -165,6 +165,11 @@ def _list(value: Any, where: str) -> list:
     if not isinstance(value, list):
         raise DataError(f"{where}: got {shown(value, 60)}, expected a list")
     return value
+
+
+def _keys(named: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Under which keys a text may be: the one that a recipe names, alone, or those of the known forms."""
+    return known if named in known else (named,)
 
 
 def _text(raw: dict, keys: tuple[str, ...], where: str) -> str:
@@ -189,7 +194,7 @@ def _id(raw: dict, where: str, number: int) -> str:
 
 def _answers(raw: dict, format: AnswerFormat, where: str) -> list[tuple[str, int | None]] | None:
     """(text, start or None) of each answer; None where the file tells nothing."""
-    value = raw.get(format.answers, raw.get("answer"))
+    value = next((raw[key] for key in _keys(format.answers, _ANSWERS) if key in raw), None)
     if value is None:
         return [] if raw.get("is_impossible") is True else None
     if isinstance(value, dict) and isinstance(value.get("text"), list):  # a column of a dataset

@@ -6,12 +6,13 @@ A window in which the answer is not, or not whole, has its answer at the first t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from .. import threads
 from ..errors import DataError
+from ..shown import shown
 from .answer_format import AnswerFormat
 from .panics import panics_told
 from .token_table import TokenTable
@@ -28,11 +29,13 @@ def question_table(
     max_length: int,
     format: AnswerFormat,
     places: bool = True,
+    named: Callable[[int], str] | None = None,
 ) -> TokenTable:
     """The rows of all questions. `targets` (questions, 2) say from which to which character each answer is, -1 where there is
     none. Of each row `examples` says which question it is of and `spans` the first and last token of the answer; with `places`,
     `places` says from where to where each token of a context is in its characters, and `owned` whether the token has more of
-    the context around it than in other windows. Raises DataError."""
+    the context around it than in other windows. `named(row)` is what errors call a question. Raises DataError."""
+    named = named or (lambda row: f"question {row + 1}")
     before, between, behind = (list(part) for part in tokenizer.places.pair)
     if not before:
         raise DataError(f"{tokenizer.source}: puts no token before a text, where windows without an answer have theirs")
@@ -45,11 +48,11 @@ def question_table(
         if room < 1:
             need = len(head) + len(behind) + 1
             raise DataError(
-                f"task.max_length: {max_length} leaves no room for a context behind question {row + 1}, expected {need} or more, "
-                "or a smaller task.answers.question_length"
+                f"{named(row)}: task.max_length: {max_length} leaves no room for a context behind the question, expected {need} "
+                "or more, or a smaller task.answers.question_length"
             )
         if not len(pieces):
-            raise DataError(f"question {row + 1}: its context {contexts[row][:30]!r} has no tokens, so no answer can be in it")
+            raise DataError(f"{named(row)}: its context {shown(contexts[row], 40)} has no tokens, so no answer can be in it")
         answer = None if targets is None or targets[row, 0] < 0 else _tokens_of(offsets, *targets[row])
         windows = list(_windows(len(pieces), room, min(format.stride, room)))
         owner = _owners(windows, len(pieces)) if places else None
@@ -72,6 +75,13 @@ def question_table(
         tokenizer.pad_id, types=tokenizer.places.types, examples=np.array(examples, np.int32), spans=np.array(spans, np.int32),
         places=np.concatenate(where) if places else None, owned=np.concatenate(owned) if places else None,
     )  # fmt: skip
+
+
+def answers_without_window(table: TokenTable, targets: np.ndarray) -> np.ndarray:
+    """The questions whose answer is in no window of the table whole, or has no token: they are learned as if without one."""
+    there = np.zeros(len(targets), bool)
+    there[table.examples[table.spans[:, 0] > 0]] = True
+    return np.flatnonzero((targets[:, 0] >= 0) & ~there)
 
 
 def _pieces(

@@ -16,8 +16,7 @@ import numpy as np
 from ..data.tag_schemes import Span, is_bio, may_follow, parts_of, spans_of
 from ..data.tagged_files import word_places
 from ..data.tagged_tokens import tagged_table
-from ..errors import TrainingError
-from ..metrics import ENTITY_METRICS, WORD_ACCURACY
+from ..metrics import ENTITY_METRICS, WORD_ACCURACY, check_finite
 from ..models.answer_heads import TOKENS
 from .asked import Asked
 from .one_class import OneClass
@@ -54,8 +53,7 @@ class TokenLabels(OneClass):
         return targets
 
     def score(self, names, logits, targets, own, labels, constrained=False):
-        if not np.isfinite(logits).all():
-            raise TrainingError(f"the logits of {int((~np.isfinite(logits)).any(axis=1).sum())} words are not finite")
+        check_finite(logits, "words")
         lengths = (targets >= 0).sum(axis=1)
         true = targets[targets >= 0]
         ends = np.cumsum(lengths)

@@ -115,6 +115,13 @@ class Contrastive(SentenceTerm):
         "mean over pairs of -log softmax_j(scale cos(u_i, v_j))_i   (van den Oord et al. 2018; MultipleNegativesRankingLoss)"
     )
 
+    def problems(self, context):
+        found = super().problems(context)
+        if not found and context.scored:  # a pair that is not alike is no pair that belongs together
+            what = f"{self.loss} takes all pairs as alike, but task.embeddings.examples gives pairs with scores"
+            found = [("loss", f"{what}; expected pairs or triplets")]
+        return found
+
     def compare(self, context):
         scale = self.scale
 
