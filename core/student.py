@@ -263,10 +263,10 @@ def layer_problems(layers: tuple[int, ...] | None, available: int, wanted: int) 
 
 
 def _layer_notes(source: Config, config: Config, layers: tuple[int, ...]) -> list[str]:
-    """What the layers that a student takes have, and it has not in their place, or the other way round."""
+    """What to know of the layers that a student takes: all are low ones, or one has a part that its own lacks, or lacks one."""
+    notes = _shallow_notes(source.num_hidden_layers, layers)
     if source.family is not config.family:
-        return []
-    notes = []
+        return notes
     for own, taken in enumerate(layers):
         parts = {part.name: (part.is_there(config, own), part.is_there(source, taken)) for part in config.family.at(LAYER)}
         for name, (wanted, given) in parts.items():
@@ -274,6 +274,15 @@ def _layer_notes(source: Config, config: Config, layers: tuple[int, ...]) -> lis
                 what = f"which has no {name}: it is left out" if given else f"whose {name} it has not: it is drawn anew"
                 notes.append(f"student.init.layers: layer {taken} of the source becomes the student's layer {own}, {what}")
     return notes
+
+
+def _shallow_notes(available: int, layers: tuple[int, ...]) -> list[str]:
+    """Layers of the lower half alone: mostly those of a recipe that was written for a source of fewer layers."""
+    if not layers or 2 * (max(layers) + 1) > available:
+        return []
+    spread = f"--set 'student.init.layers={even_layers(available, len(layers))}'"
+    which = f"{list(layers)}: all of the lower half of the source's {available} layers (counted from 0)"
+    return [f"student.init.layers: {which}; spread over all of them: {spread}"]
 
 
 def other_architecture(source: Config, student: Config) -> str:

@@ -201,6 +201,7 @@ def test_a_run_a_student_and_its_answers(asked, tmp_path, said, backend_name):
         assert code == 0 and "answer_f1" in printed, errors
         code, _, errors = said("predict", tmp_path / "teacher", "it was")
         assert code == 2 and "answers questions from a text: give it beside the question (--pair TEXT" in errors
+        assert "gets single ones" not in errors  # which would say the same twice
 
 
 FAMILIES = ["bert", "distilbert", "albert", "electra", "roberta", "mpnet", "deberta-v2", "modernbert", "ernie"]

@@ -288,6 +288,15 @@ def test_texts_that_changed_are_not_shown(written):
     assert "Examples that the student answers wrongly" not in page.tables and "Confusion matrix on dev" in page.tables
 
 
+def test_a_run_without_dev_says_that_it_was_not_scored(written):
+    folder = written[0]
+    result = json.loads((folder / "result.json").read_text())
+    result["student"] = {"parameters": result["student"]["parameters"]}
+    del result["dev"]
+    (folder / "result.json").write_text(json.dumps(result))
+    assert write_run_report(folder, None)[1] == ["was not scored on dev"]
+
+
 def test_regression_and_several_labels(tmp_path):
     labels = np.linspace(0, 5, 30).astype(np.float32)
     data, _ = task_of(tmp_path / "task", ["x"] * 30, [0, 1] * 15)

@@ -47,6 +47,25 @@ def test_student_layer_i_is_teacher_layer_layers_i(teacher, layers):
         np.testing.assert_array_equal(array, teacher.parameters[source], err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("depth", "layers", "told"),
+    [
+        (12, [0, 2, 4], "[0, 4, 8]"),  # a recipe's own for six layers
+        (12, [3, 4, 5], "[0, 4, 8]"),
+        (12, [0, 3, 6], None),
+        (6, [0, 2, 4], None),
+        (4, [0, 1], "[0, 2]"),
+        (3, [0, 1, 2], None),
+    ],
+)
+def test_low_layers_alone_are_told_with_the_setting_that_spreads_them(depth, layers, told):
+    config = tiny.CONFIG.model_copy(update={"num_hidden_layers": depth})
+    source = Model(config, tiny.random_parameters(config), 2, LABELS)
+    notes = built(source, {"from": "teacher", "layers": layers}, num_hidden_layers=len(layers)).notes
+    expected = f"student.init.layers: {layers}: all of the lower half of the source's {depth} layers (counted from 0); "
+    assert notes == (() if told is None else (f"{expected}spread over all of them: --set 'student.init.layers={told}'",))
+
+
 def test_the_student_owns_its_weights(teacher):
     student = built(teacher, num_hidden_layers=4)
     before = {name: array.copy() for name, array in teacher.parameters.items()}

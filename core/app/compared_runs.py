@@ -174,7 +174,7 @@ def _run(path: Path, result: dict[str, Any], recipe: dict[str, Any], data: Path 
             untested = f"kept no answers on dev, as runs of earlier versions, and {place} is not there; --data FOLDER lets"
             untested += " students answer now"
     elif predictions is None:
-        untested = "has no answers on dev that could be compared row by row"
+        untested = "has no answers on dev that could be compared row by row" if metrics else "was not scored on dev"
     about = (str(path), metrics, student.get("parameters"), result.get("task"))
     return ComparedRun(*about, predictions, untested, result, recipe, read_latency(path))
 
