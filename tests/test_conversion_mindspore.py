@@ -264,7 +264,8 @@ def test_every_family_is_read_back_from_mindspores_files(tmp_path, ms, family, l
     sources.assert_same(sources.tensors_of(tmp_path / "ms"), tensors)
     seen = crossdistil.inspect(tmp_path / "ms")
     assert (seen["family"], seen["outputs"], seen["problems"], seen["dropped"]) == (family, sources.OUTPUTS, [], {})
-    assert set(seen["heads"]) == set(crossdistil.inspect(tmp_path / "source")["heads"]) != set()
+    assert seen["heads"] == crossdistil.inspect(tmp_path / "source")["heads"]
+    assert seen["heads"] or family == "gpt2"  # whose words are predicted with their table alone
 
 
 def test_the_proof_has_mindspores_word_on_both_sides(in_this_process, tmp_path, trained):

@@ -324,7 +324,8 @@ def test_new_keys_leave_old_digests_as_they_were(tmp_path):
     for key in ("notes", "description"):
         del old[key]
     [stage], [old_stage] = made.stages, old["stages"]
-    sections = [(made.task, old["task"]), (stage.train, old_stage["train"]), *zip(stage.objective, old_stage["objective"])]
+    sections = [(made.task, old["task"]), (made.student.init, old["student"]["init"]), (stage.train, old_stage["train"])]
+    sections += zip(stage.objective, old_stage["objective"])
     for section, tree in sections:
         for key in getattr(type(section), "newer", ()):
             del tree[key]

@@ -29,8 +29,8 @@ COMMANDS = {
     "predict": Place(
         "inference_commands",
         "predict",
-        "Classify texts; prints one JSON object a line: the label and the probability of each class, or the spans that "
-        "a model of tokens finds.",
+        "Classify texts; prints one JSON object a line: the label and the probability of each class, the spans that "
+        "a model of tokens finds, or the answer to a question.",
     ),
     "crosscheck": Place(
         "crosscheck_command",
