@@ -57,6 +57,7 @@ def overrides(options: argparse.Namespace, data: Path) -> list[str]:
         f"stages.0.train.epochs={options.epochs}",
         "stages.0.train.keep=last",
         f"seed={options.seed}",
+        *options.set,
     ]
 
 
@@ -179,6 +180,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=5000, help="texts of each file")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for both")
     parser.add_argument("--results", type=Path, default=NEW_RESULTS / "sentence_embeddings.json")
     options = parser.parse_args()
     options.teacher = model_folder(options.teacher.absolute())

@@ -56,6 +56,7 @@ class RunFolder:
         self.path = path
         marker = {"digest": recipe.digest(), **identity}
         self._new = not self._holds_this_run(marker, recipe, resume)
+        self._first_that_is_there()
         self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         try:
             with clear_disk_errors(path):
@@ -92,13 +93,18 @@ class RunFolder:
             return
         digest = {} if recipe is None else {"digest": recipe.digest()}
         folder._holds_this_run({**digest, **identity}, recipe, resume)
-        parent = next(place for place in (path.absolute(), *path.absolute().parents) if place.exists())
-        if not parent.is_dir():
-            raise RunFolderError(f"{path}: {parent} is a file, expected a folder to write the run to")
+        parent = folder._first_that_is_there()
         if folder._is_complete():
             raise RunFolderError(f"{path}: the run is complete; there is nothing to resume")
         if not os.access(parent, os.W_OK | os.X_OK):
             raise RunFolderError(f"{path}: nothing can be written to {parent}")
+
+    def _first_that_is_there(self) -> Path:
+        """The folder, or the lowest one above it that is there; a file is an error."""
+        found = next(place for place in (self.path.absolute(), *self.path.absolute().parents) if place.exists())
+        if not found.is_dir():
+            raise RunFolderError(f"{self.path}: {found} is a file, expected a folder to write the run to")
+        return found
 
     def _holds_this_run(self, marker: dict[str, Any], recipe: Recipe, resume: bool) -> bool:
         """Whether the folder holds a run to resume; a folder that holds anything else is an error."""

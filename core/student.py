@@ -278,9 +278,9 @@ def _layer_notes(source: Config, config: Config, layers: tuple[int, ...]) -> lis
 
 def _shallow_notes(available: int, layers: tuple[int, ...]) -> list[str]:
     """Layers of the lower half alone: mostly those of a recipe that was written for a source of fewer layers."""
-    if not layers or 2 * (max(layers) + 1) > available:
+    if not layers or 2 * (max(layers) + 1) > available or list(layers) == (even := even_layers(available, len(layers))):
         return []
-    spread = f"--set 'student.init.layers={even_layers(available, len(layers))}'"
+    spread = f"--set 'student.init.layers={even}'"
     which = f"{list(layers)}: all of the lower half of the source's {available} layers (counted from 0)"
     return [f"student.init.layers: {which}; spread over all of them: {spread}"]
 

@@ -47,12 +47,12 @@ def test_machine_code_of_torch(tiny_model, tmp_path, said, monkeypatch):
     """Compiled once, for all that is asked of it: sizes, gates, the commands, and that another processor refuses it."""
     import torch._inductor.config
 
-    # What the processor has is told by its flags: torch would compile a program for each, longer than the model's own.
-    monkeypatch.setattr(torch._inductor.config.cpp, "vec_isa_ok", True)
     config = tiny.CONFIG.model_copy(update={"num_hidden_layers": 1})
     source, folder = tmp_path / "source", tmp_path / "aoti"
     save_model(random_model(config), source, load_tokenizer(tiny_model))
-    code, output, errors = said("export", source, folder, "--to", "aoti")
+    # What the processor has is told by its flags: torch would compile a program for each, longer than the model's own.
+    with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
+        code, output, errors = said("export", source, folder, "--to", "aoti")
     assert code == 0 and "it is machine code for this processor" in errors, errors
     model = load_model(folder)
     runtime, generator = runtime_of(model), np.random.default_rng(4)

@@ -56,6 +56,7 @@ def test_student_layer_i_is_teacher_layer_layers_i(teacher, layers):
         (6, [0, 2, 4], None),
         (4, [0, 1], "[0, 2]"),
         (3, [0, 1, 2], None),
+        (2, [0], None),  # which is the spread one
     ],
 )
 def test_low_layers_alone_are_told_with_the_setting_that_spreads_them(depth, layers, told):

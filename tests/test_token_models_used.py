@@ -10,7 +10,6 @@ import pytest
 
 from crossdistil.core.app.exporting import ExportOptions, GateError, export
 from crossdistil.core.app.inference import load_user_model
-from crossdistil.core.app.service_app import About, PredictAnswer, render_page
 from crossdistil.core.app.service_model import Item, ServedModel, read_classifier
 from crossdistil.core.app.text_spans import spans_in
 from crossdistil.core.checkpoint import Model, load_model, save_model
@@ -111,6 +110,8 @@ def test_one_that_answers_otherwise_is_not_written(tagger, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("batch", [2, 32])
 def test_served_spans_are_those_of_predict(tagger, exported, batch):
+    from crossdistil.core.app.service_app import PredictAnswer
+
     for folder in (tagger, exported[0]):
         served = read_classifier(folder, "onnx", None, print).load(batch, EngineOptions("cpu"))
         found = {}
@@ -145,6 +146,8 @@ def test_legal_sequences_and_overlaps_are_those_of_the_training(tmp_path):
 
 
 def test_the_page_marks_spans(exported):
+    from crossdistil.core.app.service_app import About, render_page
+
     page, _ = render_page(About("names", False, LENGTH, False, 1.0, 8, True, True))
     assert "windows of 16 tokens" in page and "Find</button>" in page and 'id="pair"' not in page
     page, _ = render_page(About("plain", False, LENGTH, False, 1.0, 8))
