@@ -107,6 +107,12 @@ TABLES = {
         "python benchmarks/real_models.py --tokens --model MODEL --texts TEXTS --backend NAME PYTHON",
         "2026-11-29",
     ),
+    "sentence_embeddings": Measured(
+        ("sentence_embeddings.json",),
+        "python benchmarks/sentence_embeddings.py --texts data/enwiki.txt data/SST-2/train.tsv --scored data/STS-B "
+        "--teacher models/minilm --count 4000 --epochs 2 --set stages.0.train.batch_size=16 "
+        "--set stages.0.train.learning_rate=3e-4 --out runs/embeddings",
+    ),
     "exports": Measured(
         ("exports.json",), "python benchmarks/exports.py --data data/SST-2 --models runs/minilm runs/tinybert runs/bilstm"
     ),

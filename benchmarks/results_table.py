@@ -37,6 +37,7 @@ import huggingface_loop
 import mlm_data
 import real_models
 import scaling
+import sentence_embeddings
 import service_load
 import textbrewer_job
 import vocabulary_memory
@@ -55,6 +56,7 @@ WHOLE_TABLES = {
     "exports": exports.table,
     "mlm_data": mlm_data.table,
     "scaling": scaling.table,
+    "sentence_embeddings": sentence_embeddings.table,
     "service_load": service_load.table,
     "from_text": from_text.table,
     "vocabulary_memory": vocabulary_memory.table,

@@ -167,7 +167,10 @@ def table(found: dict[str, Any]) -> str:
         "crossdistil": "three layers, trained by crossdistil",
         "sentence_transformers": "three layers, trained by sentence-transformers",
     }
-    return markdown(["model", "Spearman on STS-B dev"], [[names[key], f"{value:.4f}"] for key, value in found["dev"].items()])
+    rows = [[names[key], f"{value:.4f}"] for key, value in found["dev"].items()]
+    how = f"{found['texts']:,} texts, as many from each file, {found['epochs']} epochs, {found['steps']:,} steps"
+    scores = markdown(["model", "Spearman on STS-B dev"], rows)
+    return f"{scores}\n\nTrained on {how}; both on the same batches, from the same start."
 
 
 def main() -> int:

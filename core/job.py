@@ -261,7 +261,7 @@ def _notes(
     teachers: dict[str, Model],
     student: Model,
 ) -> tuple[str, ...]:
-    lines = [note for model in (*teachers.values(), student) for note in model.notes]
+    lines = [*recipe.left_out, *(note for model in (*teachers.values(), student) for note in model.notes)]
     for name, teacher in teachers.items():
         lines += vocabulary_notes(teacher_key(recipe, name), teacher.config, teacher_tokenizers[name])
         known = trained_length(teacher)

@@ -7,6 +7,8 @@ one is near, the key that was probably meant. What can only be judged with the d
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from .errors import CrossdistilError, PluginError, RecipeError, did_you_mean
 from .log_section import with_sinks
 from .plugin_files import load_plugins, named_plugins
 from .recipe_errors import describe
-from .recipe_overrides import parsed_override, set_all
+from .recipe_overrides import left_out, parsed_override, set_all
 from .recipe_paths import placed_paths
 from .recipe_schema import Recipe, recipe_type, schema_parts
 from .shown import plain, shown
@@ -77,7 +79,8 @@ def parse_recipe(
     A recipe file may hold `presets`: name -> {path.to.key: value}, its variants; and `search` and `grids`, what `crossdistil
     search` may change. They are no part of the recipe itself.
     """
-    tree, beside = settled(tree, source, overrides, preset, folder)
+    overrides, given = tuple(overrides), tree
+    tree, beside = settled(copy.deepcopy(given), source, overrides, preset, folder)
     if log:
         tree = {**tree, "log": with_sinks(tree.get("log"), log)}
     named = named_plugins(tree, source, plugins)
@@ -92,6 +95,11 @@ def parse_recipe(
     except ValidationError as error:
         raise RecipeError(source, describe(error, kind, tree=tree)) from error
     recipe._beside = beside
+    settings = [parsed_override(override) for override in overrides]
+    if any(isinstance(value, dict) for _, value, _ in settings):
+        whole = {**settled(copy.deepcopy(given), source, (), preset, folder)[0], "plugins": tree.get("plugins", [])}
+        with contextlib.suppress(ValidationError):  # a recipe that lacks what is set
+            recipe._left_out = left_out(kind.model_validate(whole).resolved(), recipe.resolved(), settings)
     return recipe
 
 

@@ -41,6 +41,34 @@ def set_all(tree: dict[str, Any], settings: Sequence[tuple[str, Any, str]]) -> N
             _set(tree, rival, {} if rival == "teachers" else None, asked)
 
 
+def left_out(before: dict[str, Any], after: dict[str, Any], settings: Sequence[tuple[str, Any, str]]) -> tuple[str, ...]:
+    """What settings that are mappings leave out of those whose place they take, where the default is another value; of two whole
+    recipes as plain data, without these settings and with them."""
+    lines = []
+    for key, value, _ in settings:
+        old, new = _at(before, key), _at(after, key)
+        if not (isinstance(value, dict) and isinstance(old, dict) and isinstance(new, dict)):
+            continue
+        gone = [name for name in old if name not in value and None not in (old[name], new.get(name)) and old[name] != new[name]]
+        if gone:
+            each = ", ".join(f"{name} is {shown(new[name])} and not {shown(old[name])}" for name in gone)
+            alone = f"--set {key}.{gone[0]}=... sets a key alone"
+            lines.append(f"{key}: takes the place of all that the recipe has there, so that {each}; {alone}")
+    return tuple(lines)
+
+
+def _at(tree: Any, key: str) -> Any:
+    """What stands at `path.to.key`, or None."""
+    for part in key.split("."):
+        if isinstance(tree, list) and part.isdigit() and int(part) < len(tree):
+            tree = tree[int(part)]
+        elif isinstance(tree, dict):
+            tree = tree.get(part)
+        else:
+            return None
+    return tree
+
+
 def _set(tree: dict[str, Any], key: str, value: Any, asked: str) -> None:
     """Set `path.to.key` in a tree; `asked` is what errors call it."""
     *parents, last = key.split(".")

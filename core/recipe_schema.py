@@ -45,6 +45,7 @@ class Recipe(Section):
     newer: ClassVar[tuple[str, ...]] = ("plugins",)
 
     _beside: tuple[str, ...] = PrivateAttr(())
+    _left_out: tuple[str, ...] = PrivateAttr(())
     method: str
     """The recipe's name, with which run folders begin that are not named."""
     description: str = ""
@@ -143,6 +144,11 @@ class Recipe(Section):
     def beside(self) -> tuple[str, ...]:
         """Paths of its file that were found in the other of its two folders, a line each."""
         return self._beside
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What settings of whole mappings left out of the recipe, in words."""
+        return self._left_out
 
     @property
     def registered(self) -> Registered:

@@ -107,3 +107,21 @@ def test_several_teachers_take_the_place_of_the_one_in_the_file():
     assert set(parse_recipe(recipe.resolved(), "test", ["stages.0.objective.0.teacher=b"]).all_teachers) == {"a", "b"}
     with pytest.raises(RecipeError, match="give either teacher or teachers, not both"):
         load_recipe("kd", ["teacher.model=one", "teachers.b.model=two"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("stages.0.train={epochs: 1, batch_size: 16}", ["learning_rate is 5e-05 and not 0.0001"]),
+        ("stages.0.train={steps: 5}", ["batch_size is 32 and not 64", "learning_rate is 5e-05 and not 0.0001"]),
+        ("stages.0.train.epochs=1", []),
+        ("task={name: mine, data: data, text: text, label: label}", []),  # what is left out is the default
+        ("student.init={from: random}", []),
+        ("student.architecture={num_hidden_layers: 4}", []),
+    ],
+)
+def test_what_a_setting_of_a_mapping_leaves_out_is_told(setting, told):
+    found = load_recipe("kd", [setting]).left_out
+    key = setting.partition("=")[0]
+    expected = f"{key}: takes the place of all that the recipe has there, so that {', '.join(told)}; --set {key}."
+    assert [line.startswith(expected) for line in found] == [True] * bool(told)
