@@ -14,6 +14,11 @@ from .rules import Match
 _PROJECTED = re.compile(r"(query|key|value|[qkv]_lin)\.(weight|bias)$")
 _MERGED = re.compile(r"(attention\.output\.dense|attention\.dense|out_lin)\.weight$")
 
+_TURNED = re.compile(r"\.(c_attn|c_fc|c_proj)\.weight$")
+"""GPT-2's maps, whose weights are (in, out)."""
+_AS_WIDE_AS = {f"{name}.weight": "transformer.ln_f.bias" for name in ("transformer.wte", "transformer.wpe", "score")}
+"""GPT-2's tables, behind which there is no normalisation, and its classifier, which has no bias -> what is as wide."""
+
 
 def reshaped(
     name: str, matches: Mapping[str, Match], shapes: Mapping[str, tuple[int, ...]], flat: bool
@@ -38,13 +43,18 @@ def reshaped(
 def _unflattened(
     name: str, matches: Mapping[str, Match], shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[int, ...] | None:
-    """The shape that a weight of a file without shapes must have by its bias, an embedding by the LayerNorm behind it."""
-    embedding = is_embedding(name)
+    """The shape that a weight of a file without shapes must have by its bias, an embedding by the normalisation behind it."""
+    embedding = is_embedding(name) or name in _AS_WIDE_AS
     partner = re.sub(r"[a-z_]+\.weight$", "LayerNorm.bias", name) if embedding else re.sub("weight$", "bias", name)
+    partner = _AS_WIDE_AS.get(name, partner)
     if partner not in matches:
         return None
     elements, (width, *_) = prod(shapes[matches[name].source]), (*shapes[matches[partner].source], 0)
     if not width or elements % width:
         return None
-    by_bias_first = not embedding and not matches[name].transpose
+    turned = matches[name].transpose
+    if name in _AS_WIDE_AS:
+        by_bias_first = turned
+    else:
+        by_bias_first = not (embedding or turned or _TURNED.search(name))
     return (width, elements // width) if by_bias_first else (elements // width, width)

@@ -246,7 +246,8 @@ def test_every_family_is_read_back_from_oneflows_folders(tmp_path, flow, family,
     sources.assert_same(sources.tensors_of(tmp_path / "of"), tensors)
     seen = crossdistil.inspect(tmp_path / "of")
     assert (seen["family"], seen["outputs"], seen["problems"], seen["dropped"]) == (family, sources.OUTPUTS, [], {})
-    assert set(seen["heads"]) == set(crossdistil.inspect(tmp_path / "source")["heads"]) != set()
+    assert seen["heads"] == crossdistil.inspect(tmp_path / "source")["heads"]
+    assert seen["heads"] or family == "gpt2"  # whose words are predicted with their table alone
 
 
 def test_the_proof_has_oneflows_word_on_both_sides(tmp_path, saved):
