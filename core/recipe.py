@@ -79,8 +79,9 @@ def parse_recipe(
     A recipe file may hold `presets`: name -> {path.to.key: value}, its variants; and `search` and `grids`, what `crossdistil
     search` may change. They are no part of the recipe itself.
     """
-    overrides, given = tuple(overrides), tree
-    tree, beside = settled(copy.deepcopy(given), source, overrides, preset, folder)
+    overrides = tuple(overrides)
+    given = copy.deepcopy(tree) if overrides else tree  # settings are put into the tree itself
+    tree, beside = settled(tree, source, overrides, preset, folder)
     if log:
         tree = {**tree, "log": with_sinks(tree.get("log"), log)}
     named = named_plugins(tree, source, plugins)
@@ -97,7 +98,7 @@ def parse_recipe(
     recipe._beside = beside
     settings = [parsed_override(override) for override in overrides]
     if any(isinstance(value, dict) for _, value, _ in settings):
-        whole = {**settled(copy.deepcopy(given), source, (), preset, folder)[0], "plugins": tree.get("plugins", [])}
+        whole = {**settled(given, source, (), preset, folder)[0], "plugins": tree.get("plugins", [])}
         with contextlib.suppress(ValidationError):  # a recipe that lacks what is set
             recipe._left_out = left_out(kind.model_validate(whole).resolved(), recipe.resolved(), settings)
     return recipe

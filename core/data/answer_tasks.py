@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -12,9 +11,8 @@ from ..kinds.kind import Kind
 from ..metrics import MORE_UNANSWERABLE_METRICS
 from .answer_files import FILES
 from .answer_format import AnswerFormat
-from .folders import folders_for_files
-from .task_definitions import TaskSection, check_folder
-from .task_specs import SPLITS, TaskSpec
+from .task_definitions import TaskSection, check_folder, splits_of_names
+from .task_specs import TaskSpec
 
 _OFFICIAL = ("{}-v1.1.json", "{}-v2.0.json", "cmrc2018_{}.json")
 """What the files of SQuAD and CMRC 2018 are called."""
@@ -40,16 +38,7 @@ def answers_task(section: TaskSection, kind: Kind) -> TaskSpec:
     given = (section.text or "question", section.text_pair or "context", section.label or "answers")
     how = {} if own is None else own.model_dump(exclude={"misplaced"}) | {"nearest": own.misplaced == "nearest"}
     format = AnswerFormat(*given, **how)
-    splits, folder = dict(section.files), Path(section.data)
-    for split in SPLITS:
-        names = [*(f"{split}{end}" for end in FILES), *(name.format(split) for name in _OFFICIAL)]
-        found = [name for name in names if (folder / name).is_file()]
-        if split not in splits and len(found) > 1:
-            raise DataError(f"task.files.{split}: needed, because {folder} holds {' and '.join(found)}")
-        if split not in splits and found:
-            splits[split] = found[0]
-        if split not in splits and (wrong := folders_for_files(folder, names)):
-            raise DataError(wrong)
+    splits = splits_of_names(section, (*(f"{{}}{end}" for end in FILES), *_OFFICIAL))
     known = kind.metrics_of(format.unanswerable)
     usual = [name for name in known if name not in MORE_UNANSWERABLE_METRICS]
     wanted = usual if section.metrics is None else section.metrics

@@ -21,7 +21,7 @@ from .labels import scores
 from .tables import EXTENSIONS, read_columns
 from .task_definitions import TaskSection, check_folder, columns_of, found_splits, no_split, table_format
 from .task_specs import TaskSpec, glue_task
-from .text_files import MARK, read_text
+from .text_files import text_lines
 from .texts import Texts
 
 TRAIN, LINES = "train", ".txt"
@@ -126,12 +126,7 @@ def _scaled(path, spec: TaskSpec, values: np.ndarray, read) -> np.ndarray:
 
 def _lines(path: Path, format: EmbeddingFormat) -> EmbeddingSplit:
     """A text a line; empty lines are none."""
-    texts, numbers = Texts(), []
-    content = read_text(path, format.encoding, way_out="task.encoding: {}").removeprefix(MARK)
-    for number, line in enumerate(content.split("\n"), start=1):
-        if line.strip():
-            texts.append(line.removesuffix("\r"))
-            numbers.append(number)
-    if not numbers:
+    texts, numbers = text_lines(path, format.encoding, "task.encoding: {}")
+    if not len(numbers):
         raise DataError(f"{path}: holds no text")
-    return EmbeddingSplit(texts, 1, None, np.array(numbers, np.int64), ())
+    return EmbeddingSplit(texts, 1, None, numbers, ())

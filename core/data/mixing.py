@@ -15,7 +15,7 @@ from .tables import EXTENSIONS, read_columns
 from .task_definitions import TaskSection, check_folder, columns_of, found_splits, no_split, table_format
 from .task_specs import TaskSpec, glue_task
 from .tasks import Examples, read_split, resolve_task
-from .text_files import MARK, read_text
+from .text_files import text_lines
 from .texts import Texts
 
 
@@ -119,12 +119,7 @@ def _lines(path: Path, section: AuxSection, spec: TaskSpec, where: str) -> Examp
     """A text a line; empty lines are none."""
     if spec.text_pair is not None:
         raise DataError(f"{where}: {path}: lines are single texts, the task has pairs of texts")
-    texts, numbers = Texts(), []
-    content = read_text(path, section.encoding, way_out=f"{where}.encoding: {{}}").removeprefix(MARK)
-    for number, line in enumerate(content.split("\n"), start=1):
-        if line.strip():
-            texts.append(line.removesuffix("\r"))
-            numbers.append(number)
-    if not numbers:
+    texts, numbers = text_lines(path, section.encoding, f"{where}.encoding: {{}}")
+    if not len(numbers):
         raise DataError(f"{where}.data: {path}: holds no text")
-    return Examples(texts, None, None, path, np.array(numbers, np.int64))
+    return Examples(texts, None, None, path, numbers)

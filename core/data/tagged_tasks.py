@@ -16,8 +16,8 @@ from .labels import listed
 from .tag_schemes import PLAIN, bio_labels, is_bio
 from .tagged_files import COLUMN_FILES, JSON_FILES, found_types, read_tagged
 from .tagged_format import TaggedFormat
-from .task_definitions import TaskSection, check_folder
-from .task_specs import SPLITS, TaskSpec
+from .task_definitions import TaskSection, check_folder, splits_of_names
+from .task_specs import TaskSpec
 from .texts import Texts
 
 
@@ -27,16 +27,7 @@ def token_task(section: TaskSection, kind: Kind) -> TaskSpec:
     own, given = section.tokens, (section.text or "", section.label or "", section.columns, section.encoding)
     how = () if own is None else (own.scheme, own.pieces == "all", own.overlap, own.constrained, own.stray == "begin")
     format = TaggedFormat(*given, *how)
-    splits, folder = dict(section.files), Path(section.data)
-    for split in SPLITS:
-        names = [f"{split}{end}" for end in (*COLUMN_FILES, *JSON_FILES)]
-        found = [name for name in names if (folder / name).is_file()]
-        if split not in splits and len(found) > 1:
-            raise DataError(f"task.files.{split}: needed, because {folder} holds {' and '.join(found)}")
-        if split not in splits and found:
-            splits[split] = found[0]
-        if split not in splits and (wrong := folders_for_files(folder, names)):
-            raise DataError(wrong)
+    splits, folder = splits_of_names(section, [f"{{}}{end}" for end in (*COLUMN_FILES, *JSON_FILES)]), Path(section.data)
     labels, source = section.labels, ""
     if labels is None:
         if "train" not in splits:

@@ -138,6 +138,23 @@ def found_splits(section: TaskSection) -> dict[str, str]:
     return splits
 
 
+def splits_of_names(section: TaskSection, names: Sequence[str]) -> dict[str, str]:
+    """Split -> file, those that the recipe names and those that the folder has under one of `names`, in which {} stands for the
+    split. Raises DataError."""
+    splits, folder = dict(section.files), Path(section.data)
+    for split in SPLITS:
+        if split not in splits:
+            wanted = [name.format(split) for name in names]
+            found = [name for name in wanted if (folder / name).is_file()]
+            if len(found) > 1:
+                raise DataError(f"task.files.{split}: needed, because {folder} holds {' and '.join(found)}")
+            if found:
+                splits[split] = found[0]
+            elif wrong := folders_for_files(folder, wanted):
+                raise DataError(wrong)
+    return splits
+
+
 def plain_task(section: TaskSection, others: Iterable[str] = ()) -> TaskSpec:
     """A task of any other name, of the columns that the recipe gives; `others` are tasks of plugins, one of which may be meant.
     Raises DataError."""

@@ -11,8 +11,11 @@ import io
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
+
 from ..errors import CrossdistilError, DataError
 from .folders import folder_contents
+from .texts import Texts
 
 MARK = "\ufeff"
 _MARKS = {
@@ -64,6 +67,17 @@ def read_text(
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror}") from None
     return decoded(path, content, encoding, error, way_out)
+
+
+def text_lines(path: Path, encoding: str | None, way_out: str) -> tuple[Texts, np.ndarray]:
+    """The lines of a file that are not empty, a text each, and their numbers (texts,) int64, from 1 on. Raises as `read_text`."""
+    texts, numbers = Texts(), []
+    content = read_text(path, encoding, way_out=way_out).removeprefix(MARK)
+    for number, line in enumerate(content.split("\n"), start=1):
+        if line.strip():
+            texts.append(line.removesuffix("\r"))
+            numbers.append(number)
+    return texts, np.array(numbers, np.int64)
 
 
 def decoded(
