@@ -29,7 +29,8 @@ from tables import NEW_RESULTS, machine, markdown, write_json
 from crossdistil.backends.registry import BACKENDS, interpreters, load_engine
 from crossdistil.core.app.progress import make_console
 from crossdistil.core.app.teaching import Teaching
-from crossdistil.core.checkpoint import Model, save_model
+from crossdistil.core.checkpoint import Model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import CrossdistilError

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from crossdistil.core.checkpoint import PROJECTIONS
 from crossdistil.core.config_file import model_config
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.heads import head_shapes
+from crossdistil.core.projections import PROJECTIONS
 
 _TINYBERT = {"hidden_size": 312, "intermediate_size": 1200, "num_hidden_layers": 4, "num_attention_heads": 12}
 

@@ -38,7 +38,8 @@ from crossdistil.core.app.exporting import ExportOptions, GateError, export, tas
 from crossdistil.core.app.gates import MAX_DROP, MIN_AGREEMENT
 from crossdistil.core.app.inference import load_classifier
 from crossdistil.core.checkpoint import WEIGHTS, Model
-from crossdistil.core.data.batches import RowBatches, evaluation_batches, length_buckets
+from crossdistil.core.data.batches import evaluation_batches, length_buckets
+from crossdistil.core.data.row_batches import RowBatches
 from crossdistil.core.data.tasks import resolve_task
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CrossdistilError

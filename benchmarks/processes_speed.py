@@ -22,7 +22,8 @@ import numpy as np
 from backends_step_time import ANSWER
 from tables import markdown, summary
 
-from crossdistil.core.checkpoint import Model, save_model
+from crossdistil.core.checkpoint import Model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.families import BertConfig

@@ -80,7 +80,7 @@ def expected_states(folder: Path, texts: list[str], place: Path) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from crossdistil.core.data.batches import RowBatches
+    from crossdistil.core.data.row_batches import RowBatches
     from crossdistil.core.data.tokenize import load_tokenizer
 
     torch.manual_seed(0)

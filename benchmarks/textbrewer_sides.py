@@ -17,7 +17,8 @@ import numpy as np
 from crossdistil.backends.registry import load_engine
 from crossdistil.core.app.progress import make_console
 from crossdistil.core.app.teaching import Teaching
-from crossdistil.core.checkpoint import Model, save_model
+from crossdistil.core.checkpoint import Model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions, Parameters
 from crossdistil.core.events import Logged, Sink, Sinks

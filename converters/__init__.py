@@ -1,1 +1,1 @@
-"""Checkpoint formats of other frameworks. Empty so far: the canonical folder (`core.checkpoint`) is read and written."""
+"""Checkpoint formats of other frameworks, read into the canonical folder (`core.checkpoint`) and written from it."""

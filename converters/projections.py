@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..core.checkpoint import PROJECTIONS
+from ..core.projections import PROJECTIONS
 from . import safetensors_files
 from .tensors import Tensor
 

@@ -13,7 +13,7 @@ from ..core.config_file import read_config_file
 from ..core.errors import CheckpointError
 from ..core.models.answer_heads import AnswerHead
 from ..core.models.architectures import is_encoder, make_forward, used_tensors
-from ..core.models.encoder import make_head
+from ..core.models.encoder_heads import make_head
 from ..core.models.heads import decoders, head_shapes, heads_of, word_embeddings
 from ..core.models.outputs import LOGITS, POOLED, output_name
 from ..core.models.parts import PAIRS, WORDS

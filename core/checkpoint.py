@@ -7,51 +7,33 @@ way round. Reading checks everything before any training: each tensor's name and
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from .checksums import Damaged, check_model_folder, write_checksums
+from .checkpoint_tensors import check_sizes, check_tensors, read_tensors, separate_decoder
+from .checksums import Damaged, check_model_folder
 from .config_file import CONFIG, about_training, class_names, model_config, problem_type, read_config
-from .errors import CheckpointError, checkpoint_named, did_you_mean
-from .files import replace_folder
+from .errors import CheckpointError, checkpoint_named
 from .hub_names import hub_hint
 from .json_files import read_object
 from .kinds.kind import Kind
 from .kinds.known_kinds import kind_of_model
 from .models.answer_heads import EMBEDDINGS, SENTENCES, AnswerHead, head_of
-from .models.architectures import (
-    Config,
-    canonical_names,
-    decoder_names,
-    first_keys,
-    head_names,
-    is_encoder,
-    pooler_names,
-    tensor_shapes,
-    word_embeddings,
-    words_bias,
-    words_tensors,
-)
+from .models.architectures import Config, decoder_names, head_names, is_encoder, tensor_shapes, word_embeddings, words_tensors
 from .models.config_keys import config_notes
-from .models.head_classes import head_parts, is_of_head, other_head, other_words, unknown_class
-from .models.known_families import other_code, plugin_entry
+from .models.head_classes import head_parts, other_head, other_words, unknown_class
+from .models.known_families import other_code
 from .models.pooling import Pooling
-from .models.sizes import difference_lines, differences, without_sizes
-from .models.spec import EncoderConfig
-from .remedies import convert_command
-from .sentence_folder import embeds, read_pooling, trained_length, write_sentence_files
+from .sentence_folder import embeds, read_pooling, trained_length
 from .shown import plain, shown
-from .stored_tensors import NO_WEIGHTS, AbsentTensors, StoredTensor, StoredTensors, TensorFile, is_finite
+from .stored_tensors import NO_WEIGHTS, AbsentTensors, StoredTensor, StoredTensors, is_finite
 
-WEIGHTS, PROJECTIONS = "model.safetensors", "projections.safetensors"
+WEIGHTS = "model.safetensors"
 CARD = "model.json"
 """In place of the weights, of a teacher whose outputs are in a cache or of an exported model: their digest, and which there
 are."""
@@ -148,15 +130,15 @@ def open_model(folder: Path, where: str = "", words: bool = False, classifier: A
         config = config.embedding(pooling)
     if not (folder / WEIGHTS).is_file() and (folder / CARD).is_file():
         return _without_weights(folder, prefix, raw, config, words)
-    tensors, left_out = _read_tensors(folder / WEIGHTS, prefix, config, words, other is not None)
-    decoder = _separate_decoder(tensors, config, f"{prefix}{folder / WEIGHTS}") if words else None
+    tensors, left_out = read_tensors(folder / WEIGHTS, prefix, config, words, other is not None)
+    decoder = separate_decoder(tensors, config, f"{prefix}{folder / WEIGHTS}") if words else None
     head = head_names(config)[0]
     outputs = next(iter(tensors[head].shape), 1) if head in tensors else None
     if config_embeds(config):
         outputs = None
     if is_encoder(config):
-        _check_sizes(tensors, raw, config, folder, prefix)
-    new = _check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}", words)
+        check_sizes(tensors, raw, config, folder, prefix)
+    new = check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}", words)
     new = () if config_embeds(config) else new
     labels, kind = _classes(raw, outputs, config, where)
     about = about_training(raw, where)
@@ -228,7 +210,7 @@ def _without_weights(folder: Path, prefix: str, raw: dict[str, Any], config: Con
     names = tensor_shapes(config, outputs or 1) if outputs is None or type(outputs) is int and 0 < outputs < 1 << 24 else {}
     if not names or not isinstance(new, list) or not set(map(str, new)) < names.keys() or not isinstance(digest, str):
         raise CheckpointError(f"{where}: damaged: got {shown(card, 60)}")
-    if card.get("config") != _config_digest(config):
+    if card.get("config") != config_digest(config):
         raise CheckpointError(f"{prefix}{folder / CONFIG}: is not the one that was written with {CARD}; it was changed")
     labels, kind = _classes(raw, outputs, config, f"{prefix}{folder / CONFIG}")
     parameters = AbsentTensors([name for name in names if name not in new], digest, folder)
@@ -236,7 +218,8 @@ def _without_weights(folder: Path, prefix: str, raw: dict[str, Any], config: Con
     return Model(config, parameters, outputs, labels, tuple(new), about, folder, kind)
 
 
-def _config_digest(config: Config) -> str:
+def config_digest(config: Config) -> str:
+    """What a card says of the configuration that it was written with."""
     return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
 
 
@@ -263,159 +246,3 @@ def check_unchanged(folder: Path, prefix: str = "", binary: tuple[str, ...] | No
         check_model_folder(folder, binary)
     except Damaged as error:
         raise CheckpointError(f"{prefix}{folder}/{error}") from error
-
-
-def _read_tensors(
-    path: Path, prefix: str, config: Config, words: bool, without_head: bool
-) -> tuple[dict[str, StoredTensor], list[str]]:
-    """(tensors, names of those of a head that is left out)."""
-    if not path.is_file():
-        raise CheckpointError(f"{prefix}{path}: no such file; a model folder holds its weights in {WEIGHTS}")
-    tensors, left_out = {}, []
-    try:
-        with checkpoint_named(prefix.removesuffix(": ")):
-            file = TensorFile(path)
-            for name, canonical in canonical_names(config, file, words).items():
-                if without_head and is_of_head(canonical):
-                    left_out.append(canonical)
-                else:
-                    tensors[canonical] = file.tensor(name)
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{prefix}{path}: damaged or not a safetensors file: {error}") from error
-    return tensors, left_out
-
-
-def _separate_decoder(tensors: dict[str, StoredTensor], config: Config, where: str) -> StoredTensor | None:
-    """Take what files hold twice out of the head that predicts words; the decoder's weight, which may not be the words' table."""
-    weight, bias = decoder_names(config)
-    if bias in tensors and bias != words_bias(config):
-        tensors[words_bias(config)] = tensors.pop(bias)  # Hugging Face computes with this one, should they differ
-    stored, table = tensors.pop(weight, None), tensors.get(word_embeddings(config))
-    if stored is None or table is None:
-        return None
-    if stored.shape != table.shape:
-        raise CheckpointError(f"{where}: {weight} has shape {stored.shape}; expected {table.shape}, as {word_embeddings(config)}")
-    return stored
-
-
-def _check_sizes(
-    tensors: Mapping[str, np.ndarray], raw: dict[str, Any], config: EncoderConfig, folder: Path, prefix: str
-) -> None:
-    """Raise CheckpointError where the tensors are of other sizes than the configuration says, or where it says none."""
-    family, where = config.family.model_type, f"{prefix}{folder / CONFIG}"
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-    if problem := without_sizes(config.current_keys(raw), family, shapes):
-        raise CheckpointError(f"{where}: {problem}")
-    if wrong := differences(config.model_dump(), family, shapes):
-        remedy = f"{prefix}({convert_command(folder, '--fix-config')} takes the tensors' sizes)"
-        raise CheckpointError("\n".join([*difference_lines(wrong, where), remedy]))
-
-
-def _check_tensors(
-    tensors: dict[str, StoredTensor], config: Config, outputs: int | None, where: str, words: bool
-) -> tuple[str, ...]:
-    expected = tensor_shapes(config, outputs or 1, words)
-    unknown = [name for name in tensors if name not in expected]
-    if unknown:
-        raise CheckpointError(f"{where}: unexpected tensor {unknown[0]}{did_you_mean(unknown[0], expected)}")
-    missing = [name for name in expected if name not in tensors]
-    own_words = tuple(name for name in words_tensors(config) if name not in pooler_names(config)) if words else ()
-    groups = (head_names(config), pooler_names(config), own_words)
-    absent = {name for group in groups if not any(name in tensors for name in group) for name in group}
-    needed = [name for name in missing if name not in absent]
-    if needed:
-        more = f" and {len(needed) - 1} more" if len(needed) > 1 else ""
-        raise CheckpointError(f"{where}: missing tensor {needed[0]}{more}")
-    for name, tensor in tensors.items():
-        if tuple(tensor.shape) != expected[name]:
-            raise CheckpointError(f"{where}: {name} has shape {tuple(tensor.shape)}, {CONFIG} says {expected[name]}")
-    return tuple(missing)
-
-
-def save_model(
-    model: Model,
-    folder: Path,
-    tokenizer,
-    projections: dict[str, np.ndarray] | None = None,
-    checksums: bool = False,
-    finish: Callable[[Path], None] | None = None,
-) -> None:
-    """Write a model folder whole or not at all. `tokenizer` has `save(folder)`; `projections` are what was trained beside
-    the model and is no part of it: they go into a file of their own, for a later distillation to go on from. With `checksums`,
-    `load_model` refuses weights that are not as they are written here. `finish(folder)` may add files for people."""
-    with replace_folder(folder) as temporary:
-        write_config(model, temporary)
-        names = tensor_shapes(model.config, model.outputs, model.words)
-        ordered = {name: np.ascontiguousarray(model.parameters[name]) for name in names}
-        # transformers asks for the metadata entry: it tells the layout of the tensors.
-        save_file(ordered, temporary / WEIGHTS, metadata={"format": "pt"})
-        if projections:
-            save_file(projections, temporary / PROJECTIONS)
-        tokenizer.save(temporary)
-        if finish is not None:
-            finish(temporary)
-        if checksums:
-            write_checksums(temporary)
-
-
-def save_card(model: Model, folder: Path, tokenizer, digest: str) -> None:
-    """Write what `load_model` needs of a model without its weights: for a teacher whose outputs, by `digest`, are in a cache."""
-    with replace_folder(folder) as temporary:
-        write_card(model, temporary, tokenizer, digest)
-
-
-def write_card(model: Model, folder: Path, tokenizer, digest: str) -> None:
-    """The same into a folder that is not yet in its place, for a model that has its weights in another form."""
-    card = {"digest": digest, "config": _config_digest(model.config), "outputs": model.outputs, "new": list(model.new)}
-    write_config(model, folder)
-    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    tokenizer.save(folder)
-
-
-def write_config(model: Model, folder: Path) -> None:
-    """Write config.json: architecture, labels, and what is known about the model."""
-    config = first_keys(model.config, model.outputs, model.words) | _config_entries(model.config)
-    if model.outputs is not None and not model.kind.of_spans:
-        labels = model.labels or ("LABEL_0",)
-        config["id2label"] = {str(index): label for index, label in enumerate(labels)}
-        config["label2id"] = {label: index for index, label in enumerate(labels)}
-        if model.kind.problem_type is not None:
-            config["problem_type"] = model.kind.problem_type
-    config["crossdistil"] = model.about | plugin_entry(model.config)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if config_embeds(model.config):
-        length = model.about.get("max_length") or getattr(model.config, "positions", None)
-        write_sentence_files(folder, model.config.pooling, model.config.hidden_size, length)
-
-
-def _config_entries(config: Config) -> dict[str, Any]:
-    """The configuration as Hugging Face has it: our own keys only where they are set."""
-    entries = config.model_dump()
-    if not entries.get("classifier_relu", True):
-        del entries["classifier_relu"]
-    return entries
-
-
-def projection_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of the projections that a model folder holds, if any. Raises CheckpointError for a damaged file."""
-    return _projections(folder, _shapes)
-
-
-def load_projections(folder: Path) -> dict[str, np.ndarray]:
-    """The same with their values."""
-    return _projections(folder, load_file)
-
-
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    file = TensorFile(path)
-    return {name: file.tensor(name).shape for name in file}
-
-
-def _projections(folder: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    path = folder / PROJECTIONS
-    if not path.is_file():
-        return {}
-    try:
-        return read(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged or not a safetensors file: {error}") from error

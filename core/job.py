@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .checkpoint import Model, checked_weights, load_projections
+from .bilstm_student import build_bilstm
+from .checkpoint import Model, checked_weights
 from .data.batches import TrainBatches, length_buckets
 from .data.limits import limited
 from .data.mixing import mixed
@@ -30,12 +31,13 @@ from .model_inputs import trained_length
 from .models.answer_heads import NEXT_WORDS
 from .objective import Teachers
 from .plan import START, Plan, apart, plan, term_context, words_problems_of
+from .projections import load_projections
 from .recipe import Recipe
 from .recipe_tokenizers import teacher_key, words_of
 from .sections import WordsSection
 from .stage_problems import stage_problems
 from .stages import Stage, build_objective
-from .student import build_bilstm, build_student
+from .student import build_student
 from .task_data import MISMATCHED, TaskData, masked_text_data, next_text_data, raw_text_data, tokenize
 from .task_section import TaskSection
 from .world import ALL, Share

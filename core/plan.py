@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .checkpoint import Model, embedder, open_model, projection_shapes
+from .bilstm_student import plan_bilstm
+from .checkpoint import Model, embedder, open_model
 from .config_file import load_config
 from .data.embedding_tasks import assumed_task
 from .data.tasks import Examples, TaskSpec, label_counts, resolve_task
@@ -24,12 +25,13 @@ from .kept_words import trimming_problems
 from .kinds.known_kinds import ONE_CLASS, kind_named
 from .losses.base import TermContext
 from .models.pooling import Pooling
+from .projections import projection_shapes
 from .recipe import Recipe
 from .recipe_tokenizers import check_start, keyed_tokenizer, student_tokenizer, teacher_key
 from .sentence_folder import MODULES
 from .stage_problems import projection_problems, stage_problems
 from .stored_tensors import NamedTensors
-from .student import plan_bilstm, plan_student, pooling_of
+from .student import plan_student, pooling_of
 
 START = "student.init.from"
 """The recipe's key of the model that a student starts from, where it is none of the teachers."""

@@ -11,31 +11,18 @@ import numpy as np
 from pydantic import ValidationError
 
 from .checkpoint import Model, load_model
-from .data.word_vocabulary import WordTokenizer, word_vectors
 from .kinds.kind import Kind
 from .kinds.known_kinds import ONE_CLASS
-from .losses.layers import even_layers
-from .models.architectures import (
-    CONFIGURATIONS,
-    Config,
-    head_names,
-    is_encoder,
-    layer_sources,
-    model_type,
-    shares_layers,
-    tensor_shapes,
-)
-from .models.families import BiLstmConfig
+from .models.architectures import CONFIGURATIONS, Config, is_encoder, model_type, tensor_shapes
 from .models.head_classes import other_words
 from .models.known_families import answer_families, plugin_hint, token_families
-from .models.parts import LAYER
 from .models.pooling import Pooling
 from .models.transfer import can_transfer, transferred
-from .models.tree import encoder_sizes
 from .recipe_errors import describe
-from .sections import AFRESH, StudentSection, WordsSection
+from .sections import StudentSection
 from .shown import shown
 from .stored_tensors import NO_WEIGHTS, NamedTensors, StoredTensors
+from .student_layers import chosen_layers, copied, layer_notes, other_architecture, size_problems
 from .task_section import TaskSection
 
 
@@ -118,10 +105,10 @@ def plan_student(
     if not same:
         return student, [] if "sizes" in assumed else [other_architecture(start.config, config)]
     if is_encoder(config):
-        layers, problems = _layers(section, start.config, config, "layers" in assumed)
-        student = dataclasses.replace(student, notes=(*notes, *([] if problems else _layer_notes(start.config, config, layers))))
+        layers, problems = chosen_layers(section, start.config, config, "layers" in assumed)
+        student = dataclasses.replace(student, notes=(*notes, *([] if problems else layer_notes(start.config, config, layers))))
     if "sizes" not in assumed:
-        problems += _size_problems(section, start.config, config)
+        problems += size_problems(section, start.config, config)
     there = start.parameters
     if not problems and not isinstance(there, NamedTensors):
         if isinstance(there, StoredTensors):
@@ -145,53 +132,11 @@ def _taken(
     section: StudentSection, start: Model, parameters: Mapping[str, np.ndarray], student: Model
 ) -> Mapping[str, np.ndarray]:
     """The student's tensors that come from the model that it starts from, which has these `parameters`."""
-    layers = _layers(section, start.config, student.config)[0] if is_encoder(student.config) else ()
+    layers = chosen_layers(section, start.config, student.config)[0] if is_encoder(student.config) else ()
     if can_transfer(start.config, student.config):
         return transferred(start.config, parameters, student.config, layers)
     same_task = (start.outputs, start.labels, start.kind) == (student.outputs, student.labels, student.kind)
-    return _copied(start, parameters, student.config, layers, keep_head=same_task)
-
-
-def plan_bilstm(
-    section: StudentSection, pairs: bool, outputs: int, labels: tuple[str, ...] | None, kind: Kind = ONE_CLASS
-) -> tuple[Model | None, list[str]]:
-    """What `build_bilstm` will make, with as many words as there may be."""
-    given = {"vocab_size": (section.words or WordsSection()).vocabulary, "pairs": pairs}
-    config, problems = _bilstm_config(section, given)
-    if config is None:
-        return None, problems
-    shapes = tensor_shapes(config, outputs)
-    return Model(config, NamedTensors(shapes), outputs, labels, tuple(shapes), kind=kind), []
-
-
-def _bilstm_config(section: StudentSection, given: dict[str, Any]) -> tuple[BiLstmConfig | None, list[str]]:
-    try:
-        return BiLstmConfig(**{**section.architecture, **given}), []
-    except ValidationError as error:
-        return None, describe(error, BiLstmConfig, "student.architecture")
-
-
-def build_bilstm(
-    section: StudentSection,
-    tokenizer: WordTokenizer,
-    pairs: bool,
-    outputs: int,
-    labels: tuple[str, ...] | None,
-    seed: int,
-    kind: Kind = ONE_CLASS,
-) -> tuple[Model | None, list[str]]:
-    """A BiLSTM over the words of `tokenizer`, or the problems that forbid it. Its embeddings start from word vectors where
-    the recipe has a file of them; `init.from` is a BiLSTM's folder, else it starts at random."""
-    given = {"vocab_size": tokenizer.vocab_size, "pairs": pairs, "pad_token_id": tokenizer.pad_id}
-    config, problems = _bilstm_config(section, given)
-    if config is None:
-        return None, problems
-    shapes = tensor_shapes(config, outputs)
-    parameters = {name: config.new_tensor(name, shape, seed) for name, shape in shapes.items()}
-    if section.words is not None and section.words.vectors is not None:
-        table, _ = word_vectors(section.words.vectors, tokenizer, parameters["embeddings.weight"])
-        parameters["embeddings.weight"] = table
-    return Model(config, parameters, outputs, labels, tuple(shapes), kind=kind), []
+    return copied(start, parameters, student.config, layers, keep_head=same_task)
 
 
 def _source(section: StudentSection, teacher: Model | None, kind: Kind) -> Model | None:
@@ -225,110 +170,3 @@ def student_config(
         return chosen(**{**base, **keys}), []
     except ValidationError as error:
         return None, describe(error, chosen, "student.architecture")
-
-
-def _layers(
-    section: StudentSection, source: Config, config: Config, assumed: bool = False
-) -> tuple[tuple[int, ...], list[str]]:
-    """The layers that the student takes, and what is wrong with them; of an `assumed` source it may be all."""
-    available, wanted = source.num_hidden_layers, config.num_hidden_layers
-    layers = section.init.layers
-    if shares_layers(config):
-        return (), shared_layers_problems(layers)
-    if layers is None and (assumed or wanted == available):
-        return tuple(range(available)), []
-    return layers or (), layer_problems(layers, available, wanted)
-
-
-def layer_problems(layers: tuple[int, ...] | None, available: int, wanted: int) -> list[str]:
-    """What does not fit between the layers that a student of `wanted` layers starts from and a source that has `available`."""
-    if layers is None:
-        name = f", so name {wanted} of 0 to {available - 1} (counted from 0)" if wanted <= available else ""
-        problems = [f"student.init.layers: missing; the source has {available} layers and the student {wanted}{name}"]
-    else:
-        problems = [
-            f"student.init.layers: layer {layer} does not exist; the source has layers 0 to {available - 1} (counted from 0)"
-            for layer in layers
-            if not 0 <= layer < available
-        ]
-        if len(layers) != wanted:
-            problems.append(f"student.init.layers: {len(layers)} layers for a student with num_hidden_layers {wanted}")
-    if problems:
-        # A student that is deeper than its source can only be made less deep.
-        fewer = wanted if wanted < available else max(1, available // 2)
-        settings = [f"--set 'student.init.layers={even_layers(available, fewer)}'"]
-        settings += [f"--set student.architecture.num_hidden_layers={fewer}"] if fewer != wanted else []
-        problems[-1] += f"; for example {' '.join(settings)}"
-    return problems
-
-
-def _layer_notes(source: Config, config: Config, layers: tuple[int, ...]) -> list[str]:
-    """What to know of the layers that a student takes: all are low ones, or one has a part that its own lacks, or lacks one."""
-    notes = _shallow_notes(source.num_hidden_layers, layers)
-    if source.family is not config.family:
-        return notes
-    for own, taken in enumerate(layers):
-        parts = {part.name: (part.is_there(config, own), part.is_there(source, taken)) for part in config.family.at(LAYER)}
-        for name, (wanted, given) in parts.items():
-            if wanted != given:
-                what = f"which has no {name}: it is left out" if given else f"whose {name} it has not: it is drawn anew"
-                notes.append(f"student.init.layers: layer {taken} of the source becomes the student's layer {own}, {what}")
-    return notes
-
-
-def _shallow_notes(available: int, layers: tuple[int, ...]) -> list[str]:
-    """Layers of the lower half alone: mostly those of a recipe that was written for a source of fewer layers."""
-    if not layers or 2 * (max(layers) + 1) > available or list(layers) == (even := even_layers(available, len(layers))):
-        return []
-    spread = f"--set 'student.init.layers={even}'"
-    which = f"{list(layers)}: all of the lower half of the source's {available} layers (counted from 0)"
-    return [f"student.init.layers: {which}; spread over all of them: {spread}"]
-
-
-def other_architecture(source: Config, student: Config) -> str:
-    """The problem of a student that should start from the weights of another kind of model."""
-    return (
-        f"student.architecture.model_type: {model_type(student)}, but the weights of student.init.from are of another "
-        f"architecture, {model_type(source)}; new ones: {AFRESH}"
-    )
-
-
-def shared_layers_problems(layers: tuple[int, ...] | None) -> list[str]:
-    """Why layers cannot be chosen where all of them are the same one; their number may differ."""
-    if layers is None:
-        return []
-    return ["student.init.layers: the layers of an ALBERT are shared, so there is none to choose; leave out layers"]
-
-
-def _size_problems(section: StudentSection, source: Config, config: Config) -> list[str]:
-    if not is_encoder(config):
-        return []
-    keys = (*encoder_sizes(config), "num_hidden_groups", "inner_group_num")
-    sizes = {config.own_key(key): key for key in keys}
-    problems = [
-        f"student.architecture.{own}: {getattr(config, own)}, but the weights of student.init.from "
-        f"('{section.init.source}') have {getattr(source, key, 'none')}; for another size: {AFRESH}"
-        for own, key in sizes.items()
-        if own in type(config).model_fields and getattr(source, key, None) != getattr(config, own)
-    ]
-    # Sizes that follow from several keys, which tell of a difference first where they are sizes themselves.
-    return problems or [
-        f"student.architecture: its {own} is {getattr(config, own)}, but the weights of student.init.from "
-        f"('{section.init.source}') have {getattr(source, key)}; for another size: {AFRESH}"
-        for own, key in sizes.items()
-        if hasattr(config, own) and hasattr(source, key) and getattr(source, key) != getattr(config, own)
-    ]
-
-
-def _copied(
-    source: Model, parameters: Mapping[str, np.ndarray], config: Config, layers: tuple[int, ...], keep_head: bool
-) -> dict[str, np.ndarray]:
-    """The source's tensors under the student's names: student layer i is source layer `layers[i]`."""
-    own = layer_sources(config, source.config, layers)
-    head, copied = head_names(config), {}
-    for name in tensor_shapes(config, 1, source.words):
-        prefix = next((p for p in own if name.startswith(p)), None)
-        taken = name if prefix is None else own[prefix] + name.removeprefix(prefix)
-        if taken in parameters and (keep_head or name not in head):
-            copied[name] = parameters[taken]
-    return copied

@@ -13,10 +13,11 @@ import numpy as np
 from .best_answers import Answer, answers_score, best_answers
 from .data.answer_format import AnswerFormat
 from .data.answer_tokens import answers_without_window, question_table
-from .data.batches import Batch, Masks, evaluation_batches
+from .data.batches import Masks, evaluation_batches
 from .data.corpus import read_corpus
 from .data.masked_texts import read_masked, read_store
 from .data.next_words import next_words, read_next_words
+from .data.row_batches import Batch
 from .data.tagged_tokens import tagged_table
 from .data.tasks import Examples, TaskSpec, read_split
 from .data.token_folder import is_store

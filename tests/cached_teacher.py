@@ -18,7 +18,8 @@ from rich.console import Console
 from crossdistil.core import teacher_cache
 from crossdistil.core.app.teaching import Teaching
 from crossdistil.core.checkpoint import Model, load_model
-from crossdistil.core.data.batches import RowBatches, evaluation_rows
+from crossdistil.core.data.batches import evaluation_rows
+from crossdistil.core.data.row_batches import RowBatches
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare

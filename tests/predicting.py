@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from crossdistil.core.app.inference import Prediction, predict
+from crossdistil.core.app.predicting import Prediction, predict
 from crossdistil.core.app.sessions import session
 from crossdistil.core.engine import EngineOptions
 

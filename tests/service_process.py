@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from crossdistil.core.app.exporting import ExportOptions, export
-from crossdistil.core.checkpoint import load_model, save_model
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.tests import tiny
 

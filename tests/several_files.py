@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossdistil.core.checkpoint import save_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.kinds.known_kinds import SEVERAL_LABELS
 from crossdistil.tests import tiny

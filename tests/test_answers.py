@@ -9,7 +9,8 @@ import pytest
 
 from crossdistil.core.app.data_report import data_warnings
 from crossdistil.core.best_answers import best_answers
-from crossdistil.core.checkpoint import Model, load_model, save_model
+from crossdistil.core.checkpoint import Model, load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.answer_format import AnswerFormat
 from crossdistil.core.data.answer_tokens import question_table
 from crossdistil.core.data.batches import TrainBatches

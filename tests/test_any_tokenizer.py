@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer as Library
 from tokenizers import models, normalizers, processors, trainers
 
-from crossdistil.core.data.batches import RowBatches
+from crossdistil.core.data.row_batches import RowBatches
 from crossdistil.core.data.tasks import Examples
 from crossdistil.core.data.token_table import unknown_share
 from crossdistil.core.data.tokenize import load_tokenizer, tokenized

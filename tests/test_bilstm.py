@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 from safetensors.numpy import load_file, save_file
 
-from crossdistil.core.checkpoint import Model, load_model, save_model
+from crossdistil.core.checkpoint import Model, load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.data.word_vocabulary import WordTokenizer, build_words
 from crossdistil.core.engine import Step

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from crossdistil.core.checkpoint import Model, load_model, save_model
+from crossdistil.core.checkpoint import Model, load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.kinds.known_kinds import ONE_CLASS, ONE_NUMBER

@@ -103,7 +103,7 @@ def test_a_run_says_all_of_it(backend_name, tmp_path, pytestconfig):
     tree["stages"][0]["train"]["learning_rate"] = 1e-12
     parameters = tiny.write_model(tmp_path / "model", labels=("[b]ad", "good"))
     parameters.parameters["classifier.bias"][:] = [-100, 100]
-    from crossdistil.core.checkpoint import save_model
+    from crossdistil.core.checkpoint_saving import save_model
     from crossdistil.core.data.tokenize import load_tokenizer
 
     save_model(parameters, tmp_path / "model", load_tokenizer(tmp_path / "model"))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from crossdistil.core.app.data_report import data_warnings
-from crossdistil.core.checkpoint import Model, load_model, save_model
+from crossdistil.core.checkpoint import Model, load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.batches import TrainBatches, evaluation_batches
 from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer

@@ -15,7 +15,8 @@ from crossdistil.converters.onnx_file import Port, node, write_onnx
 from crossdistil.core.app.export_targets import write_graph
 from crossdistil.core.app.exporting import ExportOptions, GateError, export, slower
 from crossdistil.core.app.onnx_runtime import load_session
-from crossdistil.core.checkpoint import Model, load_model, save_model
+from crossdistil.core.checkpoint import Model, load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tasks import resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.data.word_vocabulary import build_words

@@ -7,7 +7,8 @@ import pytest
 
 from crossdistil.core.app.export_targets import TARGETS
 from crossdistil.core.app.exported import runtime_of
-from crossdistil.core.checkpoint import load_model, save_model
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.models.architectures import make_forward

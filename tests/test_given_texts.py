@@ -11,7 +11,7 @@ import pytest
 
 import crossdistil
 from crossdistil.core.app.given_texts import read_texts
-from crossdistil.core.checkpoint import save_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.tests import tiny

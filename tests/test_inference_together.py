@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from crossdistil.core.app import inference
+from crossdistil.core.app import inference, predicting
 from crossdistil.core.app.error_lines import what_is_left
 from crossdistil.core.app.given_texts import GivenTexts, of_the_first
 from crossdistil.core.app.sessions import Session
@@ -47,8 +47,8 @@ def predicted(size, model, texts):
     def run(world):
         told, engine = [], CountingEngine()
         own = Session(world, lambda: engine)
-        found = inference.predict(model, texts, None, own, tell=own.teller(told.append))
-        return inference.as_json_lines(found), told, engine.batches
+        found = predicting.predict(model, texts, None, own, tell=own.teller(told.append))
+        return predicting.as_json_lines(found), told, engine.batches
 
     return together(size, run)
 

@@ -13,7 +13,8 @@ from safetensors.numpy import load_file, save_file
 import crossdistil
 from crossdistil.converters.formats import LAYOUTS
 from crossdistil.core.app.options import Framework
-from crossdistil.core.checkpoint import Model, save_model
+from crossdistil.core.checkpoint import Model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.families import BiLstmConfig

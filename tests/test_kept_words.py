@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from crossdistil.core import kept_words
-from crossdistil.core.checkpoint import Model, load_model, save_model
+from crossdistil.core.checkpoint import Model, load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare

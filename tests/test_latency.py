@@ -14,7 +14,8 @@ from crossdistil.core.app.exporting import ExportOptions, export
 from crossdistil.core.app.latency import LatencyOptions, measure
 from crossdistil.core.app.latency_picture import draw
 from crossdistil.core.app.timed_model import Case, Request
-from crossdistil.core.checkpoint import load_model, save_model
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.tests import tiny

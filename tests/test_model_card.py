@@ -13,7 +13,8 @@ from ruamel.yaml import YAML
 
 import crossdistil
 from crossdistil.core.app.exporting import ExportOptions, export
-from crossdistil.core.checkpoint import load_model, save_model
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.checksums import noted_checksums
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.data.word_vocabulary import build_words

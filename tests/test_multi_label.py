@@ -12,7 +12,8 @@ from scipy.special import expit, log_expit
 
 import crossdistil
 from crossdistil.core.app.run import RunOptions, execute
-from crossdistil.core.checkpoint import load_model, save_model
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions

@@ -20,7 +20,8 @@ from crossdistil.converters.canonical import read_canonical
 from crossdistil.converters.network_code import NETWORK
 from crossdistil.converters.task_heads import model_shapes
 from crossdistil.converters.verify import compare_configurations, reference_outputs, sample_batch
-from crossdistil.core.checkpoint import load_model, save_model
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.errors import CheckpointError

@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from crossdistil.core.data.batches import RowBatches
 from crossdistil.core.data.masked_texts import read_masked
 from crossdistil.core.data.masking import DynamicMasks, MaskingSettings
 from crossdistil.core.data.mlm.vocabulary import Vocabulary
 from crossdistil.core.data.piece_words import encoded_words
+from crossdistil.core.data.row_batches import RowBatches
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import DataError
 from crossdistil.tests.tiny_tokenizers import LINES, TEXTS, write_tokenizer

@@ -18,7 +18,7 @@ from crossdistil.core.app.crosscheck import CrosscheckOptions, crosscheck
 from crossdistil.core.app.explain import explain
 from crossdistil.core.app.run import RunOptions, execute
 from crossdistil.core.app.search_space import space_of
-from crossdistil.core.data import batches
+from crossdistil.core.data import row_batches
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CheckpointError, CrossdistilError
 from crossdistil.core.job import prepare
@@ -192,7 +192,7 @@ def test_a_search_reads_rows_and_weights_once_for_all_its_values(files, monkeypa
 def built(monkeypatch):
     """Counts what stages are made of: objectives, and the arrays of all rows."""
     counted = Counter()
-    objective, rows = job_module.build_objective, batches.RowBatches.__init__
+    objective, rows = job_module.build_objective, row_batches.RowBatches.__init__
 
     def build(section, *given):
         counted[section.name] += 1
@@ -203,7 +203,7 @@ def built(monkeypatch):
         rows(self, tokens, labels, *given)
 
     monkeypatch.setattr(job_module, "build_objective", build)
-    monkeypatch.setattr(batches.RowBatches, "__init__", begin)
+    monkeypatch.setattr(row_batches.RowBatches, "__init__", begin)
     return counted
 
 

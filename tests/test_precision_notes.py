@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from crossdistil.core import processor
-from crossdistil.core.app import inference, latency
+from crossdistil.core.app import inference, latency, predicting
 from crossdistil.core.app.fill_cache import fill_caches
 from crossdistil.core.app.latency import LatencyOptions, measure
 from crossdistil.core.app.service_model import read_classifier
@@ -24,7 +24,7 @@ NOTE = "bf16: this processor has no arithmetic in it and imitates it, mostly muc
 
 def predicted(model, task, tell, options):
     with session("torch", options) as own:
-        inference.predict(model, ["a film"], None, own, tell=tell)
+        predicting.predict(model, ["a film"], None, own, tell=tell)
 
 
 def cached(model, task, tell, options):

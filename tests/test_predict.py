@@ -11,8 +11,9 @@ from scipy import stats
 from scipy.special import softmax
 
 import crossdistil
-from crossdistil.core.app.inference import predictions
-from crossdistil.core.checkpoint import Model, load_model, save_model
+from crossdistil.core.app.predicting import predictions
+from crossdistil.core.checkpoint import Model, load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError, TrainingError
 from crossdistil.core.models.encoder import make_forward

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from crossdistil.core.app.inference import predict
+from crossdistil.core.app.predicting import predict
 from crossdistil.core.app.sessions import session
 from crossdistil.core.engine import EngineOptions
 from crossdistil.tests import tiny

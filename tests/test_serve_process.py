@@ -15,7 +15,8 @@ from scipy.special import softmax
 from crossdistil.core import extras
 from crossdistil.core.app.inference import trained_length
 from crossdistil.core.checkpoint import load_model
-from crossdistil.core.data.batches import RowBatches, length_buckets
+from crossdistil.core.data.batches import length_buckets
+from crossdistil.core.data.row_batches import RowBatches
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.reference import ReferenceOps

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crossdistil.core.checkpoint import Model, save_model
+from crossdistil.core.checkpoint import Model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare

@@ -341,7 +341,8 @@ def test_transformers_computes_the_same(family, tmp_path):
     import torch
     from transformers import AutoModelForTokenClassification
 
-    from crossdistil.core.checkpoint import Model, save_model
+    from crossdistil.core.checkpoint import Model
+    from crossdistil.core.checkpoint_saving import save_model
     from crossdistil.core.models.architectures import tensor_shapes
     from crossdistil.core.sections import StudentSection
     from crossdistil.core.student import student_config

@@ -12,7 +12,8 @@ from crossdistil.core.app.exporting import ExportOptions, GateError, export
 from crossdistil.core.app.inference import load_user_model
 from crossdistil.core.app.service_model import Item, ServedModel, read_classifier
 from crossdistil.core.app.text_spans import spans_in
-from crossdistil.core.checkpoint import Model, load_model, save_model
+from crossdistil.core.checkpoint import Model, load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.batches import length_buckets
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions

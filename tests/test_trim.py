@@ -10,7 +10,8 @@ from safetensors.numpy import load_file
 
 from crossdistil.core.app import trimming
 from crossdistil.core.app.trimming import trim
-from crossdistil.core.checkpoint import Model, load_model, save_model
+from crossdistil.core.checkpoint import Model, load_model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.smaller_vocabulary import kept_tokens, trimmed_tokenizer, used_tokens
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError, CrossdistilError

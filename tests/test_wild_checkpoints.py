@@ -14,8 +14,8 @@ from crossdistil.converters.canonical import ReadOptions, read_canonical
 from crossdistil.converters.formats import open_checkpoint
 from crossdistil.converters.recognise import recognise
 from crossdistil.core.app.models import model_folder
-from crossdistil.core.checkpoint import load_projections
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.projections import load_projections
 from crossdistil.tests.conversion_sources import BERT, random_tensors
 from crossdistil.tests.real_names import LEGACY, of, pairs, shaped
 

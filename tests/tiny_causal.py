@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crossdistil.core.checkpoint import Model, save_model
+from crossdistil.core.checkpoint import Model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.kinds.known_kinds import NEXT_TEXT
 from crossdistil.core.models.families import Gpt2Config

@@ -18,7 +18,8 @@ from ruamel.yaml import YAML
 from safetensors.numpy import load_file, save_file
 
 from crossdistil.core.app import cli
-from crossdistil.core.checkpoint import Model, save_model
+from crossdistil.core.checkpoint import Model
+from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import MESSAGE_PREFIX
 from crossdistil.core.models.architectures import tensor_shapes

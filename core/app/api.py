@@ -17,7 +17,7 @@ from ...converters.convert import ConvertOptions
 from ..engine import EngineOptions
 from ..errors import CrossdistilError
 from ..recipe import Recipe, load_recipe, overridden
-from . import conversion, inference, inspection
+from . import conversion, inference, inspection, predicting
 from . import crosscheck as _crosscheck
 from .exported import own_runtime
 from .given_data import GivenData
@@ -128,7 +128,7 @@ def predict(
     device: str | None = None,
     precision: str = "fp32",
     plugins: Sequence[str] = (),
-) -> list[inference.Prediction]:
+) -> list[predicting.Prediction]:
     """A model's predictions for texts, or for pairs of texts, in their order; a string is one text. `plugins` are files and
     modules as `--plugin`. The backend must be importable here; an exported model has its own runtime and needs none."""
     given_plugins("predict", plugins)
@@ -136,7 +136,7 @@ def predict(
     text_list = [texts] if isinstance(texts, str) else list(texts)
     pair_list = None if pairs is None else [pairs] if isinstance(pairs, str) else list(pairs)
     with session(_runtime(Path(model), backend, device), options) as own:
-        return inference.predict(Path(model), text_list, pair_list, own)
+        return predicting.predict(Path(model), text_list, pair_list, own)
 
 
 def _runtime(model: Path, backend: str | None, device: str | None) -> str:

@@ -20,7 +20,8 @@ from typing import Any
 
 from rich.console import Console
 
-from ..checkpoint import Model, save_model
+from ..checkpoint import Model
+from ..checkpoint_saving import save_model
 from ..data.tasks import resolve_task
 from ..errors import CrossdistilError, did_you_mean
 from ..losses.layers import even_layers

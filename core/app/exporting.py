@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import Model, write_card
+from ..checkpoint import Model
+from ..checkpoint_saving import write_card
 from ..checksums import write_checksums
-from ..data.batches import Batch, RowBatches, evaluation_batches, length_buckets
+from ..data.batches import evaluation_batches, length_buckets
+from ..data.row_batches import Batch, RowBatches
 from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer, TokenTable
 from ..errors import CrossdistilError

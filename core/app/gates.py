@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checkpoint import Model
-from ..data.batches import RowBatches
+from ..data.row_batches import RowBatches
 from ..data.token_table import TokenTable
 from ..metrics import LOWER_IS_BETTER
 from ..reference import ReferenceOps

@@ -115,7 +115,8 @@ def predict(
         raise CrossdistilError(f"--out {out}: is there already; --overwrite replaces it")
     run_on_all(place, devices, name, device, reads_input=True)
     from ..data.answer_files import FILES as QUESTION_FILES
-    from .inference import as_json_lines, load_classifier, predict
+    from .inference import load_classifier
+    from .predicting import as_json_lines, predict
     from .question_answers import read_given
     from .sessions import session
 

@@ -16,7 +16,8 @@ from ..registered import NOTHING, Registered
 from .exported import exported_target, needs_framework
 from .exporting import task_section
 from .given_texts import GivenTexts, check_columns, read_texts
-from .inference import check_given, load_user_model
+from .inference import load_user_model
+from .predicting import check_given
 from .sessions import Tell
 
 PICTURES = (".png", ".svg", ".pdf")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from ..data.batches import RowBatches
+from ..data.row_batches import RowBatches
 from ..engine import Engine, Frozen
 from ..job import Job
 from ..models.architectures import make_forward

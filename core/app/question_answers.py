@@ -12,7 +12,7 @@ from ..checkpoint import Model
 from ..data.answer_files import read_questions
 from ..data.answer_format import AnswerFormat
 from ..data.answer_tokens import question_table
-from ..data.batches import Batch
+from ..data.row_batches import Batch
 from ..data.tokenize import Tokenizer
 from ..model_inputs import own_columns
 from ..task_data import answers_to

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from ..checkpoint import Model, save_model
+from ..checkpoint import Model
+from ..checkpoint_saving import save_model
 from ..engine import Engine, Parameters
 from ..job import Job, with_about
 from ..model_card import card, place_card

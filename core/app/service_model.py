@@ -12,7 +12,8 @@ import numpy as np
 
 from ...backends.registry import load_engine
 from ..checkpoint import Model
-from ..data.batches import RowBatches, length_buckets
+from ..data.batches import length_buckets
+from ..data.row_batches import RowBatches
 from ..data.tokenize import Tokenizer
 from ..data.word_vocabulary import WordTokenizer
 from ..engine import EngineOptions
@@ -21,8 +22,9 @@ from ..model_inputs import takes_pairs, trained_length
 from ..task_data import logits_function
 from .export_targets import TARGETS, Infer
 from .exported import runtime_of
-from .inference import Prediction, load_user_model
+from .inference import load_user_model
 from .models import told_engine
+from .predicting import Prediction
 from .sessions import Tell
 
 ONNX = "onnx"

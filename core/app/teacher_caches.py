@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from ..cache_folder import kind_folder
-from ..checkpoint import save_card
+from ..checkpoint_saving import save_card
 from ..data.batches import evaluation_rows
 from ..data.token_table import TokenTable
 from ..engine import Engine

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import Model
-from ..data.batches import Batch, evaluation_batches
+from ..data.batches import evaluation_batches
+from ..data.row_batches import Batch
 from ..data.tagged_files import word_places
 from ..data.tagged_tokens import tagged_table
 from ..data.token_table import unknown_share

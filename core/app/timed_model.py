@@ -22,7 +22,8 @@ import numpy as np
 
 from ...backends.registry import load_engine
 from ..checkpoint import WEIGHTS, Model
-from ..data.batches import Batch, RowBatches, evaluation_batches, length_buckets
+from ..data.batches import evaluation_batches, length_buckets
+from ..data.row_batches import Batch, RowBatches
 from ..data.token_table import TokenTable
 from ..engine import EngineOptions, unheard
 from ..json_files import parse_json

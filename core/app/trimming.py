@@ -19,8 +19,8 @@ from ...converters.convert import ConvertOptions, convert
 from ...converters.numpy_float32 import Float32Ops
 from ...converters.resize import KeptWords
 from ...converters.verify import make_outputs, wanted_outputs
-from ..data.batches import RowBatches
 from ..data.corpus import read_lines
+from ..data.row_batches import RowBatches
 from ..data.smaller_vocabulary import kept_tokens, trimmed_tokenizer, used_tokens
 from ..data.table_rows import TableFormat
 from ..data.tables import EXTENSIONS, column_names, read_columns

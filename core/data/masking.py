@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from ..errors import DataError
 from ..plain_names import expanded
-from .batches import Batch
+from .row_batches import Batch
 from .token_table import TokenTable
 
 if TYPE_CHECKING:  # a recipe's sections have the settings, and a tokenizer's module has sections

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .batches import Batch
 from .masked_texts import open_texts
 from .masking import masked_arrays, padded_size
+from .row_batches import Batch
 from .token_table import TokenTable
 from .tokenize import Tokenizer
 

@@ -1,5 +1,5 @@
-"""BERT (Devlin et al. 2018) and the families of its kind written once over `Ops`: the encoder, the pooler and a
-classification or regression head. In what they differ and what their parts are called is data (`core.models.parts`).
+"""BERT (Devlin et al. 2018) and the families of its kind written once over `Ops`: embeddings, layers and what follows them
+(`core.models.encoder_heads`). In what they differ and what their parts are called is data (`core.models.parts`).
 
 The forward pass takes parameters as a dict of canonical names, so that the same function serves teacher and student,
 training and inference, and every backend. What it returns is asked for by name (`core.models.outputs`), and nothing that
@@ -12,30 +12,14 @@ from collections.abc import Callable, Mapping
 
 from ..ops import Ops, Tensor
 from . import normalised_after, normalised_before
-from .answer_heads import EMBEDDINGS as EMBEDDER
-from .components import activate, attention_bias, dense, last_token, mean_of_tokens, normalise
+from .components import attention_bias, dense, normalise
 from .disentangled import make_distances
-from .heads import Head, word_embeddings, words_head
+from .encoder_heads import make_head, make_words
 from .normalised_after import is_relative
-from .outputs import (
-    DECODER_BIAS,
-    DECODER_WEIGHT,
-    EMBEDDING,
-    LOGITS,
-    MASKED_WORDS,
-    POOLED,
-    WORDS,
-    attention_kinds,
-    depth,
-    output_name,
-)
-from .parts import CLASSIFIER, EMBEDDINGS, POOLER
-from .parts import WORDS as OF_WORDS
-from .pooling import make_pooling
-from .spec import ACTIVATIONS, EncoderConfig
+from .outputs import LOGITS, attention_kinds, depth, output_name
+from .parts import EMBEDDINGS
+from .spec import EncoderConfig
 from .tree import has_bias, present, used_tensors
-
-_OF_WORDS = frozenset({WORDS, MASKED_WORDS, DECODER_WEIGHT, DECODER_BIAS})
 
 Forward = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor]], dict]
 
@@ -171,137 +155,3 @@ def make_layer(
     if config.family.block.normalised_before:
         return normalised_before.make_layer(config, prefix, number, wanted, partial)
     return normalised_after.make_layer(config, prefix, number, wanted, partial)
-
-
-def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
-    """`head(ops, params, x, batch) -> {name: tensor}`: `pooled` and `logits` where they are wanted."""
-    if config.classifier.token_map:
-        return _make_token_head(config, wanted, root)
-    if config.classifier == EMBEDDER:
-        return _make_embedding_head(config, wanted)
-    classifier, hidden, dropout = _classifier(config, root), _make_hidden_map(config, root), config.head_dropout
-    biased, causal, positions = has_bias(config, "classifier"), config.family.block.causal, config.positions
-    pooler_dropout, drops_first, averages = config.before_pooler_dropout, config.family.pooler_dropout, config.averages_tokens
-    wants_pooled, wants_logits, relu = POOLED in wanted, LOGITS in wanted, config.relu_before_classifier
-
-    def head(ops, params, x, batch):
-        ends = {}
-        if wants_pooled or wants_logits:
-            mask = batch["attention_mask"]
-            if causal:
-                text = last_token(ops, x, mask, positions)  # (B, H)
-            else:
-                text = mean_of_tokens(ops, x, mask) if averages else x[:, 0]
-            pooled = hidden(ops, params, ops.dropout(text, pooler_dropout) if drops_first else text)
-            if wants_pooled:
-                ends[POOLED] = ops.float32(pooled)
-            if wants_logits:
-                inner = ops.relu(pooled) if relu else pooled
-                ends[LOGITS] = ops.float32(dense(ops, params, classifier, ops.dropout(inner, dropout), biased))
-        return ends
-
-    return head
-
-
-def _classifier(config: EncoderConfig, root: str) -> str:
-    return next(root + part.name for part in present(config, CLASSIFIER) if part.role == "classifier")
-
-
-def _make_hidden_map(config: EncoderConfig, root: str):
-    """`hidden(ops, params, x) -> x` of the same shape: what comes before the classifier's last map."""
-    activation, epsilon = config.pooler_activation, config.layer_norm_eps
-    parts = {part.role: part for part in present(config, POOLER)}
-    if "pooler" not in parts:
-        return _as_it_is
-    kind, normalises, biased = ACTIVATIONS.get(activation), "pooler_norm" in parts, parts["pooler"].has_bias(config)
-    pooler, norm = root + parts["pooler"].name, root + parts["pooler_norm"].name if normalises else ""
-    norm_biased = normalises and parts["pooler_norm"].has_bias(config)
-
-    def hidden(ops, params, x):
-        x = dense(ops, params, pooler, x, biased)
-        x = ops.tanh(x) if activation == "tanh" else activate(ops, x, kind)
-        return normalise(ops, params, norm, x, epsilon, norm_biased) if normalises else x
-
-    return hidden
-
-
-def _make_token_head(config: EncoderConfig, wanted: frozenset[str], root: str):
-    classifier, dropout, wants_logits = _classifier(config, root), config.token_head_dropout, LOGITS in wanted
-    maps = bool(present(config, POOLER))
-    hidden = _make_hidden_map(config, root) if maps else None
-
-    def head(ops, params, x, batch):
-        ends = {}
-        if wants_logits:
-            inner = hidden(ops, params, x) if maps else x
-            ends[LOGITS] = ops.float32(dense(ops, params, classifier, ops.dropout(inner, dropout)))  # (B, L, C)
-        return ends
-
-    return head
-
-
-def _make_embedding_head(config: EncoderConfig, wanted: frozenset[str]):
-    if EMBEDDING not in wanted:
-        return _nothing
-    pool = make_pooling(config.pooling)
-
-    def head(ops, params, x, batch):
-        return {EMBEDDING: pool(ops, x, batch["attention_mask"])}
-
-    return head
-
-
-def make_transform(config: EncoderConfig, head: Head, root: str = ""):
-    """`f(ops, params, x) -> x`: what a head of pre-training does before its last map."""
-    if not head.transform:
-        return _as_it_is
-    activation, epsilon = ACTIVATIONS[config.words_act if head.kind == OF_WORDS else config.hidden_act], config.layer_norm_eps
-    transform, norm, normalises = root + head.transform, root + head.norm, bool(head.norm)
-    biased = has_bias(config, f"{head.kind}.transform")
-    norm_biased = normalises and has_bias(config, f"{head.kind}.norm")
-
-    def apply(ops, params, x):
-        x = activate(ops, dense(ops, params, transform, x, biased), activation)
-        return normalise(ops, params, norm, x, epsilon, norm_biased) if normalises else x
-
-    return apply
-
-
-def make_words(config: EncoderConfig, wanted: frozenset[str], root: str):
-    """`words(ops, params, x, batch) -> {name: tensor}`: what is wanted of the head that predicts words (BERT, section 3.1).
-    Only the masked places go through it where no others are wanted."""
-    wants_all, wants_masked = WORDS in wanted, MASKED_WORDS in wanted
-    wants_weight, wants_bias = DECODER_WEIGHT in wanted, DECODER_BIAS in wanted
-    if not wanted & _OF_WORDS:
-        return _nothing
-    head, width = words_head(config), config.hidden_size
-    transform, weight = make_transform(config, head, root), root + word_embeddings(config)
-    bias, biased, no_bias = root + head.last_bias, bool(head.last_bias), (config.vocab_size,)
-
-    def transformed(ops, params, rows):
-        return ops.float32(transform(ops, params, rows))  # (rows, E)
-
-    def words(ops, params, x, batch):
-        ends = {}
-        rows = ops.reshape(x, (-1, width))  # (B L, H)
-        if wants_all:
-            ends[WORDS] = transformed(ops, params, rows)
-            if wants_masked:
-                ends[MASKED_WORDS] = ops.embedding(ends[WORDS], batch["masked_rows"])
-        elif wants_masked:
-            ends[MASKED_WORDS] = transformed(ops, params, ops.embedding(rows, batch["masked_rows"]))
-        if wants_weight:
-            ends[DECODER_WEIGHT] = params[weight]
-        if wants_bias:
-            ends[DECODER_BIAS] = params[bias] if biased else ops.static("zeros", no_bias)
-        return ends
-
-    return words
-
-
-def _as_it_is(ops, params, x):
-    return x
-
-
-def _nothing(ops, params, x, batch):
-    return {}

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from ..ops import Ops, Tensor
 from .components import dense
-from .encoder import make_forward, make_transform
+from .encoder import make_forward
+from .encoder_heads import make_transform
 from .heads import Head, heads_of, word_embeddings
 from .outputs import POOLED, output_name
 from .parts import PAIRS, TOKENS, WORDS

@@ -20,9 +20,9 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from ...errors import DataError
-from ..batches import Batch
 from ..corpus import corpus_files, files_digest, is_records, read_corpus
 from ..masking import masked_arrays, padded_size
+from ..row_batches import Batch
 from ..shares import Part, missing_shares, notes_in
 from ..token_cache import TABLE_ARRAYS, Arrays, cached_arrays
 from ..token_table import TokenTable
