@@ -61,6 +61,8 @@ class CacheSection(Section):
     """Whether the teachers' outputs are kept on disk, so that they are computed once and not in every epoch. `auto` does
     it where it pays: more than one epoch, and room on the disk."""
 
+    newer: ClassVar[tuple[str, ...]] = ("top_k",)
+
     use: Literal["auto", "always", "never"] = "auto"
     """`auto`: where it pays; `always`, `never`."""
     precision: Literal["fp32", "fp16"] = "fp32"
@@ -69,6 +71,14 @@ class CacheSection(Section):
     """Where; the user's cache folder unless given."""
     computed_in: Literal["fp32", "bf16", "fp16"] | None = None
     """What the teachers computed in, where that may differ from what the run computes in; such a cache is only read."""
+    top_k: int | None = Field(None, ge=1)
+    """How many of the largest logits are kept, of a teacher of many classes, with what the others come to together; null: all."""
+
+    @model_validator(mode="after")
+    def _always_the_same_logits(self) -> CacheSection:
+        if self.top_k is not None and self.use != "always":
+            raise ValueError(f"top_k is for use: always, got {self.use}: a teacher that runs in every step gives all its logits")
+        return self
 
     @field_validator("folder")
     @classmethod

@@ -13,11 +13,31 @@ from .recipe import Recipe
 from .sections import StageSection
 from .stages import is_scored
 
+_EXACT_IN_FP16 = 2048
+"""The whole numbers up to here are numbers of fp16."""
+
 
 def stage_problems(recipe: Recipe, context: TermContext, others: Sequence[str], stages: int | None = None) -> list[str]:
     """What is wrong with the recipe's stages, or the first ones; `others` are the teachers whose tokens are not the student's."""
     count = len(recipe.stages) if stages is None else stages
-    return [problem for index in range(count) for problem in _stage_problems(recipe, index, context, others)]
+    problems = [problem for index in range(count) for problem in _stage_problems(recipe, index, context, others)]
+    return problems or _kept_problems(recipe, context)
+
+
+def _kept_problems(recipe: Recipe, context: TermContext) -> list[str]:
+    """Why the largest logits cannot stand for all of a teacher's."""
+    asked = recipe.teacher_cache
+    if asked.top_k is None:
+        return []
+    if not context.kind.one_class or context.kind.of_spans:
+        return [f"teacher_cache.top_k: keeps the most probable of several classes, but this is {context.kind.described}"]
+    terms = [term for stage in recipe.stages for term in stage.objective]
+    if not any(LOGITS in outputs for term in terms for outputs in term.teacher_outputs(context).values()):
+        return ["teacher_cache.top_k: keeps logits, which no term asks a teacher for"]
+    if asked.precision == "fp16" and context.outputs > _EXACT_IN_FP16:
+        told = f"holds the numbers of at most {_EXACT_IN_FP16:,} classes beside their logits, and the task has {context.outputs:,}"
+        return [f"teacher_cache.precision: fp16 {told}; use fp32"]
+    return []
 
 
 def _stage_problems(recipe: Recipe, index: int, context: TermContext, others: Sequence[str]) -> list[str]:

@@ -82,7 +82,7 @@ class TeacherCache:
     def __init__(self, folder: Path, key: CacheKey, model: Model, lengths: np.ndarray):
         self.folder, self.key, self.model = folder, key, model
         self._lengths = np.asarray(lengths)
-        self.layouts = [make_layout(name, model.config, model.outputs, self._lengths) for name in key.outputs]
+        self.layouts = [make_layout(name, model.config, model.outputs, self._lengths, key.top_k) for name in key.outputs]
         self._dtype = DTYPES[key.precision]
         self._flat: list[np.ndarray] = []
 
@@ -119,7 +119,8 @@ class TeacherCache:
         except DamagedCache as error:
             raise DamagedCache(f"{error}; {_AGAIN}") from error
         words = {"teacher": "another teacher", "tokens": "other data or another tokenizer", "outputs": "other outputs"}
-        for name, expected in self.key.as_json().items():
+        words["top_k"] = "another number of the largest logits"
+        for name, expected in ({"top_k": None} | self.key.as_json()).items():
             if found.get(name) != expected:
                 what = words.get(name, f"{name} {shown(found.get(name))} instead of {shown(expected)}")
                 remedy = "choose another teacher_cache.folder or delete it"

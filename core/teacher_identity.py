@@ -34,6 +34,8 @@ class CacheKey:
     """What the numbers are stored in."""
     computed_in: str
     """What the teacher computed in."""
+    top_k: int | None = None
+    """How many of the largest logits are kept; None: all."""
 
     def as_json(self) -> dict:
         """The content of identity.json."""
@@ -44,7 +46,7 @@ class CacheKey:
             "outputs": list(self.outputs),
             "precision": self.precision,
             "computed_in": self.computed_in,
-        }
+        } | ({} if self.top_k is None else {"top_k": self.top_k})
 
     @property
     def digest(self) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .kept_logits import packed, packed_size, unpacked
 from .models.answer_heads import SENTENCES
 from .models.architectures import Config
 from .models.outputs import split_name
@@ -30,6 +31,8 @@ class Layout:
     heads: int
     starts: np.ndarray
     """(rows + 1,) int64: where each row's numbers start."""
+    kept: tuple[int, int] | None = None
+    """(classes, how many of their logits are kept) where that is not all of them."""
 
     @property
     def size(self) -> int:
@@ -37,17 +40,21 @@ class Layout:
         return int(self.starts[-1])
 
 
-def make_layout(name: str, config: Config, outputs: int | None, lengths: np.ndarray) -> Layout:
-    """The layout of an output of a model with that configuration and number of logits over rows of `lengths` tokens."""
+def make_layout(name: str, config: Config, outputs: int | None, lengths: np.ndarray, top_k: int | None = None) -> Layout:
+    """The layout of an output of a model with that configuration and number of logits, of which the `top_k` largest are kept,
+    over rows of `lengths` tokens."""
     kind, _ = split_name(name)
     heads = getattr(config, "num_attention_heads", 1)
+    kept = None if kind != "logits" or top_k is None or top_k >= outputs else (outputs, top_k)
+    if kept is not None:
+        outputs = packed_size(*kept)
     if kind == "logits" and getattr(config, "classifier", SENTENCES).token_map:
         starts = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths.astype(np.int64) * outputs, out=starts[1:])
-        return Layout(name, "token", outputs, 1, starts)
+        return Layout(name, "token", outputs, 1, starts, kept)
     if kind in ("logits", "pooled", "embedding"):
         width = outputs if kind == "logits" else config.hidden_size
-        return Layout(name, "row", width, 1, np.arange(len(lengths) + 1, dtype=np.int64) * width)
+        return Layout(name, "row", width, 1, np.arange(len(lengths) + 1, dtype=np.int64) * width, kept)
     counts = lengths.astype(np.int64)
     if kind == "scores":
         form, width, counts = "pair", heads, heads * counts**2
@@ -61,6 +68,7 @@ def make_layout(name: str, config: Config, outputs: int | None, lengths: np.ndar
 
 def pieces(layout: Layout, rows: np.ndarray, lengths: np.ndarray, values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(where it starts in the flat array, its numbers) of each row of a batch of outputs, padded as the model gave them."""
+    values = values if layout.kept is None else packed(values, layout.kept[1])
     for place, (row, length) in enumerate(zip(rows, lengths)):
         if layout.kind == "row":
             piece = values[place]
@@ -105,4 +113,4 @@ def load(layout: Layout, flat: np.ndarray, rows: np.ndarray, length: int) -> np.
             out[:, :tokens, :tokens] = flat[start:end].reshape(heads, tokens, tokens)
             out[:, tokens:] = 0
             out[:, :tokens, tokens:] = 0
-    return values
+    return values if layout.kept is None else unpacked(values, *layout.kept)

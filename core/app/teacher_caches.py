@@ -56,7 +56,8 @@ class TeacherCaches:
         asked, teacher, table = self._job.recipe.teacher_cache, self._job.teachers[name], self.table(name)
         if name not in self._digests:
             self._digests[name] = model_digest(teacher), tokens_digest(table)
-        key = CacheKey(*self._digests[name], outputs, asked.precision, self._computed_in)
+        kept = asked.top_k if "logits" in outputs and asked.top_k is not None and asked.top_k < (teacher.outputs or 0) else None
+        key = CacheKey(*self._digests[name], outputs, asked.precision, self._computed_in, kept)
         if asked.folder is None:
             folder = kind_folder("teacher") / key.digest
         else:
