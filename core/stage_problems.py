@@ -35,7 +35,7 @@ def _kept_problems(recipe: Recipe, context: TermContext) -> list[str]:
     if not any(LOGITS in outputs for term in terms for outputs in term.teacher_outputs(context).values()):
         return ["teacher_cache.top_k: keeps logits, which no term asks a teacher for"]
     if asked.precision == "fp16" and context.outputs > _EXACT_IN_FP16:
-        told = f"holds the numbers of at most {_EXACT_IN_FP16:,} classes beside their logits, and the task has {context.outputs:,}"
+        told = f"holds the numbers of at most {_EXACT_IN_FP16:,} classes beside their logits, and there are {context.outputs:,}"
         return [f"teacher_cache.precision: fp16 {told}; use fp32"]
     return []
 
