@@ -8,6 +8,8 @@
 The students have three layers, or as many as `--layers` says, and start from those of the teacher's layers that begin equal
 blocks (of six: 0, 2 and 4; tinybert_td and minilm: from those that end them, 1, 3 and 5, which they are compared with; Theseus:
 from the first), the BiLSTM and the T4-tiny-like student from random weights; `-alone` trains the same student on labels alone.
+With `--small FOLDER`, a small model of its own width (`crossdistil run tinybert_gd` makes one), the methods that take any width
+also train a student that starts from it.
 `tinybert_td+aug` trains on the folder of augmented texts that `--augmented` names, for as many steps as without.
 `ner-alone`, `ner` and `ner_layers` are for words with labels, and so is their teacher.
 Every command is printed before it runs (`--dry-run`: instead).
@@ -70,6 +72,8 @@ WORDS = ("ner-alone", "ner", "ner_layers")
 OWN_SIZE = ("t4tiny", "t4tiny-alone", "bilstm", "bilstm-alone")
 """Methods whose students are no layers of the teacher."""
 LAYERS_BY_METHOD = {"theseus": "first", "minilm": "ends", "tinybert_td": "ends", "tinybert_td+aug": "ends", "ner_layers": "ends"}
+ANY_WIDTH = ("finetune", "kd", "minilm", "tinybert_td")
+"""Methods whose students may be narrower than the teacher."""
 LEARNED_PAIRS = ("ner_layers",)
 """Methods whose recipe names the pairs of layers that are compared, which depend on their numbers."""
 
@@ -92,12 +96,19 @@ def commands(options: argparse.Namespace, total: int) -> dict[Path, list[str]]:
     planned = {teacher: _command(teacher, (name, None), own, options.teacher_overrides, options)}
     for seed in options.seeds:
         for method in options.methods:
-            for layers in [None] if options.layers is None or method in OWN_SIZE else options.layers:
+            sizes = [None] if options.layers is None or method in OWN_SIZE else list(options.layers)
+            if options.small is not None and method in ANY_WIDTH:
+                sizes.append(_size_of(options.small))
+            for size in sizes:
                 recipe, preset, overrides = METHODS[method]
                 if method == "t4tiny" and total == T4TINY_TEACHER:
                     preset = None
-                chosen = {"seed": seed, **_student(method, layers or 3, total, teacher, options), **overrides}
-                folder = options.out / run_name(method, layers, seed)
+                if isinstance(size, str):
+                    student = _small_student(method, teacher, options)
+                else:
+                    student = _student(method, size or 3, total, teacher, options)
+                chosen = {"seed": seed, **student, **overrides}
+                folder = options.out / run_name(method, size, seed)
                 planned[folder] = _command(folder, (recipe, preset), chosen, options.student_overrides, options)
     return planned
 
@@ -120,6 +131,22 @@ def _student(method: str, layers: int, total: int, teacher: Path, options: argpa
         chosen["stages.0.objective.2.layers"] = json.dumps(pairs)
     if method.endswith("+aug"):
         chosen["task.data"] = options.augmented
+    return chosen
+
+
+def _size_of(folder: Path) -> str:
+    config = load_config(student_of(folder))
+    return f"{config.num_hidden_layers}x{config.hidden_size}"
+
+
+def _small_student(method: str, teacher: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Recipe keys of a student that is another model, narrower than its teacher."""
+    start = {"from": str(options.small), "layers": None}
+    if method == "finetune":
+        return {"student.init": json.dumps(start), "stages.0.train.learning_rate": STUDENT_LEARNING_RATE}
+    chosen = {"teacher.model": teacher / "student", "student": json.dumps({"init": start})}
+    if method == "tinybert_td":
+        chosen["stages.0.objective.1.projection"] = json.dumps({"kind": "linear", "name": "fit_dense"})
     return chosen
 
 
@@ -165,6 +192,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/sst2"))
     parser.add_argument("--seeds", type=_numbers, default=[42, 43, 44])
     parser.add_argument("--layers", type=_numbers, help="of the students that start from the teacher's; default: 3")
+    parser.add_argument("--small", type=Path, help="a small model folder that narrower students start from")
     parser.add_argument("--methods", type=lambda text: text.split(","), default=[name for name in METHODS if name not in WORDS])
     parser.add_argument("--epochs", type=float, help="of every stage; default: the recipe's")
     parser.add_argument("--batch-size", type=int, help="of every stage; default: the recipe's")

@@ -1,5 +1,6 @@
-"""The names of benchmark runs: METHOD-SEED, or METHOD-3l-SEED where the number of layers is chosen, and `teacher` without a
-seed. What starts the runs, times them and makes tables of them agrees on these."""
+"""The names of benchmark runs: METHOD-SEED, METHOD-3l-SEED where the number of layers is chosen, METHOD-4x312-SEED of students
+that start from a small model of their own width, and `teacher` without a seed. What starts the runs, times them and makes tables
+of them agrees on these."""
 
 from __future__ import annotations
 
@@ -27,12 +28,14 @@ TITLES = {
 }
 # Trained on labels alone: what a student of the same size gains by a teacher is its distance from these.
 TWINS = ("finetune", "t4tiny-alone", "bilstm-alone", "ner-alone")
-_LAYERS = re.compile(r"(.+)-(\d+)l")
+_SIZE = re.compile(r"(.+)-(?:(\d+)l|(\d+)x(\d+))")
 
 
-def run_name(method: str, layers: int | None, seed: int) -> str:
-    """The name of a run; None layers: as many as the method has."""
-    return f"{method}-{seed}" if layers is None else f"{method}-{layers}l-{seed}"
+def run_name(method: str, size: int | str | None, seed: int) -> str:
+    """The name of a run; size: a number of layers, LAYERSxWIDTH, or None, the method's own."""
+    if size is None:
+        return f"{method}-{seed}"
+    return f"{method}-{size}-{seed}" if isinstance(size, str) else f"{method}-{size}l-{seed}"
 
 
 def method_of(name: str) -> str:
@@ -41,16 +44,21 @@ def method_of(name: str) -> str:
     return method if separator and seed.isdigit() else name
 
 
-def parts_of(method: str) -> tuple[str, int | None]:
-    """The recipe's method and the number of layers in what `method_of` gives."""
-    found = _LAYERS.fullmatch(method)
-    return (found[1], int(found[2])) if found else (method, None)
+def parts_of(method: str) -> tuple[str, int | None, int | None]:
+    """The recipe's method, the number of layers and the width in what `method_of` gives."""
+    found = _SIZE.fullmatch(method)
+    if found is None:
+        return method, None, None
+    own, layers, small_layers, width = found.groups()
+    return own, int(layers or small_layers), None if width is None else int(width)
 
 
 def title_of(method: str) -> str:
-    """The row of a method, which says its layers where they were chosen."""
-    own, layers = parts_of(method)
+    """The row of a method, which says its layers, and its width, where they were chosen."""
+    own, layers, width = parts_of(method)
     title = TITLES.get(own, f"`{own}`")
+    if width is not None:
+        return f"{layers} x {width}, {title}"
     return title if layers is None else f"{layers} layer{'' if layers == 1 else 's'}, {title}"
 
 
@@ -59,8 +67,10 @@ def is_twin(method: str) -> bool:
     return parts_of(method)[0] in TWINS
 
 
-def order_of(method: str) -> tuple[bool, int, int, str]:
-    """Where a method's row stands: the teacher, then students with the most layers, each as in `TITLES`, unknown ones last."""
-    own, layers = parts_of(method)
+def order_of(method: str) -> tuple[bool, bool, int, int, str]:
+    """Where a method's row stands: the teacher, then students of its width, the most layers first, then narrower ones; each as in
+    `TITLES`, unknown ones last."""
+    own, layers, width = parts_of(method)
     known = list(TITLES)
-    return (method != REFERENCE, -(layers or 0), known.index(own) if own in TITLES else len(known), method)
+    place = known.index(own) if own in TITLES else len(known)
+    return (method != REFERENCE, width is not None, -(layers or 0), place, method)

@@ -217,6 +217,18 @@ def test_the_commands_of_a_teacher_of_twelve_layers(tmp_path, monkeypatch):
     assert {stage.train.batch_size for recipe in recipes.values() for stage in recipe.stages} == {4}
     student = recipes["minilm-6l-7"].student
     assert list(student.init.layers) == [1, 3, 5, 7, 9, 11] and student.architecture["num_hidden_layers"] == 6
+    small = tmp_path / "small"
+    small.mkdir()
+    (small / "config.json").write_text(json.dumps({"model_type": "bert", "num_hidden_layers": 4, "hidden_size": 312}))
+    printed = script("all_methods.py", *options, "--small", small, "--methods", "finetune,pkd,tinybert_td", "--layers", "6")
+    found = [shlex.split(line) for line in printed.splitlines()]
+    names = [Path(words[words.index("--out") + 1]).name for words in found]
+    assert names[1:] == ["finetune-6l-7", "finetune-4x312-7", "pkd-6l-7", "tinybert_td-6l-7", "tinybert_td-4x312-7"]
+    overrides = [words[index + 1] for words in found[-1:] for index, word in enumerate(words) if word == "--set"]
+    narrow = load_recipe("tinybert_td", overrides=overrides)
+    assert narrow.student.init.source == str(small) and not narrow.student.architecture and narrow.student.init.layers is None
+    projection = narrow.stages[0].objective[1].projection
+    assert (projection.kind, projection.name) == ("linear", "fit_dense")
     words = script("all_methods.py", *options, "--methods", "ner-alone,ner_layers", "--layers", "4")
     assert "run ner --out" in words.splitlines()[0] and "[[3, 1], [6, 2], [9, 3], [12, 4]]" in words
     assert "one teacher does one of them" in script("all_methods.py", *options, "--methods", "kd,ner", code=2)
