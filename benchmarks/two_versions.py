@@ -2,8 +2,8 @@
 
     python benchmarks/two_versions.py --before ../before/crossdistil --after . --model-folder models/minilm --data data/SST-2
 
-A student of every second layer learns from its teacher (`benchmarks/kd_job.py` of each version) in float32, on one thread, in
-batches of one shape. Each version runs in a process of its own, which waits while the other takes its turn: before, after, after,
+A student of every second layer learns from its teacher (`benchmarks/kd_job.py` of each version) on one thread, in batches of one
+shape, or with `--own-lengths` in those that training makes. Each version runs in a process of its own, which waits while the other takes its turn: before, after, after,
 before. What is told is processor time, which other programs change less than the clock's, and the median of the ratios of
 neighbours, with its 95 % interval (bootstrap over the pairs).
 """
@@ -32,8 +32,9 @@ import crossdistil
 assert Path(crossdistil.__file__).resolve().parent == Path(tree).resolve(), crossdistil.__file__
 length = settings["length"]
 given = Path(settings["model"]), Path(settings["data"]), "sst-2", settings["batch"], length
-job = kd_job(*given, buckets=(length,))
-engine = load_engine(backend, EngineOptions("cpu"))
+buckets = {"length_step": 1} if settings["own_lengths"] else {"buckets": (length,)}
+job = kd_job(*given, **buckets)
+engine = load_engine(backend, EngineOptions("cpu", settings["precision"]))
 step = engine.train_step(job.objective.function, job.student.parameters, job.frozen, OPTIMIZER)
 steps = list(islice(job.steps(0), settings["steps"]))
 def turn():
@@ -109,21 +110,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="of a turn")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--length", type=int, default=32)
+    parser.add_argument("--own-lengths", action="store_true", help="batches of similar length, each of its own")
+    parser.add_argument("--precision", action="append", help="fp32 or bf16; may be given repeatedly; default: fp32")
     parser.add_argument("--out", type=Path, help="a file for the figures as JSON")
     given = parser.parse_args()
     results = []
     for backend, python in given.backend or [("torch", sys.executable)]:
         for model in given.model_folder:
             settings = {"model": str(model.absolute()), "data": str(given.data.absolute())}
-            settings |= {key: getattr(given, key) for key in ("steps", "batch", "length")}
-            sides = [Version(tree, python, backend, settings) for tree in (given.before, given.after)]
-            found = compared(*sides, given.rounds, given.steps)
-            for side in sides:
-                side.stop()
-            results.append({"backend": backend, "model": model.name, **found})
-            print(json.dumps(results[-1]), flush=True)
-            if given.out is not None:
-                given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            settings |= {key: getattr(given, key) for key in ("steps", "batch", "length", "own_lengths")}
+            for settings["precision"] in given.precision or ["fp32"]:
+                sides = [Version(tree, python, backend, settings) for tree in (given.before, given.after)]
+                found = compared(*sides, given.rounds, given.steps)
+                for side in sides:
+                    side.stop()
+                described = {"backend": backend, "model": model.name, "precision": settings["precision"]}
+                results.append(described | found)
+                print(json.dumps(results[-1]), flush=True)
+                if given.out is not None:
+                    given.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from ...core.world import ALONE, DEVICES, Place
 from . import kernels
 from .collective import Collective, SharedGradients
 from .dropout import DropoutMasks
+from .linear import packable
 from .memory import keep_freed
 from .ops import TorchOps
 from .optimizer import make_optimizer
@@ -155,7 +156,8 @@ class TorchEngine:
         tensor = torch.from_numpy(array)
         loaded = tensor.to(torch.float32 if kept else self._dtype).to(self._device)
         # What nobody can change, as a file that is mapped into memory, needs no copy.
-        return loaded if loaded is not tensor or not array.flags.writeable else loaded.clone()
+        own = loaded if loaded is not tensor or not array.flags.writeable else loaded.clone()
+        return own if kept or self._compile else packable(own)
 
     def compiled(self, function, what: str):
         """`function(..., batch)`, compiled where that was asked for."""

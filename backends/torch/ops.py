@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ...core.static_tables import static_table
 from .attention import dropped_attention
 from .dropout import DropoutMasks
-from .linear import linear
+from .linear import linear, plain
 from .vocabulary import word_loss
 
 # Added to a gate before its sigmoid, which is then 0, in float16 as well.
@@ -45,10 +45,10 @@ class TorchOps:
         return isinstance(size, int)
 
     def reshape(self, x, shape):
-        return x.reshape(shape)
+        return plain(x).reshape(shape)
 
     def transpose(self, x, axes):
-        return x.permute(axes)
+        return plain(x).permute(axes)
 
     def concat(self, tensors, axis):
         return torch.cat(tensors, dim=axis)
@@ -63,17 +63,18 @@ class TorchOps:
         return x.gather(1, index.long().unsqueeze(1)).squeeze(1)
 
     def linear(self, x, weight, bias):
-        if self.dtype is torch.float32 and self.device.type == "cpu":
-            return linear(x, weight, bias)
+        if self.device.type == "cpu":
+            return linear(x.to(self.dtype), weight, bias)
         return F.linear(x.to(self.dtype), weight.to(self.dtype), None if bias is None else bias.to(self.dtype))
 
     def matmul(self, a, b):
+        b = plain(b)
         if a.dtype != b.dtype:  # softmax of scores with a float32 mask, and values in the working precision
             a, b = a.to(self.dtype), b.to(self.dtype)
         return torch.matmul(a, b)
 
     def matmul_transposed(self, a, b):
-        return torch.matmul(a, b.transpose(-1, -2))
+        return torch.matmul(a, plain(b).transpose(-1, -2))
 
     def attention(self, query, key, value, bias, dropout):
         if dropout and self.masks.own:
