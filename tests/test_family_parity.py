@@ -260,7 +260,7 @@ def test_a_learnt_bias_takes_its_gradient_with_dropout_too():
     dropped_attention(*found, masks, rate).square().sum().backward()
     query, key, value, bias = expected = [tensor.clone().requires_grad_() for tensor in given]
     masks.reseed(7)
-    kept = masks.kept((2, 3, 5, 5), rate) * scale(rate)
+    kept = masks.factors((2, 3, 5, 5), rate, torch.float64, scale(rate))
     probabilities = torch.softmax(query @ key.transpose(-1, -2) / 2.0 + bias, -1)
     ((probabilities * kept) @ value).square().sum().backward()
     for one, other in zip(found, expected, strict=True):

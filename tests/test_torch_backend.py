@@ -56,6 +56,37 @@ def test_linear_maps_are_exact_in_value_and_gradient(kernels, rows, strided, ker
         np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [3, 96])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_weight_in_the_layout_of_the_kernel_is_the_same_weight(kernels, monkeypatch, rows, precision):
+    import torch
+
+    from crossdistil.backends.torch.engine import TorchEngine
+
+    monkeypatch.setenv(kernels.SETTING, "onednn")
+    engine, generator = TorchEngine(EngineOptions("cpu", precision)), np.random.default_rng(rows)
+    given = {name: generator.normal(size=size).astype(np.float32) for name, size in (("a.weight", (40, 24)), ("a.bias", (40,)))}
+    frozen, trained = engine.load_frozen(given), engine.load(given, trainable=True)
+    array, results = generator.normal(size=(rows, 24)).astype(np.float32), []
+    for params in (frozen, frozen, trained):
+        x = torch.tensor(array, requires_grad=True)
+        y = engine.ops.linear(x, params["a.weight"], params["a.bias"])
+        y.float().square().sum().backward()
+        results.append((y.detach().float(), x.grad))
+    expected = array @ given["a.weight"].T + given["a.bias"]
+    tolerance = 1e-5 if precision == "fp32" else 0.02
+    for y, by_x in results:
+        np.testing.assert_allclose(y, expected, rtol=tolerance, atol=10 * tolerance)
+        np.testing.assert_allclose(by_x, 2 * expected @ given["a.weight"], rtol=tolerance, atol=50 * tolerance)
+    assert frozen["a.weight"].is_mkldnn or kernels._OPERATOR is None or precision == "bf16"
+    # Elsewhere it is taken as it was given, and by other kernels too.
+    turned = engine.ops.transpose(frozen["a.weight"], (1, 0))
+    np.testing.assert_allclose(turned.float(), given["a.weight"].T, rtol=tolerance)
+    kernels.choose("pytorch")
+    again = engine.ops.linear(torch.tensor(array), frozen["a.weight"], frozen["a.bias"])
+    np.testing.assert_allclose(again.float(), expected, rtol=tolerance, atol=10 * tolerance)
+
+
 PROCESSORS = [
     ("AMD", "AVX512", "onednn"),
     ("AMD", "AVX2", "pytorch"),

@@ -68,6 +68,36 @@ def test_attention_with_dropout_and_its_gradients_are_the_formula(cpu, length):
         torch.testing.assert_close(one.grad.double(), other.grad, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("padded", [0, 2])
+@pytest.mark.parametrize("length", [5, 17, 70])  # softmax in bf16, in float32, and the fused kernel
+def test_attention_in_bf16_is_the_formula(length, padded):
+    import torch
+
+    from crossdistil.backends.torch.engine import TorchEngine
+
+    ops, generator, rate = TorchEngine(EngineOptions("cpu", "bf16")).ops, np.random.default_rng(length), 0.25
+    arrays = [generator.normal(size=(2, length, 3, 4)) for _ in range(4)]
+    bias = torch.zeros(2, 1, 1, length)
+    bias[1, ..., length - padded :] = -10000.0 if padded else 0.0
+    found, wanted = ([torch.tensor(array).to(torch.bfloat16).to(kind).requires_grad_() for array in arrays[:3]]
+                     for kind in (torch.bfloat16, torch.float64))  # fmt: skip
+    weights = torch.tensor(arrays[3]).transpose(1, 2)
+    ops.masks.reseed(5)
+    result = ops.attention(*(part.transpose(1, 2) for part in found), bias, rate)
+    (result * weights.to(torch.bfloat16)).sum().backward()
+    query, key, value = (part.transpose(1, 2) for part in wanted)
+    probabilities = torch.softmax(query @ key.transpose(2, 3) / 2.0 + bias.double(), -1)
+    mask = torch.tensor(Draws(5).kept((2, 3, length, length), rate)) * scale(rate)
+    expected = (probabilities * mask) @ value
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=0.03)
+    for one, other in zip(found, wanted):
+        torch.testing.assert_close(one.grad.double(), other.grad, rtol=0, atol=0.05)
+    with torch.no_grad():
+        plain = ops.attention(*(part.transpose(1, 2) for part in found), bias, 0.0)
+    torch.testing.assert_close(plain.double(), (probabilities @ value).detach(), rtol=0, atol=0.03)
+
+
 def test_the_gradient_of_attention_is_that_of_finite_differences():
     import torch
 
@@ -78,7 +108,8 @@ def test_the_gradient_of_attention_is_that_of_finite_differences():
     bias = torch.zeros(2, 1, 1, 4, dtype=torch.float64)
     bias[1, :, :, 3] = -10000.0
     kept = torch.from_numpy(Draws(2).kept((2, 2, 4, 4), 0.4))
-    assert torch.autograd.gradcheck(lambda *given: _DroppedAttention.apply(*given, bias, kept, 1.7), parts)
+    for added in (bias, None):
+        assert torch.autograd.gradcheck(_DroppedAttention.apply, (*parts, added, kept, 1.7))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ...core.static_tables import static_table
-from .attention import dropped_attention
+from .attention import dropped_attention, plain_attention, without_padding
 from .dropout import DropoutMasks
 from .linear import linear, plain
 from .vocabulary import word_loss
@@ -77,9 +77,14 @@ class TorchOps:
         return torch.matmul(a, plain(b).transpose(-1, -2))
 
     def attention(self, query, key, value, bias, dropout):
-        if dropout and self.masks.own:
-            return dropped_attention(query, key, value, bias.to(query.dtype), self.masks, dropout)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype), dropout_p=dropout)
+        if self.device.type == "cpu" and not torch.compiler.is_compiling():
+            bias = without_padding(bias)
+            if not dropout:
+                return plain_attention(query, key, value, bias)
+            if self.masks.own:
+                return dropped_attention(query, key, value, bias, self.masks, dropout)
+        mask = None if bias is None else bias.to(query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
 
     def rotate(self, x, cosines, sines):
         first, second = x.chunk(2, dim=-1)
