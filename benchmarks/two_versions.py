@@ -4,8 +4,8 @@
 
 A student of every second layer learns from its teacher (`benchmarks/kd_job.py` of each version) on one thread, in batches of one
 shape, or with `--own-lengths` in those that training makes. Each version runs in a process of its own, which waits while the
-other takes its turn: before, after, after, before. What is told is processor time, which other programs change less than the clock's,
-and the median of the ratios of neighbours, with its 95 % interval (bootstrap over the pairs).
+other takes its turn: before, after, after, before. What is told is processor time, which other programs change less than the
+clock's, and the median of the ratios of neighbours, with its 95 % interval (bootstrap over the pairs).
 """
 
 from __future__ import annotations
