@@ -133,6 +133,14 @@ TWO_TEACHERS = {
     "stages.0.objective": [{"loss": "kd_ce"}, {"loss": "hidden_mse", "layers": [[2, 1]], "teacher": "b"}],
 }
 
+# Where graphs are compiled, by two processes and by one, the time it takes grows with their layers.
+SHALLOW = {
+    "teacher.model": "{files}/shallow",
+    "student.architecture": {"num_hidden_layers": 1},
+    "student.init": {"from": "teacher", "layers": [0]},
+}
+COMPILED = ("mindspore",)
+
 LONELY = ("kd", "tinybert_td", "t4tiny", "distilbert")
 CONSTANT = {"schedule": "constant", "warmup": 0}
 
@@ -192,7 +200,15 @@ PLAIN: dict[str, Case] = {
     ),
     # Each process meets the lengths in an order of its own, so that their sinks end at other steps.
     "sinks of several lengths": Case(
-        "kd", train={"length_buckets": [8, 16], "steps": 12}, engine={"steps_per_call": 5}, backends=("mindspore",)
+        "kd", SHALLOW, train={"length_buckets": [8, 16], "steps": 12}, engine={"steps_per_call": 5}, backends=COMPILED
+    ),
+    "shallow in 3 parts": Case("kd", SHALLOW, train={"gradient_accumulation": 3}, backends=COMPILED),
+    "shallow theseus": Case("theseus", SHALLOW, backends=COMPILED),
+    "shallow flsw with dropout": Case(
+        "kd",
+        SHALLOW | scheduled({"kind": "flsw", "beta": 1, "gamma": 2}),
+        train={"gradient_accumulation": 4, "dropout": 0.3},
+        backends=COMPILED,
     ),
     "constant rate": Case("kd", train=CONSTANT),
     # Adadelta with a huge epsilon: p = p - g.

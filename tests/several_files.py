@@ -35,6 +35,7 @@ def write_files(folder: Path) -> Path:
 
     tiny.write_model(folder / "teacher", TEACHER, seed=1)
     tiny.write_model(folder / "other", TEACHER, seed=2)
+    tiny.write_model(folder / "shallow", seed=1)
     tiny.write_model(folder / "scorer", TEACHER, labels=None, seed=3)
     tagger = tiny.write_model(folder / "tagger", TEACHER, labels=TOPICS, seed=4)
     save_model(dataclasses.replace(tagger, kind=SEVERAL_LABELS), folder / "tagger", load_tokenizer(folder / "tagger"))

@@ -294,7 +294,7 @@ def test_a_model_that_no_framework_has_says_where_it_goes(tmp_path, said):
 
 
 @pytest.mark.parametrize("to", ["pytorch", "tf", "mindspore", "oneflow"])
-def test_a_bilstm_goes_there_and_back(to, tmp_path):
+def test_a_bilstm_goes_there_and_back(to, tmp_path, in_this_process):
     """Bit for bit, and proved; inspect tells what it is."""
     source, there, back = (tmp_path / name for name in ("source", "there", "back"))
     write_bilstm(source, True)

@@ -159,7 +159,8 @@ def test_gradients_of_mixed_gates_are_finite_differences(engine):
     objective, generator = make_objective(plan), np.random.default_rng(4)
     wide = {name: array.astype(np.float64) for name, array in HELD.items()}
     batch = tiny.random_batch(seed=6)
-    for gates in MIXED.values():
+    # One graph holds for all gates, and is compiled anew for each gradient: once there.
+    for gates in list(MIXED.values())[: 1 if engine.length_step is None else None]:
         [prepared] = objective.prepare([batch], step_with(plan, gates), 100, SEED)
         values, gradients = engine.gradients(objective.function, HELD, {}, prepared)
         np.testing.assert_allclose(values, [loss_of(gates, batch, wide)] * 2, rtol=1e-5)

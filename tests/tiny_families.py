@@ -107,7 +107,7 @@ def _compiled(configs, left_out):
 each_compiled_variant = pytest.mark.parametrize("config", _compiled(VARIANTS, ALIKE))
 _OF_EACH_NAME = {config.family.model_type: config for config in (*FAMILIES.values(), XLM_ROBERTA, CAMEMBERT)}
 each_trained_family = pytest.mark.parametrize(
-    "config", _compiled(_OF_EACH_NAME, (*ALIKE, "roberta", "mpnet", "deberta-v2", "modernbert"))
+    "config", _compiled(_OF_EACH_NAME, (*ALIKE, "roberta", "mpnet", "deberta-v2", "modernbert", "nomic_bert", "gpt2"))
 )
 """With MindSpore those whose gradients no other test has (test_family_parity)."""
 LABELS = ("negative", "neutral", "positive")
