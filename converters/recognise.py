@@ -233,8 +233,9 @@ def _read(
     found.notes = [*names.notes, *_notes(names, dialect, prefix.prefix, read), *spelling.notes]
     if config.get("tie_word_embeddings") is not False:
         _leave_out_copies(found)
+    flat = CONFIGURATIONS[family].family if dialect_name == "oneflow-legacy" else None
     for name, match in found.matches.items():
-        shape = reshaped(name, found.matches, shapes, flat=dialect_name == "oneflow-legacy")
+        shape = reshaped(name, found.matches, shapes, flat)
         found.matches[name] = Match(match.source, match.transpose, shape)
     return _Reading(found, {name: several for name, several in sources.items() if len(several) > 1}, rivals)
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from math import prod
 
+from ..core.models.parts import CLASSIFIER, CONV1D, EMBEDDINGS, FINAL_NORM, LAYER, NEVER, Family, Part
 from ..core.models.spec import is_norm
 from .names_canonical import is_embedding
 from .rules import Match
@@ -14,16 +15,12 @@ from .rules import Match
 _PROJECTED = re.compile(r"(query|key|value|[qkv]_lin)\.(weight|bias)$")
 _MERGED = re.compile(r"(attention\.output\.dense|attention\.dense|out_lin)\.weight$")
 
-_TURNED = re.compile(r"\.(c_attn|c_fc|c_proj)\.weight$")
-"""GPT-2's maps, whose weights are (in, out)."""
-_AS_WIDE_AS = {f"{name}.weight": "transformer.ln_f.bias" for name in ("transformer.wte", "transformer.wpe", "score")}
-"""GPT-2's tables, behind which there is no normalisation, and its classifier, which has no bias -> what is as wide."""
-
 
 def reshaped(
-    name: str, matches: Mapping[str, Match], shapes: Mapping[str, tuple[int, ...]], flat: bool
+    name: str, matches: Mapping[str, Match], shapes: Mapping[str, tuple[int, ...]], flat: Family | None
 ) -> tuple[int, ...] | None:
-    """What the source of a canonical tensor is to be reshaped to; None is as it is. `flat`: files without shapes."""
+    """What the source of a canonical tensor is to be reshaped to; None is as it is. `flat` is the family of files without
+    shapes."""
     match = matches[name]
     shape = shapes[match.source]
     if name.endswith("position_embeddings.weight") and len(shape) == 3 and shape[0] == 1:
@@ -35,26 +32,43 @@ def reshaped(
             return (shape[0] * shape[1], shape[2])
     if len(shape) == 2 and name.endswith(".bias") and _PROJECTED.search(name):
         return (shape[0] * shape[1],)
-    if flat and len(shape) == 1 and name.endswith(".weight") and not is_norm(name):
-        return _unflattened(name, matches, shapes)
+    if flat is not None and len(shape) == 1 and name.endswith(".weight") and not is_norm(name):
+        return _unflattened(name, matches, shapes, flat)
     return None
 
 
 def _unflattened(
-    name: str, matches: Mapping[str, Match], shapes: Mapping[str, tuple[int, ...]]
+    name: str, matches: Mapping[str, Match], shapes: Mapping[str, tuple[int, ...]], family: Family
 ) -> tuple[int, ...] | None:
-    """The shape that a weight of a file without shapes must have by its bias, an embedding by the normalisation behind it."""
-    embedding = is_embedding(name) or name in _AS_WIDE_AS
-    partner = re.sub(r"[a-z_]+\.weight$", "LayerNorm.bias", name) if embedding else re.sub("weight$", "bias", name)
-    partner = _AS_WIDE_AS.get(name, partner)
+    """The shape that a weight of a file without shapes must have by its bias, an embedding by the normalisation behind it. A table
+    without one, and a classifier that never has a bias, are as wide as the normalisation of the last layer's result."""
+    part, embedding, last = _part(name, family), is_embedding(name), family.by_role.get(FINAL_NORM)
+    bare = part is not None and (
+        part.place == EMBEDDINGS and "embeddings_norm" not in family.by_role
+        or part.place == CLASSIFIER and part.biased == NEVER
+    )  # fmt: skip
+    by_last = bare and last is not None
+    if by_last:
+        partner = f"{last.name}.bias"
+    else:
+        partner = re.sub(r"[a-z_]+\.weight$", "LayerNorm.bias", name) if embedding else re.sub("weight$", "bias", name)
     if partner not in matches:
         return None
     elements, (width, *_) = prod(shapes[matches[name].source]), (*shapes[matches[partner].source], 0)
     if not width or elements % width:
         return None
     turned = matches[name].transpose
-    if name in _AS_WIDE_AS:
+    if by_last:
         by_bias_first = turned
     else:
-        by_bias_first = not (embedding or turned or _TURNED.search(name))
+        by_bias_first = not (embedding or turned or part is not None and part.kind == CONV1D)
     return (width, elements // width) if by_bias_first else (elements // width, width)
+
+
+def _part(name: str, family: Family) -> Part | None:
+    """The part of the encoder or the classifier whose weight has this canonical name."""
+    for part in family.parts:
+        weight = f"{part.name}.weight"
+        if name == weight or part.place == LAYER and name.endswith(f".{weight}"):
+            return part
+    return None
