@@ -40,8 +40,8 @@ def reshaped(
 def _unflattened(
     name: str, matches: Mapping[str, Match], shapes: Mapping[str, tuple[int, ...]], family: Family
 ) -> tuple[int, ...] | None:
-    """The shape that a weight of a file without shapes must have by its bias, an embedding by the normalisation behind it. A table
-    without one, and a classifier that never has a bias, are as wide as the normalisation of the last layer's result."""
+    """The shape that a weight of a file without shapes must have by its bias, an embedding by the normalisation behind it.
+    A table without one, and a classifier that never has a bias, are as wide as the normalisation of the last layer's result."""
     part, embedding, last = _part(name, family), is_embedding(name), family.by_role.get(FINAL_NORM)
     bare = part is not None and (
         part.place == EMBEDDINGS and "embeddings_norm" not in family.by_role

@@ -206,3 +206,15 @@ def said(monkeypatch, capsys):
         return (end.value.code or 0, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def cli_here(said):
+    """`cli` without a process of its own, which takes most of a second to start."""
+
+    def run(*arguments, code=0):
+        ended, output, errors = said(*arguments)
+        assert ended == code, f"exit code {ended}, expected {code}\n{output}\n{errors}"
+        return output if code == 0 else errors
+
+    return run

@@ -282,19 +282,19 @@ def test_the_list_in_a_pipe_has_a_line_a_recipe():
         assert all(term.loss in line for stage in recipe.stages for term in stage.objective)
 
 
-def test_the_command(cli):
-    assert cli("recipes", "kd", "--set", "stages.0.objective.0.temperature=2").splitlines()[0] == "kd"
-    found = json.loads(cli("recipes", "pkd", "--preset", "last", "--json"))
+def test_the_command(cli_here):
+    assert cli_here("recipes", "kd", "--set", "stages.0.objective.0.temperature=2").splitlines()[0] == "kd"
+    found = json.loads(cli_here("recipes", "pkd", "--preset", "last", "--json"))
     assert found["preset"] == "last" and found["stages"][0]["terms"][2]["layers"]["resolved"] == "4→1, 5→2"
-    assert [row["recipe"] for row in json.loads(cli("recipes", "--json"))] == NAMES
+    assert [row["recipe"] for row in json.loads(cli_here("recipes", "--json"))] == NAMES
 
 
-def test_wrong_names_are_refused_in_a_line(cli):
-    [line] = cli("recipes", "tinybert", code=2).splitlines()
+def test_wrong_names_are_refused_in_a_line(cli_here):
+    [line] = cli_here("recipes", "tinybert", code=2).splitlines()
     assert line.startswith("crossdistil: error: tinybert: no such recipe") and line.endswith("did you mean 'tinybert_td'?")
-    [line] = cli("recipes", "pkd", "--preset", "lst", code=2).splitlines()
+    [line] = cli_here("recipes", "pkd", "--preset", "lst", code=2).splitlines()
     assert "did you mean 'last'?" in line
-    [line] = cli("recipes", "--preset", "last", code=2).splitlines()
+    [line] = cli_here("recipes", "--preset", "last", code=2).splitlines()
     assert "needs the name of a recipe" in line
 
 

@@ -64,7 +64,7 @@ def test_parts_of_several_machines_make_the_whole(material, tmp_path):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_after_a_kill_it_goes_on(cli, start_cli, material, tmp_path, processes):
+def test_after_a_kill_it_goes_on(cli_here, start_cli, material, tmp_path, processes):
     out = tmp_path / "out"
     process = start_cli(*arguments(material, out, *SHARDS, "--processes", processes))
     try:
@@ -80,35 +80,35 @@ def test_after_a_kill_it_goes_on(cli, start_cli, material, tmp_path, processes):
     (out / "mlm.json").unlink(missing_ok=True)
     (out / "examples-00001.json").unlink(missing_ok=True)  # where the kill came late
     again = arguments(material, out, *SHARDS, "--processes", processes)
-    assert "holds examples-00000.json already; give --resume" in cli(*again, code=2)
-    cli(*again, "--resume")
+    assert "holds examples-00000.json already; give --resume" in cli_here(*again, code=2)
+    cli_here(*again, "--resume")
     assert first.stat().st_mtime_ns == before
     assert content(out) == content(material[2])
-    told = cli(*again, "--resume", "--seed", 3, code=2)
+    told = cli_here(*again, "--resume", "--seed", 3, code=2)
     assert "examples-00000.tfrecord was made with another settings.seed: 12345, now 3" in told
 
 
-def test_the_other_algorithm(cli, tmp_path):
+def test_the_other_algorithm(cli_here, tmp_path):
     text, vocabulary = write_corpus(tmp_path / "text", 6), write_vocabulary(tmp_path / "vocabulary")
     run = ["data", "mlm", "--data", text, "--vocabulary", vocabulary, *COMMON]
-    cli(*run, "--out", tmp_path / "google", "--algorithm", "google", "--files", 2)
+    cli_here(*run, "--out", tmp_path / "google", "--algorithm", "google", "--files", 2)
     note = json.loads((tmp_path / "google" / "mlm.json").read_text())
     assert note["algorithm"] == "google" and len(note["shards"]) == 2
-    told = cli(*run, "--out", tmp_path / "other", "--algorithm", "google", "--processes", 2, code=2)
+    told = cli_here(*run, "--out", tmp_path / "other", "--algorithm", "google", "--processes", 2, code=2)
     assert told.strip() == "crossdistil: error: --processes: only for --algorithm blocks"
-    assert "--files: only for --algorithm google" in cli(*run, "--out", tmp_path / "other", "--files", 2, code=2)
+    assert "--files: only for --algorithm google" in cli_here(*run, "--out", tmp_path / "other", "--files", 2, code=2)
 
 
-def test_a_wrong_file_is_one_line(cli, tmp_path):
+def test_a_wrong_file_is_one_line(cli_here, tmp_path):
     """From a worker's parent too, and without a record file."""
     vocabulary = write_vocabulary(tmp_path / "vocabulary")
     (tmp_path / "text").write_bytes(b"a film\n\xff\n")
     run = ["data", "mlm", "--vocabulary", vocabulary, "--out", tmp_path / "out", "--processes", 2, *COMMON]
-    told = cli(*run, "--data", tmp_path / "text", code=2)
+    told = cli_here(*run, "--data", tmp_path / "text", code=2)
     assert told.startswith(f"crossdistil: error: {tmp_path / 'text'}:2: not UTF-8 (byte 0xff)") and told.count("\n") == 1
-    assert "--data nowhere: no such file or folder" in cli(*run, "--data", "nowhere", code=2)
+    assert "--data nowhere: no such file or folder" in cli_here(*run, "--data", "nowhere", code=2)
     (tmp_path / "text").write_text("\u200b\n")
-    assert "gives no example" in cli(*run, "--data", tmp_path / "text", code=2)
+    assert "gives no example" in cli_here(*run, "--data", tmp_path / "text", code=2)
     assert not list(tmp_path.glob("out/mlm*.json"))
 
 

@@ -189,14 +189,15 @@ def test_oneflow_reads_the_files(tables, vocabulary, tmp_path):
     np.testing.assert_array_equal(labels, examples.labels)
 
 
-def test_the_commands(cli, tables, vocabulary, tmp_path):
+def test_the_commands(cli_here, tables, vocabulary, tmp_path):
     folder, _ = tables
     arguments = ["data", "export", "--task", "rte", "--data", folder / "rte", "--tokenizer", vocabulary, "--max-length", "16"]
-    output = cli(*arguments, "--out", tmp_path / "records", "--format", "ofrecord")
+    output = cli_here(*arguments, "--out", tmp_path / "records", "--format", "ofrecord")
     assert "train.of_record-0: 12 rows of " in output and "entailment: " in output
-    output = cli("data", "import", tmp_path / "records", "--out", tmp_path / "texts", "--tokenizer", vocabulary, "--to", "texts")
+    to = ["--out", tmp_path / "texts", "--to", "texts"]
+    output = cli_here("data", "import", tmp_path / "records", "--tokenizer", vocabulary, *to)
     assert "train.tsv: 12 of 12 rows give the same tokens again" in output
-    errors = cli("data", "export", "--task", "mine", "--data", folder / "mine", "--tokenizer", vocabulary,
+    errors = cli_here("data", "export", "--task", "mine", "--data", folder / "mine", "--tokenizer", vocabulary,
                  "--out", tmp_path / "no", code=2)  # fmt: skip
     assert errors.startswith("crossdistil: error: --text: needed, because 'mine' is not a GLUE task")
     assert len(errors.splitlines()) == 1

@@ -18,8 +18,8 @@ SOME = ["kd", "minilm in 3 parts", "theseus", "few labels", "flsw without a text
 CASES_OF = {
     "torch": {2: [name for name, case in CASES.items() if "torch" in case.backends], 3: [*SOME, "dropout in 3 parts"]},
     "oneflow": {2: [*RECIPES, *SOME, "dropout", "padding counts in 3 parts", "dropout of replaced modules", "adadelta"]},
-    # Each compiled graph takes seconds. Accumulation, dropout by the parts' numbers of values that a step has only as a whole too,
-    # one part a process with parameters without a gradient path, sinks.
+    # Each compiled graph takes seconds. Accumulation, dropout by the parts' numbers of values that a step has only as a whole
+    # too, one part a process with parameters without a gradient path, sinks.
     "mindspore": {2: ["shallow in 3 parts", "shallow flsw with dropout", "shallow theseus", "sinks of several lengths"]},
 }
 CASES_OF = {

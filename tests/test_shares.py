@@ -60,8 +60,8 @@ def refused(folders, out, message):
     assert "\n" not in str(found.value) and not out.exists()
 
 
-def test_merged_shares_are_the_whole(cli, material, three, copies, tmp_path):
-    told = cli("data", "merge", copies[2], copies[0], copies[1], "--out", tmp_path / "merged")
+def test_merged_shares_are_the_whole(cli_here, material, three, copies, tmp_path):
+    told = cli_here("data", "merge", copies[2], copies[0], copies[1], "--out", tmp_path / "merged")
     assert content(tmp_path / "merged") == content(material[2])
     assert "3 shares, all there and whole" in told and "5 record files written to" in told
     assert content(copies[0]) == content(three / "1")  # which stay as they are
@@ -70,7 +70,7 @@ def test_merged_shares_are_the_whole(cli, material, three, copies, tmp_path):
     merge(copies[:1], tmp_path / "other")
     merge([material[2]], tmp_path / "again")  # the only share of one
     assert content(tmp_path / "other") == content(tmp_path / "again") == content(material[2])
-    told = cli("data", "merge", material[2], "--out", tmp_path / "merged", code=2)
+    told = cli_here("data", "merge", material[2], "--out", tmp_path / "merged", code=2)
     assert told == f"crossdistil: error: --out {tmp_path / 'merged'}: is a folder that is not empty; name a new one\n"
 
 
@@ -83,9 +83,9 @@ def test_other_disks_are_copied_from(material, copies, tmp_path, monkeypatch):
     assert content(tmp_path / "merged") == content(material[2])
 
 
-def test_a_share_without_work_is_told(cli, material, tmp_path):
+def test_a_share_without_work_is_told(cli_here, material, tmp_path):
     run = ["data", "mlm", "--data", material[1], "--vocabulary", material[0], "--dupe-factor", 1, "--shard-mib", 1]
-    told = cli(*run, "--processes", 1, "--out", tmp_path / "out", "--shard", "8/8")
+    told = cli_here(*run, "--processes", 1, "--out", tmp_path / "out", "--shard", "8/8")
     assert "nothing to do for share 8 of 8" in told and "--shard-mib" in told
     for index in range(7):
         make(tmp_path / "out", material[1], material[0], part=Part(index, 8), **SETTINGS)

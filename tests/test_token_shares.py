@@ -245,14 +245,14 @@ def test_texts_that_are_too_short_are_told(tokenizer, tmp_path):
             read(tmp_path / "store", tokenizer, 2)
 
 
-def test_the_commands(cli, folder, whole, tmp_path):
+def test_the_commands(cli_here, folder, whole, tmp_path):
     run = ["data", "tokens", "--data", folder / "text", "--tokenizer", folder / "teacher", "--out", tmp_path / "shares"]
     for number in (1, 2):
-        told = cli(*run, "--shard", f"{number}/2")
+        told = cli_here(*run, "--shard", f"{number}/2")
         assert "tokens of" in told and f"written to {tmp_path / 'shares'}" in told.replace("\n", "")
-    told = cli("data", "merge", tmp_path / "shares", "--out", tmp_path / "merged")
+    told = cli_here("data", "merge", tmp_path / "shares", "--out", tmp_path / "merged")
     assert content(tmp_path / "merged") == content(whole) and "2 shares, all there and whole" in told
-    told = cli(*run, "--shard", "3/2", code=2)
+    told = cli_here(*run, "--shard", "3/2", code=2)
     assert told == "crossdistil: error: --shard 3/2: expected I/N with I from 1 to N, for example 2/8\n"
 
 
