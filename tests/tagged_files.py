@@ -6,6 +6,8 @@ import random
 from pathlib import Path
 
 NAMES = {"PER": ["good", "great", "fine"], "LOC": ["bad", "dull"]}
+LABELS = ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
+"""In the order in which they are counted."""
 PLAIN = "the a film plot actor scene story it is was very".split()
 
 

@@ -17,7 +17,7 @@ from crossdistil.core.app.report import percent
 from crossdistil.core.app.report_charts import parameter_group
 from crossdistil.core.predictions import Predictions, write_predictions
 from crossdistil.tests.crosscheck_runs import BACKENDS, edit_arrays, edit_step, make_runs, report
-from crossdistil.tests.test_run_report import Page, assert_stacked, task_of
+from crossdistil.tests.report_pages import Page, assert_stacked, task_of
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from crossdistil.core.errors import RunFolderError
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests import tiny
 from crossdistil.tests.compared import answers, write_run
-from crossdistil.tests.test_run_report import Page
+from crossdistil.tests.report_pages import Page
 
 
 class Sleeping:

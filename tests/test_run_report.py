@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,78 +17,14 @@ from crossdistil.core.app.compared_runs import read_result
 from crossdistil.core.app.comparison_report import comparison_page
 from crossdistil.core.app.progress import make_console
 from crossdistil.core.app.run_report import write_run_report
-from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.errors import CrossdistilError
-from crossdistil.core.predictions import read_predictions, rows_digest
-from crossdistil.core.task_section import TaskSection
+from crossdistil.core.predictions import read_predictions
 from crossdistil.tests.compared import answers, write_run
+from crossdistil.tests.report_pages import Page, assert_stacked, task_of
 from crossdistil.tests.wrong_input_files import crossdistil, write_files
 
-VOID = {"meta", "br", "use", "img", "link", "hr", "input"}
 HOSTILE = ['<script>alert(1)</script> bad & "good"', "</pre></td><img src=x onerror=alert(1)>", "很好看的电影，值得一看。" * 60]
 HOSTILE += ["a" * 2000]
-
-
-class Page(HTMLParser):
-    """The tables of a page by caption, its tags, and whether every element is closed."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict]] = []
-        self.tables: dict[str, list[list[str]]] = {}
-        self.titles: list[str] = []
-        self._rows: list[list[str]] = []
-        self.feed(text)
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes), "scroll" in self._classes()))
-        if tag not in VOID:
-            self.open.append(tag)
-            self._stack.append(dict(attributes).get("class") or "")
-        if tag == "table":
-            self._rows = []
-        elif tag == "tr":
-            self._rows.append([])
-        elif tag in ("td", "th"):
-            self._rows[-1].append("")
-
-    _stack: list[str]
-
-    def reset(self):
-        super().reset()
-        self._stack = []
-
-    def _classes(self) -> set[str]:
-        return {name for classes in self._stack for name in classes.split()}
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes), "scroll" in self._classes()))
-
-    def handle_endtag(self, tag):
-        assert self.open and self.open[-1] == tag, (tag, self.open)
-        self.open.pop()
-        self._stack.pop()
-
-    def handle_data(self, text):
-        if self.open and self.open[-1] == "caption":
-            self.tables[text] = self._rows
-        elif {"td", "th"} & set(self.open):
-            self._rows[-1][-1] += text
-        if "text" in self.open and "title" in self._classes():
-            self.titles.append(text)
-
-
-def task_of(folder: Path, texts, labels, names=("negative", "positive")) -> tuple[Path, str]:
-    """A task folder with those dev rows, and their digest."""
-    folder.mkdir()
-    rows = [{"sentence": text, "label": int(label)} for text, label in zip(texts, labels, strict=True)]
-    lines = ["sentence\tlabel"] + [f"{row['sentence']}\t{row['label']}" for row in rows]
-    for split in ("train", "dev"):
-        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    spec = resolve_task(TaskSection(name="sst-2", data=folder, max_length=16))
-    return folder, rows_digest(spec, read_split(spec, folder, "dev"))
 
 
 @pytest.fixture
@@ -155,22 +89,6 @@ def test_on_a_phone_every_cell_says_what_it_is(written):
     """Tables that are stacked on a narrow page have no heading there, so that each of their cells names its column."""
     _, text, *_ = written
     assert_stacked(text, 3)
-
-
-def assert_stacked(text: str, count: int) -> None:
-    style = text[text.index("<style>") : text.index("</style>")]
-    narrow = style[style.index("On a phone") :]
-    assert all(rule in narrow for rule in (".stack thead { display: none; }", "content: attr(data-of)", "white-space: normal"))
-    tables = re.findall(r'<table class="[^"]*stack">(.*?)</table>', text, re.DOTALL)
-    assert len(tables) >= count
-    for table in tables:
-        headings = [re.sub("<[^>]*>", "", cell) for cell in re.findall(r"<th scope=\"col\"[^>]*>(.*?)</th>", table, re.DOTALL)]
-        for row in re.findall(r"<tr[^>]*>(.*?)</tr>", table.partition("</thead>")[2], re.DOTALL):
-            cells = re.findall(r"<(t[dh])([^>]*)>(.*?)</t[dh]>", row, re.DOTALL)
-            assert len(cells) == len(headings)
-            for heading, (tag, attributes, content) in zip(headings, cells):
-                if tag == "td" and "long" not in attributes and content:
-                    assert f'data-of="{heading}"' in attributes, (heading, attributes)
 
 
 def test_every_curve_has_units_and_true_epochs(written):
