@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from crossdistil.core.dropout_masks import LEVELS, Draws, scale, threshold
-from crossdistil.core.engine import EngineOptions
+from crossdistil.core.engine import EngineOptions, Step
+from crossdistil.core.optimizers import OptimizerSpec
 
 pytestmark = pytest.mark.only_backend("torch")
 
@@ -145,3 +146,36 @@ def test_freed_memory_is_kept_unless_the_user_decides(monkeypatch):
     assert keep_freed() == (platform.libc_ver()[0] == "glibc")
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mmap_max=65536")
     assert not keep_freed()
+
+
+@pytest.mark.parametrize("name", ["adamw", "bert_adam", "adadelta"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_gradient_of_a_table_row_by_row_is_that_of_all_of_it(monkeypatch, cpu, name, tied):
+    from crossdistil.backends.torch import tables
+
+    table, generator = "embeddings.word_embeddings.weight", np.random.default_rng(3)
+
+    def objective(ops, params, frozen, batch):
+        rows = ops.embedding(params[table], batch["ids"]) + ops.embedding(params[table], batch["others"])
+        total = ops.sum(rows * rows * batch["y"]) if batch["ids"].shape[0] > 1 else ops.sum(params["dense.bias"])
+        if tied:
+            total = total + ops.sum(ops.linear(rows, params[table], None)) * 0.1
+        return total, ops.stack([total])
+
+    given = {table: generator.normal(size=(40, 6)), "dense.bias": generator.normal(size=6)}
+    given = {key: array.astype(np.float32) for key, array in given.items()}
+
+    def batch(count):
+        ids = {key: generator.integers(0, 40, (count, 5)).astype(np.int32) for key in ("ids", "others")}
+        return ids | {"y": generator.normal(size=(count, 5, 6)).astype(np.float32), "denominators": np.ones(1, np.float32)}
+
+    # One micro-batch, several, and a step that does not look anything up (but for the tied map).
+    steps = [Step([batch(count) for count in counts], 0.1, 0) for counts in ((3,), (2, 4, 2), (1,), (3, 2))]
+    found = []
+    for large in (1, 2**20):
+        monkeypatch.setattr(tables, "_LARGE", large)
+        step = cpu.train_step(objective, given, {}, OptimizerSpec(name, max_gradient_norm=1.0))
+        values = step.run(iter(steps), len(steps)).fetch()
+        found.append({"values": values} | step.parameters() | step.state())
+    for key, array in found[0].items():
+        np.testing.assert_allclose(array, found[1][key], rtol=1e-5, atol=1e-6, err_msg=key)

@@ -19,7 +19,7 @@ from ...core.errors import BackendError
 from ...core.losses.base import STATISTICS
 from ...core.models.spec import is_norm, is_table
 from ...core.world import ALONE, DEVICES, Place
-from . import kernels
+from . import kernels, tables
 from .collective import Collective, SharedGradients
 from .dropout import DropoutMasks
 from .linear import packable
@@ -214,6 +214,8 @@ class TorchTrainStep:
             keep_freed()
         changing, fixed = optimizer.split(parameters)
         self._params = engine.load(changing, trainable=True)
+        if engine._device.type == "cpu" and engine.collective is None and not engine._compile:
+            tables.treat(self._params)
         self._all_params = self._params | engine.load_frozen(fixed)
         self._trained = {name: tensor for name, tensor in self._params.items() if optimizer.is_trained(name)}
         self._frozen = engine.load_frozen(frozen)

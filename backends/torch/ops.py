@@ -9,6 +9,7 @@ from ...core.static_tables import static_table
 from .attention import dropped_attention, plain_attention, without_padding
 from .dropout import DropoutMasks
 from .linear import linear, plain
+from .tables import look_up
 from .vocabulary import word_loss
 
 # Added to a gate before its sigmoid, which is then 0, in float16 as well.
@@ -57,7 +58,7 @@ class TorchOps:
         return torch.stack(tensors)
 
     def embedding(self, table, ids):
-        return F.embedding(ids, table)
+        return look_up(table, ids)
 
     def pick(self, x, index):
         return x.gather(1, index.long().unsqueeze(1)).squeeze(1)

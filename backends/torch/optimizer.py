@@ -41,6 +41,7 @@ class _ClippedOptimizer:
     def __init__(self, params, spec):
         self._differentiated = [p for name, p in params.items() if spec.is_differentiated(name)]
         self._params = {name: p for name, p in params.items() if spec.is_trained(name)}
+        self._tables = {p: p.looked_up for p in self._differentiated if hasattr(p, "looked_up")}
         self._spec = spec
         groups: dict[tuple[float, float], list] = {}
         for name, p in self._params.items():
@@ -55,10 +56,14 @@ class _ClippedOptimizer:
         or the loss is not finite, the parameters stay as they are; what decides it stays on the device."""
         if scaler is not None:
             scaler.unscale_(self._inner)
+        settled = {p: table.settle() for p, table in self._tables.items()}
         for p in self._params.values():
-            if p.grad is None:  # a part that this step did not run: its moments still decay, as on every backend
+            # A part that this step did not run: its moments still decay, as on every backend.
+            if p.grad is None and p not in self._tables:
                 p.grad = torch.zeros_like(p)
-        norm = self._clip(self._spec.max_gradient_norm)
+        norm = self._clip(self._spec.max_gradient_norm, settled)
+        for table in self._tables.values():
+            table.spread()
         for group in self._inner.param_groups:
             group["lr"] = learning_rate * group["rate_factor"]
         if scaler is None:
@@ -68,10 +73,13 @@ class _ClippedOptimizer:
             scaler.update()
         for p in self._differentiated:
             p.grad = None
+        for table in self._tables.values():
+            table.forget()
         return norm
 
-    def _clip(self, limit):
-        gradients = [p.grad for p in self._differentiated if p.grad is not None]
+    def _clip(self, limit, settled):
+        gradients = [p.grad if settled.get(p) is None else settled[p] for p in self._differentiated]
+        gradients = [gradient for gradient in gradients if gradient is not None]
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         if limit is not None:
             torch._foreach_mul_(gradients, torch.clamp(limit / (norm + CLIP_EPSILON), max=1.0))
