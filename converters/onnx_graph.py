@@ -324,6 +324,9 @@ class RecordingOps:
     def tanh(self, x):
         return self._graph.add("Tanh", [x], x.shape)
 
+    def sqrt(self, x):
+        return self._graph.add("Sqrt", [x], x.shape)
+
     def above(self, x, limit):
         graph = self._graph
         greater = graph.add("Greater", [x, graph.constant(np.array(limit, x.dtype))], x.shape, np.bool_)

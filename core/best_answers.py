@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,13 @@ class Answer:
         """What is compared with the threshold."""
         return self.null_score - self.score
 
+    def said(self) -> dict[str, Any]:
+        """What predictions say of it."""
+        return {
+            "answer": self.text, "start": self.start, "end": self.end, "score": self.score, "null_score": self.null_score,
+            "probability": self.probability,
+        }  # fmt: skip
+
 
 def best_answers(table: TokenTable, logits: np.ndarray, contexts: Sequence[str], format: AnswerFormat) -> list[Answer]:
     """An answer for each question, by the logits (tokens, 2) of the table's tokens. Of all pairs of a first and a last token, of
@@ -45,12 +53,13 @@ def best_answers(table: TokenTable, logits: np.ndarray, contexts: Sequence[str],
     check_finite(logits, "tokens")
     rows_of = np.searchsorted(table.examples, np.arange(len(contexts) + 1))
     return [
-        _answer(table, logits, range(first, end), contexts[number], format)
+        best_answer(table, logits, range(first, end), contexts[number], format)
         for number, (first, end) in enumerate(zip(rows_of[:-1], rows_of[1:]))
     ]
 
 
-def _answer(table: TokenTable, logits: np.ndarray, rows: Sequence[int], context: str, format: AnswerFormat) -> Answer:
+def best_answer(table: TokenTable, logits: np.ndarray, rows: Sequence[int], context: str, format: AnswerFormat) -> Answer:
+    """The same of one question, whose windows are these rows of the table."""
     best, place, null, chosen = -np.inf, (0, 0), np.inf, None
     for row in rows:
         first, end = int(table.offsets[row]), int(table.offsets[row + 1])

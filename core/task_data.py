@@ -36,6 +36,19 @@ MISMATCHED = "dev_mismatched"
 """MNLI's second development set, from other genres than its training texts."""
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a model says of a split."""
+
+    metrics: dict[str, float]
+    logits: np.ndarray | None
+    """(examples, outputs) in file order, of which masked words have none; of questions what each answer scored, of pairs of texts
+    their cosines."""
+    said: np.ndarray | None
+    """What two models are compared by: the logits, (questions, 2) from which to which character each answer is, or the vectors
+    (texts, width)."""
+
+
 @dataclass
 class TaskData:
     """The splits of a task that a job uses, tokenized."""
@@ -57,8 +70,12 @@ class TaskData:
         return make_masked_loss(config) if self.spec.kind.guesses_words else logits_function(config)
 
     def score(self, split: str, infer: Callable[[dict[str, np.ndarray]], list[np.ndarray]]) -> tuple[dict, np.ndarray | None]:
-        """The metrics on a split and the logits (examples, outputs) in file order, of which masked words have none; `infer`
-        maps a batch to what `answers` gives."""
+        """The metrics on a split and the logits as `Scored` has them; `infer` maps a batch to what `answers` gives."""
+        found = self.scored(split, infer)
+        return found.metrics, found.logits
+
+    def scored(self, split: str, infer: Callable[[dict[str, np.ndarray]], list[np.ndarray]]) -> Scored:
+        """The same with what the model says."""
         if self.spec.kind.per_token:
             return self._words_score(split, infer)
         if self.spec.kind.of_spans:
@@ -66,36 +83,39 @@ class TaskData:
         if self.spec.kind.embeds:
             return self._pairs_score(split, infer)
         if self.spec.kind.guesses_words:
-            return self._masked_score(split, infer), None
+            return Scored(self._masked_score(split, infer), None, None)
         examples, own = self.examples[split], self.world.share
         batches = evaluation_batches(self.tokens[split], examples.labels, EVALUATION_BATCH, self.buckets, share=own)
         logits = gathered_logits(self.world, len(examples), batches, infer)
         if examples.labels is None:
-            return {}, logits
-        return self.spec.kind.score(self.spec.metrics, logits, examples.labels, self.spec.own_metrics), logits
+            return Scored({}, logits, logits)
+        metrics = self.spec.kind.score(self.spec.metrics, logits, examples.labels, self.spec.own_metrics)
+        return Scored(metrics, logits, logits)
 
-    def _words_score(self, split: str, infer: Callable) -> tuple[dict, np.ndarray]:
+    def _words_score(self, split: str, infer: Callable) -> Scored:
         """The same of a task whose words have labels, with the logits (words, outputs) of all words."""
         labels, table, spec = self.examples[split].labels, self.tokens[split], self.spec
         batches = evaluation_batches(table, None, EVALUATION_BATCH, self.buckets, share=self.world.share)
         logits = word_logits(self.world, int((labels >= 0).sum()), table, batches, infer)
-        return spec.kind.score(spec.metrics, logits, labels, {}, spec.labels, spec.tagged.constrained), logits
+        metrics = spec.kind.score(spec.metrics, logits, labels, {}, spec.labels, spec.tagged.constrained)
+        return Scored(metrics, logits, logits)
 
-    def _answers_score(self, split: str, infer: Callable) -> tuple[dict, np.ndarray]:
+    def _answers_score(self, split: str, infer: Callable) -> Scored:
         """The same of questions, with what the answer to each scored in place of logits: (questions, 2) exact match and F1."""
         examples, spec = self.examples[split], self.spec
         found = answers_to(self.world, self.tokens[split], examples.pairs, spec.answering, self.buckets, infer)
-        return answers_score(spec.metrics, found, examples.asked.golds, spec.answering)
+        places = np.array([(answer.start, answer.end) for answer in found])
+        return Scored(*answers_score(spec.metrics, found, examples.asked.golds, spec.answering), places)
 
-    def _pairs_score(self, split: str, infer: Callable) -> tuple[dict, np.ndarray]:
+    def _pairs_score(self, split: str, infer: Callable) -> Scored:
         """The same of sentence embeddings, with the cosines (pairs, 1) of the vectors of each pair, as what is answered."""
         examples, table = self.examples[split], self.tokens[split]
         batches = evaluation_batches(table, None, EVALUATION_BATCH, self.buckets, share=self.world.share)
         vectors = gathered_logits(self.world, len(table.lengths), batches, infer)
         if examples.labels is None:
-            return {}, vectors
+            return Scored({}, vectors, vectors)
         alike = cosines(*vectors.reshape(2, len(examples), -1)).astype(np.float32)[:, None]
-        return self.spec.kind.score(self.spec.metrics, alike, examples.labels, self.spec.own_metrics), alike
+        return Scored(self.spec.kind.score(self.spec.metrics, alike, examples.labels, self.spec.own_metrics), alike, vectors)
 
     def _masked_score(self, split: str, infer: Callable) -> dict[str, float]:
         """The mean of -log of the probability of the right word over the tokens to be guessed, in nats, and its exponential."""

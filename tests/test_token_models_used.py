@@ -111,7 +111,7 @@ def test_one_that_answers_otherwise_is_not_written(tagger, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("batch", [2, 32])
 def test_served_spans_are_those_of_predict(tagger, exported, batch):
-    from crossdistil.core.app.service_app import PredictAnswer
+    from crossdistil.core.app.service_requests import PredictAnswer
 
     for folder in (tagger, exported[0]):
         served = read_classifier(folder, "onnx", None, print).load(batch, EngineOptions("cpu"))
@@ -147,9 +147,11 @@ def test_legal_sequences_and_overlaps_are_those_of_the_training(tmp_path):
 
 
 def test_the_page_marks_spans(exported):
-    from crossdistil.core.app.service_app import About, render_page
+    from crossdistil.core.app.service_app import render_page
+    from crossdistil.core.app.service_requests import About
+    from crossdistil.core.kinds.known_kinds import TOKEN_LABELS
 
-    page, _ = render_page(About("names", False, LENGTH, False, 1.0, 8, True, True))
+    page, _ = render_page(About("names", False, LENGTH, False, 1.0, 8, TOKEN_LABELS))
     assert "windows of 16 tokens" in page and "Find</button>" in page and 'id="pair"' not in page
     page, _ = render_page(About("plain", False, LENGTH, False, 1.0, 8))
     assert "Up to 16 tokens are read." in page and "Classify</button>" in page

@@ -18,15 +18,16 @@ from ...converters.onnx_precision import make_recorder
 from ..checkpoint import Model
 from ..errors import CrossdistilError
 from ..model_inputs import inputs_of
-from ..models.architectures import Config, is_encoder, make_forward
-from ..models.outputs import LOGITS, POOLED, output_name
+from ..models.architectures import Config, is_encoder
+from .export_outputs import answer_names, answer_of, make_exported
 from .onnx_runtime import load_session
 from .openvino_runtime import load_openvino, write_openvino
 
 REPORT = "export.json"
 """In an exported folder: what was measured, and in which precision it is."""
 Infer = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
-"""`infer(batch) -> [logits (batch, outputs), ...]`"""
+"""`infer(batch) -> [answer]`: logits (batch, outputs) as an engine gives them, of each token (batch, length, outputs), or vectors
+(batch, width)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Target:
     write: Callable[..., None]
     """`write(model, path, precision, hidden)`; with `hidden`, the pooled output and all hidden states are outputs too."""
     load: Callable[[Path, Config], Infer]
+    """`load(path, config)`: the graph in its runtime."""
     package: str
     """What runs it, as pip calls it."""
     backend: str | None = None
@@ -57,10 +59,10 @@ class Target:
 
 
 def write_graph(model: Model, path: Path, precision: str, hidden: bool = False) -> None:
-    """The ONNX graph of a model: inputs as batches have them, outputs by name, the logits first."""
+    """The ONNX graph of a model: inputs as batches have them, outputs by name, the answer first, which is what runtimes take
+    that take the first."""
     graph, ops = make_recorder(precision)
-    outputs = record(_forward(model, hidden), model.parameters, inputs_of(model.config), graph, ops)
-    outputs.sort(key=lambda port: port.name != LOGITS)  # runtimes that take the first output take the answer
+    outputs = record(make_exported(model.config, hidden), model.parameters, inputs_of(model.config), graph, ops)
     labels = json.dumps(model.labels, ensure_ascii=False)
     metadata = {"crossdistil": __version__, "labels": labels, "precision": precision}
     write_onnx(path, path.stem, graph.nodes, graph.weights, graph.inputs, outputs, metadata)
@@ -80,25 +82,38 @@ def _write_with_torch(name: str, function: str, model: Model, path: Path, hidden
     if not is_encoder(model.config):
         raise CrossdistilError(f"--to {name}: torch.export unrolls an LSTM over one fixed length; a BiLSTM goes to onnx")
     longest, write = model.config.positions, getattr(load_module("torch", "export"), function)
-    write(_forward(model, hidden), model.parameters, inputs_of(model.config), longest, path)
+    write(make_exported(model.config, hidden), model.parameters, inputs_of(model.config), longest, path)
+
+
+def _answering(run: Infer, config: Config) -> Infer:
+    """A runtime's outputs as an engine gives the answer."""
+    return lambda batch: [answer_of(config, run(batch))]
+
+
+def _load_session(path: Path, config: Config) -> Infer:
+    return _answering(load_session(path, answer_names(config)), config)
+
+
+def _load_openvino(path: Path, config: Config) -> Infer:
+    return _answering(load_openvino(path), config)
 
 
 def _load_package(path: Path, config: Config) -> Infer:
-    return load_module("torch", "export").load_package(path, list(inputs_of(config)))
+    return _answering(load_module("torch", "export").load_package(path, list(inputs_of(config))), config)
 
 
 def _load_program(path: Path, config: Config) -> Infer:
-    return load_module("torch", "export").load_program(path, list(inputs_of(config)))
+    return _answering(load_module("torch", "export").load_program(path, list(inputs_of(config))), config)
 
 
 def write_mindir(model: Model, path: Path, precision: str, hidden: bool = False) -> None:
     """The MINDIR graph of a model."""
     mindspore_export = load_module("mindspore", "export")
-    mindspore_export.write_mindir(_forward(model, hidden), model.parameters, inputs_of(model.config), path)
+    mindspore_export.write_mindir(make_exported(model.config, hidden), model.parameters, inputs_of(model.config), path)
 
 
 def _load_mindir(path: Path, config: Config) -> Infer:
-    return load_module("mindspore", "export").load_mindir(path, list(inputs_of(config)))
+    return _answering(load_module("mindspore", "export").load_mindir(path, list(inputs_of(config))), config)
 
 
 def write_openvino_graph(
@@ -114,13 +129,6 @@ def write_openvino_graph(
         write_openvino(graph, path, precision, texts)
 
 
-def _forward(model: Model, hidden: bool):
-    config, wanted = model.config.without_dropout(), {LOGITS}
-    if hidden and is_encoder(config):
-        wanted |= {POOLED, *(output_name("hidden", layer) for layer in range(config.num_hidden_layers + 1))}
-    return make_forward(config, frozenset(wanted))
-
-
 TARGETS = {
     target.name: target
     for target in (
@@ -129,7 +137,7 @@ TARGETS = {
             "model.onnx",
             ("fp32", "fp16", "int8"),
             write_graph,
-            lambda path, _: load_session(path),
+            _load_session,
             "onnxruntime",
             beside=("model.onnx.data",),
         ),
@@ -138,7 +146,7 @@ TARGETS = {
             "openvino_model.xml",
             ("fp32", "bf16", "int8"),
             write_openvino_graph,
-            lambda path, _: load_openvino(path),
+            _load_openvino,
             "openvino",
             beside=("openvino_model.bin",),
             calibrated=("int8",),

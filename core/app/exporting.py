@@ -92,7 +92,7 @@ def export(source: Path, destination: Path, options: ExportOptions, tell: Callab
             )
         table, buckets = _texts(model, tokenizer) if data is None else (data.tokens["dev"], data.buckets)
         gates = numeric_gates(model, infer, table, buckets, options.precision)
-        if data is not None and data.examples["dev"].labels is not None:
+        if data is not None and (data.examples["dev"].labels is not None or model.kind.embeds):
             report["dev"], more = task_gates(data, infer, reference, options.max_drop, options.min_agreement)
             gates += more
         report["gates"] = [{"name": gate.name, "value": gate.value, "limit": gate.limit, "passed": gate.passed} for gate in gates]
@@ -150,7 +150,7 @@ def _calibration(data: TaskData, tell: Callable[[str], None]) -> list[Batch]:
 def _texts(model: Model, tokenizer: Tokenizer) -> tuple[TokenTable, tuple[int, ...]]:
     """Texts to compare on, and the lengths that they are padded to, where no task's are given."""
     length = trained_length(model)
-    pairs = _TEXTS[::-1] if getattr(model.config, "pairs", False) else None
+    pairs = _TEXTS[::-1] if getattr(model.config, "pairs", False) or model.kind.of_spans else None
     return tokenizer.encode_pairs(_TEXTS, pairs, length), length_buckets(length, 1)
 
 

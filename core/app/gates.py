@@ -3,7 +3,8 @@
     parity      its logits on real texts beside NumPy's in float64: fp32 within 1e-5 of the largest logit, fp16 within 1e-2
     alone       the logits of a text that is alone in its batch beside those of the same text among others: a scale that is taken
                 over a whole batch makes them differ
-    agreement   the share of dev's texts with the same answer as the float32 model's
+    agreement   the share of dev's texts, words or questions with the same answer as the float32 model's; of a model that embeds
+                texts, the mean cosine of its vectors and that model's
     score       dev's main score, which may drop by so many points
 
 A share of few texts is coarse: where no limit is given, two texts may always answer otherwise, or a dev set of 100 would ask for
@@ -83,19 +84,19 @@ def task_gates(
     data: TaskData, infer: Infer, reference: Infer, max_drop: float | None, min_agreement: float | None
 ) -> tuple[dict[str, float], list[Gate]]:
     """(its metrics on dev, the gates of score and agreement beside the float32 model); `max_drop` is in points, `min_agreement`
-    in percent. None is the usual limit, or that of two texts where this is wider; a score of a regression has no texts that are
-    right."""
-    metrics, logits = data.score("dev", infer)
-    before, expected = (metrics, logits) if reference is infer else data.score("dev", reference)
-    gates = []
-    if data.spec.kind.has_classes and logits is not None:
-        same = ~data.spec.kind.differs(logits, expected, 0.0)
-        usual = min(MIN_AGREEMENT, 100.0 * (1 - _FREE_TEXTS / len(same)))
+    in percent. None is the usual limit, or that of two texts where this is wider; a score of numbers or vectors has no texts
+    that are right."""
+    kind, found = data.spec.kind, data.scored("dev", infer)
+    metrics, expected = found.metrics, found if reference is infer else data.scored("dev", reference)
+    gates, in_steps = [], kind.has_classes or kind.of_spans
+    agrees = None if found.said is None else kind.agrees(found.said, expected.said)
+    if agrees is not None:
+        usual = min(MIN_AGREEMENT, 100.0 * (1 - _FREE_TEXTS / len(agrees))) if in_steps else MIN_AGREEMENT
         needed = usual if min_agreement is None else min_agreement
-        gates.append(Gate("same answers on dev, %", 100.0 * float(same.mean()), needed, at_least=True))
-    for name, value in before.items():
+        gates.append(Gate(f"{kind.agreement} on dev, %", 100.0 * float(agrees.mean()), needed, at_least=True))
+    for name, value in expected.metrics.items():
         sign = -1.0 if name in LOWER_IS_BETTER else 1.0
-        usual = max(MAX_DROP, 100.0 * _FREE_TEXTS / len(data.examples["dev"])) if data.spec.kind.has_classes else MAX_DROP
+        usual = max(MAX_DROP, 100.0 * _FREE_TEXTS / len(data.examples["dev"])) if in_steps else MAX_DROP
         limit = usual if max_drop is None else max_drop
         gates.append(Gate(f"{name} on dev, points lost", 100.0 * sign * (value - metrics[name]), limit))
         break  # the main one decides

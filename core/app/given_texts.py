@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.answer_files import FILES as QUESTION_FILES
+from ..data.answer_files import read_questions
+from ..data.answer_format import format_of
 from ..data.table_rows import TableFormat
-from ..data.tables import EXTENSIONS, column_names, read_columns
+from ..data.tables import EXTENSIONS, column_names, is_half, read_columns
 from ..data.tagged_files import ONLY_COLUMNS, read_words
 from ..data.task_specs import glue_task
 from ..data.text_files import decoded, is_encoding, read_text
 from ..errors import CrossdistilError, DataError
+from ..kinds.kind import Kind
+from ..kinds.known_kinds import ONE_CLASS
 from ..model_inputs import own_columns
 from ..world import World
 
@@ -71,11 +76,17 @@ def read_texts(
     pair: str | None = None,
     id_column: str | None = None,
     encoding: str | None = None,
-    of_tokens: bool = False,
+    kind: Kind = ONE_CLASS,
 ) -> GivenTexts:
-    """The texts of a file: the columns of a TSV, CSV or JSON table, of a model of tokens the sentences of a file of columns, or
-    each line of any other file and of standard input. `task` describes the task of the model, which tells the columns that are
-    not named; `of_tokens` is whether it is a model of tokens. Raises DataError."""
+    """The texts of a file: the columns of a TSV, CSV or JSON table, of a model of tokens the sentences of a file of columns, of
+    one of answers the questions and contexts of SQuAD's JSON, or each line of any other file and of standard input. `task`
+    describes the task of the model, of that `kind`, which tells the columns that are not named. Raises DataError."""
+    if kind.of_spans and path.suffix.lower() in QUESTION_FILES and text is None:
+        found = read_questions(path, format_of(task), reads_answers=False)
+        return GivenTexts(found.questions, found.contexts, found.ids, tuple(found.notes))
+    if kind.embeds:  # a column of texts at a time
+        task = {**task, "text_pair": None}
+    of_tokens = kind.per_token
     if path == STANDARD_INPUT or path.suffix.lower() not in EXTENSIONS:
         tagged = path.suffix.lower() in ONLY_COLUMNS
         if tagged and not of_tokens:
@@ -109,6 +120,25 @@ def read_texts(
     cells = columns.cells
     ids = None if id_column is None else cells[id_column]
     return GivenTexts(cells[names[0]], cells[names[1]] if len(names) > 1 else None, ids, columns.notes)
+
+
+def check_given(what: str, texts: Sequence[str]) -> None:
+    """Raise DataError for what is no text."""
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise DataError(f"{what} {number}: got {type(text).__name__}, expected a text")
+        if is_half(text):
+            raise DataError(f"{what} {number}: holds a byte that is not UTF-8, or half a surrogate pair")
+
+
+def check_pairs(folder: Path, kind: Kind, pairs: Sequence[str] | None) -> None:
+    """Raise DataError for a kind of model that takes pairs of texts and gets none, or that never takes any."""
+    if pairs is None and kind.of_spans:
+        raise DataError(f"{folder} answers questions from a text: give it beside the question (--pair TEXT, or a --file)")
+    if pairs is not None and kind.per_token:
+        raise DataError("got second texts, but the model finds spans in single texts")
+    if pairs is not None and kind.embeds:
+        raise DataError("got second texts, but the model embeds single texts; give them as texts of their own")
 
 
 def _lines(path: Path, encoding: str | None) -> list[str]:

@@ -66,7 +66,7 @@ def load_classifier(
 def load_user_model(folder: Path, command: str, tell: Tell | None = None) -> tuple[Model, Tokenizer]:
     """A model of any kind that is exported and served, and its tokenizer. Raises CheckpointError."""
     model, tokenizer = load_classifier(folder, tell, None)
-    if not model.kind.is_used or model.outputs is None:
+    if not model.kind.is_used:
         raise CheckpointError(f"{folder}: is a model of {model.kind.title}, which {command} does not take")
     return model, tokenizer
 

@@ -114,10 +114,8 @@ def predict(
     if out is not None and out.exists() and not overwrite:
         raise CrossdistilError(f"--out {out}: is there already; --overwrite replaces it")
     run_on_all(place, devices, name, device, reads_input=True)
-    from ..data.answer_files import FILES as QUESTION_FILES
     from .inference import load_classifier
     from .predicting import as_json_lines, predict
-    from .question_answers import read_given
     from .sessions import session
 
     with session(name, EngineOptions(device, precision.value, place=place)) as own:
@@ -126,11 +124,7 @@ def predict(
         classifier = own.world.together(load_classifier, model, tell, None)
         if file is not None:
             task, how = classifier[0].about.get("task", {}), (text_column, pair_column, id_column, encoding)
-            task = {**task, "text_pair": None} if classifier[0].kind.embeds else task  # a column of texts at a time
-            if classifier[0].kind.of_spans and file.suffix.lower() in QUESTION_FILES and text_column is None:
-                given = of_the_first(own.world, read_given, file, task)
-            else:
-                given = of_the_first(own.world, read_texts, file, task, *how, classifier[0].kind.per_token)
+            given = of_the_first(own.world, read_texts, file, task, *how, classifier[0].kind)
         for note in given.notes:
             tell(f"warning: {note}")
         of_vectors = out is not None and out.suffix == ".npy"

@@ -15,9 +15,8 @@ from ..errors import CrossdistilError
 from ..registered import NOTHING, Registered
 from .exported import exported_target, needs_framework
 from .exporting import task_section
-from .given_texts import GivenTexts, check_columns, read_texts
+from .given_texts import GivenTexts, check_columns, check_given, check_pairs, read_texts
 from .inference import load_user_model
-from .predicting import check_given
 from .sessions import Tell
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -103,6 +102,10 @@ def sides_of(folders: Sequence[Path], backend: str | None, precision: object | N
         elif (own := target.backend) is not None:
             interpreter(own)
         sides.append(Side(name, folder.absolute(), own, model))
+    for side in sides[1:]:
+        if side.model.kind.of_spans != sides[0].model.kind.of_spans:
+            kinds = f"{sides[0].name} of {sides[0].model.kind.title}, {side.name} of {side.model.kind.title}"
+            raise CrossdistilError(f"models are measured on the same texts, but {kinds}")
     for option, value in (("--backend", backend), ("--precision", precision)):
         if value is not None and all(exported_target(folder) is not None for folder in folders):
             raise CrossdistilError(f"{option}: is of models that are not exported, and none is given")
@@ -143,12 +146,15 @@ def texts_of(
         section = task_section(first.folder, first.model, data, registered)
         examples = read_split(resolve_task(section, registered), section.data, "dev")
         found = GivenTexts(examples.texts, examples.pairs)
+        if first.model.kind.embeds and found.pairs is not None:  # pairs of texts that are embedded one by one
+            found = GivenTexts([*found.texts, *found.pairs])
     else:
-        found = read_texts(file, first.task, text, pair, None, encoding)
+        found = read_texts(file, first.task, text, pair, None, encoding, first.model.kind)
     for note in found.notes:
         tell(f"warning: {note}")
     texts, pairs = list(found.texts[:count]), None if found.pairs is None else list(found.pairs[:count])
     check_given("text", texts)
     if pairs is not None:
         check_given("pair", pairs)
+    check_pairs(first.folder, first.model.kind, pairs)
     return GivenTexts(texts, pairs)

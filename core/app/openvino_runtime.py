@@ -48,7 +48,7 @@ def write_openvino(graph: Path, path: Path, precision: str, texts: Sequence[dict
 
 
 def load_openvino(path: Path) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
-    """`infer(batch) -> [logits (batch, outputs), ...]` of what `write_openvino` has written, on the CPU, with `core.threads`'
+    """`infer(batch) -> outputs` of what `write_openvino` has written, on the CPU, with `core.threads`'
     number of threads. Raises BackendError without OpenVINO, and CheckpointError for a file that it does not take."""
     openvino = _module("openvino")
     try:

@@ -13,15 +13,16 @@ import numpy as np
 
 from ..checkpoint import Model
 from ..data.batches import evaluation_batches, length_buckets
-from ..data.tables import is_half
 from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer
 from ..errors import CrossdistilError, DataError
+from ..kinds.sentence_embeddings import as_numbers
 from ..metrics import check_finite
 from ..model_inputs import takes_pairs, trained_length
 from ..task_data import EVALUATION_BATCH, gathered_logits, logits_function
 from .data_report import unknown_warnings
 from .exported import runtime_of
+from .given_texts import check_given, check_pairs
 from .inference import load_classifier, warn
 from .models import told_engine
 from .question_answers import answers_in
@@ -59,8 +60,7 @@ class Prediction:
         values |= {"probabilities": self.probabilities or None, "score": self.score}
         values["labels"] = None if self.labels is None else list(self.labels)
         values["spans"] = None if self.spans is None else list(self.spans)
-        # As short as float32 is exact.
-        values["embedding"] = None if self.embedding is None else [float(str(value)) for value in self.embedding]
+        values["embedding"] = None if self.embedding is None else as_numbers(self.embedding)
         return {key: value for key, value in values.items() if value is not None}
 
 
@@ -89,9 +89,8 @@ def predict(
         check_given("pair", pairs)
         if len(pairs) != len(texts):
             raise DataError(f"got {len(texts)} texts and {len(pairs)} second texts, expected one for each")
-    elif model.kind.of_spans:
-        raise DataError(f"{folder} answers questions from a text: give it beside the question (--pair TEXT, or a --file)")
-    elif takes_pairs(model.about.get("task", {})) and not model.kind.embeds:
+    check_pairs(folder, model.kind, pairs)
+    if pairs is None and takes_pairs(model.about.get("task", {})) and not model.kind.embeds:
         warn(f"{folder} was trained on pairs of texts, but gets single ones", tell)
     engine = runtime_of(model) or told_engine(processes.engine(), tell)
     infer = engine.infer(logits_function(model.config), model.parameters)
@@ -100,14 +99,10 @@ def predict(
         found = answers_in(model, tokenizer, infer, texts, pairs, length, buckets, processes.world)
         return [Prediction(text, pair, answer=own) for text, pair, own in zip(texts, pairs, found, strict=True)]
     if model.kind.per_token:
-        if pairs is not None:
-            raise DataError("got second texts, but the model finds spans in single texts")
         buckets = length_buckets(length, engine.length_step)
         told = functools.partial(warn, tell=tell)
         found = spans_in(model, tokenizer, infer, texts, length, buckets, processes.world, told, by_spaces)
         return [Prediction(text, None, spans=spans) for text, spans in zip(texts, found, strict=True)]
-    if model.kind.embeds and pairs is not None:
-        raise DataError("got second texts, but the model embeds single texts; give them as texts of their own")
     tokens = tokenizer.encode_pairs(texts, pairs, length)
     for line in unknown_warnings({"these texts": unknown_share(tokens, tokenizer)}, tokenizer):
         warn(line, tell)
@@ -118,15 +113,6 @@ def predict(
         check_finite(answers, "texts", "vectors")
         return [Prediction(text, None, embedding=vector) for text, vector in zip(texts, answers, strict=True)]
     return list(predictions(model, texts, pairs, answers))
-
-
-def check_given(what: str, texts: Sequence[str]) -> None:
-    """Raise DataError for what is no text."""
-    for number, text in enumerate(texts, 1):
-        if not isinstance(text, str):
-            raise DataError(f"{what} {number}: got {type(text).__name__}, expected a text")
-        if is_half(text):
-            raise DataError(f"{what} {number}: holds a byte that is not UTF-8, or half a surrogate pair")
 
 
 def predictions(

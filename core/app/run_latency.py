@@ -1,9 +1,10 @@
 """How fast the student of a run answers, beside its teachers: measured in about two seconds where the run ends, or later by
 `crossdistil report`, and kept as `latency.json` in the run folder.
 
-A request is one text of dev, and its time that from token ids to logits, on the device and with the threads of the run: what
-`crossdistil latency` measures of whole folders in processes of their own, and as JSON it is written in the same way. The texts
-are spread over the lengths of dev. Where each shape costs a compilation, all are of the most frequent one.
+A request is one text of dev, or one window of those that are read in such, and its time that from token ids to the answer, on
+the device and with the threads of the run: what `crossdistil latency` measures of whole folders in processes of their own, and as
+JSON it is written in the same way. The texts are spread over the lengths of dev. Where each shape costs a compilation, all are of
+the most frequent one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..checkpoint import Model
 from ..data.batches import length_buckets
 from ..data.token_table import TokenTable
 from ..engine import Engine, unheard
-from ..errors import RunFolderError
+from ..errors import CrossdistilError, RunFolderError
 from ..files import write_text
 from ..json_files import parse_json
 from ..runs import LATENCY
@@ -53,6 +54,8 @@ class Side:
 
 def measured(sides: Mapping[str, Side], engine: Engine) -> dict[str, Any]:
     """The content of latency.json: of these models, which take turns, the first being the reference. Raises CrossdistilError."""
+    if len({len(side.tokens.lengths) for side in sides.values()}) > 1:
+        raise CrossdistilError("the models read the texts of dev in other windows")
     buckets = {name: length_buckets(side.max_length, engine.length_step) for name, side in sides.items()}
     rows = _rows(sides, buckets if engine.length_step is None else None)
     models = {name: _timed(side, engine, buckets[name], rows) for name, side in sides.items()}

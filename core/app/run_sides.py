@@ -12,14 +12,14 @@ from rich.console import Console
 
 from ...backends.registry import load_engine
 from ..checkpoint import load_model
-from ..data.tokenize import tokenized
+from ..data.batches import length_buckets
 from ..engine import Engine, EngineOptions, unheard
 from ..errors import CrossdistilError
 from ..job import Job
 from ..model_inputs import trained_length
-from ..models.answer_heads import SENTENCES
 from ..registered import Registered
 from ..runs import LATENCY, STUDENT
+from ..task_data import tokenize
 from .dev_texts import read_dev
 from .inference import load_classifier
 from .run_latency import STUDENT_NAME, TEACHER_NAME, Side, measured, write_latency
@@ -40,7 +40,7 @@ def measure_finished(folder: Path, job: Job, engine: Engine, console: Console) -
 
 def _of_job(folder: Path, job: Job) -> dict[str, Side]:
     """The teachers whose weights are at hand, and the student as it was written; nothing where they answer no texts of dev."""
-    if not job.data.spec.kind.has_targets or job.data.spec.kind.over_tokens or "dev" not in job.data.tokens:
+    if not job.data.spec.kind.has_targets or "dev" not in job.data.tokens:
         return {}
     sides = {}
     for name, teacher in job.teachers.items():
@@ -67,9 +67,7 @@ def measure_later(
 ) -> None:
     """The same of a run that ended before, with the texts that its task has now. Raises CrossdistilError."""
     spec, examples = read_dev(recipe["task"], registered)
-    if spec.kind.over_tokens:
-        raise CrossdistilError(f"only of models that answer for a text as a whole; this is a {spec.kind.title}")
-    head = None if spec.kind.embeds else SENTENCES
+    head = None if spec.kind.embeds else spec.kind.head
     sections = {"teacher": recipe["teacher"]} if recipe.get("teacher") else recipe.get("teachers") or {}
     places = {_key(name): Path(found["model"]) for name, found in sections.items()}
     sides = {}
@@ -81,6 +79,7 @@ def measure_later(
                 raise
             tell(f"{name}: its latency is not measured: {str(error).splitlines()[0]}")
             continue
-        length = trained_length(model)
-        sides[name] = Side(place, model, tokenized(examples, tokenizer, length), length)
+        length = trained_length(model, recipe["task"].get("max_length") if spec.kind.over_tokens else None)
+        read = tokenize(spec, tokenizer, length_buckets(length, 1), {"dev": examples}, length)
+        sides[name] = Side(place, model, read.tokens["dev"], length)
     write_latency(folder, measured(sides, load_engine(backend, EngineOptions(None, result.get("precision", "fp32")))))

@@ -16,12 +16,13 @@ import uvicorn
 
 from ..engine import EngineOptions
 from ..errors import CrossdistilError
-from .service_app import About, make_app
+from .service_app import make_app
 from .service_batches import Batcher
 from .service_guard import HEAD_BYTES, Guard, Rules, is_loopback
 from .service_metrics import Metrics
 from .service_model import Classifier, pairs_of
 from .service_protocol import BoundedProtocol, BoundedServer, Limits
+from .service_requests import About
 
 TOKEN_VARIABLE = "CROSSDISTIL_TOKEN"
 SHORTEST_TOKEN = 16
@@ -99,10 +100,8 @@ def serve(
     batcher.start(lambda: classifier.load(options.max_batch, engine))
     model = classifier.model
     has_token, name = options.token is not None, classifier.source.resolve().name
-    kind, length = model.kind, classifier.length
-    about = About(
-        name, pairs_of(model), length, has_token, options.timeout, options.max_texts, kind.has_classes, kind.per_token
-    )
+    width = model.config.hidden_size if model.kind.embeds else None
+    about = About(name, pairs_of(model), classifier.length, has_token, options.timeout, options.max_texts, model.kind, width)
     limits = Limits(options.connections, _HEAD_SECONDS, _BODY_SECONDS + options.timeout + _SPARE_SECONDS)
     protocol = type("Protocol", (BoundedProtocol,), {"limits": limits, "metrics": metrics})
     address, port = sock.getsockname()[:2]
@@ -110,7 +109,7 @@ def serve(
 
     def told() -> None:
         batcher.serve(asyncio.get_running_loop())
-        what = f"{len(model.labels)} labels" if model.kind.has_classes else model.kind.described
+        what = f"{len(model.labels)} labels" if model.kind.has_classes else model.kind.title
         opened = ", with a token" if has_token else ""
         ready = f"ready after {time.monotonic() - started:.1f} s"
         say(f"{name} ({classifier.runs_in}, {what}, {about.length} tokens) on {url}{opened}; {ready}; Ctrl-C stops")

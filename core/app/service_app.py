@@ -1,4 +1,4 @@
-"""The endpoints of a service: POST /predict, the page at /, and what watches over it."""
+"""The endpoints of a service: what its model is asked (`service_requests`), the page at /, and what watches over it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from typing import Any
 import jinja2
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from ... import __version__
-from ..data.tables import is_half
 from ..errors import CrossdistilError, DataError
 from ..json_files import parse_json
 from ..recipe_errors import describe
@@ -27,89 +26,11 @@ from .service_batches import Batcher, QueueFull
 from .service_metrics import CONTENT_TYPE, Metrics
 from .service_model import Answer, Item
 from .service_protocol import JOB
+from .service_requests import REQUESTS, About, requests_of
+from .service_requests import Request as Asked
 
 _RETRY = {"retry-after": "1"}
 _GONE = 499  # what nginx says of a client that did not wait
-
-
-@dataclass(frozen=True)
-class About:
-    """What the endpoints know of the model."""
-
-    name: str
-    takes_pairs: bool | None
-    """None where both may be tried."""
-    length: int
-    needs_token: bool
-    timeout: float
-    max_texts: int
-    has_classes: bool = True
-    finds_spans: bool = False
-    """Whether parts of a text are its answer."""
-
-
-class PredictRequest(BaseModel):
-    """One text, or several: exactly one of `text` and `texts`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    text: str | None = Field(None, description="A text.")
-    pair: str | None = Field(None, description="Its second text, for a model of pairs.")
-    texts: list[str] | None = Field(None, description="Texts, answered in their order.")
-    pairs: list[str] | None = Field(None, description="Their second texts, one for each.")
-
-    def items(self, about: About) -> list[Item]:
-        """The texts, checked. Raises HTTPException."""
-        if (self.text is None) == (self.texts is None):
-            raise HTTPException(422, "give either text or texts" + ("" if self.text is None else ", not both"))
-        if self.text is not None and self.pairs is not None:
-            raise HTTPException(422, "pairs: belongs to texts; the second text of text is pair")
-        if self.texts is not None and self.pair is not None:
-            raise HTTPException(422, "pair: belongs to text; the second texts of texts are pairs")
-        key, texts, pairs = "texts", self.texts, self.pairs
-        if self.text is not None:
-            key, texts, pairs = "text", [self.text], None if self.pair is None else [self.pair]
-        if not texts:
-            raise HTTPException(422, "texts: is empty")
-        if len(texts) > about.max_texts:
-            raise HTTPException(413, f"texts: has {len(texts)}, at most {about.max_texts} may come together")
-        if pairs is not None and len(pairs) != len(texts):
-            raise HTTPException(422, f"pairs: has {len(pairs)}, expected one for each of {len(texts)} texts")
-        if about.takes_pairs is not None and (pairs is not None) != about.takes_pairs:
-            second = "pair" if key == "text" else "pairs"
-            what = f"is missing; {about.name} takes pairs of texts" if pairs is None else f"{about.name} takes single texts"
-            raise HTTPException(422, f"{second}: {what}")
-        for text in (*texts, *(pairs or ())):
-            if is_half(text):
-                raise HTTPException(422, f"{key}: holds half a surrogate pair, which is no character")
-        return [Item(text, None if pairs is None else pairs[number]) for number, text in enumerate(texts)]
-
-
-class Span(BaseModel):
-    """A part of a text that has a label."""
-
-    start: int = Field(description="Its first character, counted from 0, in characters of Unicode.")
-    end: int = Field(description="The character behind its last one.")
-    label: str
-    text: str
-    score: float = Field(description="The mean probability of its words.")
-
-
-class PredictAnswer(BaseModel):
-    """What the model says about a text."""
-
-    label: str | None = Field(None, description="The most probable one; absent for a regression and for several labels.")
-    probabilities: dict[str, float] | None = Field(None, description="By label; absent for a regression.")
-    score: float | None = Field(None, description="Of a regression.")
-    labels: list[str] | None = Field(None, description="Those more probable than not, where a text may have several.")
-    spans: list[Span] | None = Field(None, description="Of a model that labels words, in their order.")
-    truncated: bool = Field(description="The text is longer than what the model was given of it.")
-
-
-class PredictAnswers(BaseModel):
-    """The answers to several texts, in their order."""
-
-    predictions: list[PredictAnswer]
 
 
 class Problem(BaseModel):
@@ -138,7 +59,6 @@ def make_app(about: About, batcher: Batcher, metrics: Metrics, is_stopping: Call
     # FastAPI's own pages of documentation load their scripts from elsewhere.
     app = FastAPI(title=f"crossdistil: {about.name}", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     page, policy = render_page(about)
-    schema = PredictRequest.model_json_schema()
     problems = {status: {"model": Problem, "description": text} for status, text in _STATUSES.items()}
 
     @app.exception_handler(AnyHTTPException)
@@ -149,19 +69,13 @@ def make_app(about: About, batcher: Batcher, metrics: Metrics, is_stopping: Call
     async def fail(request: Request, error: Exception) -> Response:
         return JSONResponse({"error": "this service has a fault; its log says more"}, 500)
 
-    @app.post(
-        "/predict",
-        response_model=PredictAnswer | PredictAnswers,
-        responses=problems,
-        openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}},
-    )
-    async def predict(request: Request) -> Response:
-        """Classify a text, or several at once."""
-        asked = _parsed(request.headers.get("content-type", ""), await request.body())
-        items = asked.items(about)
-        answers = await _answers(request, items)
-        found = answers[0].as_json() if asked.text is not None else {"predictions": [one.as_json() for one in answers]}
-        return Response(json.dumps(found, ensure_ascii=False, allow_nan=False), media_type="application/json")
+    def asking(kind: type[Asked]) -> Callable:
+        async def ask(request: Request) -> Response:
+            asked = _parsed(kind, request.headers.get("content-type", ""), await request.body())
+            found = asked.shown(about, await _answers(request, asked.items(about)))
+            return Response(json.dumps(found, ensure_ascii=False, allow_nan=False), media_type="application/json")
+
+        return ask
 
     async def _answers(request: Request, items: list[Item]) -> list[Answer]:
         try:
@@ -203,14 +117,27 @@ def make_app(about: About, batcher: Batcher, metrics: Metrics, is_stopping: Call
     async def show() -> Response:
         return HTMLResponse(page, headers={"content-security-policy": policy})
 
+    own = requests_of(about.kind)
+    for kind in own:
+        schema = {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}
+        app.add_api_route(
+            kind.path, asking(kind), methods=["POST"], response_model=kind.answer, responses=problems, summary=kind.summary,
+            operation_id=kind.path.strip("/").replace("/", "_"), openapi_extra={"requestBody": schema},
+        )  # fmt: skip
+
+    async def elsewhere(request: Request) -> Response:
+        raise HTTPException(404, f"{about.name} is a model of {about.kind.title}; ask POST {own[0].path} with {own[0].keys}")
+
+    for kind in {*REQUESTS} - {*own}:
+        app.add_api_route(kind.path, elsewhere, methods=["POST"], include_in_schema=False)
     for path, answer in (("/health", health), ("/ready", ready), ("/", show)):  # the protocol leaves its body out
         app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
     return app
 
 
-def _parsed(content_type: str, body: bytes) -> PredictRequest:
-    kind, _, parameters = content_type.partition(";")
-    if kind.strip().lower() != "application/json":  # a form of another site's page cannot say this
+def _parsed(kind: type[Asked], content_type: str, body: bytes) -> Asked:
+    of_type, _, parameters = content_type.partition(";")
+    if of_type.strip().lower() != "application/json":  # a form of another site's page cannot say this
         raise HTTPException(415, "expected the header `Content-Type: application/json`")
     charset = re.fullmatch(r'charset="?([\w-]+)"?', parameters.strip().lower())
     if charset and charset[1] not in ("utf-8", "utf8"):
@@ -220,20 +147,50 @@ def _parsed(content_type: str, body: bytes) -> PredictRequest:
     except CrossdistilError as error:
         raise HTTPException(400, str(error)) from error
     if not isinstance(tree, dict):
-        raise HTTPException(422, "expected a JSON object with text or texts")
+        raise HTTPException(422, f"expected a JSON object with {kind.keys}")
     try:
-        return PredictRequest.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        lines = describe(error, PredictRequest)
+        lines = describe(error, kind)
         more = f"; and {len(lines) - 5} more" if len(lines) > 5 else ""
         raise HTTPException(422, "; ".join(lines[:5]) + more) from error
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What the page says, and what it asks for: JavaScript, of `text` and `second`."""
+
+    lead: str
+    text: str
+    pair: str
+    act: str
+    does: str
+    asked: str
+    example: str = '{"text": "..."}'
+    optional: bool = False
+    """Whether the second text may be left out."""
+
+
+def _page_of(about: About) -> _Page:
+    kind, lead = about.kind, "Type a text and see what the model says."
+    asked = "second === undefined ? { text } : { text, pair: second }"
+    if kind.of_spans:
+        lead, example = "Ask a question about a text.", '{"question": "...", "context": "..."}'
+        return _Page(lead, "Question", "Text", "Answer", "answers", "{ question: text, context: second }", example)
+    if kind.embeds:
+        lead, asked = "Type a text, or two to compare.", "{ texts: second === undefined ? [text] : [text, second] }"
+        return _Page(lead, "Text", "Another text", "Embed", "embeds", asked, optional=True)
+    act, does = ("Find", "finds") if kind.per_token else ("Classify", "classifies") if kind.has_classes else ("Score", "scores")
+    text = "First text" if about.takes_pairs else "Text"
+    pair = "" if about.takes_pairs is False else f"Second text{'' if about.takes_pairs else ' (only for a model of pairs)'}"
+    return _Page(lead, text, pair, act, does, asked, optional=not about.takes_pairs)
 
 
 def render_page(about: About) -> tuple[str, str]:
     """(the page to type a text into, the policy that lets it run its own script and load nothing)."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(Path(__file__).with_name("service.html").read_text(encoding="utf-8"))
-    page = template.render(about=about)
+    page = template.render(about=about, page=_page_of(about))
     script, style = (re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1] for tag in ("script", "style"))
     policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; connect-src 'self'; "
     return page, policy + "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -23,7 +23,7 @@ OPEN_PATHS = frozenset({"/", "/health", "/ready"})
 """Need no token: the page has nothing of the model in it, and probes can give none."""
 _ENDS = (b"content-length", b"transfer-encoding")
 """Headers that say where a body ends."""
-PATHS = OPEN_PATHS | {"/predict", "/metrics", "/openapi.json"}
+PATHS = OPEN_PATHS | {"/predict", "/answer", "/embed", "/v1/embeddings", "/metrics", "/openapi.json"}
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),

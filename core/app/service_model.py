@@ -34,7 +34,7 @@ CALL = 8
 
 @dataclass(frozen=True)
 class Item:
-    """A text that is asked about, and the second one of a pair."""
+    """A text that is asked about, and the second one of a pair; of a question, its context."""
 
     text: str
     pair: str | None = None
@@ -45,7 +45,8 @@ class Answer:
     """What the model says about an item."""
 
     fields: dict[str, Any]
-    """As `crossdistil predict` has them, without the texts: label and probabilities, or score, or labels and probabilities."""
+    """As the model's kind predicts them: label and probabilities, or score, or labels and probabilities, spans, an answer and its
+    place, or the embedding, an array."""
     tokens: int
     truncated: bool
     """Whether the text has more tokens than the model was given."""
@@ -56,7 +57,7 @@ class Answer:
 
 
 class ServedModel:
-    """A classifier that is loaded. It is used from one thread, the one that made it: frameworks keep state for each."""
+    """A model that is loaded. It is used from one thread, the one that made it: frameworks keep state for each."""
 
     def __init__(
         self, model: Model, tokenizer: Tokenizer | WordTokenizer, infer: Infer, step: int | None, length: int, batch: int
@@ -110,7 +111,7 @@ class ServedModel:
             yield (
                 [numbers[text] for text in done],
                 [
-                    Answer(_fields(said), int(tokens[text]), bool(asked.cut[text]))
+                    Answer(said, int(tokens[text]), bool(asked.cut[text]))
                     for text, said in zip(done, asked.answers(done, own_rows), strict=True)
                 ],
             )
@@ -138,13 +139,10 @@ def cuts(lengths: Sequence[int], most: int) -> list[int]:
     return found[::-1]
 
 
-def _fields(said: dict[str, Any]) -> dict[str, Any]:
-    """What `predict` prints of it, without the texts."""
-    return {key: value for key, value in Prediction("", None, **said).as_json().items() if key not in ("text", "pair")}
-
-
 def pairs_of(model: Model) -> bool | None:
     """Whether a model takes pairs of texts; None where nothing tells, and both may be tried."""
+    if model.kind.of_spans or model.kind.embeds:
+        return model.kind.of_spans
     if hasattr(model.config, "pairs"):
         return bool(model.config.pairs)
     task = model.about.get("task")

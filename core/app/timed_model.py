@@ -132,13 +132,16 @@ def loaded(request: Request) -> TimedModel:
     length = trained_length(model)
     engine = runtime_of(model) or load_engine(request.backend, EngineOptions("cpu", request.precision))
     infer, buckets = engine.infer(logits_function(model.config), model.parameters), length_buckets(length, engine.length_step)
-    tokens = None if request.texts is None else tokenizer.encode_pairs(request.texts, request.pairs, length)
-    about = known(model, engine, None if tokens is None else tokens.lengths)
+    tokens = None
+    if request.texts is not None:  # as they are read where they are answered: in windows, where a kind has such
+        texts, task = (request.texts, request.pairs), model.about.get("task") or {}
+        tokens = model.kind.asked(tokenizer, *texts, length, model.labels or (), task).table
+    about = known(model, engine, None if tokens is None else tokens.lengths, len(request.texts or ()))
     return TimedModel(model.config, infer, getattr(time, request.clock), buckets, about, tokens, None, request.requests)
 
 
-def known(model: Model, engine: Any, lengths: Sequence[int] | None) -> dict[str, Any]:
-    """What a model is that runs in an engine or runtime, on texts of these lengths."""
+def known(model: Model, engine: Any, lengths: Sequence[int] | None, texts: int | None = None) -> dict[str, Any]:
+    """What a model is that runs in an engine or runtime, on rows of these lengths, which are so many `texts`; None: as many."""
     found = {
         "runs_in": engine.name,
         "device": getattr(engine, "device", "cpu"),
@@ -147,7 +150,7 @@ def known(model: Model, engine: Any, lengths: Sequence[int] | None) -> dict[str,
         "parameters": model.parameter_count,
         "bytes": size_of(model),
     }
-    return found if lengths is None else found | {"mean_tokens": round(float(np.mean(lengths)), 2)}
+    return found if lengths is None else found | {"mean_tokens": round(float(np.sum(lengths)) / (texts or len(lengths)), 2)}
 
 
 def size_of(model: Model) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 SQUAD, CMRC = "squad", "cmrc"
 """Whose script's scores: by words, or by characters."""
@@ -24,3 +26,11 @@ class AnswerFormat:
     scores: str = "auto"
     nearest: bool = False
     """Whether an answer that is not at its place is looked for in the context."""
+
+
+def format_of(task: Mapping[str, Any]) -> AnswerFormat:
+    """How the task of a model, as its folder describes it, reads and answers."""
+    own = dict(task.get("answers") or {})
+    known = {name: own[name] for name in AnswerFormat.__dataclass_fields__ if name in own}
+    names = task.get("text") or AnswerFormat.question, task.get("text_pair") or AnswerFormat.context
+    return AnswerFormat(*names, **known)

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..best_answers import best_answer
+from ..data.answer_format import format_of
+from ..data.answer_tokens import question_table
 from ..metrics import ANSWER_METRICS, MORE_UNANSWERABLE_METRICS, UNANSWERABLE_METRICS
 from ..models.answer_heads import SPANS
+from .asked import Asked
 from .kind import Kind
 
 
@@ -21,7 +25,7 @@ class Answers(Kind):
     head = SPANS
     what = "questions"
     has_classes = False
-    is_used = False
+    endpoint = "/answer"
     one_class = True
     of_spans = True
     default_metrics = ANSWER_METRICS
@@ -42,6 +46,10 @@ class Answers(Kind):
     def differs(self, logits, others, limit):
         return (np.abs(logits - others) > limit).any(axis=1)
 
+    def agrees(self, said, others):
+        """1 where two models answer with the same part of the context, be it none."""
+        return (said == others).all(axis=1).astype(np.float64)
+
     def right(self, logits, targets):
         return logits[:, 0] > 0.5
 
@@ -60,3 +68,24 @@ class Answers(Kind):
 
     def target_text(self, labels, target):
         return "exact"
+
+    def asked(self, tokenizer, texts, pairs, length, labels, task):
+        """A context that is longer than a row of `length` tokens is read in windows, each behind the question, of which
+        `question_length` tokens are read."""
+        format = format_of(task)
+        table = question_table(texts, pairs, None, tokenizer, length, format)
+        rows = np.searchsorted(table.examples, np.arange(len(texts) + 1))
+        asked = tokenizer.library.encode_batch(list(texts), add_special_tokens=False)
+        cut = np.array([len(question.ids) > format.question_length for question in asked], bool)
+
+        def answers(numbers, logits):
+            own = np.zeros((len(table.ids), 2), np.float32)
+            for number, found in zip(numbers, logits, strict=True):
+                for row, of_row in zip(range(rows[number], rows[number + 1]), found, strict=True):
+                    first, end = table.offsets[row], table.offsets[row + 1]
+                    own[first:end] = of_row[: end - first]
+            return [
+                best_answer(table, own, range(rows[number], rows[number + 1]), pairs[number], format).said() for number in numbers
+            ]
+
+        return Asked(table, table.examples, cut, answers)

@@ -158,6 +158,14 @@ class Kind:
         own, other = self.answers(logits), self.answers(others)
         return (own != other).reshape(len(own), -1).any(axis=1)
 
+    agreement: ClassVar[str] = "same answers"
+    """What `agrees` tells, for people."""
+
+    def agrees(self, said: np.ndarray, others: np.ndarray) -> np.ndarray | None:
+        """(n,) at most 1, which is the same: how far each answer of a model is another's, by what the two `said` of a split
+        (`core.task_data.Scored`); None where answers differ by degrees."""
+        return (~self.differs(said, others, 0.0)).astype(np.float64) if self.has_classes else None
+
     def right(self, logits: np.ndarray, targets: np.ndarray) -> np.ndarray | None:
         """(examples,) booleans: which answers are right in full; None where answers are right by degrees."""
         return None
@@ -197,7 +205,9 @@ class Kind:
     # Where it is used.
 
     is_used: ClassVar[bool] = True
-    """Whether its models are exported and served."""
+    """Whether its models are exported, served and timed."""
+    endpoint: ClassVar[str] = "/predict"
+    """Where a service is asked for its answers."""
 
     def asked(
         self,
@@ -218,7 +228,7 @@ class Kind:
 
     def meant(self, logits: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Of a batch's logits those that say something, (n, outputs): without those of padding."""
-        return logits
+        return logits[batch["attention_mask"] > 0] if self.over_tokens else logits
 
     values_code: ClassVar[str] = ""
     """Lines of Python from `logits` (outputs,) to `probabilities`; empty where the logits are the answer."""

@@ -12,7 +12,7 @@ class RawText(Kind):
 
     name, title, described = "text", "raw text", "raw text"
     head = NO_HEAD
-    has_targets = has_classes = False
+    has_targets = has_classes = is_used = False
 
     def outputs(self, labels):
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..models.answer_heads import EMBEDDINGS
+from .asked import whole_texts
 from .one_number import OneNumber
 
 
@@ -21,8 +22,18 @@ class SentenceEmbeddings(OneNumber):
     embeds = True
     default_metrics = ("spearman", "pearson")
 
+    agreement = "mean cosine"
+    endpoint = "/embed"
+
     def outputs(self, labels):
         return None
+
+    def agrees(self, said, others):
+        """The cosine of the two vectors of each text."""
+        return cosines(said, others)
+
+    def asked(self, tokenizer, texts, pairs, length, labels, task):
+        return whole_texts(tokenizer, texts, pairs, length, lambda vectors: [{"embedding": vector} for vector in vectors])
 
 
 def cosines(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -30,3 +41,8 @@ def cosines(vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
     own, theirs = vectors.astype(np.float64), others.astype(np.float64)
     lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(theirs, axis=1)
     return (own * theirs).sum(axis=1) / np.where(lengths > 0, lengths, 1.0)
+
+
+def as_numbers(vector: np.ndarray) -> list[float]:
+    """A vector (width,) float32 as JSON has it: each number as short as float32 is exact."""
+    return [float(str(value)) for value in vector]

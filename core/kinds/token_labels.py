@@ -90,9 +90,6 @@ class TokenLabels(OneClass):
 
         return Asked(table, table.examples, np.zeros(len(texts), bool), answers)
 
-    def meant(self, logits, batch):
-        return logits[batch["attention_mask"] > 0]
-
 
 def decoded(logits: np.ndarray, labels: tuple[str, ...], constrained: bool) -> np.ndarray:
     """The labels (words,) of one text by its logits (words, outputs): the most probable of each word or, `constrained`, the most

@@ -40,6 +40,8 @@ class AnswerHead:
     """A model that has it, in words."""
     alike: str = ""
     """What the names of others' classes of the kind hold, as a regular expression."""
+    exported: tuple[str, ...] = (LOGITS,)
+    """What others' exported graphs of the kind call their outputs, those that are the answer first."""
 
     @property
     def class_name(self) -> str:
@@ -61,10 +63,12 @@ TOKENS = AnswerHead(
 SPANS = AnswerHead(
     "spans", LOGITS, "ForQuestionAnswering", "question-answering", "qa",
     token_map="qa_outputs", what="a question answering model", alike="Question|QA|SQuAD|Squad",
+    exported=("start_logits", "end_logits"),
 )  # fmt: skip
 EMBEDDINGS = AnswerHead(
-    "embeddings", EMBEDDING, "Model", "sentence-similarity", "embedding", what="a model that embeds texts"
-)
+    "embeddings", EMBEDDING, "Model", "sentence-similarity", "embedding", what="a model that embeds texts",
+    exported=("sentence_embedding", "token_embeddings"),
+)  # fmt: skip
 WORDS = AnswerHead("words", MASKED_WORDS, "ForMaskedLM", "fill-mask", "mlm")
 NEXT_WORDS = AnswerHead("next words", MASKED_WORDS, "LMHeadModel", "text-generation", "clm")
 OF_WORDS = (WORDS, NEXT_WORDS)

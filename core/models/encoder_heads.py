@@ -86,7 +86,7 @@ def _make_token_head(config: EncoderConfig, wanted: frozenset[str], root: str):
 def _make_embedding_head(config: EncoderConfig, wanted: frozenset[str]):
     if EMBEDDING not in wanted:
         return _nothing
-    pool = make_pooling(config.pooling)
+    pool = make_pooling(config.pooling, config.positions)
 
     def head(ops, params, x, batch):
         return {EMBEDDING: pool(ops, x, batch["attention_mask"])}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..ops import Ops, Tensor
-from .components import mean_of_tokens
+from .components import last_token, mean_of_tokens
 
 MODES = ("mean", "cls", "last")
 EPSILON = 1e-12
@@ -25,8 +25,9 @@ class Pooling:
         return f"{self.mode}{', length 1' if self.normalised else ''}"
 
 
-def make_pooling(pooling: Pooling):
-    """`pool(ops, x, mask) -> (batch, width)` in float32, of the states (batch, length, width) and the mask (batch, length)."""
+def make_pooling(pooling: Pooling, positions: int):
+    """`pool(ops, x, mask) -> (batch, width)` in float32, of the states (batch, length, width) and the mask (batch, length) of a
+    model that has so many `positions`."""
     mode, normalised = pooling.mode, pooling.normalised
 
     def pool(ops, x, mask):
@@ -35,7 +36,7 @@ def make_pooling(pooling: Pooling):
         elif mode == "cls":
             vectors = ops.float32(x[:, 0])
         else:
-            vectors = ops.float32(_last_of_tokens(ops, x, mask))
+            vectors = last_token(ops, x, mask, positions)
         return to_length_one(ops, vectors) if normalised else vectors
 
     return pool
@@ -44,11 +45,3 @@ def make_pooling(pooling: Pooling):
 def to_length_one(ops: Ops, x: Tensor) -> Tensor:
     """The rows of (batch, width), each scaled to length 1; rows of zeros stay zeros."""
     return x / ops.reshape(ops.sqrt(ops.sum(x * x, axis=1) + EPSILON), (-1, 1))
-
-
-def _last_of_tokens(ops, x, mask):
-    """(batch, width): the state of the last place whose neighbour behind it is no token."""
-    batch_size, length, width = ops.shape(x)
-    behind = ops.concat([mask[:, 1:], mask[:, :1] * 0.0], 1)
-    is_last = ops.reshape(mask * (1.0 - behind), (batch_size, 1, length))
-    return ops.reshape(ops.matmul(is_last, ops.float32(x)), (batch_size, width))
