@@ -37,6 +37,8 @@ from .inference import load_user_model
 _LATENCY_TEXTS, _TURNS = 64, 3
 _CALIBRATION_TEXTS = 300
 _JUDGED_ON_DEV = ("int8", "bf16")
+_STS_B = {"name": "sts-b", "kind": "embeddings"}
+"""What models of sentence-transformers, which say nothing of their training, are scored on."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,9 @@ def _plain(model: Model, target: Target) -> Infer:
 
 
 def task_section(source: Path, model: Model, data: Path, registered: Registered = NOTHING) -> TaskSection:
-    """The task that a model was trained on, with its files in `data`. Raises CrossdistilError where it does not say which."""
-    about = model.about.get("task")
+    """The task that a model was trained on, with its files in `data`; of one that embeds texts and does not say, STS-B. Raises
+    CrossdistilError where none is known."""
+    about = model.about.get("task") or (_STS_B if model.kind.embeds else None)
     if not about:
         raise CrossdistilError(f"{source}: does not say what task it was trained on, so that --data cannot be read for it")
     # Without those of a plugin that is not given, which the gates' names show to be left out.
