@@ -140,6 +140,11 @@ class Graph:
         self.used.add(value.name)
         self.nodes.append(node("Identity", [value.name], [name], {}))
 
+    def finish(self) -> None:
+        """Of the weights only those stay that a node takes."""
+        for name in self.weights.keys() - self.used:
+            del self.weights[name]
+
     def add(self, kind: str, inputs: Sequence[Value], shape: Shape, dtype: np.dtype | None = None, **attributes: Any) -> Value:
         """Add a node with one output of that shape, and by default of the type of its first input."""
         name = self.emit(kind, [value.name for value in inputs], **attributes)
@@ -356,8 +361,7 @@ def record(
     graph: Graph,
     ops: RecordingOps,
 ) -> list[Port]:
-    """Record `forward(ops, params, batch)` over inputs of those types and named sizes; returns the outputs. Of the weights only
-    those stay that a node takes."""
+    """Record `forward(ops, params, batch)` over inputs of those types and named sizes; returns the outputs."""
     batch = {name: graph.input(name, dtype, sizes) for name, (dtype, sizes) in inputs.items()}
     params = {name: graph.weight(name, np.asarray(array, np.float32)) for name, array in parameters.items()}
     ports = []
@@ -365,6 +369,5 @@ def record(
         graph.output(value, name)
         sizes = tuple(size if isinstance(size, int) else size.name for size in value.shape)
         ports.append(Port(name, value.dtype, sizes))
-    for name in graph.weights.keys() - graph.used:
-        del graph.weights[name]
+    graph.finish()
     return ports

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .onnx_file import node
 from .onnx_graph import Graph, RecordingOps, Value
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -24,7 +25,12 @@ _TINY = 1e-30  # a row of zeros has no scale
 
 
 class HalfGraph(Graph):
-    """Weights of more than a few numbers are stored in float16."""
+    """Weights of more than a few numbers are stored in float16. What widens one is a node only where it is used: of most maps it
+    is the weight that was turned already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wide: dict[str, str] = {}
 
     def weight(self, name: str, array: np.ndarray) -> Value:
         stored = super().weight(name, array)
@@ -35,9 +41,17 @@ class HalfGraph(Graph):
         if not np.isfinite(half).all():  # float16 ends at 65,504
             return stored
         self.weights[name] = half
-        wide = self.emit("Cast", [name], to=1)
+        wide = f"{name}.float32"
+        self._wide[wide] = name
         self.arrays[wide] = array
         return Value(self, wide, array.shape, array.dtype)
+
+    def finish(self) -> None:
+        """Put what widens before what uses it."""
+        used = {wide: name for wide, name in self._wide.items() if wide in self.used}
+        self.nodes = [*(node("Cast", [name], [wide], {"to": 1}) for wide, name in used.items()), *self.nodes]
+        self.used.update(used.values())
+        super().finish()
 
 
 class Int8Ops(RecordingOps):

@@ -20,13 +20,15 @@ import numpy as np
 from ..checkpoint import Model
 from ..data.row_batches import RowBatches
 from ..data.token_table import TokenTable
+from ..kinds.kind import Kind
 from ..metrics import LOWER_IS_BETTER
 from ..reference import ReferenceOps
 from ..task_data import TaskData, logits_function
 from .export_targets import Infer
 
 PARITY = {"fp32": 1e-5, "fp16": 1e-2}
-"""Precision -> the largest difference of a logit, relative to the largest one, or to 1 where that is smaller."""
+"""Precision -> the largest difference of a logit, relative to the largest one, or to 1 where that is smaller; of a vector's
+numbers, relative to the largest one."""
 ALONE = 1e-4
 SAMPLE = 64
 """Texts that are compared with the float64 reference, which is slow."""
@@ -68,16 +70,16 @@ def numeric_gates(model: Model, infer: Infer, table: TokenTable, buckets: tuple[
         parts = [batches.batch(part) for part in np.array_split(rows, -(-len(rows) // 16))]
         found = [model.kind.meant(function(ReferenceOps(), model.parameters, part)[0], part) for part in parts]
         expected = np.concatenate(found)
-        gates.append(Gate("parity with float64", _difference(together, expected), PARITY[precision]))
+        gates.append(Gate("parity with float64", _difference(together, expected, model.kind), PARITY[precision]))
     alone = np.concatenate([answered(rows[number : number + 1]) for number in range(len(rows))])
-    gates.append(Gate("alone and in a batch", _difference(alone, together), ALONE))
+    gates.append(Gate("alone and in a batch", _difference(alone, together, model.kind), ALONE))
     return gates
 
 
-def _difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, relative to the largest entry where that is above 1."""
+def _difference(found: np.ndarray, expected: np.ndarray, kind: Kind) -> float:
+    """The largest difference, relative to the largest entry; of logits only where that is above 1."""
     difference = np.abs(found.astype(np.float64) - expected).max()
-    return float(difference / max(1.0, np.abs(expected).max()))
+    return float(difference / max(1e-30 if kind.embeds else 1.0, np.abs(expected).max()))
 
 
 def task_gates(

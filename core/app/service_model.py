@@ -24,7 +24,6 @@ from .export_targets import TARGETS, Infer
 from .exported import runtime_of
 from .inference import load_user_model
 from .models import told_engine
-from .predicting import Prediction
 from .sessions import Tell
 
 ONNX = "onnx"
