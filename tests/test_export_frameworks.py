@@ -7,32 +7,50 @@ import pytest
 
 from crossdistil.core.app.export_targets import TARGETS
 from crossdistil.core.app.exported import runtime_of
-from crossdistil.core.checkpoint import load_model
+from crossdistil.core.checkpoint import Model, load_model
 from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
-from crossdistil.core.models.architectures import make_forward
+from crossdistil.core.models.answer_heads import SPANS, TOKENS
+from crossdistil.core.models.pooling import Pooling
 from crossdistil.core.reference import ReferenceOps
+from crossdistil.core.task_data import logits_function
 from crossdistil.tests import tiny
 from crossdistil.tests.test_export import BILSTM, SHAPES, random_batch, random_model
 from crossdistil.tests.tiny_families import DEBERTA_V2, MODERNBERT, MPNET
 
+ONE_LAYER = tiny.CONFIG.model_copy(update={"num_hidden_layers": 1})
+OTHER_ANSWERS = (ONE_LAYER.answering(TOKENS), ONE_LAYER.answering(SPANS), ONE_LAYER.embedding(Pooling("last", True)))
+"""Heads of tokens, of the places of an answer, and none: a vector of a text."""
+
+
+def named(config):
+    """What a test of a configuration is called."""
+    head = getattr(config, "classifier", None)
+    return config.family.model_type + (f"-{head.name}" if config in OTHER_ANSWERS else "")
+
 
 def largest_difference(target, config, path):
     """Of the logits at each of the sizes, relative to the largest one."""
-    model, generator = random_model(config), np.random.default_rng(4)
+    generator = np.random.default_rng(4)
+    if config in OTHER_ANSWERS:
+        outputs = 2 if config.classifier.token_map else None
+        model = Model(config, tiny.random_parameters(config, 2, 3), outputs)
+    else:
+        model = random_model(config)
     target.write(model, path / target.file, "fp32", False)
-    infer, forward = target.load(path / target.file, config), make_forward(config.without_dropout())
+    infer, function = target.load(path / target.file, config), logits_function(config)
     differences = []
     for rows, length in SHAPES:
         batch = random_batch(config, rows, length, generator)
-        expected = forward(ReferenceOps(), model.parameters, batch)["logits"]
+        [expected] = function(ReferenceOps(), model.parameters, batch)
+        assert infer(batch)[0].shape == expected.shape
         differences.append(np.abs(infer(batch)[0] - expected).max() / max(1.0, np.abs(expected).max()))
     return max(differences)
 
 
 @pytest.mark.only_backend("torch")
-@pytest.mark.parametrize("config", [tiny.CONFIG, MPNET, DEBERTA_V2, MODERNBERT], ids=lambda config: config.family.model_type)
+@pytest.mark.parametrize("config", [tiny.CONFIG, MPNET, DEBERTA_V2, MODERNBERT, *OTHER_ANSWERS], ids=named)
 def test_a_program_of_torch(config, tmp_path):
     assert largest_difference(TARGETS["pt2"], config, tmp_path) <= 2e-6
 
@@ -48,7 +66,7 @@ def test_machine_code_of_torch(tiny_model, tmp_path, said, monkeypatch):
     """Compiled once, for all that is asked of it: sizes, gates, the commands, and that another processor refuses it."""
     import torch._inductor.config
 
-    config = tiny.CONFIG.model_copy(update={"num_hidden_layers": 1})
+    config = ONE_LAYER
     source, folder = tmp_path / "source", tmp_path / "aoti"
     save_model(random_model(config), source, load_tokenizer(tiny_model))
     # What the processor has is told by its flags: torch would compile a program for each, longer than the model's own.
@@ -57,10 +75,10 @@ def test_machine_code_of_torch(tiny_model, tmp_path, said, monkeypatch):
     assert code == 0 and "it is machine code for this processor" in errors, errors
     model = load_model(folder)
     runtime, generator = runtime_of(model), np.random.default_rng(4)
-    forward, parameters = make_forward(config.without_dropout()), load_model(source).parameters
+    function, parameters = logits_function(config), load_model(source).parameters
     for rows, length in SHAPES:
         batch = random_batch(config, rows, length, generator)
-        expected = forward(ReferenceOps(), parameters, batch)["logits"]
+        [expected] = function(ReferenceOps(), parameters, batch)
         assert np.abs(runtime.infer(None, None)(batch)[0] - expected).max() <= 2e-6 * max(1.0, np.abs(expected).max())
     monkeypatch.setattr("crossdistil.core.app.exported.instructions", lambda: ["sse"])
     with pytest.raises(CrossdistilError, match=r"aoti: was compiled for .*, whose .* this processor lacks; export it here again"):
@@ -69,10 +87,10 @@ def test_machine_code_of_torch(tiny_model, tmp_path, said, monkeypatch):
         TARGETS["aoti"].write(random_model(BILSTM), tmp_path / "m.aoti.pt2", "fp32", False)
 
 
-FOR_MINDIR = (tiny.CONFIG, BILSTM, MPNET, DEBERTA_V2, MODERNBERT)
+FOR_MINDIR = (tiny.CONFIG, BILSTM, MPNET, DEBERTA_V2, MODERNBERT, *OTHER_ANSWERS)
 
 
 @pytest.mark.only_backend("mindspore")
-@pytest.mark.parametrize("config", FOR_MINDIR, ids=lambda config: config.family.model_type)
+@pytest.mark.parametrize("config", FOR_MINDIR, ids=named)
 def test_a_graph_of_mindspore(config, tmp_path):
     assert largest_difference(TARGETS["mindir"], config, tmp_path) <= 2e-6

@@ -14,6 +14,7 @@ from crossdistil.core.app.given_texts import read_texts
 from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.kinds.known_kinds import TOKEN_LABELS
 from crossdistil.tests import tiny
 from crossdistil.tests.wrong_input_files import crossdistil as command
 
@@ -70,8 +71,8 @@ REFUSED = {
     "other columns": ("t.csv", OWN, {}, r"t\.csv: no column 'body'; the columns are title, text$"),
     "id of lines": ("t.txt", OWN, {"id_column": "id"}, r"--id-column: is a column of a table .*t\.txt has one text a line"),
     "column of lines": ("t.txt", OWN, {"text": "x"}, r"--text-column: is a column of a table"),
-    "column of words": ("w.conll", OWN, {"text": "x", "of_tokens": True}, r"--text-column: .*w\.conll is a tagged file, .* out$"),
-    "id of words": ("w.bio", OWN, {"id_column": "x", "of_tokens": True}, r"--id-column: .*w\.bio is a tagged .*--id-column out$"),
+    "column of words": ("w.conll", OWN, {"text": "x", "kind": TOKEN_LABELS}, r"--text-column: .*w\.conll is a tagged .* out$"),
+    "id of words": ("w.bio", OWN, {"id_column": "x", "kind": TOKEN_LABELS}, r"--id-column: .*w\.bio is a tagged .*column out$"),
     "words for texts": ("w.conll", OWN, {"text": "x"}, r"w\.conll: holds a word a line .*, but the model answers whole texts$"),
     "encoding": ("g.txt", OWN, {}, r"g\.txt:2: not UTF-8 \(byte 0xba\); its bytes read as GB18030: --encoding gb18030"),
     "table's encoding": ("g.csv", OWN, {}, r"g\.csv:2: not UTF-8 .*: --encoding gb18030"),

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from scipy.special import log_softmax
 
+from crossdistil.core.app.inference import load_classifier, load_user_model
 from crossdistil.core.app.run import RunOptions, execute
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.next_words import next_words, read_next_words
@@ -230,6 +231,13 @@ def test_what_does_not_go_together_is_refused(folder, tmp_path, change, message)
             content[section]["init"] = {"from": "random"}
     with pytest.raises(CrossdistilError, match=message):
         prepare(parse_recipe(content, "recipe"), "recipe", None)
+
+
+def test_a_model_of_words_says_what_can_be_done_with_it(folder):
+    told = r"no score\.weight, so it cannot classify; .*AutoModelForCausalLM says them, .*run clm .*their perplexity$"
+    for load in (lambda: load_classifier(folder / "teacher", None, None), lambda: load_user_model(folder / "teacher", "serve")):
+        with pytest.raises(CrossdistilError, match=told):
+            load()
 
 
 def test_causal_losses_need_a_causal_model(folder, tmp_path):

@@ -17,10 +17,10 @@ from crossdistil.core.errors import BackendError, CheckpointError, CrossdistilEr
 from crossdistil.core.processes import code_command
 from crossdistil.tests import tiny
 from crossdistil.tests.test_export import BILSTM, random_model, trained
-from crossdistil.tests.test_export_frameworks import largest_difference
+from crossdistil.tests.test_export_frameworks import OTHER_ANSWERS, largest_difference, named
 from crossdistil.tests.tiny_families import FAMILIES
 
-MODELS = {"bert": tiny.CONFIG, **FAMILIES}
+MODELS = {"bert": tiny.CONFIG, **FAMILIES, **{named(config): config for config in OTHER_ANSWERS}}
 OPENVINO = TARGETS["openvino"]
 
 

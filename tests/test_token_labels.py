@@ -193,12 +193,12 @@ def test_a_folder_in_place_of_a_table_is_told(tmp_path):
 def test_predict_reads_columns_as_evaluate_does(end, tmp_path):
     path, task = tmp_path / f"x{end}", {"columns": None}
     path.write_text("-DOCSTART- O\n\nU.S. B-LOC\nis O\n\n\nbad O\n")
-    given = read_texts(path, task, of_tokens=True)
+    given = read_texts(path, task, kind=TOKEN_LABELS)
     assert list(given.texts) == ["U.S. is", "bad"] and given.by_spaces
     path.write_text("U.S.\nis\n")
-    assert list(read_texts(path, task, of_tokens=True).texts) == ["U.S. is"]
+    assert list(read_texts(path, task, kind=TOKEN_LABELS).texts) == ["U.S. is"]
     path.write_text("a\nb O\n")
     with pytest.raises(DataError, match=rf"x{end}:2: got 2 columns \('b O'\), expected 1 column"):
-        read_texts(path, task, of_tokens=True)
+        read_texts(path, task, kind=TOKEN_LABELS)
     path.write_text("1 a O\n")
-    assert list(read_texts(path, {"columns": ["n", "w", "t"], "text": "w"}, of_tokens=True).texts) == ["a"]
+    assert list(read_texts(path, {"columns": ["n", "w", "t"], "text": "w"}, kind=TOKEN_LABELS).texts) == ["a"]

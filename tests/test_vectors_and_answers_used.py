@@ -23,7 +23,7 @@ from crossdistil.core.data.row_batches import RowBatches
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CheckpointError
-from crossdistil.core.models.answer_heads import SPANS, TOKENS
+from crossdistil.core.models.answer_heads import SPANS
 from crossdistil.core.models.pooling import MODES, Pooling
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.task_data import logits_function
@@ -322,30 +322,6 @@ def test_the_times_of_vectors_and_answers(exported, embedder, reader, tmp_path, 
     texts.write_text("a great film\nbad\n")
     code, _, errors = said("latency", exported[reader][0], "--file", texts)
     assert code == 2 and "answers questions from a text: give it beside the question" in errors
-
-
-@pytest.mark.only_backend("torch")
-@pytest.mark.parametrize("target", ["openvino", "pt2"])
-def test_other_graphs_give_the_same(target, tmp_path):
-    assert_graphs(TARGETS[target], tmp_path)
-
-
-@pytest.mark.only_backend("mindspore")
-def test_a_graph_of_mindspore_gives_the_same(tmp_path):
-    assert_graphs(TARGETS["mindir"], tmp_path)
-
-
-def assert_graphs(target, folder):
-    """Of a model of one layer that labels tokens, that answers, and that embeds by the last token."""
-    base = tiny.CONFIG.model_copy(update={"num_hidden_layers": 1})
-    for config in (base.answering(TOKENS), base.answering(SPANS), base.embedding(Pooling("last", True))):
-        model = Model(config, tiny.random_parameters(config, 2, 3), 2 if config.pooling is None else None)
-        target.write(model, folder / target.file, "fp32", False)
-        infer, generator = target.load(folder / target.file, config), np.random.default_rng(4)
-        for rows, length in SHAPES:
-            batch = random_batch(config, rows, length, generator)
-            [expected] = logits_function(config)(ReferenceOps(), model.parameters, batch)
-            assert np.abs(infer(batch)[0] - expected).max() <= 2e-6 * max(1.0, np.abs(expected).max())
 
 
 def test_a_graph_without_its_output_is_refused(exported, embedder, tmp_path):

@@ -30,7 +30,7 @@ COMMANDS = {
         "inference_commands",
         "predict",
         "Classify texts; prints one JSON object a line: the label and the probability of each class, the spans that "
-        "a model of tokens finds, or the answer to a question.",
+        "a model of tokens finds, the answer to a question, or the text's vector.",
     ),
     "crosscheck": Place(
         "crosscheck_command",

@@ -48,7 +48,8 @@ def export(
         float | None, typer.Option(min=0, max=100, help="Points that dev's score may lose; default: 0.5, or two texts.")
     ] = None,
     min_agreement: Annotated[
-        float | None, typer.Option(min=0, max=100, help="Percent of dev's answers that must stay; default: 99, or all but two.")
+        float | None,
+        typer.Option(min=0, max=100, help="Percent of dev's answers that must stay, of vectors their mean cosine; default: 99."),
     ] = None,
     hidden: Annotated[bool, typer.Option("--hidden", help="Also give the pooled output and all hidden states.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a destination that exists.")] = False,

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ..checkpoint import Model, load_model
+from ..config_file import read_config
 from ..data.batches import length_buckets
 from ..data.task_specs import GLUE_TASKS, glue_task
 from ..data.tasks import resolve_task
@@ -24,6 +25,7 @@ from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_p
 from ..metrics import is_known_metric
 from ..model_inputs import trained_length
 from ..models.answer_heads import SENTENCES, AnswerHead
+from ..models.head_classes import says_words
 from ..recipe_errors import describe
 from ..registered import NOTHING, Registered
 from ..runs import RECIPE
@@ -54,13 +56,23 @@ def load_classifier(
         if model.new:
             recipe = getattr(model.config, "classifier", SENTENCES).recipe
             first = f"crossdistil run {recipe} --set student.init.from={folder} --set task.data=FOLDER"
-            raise CheckpointError(f"{folder}: has no {model.new[0]}, so it cannot classify; fine-tune it first: {first}")
+            told = f"has no {model.new[0]}, so it cannot classify; fine-tune it first: {first}"
+            raise CheckpointError(f"{folder}: {told}{_of_words(folder, found)}")
         tokenizer = load_tokenizer(found)
         if problems := vocabulary_problems(str(folder), model.config, tokenizer):
             raise CheckpointError("\n".join(problems))
     notes = [*model.notes, *vocabulary_notes(str(folder), model.config, tokenizer)]
     tell_notes(notes, tell, (folder, found))
     return model, tokenizer
+
+
+def _of_words(folder: Path, found: Path) -> str:
+    """What else can be done with a language model."""
+    head = says_words(read_config(found, ""))
+    if head is None:
+        return ""
+    run = f"crossdistil run {head.recipe} --set student.init.from={folder} --set task.data=FILE --set task.files.dev=FILE"
+    return f". Its words: transformers' {head.class_name} says them, and {run} trains them further and tells their perplexity"
 
 
 def load_user_model(folder: Path, command: str, tell: Tell | None = None) -> tuple[Model, Tokenizer]:

@@ -93,7 +93,7 @@ def predict(
     plugins: PluginOption = None,
 ) -> None:
     """Classify texts; prints one JSON object a line: the label and the probability of each class, the spans that a model of
-    tokens finds, or the answer to a question."""
+    tokens finds, the answer to a question, or the text's vector."""
     place = enter(devices)
     given_plugins("predict", plugins)
     name = _runtime(model, backend, device, devices)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..shown import plain, shown
-from .answer_heads import NEXT_WORDS, OTHERS, SENTENCES, TOKENS, AnswerHead
+from .answer_heads import NEXT_WORDS, OTHERS, SENTENCES, TOKENS, WORDS, AnswerHead
 from .spec import ModelConfig
 
 _WITHOUT_CLASSIFIER = "Model ForMaskedLM ForPreTraining ForNextSentencePrediction LMHeadModel ForCausalLM".split()
@@ -69,6 +69,13 @@ def unknown_class(raw: Mapping[str, Any]) -> str:
     name = class_name(raw)
     known = name.endswith((SENTENCES.ending, *_WITHOUT_CLASSIFIER)) or other_head(raw) is not None
     return "" if known else name
+
+
+def says_words(raw: Mapping[str, Any]) -> AnswerHead | None:
+    """The head of a language model's class, be it of masked words or of the next one; None of any other."""
+    if is_causal(raw):
+        return NEXT_WORDS
+    return WORDS if class_name(raw).endswith((WORDS.ending, "ForPreTraining")) else None
 
 
 def is_causal(raw: Mapping[str, Any]) -> bool:
