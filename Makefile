@@ -10,7 +10,7 @@ comma := ,
 backends := $(subst $(comma), ,$(BACKENDS))
 # This one runs every test, the others only those marked `backend`.
 first := $(firstword $(filter torch,$(backends)) $(backends))
-last := $(lastword $(first) $(filter-out $(first),$(backends)))
+others := $(filter-out $(first),$(backends))
 pytest = $(call bin,$(1))/python -m pytest --backend $(1) $(if $(filter-out $(first),$(1)),-m backend) $(PYTEST_ARGS)
 bin = $(if $(filter oneflow,$(1)),.venv-oneflow,.venv)/bin
 # A worker process reaches the other environment, so one is enough to start from.
@@ -36,18 +36,17 @@ environments:
 demo: environments
 	@$(main_bin)/crossdistil demo --backends "$(BACKENDS)" --out "$(OUT)"
 
-# The last backend's tests run beside those of the others, which need about as long; what they print comes when they are done.
-# What failed is named once more at the end, where one looks. Hundreds of processes start: bytecode is kept, whatever is set.
+# The others' tests run beside those of the first backend, on cores of their own where there are so many: each alone takes about as
+# long as the two others together. What they print comes when they are done, and what failed is named once more at the end, where one
+# looks. Hundreds of processes start: bytecode is kept, whatever is set.
 test: SHELL := bash -o pipefail
 test: environments
-	@export PYTHONDONTWRITEBYTECODE=; failed=; log=$$(mktemp); said=$$(mktemp); beside=; \
-	trap '[ -z "$$beside" ] || kill $$beside 2>/dev/null; rm -f "$$log" "$$said"' EXIT; trap 'exit 130' INT TERM; \
-	run() { backend=$$1; shift; echo "== tests, $$backend"; "$$@" | tee -a "$$said" || failed="$$failed $$backend"; }; \
-	$(if $(filter-out $(first),$(last)),$(call pytest,$(last)) >"$$log" 2>&1 & beside=$$!;) \
-	$(foreach backend,$(filter-out $(if $(filter-out $(first),$(last)),$(last)),$(first) $(filter-out $(first),$(backends))), \
-		run $(backend) $(call pytest,$(backend));) \
-	if [ -n "$$beside" ]; then wait $$beside || failed="$$failed $(last)"; beside=; echo "== tests, $(last)"; tee -a "$$said" <"$$log"; fi; \
-	if [ -n "$$failed" ]; then grep -E '^(FAILED|ERROR) ' "$$said"; echo "== failed:$$failed"; exit 1; fi; \
+	@export PYTHONDONTWRITEBYTECODE=; failed=; said=$$(mktemp -d); \
+	trap 'kill $$(jobs -p) 2>/dev/null; rm -rf "$$said"' EXIT; trap 'exit 130' INT TERM; \
+	$(foreach backend,$(others),$(call pytest,$(backend)) >"$$said/$(backend)" 2>&1 & $(backend)=$$!;) \
+	echo "== tests, $(first)"; $(call pytest,$(first)) | tee "$$said/$(first)" || failed=" $(first)"; \
+	$(foreach backend,$(others),wait $$$(backend) || failed="$$failed $(backend)"; echo "== tests, $(backend)"; cat "$$said/$(backend)";) \
+	if [ -n "$$failed" ]; then grep -hE '^(FAILED|ERROR) ' "$$said"/*; echo "== failed:$$failed"; exit 1; fi; \
 	echo "== passed: $(backends)"
 
 # Needs no environment but a Python that has the framework, as machines with a device mostly come with one.
