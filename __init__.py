@@ -11,9 +11,11 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time each name is loa
     from .core.app.api import convert, crosscheck, evaluate, inspect, predict, run
     from .core.errors import CrossdistilError
     from .core.events import Sink
+    from .core.kinds.kind import Kind
     from .core.losses.base import LossTerm, TermContext, sum_rows, token_mask
     from .core.plugin_backends import register_backend
     from .core.plugin_families import register_family
+    from .core.plugin_kinds import register_kind
     from .core.plugins import (
         register_loss,
         register_metric,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time each name is loa
 __version__ = "0.1.0"
 __all__ = [
     "CrossdistilError",
+    "Kind",
     "LossTerm",
     "Sink",
     "TermContext",
@@ -36,6 +39,7 @@ __all__ = [
     "predict",
     "register_backend",
     "register_family",
+    "register_kind",
     "register_loss",
     "register_metric",
     "register_optimizer",
@@ -48,11 +52,13 @@ __all__ = [
 ]
 _PLACES = {
     "CrossdistilError": "errors",
+    "Kind": "kinds.kind",
     "LossTerm": "losses.base",
     "Sink": "events",
     "TermContext": "losses.base",
     "register_backend": "plugin_backends",
     "register_family": "plugin_families",
+    "register_kind": "plugin_kinds",
     "register_loss": "plugins",
     "register_metric": "plugins",
     "register_optimizer": "plugins",

@@ -50,7 +50,7 @@ def exported_code(model: Model, format: str, precision: str) -> str:
         return ""
     package, run = _RUNTIMES[format]
     run = run.format(hint="bf16" if precision == "bf16" else "f32") if format == "openvino" else run
-    shares = model.kind.values_code
+    shares = "" if model.kind.own_losses else model.kind.values_code  # whose logits only its plugin reads
     parts = [*(["import json\n"] if shares else []), f"import numpy as np\n{package}"]
     parts += ["from tokenizers import Tokenizer\n", _tokens(model), run]
     end = [shares, _LABELS, f"{model.kind.shown_code}\n"] if shares else ["print(logits[0])\n"]

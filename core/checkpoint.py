@@ -23,6 +23,7 @@ from .hub_names import hub_hint
 from .json_files import read_object
 from .kinds.kind import Kind
 from .kinds.known_kinds import kind_of_model
+from .kinds.own_kinds import OF_PLUGIN, kind_told, other_kind_code
 from .models.answer_heads import EMBEDDINGS, SENTENCES, AnswerHead, head_of
 from .models.architectures import Config, decoder_names, head_names, is_encoder, tensor_shapes, word_embeddings, words_tensors
 from .models.config_keys import config_notes
@@ -145,7 +146,7 @@ def open_model(folder: Path, where: str = "", words: bool = False, classifier: A
     if config_embeds(config) and (length := trained_length(folder)) is not None:
         about = {"max_length": length} | about
     reason = "" if other is None else other.reason
-    notes = (*_notes(raw, config, folder, left_out, outputs, reason), *of_texts)
+    notes = (*_notes(raw, config, folder, left_out, outputs, reason, kind), *of_texts)
     parameters = StoredTensors(tensors)
     return Model(config, parameters, outputs, labels, new, about, folder, kind, words, None, reason, notes, decoder)
 
@@ -190,12 +191,26 @@ def _classes(raw: dict[str, Any], outputs: int | None, config: Config, where: st
     if outputs is not None and outputs > 1 and labels is not None and len(labels) != outputs:
         raise CheckpointError(f"{where}: id2label names {len(labels)} classes, but {head} has {outputs} rows")
     kind = kind_of_model(outputs, problem_type(raw, outputs, head, where), config)
+    if outputs is not None and (own := about_training(raw, where).get(OF_PLUGIN)) is not None:
+        return _own_classes(own, outputs, where)
     if outputs is not None and kind.of_spans and outputs != kind.outputs(None):
         raise CheckpointError(f"{where}: {head} has {outputs} rows, expected 2: where an answer begins and where it ends")
     if outputs in (None, 1) or kind.of_spans:
         labels = None
     elif labels is None:
         labels = tuple(f"LABEL_{index}" for index in range(outputs))
+    return labels, kind
+
+
+def _own_classes(entry: Any, outputs: int, where: str) -> tuple[tuple[str, ...] | None, Kind]:
+    """The same of a model that was trained for the kind of a plugin, which says how many logits its classes have."""
+    try:
+        kind = kind_told(entry)
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+    labels = None if entry["labels"] is None else tuple(entry["labels"])
+    if (expected := kind.outputs(labels)) != outputs:
+        raise CheckpointError(f"{where}: its classifier has {outputs} rows, but {kind.described} has {expected}")
     return labels, kind
 
 
@@ -224,13 +239,14 @@ def config_digest(config: Config) -> str:
 
 
 def _notes(
-    raw: dict[str, Any], config: Config, folder: Path, left_out: list[str], outputs: int | None, reason: str
+    raw: dict[str, Any], config: Config, folder: Path, left_out: list[str], outputs: int | None, reason: str, kind: Kind
 ) -> tuple[str, ...]:
     if not is_encoder(config):
         return ()
     notes = config_notes(raw, type(config), str(folder / CONFIG))
-    if changed := other_code(raw, config):
-        notes.append(f"{folder}: {changed}")
+    for changed in (other_code(raw, config), other_kind_code(raw.get("crossdistil", {}), kind)):
+        if changed:
+            notes.append(f"{folder}: {changed}")
     if left_out:
         notes.append(f"{folder}: {reason}; its head ({head_parts(left_out)}) is left out")
     if outputs is not None and (name := unknown_class(raw)):

@@ -14,6 +14,7 @@ from .checkpoint import CARD, WEIGHTS, Model, config_digest, config_embeds
 from .checksums import write_checksums
 from .config_file import CONFIG
 from .files import replace_folder
+from .kinds.own_kinds import kind_entry
 from .models.architectures import Config, first_keys, tensor_shapes
 from .models.known_families import plugin_entry
 from .projections import PROJECTIONS
@@ -65,11 +66,13 @@ def write_config(model: Model, folder: Path) -> None:
     config = first_keys(model.config, model.outputs, model.words) | _config_entries(model.config)
     if model.outputs is not None and not model.kind.of_spans:
         labels = model.labels or ("LABEL_0",)
+        if len(labels) != model.outputs:  # of a kind of a plugin, whose classes stand below
+            labels = tuple(f"LABEL_{index}" for index in range(model.outputs))
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
         if model.kind.problem_type is not None:
             config["problem_type"] = model.kind.problem_type
-    config["crossdistil"] = model.about | plugin_entry(model.config)
+    config["crossdistil"] = model.about | plugin_entry(model.config) | kind_entry(model.kind, model.labels)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if config_embeds(model.config):
         length = model.about.get("max_length") or getattr(model.config, "positions", None)

@@ -87,10 +87,6 @@ class Job:
             batches = TrainBatches(*given)
             if "train" in self.data.masks:
                 batches.attach_masks(self.data.masks["train"])
-        whole = [term.loss for term in section.objective if term.whole]
-        if whole and batches.parts > 1:
-            reason = f"{whole[0]} compares each text with all others of a step, which must be on one device: got {batches.parts}"
-            raise RecipeError(section.name, [f"stages[{index}].objective: {reason}"])
         return Stage(section, index, config, objective, batches)
 
     def buckets(self, index: int) -> tuple[int, ...]:

@@ -230,9 +230,13 @@ def _row(first: str, others: list[str]) -> str:
 def _loading(model: Model, export: Mapping[str, Any] | None) -> str:
     """How it is loaded, as code to copy; `FOLDER` stands for where it lies."""
     parts, plugin = ["## How to load it\n"], ""
+    if model.kind.code:
+        own = _code(model.kind.plugin)
+        plugin = f" --plugin {own}"
+        parts.append(f"Its kind of task, {model.kind.title}, is of the plugin `{own}`, which every command needs.\n")
     if model.config.plugin:
         own = _code(model.config.plugin)
-        plugin = f" --plugin {own}"
+        plugin += f" --plugin {own}"
         parts.append(f"Its family, `{model_type(model.config)}`, is of the plugin `{own}`, which every command needs.\n")
     if model.head in (*CLASSIFIERS, EMBEDDINGS):
         texts = '"a text" --pair "another"' if is_of_pairs(model) else '"a text"'

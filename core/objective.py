@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .losses.base import WEIGHT_SCHEDULES, LossTerm, ProjectionTensor, TermContext
+from .losses.whole_batch import PLACE, WholeBatch
 from .models.architectures import make_forward, used_tensors
 from .models.outputs import LOGITS
 from .models.theseus import Replacement, make_replacing_forward
@@ -62,9 +63,13 @@ class Objective:
         self.teacher_outputs = _union([term.teacher_outputs(context) for term in terms])
         self.needs_teacher = bool(self.teacher_outputs)
         self._counters = [functools.partial(term.units, context) for term in terms]
-        sizes = [term.statistics_size if term.scope == "batch" else 0 for term in terms]
+        sizes = [term.statistics_size if term.scope == "sums" else 0 for term in terms]
         places = [sum(sizes[:index]) for index in range(len(terms))]
         self._functions = [term.bound(context, label, place) for term, label, place in zip(terms, labels, places)]
+        self._whole = WholeBatch.of_terms(terms, context, sum(sizes))
+        for index, term in enumerate(terms):
+            if term.scope == "vectors":
+                self._functions[index] = self._whole.over(self._functions[index])
         found = [term.bound_entropy(context, place) for term, place in zip(terms, places)]
         self.entropies = tuple(index for index, entropy in enumerate(found) if entropy is not None)
         self._functions += [found[index] for index in self.entropies]
@@ -85,12 +90,13 @@ class Objective:
         teach = self._teach(self.teacher_outputs, teachers)
         self.function = _make_function(self._functions, len(self.terms), forward, teach)
         self.statistics = None
-        whole = [term for term in self.terms if term.scope == "batch"]
-        if whole:
+        over_all = [term for term in self.terms if term.scope != "rows"]
+        if over_all:
             # Teachers with dropout draw as in the step only if they compute the same.
-            needed = self.teacher_outputs if teachers.dropout else _union([term.teacher_outputs(context) for term in whole])
-            sums = [term.statistics(context) for term in whole]
-            self.statistics = _make_statistics(sums, forward, self._teach(needed, teachers))
+            needed = self.teacher_outputs if teachers.dropout else _union([term.teacher_outputs(context) for term in over_all])
+            sums = [term.statistics(context) for term in over_all if term.scope == "sums"]
+            gathered = [] if self._whole is None else [self._whole.gather()]
+            self.statistics = _make_statistics(sums, gathered, forward, self._teach(needed, teachers))
 
     def _teach(self, wanted: dict[str, frozenset[str]], teachers: Teachers):
         """`teach(ops, frozen, batch)`: these outputs of the teachers, and the mean of their logits."""
@@ -147,8 +153,8 @@ class Objective:
         self, micro_batches: list[dict[str, np.ndarray]], step: int = 0, total: int = 1, seed: int = 0, share: Share = ALL
     ) -> list[dict[str, np.ndarray]]:
         """Those micro-batches of one effective batch that are of `share`, with what a step needs beside the data:
-        `denominators` (terms + entropies,), the units of all micro-batches, `weights` (terms,) as scheduled, and the gates of a
-        replacement."""
+        `denominators` (terms + entropies,), the units of all micro-batches, `weights` (terms,) as scheduled, the gates of a
+        replacement, and which of several it is where a term compares rows."""
         counts = [sum(count(batch) for batch in micro_batches) for count in self._counters]
         counts += [counts[index] for index in self.entropies]
         extra = {
@@ -158,7 +164,11 @@ class Objective:
         }
         if self.replacement is not None:
             extra["gates"] = self.replacement.gates(seed, step, total)
-        return [{**batch, **extra} for batch in share.of(micro_batches)]
+        found = [{**batch, **extra} for batch in micro_batches]
+        if self._whole is not None and len(found) > 1:
+            for batch, place in zip(found, np.eye(len(found), dtype=np.float32)):
+                batch[PLACE] = place
+        return share.of(found)
 
 
 def _make_function(functions, terms, forward, teach):
@@ -177,14 +187,17 @@ def _make_function(functions, terms, forward, teach):
     return function
 
 
-def _make_statistics(sums, forward, teach):
+def _make_statistics(sums, gathered, forward, teach):
     def statistics(ops, params, frozen, batch):
         student = forward(ops, params, batch)
         teacher = teach(ops, frozen, batch)
         found = []
         for index in range(len(sums)):
             found += sums[index](ops, student, teacher, batch)
-        return ops.stack(found)
+        parts = [ops.stack(found)] if len(sums) else []
+        for index in range(len(gathered)):
+            parts.append(gathered[index](ops, student, teacher, batch))
+        return parts[0] if len(parts) == 1 else ops.concat(parts, 0)
 
     return statistics
 

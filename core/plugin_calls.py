@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .errors import CrossdistilError, PluginError
+from .kinds.kind import Kind
 from .metrics import Metric
 from .plugin_files import error_text, plugin_line
 from .registered import RegisteredMetric, RegisteredSchedule
@@ -38,6 +40,20 @@ def checked_metric(metric: RegisteredMetric) -> Metric:
         return float(value)
 
     return compute
+
+
+def from_kind(kind: Kind, method: str, *arguments: Any) -> Any:
+    """What a kind of task makes of a column. Raises PluginError where it is a plugin's, and fails."""
+    try:
+        return getattr(kind, method)(*arguments)
+    except CrossdistilError:
+        raise
+    except Exception as error:
+        if not kind.code:
+            raise
+        file = sys.modules[type(kind).__module__].__file__ or ""
+        where = plugin_line(error, [file]) or file
+        raise PluginError(f"{where}: kind '{kind.name}': {method} fails: {error_text(error)}") from error
 
 
 def checked_schedule(schedule: RegisteredSchedule) -> Callable[[float], float]:

@@ -24,9 +24,10 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from .errors import CrossdistilError, Errors, PluginError, RecipeError, did_you_mean
+from .kinds.known_kinds import add_kinds
 from .plain_names import expanded
 from .recipe_errors import describe
-from .registered import BACKENDS, RECORDS, Registered, RegisteredBackend, RegisteredFamily, Registration, gathered
+from .registered import BACKENDS, RECORDS, Registered, RegisteredBackend, RegisteredFamily, RegisteredKind, Registration, gathered
 from .section import Section
 from .shown import plain, shown
 
@@ -37,7 +38,7 @@ _LARGEST = 1 << 22
 _LOADED: dict[tuple[str, str], tuple[Registration, ...]] = {}
 """(plugin, SHA-256) -> what it registered, of those that this process has loaded."""
 _IN_EFFECT: dict[str, PluginSection] = {}
-"""Plugin -> as it was loaded last, of those whose families or backends this process knows."""
+"""Plugin -> as it was loaded last, of those whose families, kinds of tasks or backends this process knows."""
 
 
 class PluginSection(Section):
@@ -114,9 +115,9 @@ def with_digests(sections: Sequence[PluginSection]) -> tuple[PluginSection, ...]
 
 
 def load_plugins(sections: Iterable[PluginSection]) -> Registered:
-    """Run the plugins, each once in a process, and return what they have registered. Their families and backends are known to
-    this process from now on, in place of others of the same name, of plugins that other recipes named. Raises PluginError, which
-    names file and line."""
+    """Run the plugins, each once in a process, and return what they have registered. Their families, kinds and backends are
+    known to this process from now on, in place of others of the same name, of plugins that other recipes named. Raises
+    PluginError, which names file and line."""
     registrations: list[Registration] = []
     sections = tuple(sections)
     for section in sections:
@@ -134,7 +135,7 @@ def load_plugins(sections: Iterable[PluginSection]) -> Registered:
 
 
 def loaded_plugins() -> list[dict[str, Any]]:
-    """The plugins whose families and backends this process knows, as plain data, for a process that it starts."""
+    """The plugins whose families, kinds and backends this process knows, as plain data, for a process that it starts."""
     return [section.model_dump() for section in _IN_EFFECT.values()]
 
 
@@ -146,16 +147,21 @@ def load_the_same(plugins: Any) -> None:
 
 def _take_effect(section: PluginSection, registrations: Iterable[Registration]) -> None:
     families = [each.configuration for each in registrations if isinstance(each, RegisteredFamily)]
+    kinds = [each.kind for each in registrations if isinstance(each, RegisteredKind)]
     backends = {each.name: each for each in registrations if isinstance(each, RegisteredBackend)}
+    name = Path(section.plugin).name if section.is_file else section.plugin
     if families:
         from .models.known_families import add_families  # which few plugins need
 
         for configuration in families:
-            configuration.plugin = Path(section.plugin).name if section.is_file else section.plugin
+            configuration.plugin = name
             configuration.code = section.sha256
         add_families(families)
+    for kind in kinds:
+        type(kind).plugin, type(kind).code = name, section.sha256
+    add_kinds(kinds)
     BACKENDS.update(backends)
-    if families or backends:
+    if families or backends or kinds:
         _IN_EFFECT[section.plugin] = section
 
 

@@ -9,8 +9,8 @@ package.
     register_loss(MyLoss, numpy=my_formula)
 
 A recipe names the file in `plugins`, a command in `--plugin`; nothing else loads it. `crossdistil check FILE` compares the losses
-with their NumPy formulas on every backend. docs/plugins.md shows whole files. Families of models and backends are registered by
-`core.plugin_families` and `core.plugin_backends`.
+with their NumPy formulas on every backend. docs/plugins.md shows whole files. Families of models, backends and kinds of tasks are
+registered by `core.plugin_families`, `core.plugin_backends` and `core.plugin_kinds`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from .optimizers import OwnUpdate
 from .plugin_calls import checked_schedule
 from .plugin_optimizers import STATE_NAME, exact_steps
 from .registered import (
+    RECORDS,
+    RegisteredKind,
     RegisteredLoss,
     RegisteredMetric,
     RegisteredOptimizer,
@@ -211,10 +213,11 @@ def register_task(
 
 
 def _check_kinds(tasks: Sequence[str], what: str) -> None:
-    unknown = [kind for kind in tasks if kind not in OF_TABLES]
+    own = [each.name for found in RECORDS.values() for each in found if isinstance(each, RegisteredKind)]
+    unknown = [kind for kind in tasks if kind not in (*OF_TABLES, *own)]
     if unknown or not tasks:
         got = shown(unknown[0]) if unknown else "none"
-        raise PluginError(f"{what}: tasks: got {got}, expected some of {', '.join(OF_TABLES)}")
+        raise PluginError(f"{what}: tasks: got {got}, expected some of {', '.join((*OF_TABLES, *own))}")
 
 
 def _check_arguments(function: Any, known: Sequence[str], what: str) -> None:

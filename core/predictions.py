@@ -23,6 +23,7 @@ from .errors import RunFolderError
 from .files import write_arrays
 from .kinds.kind import Kind
 from .kinds.known_kinds import ANSWERS, ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS
+from .kinds.own_kinds import OF_PLUGIN, kind_entry, kind_told
 from .metrics import ANSWER_METRICS
 from .shown import shown
 
@@ -45,10 +46,14 @@ class Predictions:
     metrics: tuple[str, ...]
     teachers: Mapping[str, np.ndarray] = field(default_factory=dict)
     """The logits of the run's teachers on the same examples, by name, as far as they are known."""
+    own: Kind | None = None
+    """What is answered, where that is a kind of a plugin."""
 
     @property
     def kind(self) -> Kind:
-        """What is answered, which the arrays tell."""
+        """What is answered, which the arrays tell unless it is a kind of a plugin."""
+        if self.own is not None:
+            return self.own
         if self.label_names == ANSWER_METRICS:
             return ANSWERS
         if self.label_names is None:
@@ -98,6 +103,7 @@ def write_predictions(folder: Path, predictions: Predictions) -> dict[str, Any]:
         "rows": predictions.rows,
         "labels": None if predictions.label_names is None else list(predictions.label_names),
         "metrics": list(predictions.metrics),
+        **({} if predictions.own is None else kind_entry(predictions.own, predictions.label_names)),
         "file": file_checksum(folder / PREDICTIONS),
     }
 
@@ -125,7 +131,10 @@ def read_predictions(folder: Path, result: dict[str, Any]) -> Predictions | None
         names, metrics, rows, task = noted["labels"], noted["metrics"], noted["rows"], result["task"]
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise RunFolderError(f"{source}: cannot be read: {error or type(error).__name__}") from error
+    own = _own_kind(folder, noted)
     outputs = 1 if names is None else len(names) if isinstance(names, list) else 0
+    if own is not None and outputs:
+        outputs = own.outputs(names)
     fits = logits.shape == (len(labels), outputs) and labels.shape in ((len(labels),), logits.shape) and len(labels)
     if not fits or not isinstance(metrics, list) or not isinstance(rows, str):
         got = f"logits {logits.shape}, labels {labels.shape}, {shown(json.dumps(names), 60)}"
@@ -133,4 +142,12 @@ def read_predictions(folder: Path, result: dict[str, Any]) -> Predictions | None
     label_names = None if names is None else tuple(map(str, names))
     taught = {name.removeprefix(_TEACHER): array for name, array in arrays.items() if name.startswith(_TEACHER)}
     taught = {name: array for name, array in taught.items() if array.shape == logits.shape}
-    return Predictions(logits, labels, rows, str(task), label_names, tuple(map(str, metrics)), taught)
+    return Predictions(logits, labels, rows, str(task), label_names, tuple(map(str, metrics)), taught, own)
+
+
+def _own_kind(folder: Path, noted: dict[str, Any]) -> Kind | None:
+    """The kind of a plugin that answers are of. Raises RunFolderError where it is not loaded."""
+    try:
+        return kind_told(noted[OF_PLUGIN]) if OF_PLUGIN in noted else None
+    except ValueError as error:
+        raise RunFolderError(f"{folder}: result.json: dev: {error}") from error

@@ -23,7 +23,7 @@ from .losses.catalogue import union_of
 from .number_keys import FOR_DIGEST
 from .plain_names import EXPECTED, is_plain_name
 from .plugin_files import PluginSection, load_plugins
-from .registered import Registered, RegisteredOptimizer, RegisteredSchedule, RegisteredSink
+from .registered import Registered, RegisteredKind, RegisteredOptimizer, RegisteredSchedule, RegisteredSink
 from .schedules import SCHEDULES
 from .section import Section
 from .sections import (
@@ -36,7 +36,7 @@ from .sections import (
     TrainSection,
 )
 from .shown import shown
-from .task_section import AuxSection, TaskSection
+from .task_section import AuxSection, TaskSection, task_types
 
 
 class Recipe(Section):
@@ -186,9 +186,11 @@ def recipe_type(
     schedules: tuple[RegisteredSchedule, ...] = (),
     optimizers: tuple[RegisteredOptimizer, ...] = (),
     sinks: tuple[RegisteredSink, ...] = (),
+    kinds: tuple[RegisteredKind, ...] = (),
 ) -> type[Recipe]:
-    """The schema of recipes that may hold these loss terms, schedules, optimizers and sinks of plugins beside the catalogue's."""
-    if not (terms or schedules or optimizers or sinks):
+    """The schema of recipes that may hold these loss terms, schedules, optimizers, sinks and kinds of tasks of plugins beside the
+    catalogue's."""
+    if not (terms or schedules or optimizers or sinks or kinds):
         return Recipe
     train = create_model(
         "TrainSection",
@@ -204,11 +206,13 @@ def recipe_type(
         objective=(tuple[union_of(terms), ...], Field(min_length=1)),
         train=(train, ...),
     )
-    log = log_type(sinks)
-    return create_model("Recipe", __base__=Recipe, stages=(tuple[stage, ...], Field(min_length=1)), log=(log, log()))
+    log, (task, aux) = log_type(sinks), task_types(tuple(each.name for each in kinds))
+    stages = (tuple[stage, ...], Field(min_length=1))
+    own = {"task": (task, ...), "aux_data": (tuple[aux, ...], ()), "log": (log, log())}
+    return create_model("Recipe", __base__=Recipe, stages=stages, **own)
 
 
 def schema_parts(registered: Registered) -> tuple[tuple[Any, ...], ...]:
     """What plugins add to the schema, as `recipe_type` takes it."""
-    kinds = RegisteredSchedule, RegisteredOptimizer, RegisteredSink
+    kinds = RegisteredSchedule, RegisteredOptimizer, RegisteredSink, RegisteredKind
     return registered.terms, *(tuple(registered.of(kind).values()) for kind in kinds)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .kinds.kind import Kind
 from .losses.base import LossTerm
 from .models.spec import EncoderConfig
 from .optimizers import OwnUpdate
@@ -92,6 +93,13 @@ class RegisteredTask(Registration):
 
 
 @dataclass(frozen=True)
+class RegisteredKind(Registration):
+    """A kind of task of a plugin."""
+
+    kind: Kind
+
+
+@dataclass(frozen=True)
 class RegisteredFamily(Registration):
     """A family of models of a plugin; its name is the `model_type`."""
 
@@ -119,6 +127,7 @@ KIND_NAMES: dict[type[Registration], str] = {
     RegisteredOptimizer: "optimizer",
     RegisteredSink: "sink",
     RegisteredTask: "task",
+    RegisteredKind: "kind of task",
     RegisteredFamily: "family",
     RegisteredBackend: "backend",
 }
@@ -150,6 +159,11 @@ class Registered:
     def tasks(self) -> Mapping[str, RegisteredTask]:
         """The tasks by name."""
         return self.of(RegisteredTask)
+
+    @property
+    def own_kinds(self) -> Mapping[str, RegisteredKind]:
+        """The kinds of tasks by name."""
+        return self.of(RegisteredKind)
 
     @property
     def terms(self) -> tuple[type[LossTerm], ...]:

@@ -54,10 +54,6 @@ def _stage_problems(recipe: Recipe, index: int, context: TermContext, others: Se
                 reason = f"{term.loss} compares token by token, but the student has another tokenizer than '{layered[0]}'"
                 found = [("loss", reason)]
         problems += [placed(place, key, text) for key, text in found]
-    accumulation, whole = stage.train.gradient_accumulation, [term.loss for term in stage.objective if term.whole]
-    if not problems and whole and accumulation > 1:
-        reason = f"{whole[0]} compares each text with all others of a step, which must be in one part: got {accumulation}"
-        problems = [f"stages[{index}].train.gradient_accumulation: {reason}, expected 1"]
     if not problems and stage.train.patience is not None and context.student is not None:
         wanted = frozenset().union(*(term.student_outputs(context) for term in stage.objective))
         if not is_scored(wanted) or (context.outputs is None and "dev" not in recipe.task.files):

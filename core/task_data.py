@@ -141,7 +141,8 @@ class TaskData:
         if spec.kind.per_token:  # a word is an example
             of_words = labels[labels >= 0].astype(np.int32)
             return Predictions(logits, of_words, self.dev_rows, spec.name, spec.label_names, ("accuracy",))
-        return Predictions(logits, labels, self.dev_rows, spec.name, spec.label_names, tuple(spec.metrics))
+        given = logits, labels, self.dev_rows, spec.name, spec.label_names, tuple(spec.metrics)
+        return Predictions(*given, own=spec.kind if spec.kind.code else None)
 
     def final_metrics(self, infer: Callable) -> tuple[dict[str, float], np.ndarray | None]:
         """The metrics of a finished model on dev, with MNLI's mismatched ones beside them, and the logits on dev. Text

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from .data.embedding_format import MEMBERS
 from .data.masking import MaskingSettings
 from .data.text_files import is_encoding
-from .kinds.known_kinds import kind_named
+from .kinds.known_kinds import KINDS, kind_named
 from .models.pooling import MODES
 from .section import LONGEST, Section, absolute
 from .shown import shown
@@ -99,6 +100,10 @@ class EmbeddingsSection(Section):
         return value
 
 
+KIND_NAMES = ("classification", "regression", "multi_label", "tokens", "question_answering", "embeddings", "text", "mlm", "clm")
+"""What `kind` can be without plugins."""
+
+
 class TaskSection(Section):
     """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. With `kind:
     multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. With `kind: tokens` each word
@@ -126,11 +131,8 @@ class TaskSection(Section):
     """The folder of train, dev and test, or what `kind` says."""
     max_length: int = Field(128, ge=4, le=LONGEST)
     """Tokens of an example, special tokens counted; longer texts are cut."""
-    kind: (
-        Literal["classification", "regression", "multi_label", "tokens", "question_answering", "embeddings", "text", "mlm", "clm"]
-        | None
-    ) = None
-    """What an example's answer is; of GLUE's tasks known, else classes."""
+    kind: Literal[KIND_NAMES] | None = None  # type: ignore[valid-type]
+    """What an example's answer is; of GLUE's tasks known, else classes. Plugins may bring others."""
     text: str | None = None
     """The column of the text."""
     text_pair: str | None = None
@@ -235,3 +237,17 @@ class AuxSection(TaskSection):
 
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
     """What one of its examples counts in the losses, against one of the task's own."""
+
+
+@functools.lru_cache(maxsize=16)
+def task_types(kinds: tuple[str, ...]) -> tuple[type[TaskSection], type[AuxSection]]:
+    """The two sections, whose `kind` may also be one of these, which plugins have registered."""
+    if not kinds:
+        return TaskSection, AuxSection
+    field = (Literal[(*KIND_NAMES, *kinds)] | None, None)
+    return tuple(create_model(base.__name__, __base__=base, kind=field) for base in (TaskSection, AuxSection))
+
+
+def loaded_task_section() -> type[TaskSection]:
+    """The section, whose `kind` may also be one of those of the plugins that this process has loaded."""
+    return task_types(tuple(name for name, kind in KINDS.items() if kind.code))[0]

@@ -28,6 +28,7 @@ from crossdistil.core import plugin_files, registered
 from crossdistil.core.app import cli as command_line
 from crossdistil.core.app import waiting
 from crossdistil.core.engine import EngineOptions
+from crossdistil.core.kinds.known_kinds import KINDS
 from crossdistil.core.models.families import CONFIGURATIONS
 from crossdistil.core.models.known_families import restore_families
 from crossdistil.tests import tiny
@@ -102,12 +103,13 @@ def own_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def plugins_of_one_test():
-    """The families and backends that a test's plugins bring are known to it alone."""
+    """The families, kinds of tasks and backends that a test's plugins bring are known to it alone."""
     families, backends, in_effect = dict(CONFIGURATIONS), dict(registered.BACKENDS), dict(plugin_files._IN_EFFECT)
+    kinds = dict(KINDS)
     yield
     if families != CONFIGURATIONS:
         restore_families(families)
-    for kept, now in ((backends, registered.BACKENDS), (in_effect, plugin_files._IN_EFFECT)):
+    for kept, now in ((kinds, KINDS), (backends, registered.BACKENDS), (in_effect, plugin_files._IN_EFFECT)):
         now.clear()
         now.update(kept)
 

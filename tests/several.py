@@ -127,7 +127,10 @@ def train(case: Case, files: Path, engine: Engine, world: World) -> Arrays:
         found[f"values/{stage.name}"] = np.concatenate(step.values)
         found[f"sums/{stage.name}"] = np.array(step.sums, np.int64)
         differentiated = sum(array.size for array in optimizer.split(held)[0].values())
-        statistics = sum(term.statistics_size for term in objective.terms if term.scope == "batch")
+        statistics = sum(term.statistics_size for term in objective.terms if term.scope == "sums")
+        if any(term.scope == "vectors" for term in objective.terms):  # the student's, the teacher's and a mask
+            texts = stage.batches.parts * -(-stage.section.train.batch_size // stage.batches.parts) * job.context.members
+            statistics += texts * (job.context.student.hidden_size + job.context.teachers["teacher"].hidden_size + 1)
         found[f"floats/{stage.name}"] = np.array([differentiated, len(objective.terms) + len(objective.entropies), statistics])
         world.same(f"{stage.name}: the sums", str(step.sums).encode())
     return found | {f"parameters/{name}": np.asarray(array) for name, array in parameters.items()}

@@ -61,6 +61,14 @@ RECIPES = {
     },
     "mlm": CORPUS | {"student.init": {"from": "{files}/writer"}},
     "distilbert": CORPUS | TEACHER | WORDS | {"teacher.model": "{files}/writer"},
+    # The texts of a step are compared with each other, those of other parts and processes too.
+    "embedding": TEACHER | STUDENT
+    | {
+        **{"teacher.model": "{files}/embedder", "task.name": "alike", "task.data": "{files}/sentences", "task.max_length": 16},
+        **{"task.files": {"train": "triplets.jsonl"}, "task.text": "a", "task.text_pair": "b", "task.label": "alike"},
+        "task.embeddings": {"examples": "pairs", "scores": [0, 4]},
+        "stages.0.objective": [{"loss": "contrastive"}, {"loss": "similarity_kl"}, {"loss": "sentence_mse"}],
+    },
 }  # fmt: skip
 """Of each recipe of the catalogue, what makes it tiny."""
 
@@ -156,6 +164,7 @@ PLAIN: dict[str, Case] = {
     "dropout of two stages": Case("minilm", train={"gradient_accumulation": 4, "dropout": 0.3}),
     "dropout of a teacher": Case("kd", {"teacher_dropout": True}, train={"gradient_accumulation": 4, "dropout": 0.3}),
     "dropout of replaced modules": Case("theseus", train={"gradient_accumulation": 4, "dropout": 0.3}),
+    "dropout of texts compared": Case("embedding", train={"gradient_accumulation": 4, "dropout": 0.3}),
     "masked words with dropout": Case("mlm", train={"gradient_accumulation": 4, "dropout": 0.3}),
     # An epoch's last step has one text, and the other processes none.
     **{f"{name} without a text": Case(name, train={"batch_size": 43}) for name in LONELY},

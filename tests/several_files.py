@@ -12,6 +12,7 @@ from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.kinds.known_kinds import SEVERAL_LABELS
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_masked_lm import write_masked_lm
+from crossdistil.tests.tiny_sentences import write_embedder, write_sentences
 
 ROWS = 44
 """Training texts of each task: with the cases' batches the last step of an epoch is incomplete."""
@@ -33,6 +34,8 @@ def write_files(folder: Path) -> Path:
     lines = [" ".join(generator.choice(tiny.WORDS, generator.integers(3, 14))) for _ in range(ROWS)]
     (folder / "corpus.txt").write_text("\n".join(lines), encoding="utf-8")
 
+    write_sentences(folder / "sentences", train=ROWS)
+    write_embedder(folder / "embedder", config=TEACHER, seed=5)
     tiny.write_model(folder / "teacher", TEACHER, seed=1)
     tiny.write_model(folder / "other", TEACHER, seed=2)
     tiny.write_model(folder / "shallow", seed=1)

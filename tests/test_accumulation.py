@@ -19,6 +19,7 @@ from crossdistil.core.kinds.known_kinds import (
 )
 from crossdistil.core.losses.base import STATISTICS, TermContext
 from crossdistil.core.losses.catalogue import LOSSES
+from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.families.gpt2 import Gpt2Config
 from crossdistil.core.models.heads import head_shapes
 from crossdistil.core.models.pooling import Pooling
@@ -130,6 +131,31 @@ def test_the_statistics_see_the_dropout_of_the_step(engine):
     np.testing.assert_allclose(values[1], values[0], rtol=TOLERANCE)
 
 
+def test_vectors_of_the_whole_batch_are_compared_however_it_is_cut(engine):
+    """Values, and weights after two steps, are those of one part, and so all gradients: those of the texts' vectors in other
+    parts too. With dropout, what another part adds that only fills is nothing."""
+    embedder, taught = STUDENT.embedding(Pooling("mean", False)), {"teacher": STUDENT.embedding(Pooling("mean", True))}
+    student, names = tiny.random_parameters(STUDENT, seed=1), tensor_shapes(embedder, None)
+    student = {name: array for name, array in student.items() if name in names}
+    frozen = {f"teacher/{name}": array for name, array in tiny.random_parameters(STUDENT, seed=2).items()}
+    found = {}
+    for parts, dropout in ((1, 0.0), (2, 0.0), ("filled", 0.4), ("whole", 0.4)):
+        context = TermContext(None, SENTENCE_EMBEDDINGS, embedder.with_dropout(dropout), taught, members=2)
+        objective = Objective([make_term(**options) for options in PAIRS], context, Teachers({"teacher": 1.0}))
+        if dropout:
+            batch = tiny.random_batch(rows=8, length=16)
+            cuts = [[batch, {**batch, "example_mask": np.zeros(8, np.float32)}] if parts == "filled" else [batch]]
+        else:
+            cuts = list(make_batches(parts, lengths=(16,), members=2).epoch(0))[:2]
+        step = engine.train_step(objective.function, student, frozen, SPEC, objective.statistics)
+        given = [Step(objective.prepare(cut), 1e-2, seed=3) for cut in cuts]
+        found[parts] = step.run(iter(given), len(given)).fetch(), step.parameters()
+    for cut, whole in ((2, 1), ("filled", "whole")):
+        np.testing.assert_allclose(found[cut][0], found[whole][0], rtol=5e-6)
+        for name, array in found[cut][1].items():
+            np.testing.assert_allclose(array, found[whole][1][name], rtol=5e-6, atol=5e-6, err_msg=name)
+
+
 # Every loss with every option that changes what is summed, and its formula is written once: held in float64.
 CLASSES = [
     *SCHEDULED,
@@ -167,14 +193,16 @@ WORDS = [
 ]
 NEXT = [{"loss": "causal_lm"}, {"loss": "word_kl"}, {"loss": "word_mse", "tokens": "masked"}]
 ALONE = [{"loss": "sentence_mse"}, {"loss": "sentence_mse", "widths": (4, 8)}, {"loss": "sentence_cosine"}]
+ALONE.append({"loss": "similarity_kl"})
+PAIRS = [{"loss": "contrastive"}, {"loss": "similarity_kl", "similarity": "dot"}, {"loss": "sentence_cosine"}]
+"""Vectors of all texts, and each text alone."""
 SCORED = [{"loss": "similarity_mse"}, {"loss": "sentence_mse"}]
 TRIPLETS = [
     {"loss": "margin_mse"},
     {"loss": "margin_mse", "similarity": "cosine"},
     {"loss": "similarity_kl", "candidates": "own"},
+    {"loss": "contrastive", "widths": (4, 16)},
 ]
-UNCUT = {"contrastive"}
-"""Compared with the whole batch, which is then not cut: refused."""
 SEVERAL = [{"loss": "hard_label"}, {"loss": "kd_multi_label", "temperature": 2}]
 REGRESSION = [{"loss": "hard_label"}, {"loss": "kd_mse"}]
 TEACHER = STUDENT.model_copy(update={"num_hidden_layers": 2})
@@ -188,6 +216,7 @@ CATALOGUE = {
     "words": (WORDS, TermContext(None, MASKED_TEXT, STUDENT, TAUGHT)),
     "next words": (NEXT, TermContext(None, NEXT_TEXT, CAUSAL, {"teacher": CAUSAL})),
     "texts": (ALONE, TermContext(None, SENTENCE_EMBEDDINGS, EMBEDDER, EMBEDDERS)),
+    "pairs": (PAIRS, TermContext(None, SENTENCE_EMBEDDINGS, EMBEDDER, EMBEDDERS, members=2)),
     "scored pairs": (SCORED, TermContext(None, SENTENCE_EMBEDDINGS, EMBEDDER, EMBEDDERS, members=2, scored=True)),
     "triplets": (TRIPLETS, TermContext(None, SENTENCE_EMBEDDINGS, EMBEDDER, EMBEDDERS, members=3)),
     "several labels": (SEVERAL, TermContext(3, SEVERAL_LABELS, STUDENT, TAUGHT)),
@@ -196,8 +225,7 @@ CATALOGUE = {
 
 
 def test_the_catalogue_is_whole():
-    assert {options["loss"] for terms, _ in CATALOGUE.values() for options in terms} == set(LOSSES) - UNCUT
-    assert all(LOSSES[name](loss=name).whole for name in UNCUT)
+    assert {options["loss"] for terms, _ in CATALOGUE.values() for options in terms} == set(LOSSES)
     mentioned = {(options["loss"], key) for terms, _ in CATALOGUE.values() for options in terms for key in options}
     switches = {"mask_padding", "divide_by", "reduction", "normalize", "tokens", "probability_shift", "temperature_schedule"}
     assert {(name, key) for name, term in LOSSES.items() for key in term.model_fields if key in switches} <= mentioned

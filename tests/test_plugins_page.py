@@ -9,12 +9,14 @@ import pytest
 
 from crossdistil.tests import tiny
 from crossdistil.tests.doc_plugins import BLOCKS
+from crossdistil.tests.test_plugin_task_kinds import write_stars
 
 
 @pytest.mark.only_backend("torch")
 def test_the_page_is_done_from_top_to_bottom(tmp_path, monkeypatch, said):
     tiny.write_task(tmp_path / "task", 24, 12)
     tiny.write_model(tmp_path / "model")
+    write_stars(tmp_path / "stars")
     monkeypatch.chdir(tmp_path)
     ran = []
     for language, text in BLOCKS:
@@ -35,16 +37,18 @@ def test_the_page_is_done_from_top_to_bottom(tmp_path, monkeypatch, said):
     assert [command for command, _ in ran] == [
         *("check", "recipes", "run", "recipes", "run", "evaluate"),
         *("check", "run", "run"),
+        *("check", "run", "predict", "evaluate", "export"),
         *("run", "predict", "evaluate", "inspect", "convert", "export"),
         *("backends", "run", "crosscheck"),
     ]
     printed = dict(ran)
-    assert "jeffreys" in ran[0][1] and "lion" in printed["check"] and "balanced_accuracy" in ran[5][1]
+    assert "jeffreys" in ran[0][1] and "lion" in ran[6][1] and "balanced_accuracy" in ran[5][1]
+    assert "cumulative" in printed["check"]
     assert '"label"' in printed["predict"] and "data2vec-text" in printed["inspect"]
     assert "repeatable" in printed["backends"] and "agree" in printed["crosscheck"]
     assert (tmp_path / "runs" / "jeffreys" / "student" / "config.json").is_file()
 
 
 def test_the_loss_has_25_lines_of_its_own():
-    [code] = [text for language, text in BLOCKS if "register_loss(" in text]
+    code = next(text for _, text in BLOCKS if "register_loss(" in text)
     assert sum(bool(line.strip()) for line in code.splitlines()[1:]) <= 26

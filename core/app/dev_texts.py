@@ -13,13 +13,13 @@ from ..errors import CrossdistilError
 from ..predictions import rows_digest
 from ..recipe_errors import describe
 from ..registered import Registered
-from ..task_section import TaskSection
+from ..task_section import TaskSection, loaded_task_section
 
 
 def read_dev(section: dict[str, Any], registered: Registered) -> tuple[TaskSpec, Examples]:
     """Of the `task` of a resolved recipe, which may be `registered` by a plugin. Raises CrossdistilError."""
     try:
-        task = TaskSection(**{**section, "metrics": None})  # which may be a plugin's; only the rows are needed
+        task = loaded_task_section()(**{**section, "metrics": None})  # which may be a plugin's; only the rows are needed
     except ValidationError as error:
         raise CrossdistilError("; ".join(describe(error, TaskSection, "task"))) from error
     spec = resolve_task(task, registered)

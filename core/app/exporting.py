@@ -28,7 +28,7 @@ from ..model_inputs import trained_length
 from ..processor import instructions, processor
 from ..registered import NOTHING, Registered
 from ..task_data import TaskData, load_data
-from ..task_section import TaskSection
+from ..task_section import TaskSection, loaded_task_section
 from ..teacher_identity import model_digest
 from .export_targets import REPORT, TARGETS, Infer, Target
 from .gates import Gate, numeric_gates, task_gates
@@ -125,9 +125,10 @@ def task_section(source: Path, model: Model, data: Path, registered: Registered 
     if not about:
         raise CrossdistilError(f"{source}: does not say what task it was trained on, so that --data cannot be read for it")
     # Without those of a plugin that is not given, which the gates' names show to be left out.
-    metrics = [name for name in about.get("metrics") or () if is_known_metric(name) or name in registered.metrics] or None
-    own = {"labels": model.labels} if model.kind.per_token else {}  # there need be no train file beside the one to judge by
-    return TaskSection(**{**own, **about, "metrics": metrics, "data": data, "max_length": trained_length(model)})
+    own = (*registered.metrics, *model.kind.measures)
+    metrics = [name for name in about.get("metrics") or () if is_known_metric(name) or name in own] or None
+    classes = {"labels": model.labels} if model.kind.per_token else {}  # there need be no train file beside the one to judge by
+    return loaded_task_section()(**{**classes, **about, "metrics": metrics, "data": data, "max_length": trained_length(model)})
 
 
 def _task_data(source: Path, model: Model, tokenizer: Tokenizer, options: ExportOptions, calibrated: bool) -> TaskData:

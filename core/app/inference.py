@@ -22,6 +22,7 @@ from ..data.tokenize import Tokenizer, load_tokenizer
 from ..engine import Engine, EngineOptions
 from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
+from ..kinds.kind import Kind
 from ..metrics import is_known_metric
 from ..model_inputs import trained_length
 from ..models.answer_heads import SENTENCES, AnswerHead
@@ -32,7 +33,7 @@ from ..runs import RECIPE
 from ..sentence_folder import embeds
 from ..shown import plain
 from ..task_data import TaskData, load_data, logits_function
-from ..task_section import TaskSection
+from ..task_section import TaskSection, loaded_task_section
 from .data_report import data_lines, data_warnings, one_answer
 from .exported import runtime_of
 from .models import model_folder, paths_as_given, tell_notes, told_engine
@@ -178,9 +179,9 @@ def _prepared(
         described = {"labels": model.labels, **described}  # there need be no train file beside the one to score on
     if model.kind.embeds:
         described = {**described, "kind": model.kind.name}
-    described = _with_metrics(folder, described, registered, tell)
+    described = _with_metrics(folder, described, registered, tell, model.kind)
     try:
-        section = TaskSection(**{**described, **given, "data": data, "max_length": trained_length(model, max_length)})
+        section = loaded_task_section()(**{**described, **given, "data": data, "max_length": trained_length(model, max_length)})
     except ValidationError as error:
         raise CrossdistilError("\n".join(f"{folder}: {line}" for line in describe(error, TaskSection, "task"))) from None
     spec = resolve_task(section, registered or NOTHING)
@@ -195,13 +196,15 @@ def _prepared(
     return model, loaded, engine
 
 
-def _with_metrics(folder: Path, task: dict[str, Any], registered: Registered | None, tell: Tell | None) -> dict[str, Any]:
+def _with_metrics(
+    folder: Path, task: dict[str, Any], registered: Registered | None, tell: Tell | None, kind: Kind
+) -> dict[str, Any]:
     """The task that a model was trained on, with metrics that are crossdistil's own or registered. Of others, which were a
     plugin's, raises CrossdistilError; without `registered`, leaves them out and says so."""
     given = task.get("metrics")
     own = (registered or NOTHING).metrics
     listed = given if isinstance(given, (list, tuple)) else []
-    missing = [name for name in listed if name not in own and not is_known_metric(str(name))]
+    missing = [name for name in listed if name not in (*own, *kind.measures) and not is_known_metric(str(name))]
     if not missing:
         return task
     names = plain(", ".join(missing))

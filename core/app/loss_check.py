@@ -128,7 +128,7 @@ def cut_value(case: Case) -> float:
     parts = [_cut(case, rows) for rows in ([0], [1, 2], [3])]
     count = case.term.counter(case.context)
     units = sum(count(batch) for *_, batch in parts)
-    if case.term.scope == "batch":
+    if case.term.scope == "sums":
         statistics = case.term.statistics(case.context)
         sums = sum(ops.stack(statistics(ops, student, teacher, batch)) for student, teacher, _, batch in parts)
         for *_, batch in parts:

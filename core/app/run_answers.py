@@ -25,9 +25,9 @@ def answers_content(found: Predictions, examples: Examples | None) -> dict[str, 
     content: dict[str, Any] = {"kind": found.kind.page, "examples": len(labels), "confusion": None}
     content |= {"classes": [], "lengths": [], "errors": []}
     content["teachers"] = [_beside_teacher(found, name, logits, examples) for name, logits in found.teachers.items()]
-    if names is not None and found.kind.has_classes:
+    if names is not None and found.kind.has_classes and found.kind.answers(found.logits) is not None:
         content["classes"] = _classes(found)
-        if found.kind.one_class and len(names) <= _CONFUSED_CLASSES:
+        if _classes_of(found) is not None and len(names) <= _CONFUSED_CLASSES:
             content["confusion"] = _confusion(found)
     if examples is not None and len(examples.texts) == len(labels):
         content["lengths"], content["errors"] = _lengths(found, examples), _errors(found, examples)
@@ -37,7 +37,7 @@ def answers_content(found: Predictions, examples: Examples | None) -> dict[str, 
 def _confusion(found: Predictions) -> dict[str, Any]:
     from sklearn.metrics import confusion_matrix
 
-    predicted = found.logits.argmax(axis=1)
+    predicted = _classes_of(found)
     matrix = confusion_matrix(found.labels, predicted, labels=list(range(len(found.label_names))))
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     rows = [
@@ -51,8 +51,8 @@ def _classes(found: Predictions) -> list[dict[str, Any]]:
     """Precision, recall, F1 and number of examples of each class, the most frequent first where there are too many to list."""
     from sklearn.metrics import precision_recall_fscore_support
 
-    if found.kind.one_class:
-        true, predicted, labels = found.labels, found.logits.argmax(axis=1), list(range(len(found.label_names)))
+    if _classes_of(found) is not None:
+        true, predicted, labels = found.labels, _classes_of(found), list(range(len(found.label_names)))
     else:
         true, predicted, labels = found.labels > 0.5, found.kind.answers(found.logits), None
     columns = precision_recall_fscore_support(true, predicted, labels=labels, average=None, zero_division=0)
@@ -62,6 +62,12 @@ def _classes(found: Predictions) -> list[dict[str, Any]]:
         for index, name in enumerate(found.label_names)
     ]
     return rows if len(rows) <= _LISTED_CLASSES else sorted(rows, key=lambda row: -row["examples"])[:_LISTED_CLASSES]
+
+
+def _classes_of(found: Predictions) -> np.ndarray | None:
+    """(examples,) the number of the class that is answered; None where that is not one class."""
+    answers = found.kind.answers(found.logits)
+    return answers[:, 0] if answers is not None and found.labels.ndim == 1 and answers.shape[1] == 1 else None
 
 
 def _errors(found: Predictions, examples: Examples) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import DataError, did_you_mean
 from ..kinds.kind import Kind
 from ..kinds.known_kinds import KINDS, kind_named, kind_titled
+from ..plugin_calls import from_kind
 from .arrow_tables import arrow_split
 from .folders import folder_contents, folders_for_files
 from .labels import cell_text, listed
@@ -114,7 +115,7 @@ def official_task(section: TaskSection, official: TaskSpec) -> TaskSpec:
 def check_labels(labels: Sequence[str] | None, kind: Kind) -> None:
     """Raise DataError where a recipe names the classes of a task that has none."""
     if labels is not None and not kind.has_classes:
-        raise DataError(f"task.labels: a {kind.title} task has no label names")
+        raise DataError(f"task.labels: {kind.a_title} task has no label names")
 
 
 def columns_of(section: TaskSection) -> tuple[str, ...]:
@@ -228,4 +229,4 @@ def _labels_of_train(spec: TaskSpec, data: Path) -> tuple[str, ...]:
     texts = [spec.text] if spec.text_pair is None else [spec.text, spec.text_pair]
     columns = read_columns(path, [spec.label], header=spec.header, format=spec.format, there=texts)
     columns = without_labels(path, columns, spec.label, spec.skip_labels, ())
-    return spec.kind.found_labels(path, columns.cells[spec.label], columns.line_numbers, spec.label)
+    return from_kind(spec.kind, "found_labels", path, columns.cells[spec.label], columns.line_numbers, spec.label)

@@ -17,7 +17,7 @@ from ..errors import DataError, Errors, did_you_mean
 from ..kinds.kind import Kind
 from ..kinds.known_kinds import kind_named
 from ..metrics import KNOWN_METRICS
-from ..plugin_calls import checked_metric
+from ..plugin_calls import checked_metric, from_kind
 from ..registered import NOTHING, Registered
 from .answer_files import read_questions
 from .answer_tasks import Asked, answers_task
@@ -105,7 +105,7 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> Task
         if spec.labels is None and spec.kind.has_classes:
             columns = split_columns(spec, section.data, "train")
             path, cells = section.data / "train", columns.cells[spec.label]
-            found = spec.kind.found_labels(path, cells, columns.line_numbers, spec.label)
+            found = from_kind(spec.kind, "found_labels", path, cells, columns.line_numbers, spec.label)
             spec = replace(spec, labels=found, labels_from="train")
     elif official is None:
         spec = plain_task(section, registered.tasks) if note is None else recorded_task(section, note)
@@ -159,7 +159,7 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
     labels = None
     if spec.label in columns.cells:
         cells, source = columns.cells[spec.label], "" if path.name == spec.labels_from else spec.labels_from
-        labels = spec.kind.targets(path, spec.label, spec.labels or (), cells, columns.line_numbers, source)
+        labels = from_kind(spec.kind, "targets", path, spec.label, spec.labels or (), cells, columns.line_numbers, source)
     pairs = None if spec.text_pair is None else columns.cells[spec.text_pair]
     return Examples(columns.cells[spec.text], pairs, labels, path, columns.line_numbers, notes=columns.notes)
 

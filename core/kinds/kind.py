@@ -1,6 +1,6 @@
 """What a kind of task is: how its answers stand in a file, the arrays that they become, the head that gives them, how they are
 scored, and how a prediction is shown. One object a kind, without state; a new kind is a subclass, and a line in
-`core.kinds.known_kinds`.
+`core.kinds.known_kinds`, or of a plugin (`core.plugin_kinds`).
 
 Arrays: `targets` (examples, ...) are what is in a split, `logits` (examples, outputs) what a model gives for it, `labels` the
 names of the classes in the order of the logits.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -47,6 +48,14 @@ class Kind:
     """Whether the answer is a vector of each text, of which an example may have several."""
     not_kept: ClassVar[str] = ""
     """Why no output of a teacher for the texts can be kept; empty where it can."""
+    own_losses: ClassVar[bool] = False
+    """Whether only losses of its own know what its logits mean: those that make probabilities or a number of them are refused."""
+    measures: ClassVar[Mapping[str, Metric]] = MappingProxyType({})
+    """Its own metrics: name -> f(logits, targets), the larger the better."""
+    plugin: ClassVar[str] = ""
+    """The name of the plugin that it is from; set when that is loaded."""
+    code: ClassVar[str] = ""
+    """SHA-256 of that plugin."""
     default_metrics: ClassVar[tuple[str, ...]] = ()
     """What is computed where a task names none; the first one chooses the best weights."""
     what: ClassVar[str] = "examples"
@@ -69,10 +78,15 @@ class Kind:
 
     def metrics(self, classes: int) -> tuple[str, ...]:
         """The names of the metrics that fit."""
-        raise NotImplementedError
+        return tuple(self.measures)
 
     words_metric: ClassVar[str] = ""
     """What the mean of -log of the probability of the right word is called, of a model that guesses words."""
+
+    @property
+    def a_title(self) -> str:
+        """`title` with its article."""
+        return f"a{'n' if self.title[0] in 'aeiou' else ''} {self.title}"
 
     @property
     def over_tokens(self) -> bool:
@@ -147,7 +161,7 @@ class Kind:
         labels: Sequence[str] | None = None,
     ) -> dict[str, float]:
         """The metrics of these names, those of plugins among them (`own`)."""
-        return compute_metrics(names, logits, targets, own)
+        return compute_metrics(names, logits, targets, {**self.measures, **own})
 
     def answers(self, logits: np.ndarray) -> np.ndarray | None:
         """What is answered, (examples, n) whole numbers that are compared; None where answers differ by degrees."""

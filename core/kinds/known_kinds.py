@@ -1,6 +1,8 @@
-"""All kinds of tasks, by their names in a recipe and by what people call them."""
+"""All kinds of tasks, this package's and those of plugins, by their names in a recipe and by what people call them."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from ..models.answer_heads import EMBEDDINGS, SPANS, TOKENS
 from ..models.spec import ModelConfig
@@ -21,9 +23,16 @@ _ALL: tuple[Kind, ...] = (
     *(ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS, TOKEN_LABELS, ANSWERS, SENTENCE_EMBEDDINGS, RAW_TEXT, MASKED_TEXT, NEXT_TEXT),
 )
 KINDS = {kind.name: kind for kind in _ALL}
-"""Name in a recipe -> kind."""
+"""Name in a recipe -> kind; those of plugins come when they are loaded."""
+BUILT_IN: tuple[str, ...] = tuple(KINDS)
+"""The names of those of this package."""
 OF_TABLES = tuple(name for name, kind in KINDS.items() if kind.has_targets and not kind.over_tokens and not kind.embeds)
-"""The names of those whose examples are rows with an answer."""
+"""The names of those of this package whose examples are rows with an answer."""
+
+
+def add_kinds(kinds: Iterable[Kind]) -> None:
+    """Make kinds of plugins known, in place of those of the same name that other plugins brought."""
+    KINDS.update({kind.name: kind for kind in kinds})
 
 
 def kind_named(name: str | None) -> Kind:

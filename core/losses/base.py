@@ -2,9 +2,9 @@
 
 A term returns a *sum* over the examples of a micro-batch, and says in which unit it is counted. The training loop counts
 the units of the whole effective batch on the host and hands the number in as a tensor, so that the value and the
-gradient do not depend on how a batch is cut into micro-batches. Of a term whose rows depend on each other (`scope` is the
-batch), what they share is made of sums too: `statistics` gives those of a micro-batch, and the term's function takes those
-of the whole effective batch.
+gradient do not depend on how a batch is cut into micro-batches. Of a term whose rows depend on each other, `scope` says
+through what: through sums, then `statistics` gives those of a micro-batch, and the term's function takes those of the whole
+effective batch; or through their vectors, which are gathered (`core.losses.whole_batch`).
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ LossFunction = Callable[
 ]
 """`f(ops, params, student, teacher, batch) -> scalar`, the sum over the micro-batch. `params` holds the projections;
 `student` the student's outputs by name (`hidden/3`), `teacher` those of each teacher by teacher and name
-(`teacher/hidden/6`), and as `logits` the weighted mean of all teachers' logits. Where the term's scope is the batch,
+(`teacher/hidden/6`), and as `logits` the weighted mean of all teachers' logits. Where the term's scope is sums,
 `f(ops, params, student, teacher, batch, statistics)`, the last being the sums (n,) over the whole effective batch."""
 
 Statistics = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], list[Tensor]]
 """`f(ops, student, teacher, batch) -> n scalars`, sums over the real examples of a micro-batch. No gradient flows into them."""
 
 STATISTICS = "statistics"
-"""The key of a batch under which the sums of all micro-batches are, those of one term after those of another, (N,). A
-micro-batch that has none is the whole effective batch."""
+"""The key of a batch under which the sums of all micro-batches are, those of one term after those of another, and then what
+`core.losses.whole_batch` gathers, (N,). A micro-batch that has none is the whole effective batch."""
 
 
 def _real_lengths(batch: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -128,15 +128,10 @@ class LossTerm(GrowingKeys):
         return UNITS[self.unit]
 
     @property
-    def scope(self) -> Literal["rows", "batch"]:
-        """What the value of a row depends on: that row alone, or all rows of the effective batch, through `statistics`."""
+    def scope(self) -> Literal["rows", "sums", "vectors"]:
+        """What the value of a row depends on: that row alone, or all rows of the effective batch, through the sums of
+        `statistics` or through their vectors."""
         return "rows"
-
-    @property
-    def whole(self) -> bool:
-        """Whether the value of a row depends on all others of the effective batch, in a way that no sums tell: the batch must
-        then be in one part, on one device."""
-        return False
 
     @property
     def counts_padding(self) -> bool:
@@ -170,10 +165,10 @@ class LossTerm(GrowingKeys):
         return None
 
     statistics_size: ClassVar[int] = 0
-    """How many sums `statistics` gives, where the scope is the batch."""
+    """How many sums `statistics` gives, where the scope is sums."""
 
     def statistics(self, context: TermContext) -> Statistics:
-        """The sums that the function needs of all rows, where the scope is the batch; they need no output beside the term's."""
+        """The sums that the function needs of all rows, where the scope is sums; they need no output beside the term's."""
         raise NotImplementedError
 
     def bound(self, context: TermContext, label: str, first: int = 0) -> LossFunction:
@@ -202,7 +197,7 @@ class LossTerm(GrowingKeys):
         rows = self._rows(context)
         if rows is not None:
             function = rows.of(function)
-        if self.scope == "rows":
+        if self.scope != "sums":
             return function
         statistics, end = self.statistics(context), first + self.statistics_size
 

@@ -77,6 +77,8 @@ class HardLabel(LossTerm):
     def problems(self, context: TermContext):
         if context.outputs is None:
             return [("loss", f"hard_label needs labels, but the task is {context.kind.described}")]
+        if context.kind.own_losses:
+            return [("loss", f"hard_label does not know what the logits of {context.kind.described} mean; its plugin has a loss")]
         if not context.kind.has_classes:
             given = {"label_smoothing": self.label_smoothing, "class_weights": self.class_weights}
             return [(key, f"is for classes, but the task is {context.kind.described}") for key, value in given.items() if value]

@@ -55,6 +55,13 @@ class LogitsMatch(LossTerm):
     def teacher_outputs(self, context):
         return super().teacher_outputs(context) if self.teacher is None else {self.teacher: frozenset({LOGITS})}
 
+    def _own_logits(self, context: TermContext) -> list[tuple[str, str]]:
+        """The problem of a term that makes probabilities of logits whose meaning only other losses know."""
+        if not context.kind.own_losses:
+            return []
+        told = f"{self.loss} does not know what the logits of {context.kind.described} mean"
+        return [("loss", f"{told}; kd_mse compares them as they are, or its plugin has a loss")]
+
     @property
     def teacher_key(self) -> str:
         """Where the teacher's logits are among the teachers' outputs."""
@@ -78,7 +85,7 @@ class ClassLogitsMatch(LogitsMatch):
 
     @property
     def scope(self):
-        return "rows" if self.temperature_schedule.kind == "constant" else "batch"
+        return "rows" if self.temperature_schedule.kind == "constant" else "sums"
 
     def statistics(self, context):
         sums, targets = make_sums(self.temperature_schedule), self.make_targets(context)
@@ -155,6 +162,8 @@ class KnowledgeDistillationCrossEntropy(ClassLogitsMatch):
     def problems(self, context: TermContext):
         if context.kind.of_spans and self.reduction == "mean":
             return [("reduction", "mean divides by the number of classes, but here each text has as many as it has tokens")]
+        if problem := self._own_logits(context):
+            return problem
         if context.outputs is not None and not context.kind.has_classes and not context.kind.of_spans:
             return [("loss", "kd_ce needs classes, but the task is a regression; use kd_mse")]
         if context.outputs is not None and not context.kind.one_class:
@@ -221,6 +230,8 @@ class KnowledgeDistillationMultiLabel(LogitsMatch):
     )
 
     def problems(self, context: TermContext):
+        if problem := self._own_logits(context):
+            return problem
         if context.outputs is not None and (context.kind.one_class or not context.kind.has_classes):
             use = "kd_ce" if context.kind.one_class else "kd_mse"
             return [("loss", f"kd_multi_label needs several labels an example; for this task use {use}")]

@@ -6,7 +6,7 @@ With u, v, n the student's vectors of a first, second and third text, c the cosi
                                                                           (DistillKLDivLoss with `candidates: own`)
   contrastive      mean over pairs of -log softmax_j(scale c(u_i, v_j))_i, j over all second and third texts
                                                                                      (MultipleNegativesRankingLoss)
-What is compared with the whole batch needs all of it at once: in one part, on one device.
+What is compared with the whole batch is compared with the whole effective one (`core.losses.whole_batch`).
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class SimilarityDivergence(TaughtSentences):
     )
 
     @property
-    def whole(self):
-        return self.candidates == "batch"
+    def scope(self):
+        return "vectors" if self.candidates == "batch" else "rows"
 
     def problems(self, context):
         found = super().problems(context)
@@ -110,10 +110,13 @@ class Contrastive(SentenceTerm):
     """What the cosines are multiplied by: one over the temperature."""
 
     needs: ClassVar[tuple[int, ...]] = (2, 3)
-    whole: ClassVar[bool] = True
     formula: ClassVar[str] = (
         "mean over pairs of -log softmax_j(scale cos(u_i, v_j))_i   (van den Oord et al. 2018; MultipleNegativesRankingLoss)"
     )
+
+    @property
+    def scope(self):
+        return "vectors"
 
     def problems(self, context):
         found = super().problems(context)
