@@ -95,9 +95,30 @@ class RunFolder:
         folder._holds_this_run({**digest, **identity}, recipe, resume)
         parent = folder._first_that_is_there()
         if folder._is_complete():
-            raise RunFolderError(f"{path}: the run is complete; there is nothing to resume")
+            raise folder.nothing_to_resume()
         if not os.access(parent, os.W_OK | os.X_OK):
             raise RunFolderError(f"{path}: nothing can be written to {parent}")
+
+    @classmethod
+    def refuse_complete(cls, path: Path, recipe: Recipe) -> None:
+        """Raise RunFolderError where the folder holds the complete run of a recipe, which need not be loaded to know that; what
+        else is wrong is told with all the rest."""
+        folder = cls.__new__(cls)
+        folder.path, folder._result = path, {}
+        try:
+            complete = folder._holds_this_run({"digest": recipe.digest()}, recipe, True) and folder._is_complete()
+        except RunFolderError:
+            return
+        if complete:
+            raise folder.nothing_to_resume()
+
+    def nothing_to_resume(self) -> RunFolderError:
+        """The error about a complete run."""
+        damage = self.damage()
+        if damage is None:
+            return RunFolderError(f"{self.path}: the run is complete; there is nothing to resume")
+        remedy = "remove result.json, and --resume makes it again from the saved state"
+        return RunFolderError(f"{self.path}: the run is complete, but {damage}; {remedy}")
 
     def _first_that_is_there(self) -> Path:
         """The folder, or the lowest one above it that is there; a file is an error."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
+from .errors import RunFolderError
 from .recipe import Recipe
 from .runs import RunFolder
 from .states import State
@@ -30,10 +31,10 @@ class SharedRun:
         self._folder: RunFolder | None = world.lead(RunFolder, path, recipe, identity, resume)
         self.complete = world.any(self._folder is not None and self._folder.complete)
 
-    def damage(self) -> str | None:
-        """As `RunFolder.damage`."""
-        found = self._world.lead(lambda: self._folder.damage())
-        return self._world.first((found or "").encode()).decode() or None
+    def nothing_to_resume(self) -> RunFolderError:
+        """As `RunFolder.nothing_to_resume`."""
+        found = self._world.lead(lambda: str(self._folder.nothing_to_resume()))
+        return RunFolderError(self._world.first((found or "").encode()).decode())
 
     def append(self, line: dict[str, Any]) -> None:
         """As `RunFolder.append`."""

@@ -86,10 +86,10 @@ def test_rows_that_were_left_out_are_told(tmp_path):
 def test_one_answer_for_everything():
     spec = GLUE_TASKS["sst-2"]
     same, labels = np.array([[0.0, 1.0], [1.0, 2.0], [-1.0, 0.0]]), np.array([0, 1, 1])
-    assert one_answer(spec, same, labels, "dev") == "'positive' is predicted for all 3 examples of dev"
-    assert one_answer(spec, same * [[1], [-1], [1]], labels, "dev") is None
-    assert one_answer(spec, same, labels * 0, "dev") is None  # then it may be right
-    assert one_answer(GLUE_TASKS["sts-b"], same[:, :1], labels, "dev") is None
+    assert one_answer(spec.kind, spec.label_names, same, labels, "dev") == "'positive' is predicted for all 3 examples of dev"
+    assert one_answer(spec.kind, spec.label_names, same * [[1], [-1], [1]], labels, "dev") is None
+    assert one_answer(spec.kind, spec.label_names, same, labels * 0, "dev") is None  # then it may be right
+    assert one_answer(GLUE_TASKS["sts-b"].kind, None, same[:, :1], labels, "dev") is None
 
 
 @pytest.mark.only_backend("torch")

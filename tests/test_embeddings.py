@@ -188,6 +188,17 @@ def test_examples_of_each_kind_are_read(sentences):
     assert dev.labels.min() >= 0 and dev.labels.max() == 1
 
 
+def test_own_columns_are_no_sts_b(tmp_path):
+    """The recipe's name is STS-B's: a table with other columns is called as its folder, and its scores are from 0 to 1."""
+    write_sentences(tmp_path / "own")
+    given = {"text": "a", "text_pair": "b", "label": "alike", "embeddings": {"examples": "texts"}}
+    spec = resolve_task(TaskSection(name="sts-b", kind="embeddings", data=tmp_path / "own", **given))
+    assert (spec.name, spec.embedded.highest) == ("own", 1.0)
+    same = {"text": "sentence1", "text_pair": "sentence2", "label": "score", "embeddings": {"examples": "texts"}}
+    spec = resolve_task(TaskSection(name="sts-b", kind="embeddings", data=tmp_path / "own", **same))
+    assert (spec.name, spec.embedded.highest) == ("sts-b", 5.0)
+
+
 def test_scores_of_sts_b_are_known(tmp_path):
     header = "sentence1\tsentence2\tscore\n"
     for split in ("train", "dev"):

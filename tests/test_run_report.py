@@ -206,6 +206,14 @@ def test_texts_that_changed_are_not_shown(written):
     assert "Examples that the student answers wrongly" not in page.tables and "Confusion matrix on dev" in page.tables
 
 
+def test_one_answer_for_everything_is_told_at_the_head(tmp_path):
+    labels = np.arange(12, dtype=np.int32) % 2
+    folder = write_run(tmp_path / "run", np.tile(np.float32([1, 2]), (12, 1)), labels)
+    page = write_run_report(folder, None)[0].read_text(encoding="utf-8")
+    head = page[: page.index("</header>")]
+    assert "Warning: &#39;positive&#39; is predicted for all 12 examples of dev." in head
+
+
 def test_a_run_without_dev_says_that_it_was_not_scored(written):
     folder = written[0]
     result = json.loads((folder / "result.json").read_text())

@@ -95,7 +95,10 @@ def test_resume_with_another_backend(files, finished, key, value):
     assert message == f"{finished}: was started with {key} '{value}', cannot be resumed with '{content[key]}'"
 
 
-def test_resume_of_a_complete_run(files, finished):
+def test_resume_of_a_complete_run(files, finished, monkeypatch):
+    """Nothing is read for it, and no backend started."""
+    for name in ("prepared_job", "load_engine"):
+        monkeypatch.setattr(f"crossdistil.core.app.run.{name}", lambda *_: pytest.fail("was called"))
     assert refused_run(files, finished, "--resume") == f"{finished}: the run is complete; there is nothing to resume"
 
 

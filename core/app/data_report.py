@@ -3,7 +3,7 @@ and how much of the texts the vocabulary cannot read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ..data.tasks import Examples, TaskSpec
 from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer
 from ..data.word_vocabulary import WordTokenizer
+from ..kinds.kind import Kind
 from ..metrics import REGRESSION_METRICS
 from ..task_data import TaskData
 
@@ -90,12 +91,14 @@ def unknown_warnings(shares: Mapping[str, float], tokenizer: Tokenizer | WordTok
     return [f"{' and '.join(bad)} are [UNK]: the vocabulary of {tokenizer.source} lacks them"]
 
 
-def one_answer(spec: TaskSpec, logits: np.ndarray, labels: np.ndarray | None, split: str) -> str | None:
-    """That a model says the same of all examples of a split, though they differ, or None where it does not."""
-    answers = spec.kind.answers(logits)
+def one_answer(
+    kind: Kind, names: Sequence[str] | None, logits: np.ndarray, labels: np.ndarray | None, split: str
+) -> str | None:
+    """That a model says the same of all examples of a split, though they differ, or None where it does not; `names` are those of
+    the classes."""
+    answers = kind.answers(logits)
     if answers is None or len(logits) < 2 or (labels is not None and (labels == labels[0]).all()):
         return None
     if not (answers == answers[0]).all():
         return None
-    answer = spec.kind.constant_text(spec.label_names, logits[0])
-    return f"{answer} is predicted for all {len(logits):,} {spec.kind.what} of {split}"
+    return f"{kind.constant_text(names, logits[0])} is predicted for all {len(logits):,} {kind.what} of {split}"

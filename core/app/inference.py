@@ -143,7 +143,7 @@ def answered(
     if tell is not None:
         compiled = ", compilation included" if engine.length_step is None else ""
         tell(f"evaluated {count:,} texts in {seconds:.3f} s: {1000 * seconds / count:.3f} ms a text{compiled}")
-    same = one_answer(loaded.spec, logits, loaded.examples[split].labels, split)
+    same = one_answer(loaded.spec.kind, loaded.spec.label_names, logits, loaded.examples[split].labels, split)
     if same is not None:
         warn(same, tell)
     return Answered(model, loaded, metrics, logits)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ...backends.registry import load_engine
 from ..engine import Engine, EngineOptions
-from ..errors import CrossdistilError, Errors
+from ..errors import Errors
 from ..events import Failed, Finished, Sinks
 from ..job import Job
 from ..recipe import Recipe
@@ -57,6 +57,8 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
     """Run a recipe and return the content of result.json. Raises CrossdistilError before anything is written if the
     recipe, the data, a model, the backend or the folder is not in order: with all that is wrong, as `run --check` has it.
     What ends it once there is a run folder has `left`: in words, what can be gone on from."""
+    if options.resume and options.engine.place.size == 1:
+        RunFolder.refuse_complete(options.out, recipe)
     sinks = _sinks(recipe, options, console)
     errors = Errors()
     with Waiting(partial(console.print, markup=False)) as waiting:
@@ -134,11 +136,7 @@ def _execute(
     voice.write_log(options.out)
     try:
         if run.complete:
-            damage = run.damage()
-            if damage is not None:
-                remedy = "remove result.json, and --resume makes it again from the saved state"
-                raise CrossdistilError(f"{options.out}: the run is complete, but {damage}; {remedy}")
-            raise CrossdistilError(f"{options.out}: the run is complete; there is nothing to resume")
+            raise run.nothing_to_resume()
         runner = StageRuns(job, engine, run, console, world, sinks, options.probe, options.resume, start)
         less = "a smaller train.batch_size, a larger train.gradient_accumulation"
         with told_what_is_needed(engine, runner.teaching.memory, less):

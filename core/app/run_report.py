@@ -15,6 +15,7 @@ from ..runs import METRICS, RECIPE, REPORT, STUDENT
 from .compare import metric_values
 from .compared_runs import Ask, ComparedRun, read_all
 from .comparison_view import count_text, milliseconds_text, score_text
+from .data_report import one_answer
 from .dev_texts import dev_texts
 from .pages import page
 from .run_answers import answers_content
@@ -37,12 +38,14 @@ def write_run_report(folder: Path, ask: Ask, registered: Registered = NOTHING) -
 
 
 def _content(folder: Path, run: ComparedRun, registered: Registered) -> tuple[dict[str, Any], list[str]]:
-    result, recipe, notes = run.result, run.recipe, []
+    result, recipe, notes, warnings = run.result, run.recipe, [], []
     examples, answers = None, None
     if run.predictions is not None:
         examples, missing = dev_texts(recipe["task"], run.predictions.rows, registered)
         notes += [missing] if missing else []
-        answers = answers_content(run.predictions, examples)
+        answers, found = answers_content(run.predictions, examples), run.predictions
+        same = one_answer(found.kind, found.label_names, found.logits, found.labels, "dev")
+        warnings += [] if same is None else [f"Warning: {same}."]
     elif run.untested:
         notes.append(run.untested)
     names = list(run.metrics)
@@ -67,7 +70,7 @@ def _content(folder: Path, run: ComparedRun, registered: Registered) -> tuple[di
         "charts": charts,
         "answers": answers,
         "latency": run.latency,
-        "notes": notes,
+        "notes": [*warnings, *notes],  # the run itself has told those
         "result": result,
         "recipe_text": (folder / RECIPE).read_text(encoding="utf-8"),
         "command": _command(result),

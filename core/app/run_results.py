@@ -25,6 +25,7 @@ from ..stages import Stage
 from ..training import Keep, Outcome
 from ..world import World
 from .recorded import recorded
+from .waiting import told_if_long
 
 
 class RunResults:
@@ -69,7 +70,8 @@ class RunResults:
         `started` is when the run began, as `time.perf_counter` tells it."""
         job, engine, last = self._job, self._engine, outcomes[-1]
         infer = engine.infer(job.data.answers(stages[-1].config), self.student_of(last.parameters))
-        metrics, logits = job.data.final_metrics(infer)
+        with told_if_long(self._console, f"{engine.name}: scoring the finished model on dev"):
+            metrics, logits = job.data.final_metrics(infer)
         steps = sum(outcome.steps for outcome in outcomes)
         about = self._about(metrics, last.kept_step) | recorded(job, engine, teachers, steps)
         student = with_about(job.student, last.parameters, about)
@@ -134,10 +136,11 @@ class RunResults:
         return self._engine.peak_memory_mb() or _peak_process_memory_mb()
 
     def _about(self, metrics: dict[str, float], step: int) -> dict[str, Any]:
-        recipe = self._job.recipe
+        recipe, spec = self._job.recipe, self._job.data.spec
+        named = {"name": spec.name} if spec.kind.embeds else {}  # by its columns it may be another than the recipe's name says
         return {
             # Without the folder of the data: the model travels, the data does not.
-            "task": recipe.task.model_dump(mode="json", exclude={"data"}, exclude_none=True),
+            "task": recipe.task.model_dump(mode="json", exclude={"data"}, exclude_none=True) | named,
             "max_length": self._job.data.buckets[-1],
             "method": recipe.method,
             "recipe_digest": recipe.digest(),

@@ -23,6 +23,7 @@ from ..task_data import tokenize
 from .dev_texts import read_dev
 from .inference import load_classifier
 from .run_latency import STUDENT_NAME, TEACHER_NAME, Side, measured, write_latency
+from .waiting import told_if_long
 
 
 def measure_finished(folder: Path, job: Job, engine: Engine, console: Console) -> None:
@@ -31,7 +32,9 @@ def measure_finished(folder: Path, job: Job, engine: Engine, console: Console) -
     try:
         sides = _of_job(folder, job)
         if sides:
-            write_latency(folder, measured(sides, engine))
+            with told_if_long(console, f"{engine.name}: measuring the time for one text"):
+                found = measured(sides, engine)
+            write_latency(folder, found)
     except Exception as error:  # also what nobody foresaw: a figure is not worth the exit code of a finished training
         logging.getLogger(__name__).debug("the latency of %s", folder, exc_info=True)
         reason = str(error).partition("\n")[0] or type(error).__name__

@@ -28,6 +28,7 @@ from .probe import write_probe
 from .progress import TrainingProgress
 from .run_results import RunResults
 from .teaching import Teaching
+from .waiting import told_if_long
 
 
 class StageRuns:
@@ -121,8 +122,10 @@ class StageRuns:
         answers = job.data.answers(stage.config)
 
         def evaluate(trained: Parameters) -> dict[str, float]:
-            metrics, logits = job.data.score("dev", engine.infer(answers, self._results.student_of(trained)))
-            same = None if logits is None else one_answer(job.data.spec, logits, job.data.examples["dev"].labels, "dev")
+            with told_if_long(self._console, f"{engine.name} {stage.section.name}: scoring on dev"):
+                metrics, logits = job.data.score("dev", engine.infer(answers, self._results.student_of(trained)))
+            given = job.data.spec.kind, job.data.spec.label_names, logits, job.data.examples["dev"].labels, "dev"
+            same = None if logits is None else one_answer(*given)
             if same is not None:
                 self._console.print(f"{engine.name} {stage.section.name}: warning: {same}", style="yellow", markup=False)
             return metrics

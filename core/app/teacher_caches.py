@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,8 @@ from ..task_data import EVALUATION_BATCH
 from ..teacher_cache import TeacherCache
 from ..teacher_identity import CacheKey, examples_digest, model_digest, tokens_digest
 from .loaded_teachers import LoadedTeachers
-from .waiting import Waiting
+from .teacher_runs import answers_of_run
+from .waiting import told_if_long
 
 _LONGEST_NAME = 120
 _SEEN_SECONDS = 5.0
@@ -160,9 +160,14 @@ class TeacherCaches:
         if not self.with_weights[name]:
             self._console.print(f"note: {name}: its scores on this dev split are not known, since its weights are elsewhere")
             return {}
-        with Waiting(partial(self._console.print, markup=False)) as waiting:
-            waiting.doing(f"{name}: answering the {len(data.examples['dev']):,} texts of dev")
-            self._scored[name], logits = self._loaded.score(name)
+        logits = answers_of_run(teacher, data, self._engine)
+        if not self._world.any(logits is None):
+            labels = data.examples["dev"].labels
+            self._scored[name] = data.spec.kind.score(data.spec.metrics, logits, labels, data.spec.own_metrics)
+            self._console.print(f"{name}: its answers on dev are those that {teacher.source.parent} has kept", markup=False)
+        else:
+            with told_if_long(self._console, f"{name}: answering the {len(data.examples['dev']):,} texts of dev"):
+                self._scored[name], logits = self._loaded.score(name)
         if logits is not None:
             self.answers[name] = logits
         for cache in caches:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PATIENCE_SECONDS = 2.0
 
@@ -40,3 +46,11 @@ class Waiting:
             self._tell(f"{text} ..." if not seconds else f"{text} ... for {seconds + wait:.0f} s so far")
             seconds += wait
             wait = 4 * seconds
+
+
+@contextlib.contextmanager
+def told_if_long(console: Console, text: str) -> Iterator[None]:
+    """Around work that is one thing: what it is, where it takes long."""
+    with Waiting(partial(console.print, markup=False)) as waiting:
+        waiting.doing(text)
+        yield

@@ -25,23 +25,25 @@ from .text_files import text_lines
 from .texts import Texts
 
 TRAIN, LINES = "train", ".txt"
+_COLUMNS = ("text", "text_pair", "label")
 
 
 def embedding_task(section: TaskSection, kind: Kind) -> TaskSpec:
     """The task that a recipe means. Raises DataError."""
     check_folder(section.data)
-    own, official = section.embeddings, glue_task(section.name)
+    own, official, name = section.embeddings, glue_task(section.name), section.name
+    if official is not None and any(getattr(section, key) not in (None, getattr(official, key)) for key in _COLUMNS):
+        # The recipe's name is STS-B's; columns of others are another task's, whose scores have another range.
+        official, name = None, Path(section.data).name
     examples = "scored" if own is None else own.examples
-    text, pair, label = (
-        getattr(section, key) or getattr(official, key, None) for key in ("text", "text_pair", "label")
-    )
+    text, pair, label = (getattr(section, key) or getattr(official, key, None) for key in _COLUMNS)
     negative = None if own is None else own.negative
     splits = found_splits(section)
     if TRAIN not in splits and (Path(section.data) / f"{TRAIN}{LINES}").is_file():
         splits[TRAIN] = f"{TRAIN}{LINES}"
     of_lines = splits.get(TRAIN, "").endswith(LINES)
-    scored = ["text", "text_pair", "label"] if "dev" in splits else []
-    needed = {"texts": [] if of_lines else ["text"], "scored": ["text", "text_pair", "label"]}
+    scored = list(_COLUMNS) if "dev" in splits else []
+    needed = {"texts": [] if of_lines else ["text"], "scored": list(_COLUMNS)}
     needed = needed.get(examples, ["text", "text_pair"])
     known = {"text": text, "text_pair": pair, "label": label}
     for key in dict.fromkeys([*needed, *scored]):
@@ -56,7 +58,7 @@ def embedding_task(section: TaskSection, kind: Kind) -> TaskSpec:
     header = columns_of(section) if section.header is False else None
     format = EmbeddingFormat(examples, negative, low, high, section.encoding)
     return TaskSpec(
-        section.name, text or "", pair, label or "", None, kind.default_metrics, splits, header=header, kind=kind,
+        name, text or "", pair, label or "", None, kind.default_metrics, splits, header=header, kind=kind,
         format=table_format(section, "skip" if official is not None else "error"), embedded=format,
     )  # fmt: skip
 

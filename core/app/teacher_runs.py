@@ -1,0 +1,31 @@
+"""What a teacher answers on dev, where the run that trained it has kept that: it need not be computed again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..checkpoint import Model
+from ..engine import Engine
+from ..errors import CrossdistilError
+from ..predictions import read_predictions
+from ..runs import RESULT, STUDENT
+from ..task_data import MISMATCHED, TaskData
+from .compared_runs import read_result
+
+
+def answers_of_run(teacher: Model, data: TaskData, engine: Engine) -> np.ndarray | None:
+    """The teacher's logits (examples, outputs) on dev by its run folder: of the same rows and length, computed by the same
+    backend on such a device in the same precision. None where there are none such."""
+    source, spec = teacher.source, data.spec
+    if source is None or source.name != STUDENT or not (source.parent / RESULT).is_file():
+        return None
+    if spec.kind.over_tokens or spec.kind.embeds or not spec.kind.has_targets or MISMATCHED in data.examples:
+        return None
+    try:
+        result = read_result(source.parent)
+        found = read_predictions(source.parent, result)
+    except CrossdistilError:
+        return None
+    computed = [result.get(key) for key in ("backend", "device", "precision")] == [engine.name, engine.device, engine.precision]
+    same = found is not None and found.rows == data.dev_rows and teacher.about.get("max_length") == data.buckets[-1]
+    return found.logits if computed and same else None
