@@ -66,7 +66,7 @@ def test_a_model_of_it_is_trained_teaches_and_answers_on_every_backend(world, en
     assert code == 0 and "kind of task ordinal" in printed and "dev closeness" in printed, errors
     (world / "distil.json").write_text(json.dumps(DISTIL))
     code, printed, errors = said("run", "distil.json", "--out", "runs/student", *on)
-    assert code == 0 and "teacher: its answers on dev are those that runs/ordinal has kept" in printed, errors
+    assert code == 0 and "teacher: its answers on dev are those that" in printed, errors
     taught, result = (json.loads((world / f"runs/{name}/result.json").read_text()) for name in ("ordinal", "student"))
     assert result["teacher"]["metrics"] == taught["student"]["metrics"]
     plugin = ["--plugin", "my_kind.py"]
