@@ -26,6 +26,7 @@ from .errors import DataError, Errors, RecipeError
 from .fit import same_inputs, vocabulary_notes
 from .hub_names import is_hub_name
 from .kept_words import KeptWords, check_texts, keep_used
+from .labelled.labelled_rows import with_answers
 from .losses.base import TermContext
 from .model_inputs import trained_length
 from .models.answer_heads import NEXT_WORDS
@@ -33,7 +34,7 @@ from .objective import Teachers
 from .plan import START, Plan, apart, plan, term_context, words_problems_of
 from .projections import load_projections
 from .recipe import Recipe
-from .recipe_tokenizers import teacher_key, words_of
+from .recipe_tokenizers import file_key, teacher_key, words_of
 from .sections import WordsSection
 from .stage_problems import stage_problems
 from .stages import Stage, build_objective
@@ -144,7 +145,7 @@ def load(found: Plan, length_step: int | None, weights: bool = True, doing: Call
         teachers, tokenizers, student = _with_kept(found, kept, teachers, student)
     if weights and found.trains and trims:  # whose rows are only known now
         student, projections = _with_weights(found, student, teachers, tokenizer, kept)
-    context = term_context(spec, student, teachers, examples)
+    context = term_context(spec, student, teachers, examples, recipe.file_teachers)
     own = length_buckets(recipe.task.max_length, length_step)
     same: dict[str, TaskData] = {tokenizer.fingerprint: data}
     for other in tokenizers.values():
@@ -294,6 +295,11 @@ def _examples(recipe: Recipe, spec: TaskSpec) -> dict[str, Examples] | None:
     for index, section in enumerate(recipe.aux_data):
         train = errors.collect(mixed, examples["train"], spec, section, f"aux_data[{index}]", recipe.registered)
         examples["train"] = examples["train"] if train is None else train
+    errors.throw()
+    for name, section in recipe.file_teachers.items():
+        given = spec, section.file, name, file_key(recipe, name), task.data
+        joined = errors.collect(with_answers, examples, *given)
+        examples = examples if joined is None else joined
     errors.throw()
     return examples
 

@@ -105,9 +105,11 @@ class Objective:
         outputs = [sorted(wanted[name]) for name in teacher_names]
         keys = [[f"{name}/{output}" for output in own] for name, own in zip(teacher_names, outputs)]
         cached_keys = [key for own in keys for key in own]
-        # A teacher never uses dropout: its targets would be noise.
+        # A teacher never uses dropout: its targets would be noise. Answers of a file come with the batch.
         forwards = [
-            make_forward(
+            None
+            if name in context.files
+            else make_forward(
                 context.teachers[name] if teachers.dropout else context.teachers[name].without_dropout(),
                 wanted[name],
                 f"{name}/",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from .errors import CrossdistilError, DataError, Errors, RecipeError
 from .fit import fit_problems, same_inputs, teacher_problems, window_problems, words_problems
 from .kept_words import trimming_problems
 from .kinds.known_kinds import ONE_CLASS, kind_named
-from .losses.base import TermContext
+from .losses.base import AnswersInFile, TermContext
 from .models.pooling import Pooling
 from .projections import projection_shapes
 from .recipe import Recipe
@@ -101,7 +101,7 @@ class _Planner:
         recipe, errors = self._recipe, self._errors
         spec = self._task()
         teachers = {
-            name: self._model(section.model, teacher_key(recipe, name), spec) for name, section in recipe.all_teachers.items()
+            name: self._model(section.model, teacher_key(recipe, name), spec) for name, section in recipe.model_teachers.items()
         }
         known = {name: teacher for name, teacher in teachers.items() if teacher is not None}
         complete = len(known) == len(teachers)
@@ -110,7 +110,7 @@ class _Planner:
         start = self._start(first, spec)
         student = errors.collect(self._student, spec, first, start, tokenizer)
         tokenizers = {
-            name: errors.collect(keyed_tokenizer, teacher_key(recipe, name), recipe.all_teachers[name].model, self._load)
+            name: errors.collect(keyed_tokenizer, teacher_key(recipe, name), recipe.model_teachers[name].model, self._load)
             for name, teacher in known.items()
             if is_there(teacher)
         }
@@ -118,7 +118,7 @@ class _Planner:
             errors.collect(check_start, recipe, self._source, tokenizer, self._load)
         context = None
         if student is not None and complete and (spec is not None or self._found.assumed is not None):
-            context = term_context(spec, student, known)
+            context = term_context(spec, student, known, files=recipe.file_teachers)
         fits = errors.collect(self._check_fit, spec, tokenizer, tokenizers, known if complete else {}, student, context)
         projections = errors.collect(self._projections, student) or {}
         if context is not None and fits:
@@ -133,9 +133,9 @@ class _Planner:
             return None
         if self._found.assumed is not None:  # without its files, a task of two classes is assumed
             with contextlib.suppress(DataError):
-                return resolve_task(recipe.task, recipe.registered)
+                return resolve_task(recipe.task, recipe.registered, bool(recipe.file_teachers))
             return assumed_task(recipe.task) if kind_named(recipe.task.kind).embeds else None
-        spec = self._errors.collect(resolve_task, recipe.task, recipe.registered)
+        spec = self._errors.collect(resolve_task, recipe.task, recipe.registered, bool(recipe.file_teachers))
         if spec is None and recipe.task.metrics is not None:  # what else is wrong does not hang on them
             with contextlib.suppress(CrossdistilError):
                 spec = resolve_task(recipe.task.model_copy(update={"metrics": None}), recipe.registered)
@@ -190,7 +190,7 @@ class _Planner:
     ) -> Model | None:
         """The student, or None where it would start from a model that is not there."""
         recipe, section = self._recipe, self._recipe.student
-        if recipe.all_teachers and first is None and section.init.source in ("teacher", "random"):
+        if recipe.model_teachers and first is None and section.init.source in ("teacher", "random"):
             return None
         # Without a task the head does not matter: the student is only made to find what else is wrong with it.
         outputs, labels = (2, None) if spec is None else (term_context(spec).outputs, spec.label_names)
@@ -215,7 +215,7 @@ class _Planner:
 
     def _free(self) -> frozenset[str]:
         """What need not fit of the model that the student starts from, because that is only assumed."""
-        init, teachers = self._recipe.student.init.source, list(self._recipe.all_teachers)
+        init, teachers = self._recipe.student.init.source, list(self._recipe.model_teachers)
         if init == "teacher":
             return frozenset({"sizes"} if teachers and teacher_key(self._recipe, teachers[0]) in self._assumed else ())
         return frozenset({"sizes", "layers"} if START in self._assumed else ())
@@ -249,8 +249,8 @@ class _Planner:
             problems += window_problems(tokenizer, recipe.task)
         if context is not None:
             problems += stage_problems(recipe, context, apart(tokenizer, tokenizers))
-        elif spec is not None and not recipe.all_teachers:
-            problems += stage_problems(recipe, term_context(spec), [], 1)
+        elif spec is not None and not recipe.model_teachers:
+            problems += stage_problems(recipe, term_context(spec, files=recipe.file_teachers), [], 1)
         if problems:
             raise RecipeError(self._source, problems)
         return True
@@ -284,15 +284,21 @@ def term_context(
     student: Model | None = None,
     teachers: Mapping[str, Model] | None = None,
     examples: Mapping[str, Examples] | None = None,
+    files: Iterable[str] = (),
 ) -> TermContext:
-    """What terms may ask; a task that is not known has two classes. Labels are counted where there are `examples`."""
+    """What terms may ask; a task that is not known has two classes. Labels are counted where there are `examples`; `files` are
+    the teachers that are files of answers."""
     kind, outputs = (ONE_CLASS, 2) if spec is None else (spec.kind, spec.kind.outputs(spec.labels))
     counts = label_counts(kind, examples["train"], outputs) if spec is not None and kind.has_classes and examples else None
     return TermContext(
         outputs=outputs,
         kind=kind,
         student=None if student is None else student.config,
-        teachers={name: teacher.config for name, teacher in (teachers or {}).items()},
+        teachers={
+            **{name: teacher.config for name, teacher in (teachers or {}).items()},
+            **{name: AnswersInFile() for name in files},
+        },
+        files=frozenset(files),
         labels=None if spec is None else spec.label_names,
         label_counts=None if counts is None else counts[0],
         labelled=0 if counts is None else counts[1],

@@ -92,10 +92,27 @@ class Recipe(Section):
             users = [t.loss for stage in self.stages for t in stage.objective if t.needs_teacher]
             if users:
                 raise ValueError(f"the loss {users[0]} needs a teacher: give teacher.model")
-            if self.student.init.source == "teacher":
-                raise ValueError("student.init.from is 'teacher', but there is no teacher: give teacher.model")
             if any(stage.replacement for stage in self.stages):
                 raise ValueError("a replacement needs its predecessor: give teacher.model")
+            if self.student.init.source == "teacher":
+                raise ValueError("student.init.from is 'teacher', but there is no teacher: give teacher.model")
+        elif not self.model_teachers:
+            if self.student.init.source == "teacher":
+                told = "student.init.from is 'teacher', but a file of answers has no weights"
+                raise ValueError(f"{told}: name a model folder, or random")
+            if any(stage.replacement for stage in self.stages):
+                raise ValueError("a replacement needs its predecessor, and a file of answers has no layers: give teacher.model")
+            if self.teacher_cache.use == "always":
+                raise ValueError("teacher_cache.use: always, but the teacher is a file, whose answers are all there")
+        return self
+
+    @model_validator(mode="after")
+    def _files_are_of_use(self) -> Recipe:
+        learns = any(term.needs_teacher for stage in self.stages for term in stage.objective)
+        for name, section in self.file_teachers.items():
+            if not learns and section.file.as_labels == "never":
+                key = "teacher.file" if self.teacher is not None else f"teachers.{name}.file"
+                raise ValueError(f"{key}: no term learns from a teacher; kd_ce does, and as_labels makes the answers labels")
         return self
 
     @model_validator(mode="after")
@@ -129,6 +146,16 @@ class Recipe(Section):
     def all_teachers(self) -> dict[str, TeacherSection]:
         """The teachers by name; a single one is called `teacher`."""
         return self.teachers if self.teacher is None else {"teacher": self.teacher}
+
+    @property
+    def model_teachers(self) -> dict[str, TeacherSection]:
+        """Those that are models."""
+        return {name: section for name, section in self.all_teachers.items() if section.model is not None}
+
+    @property
+    def file_teachers(self) -> dict[str, TeacherSection]:
+        """Those that are files of answers."""
+        return {name: section for name, section in self.all_teachers.items() if section.file is not None}
 
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, ready for YAML or JSON."""

@@ -22,6 +22,11 @@ def teacher_key(recipe: Recipe, name: str) -> str:
     return "teacher.model" if recipe.teacher is not None else f"teachers.{name}.model"
 
 
+def file_key(recipe: Recipe, name: str) -> str:
+    """The recipe's key of a teacher's file of answers."""
+    return "teacher.file" if recipe.teacher is not None else f"teachers.{name}.file"
+
+
 def words_of(recipe: Recipe, source: str, train: Examples) -> WordTokenizer:
     """A BiLSTM's tokenizer: the words of the training texts."""
     if train.tokens is not None:
@@ -33,7 +38,7 @@ def words_of(recipe: Recipe, source: str, train: Examples) -> WordTokenizer:
 def student_tokenizer(recipe: Recipe, source: str, load: Load) -> Tokenizer | WordTokenizer | None:
     """The student's own tokenizer, else the first teacher's, else that of the weights the student starts from. None of a BiLSTM,
     which has its own words (`words_of`), and where that cannot be had for a reason that is reported elsewhere."""
-    student, teachers = recipe.student, recipe.all_teachers
+    student, teachers = recipe.student, recipe.model_teachers
     if student.is_bilstm:
         return None
     if student.tokenizer is not None:
@@ -52,7 +57,7 @@ def student_tokenizer(recipe: Recipe, source: str, load: Load) -> Tokenizer | Wo
 
 def check_start(recipe: Recipe, source: str, tokenizer: Tokenizer | WordTokenizer | None, load: Load) -> None:
     """Whether the weights that the student starts from are of its tokenizer: rows of other words would be taken for its own."""
-    start, teachers = recipe.student.init.source, recipe.all_teachers
+    start, teachers = recipe.student.init.source, recipe.model_teachers
     if tokenizer is None or recipe.student.is_bilstm or start == "random" or (start == "teacher" and not teachers):
         return
     name, folder = "student.init.from", Path(start)

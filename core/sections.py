@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from .file_section import FileSection
 from .losses.catalogue import Term
 from .losses.presets import expand
 from .models.theseus import SCHEDULES as REPLACEMENT_SCHEDULES
@@ -45,16 +46,36 @@ class ReadSection(Section):
 
 
 class TeacherSection(Section):
-    """A fine-tuned model folder, and its share in the mean of several teachers' logits."""
+    """A fine-tuned model folder, or a file of what a model answered, and its share in the mean of several teachers' logits."""
 
-    model: Path
+    newer: ClassVar[tuple[str, ...]] = ("file",)
+
+    model: Path | None = None
     """A model folder, the folder of a finished run, or a checkpoint of any framework."""
+    file: FileSection | None = None
+    """In place of a model, the file of its answers: a path, or a path with how it is read."""
     read: ReadSection = ReadSection()
     """How its checkpoint is read."""
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Its share in the mean of several teachers' logits."""
 
-    _absolute_model = field_validator("model")(absolute)
+    @field_validator("model")
+    @classmethod
+    def _absolute_model(cls, value: Path | None) -> Path | None:
+        return None if value is None else absolute(value)
+
+    @field_validator("file", mode="before")
+    @classmethod
+    def _path_alone(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TeacherSection:
+        if (self.model is None) == (self.file is None):
+            raise ValueError("give either model or file" + ("" if self.model is None else ", not both"))
+        if self.file is not None and self.read != ReadSection():
+            raise ValueError("read says how the checkpoint of model is read, but file is given")
+        return self
 
 
 class CacheSection(Section):

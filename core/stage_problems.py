@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .losses.base import TermContext
+from .losses.base import LossTerm, TermContext
 from .losses.layers import placed
+from .losses.logits import LogitsMatch
 from .models.architectures import is_encoder, is_frozen, model_type, shares_layers, used_tensors
 from .models.outputs import EMBEDDING, LOGITS
 from .objective import term_labels
@@ -45,6 +46,12 @@ def _stage_problems(recipe: Recipe, index: int, context: TermContext, others: Se
     for number, term in enumerate(stage.objective):
         place = f"stages[{index}].objective[{number}]"
         found = [(key, text) for key, text in term.problems(context)]
+        if (reason := _beyond_answers(term, context, bool(found))) is not None:
+            found = [("loss", reason)]
+        unlabelled = context.files and context.label_counts and not context.labelled
+        if not found and unlabelled and term.unit == "labelled" and term.weight:
+            way = "teacher.file.as_labels: where_missing lets it learn the file's answers"
+            found = [("loss", f"{term.loss} learns labels, of which the training texts have none; {way}")]
         if not found and context.outputs is None and LOGITS in term.student_outputs(context):
             found = [("loss", f"{term.loss} needs an answer to a task, but the task is {context.kind.described}")]
         if not found and others:
@@ -63,6 +70,17 @@ def _stage_problems(recipe: Recipe, index: int, context: TermContext, others: Se
     if not problems and context.student is not None:
         problems = [f"stages[{index}].{key}: {text}" for key, text in freeze_problems(stage, context)]
     return problems
+
+
+def _beyond_answers(term: LossTerm, context: TermContext, impossible: bool) -> str | None:
+    """Why a term asks more of a file of answers than it has; `impossible`, whether it has said itself that it cannot be."""
+    name = context.teacher(getattr(term, "teacher", None))
+    if not term.needs_teacher or name not in context.files or isinstance(term, LogitsMatch):
+        return None
+    if not impossible and term.teacher_outputs(context).get(name, frozenset()) <= {LOGITS}:
+        return None
+    told = f"{term.loss} compares what is inside a model, but '{name}' is a file, which has answers alone"
+    return f"{told}; kd_ce and kd_mse learn them"
 
 
 def freeze_problems(section: StageSection, context: TermContext) -> list[tuple[str, str]]:

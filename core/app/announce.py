@@ -17,6 +17,7 @@ from ..schedules import in_steps
 from ..shown import counted
 from ..stages import Stage
 from .data_report import data_lines, data_warnings, unknown_shares, unknown_warnings
+from .file_lines import file_warnings
 
 
 def announce(job: Job, engine: Engine | None, console: Console) -> None:
@@ -45,7 +46,10 @@ def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:
         lines.append(f"plugin {section.plugin}: {load_plugins([section]).describe()}")
     lines.append(f"student: {_model_text(job.student)}")
     for name, teacher in job.teachers.items():
-        lines.append(f"{name}: {_model_text(teacher)} from {job.recipe.all_teachers[name].model}")
+        lines.append(f"{name}: {_model_text(teacher)} from {job.recipe.model_teachers[name].model}")
+    for name, section in job.recipe.file_teachers.items():
+        taught = job.data.examples["train"].taught[name]
+        lines += [f"{name}: {section.file.path}", *(f"{name}: {line}" for line in taught.told)]
     if job.recipe.student.init.layers is not None:
         lines.append(f"student layers start as source layers {list(job.recipe.student.init.layers)} (counted from 0)")
     if job.student.new:
@@ -79,7 +83,7 @@ def _teacher_warnings(job: Job) -> list[str]:
     for name, data in job.teacher_data.items():
         if data is not job.data:
             lines += [f"{name}: {line}" for line in unknown_warnings(unknown_shares(data), data.tokenizer)]
-    return lines
+    return lines + file_warnings(job)
 
 
 def warnings(stages: Sequence[Stage]) -> list[str]:

@@ -59,9 +59,11 @@ def explain(
         "student": _model(found.context, found.context.student) | _start(recipe),
         "teachers": {
             name: _model(found.context, config)
-            | {"folder": str(recipe.all_teachers[name].model), "assumed": teacher_key(recipe, name) in missing}
+            | {"folder": str(recipe.model_teachers[name].model), "assumed": teacher_key(recipe, name) in missing}
             for name, config in found.context.teachers.items()
+            if name not in found.context.files
         },
+        "files": {name: str(section.file.path) for name, section in recipe.file_teachers.items()},
         "problems": found.problems,
         "stages": [_stage(recipe, index, found) for index in range(len(recipe.stages))],
         "presets": _presets(recipe_tree(name), load_recipe(name, plugins=plugins), text),
@@ -92,7 +94,9 @@ def _needs(recipe: Recipe, found: Plan, text: str, starts_elsewhere: bool) -> di
         pairs = "" if spec is None else ", pairs of texts" if spec.text_pair else ", single texts"
         data = f"a task with train and dev files ({recipe.task.name}{pairs})"
     teacher = "none"
-    if recipe.all_teachers:
+    if recipe.file_teachers and not recipe.model_teachers:
+        teacher = "a file of its answers"
+    if recipe.model_teachers:
         teacher = "pretrained encoder" if raw else "fine-tuned on the task"
         if kind_named(recipe.task.kind).embeds:
             teacher = "an embedding model"
@@ -184,6 +188,8 @@ def _costs(recipe: Recipe, section: StageSection, labels: list[str], context: Te
     wanted: dict[str, frozenset[str]] = {}
     for term in section.objective:
         for name, outputs in term.teacher_outputs(context).items():
+            if name in context.files:
+                continue
             wanted[name] = wanted.get(name, frozenset()) | outputs
     longest = recipe.task.max_length
     if recipe.student.is_bilstm:

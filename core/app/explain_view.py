@@ -49,6 +49,8 @@ def print_explanation(found: dict[str, Any], console: Console) -> None:
     for name, teacher in found["teachers"].items():
         place = "assumed, there is no such folder yet: " if teacher["assumed"] else ""
         say.line(0, name, f"{model_text(teacher)} ({place}{_near(teacher['folder'])})")
+    for name, place in found["files"].items():
+        say.line(0, name, f"a file of answers ({_near(place)})")
     for problem in found["problems"]:
         say.line(0, "does not fit", problem)
     for stage in found["stages"]:

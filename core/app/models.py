@@ -175,7 +175,7 @@ def paths_as_given(*pairs: tuple[Path, Path]) -> Iterator[None]:
 def model_paths(recipe: Recipe) -> list[Path]:
     """Every model that a recipe names."""
     init = recipe.student.init.source
-    paths = [section.model for section in recipe.all_teachers.values()]
+    paths = [section.model for section in recipe.model_teachers.values()]
     return paths + ([] if init in ("teacher", "random") else [Path(init)])
 
 
@@ -183,7 +183,7 @@ def found_models(recipe: Recipe, student: bool = True) -> Found:
     """The recipe with the canonical folders of its models in place of checkpoints of other formats and of names of the hub, which
     its data may have too, as far as they can be had; without `student`, of its teachers alone."""
     init, places, failures = recipe.student.init, {}, {}
-    wanted = {teacher_key(recipe, name): (section.model, section.read) for name, section in recipe.all_teachers.items()}
+    wanted = {teacher_key(recipe, name): (section.model, section.read) for name, section in recipe.model_teachers.items()}
     if student and init.source not in ("teacher", "random"):
         wanted[START] = Path(init.source), init.read
     for key, (path, read) in wanted.items():

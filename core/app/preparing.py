@@ -95,7 +95,7 @@ def explained(recipe: Recipe, source: str) -> tuple[Plan, frozenset[str]]:
     """The plan of a recipe whose models need not be there, and the keys of those that are not: in their place stands one that the
     recipe fits, if there is one. Nothing is converted. Raises CrossdistilError for a model that is there and damaged, and for a
     student that cannot be."""
-    places = {teacher_key(recipe, name): section.model for name, section in recipe.all_teachers.items()}
+    places = {teacher_key(recipe, name): section.model for name, section in recipe.model_teachers.items()}
     if recipe.student.init.source not in ("teacher", "random"):
         places[START] = Path(recipe.student.init.source)
     folders, known, kind = {}, {}, kind_named(recipe.task.kind)

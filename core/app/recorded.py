@@ -21,7 +21,7 @@ def recorded(job: Job, engine: Engine, teachers: dict[str, dict[str, Any]], step
         if notes := [note for note in job.data.examples[split].notes if _LEFT_OUT in note]:
             known["left_out"] = notes
         data[split] = known
-    models = {name: "/".join(section.model.parts[-2:]) for name, section in job.recipe.all_teachers.items()}
+    models = {name: "/".join(section.model.parts[-2:]) for name, section in job.recipe.model_teachers.items()}
     told = {name: {"model": models.get(name, "unknown"), **result} for name, result in teachers.items()}
     about = {"seed": job.recipe.seed, "precision": engine.precision, "steps": steps, "data": data}
     return about | ({"teachers": told} if told else {})

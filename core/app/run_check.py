@@ -77,23 +77,26 @@ def check_recipe(
 def _check_sections(tree: dict[str, Any], has_plugins: bool) -> None:
     """`has_plugins`: names that are not known may be of plugins, which are told themselves where they are wrong."""
     errors = Errors()
+    teachers = tree.get("teachers") if isinstance(tree.get("teachers"), dict) else {}
+    sections = {"teacher": tree.get("teacher"), **{f"teachers.{name}": each for name, each in teachers.items()}}
     task = _section(TaskSection, tree.get("task"))
     if task is not None:
-        errors.collect(_check_task, task, has_plugins)
-    teachers = tree.get("teachers") if isinstance(tree.get("teachers"), dict) else {}
-    for key, value in {"teacher": tree.get("teacher"), **{f"teachers.{name}": each for name, each in teachers.items()}}.items():
+        taught = any(isinstance(value, dict) and value.get("file") for value in sections.values())
+        errors.collect(_check_task, task, has_plugins, taught)
+    for key, value in sections.items():
         section = _section(TeacherSection, value)
-        if section is not None:
+        if section is not None and section.model is not None:
             errors.collect(_check_model, section, f"{key}.model", has_plugins)
     errors.throw()
 
 
-def _check_task(task: TaskSection, has_plugins: bool) -> None:
-    """Raise CrossdistilError for what is wrong with the files of a task whose recipe is none."""
+def _check_task(task: TaskSection, has_plugins: bool, taught: bool) -> None:
+    """Raise CrossdistilError for what is wrong with the files of a task whose recipe is none; where it is `taught` by a file,
+    they may lack labels."""
     if is_hub_name(task.data):
         task = task.model_copy(update={"data": hub_folder(task.data, "task.data", True)})
     errors = Errors()
-    spec = (Errors() if has_plugins else errors).collect(resolve_task, task)
+    spec = (Errors() if has_plugins or taught else errors).collect(resolve_task, task)
     if spec is None and task.metrics is not None:  # what else is wrong does not hang on them
         with contextlib.suppress(CrossdistilError):
             spec = resolve_task(task.model_copy(update={"metrics": None}))

@@ -20,6 +20,7 @@ from .dev_texts import dev_texts
 from .pages import page
 from .run_answers import answers_content
 from .run_curves import curves
+from .run_kept import kept_content
 from .run_latency import STUDENT_NAME, TEACHER_NAME
 
 
@@ -67,6 +68,7 @@ def _content(folder: Path, run: ComparedRun, registered: Registered) -> tuple[di
         "student": student,
         "teachers": teachers,
         "tiles": _tiles(result, recipe, names, student, teachers),
+        "files": kept_content(_teachers(result), student["milliseconds"]),
         "charts": charts,
         "answers": answers,
         "latency": run.latency,

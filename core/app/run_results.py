@@ -17,6 +17,7 @@ from ..checkpoint import Model
 from ..checkpoint_saving import save_model
 from ..engine import Engine, Parameters
 from ..job import Job, with_about
+from ..labelled.kept_answers import kept_answers
 from ..model_card import card, place_card
 from ..predictions import write_predictions
 from ..runs import CHECKPOINTS, STUDENT
@@ -24,6 +25,7 @@ from ..shared_run import SharedRun
 from ..stages import Stage
 from ..training import Keep, Outcome
 from ..world import World
+from .file_lines import kept_lines
 from .recorded import recorded
 from .waiting import told_if_long
 
@@ -111,12 +113,25 @@ class RunResults:
         }
         if answered is not None:
             result["dev"] = answered
+        for name in job.recipe.file_teachers:
+            teachers[name] |= self._of_file(name, logits)
         if len(teachers) == 1:
             result["teacher"] = next(iter(teachers.values()))
         elif teachers:
             result["teachers"] = teachers
         self._run.write_result(result)
         return result
+
+    def _of_file(self, name: str, logits: np.ndarray | None) -> dict[str, Any]:
+        """What is known of a teacher that is a file, and what the student keeps of it."""
+        data = self._job.data
+        about = {"file": dict(data.examples["train"].taught[name].about)}
+        kept = None if logits is None or "dev" not in data.examples else kept_answers(data, name, logits)
+        if kept is None:
+            return about
+        for line in kept_lines(name, kept):
+            self._console.print(line, markup=False)
+        return about | {"kept": kept}
 
     def _save(self, student: Model, projections: Parameters) -> None:
         place, text = self._run.path / STUDENT, card(student, student.parameter_count)

@@ -49,7 +49,7 @@ def _of_job(folder: Path, job: Job) -> dict[str, Side]:
     for name, teacher in job.teachers.items():
         if teacher.has_weights:
             data = job.teacher_data[name]
-            given = job.recipe.all_teachers[name].model  # not the cache's folder that a converted one was read from
+            given = job.recipe.model_teachers[name].model  # not the cache's folder that a converted one was read from
             sides[_key(name)] = Side(given, teacher, data.tokens["dev"], data.buckets[-1])
     student = load_model(folder / STUDENT, classifier=job.data.spec.kind.head)
     return sides | {STUDENT_NAME: Side(folder / STUDENT, student, job.data.tokens["dev"], job.data.buckets[-1])}

@@ -176,7 +176,8 @@ class StageRuns:
         for name, metrics in self.teaching.scores().items():
             if metrics:
                 self._console.print(f"{self._engine.name} {name}: dev {metrics_text(metrics)}")
-            results[name] = {"metrics": metrics, "parameters": self._job.teachers[name].parameter_count}
+            teacher = self._job.teachers.get(name)
+            results[name] = {"metrics": metrics, "parameters": None if teacher is None else teacher.parameter_count}
         return results
 
 

@@ -10,14 +10,17 @@ complete, can it be written) is asked of that one only.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
 
+from ..data.taught import Taught
 from ..engine import Engine, Frozen
 from ..errors import CrossdistilError, RunFolderError
 from ..job import Job
+from ..labelled.kept_answers import file_answers, file_scores
 from ..stages import Stage
 from ..teacher_cache import TeacherCache
 from ..teacher_memory import TeacherMemory
@@ -50,6 +53,7 @@ class Teaching:
         self._loaded = LoadedTeachers(job, engine)
         self._kept = TeacherCaches(job, engine, console, self._loaded)
         self._memories: dict[tuple, TeacherMemory] = {}
+        self._files = frozenset(job.recipe.file_teachers)
         # Now, and not when the stages before it are done.
         self._needs = [self._check(job.stage(index)) for index in range(len(job.recipe.stages))]
 
@@ -89,12 +93,15 @@ class Teaching:
         """The metrics of each teacher on dev: a wrong teacher is seen before the first step. Those of a teacher whose outputs are
         all cached are taken from there, so that it need not be loaded."""
         found = {name: self._kept.score(name, self._complete(name)) for name in self._job.teachers}
+        found |= {name: file_scores(self._job.data, name) for name in self._files}
         self._loaded.keep(self._running(self._needs))
         return found
 
     def answers(self) -> dict[str, np.ndarray]:
         """The logits on dev (examples, outputs) of each teacher that `scores` has scored, as far as they are known."""
-        return self._kept.answers
+        return self._kept.answers | {
+            name: logits for name in sorted(self._files) if (logits := file_answers(self._job.data, name)) is not None
+        }
 
     def memory(self) -> str:
         """What the teachers take of the device's memory now, and how it is spared, for a sentence that goes on; empty where
@@ -151,7 +158,10 @@ class Teaching:
 
     def _check(self, stage: Stage) -> _Need:
         asked, obstacle, apart = self._job.recipe.teacher_cache, self._obstacle(stage), self._apart(stage)
-        outputs = {name: tuple(sorted(names)) for name, names in stage.objective.teacher_outputs.items()}
+        wanted = stage.objective.teacher_outputs
+        outputs = {name: tuple(sorted(names)) for name, names in wanted.items() if name not in self._files}
+        if not outputs:
+            return _Need(stage.name, {}, None)
         need = _Need(stage.name, outputs, obstacle)
         self._check_weights(stage, need)
         if not stage.objective.needs_teacher:
@@ -159,7 +169,8 @@ class Teaching:
         if asked.use == "always" and obstacle:
             raise CrossdistilError(f"teacher_cache.use: 'always', but {obstacle}")
         if apart and obstacle:
-            raise CrossdistilError(f"teacher: '{apart[0]}' has another tokenizer than the student, but {obstacle}")
+            what = "is a file of answers" if apart[0] in self._files else "has another tokenizer than the student"
+            raise CrossdistilError(f"teacher: '{apart[0]}' {what}, but {obstacle}")
         if asked.folder is not None and asked.use != "never" and not obstacle:
             for cache in self._caches(stage).values():
                 self._world.lead(cache.check_identity)
@@ -186,13 +197,27 @@ class Teaching:
             raise CrossdistilError(f"{teacher.source}: holds no weights of '{name}', but stage '{stage.name}' {why}")
 
     def _apart(self, stage: Stage) -> list[str]:
-        """The teachers with another tokenizer than the student's, whose tokens are not in its batches."""
-        return [name for name in stage.objective.teacher_outputs if self._job.teacher_data[name] is not self._job.data]
+        """The teachers that cannot be run on the student's batches: with another tokenizer than the student's, whose tokens are
+        not in them, and files of answers."""
+        data, wanted = self._job.teacher_data, stage.objective.teacher_outputs
+        return [name for name in wanted if name in self._files or data[name] is not self._job.data]
 
-    def _sources(self, stage: Stage) -> dict[str, TeacherCache | TeacherMemory] | None:
+    def _sources(self, stage: Stage) -> dict[str, TeacherCache | TeacherMemory | Taught] | None:
         """Where each teacher's outputs come from, or None if the teachers are run in every step."""
-        asked, wanted = self._job.recipe.teacher_cache, stage.objective.teacher_outputs
-        apart = self._apart(stage)
+        wanted, apart = stage.objective.teacher_outputs, self._apart(stage)
+        files = {name: self._job.data.examples["train"].taught[name] for name in wanted if name in self._files}
+        if files:
+            rest = {name: outputs for name, outputs in wanted.items() if name not in files}
+            return files | (self._sources_of(stage, rest, apart) or {})
+        return self._sources_of(stage, wanted, apart)
+
+    def _sources_of(
+        self, stage: Stage, wanted: Mapping[str, frozenset[str]], apart: list[str]
+    ) -> dict[str, TeacherCache | TeacherMemory] | None:
+        """The same of some teachers, which are models; where any teacher is `apart`, none is run in every step."""
+        asked = self._job.recipe.teacher_cache
+        if not wanted:
+            return {}
         if asked.use == "never" or self._obstacle(stage):
             return {name: self._in_memory(name, tuple(sorted(wanted[name]))) for name in wanted} if apart else None
         caches = self._caches(stage)
@@ -233,7 +258,7 @@ class Teaching:
 
     def _caches(self, stage: Stage) -> dict[str, TeacherCache]:
         wanted = stage.objective.teacher_outputs
-        return {name: self._kept.cache(name, tuple(sorted(wanted[name]))) for name in wanted}
+        return {name: self._kept.cache(name, tuple(sorted(wanted[name]))) for name in wanted if name not in self._files}
 
     def _in_memory(self, name: str, outputs: tuple[str, ...]) -> TeacherMemory:
         key = (name, outputs)

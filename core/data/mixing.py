@@ -72,6 +72,7 @@ def mixed(
         label_mask=np.concatenate([known, np.full(count, float(same), np.float32)]),
         weights=np.concatenate([weights, np.full(count, section.weight, np.float32)]),
         notes=(*train.notes, *other.notes),
+        mixed=train.mixed + count,
     )
 
 

@@ -84,6 +84,20 @@ def read_columns(
     return Columns(columns.cells, columns.line_numbers, (*skipped.notes, *skipped.told(len(columns.line_numbers))))
 
 
+def table_records(path: Path, format: TableFormat = TableFormat()) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a table with the number of each one's line, as name -> cell, whatever columns a row of JSON has. Raises
+    DataError."""
+    if path.suffix.lower() in _JSON:
+        skipped = Skipped(path, format)
+        with _opened(path, format) as file:
+            yield from json_rows(path, Lines(file, skipped), skipped)
+        return
+    names = column_names(path, format)
+    columns = read_columns(path, names, format=format)
+    for row, line in enumerate(columns.line_numbers):
+        yield int(line), {name: columns.cells[name][row] for name in names}
+
+
 def column_names(path: Path, format: TableFormat = TableFormat()) -> list[str]:
     """The names in a table's header, or the keys of its first JSON object."""
     if is_arrow(path):

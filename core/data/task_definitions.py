@@ -19,7 +19,7 @@ from .folders import folder_contents, folders_for_files
 from .labels import cell_text, listed
 from .records.record_note import RecordNote
 from .table_rows import TableFormat
-from .tables import EXTENSIONS, Columns, read_columns
+from .tables import EXTENSIONS, Columns, column_names, read_columns, require_columns
 from .task_specs import GLUE_TASKS, SPLITS, TaskSpec, glue_task
 from .texts import Texts
 
@@ -156,9 +156,9 @@ def splits_of_names(section: TaskSection, names: Sequence[str]) -> dict[str, str
     return splits
 
 
-def plain_task(section: TaskSection, others: Iterable[str] = ()) -> TaskSpec:
+def plain_task(section: TaskSection, others: Iterable[str] = (), taught: bool = False) -> TaskSpec:
     """A task of any other name, of the columns that the recipe gives; `others` are tasks of plugins, one of which may be meant.
-    Raises DataError."""
+    With `taught`, its training texts may be without labels. Raises DataError."""
     for key in ("text", "label"):
         if not getattr(section, key):
             hint = did_you_mean(section.name.lower(), [*GLUE_TASKS, *others])
@@ -183,7 +183,18 @@ def plain_task(section: TaskSection, others: Iterable[str] = ()) -> TaskSpec:
     )
     if not kind.has_classes or section.labels is not None:
         return spec
+    if taught and "train" in splits and (path := Path(section.data) / splits["train"]).is_file():
+        names = header or column_names(path, spec.format)
+        if spec.label not in names and not did_you_mean(spec.label, names):
+            raise DataError(f"task.labels: needed, because {path} has no column '{spec.label}' to find the classes in")
     return replace(spec, labels=_labels_of_train(spec, Path(section.data)), labels_from=splits["train"])
+
+
+def check_misspelt(path: Path, label: str, header: Sequence[str] | None, format: TableFormat) -> None:
+    """Raise DataError where a table without the column of labels has one that may be meant."""
+    names = header or column_names(path, format)
+    if did_you_mean(label, names):
+        require_columns(path, names, [label], format)
 
 
 def recorded_task(section: TaskSection, note: RecordNote) -> TaskSpec:

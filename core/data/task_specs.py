@@ -48,6 +48,7 @@ class TaskSpec:
     labels_from: str = ""  # the file that the labels were found in
     own_metrics: Mapping[str, Metric] = field(default_factory=dict)  # those of plugins
     own: RegisteredTask | None = None  # a plugin's task, which reads its data itself
+    taught: bool = False  # whether a file answers in a teacher's place: tables may then have no column of labels
 
     @property
     def label_names(self) -> tuple[str, ...] | None:

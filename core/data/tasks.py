@@ -6,8 +6,8 @@ plain task, whose columns the recipe gives. A folder of records (`record_note`) 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from .tagged_tasks import tagged_split, token_task
 from .task_definitions import (
     TaskSection,
     check_folder,
+    check_misspelt,
     check_records,
     found_splits,
     no_split,
@@ -42,6 +43,7 @@ from .task_definitions import (
     without_labels,
 )
 from .task_specs import TaskSpec, glue_task
+from .taught import Taught
 
 
 @dataclass
@@ -66,6 +68,10 @@ class Examples:
     """Of questions, of which `texts` are the questions and `pairs` the contexts."""
     members: int = 1
     """How many of the texts an example has: the first ones of all examples come first, then the second ones."""
+    mixed: int = 0
+    """How many of the last examples are of other data."""
+    taught: Mapping[str, Taught] = field(default_factory=dict)
+    """Teacher -> its answers, of those that are files."""
 
     def __len__(self) -> int:
         return len(self.line_numbers)
@@ -83,9 +89,9 @@ def label_counts(kind: Kind, examples: Examples, classes: int) -> tuple[tuple[in
     return tuple(int(count) for count in kind.counts(known, classes)), kind.labelled(known)
 
 
-def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> TaskSpec:
+def resolve_task(section: TaskSection, registered: Registered = NOTHING, taught: bool = False) -> TaskSpec:
     """The task a recipe means: GLUE's definition or a plain one, with what the recipe states in place of defaults; tasks and
-    metrics may be `registered` by plugins.
+    metrics may be `registered` by plugins. Where a file teaches (`taught`), tables may have no column of labels.
 
     Names of GLUE tasks are matched without case and hyphen. Raises DataError, which names the recipe key.
     """
@@ -108,9 +114,10 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING) -> Task
             found = from_kind(spec.kind, "found_labels", path, cells, columns.line_numbers, spec.label)
             spec = replace(spec, labels=found, labels_from="train")
     elif official is None:
-        spec = plain_task(section, registered.tasks) if note is None else recorded_task(section, note)
+        spec = plain_task(section, registered.tasks, taught) if note is None else recorded_task(section, note)
     else:
         spec = official_task(section, official)
+    spec = replace(spec, taught=taught)
     if spec.labels is not None and (len(spec.labels) < 2 or len(set(spec.labels)) < len(spec.labels)):
         raise DataError(f"task.labels: expected two or more different labels, got {listed(spec.labels)}")
     half = next((label for label in spec.labels or () if is_half(label)), None)
@@ -177,6 +184,7 @@ def _questions(path: Path, spec: TaskSpec, split: str) -> Examples:
 def split_columns(spec: TaskSpec, data_folder: Path, split: str) -> Columns:
     """The texts and labels of a split as its table or the plugin's reader has them, without the labels to skip."""
     path, is_test = data_folder / spec.splits[split], split.startswith("test")
+    may_lack = is_test or spec.taught
     texts = [spec.text] if spec.text_pair is None else [spec.text, spec.text_pair]
     if spec.own is not None:
         columns = own_columns(spec.own, data_folder, split)
@@ -184,12 +192,14 @@ def split_columns(spec: TaskSpec, data_folder: Path, split: str) -> Columns:
         _check_file(path, split)
         columns = read_columns(
             path,
-            required=texts if is_test else [*texts, spec.label],
-            optional=[spec.label] if is_test else [],
+            required=texts if may_lack else [*texts, spec.label],
+            optional=[spec.label] if may_lack else [],
             header=None if is_test and spec.test_has_header else spec.header,
             texts=texts,
             format=spec.format,
         )
+        if spec.taught and spec.label not in columns.cells:
+            check_misspelt(path, spec.label, spec.header, spec.format)
     return without_labels(path, columns, spec.label, spec.skip_labels, texts)
 
 

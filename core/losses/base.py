@@ -63,6 +63,10 @@ WEIGHT_SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
+class AnswersInFile:
+    """In place of the configuration of a teacher that is a file: it has answers, and no layers."""
+
+
 @dataclass(frozen=True)
 class TermContext:
     """What a term may ask about the job it is used in."""
@@ -75,6 +79,8 @@ class TermContext:
     """The student's configuration."""
     teachers: Mapping[str, Any] = field(default_factory=dict)
     """The teachers' configurations by name, the first one being the default of terms that need one teacher."""
+    files: frozenset[str] = frozenset()
+    """The teachers that are files of answers, whose configuration is `AnswersInFile`."""
     labels: tuple[str, ...] | None = None
     """The classes in the order of the logits, as the data names them."""
     label_counts: tuple[int, ...] | None = None

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from types_shown import default_shown, type_shown
 
 from crossdistil.core.data.masking import MaskingSettings
+from crossdistil.core.file_section import FileSection, PriceSection
 from crossdistil.core.plugin_files import PluginSection
 from crossdistil.core.recipe import Recipe
 from crossdistil.core.sections import (
@@ -33,6 +34,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "task.masking": MaskingSettings,
     "teacher": TeacherSection,
     "teacher.read": ReadSection,
+    "teacher.file": FileSection,
+    "teacher.file.price": PriceSection,
     "teacher_cache": CacheSection,
     "student": StudentSection,
     "student.init": InitSection,

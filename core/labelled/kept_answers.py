@@ -1,0 +1,97 @@
+"""What a student keeps of a teacher that is a file of answers: how often it says the same, and how often both are right, by the
+file's classes and by how sure the file is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..data.tasks import Examples
+from ..data.taught import Taught
+from ..kinds.kind import Kind
+from ..task_data import TaskData
+
+_GROUPS = 5
+
+
+def file_scores(data: TaskData, name: str) -> dict[str, float]:
+    """The metrics of a file on those texts of dev that have a label of their own and an answer."""
+    examples = data.examples.get("dev")
+    if examples is None or examples.labels is None:
+        return {}
+    taught = examples.taught[name]
+    rows = taught.answered & taught.gold
+    if not rows.any():
+        return {}
+    return data.spec.kind.score(data.spec.metrics, taught.logits[rows], examples.labels[rows], data.spec.own_metrics)
+
+
+def file_answers(data: TaskData, name: str) -> np.ndarray | None:
+    """A file's answers to dev in place of a model's logits; None where it lacks some, or where they are the labels."""
+    taught = None if (examples := data.examples.get("dev")) is None else examples.taught.get(name)
+    return taught.logits if taught is not None and (taught.answered & taught.gold).all() else None
+
+
+def kept_answers(data: TaskData, name: str, logits: np.ndarray) -> dict[str, Any]:
+    """What result.json says of a student's `logits` on dev (examples, outputs) beside a file's answers, on those texts that have
+    one: `agreement`, and of texts with a label of their own `teacher` and `student` (the first metric of the task) and
+    `retention`, the second by the first."""
+    spec, examples = data.spec, data.examples["dev"]
+    taught = examples.taught[name]
+    found = {"texts": int(taught.answered.sum())}
+    if not taught.answered.any():
+        return found
+    return found | _compared(spec.kind, spec.label_names, examples, taught, logits, data)
+
+
+def _compared(
+    kind: Kind, labels: tuple[str, ...] | None, examples: Examples, taught: Taught, logits: np.ndarray, data: TaskData
+) -> dict[str, Any]:
+    rows = np.flatnonzero(taught.answered)
+    own, other = logits[rows], taught.logits[rows]
+    answers = kind.answers(other)
+    found: dict[str, Any] = {"mean_distance": float(kind.distance(kind.values(own), kind.values(other)).mean())}
+    gold = taught.gold[rows]
+    if gold.any():
+        targets, spec = examples.labels[rows][gold], data.spec
+        main = spec.metrics[0]
+        teacher, student = (
+            kind.score((main,), each[gold], targets, spec.own_metrics)[main] for each in (other, own)
+        )
+        found |= {"metric": main, "labelled": int(gold.sum()), "teacher": teacher, "student": student}
+        found["retention"] = student / teacher if teacher else None
+    if answers is None:
+        return found
+    same = ~kind.differs(own, other, 0.0)
+    found["agreement"] = float(same.mean())
+    teacher_right, student_right = (_right(kind, each, examples, rows) for each in (other, own))
+
+    def group(chosen: np.ndarray) -> dict[str, Any]:
+        about: dict[str, Any] = {"texts": int(chosen.sum()), "agreement": float(same[chosen].mean())}
+        labelled = chosen & gold
+        if labelled.any():
+            right = float(teacher_right[labelled].mean()), float(student_right[labelled].mean())
+            about |= {"labelled": int(labelled.sum()), "teacher_right": right[0], "student_right": right[1]}
+        return about
+
+    if kind.one_class:
+        said = answers[:, 0]
+        found["by_class"] = [{"class": labels[place], **group(said == place)} for place in np.unique(said)]
+        unanswered = np.flatnonzero(~taught.answered & taught.gold)
+        if len(unanswered):
+            right = kind.right(logits[unanswered], examples.labels[unanswered])
+            found["unanswered"] = {"texts": len(unanswered), "student_right": float(right.mean())}
+    sure = taught.confidence[rows]
+    if not np.isnan(sure).any() and len(np.unique(sure)) > 1:
+        edges = np.unique(np.quantile(sure, np.linspace(0, 1, _GROUPS + 1)[1:-1], method="lower"))
+        places = np.searchsorted(edges, sure, side="left")
+        found["by_confidence"] = [
+            {"from": float(sure[places == place].min()), "to": float(sure[places == place].max()), **group(places == place)}
+            for place in np.unique(places)
+        ]
+    return found
+
+
+def _right(kind: Kind, logits: np.ndarray, examples: Examples, rows: np.ndarray) -> np.ndarray:
+    return kind.right(logits, examples.labels[rows])

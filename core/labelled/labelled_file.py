@@ -1,0 +1,190 @@
+"""A file of answers as a whole: what it says of each text, by id or by text, with everything that is no answer counted.
+
+Nothing is joined by chance: two different answers to one text, labels that are no class and rows that say nothing readable are
+errors that name the line, unless the recipe says how they are meant.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.labels import label_key, listed
+from ..data.table_rows import TableFormat
+from ..data.tables import table_records
+from ..data.task_specs import TaskSpec
+from ..errors import DataError, did_you_mean
+from ..file_section import FileSection
+from ..shown import shown
+from .class_answers import Classes, UnknownLabel
+from .records import IDS, BadRecord, Record, record_of
+
+_SAME = 1e-6
+"""How far apart the probabilities of two answers may be that are the same one, written twice."""
+_TEXTS = ("text", "sentence", "input", "prompt")
+_PAIRS = ("text_pair", "pair", "sentence2")
+
+Key = str | tuple[str, ...]
+
+
+@dataclass
+class Answers:
+    """All answers to one text."""
+
+    line: int
+    values: list[np.ndarray] = field(default_factory=list)
+    """`Classes.values` of each."""
+    are_logits: bool = False
+    shares: list[float] = field(default_factory=list)
+    """Of votes that were counted, the share of the largest number."""
+    confidences: list[float] = field(default_factory=list)
+    soft: bool = False
+    """Whether one of them is a distribution, and not a label alone."""
+    cost: np.ndarray = field(default_factory=lambda: np.full(3, np.nan))
+    """Tokens read and written, and money, of all together."""
+    why_not: str = ""
+    """Why there is none."""
+    found: bool = False
+    """Whether a row of the task has asked for it."""
+
+
+@dataclass
+class LabelledFile:
+    """What a file says."""
+
+    path: Path
+    by_key: dict[Key, Answers]
+    by_id: bool
+    rows: int
+    abstained: Counter[str]
+    """Why there is no answer -> in how many rows."""
+    other_labels: Counter[str]
+    """Labels that are no class and were taken for no answer."""
+    repeated: int
+    """Rows of texts that an earlier row has."""
+
+
+def text_key(text: str, pair: str | None = None) -> Key:
+    """What two writings of a text have in common: the same characters (NFC), with any white space between words."""
+    texts = [" ".join(unicodedata.normalize("NFC", each).split()) for each in (text, pair) if each is not None]
+    return texts[0] if len(texts) == 1 else tuple(texts)
+
+
+def read_labelled(section: FileSection, spec: TaskSpec, key: str) -> LabelledFile:
+    """Read a file for a task; `key` is the recipe's of the section. Raises DataError, which names file and line."""
+    if spec.kind.over_tokens or spec.kind.embeds or not spec.kind.has_targets:
+        expected = "expected classification, regression or multi_label"
+        raise DataError(f"{key}: answers are read of whole texts, but task.kind is '{spec.kind.name}'; {expected}")
+    path, classes = section.path, Classes(spec, section, key)
+    if not path.is_file():
+        raise DataError(f"{key}.path: {path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
+    found = LabelledFile(path, {}, section.id is not None, 0, Counter(), Counter(), 0)
+    unknown: dict[str, list[int]] = {}
+    for line, row in table_records(path, TableFormat(of_command=True)):
+        found.rows += 1
+        where = f"{path}:{line}"
+        name = _key_of(row, section, spec, where)
+        answers = found.by_key.setdefault(name, Answers(line))
+        try:
+            _add(answers, row, section, classes, found, key)
+        except UnknownLabel as error:
+            if section.other_labels == "error":
+                unknown.setdefault(error.label, []).append(line)
+            else:
+                found.other_labels[error.label] += 1
+                answers.why_not = answers.why_not or "a label that is no class"
+        except BadRecord as error:
+            raise DataError(f"{where}: {error}") from None
+        found.repeated += answers.line != line
+    if unknown:
+        raise DataError(_unknown_labels(path, unknown, classes, key))
+    if not found.rows:
+        raise DataError(f"{path}: holds no rows")
+    return found
+
+
+def _add(
+    answers: Answers, row: Mapping[str, Any], section: FileSection, classes: Classes, found: LabelledFile, key: str
+) -> None:
+    """Add what a row says. Of two rows of a text, one that says the same again adds nothing; another answer is a vote, or an
+    error. A row with an answer takes the place of one without, as where a request was sent again."""
+    record = record_of(row, section.columns, not classes.kind.has_classes)
+    answers.cost = _sum(answers.cost, record, section)
+    values, are_logits = [], False
+    for said in record.said:
+        value = classes.values(said)
+        if value is None:
+            continue
+        values.append(value)
+        are_logits = said.form == "logits"
+        answers.soft |= bool(said.form) or (said.tokens is not None and value.max() < 1)
+        if said.form == "votes":
+            answers.shares.append(float(value.max()))
+        if said.confidence is not None and classes.kind.has_classes:
+            if said.confidence > 1:
+                raise BadRecord(f"'confidence': got {said.confidence:g}, expected 0 to 1")
+            answers.confidences.append(said.confidence)
+    if not values:
+        why = record.why_not or "an abstention"
+        found.abstained[why] += 1
+        answers.why_not = answers.why_not or why
+        return
+    if answers.values and section.repeated == "error":
+        if not np.allclose(np.mean(answers.values, axis=0), np.mean(values, axis=0), rtol=0, atol=_SAME):
+            told = f"another answer to the text of line {answers.line}"
+            raise BadRecord(f"{told}; {key}.repeated: votes takes them as votes")
+        return
+    if answers.values and answers.are_logits != are_logits:
+        raise BadRecord(f"line {answers.line} of the same text has {'logits' if answers.are_logits else 'probabilities'}")
+    answers.are_logits = are_logits
+    answers.values += values
+
+
+def _sum(before: np.ndarray, record: Record, section: FileSection) -> np.ndarray:
+    """Tokens read and written, and money (3,), with those of one more row."""
+    price, cost = section.price, record.cost
+    if np.isnan(cost) and price is not None and not np.isnan(record.read):
+        cost = (record.read * price.input + np.nan_to_num(record.written) * price.output) / 1e6
+    own = np.array([record.read, record.written, cost])
+    return np.where(np.isnan(before), own, before + np.nan_to_num(own))
+
+
+def _key_of(row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where: str) -> Key:
+    if section.id is not None:
+        names = [section.columns["id"]] if "id" in section.columns else [section.id, *IDS]
+        name = next((name for name in names if row.get(name) not in (None, "")), None)
+        if name is None:
+            raise DataError(f"{where}: has no id ({' or '.join(names)})")
+        return str(row[name])
+    names = []
+    for own, what, usual in ((spec.text, "text", _TEXTS), (spec.text_pair, "text_pair", _PAIRS)):
+        if own is None:
+            continue
+        wanted = [section.columns[what]] if what in section.columns else [own, *usual]
+        name = next((name for name in wanted if isinstance(row.get(name), str)), None)
+        if name is None:
+            hint = did_you_mean(wanted[0], row) or f"; the columns are {', '.join(map(str, list(row)[:12]))}"
+            ids = next((name for name in IDS if name in row), None)
+            way = "" if ids is None else f"; `id` names the column of the task's tables that '{ids}' is of"
+            raise DataError(f"{where}: has no text in a column '{wanted[0]}'{hint}{way}")
+        names.append(name)
+    return text_key(*(row[name] for name in names))
+
+
+def _unknown_labels(path: Path, unknown: Mapping[str, list[int]], classes: Classes, key: str) -> str:
+    (label, lines), *others = unknown.items()
+    text = f"{path}:{lines[0]}: got label {shown(label)}, expected one of {listed(classes.labels)}"
+    near = next((known for known in classes.labels if label_key(known).startswith(label_key(label)[:3] or "\0")), None)
+    hint = did_you_mean(label, classes.labels).rstrip("?")
+    text += hint or ("" if near is None else f"; perhaps {shown(near)} is meant")
+    if others:
+        text += f"; nor are {listed([name for name, _ in others])}"
+    rows = sum(map(len, unknown.values()))
+    meant = f"{key}.labels: {{{label or '...'}: CLASS}} says what is meant, {key}.other_labels: abstain takes such for no answer"
+    return f"{text} ({rows:,} row{'s' * (rows > 1)}); {meant}"

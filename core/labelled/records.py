@@ -1,0 +1,246 @@
+"""What one record of a file says, whoever wrote it: the answers in it, what they cost, and why there is none.
+
+A record is a row with columns of one's own, or what an interface returns, on its own or as the `response` (`result`, `output`) of
+a row: chat completions and completions as OpenAI, vLLM, Together and others have them, responses of OpenAI's later interface,
+messages of Anthropic, candidates of Gemini, chats of Ollama, outputs of vLLM's Python interface, and a line of a batch's output
+that wraps one of them. Texts of an answer may be a label, or JSON that holds one; what a model thought before is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .interfaces import READERS, NoAnswer, Tokens, Written
+
+_THOUGHT = re.compile(r"^\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+_FENCE = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
+_WRAPPERS = ("response", "result", "output", "modelOutput", "completion", "body", "message")
+IDS = ("custom_id", "id", "key", "recordId")
+NAMES = {
+    "label": ("label", "answer", "class", "category", "prediction", "sentiment"),
+    "labels": ("labels",),
+    "probabilities": ("probabilities", "probs", "distribution", "scores", "label_probabilities"),
+    "log_probabilities": ("log_probabilities", "label_logprobs", "logprobs"),
+    "logits": ("logits",),
+    "votes": ("votes",),
+    "confidence": ("confidence", "score", "certainty"),
+    "cost": ("cost", "cost_usd", "price"),
+}
+"""What a row's columns are looked for as; `score` is what pipelines of transformers call the probability of a label."""
+_SCORES = ("score", "value", "rating")
+Names = Mapping[str, tuple[str, ...]]
+
+class BadRecord(Exception):
+    """What is wrong with a record, for an error that names its line."""
+
+
+@dataclass
+class Said:
+    """One answer: a label, numbers of the classes, or both."""
+
+    label: Any = None
+    numbers: Any = None
+    """A mapping of classes, or a list in their order."""
+    form: str = ""
+    """What the numbers are: `probabilities`, `log_probabilities`, `logits`, `votes`; empty where there are none."""
+    tokens: Tokens | None = None
+    """Those among which the label's first token was chosen."""
+    confidence: float | None = None
+
+
+@dataclass
+class Record:
+    """What a line says."""
+
+    said: list[Said] = field(default_factory=list)
+    """Several where a model was asked for several."""
+    why_not: str = ""
+    """Why there is no answer."""
+    read: float = math.nan
+    written: float = math.nan
+    """Tokens."""
+    cost: float = math.nan
+
+
+def record_of(row: Mapping[str, Any], columns: Mapping[str, str], number: bool = False) -> Record:
+    """What a row says; `columns` are the names that differ from the usual ones. With `number` the answer is one, and may be
+    called a score. Raises BadRecord."""
+    found = Record()
+    own = {what: (columns[what],) if what in columns else names for what, names in NAMES.items()}
+    if number and "label" not in columns:
+        own |= {"label": (*_SCORES, *own["label"]), "confidence": ()}
+    cost = _first(row, "cost", own)
+    if cost not in (None, ""):
+        found.cost = _number(cost, "cost")
+    try:
+        found.said = list(_answers(row, own, found, 0))
+        if not found.said:
+            raise NoAnswer("no answer in it")
+    except NoAnswer as reason:
+        found.said, found.why_not = [], str(reason)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        told = f"{type(error).__name__} {error}"[:80]
+        raise BadRecord(f"looks like the response of an interface, but has another form than its ({told})") from None
+    return found
+
+
+def _answers(row: Mapping[str, Any], own: Names, found: Record, depth: int) -> Iterator[Said]:
+    """The answers of a row, of what it wraps, or of what an interface returned."""
+    _count(row, found)
+    said = _of_columns(row, own)
+    if said is not None:
+        yield from said
+        return
+    for reader in READERS:
+        if (texts := reader(row)) is not None:
+            for text, tokens in texts:
+                yield _of_text(text, tokens, own)
+            return
+    if isinstance(row.get("error"), Mapping | str) and row["error"]:
+        raise NoAnswer("an error of the interface")
+    if isinstance(kind := row.get("type"), str) and kind in ("errored", "canceled", "expired"):
+        raise NoAnswer(kind)
+    if isinstance(status := row.get("status_code"), int) and status >= 400:
+        raise NoAnswer(f"status {status}")
+    for name in _WRAPPERS:
+        inner = row.get(name)
+        if isinstance(inner, str) and name != "message":
+            inner = _json(inner) if inner.lstrip()[:1] in ("{", "[") else inner
+        if isinstance(inner, Mapping) and depth < 4:
+            yield from _answers(inner, own, found, depth + 1)
+            return
+        if isinstance(inner, str):
+            yield _of_text(inner, None, own)
+            return
+    if isinstance(content := row.get("content"), str):
+        yield _of_text(content, None, own)
+        return
+    if any(name in row for name in _WRAPPERS):
+        raise NoAnswer("no answer in it")
+    names = ", ".join(map(str, list(row)[:12])) or "none"
+    raise BadRecord(f"got the columns {names}, expected a label, probabilities or a response")
+
+
+def _of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
+    """The answers that a row names itself, or None."""
+    confidence = _first(row, "confidence", own)
+    # What chats call content is read elsewhere, with its tokens.
+    for what in ("logits", "log_probabilities", "probabilities", "votes", "labels"):
+        value = _parsed(_first(row, what, own))
+        if value is None or value == "" or (what == "log_probabilities" and not _is_numbers(value)):
+            continue
+        if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], Mapping):
+            value = _pairs(value)
+        if what == "labels" and isinstance(value, str):
+            value = [part.strip() for part in value.split("|")]
+        if what in ("votes", "labels") and isinstance(value, list):
+            return [Said(label) for label in value] if what == "votes" else [Said(value)]
+        form = "probabilities" if what == "labels" else what
+        if not isinstance(value, Mapping | list):
+            raise BadRecord(f"'{what}': got {json.dumps(value)[:80]}, expected a mapping of classes to numbers, or a list")
+        label = _first(row, "label", own)
+        return [Said(label, value, form, None, None if confidence is None else _number(confidence, "confidence"))]
+    name = next((name for name in own["label"] if name in row), None)
+    if name is None:
+        return None
+    label = row[name]
+    if isinstance(label, Mapping | list):
+        label = _pairs(label) if isinstance(label, list) and label and isinstance(label[0], Mapping) else label
+        return [Said(None, label, "probabilities")] if isinstance(label, Mapping) else [Said(label)]
+    return [Said(label, confidence=None if confidence in (None, "") else _number(confidence, "confidence"))]
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether these are log-probabilities of classes, and not of tokens."""
+    numbers = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return bool(numbers) and all(isinstance(number, int | float) for number in numbers)
+
+
+def _pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`[{"label": ..., "score": ...}]` as pipelines of transformers answer."""
+    pairs = {}
+    for item in items:
+        score = next((item[name] for name in ("score", "probability", "confidence") if name in item), None)
+        if "label" not in item or score is None:
+            raise BadRecord(f"got {json.dumps(item)[:80]}, expected a label and its score")
+        pairs[str(item["label"])] = score
+    return pairs
+
+
+def _of_text(text: str | None, tokens: Written | None, own: Names) -> Said:
+    """The answer that a text is, with the tokens that it is made of and those that could have been."""
+    if text is None or not text.strip():
+        raise NoAnswer("an empty answer")
+    text, whole = _THOUGHT.sub("", text).strip(), text
+    fenced = _FENCE.match(text)
+    text = fenced[1] if fenced else text
+    if text[:1] in ("{", "["):
+        value = _json(text)
+        said = _of_columns(value, own) if isinstance(value, Mapping) else None
+        if said is None or len(said) != 1:
+            raise BadRecord(f"got the answer {json.dumps(text)[:80]}, expected JSON that holds a label")
+        first = said[0]
+        if first.form or not isinstance(first.label, str) or tokens is None:
+            return first
+        start = whole.rfind(json.dumps(first.label, ensure_ascii=False)[1:-1])
+        return Said(first.label, tokens=_at(tokens, start), confidence=first.confidence)
+    label = text.strip(" \t\r\n\"'`*.")
+    return Said(label, tokens=None if tokens is None else _at(tokens, whole.rfind(label)))
+
+
+def _at(tokens: Written, start: int) -> Tokens | None:
+    """What could have stood where the label begins, of tokens that make a text."""
+    place = 0
+    for token, others in tokens:
+        blank = len(token) - len(token.lstrip())
+        if place + blank <= start < place + len(token):
+            # A token that begins before the label, as `{"`, says nothing of it.
+            return others if place + blank == start or not token[: start - place].strip(" \"'`*") else None
+        place += len(token)
+    return None
+
+
+def _count(row: Mapping[str, Any], found: Record) -> None:
+    """The tokens and the money that a response says it took."""
+    usage = row.get("usage") if isinstance(row.get("usage"), Mapping) else row.get("usageMetadata")
+    usage = usage if isinstance(usage, Mapping) else row
+    for key, names in {
+        "read": ("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count"),
+        "written": ("completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count"),
+    }.items():
+        value = next((usage[name] for name in names if name in usage), None)
+        if value not in (None, ""):
+            setattr(found, key, _number(value, "tokens"))
+    if math.isnan(found.cost) and usage is not row and isinstance(usage.get("cost"), int | float):
+        found.cost = float(usage["cost"])
+
+
+def _first(row: Mapping[str, Any], what: str, own: Names) -> Any:
+    return next((row[name] for name in own[what] if name in row), None)
+
+
+def _parsed(value: Any) -> Any:
+    """A cell of a table that holds JSON."""
+    return _json(value) if isinstance(value, str) and value.strip()[:1] in ("{", "[") else value
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRecord(f"got {json.dumps(text)[:80]}, expected JSON") from None
+
+
+def _number(value: Any, what: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
+        raise BadRecord(f"'{what}': got {json.dumps(value)[:60]}, expected a number from 0 on")
+    return number
