@@ -25,8 +25,8 @@ from ..data.task_specs import TaskSpec
 from ..errors import DataError, did_you_mean
 from ..file_section import FileSection
 from ..shown import shown
+from .answer_records import BadRecord, Said
 from .interfaces import Tokens
-from .records import BadRecord, Said
 
 _MORE_THAN_ALL = 1e-3
 """By how much probabilities may sum to more than 1, of rounded numbers."""

@@ -22,8 +22,8 @@ from ..data.task_specs import TaskSpec
 from ..errors import DataError, did_you_mean
 from ..file_section import FileSection
 from ..shown import shown
+from .answer_records import IDS, BadRecord, Record, record_of
 from .class_answers import Classes, UnknownLabel
-from .records import IDS, BadRecord, Record, record_of
 
 _SAME = 1e-6
 """How far apart the probabilities of two answers may be that are the same one, written twice."""
