@@ -113,6 +113,11 @@ TABLES = {
         "--teacher models/minilm --count 4000 --epochs 2 --set stages.0.train.batch_size=16 "
         "--set stages.0.train.learning_rate=3e-4 --out runs/embeddings",
     ),
+    "labelled_files": Measured(
+        ("labelled_files.json",),
+        "python benchmarks/labelled_files.py --count 2000 --data data/SST-2 --teacher runs/teacher --encoder models/minilm "
+        "--out runs/labelled",
+    ),
     "exports": Measured(
         ("exports.json",), "python benchmarks/exports.py --data data/SST-2 --models runs/minilm runs/tinybert runs/bilstm"
     ),

@@ -34,6 +34,7 @@ import conversion_speed
 import exports
 import from_text
 import huggingface_loop
+import labelled_files
 import mlm_data
 import real_models
 import scaling
@@ -54,6 +55,7 @@ WHOLE_TABLES = {
     "conversion_speed": conversion_speed.table,
     "real_models": real_models.table,
     "exports": exports.table,
+    "labelled_files": labelled_files.table,
     "mlm_data": mlm_data.table,
     "scaling": scaling.table,
     "sentence_embeddings": sentence_embeddings.table,

@@ -34,17 +34,15 @@ def data_lines(data: TaskData) -> list[str]:
 
 def split_line(spec: TaskSpec, split: str, examples: Examples) -> str | None:
     """How many rows of a split have each class, or how its scores lie; None where it has no labels."""
-    labels = examples.labels
+    labels = _known(examples)
     if labels is None:
         return None
-    if examples.label_mask is not None:
-        labels = labels[examples.label_mask > 0]
     if spec.kind.of_spans:
         none = int((labels[:, 0] < 0).sum())
         return f"{split}: {len(labels):,} questions" + (f", {none:,} of them without an answer" if none else "")
     counts = spec.kind.counts(labels, len(spec.labels or ()))
     if counts is None:
-        return f"{split}: scores from {labels.min():g} to {labels.max():g}, mean {labels.mean():.4g}" if len(labels) else None
+        return f"{split}: scores from {labels.min():g} to {labels.max():g}, mean {labels.mean():.4g}"
     order = range(len(counts)) if len(counts) <= _SHOWN else np.argsort(-counts, kind="stable")[:_SHOWN]
     text = ", ".join(f"{spec.label_names[index]} {counts[index]:,}" for index in order)
     more = f" and {len(counts) - _SHOWN} more classes" if len(counts) > _SHOWN else ""
@@ -55,13 +53,20 @@ def data_warnings(data: TaskData, first: str = "train") -> list[str]:
     """What looks wrong with the data of a task; the classes are those of the split `first`."""
     lines = [note for examples in data.examples.values() for note in examples.notes]
     examples = data.examples.get(first)
-    if examples is not None and data.spec.kind.has_classes and examples.labels is not None:
-        counts = data.spec.kind.counts(examples.labels, len(data.spec.labels))
+    if examples is not None and data.spec.kind.has_classes and (labels := _known(examples)) is not None:
+        counts = data.spec.kind.counts(labels, len(data.spec.labels))
         lines += label_warnings(data.spec.labels, counts, first)
     for split, examples in data.examples.items():
-        if examples.labels is not None:
-            lines += _one_sided(data.spec, split, examples.labels)
+        if (labels := _known(examples)) is not None:
+            lines += _one_sided(data.spec, split, labels)
     return lines + unknown_warnings(unknown_shares(data), data.tokenizer)
+
+
+def _known(examples: Examples) -> np.ndarray | None:
+    """The labels that mean something; None where there are none."""
+    labels, mask = examples.labels, examples.label_mask
+    labels = labels if labels is None or mask is None else labels[mask > 0]
+    return None if labels is None or not len(labels) else labels
 
 
 def _one_sided(spec: TaskSpec, split: str, labels: np.ndarray) -> list[str]:

@@ -22,6 +22,7 @@ def recorded(job: Job, engine: Engine, teachers: dict[str, dict[str, Any]], step
             known["left_out"] = notes
         data[split] = known
     models = {name: "/".join(section.model.parts[-2:]) for name, section in job.recipe.model_teachers.items()}
+    models |= {name: section.file.path.name for name, section in job.recipe.file_teachers.items()}
     told = {name: {"model": models.get(name, "unknown"), **result} for name, result in teachers.items()}
     about = {"seed": job.recipe.seed, "precision": engine.precision, "steps": steps, "data": data}
     return about | ({"teachers": told} if told else {})

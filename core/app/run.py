@@ -166,4 +166,7 @@ def check_same(world: World, job: Job) -> dict[str, str]:
     for name, model in {"student": job.student, **job.teachers}.items():
         start[f"weights/{name}"] = model_digest(model)
         world.same(f"{name}: the first weights", start[f"weights/{name}"].encode())
+    for name, taught in job.data.examples["train"].taught.items():
+        start[f"answers/{name}"] = taught.digest()
+        world.same(f"{name}: the answers", start[f"answers/{name}"].encode())
     return start

@@ -72,7 +72,7 @@ def measure_later(
     spec, examples = read_dev(recipe["task"], registered)
     head = None if spec.kind.embeds else spec.kind.head
     sections = {"teacher": recipe["teacher"]} if recipe.get("teacher") else recipe.get("teachers") or {}
-    places = {_key(name): Path(found["model"]) for name, found in sections.items()}
+    places = {_key(name): Path(found["model"]) for name, found in sections.items() if found.get("model")}
     sides = {}
     for name, place in {**places, STUDENT_NAME: folder / STUDENT}.items():
         try:

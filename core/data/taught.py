@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -38,6 +39,10 @@ class Taught:
         """Those of some examples."""
         arrays = {name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         return replace(self, **arrays)
+
+    def digest(self) -> str:
+        """SHA-256 of what is learned."""
+        return hashlib.sha256(np.ascontiguousarray(self.logits).data).hexdigest()
 
     def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
         """As `TeacherCache.batch`: the logits of a batch of rows, of which -1 only fills."""

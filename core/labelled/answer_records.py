@@ -83,7 +83,7 @@ def record_of(row: Mapping[str, Any], columns: Mapping[str, str], number: bool =
             raise NoAnswer("no answer in it")
     except NoAnswer as reason:
         found.said, found.why_not = [], str(reason)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         told = f"{type(error).__name__} {error}"[:80]
         raise BadRecord(f"looks like the response of an interface, but has another form than its ({told})") from None
     return found
@@ -239,7 +239,7 @@ def _json(text: str) -> Any:
 def _number(value: Any, what: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number) or number < 0:
         raise BadRecord(f"'{what}': got {json.dumps(value)[:60]}, expected a number from 0 on")

@@ -205,7 +205,7 @@ def _number(said: Said, none: set[str]) -> np.ndarray | None:
 def _finite(value: Any, name: Any) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
         raise BadRecord(f"{shown(name)}: got {shown(value)}, expected a finite number")

@@ -5,6 +5,7 @@ outputs of vLLM's Python interface."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,14 @@ Texts = list[tuple[str | None, Written | None]]
 
 class NoAnswer(Exception):
     """A record that holds none, and why."""
+
+
+def _token(text: Any, logprob: Any) -> tuple[str, float]:
+    """A token and the logarithm of its probability. Raises ValueError."""
+    number = float(logprob)
+    if not isinstance(text, str) or math.isnan(number):
+        raise ValueError(f"{text!r}: {logprob!r} is no token with its log-probability"[:80])
+    return text, number
 
 
 def choices(row: Mapping[str, Any]) -> Texts | None:
@@ -44,7 +53,8 @@ def choices(row: Mapping[str, Any]) -> Texts | None:
         else:
             tops = logprobs.get("top_logprobs")
             pairs = zip(logprobs.get("tokens") or (), tops or ())
-            found.append((choice.get("text"), [(token, list((top or {}).items())) for token, top in pairs] or None))
+            tokens = [(token, [_token(*each) for each in (top or {}).items()]) for token, top in pairs]
+            found.append((choice.get("text"), tokens or None))
     return found
 
 
@@ -53,8 +63,8 @@ def _openai_tokens(content: Any) -> Written | None:
         return None
     tokens = []
     for place in content:
-        tops = [(top["token"], float(top["logprob"])) for top in place.get("top_logprobs") or ()]
-        tokens.append((place["token"], tops or [(place["token"], float(place["logprob"]))]))
+        tops = [_token(top["token"], top["logprob"]) for top in place.get("top_logprobs") or ()]
+        tokens.append((place["token"], tops or [_token(place["token"], place["logprob"])]))
     return tokens or None
 
 
@@ -102,7 +112,7 @@ def candidates(row: Mapping[str, Any]) -> Texts | None:
         result = candidate.get("logprobsResult") or {}
         chosen = [each["token"] for each in result.get("chosenCandidates") or ()]
         tops = [
-            [(each["token"], float(each["logProbability"])) for each in place.get("candidates") or ()]
+            [_token(each["token"], each["logProbability"]) for each in place.get("candidates") or ()]
             for place in result.get("topCandidates") or ()
         ]
         chosen = chosen or [place[0][0] for place in tops if place]
@@ -119,7 +129,7 @@ def outputs(row: Mapping[str, Any]) -> Texts | None:
     for output in found_outputs:
         tokens = []
         for chosen, place in zip(output.get("token_ids") or (), output.get("logprobs") or ()):
-            tops = [(str(each["decoded_token"]), float(each["logprob"])) for each in place.values()]
+            tops = [_token(each["decoded_token"], each["logprob"]) for each in place.values()]
             tokens.append((str(place[str(chosen)]["decoded_token"]), tops))
         found.append((output.get("text"), tokens or None))
     return found

@@ -96,8 +96,9 @@ def _taught(join: _Join, examples: Examples, split: str) -> Taught:
         found.soft[row] = answers.soft or found.agreement[row] < 1
         if answers.confidences:
             found.confidence[row] = np.mean(answers.confidences)
-        elif kind.one_class and (answers.soft or len(answers.values) > 1):
-            found.confidence[row] = kind.values(found.logits[row][None])[0].max()
+    if kind.one_class:
+        rows = found.soft & np.isnan(found.confidence)
+        found.confidence[rows] = kind.values(found.logits[rows]).max(axis=1)
     return found
 
 
@@ -137,7 +138,8 @@ def _answered_only(join: _Join, examples: Examples, taught: Taught, told: list[s
     without = np.flatnonzero(~taught.answered)
     if not len(without):
         return examples, taught
-    where = f"{examples.source}:{examples.line_numbers[without[0]]}"
+    source = examples.source if without[0] < len(examples) - examples.mixed else "aux_data"
+    where = f"{source}:{examples.line_numbers[without[0]]}"
     what = f"{len(without):,} of {len(examples):,} texts of train have no answer in {join.file.path.name}"
     if join.section.unanswered == "error":
         more = f", the first of them in line {examples.line_numbers[without[0]]}" if len(without) > 1 else ""
