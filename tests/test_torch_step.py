@@ -70,7 +70,7 @@ def test_attention_with_dropout_and_its_gradients_are_the_formula(cpu, length):
 
 
 @pytest.mark.parametrize("padded", [0, 2])
-@pytest.mark.parametrize("length", [5, 17, 70])  # softmax in bf16, in float32, and the fused kernel
+@pytest.mark.parametrize("length", [5, 17, 70])  # softmax by its parts, by PyTorch's kernel, and all by its fused kernel
 def test_attention_in_bf16_is_the_formula(length, padded):
     import torch
 
@@ -94,7 +94,7 @@ def test_attention_in_bf16_is_the_formula(length, padded):
     torch.testing.assert_close(result.double(), expected, rtol=0, atol=0.03)
     for one, other in zip(found, wanted):
         torch.testing.assert_close(one.grad.double(), other.grad, rtol=0, atol=0.05)
-    with torch.no_grad():
+    with torch.no_grad():  # as a teacher
         plain = ops.attention(*(part.transpose(1, 2) for part in found), bias, 0.0)
     torch.testing.assert_close(plain.double(), (probabilities @ value).detach(), rtol=0, atol=0.03)
 

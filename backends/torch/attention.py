@@ -5,8 +5,8 @@ With P = softmax(s Q K' + bias), M the mask (0 or 1), c the scale of dropout, O 
     dV = c (M * P)' G,   with T = (M * P) * (c G V'):   dS = T - P rowsum(T),   dQ = s dS K,   dK = s dS' Q,   dbias = dS
 so that the mask itself is not needed again.
 
-Passes over probabilities are in float32 where that is faster: PyTorch's kernels for bf16 take 32 elements at a time, and what is
-left of a short row one by one.
+Passes over probabilities are in float32 in bf16 too: PyTorch's kernels for bf16 take 32 elements at a time, and what is left of a
+short row one by one.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import torch.nn.functional as F
 
 from ...core.dropout_masks import scale
 
-_FEW = 12
-"""Places up to which softmax is faster in bf16. Measured on an AMD EPYC of family 26, as what follows."""
-_SHORT = 64
-"""Places up to which batched products in bf16 are faster than the fused kernel: 1.5 to 2.5 times, 0.8 times at 128 places."""
+_LANES = 16
+"""Places from which PyTorch's softmax in float32 is fast. Below, it takes ten times as long as its parts. This and what follows
+was measured on an AMD EPYC of family 26."""
+_SHORT = {torch.float32: 16, torch.bfloat16: 64}
+"""Places up to which batched products are faster than the fused kernel: in bf16 1.5 to 3 times, 0.8 times at 128 places."""
 
 
 class _DroppedAttention(torch.autograd.Function):
@@ -64,17 +65,23 @@ def _wide(x):
 
 
 def _probabilities(query, key, bias, shape):
-    """softmax(query @ key.T / sqrt(head) + bias): (batch * heads, length, keys); `shape` is (batch, heads, length, head)."""
+    """softmax(query @ key.T / sqrt(head) + bias): (batch * heads, length, keys), not in bf16; `shape` is (batch, heads, length,
+    head)."""
     sharpness = shape[3] ** -0.5
     if bias is None:
-        scores = _product(query, key.transpose(1, 2), sharpness)
-        return torch.softmax(scores if scores.shape[2] <= _FEW else _wide(scores), -1)
-    scores = torch.bmm(query, key.transpose(1, 2))
-    if scores.shape[2] > _FEW:
-        scores = _wide(scores)
+        return _softmax(_wide(_product(query, key.transpose(1, 2), sharpness)))
+    scores = _wide(torch.bmm(query, key.transpose(1, 2)))
     places = scores.view(shape[0], shape[1], shape[2], -1)
     torch.add(bias.to(scores.dtype), places, alpha=sharpness, out=places)
-    return torch.softmax(scores, -1)
+    return _softmax(scores)
+
+
+def _softmax(scores):
+    """Over the last axis; in place on short rows."""
+    if scores.shape[-1] >= _LANES:
+        return torch.softmax(scores, -1)
+    scores = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
+    return scores.mul_(scores.sum(-1, keepdim=True).reciprocal_())
 
 
 def dropped_attention(query, key, value, bias, masks, rate):
@@ -90,7 +97,7 @@ def dropped_attention(query, key, value, bias, masks, rate):
 def plain_attention(query, key, value, bias):
     """The same without dropout."""
     learns = torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (query, key, value, bias))
-    if learns or query.dtype is not torch.bfloat16 or key.shape[2] > _SHORT:
+    if learns or key.shape[2] > _SHORT.get(query.dtype, 0):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=None if bias is None else bias.to(query.dtype))
     shape, (query, key, value) = query.shape, _rows(query, key, value)
     return torch.bmm(_probabilities(query, key, bias, shape).to(query.dtype), value).view(shape)
