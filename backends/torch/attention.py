@@ -106,5 +106,5 @@ def plain_attention(query, key, value, bias):
 def without_padding(bias):
     """That bias of the scores, or None where it adds nothing: to texts of one length. It spares passes over the scores, and costs
     microseconds on a CPU to see."""
-    only_padding = bias.shape[1] == bias.shape[2] == 1 and not bias.requires_grad
+    only_padding = bias.dim() == 4 and bias.shape[1] == bias.shape[2] == 1 and not bias.requires_grad
     return None if only_padding and not bias.any() else bias
