@@ -126,9 +126,13 @@ class _Trial:
         for method, given in (("answer_text", logits[0]), ("target_text", targets[0])):
             text = self._call(method, classes, given)
             self._expect(method, isinstance(text, str), text, "a text")
-        said = self._call("prediction", classes, values[0])
-        fits = isinstance(said, dict) and set(said) <= set(_SAID) and bool(said)
-        self._expect("prediction", fits, said, f"a mapping with some of {', '.join(_SAID)}")
+        for row in range(_ROWS):
+            said = self._call("prediction", classes, values[row])
+            fits = isinstance(said, dict) and set(said) <= set(_SAID) and bool(said)
+            self._expect("prediction", fits, said, f"a mapping with some of {', '.join(_SAID)}")
+            answer = self._call("answer_text", classes, logits[row])
+            alike = said.get("label") in (None, answer)
+            self._expect("prediction", alike, said.get("label"), f"the label that answer_text gives: {shown(answer)}")
 
     def _check_scores(self, classes: tuple[str, ...], logits: np.ndarray, targets: np.ndarray) -> None:
         kind, names = self._kind, self._call("metrics", len(classes))

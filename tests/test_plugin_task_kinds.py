@@ -185,10 +185,11 @@ WRONG = {
     "a measure": ('{"closeness": closeness', '{"closeness": 3', "measures: closeness: expected a function (logits, targets)"),
     "no number": ("np.mean(levels(logits) == targets)", "None", "metric 'exact' returns None, expected a finite number"),
     "a prediction": (
-        "    def answer_text",
-        '    def prediction(self, labels, values):\n        return {"stars": 1}\n\n    def answer_text',
+        '{**super().prediction(labels, values), "label": labels[int(steps)]}',
+        '{"stars": 1}',
         "prediction returns {'stars': 1}, expected a mapping with some of label, probabilities, labels, score",
     ),
+    "another answer": ("[:-1] > 0.5)", "[:-1] > 0.99)", "expected the label that answer_text gives: "),
     "nothing": ("class Ordinal(OneClass)", "class Ordinal(Kind)", "drawn returns <ndarray>, expected an array (6, ...) of fl"),
 }
 
