@@ -138,11 +138,13 @@ def assert_same_end(whole, broken, exact):
 
 
 # What is on disk when the run is stopped: nothing, a state within the first stage, its last one, one of the second stage.
-# MindSpore compiles ten seconds for each stage that a start comes to: it is stopped in both, and killed in test_resume.
+# MindSpore compiles for seconds in each stage that a start comes to: it is stopped between them, and killed within one in
+# test_resume.
 at_once = pytest.mark.only_backend("torch", "oneflow")
+PLACES = [pytest.param((0, 8), marks=at_once), (12,), pytest.param((4, 16), marks=at_once)]
 
 
-@pytest.mark.parametrize("places", [pytest.param((0, 8), marks=at_once), pytest.param((12,), marks=at_once), (4, 16)], ids=str)
+@pytest.mark.parametrize("places", PLACES, ids=str)
 def test_an_interrupted_run_goes_on_in_its_stage(whole, tmp_path, tiny_task, tiny_model, settings, monkeypatch, places):
     tree = two_stages(tiny_task, tiny_model, save_every=4)
     save = RunFolder.save_state
