@@ -3,20 +3,18 @@ the loop of DistilBERT's scripts), runs to a student that transformers loads, an
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 
 import numpy as np
 import pytest
-from rich.console import Console
 from scipy.special import log_softmax
 
 from crossdistil.core.app.inference import load_classifier, load_user_model
-from crossdistil.core.app.run import RunOptions, execute
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.next_words import next_words, read_next_words
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
 from crossdistil.core.models.architectures import make_forward
@@ -24,12 +22,9 @@ from crossdistil.core.models.pretraining import make_pretraining
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
-from crossdistil.tests.test_word_training import plain_losses
 from crossdistil.tests.tiny_causal import CONFIG, write_causal_lm, write_tokenizer
 from crossdistil.tests.tiny_masked_lm import write_masked_lm
-
-WEIGHTS = (5.0, 2.0, 1.0, 0.25)
-TERMS = ("word_kl", "causal_lm", "hidden_cosine", "word_mse")
+from crossdistil.tests.word_runs import WEIGHTS, plain_losses, run, word_recipe, write_texts
 
 
 @pytest.fixture(scope="module")
@@ -37,31 +32,12 @@ def folder(tmp_path_factory):
     """A causal language model, and texts of some words."""
     root = tmp_path_factory.mktemp("next")
     write_causal_lm(root / "teacher")
-    generator = np.random.default_rng(1)
-    for name, count in (("train", 60), ("dev", 20)):
-        texts = [" ".join(generator.choice(tiny.WORDS, generator.integers(2, 5))) for _ in range(count)]
-        (root / f"{name}.txt").write_text("\n".join(texts), encoding="utf-8")
+    write_texts(root, 60, 2, 5)
     return root
 
 
-def tree(folder, **train):
-    """A distillation of one layer by every term over the vocabulary."""
-    settings = {"steps": 6, "batch_size": 8, "learning_rate": 1e-3, "length_buckets": [24], "log_every": 1, "dropout": 0.0}
-    objective = [{"loss": loss, "weight": weight} for loss, weight in zip(TERMS, WEIGHTS)]
-    objective[2]["layers"] = "final"
-    return {
-        "method": "distilgpt2",
-        "task": {"name": "corpus", "kind": "clm", "data": f"{folder}/train.txt", "max_length": 24, "files": {"dev": "dev.txt"}},
-        "teacher": {"model": f"{folder}/teacher"},
-        "student": {"architecture": {"num_hidden_layers": 1}, "init": {"from": "teacher", "layers": [1]}},
-        "stages": [{"name": "distil", "objective": objective, "train": settings | train}],
-        "seed": 3,
-    }
-
-
-def run(content, out, backend_name):
-    options = RunOptions(backend_name, EngineOptions("cpu"), out)
-    return execute(parse_recipe(content, "recipe"), "recipe", options, Console(quiet=True))
+tree = functools.partial(word_recipe, "distilgpt2", "clm", "causal_lm", 24)
+"""`tree(folder, **train)`: a recipe."""
 
 
 def first_batch(job):

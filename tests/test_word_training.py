@@ -3,13 +3,13 @@ NumPy float64, runs from text and records to a student that transformers loads, 
 
 from __future__ import annotations
 
+import functools
 import json
 
 import numpy as np
 import pytest
 from rich.console import Console
 from safetensors.numpy import load_file
-from scipy.special import log_softmax, softmax
 
 from crossdistil.core.app.compare import compare
 from crossdistil.core.app.run import RunOptions, execute
@@ -25,8 +25,7 @@ from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.runs import RunFolder
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_masked_lm import write_masked_lm
-
-WEIGHTS = (5.0, 2.0, 1.0, 0.25)
+from crossdistil.tests.word_runs import WEIGHTS, plain_losses, run, word_recipe, write_texts
 
 
 @pytest.fixture(scope="module")
@@ -34,58 +33,16 @@ def folder(tmp_path_factory):
     """A masked language model, and texts of one to three dozen words."""
     root = tmp_path_factory.mktemp("words")
     write_masked_lm(root / "teacher")
-    generator = np.random.default_rng(1)
-    for name, count in (("train", 90), ("dev", 20)):
-        texts = [" ".join(generator.choice(tiny.WORDS, generator.integers(3, 14))) for _ in range(count)]
-        (root / f"{name}.txt").write_text("\n".join(texts), encoding="utf-8")
+    write_texts(root, 90, 3, 14)
     return root
 
 
-def tree(folder, **train):
-    """A distillation of one layer by every term over the vocabulary."""
-    settings = {"steps": 8, "batch_size": 8, "learning_rate": 1e-3, "length_buckets": [16], "log_every": 1, "dropout": 0.0}
-    terms = ("word_kl", "masked_lm", "hidden_cosine", "word_mse")
-    objective = [{"loss": loss, "weight": weight} for loss, weight in zip(terms, WEIGHTS)]
-    objective[2]["layers"] = "final"
-    return {
-        "method": "distilbert",
-        "task": {"name": "corpus", "kind": "mlm", "data": f"{folder}/train.txt", "max_length": 16, "files": {"dev": "dev.txt"}},
-        "teacher": {"model": f"{folder}/teacher"},
-        "student": {"architecture": {"num_hidden_layers": 1}, "init": {"from": "teacher", "layers": [1]}},
-        "stages": [{"name": "distil", "objective": objective, "train": settings | train}],
-        "seed": 3,
-    }
-
-
-def run(content, out, backend_name):
-    options = RunOptions(backend_name, EngineOptions("cpu"), out)
-    return execute(parse_recipe(content, "recipe"), "recipe", options, Console(quiet=True))
+tree = functools.partial(word_recipe, "distilbert", "mlm", "masked_lm", 16)
+"""`tree(folder, **train)`: a recipe."""
 
 
 def metrics_of(path):
     return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
-
-
-def plain_losses(job, batch):
-    """Every term from the logits of all places, which NumPy has room for here."""
-    ops, made = ReferenceOps(), []
-    for model in (job.student, job.teachers["teacher"]):
-        last = output_name("hidden", model.config.num_hidden_layers)
-        wanted = frozenset({WORDS, DECODER_WEIGHT, DECODER_BIAS, last})
-        outputs = make_forward(model.config.without_dropout(), wanted)(ops, model.parameters, batch)
-        made.append((outputs[WORDS] @ np.float64(outputs[DECODER_WEIGHT]).T + np.float64(outputs[DECODER_BIAS]), outputs[last]))
-    (own, own_states), (taught, taught_states) = made
-    real = (batch["attention_mask"] * batch["example_mask"][:, None]).reshape(-1) > 0
-    masked = batch["masked_weights"] > 0
-    rows, labels = batch["masked_rows"][masked], batch["masked_labels"][masked]
-    targets = softmax(taught[real] / 2, axis=-1)
-    divergence = (targets * (np.log(targets) - log_softmax(own[real] / 2, axis=-1))).sum(-1)
-    s, t = (states.reshape(-1, states.shape[-1])[real] for states in (own_states, taught_states))
-    cosine = (s * t).sum(-1) / np.linalg.norm(s, axis=-1) / np.linalg.norm(t, axis=-1)
-    return np.array([
-        4 * divergence.mean(), -log_softmax(own[rows], axis=-1)[np.arange(len(rows)), labels].mean(),
-        (1 - cosine).mean(), ((own[real] - taught[real]) ** 2).sum(-1).mean(),
-    ])  # fmt: skip
 
 
 def test_the_objective_is_the_plain_formula(engine, folder):
