@@ -118,6 +118,11 @@ TABLES = {
         "python benchmarks/labelled_files.py --count 2000 --data data/SST-2 --teacher runs/teacher --encoder models/minilm "
         "--out runs/labelled",
     ),
+    "sentence_speed": Measured(
+        ("sentence_speed.json",),
+        "OMP_NUM_THREADS=1 python benchmarks/sentence_speed.py --texts data/enwiki.txt data/SST-2/train.tsv --scored data/STS-B "
+        "--teacher models/minilm --count 1000 --turns 7 --out runs/embeddings",
+    ),
     "exports": Measured(
         ("exports.json",), "python benchmarks/exports.py --data data/SST-2 --models runs/minilm runs/tinybert runs/bilstm"
     ),

@@ -39,6 +39,7 @@ import mlm_data
 import real_models
 import scaling
 import sentence_embeddings
+import sentence_speed
 import service_load
 import textbrewer_job
 import vocabulary_memory
@@ -59,6 +60,7 @@ WHOLE_TABLES = {
     "mlm_data": mlm_data.table,
     "scaling": scaling.table,
     "sentence_embeddings": sentence_embeddings.table,
+    "sentence_speed": sentence_speed.table,
     "service_load": service_load.table,
     "from_text": from_text.table,
     "vocabulary_memory": vocabulary_memory.table,

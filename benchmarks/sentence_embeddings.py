@@ -16,6 +16,7 @@ import datetime
 import random
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from tables import NEW_RESULTS, machine, markdown, write_json
 
 from crossdistil.core.app.api import run
 from crossdistil.core.app.models import model_folder
+from crossdistil.core.data.batches import Batch
 from crossdistil.core.data.tables import read_columns
 from crossdistil.core.job import Job, prepare
 from crossdistil.core.kinds.sentence_embeddings import cosines
 from crossdistil.core.recipe import load_recipe
+from crossdistil.core.sections import TrainSection
 
 LAYERS = (0, 2, 4)
 SHORTEST, LONGEST = 40, 200
@@ -73,40 +76,54 @@ def sides(options: argparse.Namespace) -> tuple[Any, Any]:
     return teacher, student
 
 
-def trained(job: Job, teacher: Any, student: Any) -> None:
-    """Train `student` on the batches of the job's first stage, with sentence-transformers' loss and torch's AdamW."""
+def their_step(train: TrainSection, teacher: Any, student: Any, fused: bool = False) -> Callable[[Batch, float], float]:
+    """`step(batch, learning rate) -> loss`, with sentence-transformers' loss and torch's AdamW, `fused` as its trainer has it."""
     import torch
     from sentence_transformers.sentence_transformer.losses import MSELoss
 
-    stage = job.stage(0)
-    train, total = stage.section.train, stage.total
-    torch.manual_seed(job.recipe.seed)
     named = [(name, weight) for name, weight in student.named_parameters() if "pooler" not in name]
     plain = [weight for name, weight in named if name.endswith("bias") or "LayerNorm" in name]
     decayed = [weight for name, weight in named if not (name.endswith("bias") or "LayerNorm" in name)]
     groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=train.learning_rate, betas=(train.beta1, train.beta2), eps=train.epsilon)
-    loss, factor, step = MSELoss(student), train.factor(total), 0
+    given = {"lr": train.learning_rate, "betas": (train.beta1, train.beta2), "eps": train.epsilon, "fused": fused}
+    optimizer = torch.optim.AdamW(groups, **given)
+    loss = MSELoss(student)
+
+    def step(batch: Batch, rate: float) -> float:
+        real = batch["example_mask"] > 0
+        names = ("input_ids", "token_type_ids", "attention_mask")
+        features = {name: torch.from_numpy(batch[name][real].astype(np.int64)) for name in names}
+        with torch.no_grad():
+            target = teacher(dict(features))["sentence_embedding"]
+        value = loss([features], target)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_([weight for _, weight in named], train.max_gradient_norm)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
+        optimizer.zero_grad()
+        return value.item()
+
+    return step
+
+
+def trained(job: Job, teacher: Any, student: Any) -> None:
+    """Train `student` on the batches of the job's first stage."""
+    import torch
+
+    stage = job.stage(0)
+    train, total = stage.section.train, stage.total
+    torch.manual_seed(job.recipe.seed)
+    take, factor, step = their_step(train, teacher, student), train.factor(total), 0
     student.train()
     for epoch in range(-(-total // stage.batches.steps_per_epoch)):
         for (batch,) in stage.batches.epoch(epoch):
             if step == total:
                 break
-            real = batch["example_mask"] > 0
-            names = ("input_ids", "token_type_ids", "attention_mask")
-            features = {name: torch.from_numpy(batch[name][real].astype(np.int64)) for name in names}
-            with torch.no_grad():
-                target = teacher(dict(features))["sentence_embedding"]
-            value = loss([features], target)
-            value.backward()
-            torch.nn.utils.clip_grad_norm_([weight for _, weight in named], train.max_gradient_norm)
-            for group in optimizer.param_groups:
-                group["lr"] = train.learning_rate * factor(step)
-            optimizer.step()
-            optimizer.zero_grad()
+            value = take(batch, train.learning_rate * factor(step))
             step += 1
             if step % 50 == 0:
-                print(f"sentence-transformers: step {step}/{total}, loss {value.item():.6f}", flush=True)
+                print(f"sentence-transformers: step {step}/{total}, loss {value:.6f}", flush=True)
     student.eval()
 
 
@@ -132,13 +149,31 @@ def apart(folder: Path, scored: Path, own: float) -> dict[str, float]:
     return {"spearman": abs(own - spearman(model, scored)), "cosine": float(np.abs(ours - theirs).max())}
 
 
-def measured(options: argparse.Namespace) -> dict[str, Any]:
-    """All figures."""
+def write_data(options: argparse.Namespace) -> Path:
+    """The folder of the drawn texts and the scored pairs."""
     data = options.out / "data"
     data.mkdir(parents=True, exist_ok=True)
     texts = drawn_texts(options.texts, options.count, options.seed)
     (data / "train.txt").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     shutil.copy(options.scored / "dev.tsv", data)
+    return data
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those that say what is trained on what."""
+    parser.add_argument("--texts", type=Path, nargs="+", required=True)
+    parser.add_argument("--scored", type=Path, required=True)
+    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=5000, help="texts of each file")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for both")
+
+
+def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """All figures."""
+    data = write_data(options)
     given = overrides(options, data)
     folder = options.out / "student"
     result = run("embedding", out=folder, overrides=given, preset="distil", backend="torch")
@@ -147,7 +182,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         "benchmark": "sentence_embeddings",
         "machine": machine(),
         "date": datetime.date.today().isoformat(),
-        "texts": len(texts),
+        "texts": len(options.texts) * options.count,
         "epochs": options.epochs,
         "steps": result["steps"],
         "dev": {"teacher": spearman(teacher, options.scored), "before": spearman(student, options.scored)},
@@ -176,14 +211,7 @@ def table(found: dict[str, Any]) -> str:
 def main() -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--texts", type=Path, nargs="+", required=True)
-    parser.add_argument("--scored", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=5000, help="texts of each file")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for both")
+    add_options(parser)
     parser.add_argument("--results", type=Path, default=NEW_RESULTS / "sentence_embeddings.json")
     options = parser.parse_args()
     options.teacher = model_folder(options.teacher.absolute())
