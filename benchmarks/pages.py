@@ -72,6 +72,11 @@ TABLES = {
         "--data data/SST-2",
         "2026-11-21",
     ),
+    "step_profile": Measured(
+        ("step_profile.json",),
+        "python benchmarks/step_profile.py --version VERSION --model-folder models/minilm --data data/SST-2",
+        "2026-11-29",
+    ),
     "textbrewer": Measured(
         ("textbrewer.json",),
         "python benchmarks/textbrewer_job.py --data data/reviews --vocabulary vocab.txt --rows 320 --bf16",

@@ -41,6 +41,7 @@ import scaling
 import sentence_embeddings
 import sentence_speed
 import service_load
+import step_profile
 import textbrewer_job
 import vocabulary_memory
 from backend_tables import crosscheck_table, crosschecks_table, processes_table, same_run_table
@@ -62,6 +63,7 @@ WHOLE_TABLES = {
     "sentence_embeddings": sentence_embeddings.table,
     "sentence_speed": sentence_speed.table,
     "service_load": service_load.table,
+    "step_profile": step_profile.table,
     "from_text": from_text.table,
     "vocabulary_memory": vocabulary_memory.table,
 }
