@@ -3,7 +3,7 @@
     python benchmarks/step_profile.py --version after --model-folder models/minilm --data data/SST-2
     PYTHONPATH=../before python benchmarks/step_profile.py --version before ...       the package of an earlier version
 
-A student of every second layer learns from its teacher (`benchmarks/kd_job.py`), on one thread, in batches as training makes them.
+A student of every second layer learns from its teacher (`benchmarks/kd_job.py`), one thread, in batches as training makes them.
 PyTorch's profiler says how a step's time is shared out; the step's processor time is taken without it. Each call adds its
 version to the file, so that two can be compared.
 """
@@ -81,8 +81,8 @@ def table(result: dict) -> str:
     rows.append(["tokens/s", *(f"{each['tokens_per_second']:,.0f}" for each in found)])
     text = (
         f"Milliseconds of processor time of a step, one thread, batches of {settings['batch']} texts of similar length: "
-        f"{settings['layers'][0]} to {settings['layers'][1]} layers x {settings['width']}. Means of {settings['steps']} steps, the "
-        "fastest of three turns; shared out as PyTorch's profiler says."
+        f"{settings['layers'][0]} to {settings['layers'][1]} layers x {settings['width']}. Means of {settings['steps']} steps, "
+        "the fastest of three turns; shared out as PyTorch's profiler says."
     )
     return f"{markdown(['kind of work', *heads], rows)}\n\n{text}"
 

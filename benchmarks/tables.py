@@ -21,7 +21,8 @@ def machine() -> dict[str, Any]:
     """The processor and the Python of this measurement. What a hypervisor calls just AMD EPYC has its family and model told."""
     found = processor()
     try:
-        told = dict(re.findall(r"^(cpu family|model)\s*: (\d+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE))
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        told = dict(re.findall(r"^(cpu family|model)\s*: (\d+)$", lines, re.MULTILINE))
     except OSError:
         told = {}
     if len(told) == 2:
