@@ -1,11 +1,14 @@
-"""What a student keeps of a teacher that is a file: a real encoder's probabilities stand in for an LLM's answers, whole, as
+r"""What a student keeps of a teacher that is a file: a real encoder's probabilities stand in for an LLM's answers, whole, as
 labels alone, as noisy votes with abstentions, and beside them the texts' own labels.
 
-    python benchmarks/labelled_files.py --data data/SST-2 --teacher runs/teacher --encoder models/minilm --out runs/labelled
+    crossdistil cache teacher kd --set task.data=data/SST-2 --set task.limit.train=4000 --set teacher.model=runs/teacher \
+        --set teacher_cache.use=always --set teacher_cache.folder=runs/answers
+    python benchmarks/labelled_files.py --data data/SST-2 --cache runs/answers/teacher/logits --limit 4000 \
+        --encoder models/minilm --out runs/labelled
 
-`--count` texts of SST-2's train are drawn that the teacher was not trained on (`--taught` says how many it was limited to).
-Noise: an answer is the other class with a probability of `--noise`, and none with one of `--silent`. The figures go to
-`runs/benchmarks/labelled_files.json`.
+The stand-in's answers are those of a teacher cache over `--limit` texts of SST-2's train, of which `--count` are taken that the
+teacher was not trained on (`--taught` says how many its own training was limited to). Noise: an answer is the other class with
+a probability of `--noise`, and none with one of `--silent`. The figures go to `runs/benchmarks/labelled_files.json`.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file
+from scipy.special import softmax
 from tables import NEW_RESULTS, machine, markdown, write_json
 
-from crossdistil.core.app.api import predict, run
+from crossdistil.core.app.api import run
 from crossdistil.core.app.models import model_folder
 from crossdistil.core.data.tables import read_columns
 
@@ -35,20 +40,25 @@ SIDES = {
 }
 
 
-def drawn(data: Path, count: int, taught: int, seed: int) -> tuple[list[str], list[str]]:
-    """Different texts of train that are none of the teacher's own, and their labels."""
-    columns = read_columns(data / "train.tsv", ["sentence", "label"], texts=["sentence"]).cells
+def limited(rows: int, limit: int) -> np.ndarray:
+    """Which rows `task.limit.train` takes."""
+    return np.sort(np.random.default_rng([zlib.crc32(b"train"), limit]).permutation(rows)[:limit])
+
+
+def drawn(options: argparse.Namespace) -> tuple[list[str], list[str], np.ndarray]:
+    """Different texts of train that are none of the teacher's own, their labels, and the stand-in's logits for them."""
+    columns = read_columns(options.data / "train.tsv", ["sentence", "label"], texts=["sentence"]).cells
     rows = len(columns["sentence"])
-    own = np.random.default_rng([zlib.crc32(b"train"), taught]).permutation(rows)[:taught]  # as task.limit draws
-    known = {columns["sentence"][row].strip() for row in own}
-    found: dict[str, str] = {}
-    for row in np.random.default_rng(seed).permutation(rows):
+    known = {columns["sentence"][row].strip() for row in limited(rows, options.taught)}
+    logits = np.fromfile(options.cache / "logits.bin", "<f4").reshape(options.limit, len(LABELS))
+    found: dict[str, tuple[str, np.ndarray]] = {}
+    for place, row in enumerate(limited(rows, options.limit)):
         text = columns["sentence"][row].strip()
         if text not in known and len(text.split()) > 2:
-            found.setdefault(text, columns["label"][row])
-        if len(found) == count:
-            break
-    return list(found), list(found.values())
+            found.setdefault(text, (columns["label"][row], logits[place]))
+    texts = list(found)
+    chosen = [texts[place] for place in np.random.default_rng(options.seed).permutation(len(texts))[: options.count]]
+    return chosen, [found[text][0] for text in chosen], np.stack([found[text][1] for text in chosen])
 
 
 def written(folder: Path, texts: list[str], labels: list[str] | None, split: str) -> None:
@@ -58,16 +68,15 @@ def written(folder: Path, texts: list[str], labels: list[str] | None, split: str
     (folder / f"{split}.tsv").write_text("".join("\t".join(row) + "\n" for row in [names, *rows]), encoding="utf-8")
 
 
-def files(options: argparse.Namespace, texts: list[str], dev: list[str]) -> None:
-    """The stand-in's answers to the texts and to those of dev, as files."""
-    answers = [found["probabilities"] for found in predict(options.teacher, [*texts, *dev], backend="torch")]
-    probabilities = np.array([[found[label] for label in LABELS] for found in answers])
+def files(options: argparse.Namespace, texts: list[str], logits: np.ndarray) -> None:
+    """The stand-in's answers, as files."""
+    probabilities = softmax(logits.astype(np.float64), axis=1)
     generator = np.random.default_rng(options.seed)
-    wrong = generator.random((len(answers), 3)) < options.noise
+    wrong = generator.random((len(texts), 3)) < options.noise
     said = np.where(wrong, 1 - probabilities.argmax(axis=1)[:, None], probabilities.argmax(axis=1)[:, None])
-    silent = generator.random((len(answers), 3)) < options.silent
+    silent = generator.random((len(texts), 3)) < options.silent
     lines: dict[str, list[dict[str, Any]]] = {name: [] for name in ("probabilities", "labels", "one vote", "three votes")}
-    for row, text in enumerate([*texts, *dev]):
+    for row, text in enumerate(texts):
         votes = [None if quiet else LABELS[place] for place, quiet in zip(said[row], silent[row])]
         whole = dict(zip(LABELS, probabilities[row].tolist()))
         lines["probabilities"].append({"text": text, "probabilities": whole})
@@ -104,14 +113,14 @@ def side(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     """All figures."""
-    texts, labels = drawn(options.data, options.count, options.taught, options.seed)
+    texts, labels, logits = drawn(options)
     columns = read_columns(options.data / "dev.tsv", ["sentence", "label"], texts=["sentence"]).cells
     dev = [text.strip() for text in columns["sentence"]]
     for folder, own in (("labelled", labels), ("texts", None)):
         written(options.out / folder, texts, own, "train")
         written(options.out / folder, dev, list(columns["label"]), "dev")
-    if not (options.out / "probabilities.jsonl").is_file():
-        files(options, texts, dev)
+    of_dev = load_file(options.cache / "answers.safetensors")["logits"]
+    files(options, [*texts, *dev], np.concatenate([logits, of_dev]))
     found: dict[str, Any] = {"benchmark": "labelled_files", "machine": machine(), "date": datetime.date.today().isoformat()}
     found |= {"texts": len(texts), "noise": options.noise, "silent": options.silent, "sides": {}}
     found |= {"epochs": options.epochs, "seeds": len(options.seeds)}
@@ -149,14 +158,15 @@ def table(found: dict[str, Any]) -> str:
 def main() -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("--data", "--teacher", "--encoder", "--out"):
+    for name in ("--data", "--cache", "--encoder", "--out"):
         parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--count", type=int, default=3000)
+    parser.add_argument("--limit", type=int, default=4000, help="task.limit.train of the cache")
+    parser.add_argument("--count", type=int, default=1200)
     parser.add_argument("--taught", type=int, default=12000, help="task.limit.train of the teacher's own training")
     parser.add_argument("--noise", type=float, default=0.2)
     parser.add_argument("--silent", type=float, default=0.1)
-    parser.add_argument("--epochs", type=float, default=3)
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--seed", type=int, default=42, help="of texts and noise")
     parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[42])
     parser.add_argument("--sides", type=lambda text: text.split(","), default=list(SIDES))

@@ -18,7 +18,10 @@ from crossdistil.tests.labelled_records import THREE, floored
 TEXTS = ["a fine film", "a dull  film", "so it goes", "well done"]
 
 
-def joined(folder, answers, train=TEXTS, header="text", dev="text\tlabel\na fine film\tpositive\nnew\tneutral\n", **file):
+DEV = "text\tlabel\na fine film\tpositive\nnew\tneutral\n"
+
+
+def joined(folder, answers, train=TEXTS, header="text", dev=DEV, hard=0.0, **file):
     """The examples of a task of three classes whose train has no labels, and the file's answers to them."""
     folder.mkdir(exist_ok=True)
     (folder / "train.tsv").write_text("".join(f"{row}\n" for row in [header, *train]), encoding="utf-8")
@@ -30,7 +33,7 @@ def joined(folder, answers, train=TEXTS, header="text", dev="text\tlabel\na fine
     tree["task"]["labels"] = list(THREE.labels)
     tree["teacher"] = {"file": {"path": str(folder / "labelled.jsonl"), **file}}
     tree["student"] = {"init": {"from": str(folder / "model")}}
-    tree["stages"][0]["objective"] = [{"loss": "kd_ce"}]
+    tree["stages"][0]["objective"] = [{"loss": "kd_ce"}, {"loss": "hard_label", "weight": hard}]
     examples, errors = check_rows(plan(parse_recipe(tree, "test"), "test"))
     errors.throw()
     return examples
@@ -130,3 +133,10 @@ def test_a_join_that_could_be_wrong_is_refused(tmp_path, name):
     options, answers, message = NOT_JOINED[name]
     with pytest.raises(CrossdistilError, match=message):
         joined(tmp_path, answers, **options)
+
+
+def test_labels_that_there_are_none_of_are_not_learned(tmp_path):
+    answers = [{"text": text, "label": "neutral"} for text in TEXTS]
+    with pytest.raises(CrossdistilError, match=r"objective\[1\].loss: hard_label learns labels, of which .* have none"):
+        joined(tmp_path, answers, hard=0.5)
+    assert joined(tmp_path, answers, hard=0.5, as_labels="where_missing")["train"].labels.tolist() == [1] * 4
