@@ -86,7 +86,7 @@ def items(row: Mapping[str, Any]) -> Texts | None:
     output = row.get("output")
     if not isinstance(output, list):
         return None
-    parts = [part for item in output if item.get("type") == "message" for part in item.get("content") or ()]
+    parts = [part for item in output if item.get("type", "message") == "message" for part in item.get("content") or ()]
     if any(part.get("type") == "refusal" for part in parts):
         raise NoAnswer("refused")
     for part in parts:

@@ -47,6 +47,8 @@ def with_answers(
     for own in examples.values():
         if own.tokens is not None:
             raise DataError(f"{key}: {own.source} holds records of tokens, but answers are joined to texts")
+        if own.members > 1:
+            raise DataError(f"{key}: answers are of one text or pair of texts, but an example has {own.members} of them here")
     join = _Join(read_labelled(section, spec, key), Classes(spec, section, key), section, spec, key, data)
     taught = {split: _taught(join, own, split) for split, own in examples.items()}
     if not any(own.answered.any() or own.abstained.any() for own in taught.values()):
