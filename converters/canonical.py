@@ -23,6 +23,7 @@ from ..core.models.heads import head_shapes, heads_of
 from ..core.models.parts import PAIRS
 from ..core.models.sizes import sizes
 from ..core.models.tree import unused_shapes
+from ..core.sentence_folder import sentence_files
 from .bilstm_checkpoint import BILSTM, read_bilstm
 from .configuration import activation_note, check_sizes, find_config, find_tokenizer, with_heads, without_config
 from .dialects import DIALECTS
@@ -71,6 +72,8 @@ class CanonicalCheckpoint:
     """Those of the notes that are about the keys of its configuration."""
     repairs: list[str] = field(default_factory=list)
     """What was wrong in the source and is right here."""
+    of_sentences: dict[str, Path] = field(default_factory=dict)
+    """Path in its folder -> file that says how it embeds texts, where it does."""
     resized: bool = False
     """Whether its vocabulary is no longer that of the source."""
 
@@ -151,6 +154,7 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
         notes=[*notes, *layer_notes, *size_notes, *task_notes, *said_of_config],
         config_notes=said_of_config,
         repairs=repairs,
+        of_sentences=sentence_files(path if path.is_dir() else path.parent),
     )
 
 

@@ -147,10 +147,11 @@ def google_config(raw: Mapping[str, Any], type_vocabulary: int | None) -> dict[s
     return dict(sorted(known.items()))
 
 
-def write_files(folder: Path, raw: Mapping[str, Any], tokenizer: Mapping[str, Path], google: Mapping[str, Any] | None) -> None:
-    """Write the configuration and copy the tokenizer's files into the folder of a result."""
+def write_files(folder: Path, raw: Mapping[str, Any], others: Mapping[str, Path], google: Mapping[str, Any] | None) -> None:
+    """Write the configuration into the folder of a result and copy `others` there, the tokenizer's files among them."""
     (folder / CONFIG).write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if google is not None:
         (folder / GOOGLE_CONFIG).write_text(json.dumps(google, indent=2) + "\n", encoding="utf-8")
-    for name, path in tokenizer.items():
+    for name, path in others.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)

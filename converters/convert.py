@@ -16,6 +16,7 @@ from ..core.errors import CheckpointError, RunFolderError, checkpoint_named
 from ..core.files import replace_folder
 from ..core.models.architectures import is_encoder
 from ..core.models.tree import unused_shapes
+from ..core.sentence_folder import MODULES
 from . import oneflow_folder
 from .canonical import CanonicalCheckpoint, ReadOptions, read_canonical
 from .configuration import google_config, with_heads, write_files
@@ -131,6 +132,8 @@ def convert(
         notes = [f"{NETWORK} loads it: from {Path(NETWORK).stem} import load"]
         if problem := misread(checkpoint.config, checkpoint.task, checkpoint.heads, layout.dialect):
             notes.append(f"{NETWORK} computes what other code does not: {problem}")
+    if checkpoint.of_sentences and (options.to != "pytorch" or code is not None):
+        notes.append(f"it embeds texts: {MODULES} says how, and what loads this here must make the vectors of the tokens' states")
     return Conversion(checkpoint, layout, len(tensors), size, added, (*left_out, *notes))
 
 
@@ -163,7 +166,7 @@ def encoder_of(checkpoint: CanonicalCheckpoint) -> CanonicalCheckpoint:
 def write_checkpoint(
     folder: Path, checkpoint: CanonicalCheckpoint, layout: Layout, tensors: list[Tensor], options: ConvertOptions
 ) -> None:
-    """Write tensors, configuration and tokenizer into a folder that exists."""
+    """Write tensors, configuration, tokenizer and how texts are embedded into a folder that exists."""
     if layout.dialect == "canonical":
         # transformers and our own reader take a model's tensors and nothing else from the file of its weights.
         projections = [tensor for tensor in tensors if tensor.info.name in checkpoint.projections]
@@ -178,7 +181,7 @@ def write_checkpoint(
     if options.to == "tf" and checkpoint.config.family.in_googles_code:
         types = _type_vocabulary(checkpoint, options) if checkpoint.family == "distilbert" and not options.with_code else None
         google = google_config(checkpoint.raw, types)
-    write_files(folder, _with_dtype(checkpoint.raw, options.dtype), checkpoint.tokenizer, google)
+    write_files(folder, _with_dtype(checkpoint.raw, options.dtype), checkpoint.tokenizer | checkpoint.of_sentences, google)
 
 
 def _with_dtype(raw: dict[str, Any], dtype: str | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from .errors import CheckpointError
 from .json_files import read_json, read_object
 from .models.pooling import Pooling
+from .plain_names import is_plain_path
 from .shown import shown
 
 MODULES, TRANSFORMER, SENTENCES = "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"
@@ -36,6 +37,17 @@ _OURS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
 def embeds(folder: Path) -> bool:
     """Whether a folder says how its model embeds texts."""
     return (folder / MODULES).is_file()
+
+
+def sentence_files(folder: Path) -> dict[str, Path]:
+    """Path in the folder -> file of those that say how its model embeds texts; none where it does not. Raises CheckpointError."""
+    if not embeds(folder):
+        return {}
+    modules, names = read_json(folder / MODULES, CheckpointError), [MODULES, TRANSFORMER, SENTENCES]
+    for module in modules if isinstance(modules, list) else ():
+        place = module.get("path") if isinstance(module, dict) else None
+        names += [f"{place}/config.json"] if is_plain_path(place) else []
+    return {name: folder / name for name in names if (folder / name).is_file()}
 
 
 def read_pooling(folder: Path, where: str = "") -> tuple[Pooling, list[str]]:

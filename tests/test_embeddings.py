@@ -8,13 +8,16 @@ import shutil
 import numpy as np
 import pytest
 
+from crossdistil.converters.convert import ConvertOptions, convert
 from crossdistil.core.app.data_report import data_warnings
+from crossdistil.core.app.inspection import inspect
+from crossdistil.core.app.models import model_folder
 from crossdistil.core.checkpoint import Model, load_model
 from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.batches import TrainBatches, evaluation_batches
 from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.errors import CrossdistilError, DataError
+from crossdistil.core.errors import CheckpointError, CrossdistilError, DataError
 from crossdistil.core.job import prepare
 from crossdistil.core.kinds.known_kinds import SENTENCE_EMBEDDINGS
 from crossdistil.core.model_inputs import trained_length
@@ -139,6 +142,24 @@ FOLDERS = {
         r"default_prompt_name is 'q': each text gets 'query: ' before it, which is not done here",
     ),
 }
+
+
+def test_a_conversion_keeps_how_texts_are_embedded(tmp_path):
+    """Through the code of each framework and back, and of an old folder of sentence-transformers, whose weights are pickled."""
+    source = tmp_path / "source"
+    write_embedder(source, Pooling("last", True))
+    expected = vectors_of(source, TEXTS)
+    for to in ("tf", "mindspore", "oneflow"):
+        made = convert(source, tmp_path / to, ConvertOptions(to))
+        assert [line for line in made.notes if line.startswith("it embeds texts: modules.json says how")], made.notes
+        assert inspect(tmp_path / to)["classifier"] == "embeds texts: last of the tokens' states, scaled to length 1"
+        assert convert(tmp_path / to, tmp_path / f"{to}-back", ConvertOptions("pytorch")).notes == ()
+        np.testing.assert_array_equal(vectors_of(tmp_path / f"{to}-back", TEXTS), expected)
+    convert(source, tmp_path / "old", ConvertOptions("pytorch", "bin"))
+    np.testing.assert_array_equal(vectors_of(model_folder(tmp_path / "old"), TEXTS), expected)
+    (source / "modules.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"modules\.json: "):
+        convert(source, tmp_path / "wrong", ConvertOptions("tf"))
 
 
 @pytest.mark.parametrize("case", FOLDERS)

@@ -179,7 +179,7 @@ def _page_of(about: About) -> _Page:
         return _Page(lead, "Question", "Text", "Answer", "answers", "{ question: text, context: second }", example)
     if kind.embeds:
         lead, asked = "Type a text, or two to compare.", "{ texts: second === undefined ? [text] : [text, second] }"
-        return _Page(lead, "Text", "Another text", "Embed", "embeds", asked, optional=True)
+        return _Page(lead, "Text", "Another text to compare, or none", "Embed", "embeds", asked, optional=True)
     act, does = ("Find", "finds") if kind.per_token else ("Classify", "classifies") if kind.has_classes else ("Score", "scores")
     text = "First text" if about.takes_pairs else "Text"
     pair = "" if about.takes_pairs is False else f"Second text{'' if about.takes_pairs else ' (only for a model of pairs)'}"

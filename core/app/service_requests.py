@@ -254,7 +254,7 @@ class OpenAIEmbeddings(BaseModel):
 class OpenAIRequest(Request):
     """As the clients of OpenAI's service send it."""
 
-    path, summary, keys = "/v1/embeddings", "The same, for clients of OpenAI's service.", "input"
+    path, summary, keys = "/v1/embeddings", "The vectors of texts, for clients of OpenAI's service.", "input"
     answer = OpenAIEmbeddings
 
     input: str | list[str] = Field(description="A text, or several.")
