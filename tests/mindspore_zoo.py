@@ -227,6 +227,19 @@ class Classifier(nn.Cell):
         return named(hidden, pooled, logits=self.dense_1(pooled))
 
 
+class OfEachToken(nn.Cell):
+    """BertNERModel, whose last map is `dense_1`, and BertSquadModel, whose is `dense1`; both hold a pooler that neither uses."""
+
+    def __init__(self, config, outputs: int, last: str):
+        super().__init__()
+        self.bert, self.last = BertModel(config), last
+        setattr(self, last, nn.Dense(config.hidden_size, outputs))
+
+    def outputs(self, batch) -> dict[str, np.ndarray]:
+        hidden, pooled = self.bert(*inputs(batch))
+        return named(hidden, pooled, logits=getattr(self, self.last)(hidden[-1]))
+
+
 class TinyBert(BertModel):
     """TinyBERT's student after general distillation: an encoder and nothing else."""
 

@@ -6,6 +6,7 @@ An encoder's own pooler, layers and heads are all compared. How the formats of f
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import ml_dtypes
@@ -13,7 +14,9 @@ import numpy as np
 import pytest
 
 import crossdistil
+from crossdistil.core.app.inspection import inspect
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.models.answer_heads import SPANS, TOKENS
 from crossdistil.tests import conversion_sources as sources
 
 pytestmark = pytest.mark.only_backend("mindspore")
@@ -95,6 +98,31 @@ def test_the_zoos_classifier_loads_what_is_written(tmp_path, zoo, layout):
     network = zoo.NetworkWithLoss(zoo.Classifier(sources.BERT, sources.OUTPUTS))
     zoo.load_strictly(network, tmp_path / "ms" / FILES[layout], format=FILES[layout].rsplit(".")[-1])
     assert_right(network, tmp_path / "source")
+
+
+@pytest.mark.parametrize(("head", "last"), [(TOKENS, "dense_1"), (SPANS, "dense1")], ids=["BertNER", "BertSquad"])
+def test_the_zoos_networks_of_each_token(tmp_path, zoo, ms, head, last):
+    """They load what is written, but for the pooler that they do not use; and what they save is read as that head."""
+    config, outputs = sources.BERT.answering(head), 2
+    sources.write_source(tmp_path / "source", config, outputs, heads=False)
+    crossdistil.convert(tmp_path / "source", tmp_path / "ms", to="mindspore")
+    network = zoo.NetworkWithLoss(zoo.OfEachToken(config, outputs, last))
+    lacking, unknown = ms.load_param_into_net(network, ms.load_checkpoint(str(tmp_path / "ms/model.ckpt")), strict_load=True)
+    assert set(lacking) == {"bert.bert.dense.weight", "bert.bert.dense.bias"} and not unknown
+    batch, reference = sources.expected(tmp_path / "source")
+    sources.assert_agree({name: value for name, value in network.outputs(batch).items() if name != "pooled"}, reference, batch)
+    zoo.randomise(network, 5)
+    ms.save_checkpoint(network, str(tmp_path / "ms/model.ckpt"))
+    (tmp_path / "ms/checksums.json").unlink()
+    crossdistil.convert(tmp_path / "ms", tmp_path / "back", to="pytorch")
+    assert_right(network, tmp_path / "back")
+    assert inspect(tmp_path / "ms")["classifier"].endswith(head.what)
+    if head == SPANS:  # whose names tell it without a class; a tagger's are those of a classifier of whole texts
+        raw = json.loads((tmp_path / "ms/config.json").read_text())
+        del raw["architectures"]
+        (tmp_path / "ms/config.json").write_text(json.dumps(raw))
+        crossdistil.convert(tmp_path / "ms", tmp_path / "by-names", to="pytorch")
+        assert json.loads((tmp_path / "by-names/config.json").read_text())["architectures"] == ["BertForQuestionAnswering"]
 
 
 def test_electra_in_cells_loads_what_is_written(tmp_path, zoo):
@@ -262,9 +290,9 @@ def test_every_family_is_read_back_from_mindspores_files(tmp_path, ms, family, l
     assert sorted(array.tobytes() for array in found.values()) == sorted(array.tobytes() for array in tensors.values())
     assert not any(name.endswith(("LayerNorm.weight", "_norm.bias", "_embeddings.weight")) for name in found)
     sources.assert_same(sources.tensors_of(tmp_path / "ms"), tensors)
-    seen = crossdistil.inspect(tmp_path / "ms")
+    seen = inspect(tmp_path / "ms")
     assert (seen["family"], seen["outputs"], seen["problems"], seen["dropped"]) == (family, sources.OUTPUTS, [], {})
-    assert seen["heads"] == crossdistil.inspect(tmp_path / "source")["heads"]
+    assert seen["heads"] == inspect(tmp_path / "source")["heads"]
     assert seen["heads"] or family == "gpt2"  # whose words are predicted with their table alone
 
 

@@ -16,7 +16,7 @@ What a family's parts of each are is in `core.models.tree.head_parts`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .outputs import EMBEDDING, LOGITS, MASKED_WORDS
 
@@ -30,6 +30,8 @@ class AnswerHead:
     """The name of its answers among the outputs of a forward pass; None where it gives none."""
     ending: str
     """How the class of transformers ends that has it."""
+    also: tuple[str, ...] = field(default=(), kw_only=True)
+    """How other classes of it end that have it, or, of the one that is none, no classifier either."""
     pipeline: str = ""
     """What the Hugging Face hub calls what such a model does."""
     recipe: str = ""
@@ -51,7 +53,7 @@ class AnswerHead:
         return f"Auto{'ModelFor' if self.ending.startswith('For') else ''}{self.ending.removeprefix('For')}"
 
 
-NO_HEAD = AnswerHead("nothing", None, "Model", "feature-extraction")
+NO_HEAD = AnswerHead("nothing", None, "Model", "feature-extraction", also=("ForNextSentencePrediction",))
 SENTENCES = AnswerHead(
     "sentences", LOGITS, "ForSequenceClassification", "text-classification", "finetune", what="a classifier of sentences"
 )
@@ -69,13 +71,17 @@ EMBEDDINGS = AnswerHead(
     "embeddings", EMBEDDING, "Model", "sentence-similarity", "embedding", what="a model that embeds texts",
     exported=("sentence_embedding", "token_embeddings"),
 )  # fmt: skip
-WORDS = AnswerHead("words", MASKED_WORDS, "ForMaskedLM", "fill-mask", "mlm")
-NEXT_WORDS = AnswerHead("next words", MASKED_WORDS, "LMHeadModel", "text-generation", "clm")
+WORDS = AnswerHead("words", MASKED_WORDS, "ForMaskedLM", "fill-mask", "mlm", also=("ForPreTraining",))
+NEXT_WORDS = AnswerHead(
+    "next words", MASKED_WORDS, "LMHeadModel", "text-generation", "clm", also=("ForCausalLM", "DoubleHeadsModel")
+)
 OF_WORDS = (WORDS, NEXT_WORDS)
 
 OTHERS = (TOKENS, CHOICES, SPANS)
 """Those whose tensors may have the names and shapes of a classifier of sentences; of a class that is like several, the first."""
 CLASSIFIERS = (SENTENCES, *OTHERS)
+WITHOUT_CLASSIFIER = tuple(ending for head in (NO_HEAD, *OF_WORDS) for ending in (head.ending, *head.also))
+"""How the classes end that have none."""
 
 
 def head_of(outputs: int | None, words: bool, classifier: AnswerHead = SENTENCES, causal: bool = False) -> AnswerHead:

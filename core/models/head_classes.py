@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..shown import plain, shown
-from .answer_heads import NEXT_WORDS, OTHERS, SENTENCES, TOKENS, WORDS, AnswerHead
+from .answer_heads import NEXT_WORDS, OTHERS, SENTENCES, TOKENS, WITHOUT_CLASSIFIER, WORDS, AnswerHead
 from .spec import ModelConfig
 
-_WITHOUT_CLASSIFIER = "Model ForMaskedLM ForPreTraining ForNextSentencePrediction LMHeadModel ForCausalLM".split()
-_CAUSAL = re.compile(r"LMHeadModel|ForCausalLM|DoubleHeads")
 _IN_TAG = re.compile(r"[BIESMLU][-_].+")
 
 HEAD_PARTS = frozenset({"classifier", "pre_classifier", "qa_outputs", "sequence_summary", "crf"})
@@ -35,7 +33,7 @@ def other_head(raw: Mapping[str, Any]) -> OtherHead | None:
     names = list(map(str, labels.values() if labels is raw.get("id2label") else labels)) if isinstance(labels, dict) else []
     if raw.get("problem_type") == "regression" and len(names) > 1:
         return OtherHead(SENTENCES, f"problem_type is regression, of {len(names)} numbers: only one is computed here")
-    if name.endswith((SENTENCES.ending, *_WITHOUT_CLASSIFIER)):
+    if name.endswith((SENTENCES.ending, *WITHOUT_CLASSIFIER)):
         return None
     for head in OTHERS:
         if re.search(head.alike, name):
@@ -67,7 +65,7 @@ def label_names(raw: Mapping[str, Any]) -> Any:
 def unknown_class(raw: Mapping[str, Any]) -> str:
     """The class that `architectures` names, where nothing is known of it; else an empty string."""
     name = class_name(raw)
-    known = name.endswith((SENTENCES.ending, *_WITHOUT_CLASSIFIER)) or other_head(raw) is not None
+    known = name.endswith((SENTENCES.ending, *WITHOUT_CLASSIFIER)) or other_head(raw) is not None
     return "" if known else name
 
 
@@ -75,12 +73,12 @@ def says_words(raw: Mapping[str, Any]) -> AnswerHead | None:
     """The head of a language model's class, be it of masked words or of the next one; None of any other."""
     if is_causal(raw):
         return NEXT_WORDS
-    return WORDS if class_name(raw).endswith((WORDS.ending, "ForPreTraining")) else None
+    return WORDS if class_name(raw).endswith((WORDS.ending, *WORDS.also)) else None
 
 
 def is_causal(raw: Mapping[str, Any]) -> bool:
     """Whether the class is that of a language model whose tokens see only those before them."""
-    return bool(_CAUSAL.search(class_name(raw)))
+    return any(ending in class_name(raw) for ending in (NEXT_WORDS.ending, *NEXT_WORDS.also))
 
 
 def other_words(config: ModelConfig, head: AnswerHead) -> str:
