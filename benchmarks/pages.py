@@ -67,9 +67,14 @@ TABLES = {
         "--student-set teacher_cache.use=always",
     ),
     "speed": Measured(
-        ("huggingface_loop.json", "backends_step_time.json"),
-        "python benchmarks/huggingface_loop.py and backends_step_time.py --model-folder runs/sst2/teacher/student "
-        "--data data/SST-2",
+        ("huggingface_loop.json",),
+        "python benchmarks/huggingface_loop.py --model-folder models/minilm --data data/SST-2 --steps 3 --rounds 3 --clock cpu "
+        "--threads 1",
+        "2026-11-29",
+    ),
+    "speed_of_backends": Measured(
+        ("backends_step_time.json",),
+        "python benchmarks/backends_step_time.py --model-folder runs/sst2/teacher/student --data data/SST-2",
         "2026-11-21",
     ),
     "step_profile": Measured(
