@@ -3,7 +3,8 @@
 The OpenBLAS in OneFlow 0.9 knows no processor newer than 2017, and takes kernels without AVX for those that it does not know
 (Barcelona's on an AMD EPYC, Prescott's on an Intel Xeon with AMX), at about half of the step's speed. It
 has better ones, Haswell's: they are asked for where the processor has their instructions, so that all such processors also give
-the same bits. (Zen's are as fast: a step of 4 layers x 312 took 0.63 s of processor time with either, 1.07 s with Barcelona's.)
+the same bits. (Zen's are as fast: a step of 4 layers x 312 took 0.63 s of processor time with either, 1.07 s with Barcelona's.
+SkylakeX's bring nothing on an EPYC of family 26, which has AVX-512: a product took as long with either.)
 """
 
 from __future__ import annotations
