@@ -80,12 +80,17 @@ def _tokens(model: Model) -> str:
 
 
 def transformers_code(model: Model) -> str:
-    """A program for a model that transformers loads, or sentence-transformers where it embeds texts."""
+    """A program for a model that transformers loads, or sentence-transformers where it embeds texts or ranks them."""
     if model.head == EMBEDDINGS:
         return (
             "from sentence_transformers import SentenceTransformer\n\n"
             'model = SentenceTransformer("FOLDER")\nvectors = model.encode(["a text", "another"])\n'
             "print(model.similarity(vectors, vectors))\n"
+        )
+    if model.kind.ranks:
+        return (
+            "from sentence_transformers import CrossEncoder\n\n"
+            'model = CrossEncoder("FOLDER")\nprint(model.rank("a query", ["a candidate", "another"]))\n'
         )
     kind = model.head.class_name
     texts = '"a text", "another"' if is_of_pairs(model) else '"a text"'

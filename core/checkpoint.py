@@ -18,11 +18,12 @@ import numpy as np
 from .checkpoint_tensors import check_sizes, check_tensors, read_tensors, separate_decoder
 from .checksums import Damaged, check_model_folder
 from .config_file import CONFIG, about_training, class_names, model_config, problem_type, read_config
+from .cross_encoder_folder import activation_note, is_cross_encoder, longest_input
 from .errors import CheckpointError, checkpoint_named
 from .hub_names import hub_hint
 from .json_files import read_object
 from .kinds.kind import Kind
-from .kinds.known_kinds import kind_of_model
+from .kinds.known_kinds import ONE_NUMBER, RANKING, kind_of_model
 from .kinds.own_kinds import OF_PLUGIN, kind_told, other_kind_code
 from .models.answer_heads import EMBEDDINGS, SENTENCES, AnswerHead, head_of
 from .models.architectures import Config, decoder_names, head_names, is_encoder, tensor_shapes, word_embeddings, words_tensors
@@ -126,7 +127,8 @@ def open_model(folder: Path, where: str = "", words: bool = False, classifier: A
     if config.family.classifies_tokens and other is not None and other.head.token_map and classifier in (None, other.head):
         config, other = config.answering(other.head), None
     of_texts: list[str] = []
-    if classifier in (None, EMBEDDINGS) and embeds(folder) and is_encoder(config):
+    scores_pairs = is_cross_encoder(folder, raw)
+    if classifier in (None, EMBEDDINGS) and embeds(folder) and is_encoder(config) and not scores_pairs:
         pooling, of_texts = read_pooling(folder, prefix)
         config = config.embedding(pooling)
     if not (folder / WEIGHTS).is_file() and (folder / CARD).is_file():
@@ -143,12 +145,22 @@ def open_model(folder: Path, where: str = "", words: bool = False, classifier: A
     new = () if config_embeds(config) else new
     labels, kind = _classes(raw, outputs, config, where)
     about = about_training(raw, where)
+    if kind == ONE_NUMBER and scores_pairs:
+        kind, length = kind if "problem_type" in raw else RANKING, longest_input(folder)
+        of_texts += [note] if (note := activation_note(folder, raw)) is not None else []
+        about = about if length is None else about | {"max_length": length}
     if config_embeds(config) and (length := trained_length(folder)) is not None:
         about = {"max_length": length} | about
     reason = "" if other is None else other.reason
     notes = (*_notes(raw, config, folder, left_out, outputs, reason, kind), *of_texts)
     parameters = StoredTensors(tensors)
     return Model(config, parameters, outputs, labels, new, about, folder, kind, words, None, reason, notes, decoder)
+
+
+def trained_tokens(model: Model) -> int:
+    """To how many tokens texts were cut in training, else 128; never more than the model has positions."""
+    trained = int(model.about.get("max_length") or model.about.get("task", {}).get("max_length", 128))
+    return min(trained, getattr(model.config, "positions", trained))
 
 
 def config_embeds(config: Config) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from .checkpoint import CARD, WEIGHTS, Model, config_digest, config_embeds
+from .checkpoint import CARD, WEIGHTS, Model, config_digest, config_embeds, trained_tokens
 from .checksums import write_checksums
 from .config_file import CONFIG
+from .cross_encoder_folder import cross_encoder_entry, write_longest_input
 from .files import replace_folder
 from .kinds.own_kinds import kind_entry
 from .models.architectures import Config, first_keys, tensor_shapes
@@ -41,6 +42,8 @@ def save_model(
         if projections:
             save_file(projections, temporary / PROJECTIONS)
         tokenizer.save(temporary)
+        if model.kind.ranks:
+            write_longest_input(temporary, trained_tokens(model))
         if finish is not None:
             finish(temporary)
         if checksums:
@@ -72,6 +75,8 @@ def write_config(model: Model, folder: Path) -> None:
         config["label2id"] = {label: index for index, label in enumerate(labels)}
         if model.kind.problem_type is not None:
             config["problem_type"] = model.kind.problem_type
+        if model.kind.ranks:
+            config |= cross_encoder_entry()
     config["crossdistil"] = model.about | plugin_entry(model.config) | kind_entry(model.kind, model.labels)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if config_embeds(model.config):

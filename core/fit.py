@@ -27,7 +27,7 @@ def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
         head = spec.kind.head
         missing = "classifier of tokens" if head == TOKENS else "head for answers" if head == SPANS else teacher.new[0]
         return [f"{where}: has no {missing}; fine-tune it on the task first (recipes/{head.recipe}.yaml)"]
-    if spec.kind != teacher.kind:
+    if not teacher.kind.can_teach(spec.kind):
         return [f"{where}: trained for {teacher.kind.a_title}, but the task is {spec.kind.a_title}"]
     if not spec.kind.has_classes:
         return []

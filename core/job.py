@@ -189,9 +189,10 @@ def check_rows(found: Plan) -> tuple[dict[str, Examples] | None, Errors]:
             rows.collect(check_files, recipe.task)
     else:
         examples = rows.collect(_examples, recipe, spec)
-    if examples and found.context is not None and found.context.labels is not None:
+    if examples and found.context is not None and (found.context.labels is not None or spec.ranked is not None):
         counts = term_context(spec, examples=examples)
-        context = dataclasses.replace(found.context, label_counts=counts.label_counts, labelled=counts.labelled)
+        known = {key: getattr(counts, key) for key in ("label_counts", "labelled", "target_range")}
+        context = dataclasses.replace(found.context, **known)
         problems = stage_problems(recipe, context, apart(found.tokenizer, found.teacher_tokenizers))
         _collect_new(counted, found.source, problems, found.problems)
     of_data = [error for error in found.errors if isinstance(error, DataError)]

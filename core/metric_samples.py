@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from .class_metrics import scores_of
-from .metrics import ANSWER_METRICS, compute_metrics
+from .metrics import SCORED_ALONE, compute_metrics
 
 Sample = Callable[[np.ndarray], np.ndarray]
 """`f(weights)`: (resamples, examples) counts -> (resamples,) values."""
@@ -31,8 +31,9 @@ def sampled_metric(name: str, logits: np.ndarray, labels: np.ndarray) -> Sample:
         known = {"exact_match": _exact_match, "micro_f1": _micro_f1, "macro_f1": _label_macro_f1}
         made = known.get(name)
         return _each(name, logits, labels) if made is None else made(logits > 0, labels > 0.5)
-    if name in ANSWER_METRICS:
-        return _mean(logits[:, ANSWER_METRICS.index(name)])
+    for scored in SCORED_ALONE:
+        if name in scored:
+            return _mean(logits[:, scored.index(name)])
     if logits.shape[1] == 1:
         known = {"pearson": _pearson, "spearman": _spearman}
         made = known.get(name)

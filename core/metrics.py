@@ -36,14 +36,18 @@ ANSWER_METRICS = ("exact_match", "answer_f1")
 UNANSWERABLE_METRICS = ("has_answer_f1", "no_answer_exact", "best_f1", "best_f1_threshold")
 """Where questions may have no answer: of those that have one, of those that have none, and at the best threshold."""
 MORE_UNANSWERABLE_METRICS = ("has_answer_exact", "best_exact", "best_exact_threshold")
+RANKING_METRICS = ("ndcg@10", "mrr@10", "map")
+"""Of the candidates of a query, the mean over the queries (`core.ranking_scores`)."""
 MLM_LOSS, CLM_LOSS = "mlm_loss", "clm_loss"
 KNOWN_METRICS = frozenset(
     (
         *(*CLASSIFICATION_METRICS, *REGRESSION_METRICS, *MULTI_LABEL_METRICS, *ENTITY_METRICS, WORD_ACCURACY),
-        *(*ANSWER_METRICS, *UNANSWERABLE_METRICS, *MORE_UNANSWERABLE_METRICS, MLM_LOSS, CLM_LOSS, "perplexity"),
+        *(*ANSWER_METRICS, *UNANSWERABLE_METRICS, *MORE_UNANSWERABLE_METRICS, *RANKING_METRICS, MLM_LOSS, CLM_LOSS, "perplexity"),
     )
 )
 """The names of all."""
+SCORED_ALONE = (ANSWER_METRICS, RANKING_METRICS)
+"""Those that are the mean of what each example scored, which stands in place of its logits, in this order."""
 LOWER_IS_BETTER = frozenset({MLM_LOSS, CLM_LOSS})
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -83,8 +87,9 @@ def check_finite(outputs: np.ndarray, of: str, what: str = "logits") -> None:
 
 
 def _compute(name: str, logits: np.ndarray, labels: np.ndarray) -> float:
-    if name in ANSWER_METRICS and logits.shape[1] == len(ANSWER_METRICS) and (labels == 1).all():
-        return float(logits[:, ANSWER_METRICS.index(name)].mean())
+    for scored in SCORED_ALONE:
+        if name in scored and logits.shape[1] == len(scored) and (labels == 1).all():
+            return float(logits[:, scored.index(name)].mean())
     known = (*CLASSIFICATION_METRICS, *REGRESSION_METRICS)
     if name not in known:
         raise DataError(f"unknown metric '{name}'{did_you_mean(name, known) or ';'} the metrics are {', '.join(known)}")

@@ -6,17 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import Model
+from .checkpoint import Model, trained_tokens
 from .data.task_specs import glue_task
-from .kinds.known_kinds import ANSWERS
+from .kinds.known_kinds import ANSWERS, RANKING
 from .models.architectures import Config
 
 
 def trained_length(model: Model, given: int | None = None) -> int:
     """To how many tokens texts are cut: as told, else as in training, else 128."""
-    about = model.about
-    trained = int(about.get("max_length") or about.get("task", {}).get("max_length", 128))
-    return given or min(trained, getattr(model.config, "positions", trained))
+    return given or trained_tokens(model)
 
 
 def takes_pairs(task: dict[str, Any]) -> bool:
@@ -28,6 +26,8 @@ def own_columns(task: dict[str, Any]) -> tuple[str | None, str | None]:
     """The columns of the texts in the tables of a task, as far as its description tells them."""
     if task.get("kind") == ANSWERS.name:
         return task.get("text") or "question", task.get("text_pair") or "context"
+    if task.get("kind") == RANKING.name:
+        return task.get("text") or "query", task.get("text_pair") or "text"
     official = glue_task(task.get("name", ""))
     if official is None:
         return task.get("text"), task.get("text_pair")

@@ -16,7 +16,8 @@ from .bilstm_student import plan_bilstm
 from .checkpoint import Model, embedder, open_model
 from .config_file import load_config
 from .data.embedding_tasks import assumed_task
-from .data.tasks import Examples, TaskSpec, label_counts, resolve_task
+from .data.ranking_tasks import assumed_ranking
+from .data.tasks import Examples, TaskSpec, label_counts, resolve_task, target_range
 from .data.tokenize import Tokenizer, load_tokenizer
 from .data.word_vocabulary import WordTokenizer
 from .errors import CrossdistilError, DataError, Errors, RecipeError
@@ -134,7 +135,8 @@ class _Planner:
         if self._found.assumed is not None:  # without its files, a task of two classes is assumed
             with contextlib.suppress(DataError):
                 return resolve_task(recipe.task, recipe.registered, bool(recipe.file_teachers))
-            return assumed_task(recipe.task) if kind_named(recipe.task.kind).embeds else None
+            kind = kind_named(recipe.task.kind)
+            return assumed_task(recipe.task) if kind.embeds else assumed_ranking(recipe.task) if kind.ranks else None
         spec = self._errors.collect(resolve_task, recipe.task, recipe.registered, bool(recipe.file_teachers))
         if spec is None and recipe.task.metrics is not None:  # what else is wrong does not hang on them
             with contextlib.suppress(CrossdistilError):
@@ -196,7 +198,7 @@ class _Planner:
         outputs, labels = (2, None) if spec is None else (term_context(spec).outputs, spec.label_names)
         kind = ONE_CLASS if spec is None else spec.kind
         if section.is_bilstm:
-            if not kind.has_targets or kind.over_tokens or kind.embeds:
+            if not kind.has_targets or kind.over_tokens or not kind.one_row:
                 problem = f"student: a BiLSTM learns labels or logits of whole texts, but task.kind is '{recipe.task.kind}'"
                 raise RecipeError(self._source, [problem])
             pairs = spec is not None and spec.text_pair is not None
@@ -289,7 +291,9 @@ def term_context(
     """What terms may ask; a task that is not known has two classes. Labels are counted where there are `examples`; `files` are
     the teachers that are files of answers."""
     kind, outputs = (ONE_CLASS, 2) if spec is None else (spec.kind, spec.kind.outputs(spec.labels))
-    counts = label_counts(kind, examples["train"], outputs) if spec is not None and kind.has_classes and examples else None
+    embedded, ranked = (None, None) if spec is None else (spec.embedded, spec.ranked)
+    train = None if not examples else examples["train"]
+    counts = label_counts(kind, train, outputs) if spec is not None and kind.has_classes and train else None
     return TermContext(
         outputs=outputs,
         kind=kind,
@@ -302,8 +306,10 @@ def term_context(
         labels=None if spec is None else spec.label_names,
         label_counts=None if counts is None else counts[0],
         labelled=0 if counts is None else counts[1],
-        members=1 if spec is None or spec.embedded is None else spec.embedded.members,
-        scored=spec is not None and spec.embedded is not None and spec.embedded.examples == "scored",
+        members=1 if embedded is None and ranked is None else ranked.most if embedded is None else embedded.members,
+        scored=embedded is not None and embedded.examples == "scored" or ranked is not None and ranked.labelled,
+        taught=bool(ranked.teacher_scores if ranked is not None else embedded is not None and embedded.teacher_scores),
+        target_range=None if ranked is None or train is None else target_range(train),
     )
 
 

@@ -22,13 +22,15 @@ from .data.tasks import Examples, TaskSpec
 from .errors import RunFolderError
 from .files import write_arrays
 from .kinds.kind import Kind
-from .kinds.known_kinds import ANSWERS, ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS
+from .kinds.known_kinds import ANSWERS, ONE_CLASS, ONE_NUMBER, RANKING, SEVERAL_LABELS
 from .kinds.own_kinds import OF_PLUGIN, kind_entry, kind_told
-from .metrics import ANSWER_METRICS
+from .metrics import ANSWER_METRICS, RANKING_METRICS
 from .shown import shown
 
 PREDICTIONS = "predictions.safetensors"
 _TEACHER = "teacher/"
+_SCORED = {ANSWER_METRICS: ANSWERS, RANKING_METRICS: RANKING}
+"""What stands in place of the classes' names -> the kind whose examples scored so."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Predictions:
     """A model's answers on the dev split of a task."""
 
     logits: np.ndarray
-    """(examples, outputs) float32; of questions, what each answer scored."""
+    """(examples, outputs) float32; of questions and rankings, what each one scored."""
     labels: np.ndarray
     """As `core.data.tasks.Examples` has them."""
     rows: str
@@ -54,8 +56,8 @@ class Predictions:
         """What is answered, which the arrays tell unless it is a kind of a plugin."""
         if self.own is not None:
             return self.own
-        if self.label_names == ANSWER_METRICS:
-            return ANSWERS
+        if self.label_names in _SCORED:
+            return _SCORED[self.label_names]
         if self.label_names is None:
             return ONE_NUMBER
         return SEVERAL_LABELS if self.labels.ndim == 2 else ONE_CLASS
@@ -77,6 +79,9 @@ def rows_digest(spec: TaskSpec, examples: Examples) -> str:
         _update(digest, column)
     if examples.asked is not None:
         _update(digest, (text for golds in examples.asked.golds for text in (*golds, "")))
+    for places in (examples.lists, examples.among):
+        if places is not None:
+            digest.update(np.asarray(places, "<i8").tobytes())
     if examples.labels is not None:
         said = spec.kind.digest(spec.label_names or (), examples.labels)
         if isinstance(said, np.ndarray):

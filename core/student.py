@@ -135,7 +135,7 @@ def _taken(
     layers = chosen_layers(section, start.config, student.config)[0] if is_encoder(student.config) else ()
     if can_transfer(start.config, student.config):
         return transferred(start.config, parameters, student.config, layers)
-    same_task = (start.outputs, start.labels, start.kind) == (student.outputs, student.labels, student.kind)
+    same_task = (start.outputs, start.labels) == (student.outputs, student.labels) and start.kind.can_teach(student.kind)
     return copied(start, parameters, student.config, layers, keep_head=same_task)
 
 

@@ -17,17 +17,19 @@ from .data.batches import Masks, evaluation_batches
 from .data.corpus import read_corpus
 from .data.masked_texts import read_masked, read_store
 from .data.next_words import next_words, read_next_words
+from .data.ranking_tasks import laid_out
 from .data.row_batches import Batch
 from .data.tagged_tokens import tagged_table
 from .data.tasks import Examples, TaskSpec, read_split
 from .data.token_folder import is_store
 from .data.tokenize import Tokenizer, TokenTable, tokenized
-from .kinds.sentence_embeddings import cosines
-from .metrics import ANSWER_METRICS
+from .kinds.sentence_embeddings import cosines, retrieval_scores
+from .metrics import ANSWER_METRICS, RANKING_METRICS, check_finite
 from .models.answer_heads import SENTENCES
 from .models.architectures import Config, make_forward
 from .models.masked_lm import make_masked_loss
 from .predictions import Predictions, rows_digest
+from .ranking_scores import list_scores
 from .task_section import TaskSection
 from .world import World
 
@@ -42,8 +44,8 @@ class Scored:
 
     metrics: dict[str, float]
     logits: np.ndarray | None
-    """(examples, outputs) in file order, of which masked words have none; of questions what each answer scored, of pairs of texts
-    their cosines."""
+    """(examples, outputs) in file order, of which masked words have none; of questions and rankings what each one scored, of
+    pairs of texts their cosines."""
     said: np.ndarray | None
     """What two models are compared by: the logits, (questions, 2) from which to which character each answer is, or the vectors
     (texts, width)."""
@@ -82,6 +84,8 @@ class TaskData:
             return self._answers_score(split, infer)
         if self.spec.kind.embeds:
             return self._pairs_score(split, infer)
+        if self.spec.kind.ranks:
+            return self._lists_score(split, infer)
         if self.spec.kind.guesses_words:
             return Scored(self._masked_score(split, infer), None, None)
         examples, own = self.examples[split], self.world.share
@@ -114,8 +118,27 @@ class TaskData:
         vectors = gathered_logits(self.world, len(table.lengths), batches, infer)
         if examples.labels is None:
             return Scored({}, vectors, vectors)
+        if examples.among is not None:
+            check_finite(vectors, "texts", "vectors")
+            judged = examples.labels, examples.lists, examples.among
+            return self._scored_lists(retrieval_scores(vectors, len(examples), *judged), vectors)
         alike = cosines(*vectors.reshape(2, len(examples), -1)).astype(np.float32)[:, None]
         return Scored(self.spec.kind.score(self.spec.metrics, alike, examples.labels, self.spec.own_metrics), alike, vectors)
+
+    def _lists_score(self, split: str, infer: Callable) -> Scored:
+        """The same of rankings, with what each list scored in place of logits: (queries, 3)."""
+        examples, table, own = self.examples[split], self.tokens[split], self.world.share
+        batches = evaluation_batches(table, None, EVALUATION_BATCH, self.buckets, share=own)
+        logits = gathered_logits(self.world, len(table.lengths), batches, infer)
+        if examples.labels is None:
+            return Scored({}, logits, logits)
+        check_finite(logits, "pairs", "scores")
+        return self._scored_lists(list_scores(logits[:, 0], examples.labels, examples.lists), logits)
+
+    def _scored_lists(self, found: np.ndarray, said: np.ndarray) -> Scored:
+        """Of what each query scored (queries, 3)."""
+        metrics = self.spec.kind.score(self.spec.metrics, found, np.ones(len(found), np.int32), self.spec.own_metrics)
+        return Scored(metrics, found.astype(np.float32), said)
 
     def _masked_score(self, split: str, infer: Callable) -> dict[str, float]:
         """The mean of -log of the probability of the right word over the tokens to be guessed, in nats, and its exponential."""
@@ -135,9 +158,10 @@ class TaskData:
         if logits is None or self.dev_rows is None:
             return None
         spec, labels = self.spec, self.examples["dev"].labels
-        if spec.kind.of_spans:
-            right = np.ones(len(logits), np.int32)
-            return Predictions(logits, right, self.dev_rows, spec.name, ANSWER_METRICS, ANSWER_METRICS)
+        ranked = spec.kind.ranks or self.examples["dev"].among is not None
+        if spec.kind.of_spans or ranked:
+            right, scored = np.ones(len(logits), np.int32), RANKING_METRICS if ranked else ANSWER_METRICS
+            return Predictions(logits, right, self.dev_rows, spec.name, scored, scored)
         if spec.kind.per_token:  # a word is an example
             of_words = labels[labels >= 0].astype(np.int32)
             return Predictions(logits, of_words, self.dev_rows, spec.name, spec.label_names, ("accuracy",))
@@ -235,11 +259,14 @@ def tokenize(
         tokens = {split: _asked(spec, split, found, tokenizer, max_length) for split, found in examples.items()}
         if "train" in tokens:
             examples = examples | {"train": _with_lost_answers(examples["train"], tokens["train"])}
+    elif spec.kind.ranks:
+        examples = {split: _in_rows(spec, found) if split == "train" else found for split, found in examples.items()}
+        tokens = {split: _taught(found, tokenized(found, tokenizer, max_length)) for split, found in examples.items()}
     elif spec.kind.per_token:
         tokens = {split: _tagged(spec, found, tokenizer, max_length) for split, found in examples.items()}
     else:
         tokens = {
-            split: replace(tokenized(found, tokenizer, max_length), members=found.members) for split, found in examples.items()
+            split: _taught(found, tokenized(found, tokenizer, max_length)) for split, found in examples.items()
         }
     kept = {split: found.without_texts() for split, found in examples.items()}
     dev = examples.get("dev")
@@ -250,6 +277,20 @@ def tokenize(
 def _tagged(spec: TaskSpec, examples: Examples, tokenizer: Tokenizer, max_length: int) -> TokenTable:
     how, given = spec.tagged, (examples.texts, examples.by_spaces, examples.labels)
     return tagged_table(*given, tokenizer, max_length, how.overlap, how.all_pieces)
+
+
+def _taught(examples: Examples, table: TokenTable) -> TokenTable:
+    return replace(table, members=examples.members, taught=examples.row_scores)
+
+
+def _in_rows(spec: TaskSpec, examples: Examples) -> Examples:
+    """Lists of candidates as examples of so many rows as the task says."""
+    given = examples.texts, examples.pairs, examples.labels, examples.row_scores, examples.lists
+    found = laid_out(*given, spec.ranked.most, examples.source.name)
+    return replace(
+        examples, texts=found.queries, pairs=found.candidates, labels=found.labels, row_scores=found.teacher, weights=found.real,
+        lists=None, members=spec.ranked.most, notes=(*examples.notes, *found.notes),
+    )  # fmt: skip
 
 
 def _asked(spec: TaskSpec, split: str, examples: Examples, tokenizer: Tokenizer, max_length: int) -> TokenTable:

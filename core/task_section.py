@@ -10,12 +10,15 @@ from pydantic import Field, create_model, field_validator, model_validator
 
 from .data.embedding_format import MEMBERS
 from .data.masking import MaskingSettings
+from .data.ranking_format import CANDIDATES
 from .data.text_files import is_encoding
 from .kinds.known_kinds import KINDS, kind_named
 from .models.pooling import MODES
 from .section import LONGEST, Section, absolute
 from .shown import shown
 
+_WITHOUT_CLASSES = ("embeddings", "ranking")
+"""Kinds without classes that have a section of their own."""
 _OF_TABLES = {"tokens": ("text_pair", "header", "separator", "quoting", "bad_rows", "skip_labels")}
 _OF_TABLES["question_answering"] = (*_OF_TABLES["tokens"][1:], "encoding", "columns", "labels")
 """Kind -> the keys that are for tables alone."""
@@ -76,6 +79,8 @@ class AnswersSection(Section):
 class EmbeddingsSection(Section):
     """Sentence embeddings."""
 
+    newer: ClassVar[tuple[str, ...]] = ("teacher_scores", "scored_on")
+
     examples: Literal[tuple(MEMBERS)] = "scored"  # type: ignore[valid-type]
     """What a training example is: `scored`, a pair with a number that says how alike its texts are; `pairs`, which belong
     together; `triplets`, of which the third text belongs less to the first than the second; or `texts` alone, for what only a
@@ -84,6 +89,12 @@ class EmbeddingsSection(Section):
     """The column of a triplet's third text."""
     scores: tuple[float, float] | None = None
     """From where to where the scores are, which become 0 to 1; null: 0 to 1, and of STS-B 0 to 5."""
+    teacher_scores: str | tuple[str, str] | None = None
+    """The columns of another model's scores, as a reranker's, of a triplet's first text with the second one and with the third;
+    or one column of the first score less the other."""
+    scored_on: Literal["pairs", "retrieval"] = "pairs"
+    """What dev and test are: `pairs` with a score, or, for `retrieval`, queries with candidates (docs/rerankers.md), of which
+    each query is to find its own among those of all."""
     pooling: Literal[MODES] | None = None  # type: ignore[valid-type]
     """What the student makes of its tokens' states: their `mean`, the first (`cls`) or the `last`; null: as the model that it
     starts from, else as the teacher, else the mean."""
@@ -100,8 +111,26 @@ class EmbeddingsSection(Section):
         return value
 
 
-KIND_NAMES = ("classification", "regression", "multi_label", "tokens", "question_answering", "embeddings", "text", "mlm", "clm")
+KIND_NAMES = (
+    *("classification", "regression", "multi_label", "tokens", "question_answering", "embeddings", "ranking"),
+    *("text", "mlm", "clm"),
+)
 """What `kind` can be without plugins."""
+
+
+class RankingSection(Section):
+    """Lists of candidates."""
+
+    candidates: int = Field(CANDIDATES, ge=2, le=1024)
+    """How many candidates of a query a training example has at most: of a longer list the first of the most relevant is kept, and
+    of the others those that come first. A shorter one is filled with rows that cost time and count nothing."""
+    positive: str | None = None
+    """The column of relevant texts, where they are not named positive, positives or pos."""
+    negative: str | None = None
+    """The column of the others, where they are not named negative, negatives or neg; `negative_1` and on come with it."""
+    teacher_score: str | tuple[str, str] | None = None
+    """The column of train with a teacher's scores, a number or a list of them for each candidate; `[of positives, of negatives]`
+    where these have columns of their own."""
 
 
 class TaskSection(Section):
@@ -109,7 +138,8 @@ class TaskSection(Section):
     multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. With `kind: tokens` each word
     has a label: files of columns, or JSON lines with spans (docs/token_labels.md). With `kind: question_answering` the answer
     to a question is a part of its context: SQuAD's or CMRC's JSON, or JSON lines (docs/answers.md). With `kind: embeddings` a
-    text becomes a vector (docs/embeddings.md). `kind: text` is raw text
+    text becomes a vector (docs/embeddings.md). With `kind: ranking` a query has candidates, which are put in an order
+    (docs/rerankers.md). `kind: text` is raw text
     without labels: `data` is a .txt or .tfrecord file, a folder of them, or the folder of its token store, which `crossdistil
     data tokens` wrote. `kind: mlm` is raw text whose tokens are masked, anew in every epoch as `masking` says, or as the
     records of `crossdistil data mlm` have them, where it is not given. `kind: clm` is raw text of which a causal language model
@@ -122,7 +152,7 @@ class TaskSection(Section):
 
     newer: ClassVar[tuple[str, ...]] = (
         *("header", "columns", "encoding", "separator", "quoting", "bad_rows", "skip_labels", "limit", "tokens"),
-        *("answers", "embeddings"),
+        *("answers", "embeddings", "ranking"),
     )
 
     name: str
@@ -152,6 +182,8 @@ class TaskSection(Section):
     """How questions and answers are read and scored, of `kind: question_answering`."""
     embeddings: EmbeddingsSection | None = None
     """What examples and vectors are, of `kind: embeddings`."""
+    ranking: RankingSection | None = None
+    """What lists of candidates are, of `kind: ranking`."""
     masking: MaskingSettings | None = None
     """How tokens are masked, of `kind: mlm`."""
     header: bool | None = None
@@ -216,8 +248,10 @@ class TaskSection(Section):
                 raise ValueError(f"{key} is for tables, not for kind: {self.kind}")
         if self.embeddings is not None and self.kind != "embeddings":
             raise ValueError("embeddings is for kind: embeddings")
-        if self.kind == "embeddings" and (self.labels is not None or self.skip_labels):
-            raise ValueError("labels and skip_labels are for classes, not for kind: embeddings")
+        if self.ranking is not None and self.kind != "ranking":
+            raise ValueError("ranking is for kind: ranking")
+        if self.kind in _WITHOUT_CLASSES and (self.labels is not None or self.skip_labels):
+            raise ValueError(f"labels and skip_labels are for classes, not for kind: {self.kind}")
         return self
 
     _absolute_data = field_validator("data")(absolute)

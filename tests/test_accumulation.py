@@ -14,6 +14,7 @@ from crossdistil.core.kinds.known_kinds import (
     NEXT_TEXT,
     ONE_CLASS,
     ONE_NUMBER,
+    RANKING,
     SENTENCE_EMBEDDINGS,
     SEVERAL_LABELS,
 )
@@ -203,6 +204,16 @@ TRIPLETS = [
     {"loss": "similarity_kl", "candidates": "own"},
     {"loss": "contrastive", "widths": (4, 16)},
 ]
+RANKINGS = [
+    {"loss": "ranking_bce"},
+    {"loss": "ranking_mse", "by": "teacher"},
+    {"loss": "ranking_margin_mse"},
+    {"loss": "ranking_margin_mse", "pairs": "all"},
+    {"loss": "ranknet"},
+    {"loss": "ranknet", "by": "teacher", "temperature": 2},
+    {"loss": "lambdarank"},
+    {"loss": "listnet", "by": "teacher", "temperature": 2},
+]
 SEVERAL = [{"loss": "hard_label"}, {"loss": "kd_multi_label", "temperature": 2}]
 REGRESSION = [{"loss": "hard_label"}, {"loss": "kd_mse"}]
 TEACHER = STUDENT.model_copy(update={"num_hidden_layers": 2})
@@ -220,6 +231,7 @@ CATALOGUE = {
     "scored pairs": (SCORED, TermContext(None, SENTENCE_EMBEDDINGS, EMBEDDER, EMBEDDERS, members=2, scored=True)),
     "triplets": (TRIPLETS, TermContext(None, SENTENCE_EMBEDDINGS, EMBEDDER, EMBEDDERS, members=3)),
     "several labels": (SEVERAL, TermContext(3, SEVERAL_LABELS, STUDENT, TAUGHT)),
+    "rankings": (RANKINGS, TermContext(1, RANKING, STUDENT, TAUGHT, members=3, scored=True)),
     "regression": (REGRESSION, TermContext(1, ONE_NUMBER, STUDENT, TAUGHT)),
 }
 
@@ -255,7 +267,8 @@ def batches_of(terms, context, accumulation):
     if context.kind in (ONE_NUMBER, SEVERAL_LABELS):
         labels = context.kind.drawn(drawn, EXAMPLES, context.outputs)
     if context.scored:
-        labels = drawn.uniform(size=EXAMPLES).astype(np.float32)
+        rows = EXAMPLES * context.members if context.kind.ranks else EXAMPLES
+        labels = drawn.uniform(size=rows).astype(np.float32)
     batches = make_batches(accumulation, one_length, labels, members=context.members)
     if context.kind.guesses_words:
         batches.attach_masks(next_words if context.kind == NEXT_TEXT else mask_last_tokens)

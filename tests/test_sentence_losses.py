@@ -22,9 +22,9 @@ def _config(width: int) -> BertConfig:
     return BertConfig(hidden_size=width, num_attention_heads=2, intermediate_size=8, num_hidden_layers=1)
 
 
-def context(members: int = 1, teacher: int = WIDTH, scored: bool = False) -> TermContext:
+def context(members: int = 1, teacher: int = WIDTH, scored: bool = False, taught: bool = False) -> TermContext:
     configs = {"teacher": _config(teacher)}
-    return TermContext(None, SENTENCE_EMBEDDINGS, _config(WIDTH), configs, members=members, scored=scored)
+    return TermContext(None, SENTENCE_EMBEDDINGS, _config(WIDTH), configs, members=members, scored=scored, taught=taught)
 
 
 def unit(x):
@@ -72,6 +72,15 @@ def margins(measure):
     return lambda s, t, y, params: ((of(s) - of(t)) ** 2).mean()
 
 
+SCORES = np.random.default_rng(1).normal(0, 2, (3, EXAMPLES))
+"""What another model scored the texts of triplets with, the first ones among them, which do not count."""
+
+
+def margins_of_file(s, t, y, params):
+    wanted = (SCORES[1] - SCORES[2])[:REAL]
+    return (((s[0] * s[1]).sum(axis=1) - (s[0] * s[2]).sum(axis=1) - wanted) ** 2).mean()
+
+
 def projected(s, t, y, params):
     own = np.tanh(s @ params[f"projection.{LABEL}.weight"].T + params[f"projection.{LABEL}.bias"])
     return ((own - t) ** 2).mean()
@@ -101,6 +110,7 @@ CASES = {
         {"loss": "similarity_mse", "widths": [4, 3]}, context(2, scored=True), over_widths((4, 3), (1, 1), alike),
     ),
     "margin_mse": ({"loss": "margin_mse"}, context(3, TEACHER_WIDTH), margins(lambda x: x)),
+    "margin_mse, scores": ({"loss": "margin_mse", "by": "scores"}, context(3, taught=True), margins_of_file),
     "margin_mse, cosine": ({"loss": "margin_mse", "similarity": "cosine"}, context(3, TEACHER_WIDTH), margins(unit)),
     "similarity_kl of texts": (
         {"loss": "similarity_kl", "temperature": 0.5},
@@ -132,7 +142,8 @@ def inputs(name):
     projections = LOSSES[options["loss"]](**options).projections(where, LABEL)
     params = {key: drawn.normal(0, 0.5, tensor.shape) for key, tensor in projections.items()}
     labels = np.tile(drawn.uniform(0, 1, EXAMPLES), where.members)
-    return student, teacher, params, {"example_mask": real.astype(float), "labels": labels}
+    batch = {"example_mask": real.astype(float), "labels": labels}
+    return student, teacher, params, batch | ({"teacher_scores": SCORES.reshape(-1)} if where.taught else {})
 
 
 def expected(name, student, teacher, params, batch):
@@ -151,7 +162,7 @@ def test_values_and_gradients_are_those_of_the_formulas(engine):
         units.append(term.units(CASES[name][1], given[name][3]))
     own_keys = [f"{index}/embedding" for index in range(len(names))]
     param_keys = [[(key, f"{index}/{key}") for key in given[name][2]] for index, name in enumerate(names)]
-    mask_keys, label_keys = ([f"{index}/{key}" for index in range(len(names))] for key in ("example_mask", "labels"))
+    batch_keys = [[(key, f"{index}/{key}") for key in given[name][3]] for index, name in enumerate(names)]
     parameters, frozen, batch = {}, {}, {}
     for index, name in enumerate(names):
         student, teacher, params, arrays = given[name]
@@ -166,7 +177,9 @@ def test_values_and_gradients_are_those_of_the_formulas(engine):
             projections = {}
             for short, long in param_keys[index]:
                 projections[short] = params[long]
-            own = {"example_mask": arrays[mask_keys[index]], "labels": arrays[label_keys[index]]}
+            own = {}
+            for short, long in batch_keys[index]:
+                own[short] = arrays[long]
             vectors, targets = {"embedding": params[own_keys[index]]}, {"teacher/embedding": taught[own_keys[index]]}
             value = functions[index](ops, projections, vectors, targets, own) / units[index]
             total = total + value
@@ -212,6 +225,9 @@ def test_they_are_those_of_sentence_transformers():
             for width in (4, 3)
         ),
         "margin_mse": lambda s, t, y: losses.MarginMSELoss(None).compute_loss_from_embeddings(s, scores(t)),
+        "margin_mse, scores": lambda s, t, y: losses.MarginMSELoss(None).compute_loss_from_embeddings(
+            s, torch.tensor(SCORES[1:, :REAL].T)
+        ),
         "similarity_kl, own": lambda s, t, y: losses.DistillKLDivLoss(None, temperature=2).compute_loss_from_embeddings(
             s, scores(t)
         ),
@@ -244,6 +260,7 @@ def test_they_are_those_of_sentence_transformers():
             "contrastive takes all pairs as alike, but task.embeddings.examples gives pairs with scores",
         ),
         ({"loss": "contrastive"}, context(), "needs pairs or triplets, but task.embeddings.examples gives texts"),
+        ({"loss": "margin_mse", "by": "scores"}, context(3), "task.embeddings.teacher_scores names no column"),
         ({"loss": "margin_mse"}, context(2), "needs triplets, but task.embeddings.examples gives pairs"),
         ({"loss": "similarity_kl", "candidates": "own"}, context(2), "own needs triplets"),
         ({"loss": "kd_mse"}, context(), "needs logits, but the task is one of sentence embeddings"),

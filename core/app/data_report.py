@@ -40,6 +40,12 @@ def split_line(spec: TaskSpec, split: str, examples: Examples) -> str | None:
     if spec.kind.of_spans:
         none = int((labels[:, 0] < 0).sum())
         return f"{split}: {len(labels):,} questions" + (f", {none:,} of them without an answer" if none else "")
+    if examples.among is not None:
+        texts = len(np.unique(examples.among))
+        return f"{split}: {len(examples):,} queries, {texts:,} texts, {int((labels > 0).sum()):,} of them relevant to a query"
+    if spec.kind.ranks:
+        real = len(labels) if examples.weights is None else int(examples.weights.sum())
+        return f"{split}: {len(examples):,} queries, {real:,} candidates, {int((labels > 0).sum()):,} of them relevant"
     counts = spec.kind.counts(labels, len(spec.labels or ()))
     if counts is None:
         return f"{split}: scores from {labels.min():g} to {labels.max():g}, mean {labels.mean():.4g}"

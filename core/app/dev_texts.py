@@ -40,7 +40,11 @@ def dev_texts(section: dict[str, Any], rows: str, registered: Registered) -> tup
 
 
 def _with_pairs(examples: Examples) -> Examples:
-    """Texts of pairs, each of which is a text of its own for a model that embeds it, as those of one example."""
+    """The texts of each example: both of pairs, of which each is a text of its own for a model that embeds it, and queries."""
+    if examples.among is not None:
+        return replace(examples, texts=examples.texts[: len(examples)])
+    if examples.lists is not None:  # a query is an example
+        return replace(examples, texts=[examples.texts[row] for row in examples.lists[:-1]], pairs=None)
     if examples.members == 1:
         return examples
     return replace(examples, texts=examples.texts[: len(examples)], pairs=examples.texts[len(examples) :], members=1)

@@ -9,12 +9,15 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from ..data.answer_files import FILES as QUESTION_FILES
 from ..data.answer_files import read_questions
 from ..data.answer_format import format_of
+from ..data.ranking_files import read_ranking
+from ..data.ranking_format import RankingFormat
 from ..data.table_rows import TableFormat
 from ..data.tables import EXTENSIONS, column_names, is_half, read_columns
 from ..data.tagged_files import ONLY_COLUMNS, read_words
@@ -39,6 +42,8 @@ class GivenTexts:
     notes: tuple[str, ...] = ()
     by_spaces: bool = False
     """Whether words are what stands between spaces, as in texts that were columns of words."""
+    lists: Sequence[int] | None = None
+    """Of rankings, whose texts are queries and whose pairs are candidates: where each list begins, and the end of the last."""
 
 
 def of_the_first(world: World, read: Callable[..., GivenTexts], *arguments: Any) -> GivenTexts:
@@ -50,9 +55,9 @@ def of_the_first(world: World, read: Callable[..., GivenTexts], *arguments: Any)
         parts = None
     else:
         columns = (found.texts, found.pairs, found.ids, found.notes)
-        parts = [*(part if part is None else list(part) for part in columns), found.by_spaces]
-    texts, pairs, ids, notes, by_spaces = json.loads(world.first(json.dumps(parts).encode()))
-    return GivenTexts(texts, pairs, ids, tuple(notes), by_spaces)
+        parts = [*(part if part is None else list(part) for part in columns), found.by_spaces, found.lists]
+    texts, pairs, ids, notes, by_spaces, lists = json.loads(world.first(json.dumps(parts).encode()))
+    return GivenTexts(texts, pairs, ids, tuple(notes), by_spaces, lists)
 
 
 def check_columns(
@@ -79,11 +84,17 @@ def read_texts(
     kind: Kind = ONE_CLASS,
 ) -> GivenTexts:
     """The texts of a file: the columns of a TSV, CSV or JSON table, of a model of tokens the sentences of a file of columns, of
-    one of answers the questions and contexts of SQuAD's JSON, or each line of any other file and of standard input. `task`
-    describes the task of the model, of that `kind`, which tells the columns that are not named. Raises DataError."""
+    one of answers the questions and contexts of SQuAD's JSON, of one of rankings lists of candidates, or each line of any other
+    file and of standard input. `task` describes the task of the model, of that `kind`, which tells the columns that are not
+    named. Raises DataError."""
     if kind.of_spans and path.suffix.lower() in QUESTION_FILES and text is None:
         found = read_questions(path, format_of(task), reads_answers=False)
         return GivenTexts(found.questions, found.contexts, found.ids, tuple(found.notes))
+    if kind.ranks and path.suffix.lower() in EXTENSIONS and text is None:
+        if id_column is not None:
+            told = "is for a table of pairs, with --text-column and --pair-column; a ranking is known by its query"
+            raise CrossdistilError(f"--id-column: {told}")
+        return _lists(path, task, encoding)
     if kind.embeds:  # a column of texts at a time
         task = {**task, "text_pair": None}
     of_tokens = kind.per_token
@@ -139,6 +150,18 @@ def check_pairs(folder: Path, kind: Kind, pairs: Sequence[str] | None) -> None:
         raise DataError("got second texts, but the model finds spans in single texts")
     if pairs is not None and kind.embeds:
         raise DataError("got second texts, but the model embeds single texts; give them as texts of their own")
+
+
+def _lists(path: Path, task: dict[str, Any], encoding: str | None) -> GivenTexts:
+    """Queries and candidates of a file, whatever it says of what is relevant."""
+    own = task.get("ranking") or {}
+    how = RankingFormat(task.get("text"), task.get("text_pair"), None, own.get("positive"), own.get("negative"))
+    format = TableFormat(encoding or task.get("encoding"), task.get("separator"), task.get("quoting"), of_command=True)
+    found, notes = read_ranking(path, how, format, task.get("columns"), False, False)
+    queries = [each.query for each in found for _ in each.texts]
+    texts = [text for each in found for text in each.texts]
+    places = list(accumulate((len(each.texts) for each in found), initial=0))
+    return GivenTexts(queries, texts, notes=notes, lists=places)
 
 
 def _lines(path: Path, encoding: str | None) -> list[str]:

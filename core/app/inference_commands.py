@@ -116,6 +116,7 @@ def predict(
     run_on_all(place, devices, name, device, reads_input=True)
     from .inference import load_classifier
     from .predicting import as_json_lines, predict
+    from .ranked_lists import ranked_lines
     from .sessions import session
 
     with session(name, EngineOptions(device, precision.value, place=place)) as own:
@@ -140,7 +141,7 @@ def predict(
         with replace_file(out) as temporary, temporary.open("wb") as file_of_vectors:
             np.save(file_of_vectors, vectors)
         return
-    lines = as_json_lines(found, given.ids)
+    lines = as_json_lines(found, given.ids) if given.lists is None else ranked_lines(found, given.lists)
     if out is None:
         sys.stdout.write(lines)
     else:

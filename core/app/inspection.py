@@ -9,6 +9,7 @@ from typing import Any
 from ...converters.canonical import CanonicalCheckpoint, ReadOptions, read_canonical
 from ...converters.configuration import find_config
 from ...converters.formats import open_checkpoint
+from ..cross_encoder_folder import is_cross_encoder
 from ..errors import CheckpointError
 from ..models.architectures import is_encoder, part_of, tensor_shapes
 from ..models.head_classes import other_head
@@ -47,7 +48,7 @@ def inspect(path: Path, options: ReadOptions = ReadOptions()) -> dict[str, Any]:
 
 def _embedding(path: Path, notes: list[str]) -> dict[str, Any]:
     """Of a folder of sentence-transformers, how its model embeds texts; with the `notes` that there are."""
-    if not embeds(path):
+    if is_cross_encoder(path, {}) or not embeds(path):
         return {}
     try:
         pooling, of_texts = read_pooling(path)

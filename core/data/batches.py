@@ -67,15 +67,17 @@ class TrainBatches:
         With a `share`, a step is cut into so many parts that each process has as many, and only its own are complete."""
         self._share = share
         self._set(batch_size, accumulation, seed, one_length)
-        self._members = tokens.members
+        self._members, self._examples = tokens.members, len(tokens.lengths) // tokens.members
         self._rows = RowBatches(tokens, self._of_rows(labels), buckets, self._of_rows(label_mask), self._of_rows(weights))
         self._lengths = self._rows.lengths if self._members == 1 else tokens.example_lengths
         self._more: MoreArrays | None = None
         self._masks: Masks | None = None
 
     def _of_rows(self, of_examples: np.ndarray | None) -> np.ndarray | None:
-        """What each example has, for each of its rows."""
-        return of_examples if of_examples is None or self._members == 1 else np.concatenate([of_examples] * self._members)
+        """What each example has, for each of its rows; what has been given for each row is left as it is."""
+        if of_examples is None or self._members == 1 or len(of_examples) == self._members * self._examples:
+            return of_examples
+        return np.concatenate([of_examples] * self._members)
 
     def _rows_of(self, examples: np.ndarray) -> np.ndarray:
         """The rows (members * batch,) of examples (batch,): all first ones, then all second ones."""

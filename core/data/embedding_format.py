@@ -20,6 +20,10 @@ class EmbeddingFormat:
     highest: float = 1.0
     """From where to where the scores of the files are."""
     encoding: str | None = None
+    teacher_scores: tuple[str, ...] = ()
+    """The columns of another model's scores of the first text with the second and with the third one, or one of their margin."""
+    retrieval: bool = False
+    """Whether dev and test are queries with their candidates, all of which are searched, instead of pairs with a score."""
 
     @property
     def members(self) -> int:

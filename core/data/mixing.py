@@ -37,7 +37,7 @@ def mixed(
     examples counts in sums and in what they are divided by. Raises DataError, which starts with `where`, if one task is about
     pairs of texts and the other is not.
     """
-    if spec.kind.over_tokens or spec.kind.embeds:
+    if spec.kind.over_tokens or not spec.kind.one_row:
         raise DataError(f"{where}: is for tasks with an answer for a whole text, but task.kind is '{spec.kind.name}'")
     same = False
     try:

@@ -14,7 +14,8 @@ Batch = dict[str, np.ndarray]
 """input_ids, token_type_ids (batch, length) int32; attention_mask (batch, length) float32, 1 = token; labels (batch,)
 int32 or float32, or (batch, classes) float32; example_mask (batch,) float32, 0 = a row that only fills the batch up, else what
 the example counts, 1 unless the recipe says otherwise;
-label_mask (batch,) float32, 1 = has a label; where each token may have one, labels and label_mask are (batch, length), and where
+label_mask (batch,) float32, 1 = has a label; teacher_scores (batch,) float32, where the data has what a teacher scored;
+where each token may have one, labels and label_mask are (batch, length), and where
 the answer is a part of the text, labels are (batch, 2), the places of its first and last token. Of a table
 that keeps pairs apart: second_ids and second_mask, like input_ids and attention_mask, in place of token_type_ids.
 
@@ -63,6 +64,7 @@ class RowBatches:
             for given in (label_mask, weights)
         )
         self._pad_id, self._targets = tokens.pad_id, tokens.targets
+        self._taught = None if tokens.taught is None else np.append(np.asarray(tokens.taught, np.float32), np.float32(0))
 
     def padded_to(self, buckets: Sequence[int]) -> RowBatches:
         """The same rows padded to other lengths."""
@@ -79,6 +81,8 @@ class RowBatches:
         """The batch of these `rows` (batch,) of the table, padded as one with a row of `least` tokens."""
         starts, lengths, first_lengths = self._starts[rows], self._row_lengths[rows], self._first_lengths[rows]
         common = {"labels": self._labels[rows], "example_mask": self._weights[rows], "label_mask": self._label_mask[rows]}
+        if self._taught is not None:
+            common["teacher_scores"] = self._taught[rows]
         if self._apart:
             second_lengths = lengths - first_lengths
             length = self._bucket(max(least, first_lengths.max(), second_lengths.max()))

@@ -11,6 +11,7 @@ from ..metrics import Metric
 from ..registered import RegisteredTask
 from .answer_format import AnswerFormat
 from .embedding_format import EmbeddingFormat
+from .ranking_format import RankingFormat
 from .table_rows import TableFormat
 from .tagged_format import TaggedFormat
 
@@ -44,6 +45,7 @@ class TaskSpec:
     tagged: TaggedFormat | None = None  # how files of words with labels are read
     answering: AnswerFormat | None = None  # how files of questions are read
     embedded: EmbeddingFormat | None = None  # how files of sentence embeddings are read
+    ranked: RankingFormat | None = None  # how files of rankings are read
     skip_labels: tuple[str, ...] = ()  # rows with them are left out
     labels_from: str = ""  # the file that the labels were found in
     own_metrics: Mapping[str, Metric] = field(default_factory=dict)  # those of plugins

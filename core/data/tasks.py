@@ -25,6 +25,7 @@ from .embedding_tasks import embedding_split, embedding_task
 from .folders import folder_contents, folders_for_files
 from .labels import listed
 from .own_tasks import own_columns, own_task
+from .ranking_tasks import ranking_split, ranking_task
 from .records.record_note import read_note
 from .records.task_records import RecordTokens, read_recorded
 from .tables import EXTENSIONS, Columns, is_half, read_columns
@@ -72,6 +73,14 @@ class Examples:
     """How many of the last examples are of other data."""
     taught: Mapping[str, Taught] = field(default_factory=dict)
     """Teacher -> its answers, of those that are files."""
+    lists: np.ndarray | None = None
+    """Of rankings, of which each row is a query and a candidate, with a label: (examples + 1,) int64, from which row on each
+    list is, and the end of the last."""
+    row_scores: np.ndarray | None = None
+    """(rows,) float32: what another model scored, where the file says it."""
+    among: np.ndarray | None = None
+    """Of queries that are to find their own among all texts, which stand behind them in `texts`: (judgements,) int64, which of
+    the texts each label is of; `lists` says which labels are each query's."""
 
     def __len__(self) -> int:
         return len(self.line_numbers)
@@ -89,6 +98,12 @@ def label_counts(kind: Kind, examples: Examples, classes: int) -> tuple[tuple[in
     return tuple(int(count) for count in kind.counts(known, classes)), kind.labelled(known)
 
 
+def target_range(examples: Examples) -> dict[str, tuple[float, float]]:
+    """From where to where the numbers of rankings are: those of `labels`, and a teacher's `scores`, as far as there are any."""
+    found = {"labels": examples.labels, "scores": examples.row_scores}
+    return {key: (float(values.min()), float(values.max())) for key, values in found.items() if values is not None}
+
+
 def resolve_task(section: TaskSection, registered: Registered = NOTHING, taught: bool = False) -> TaskSpec:
     """The task a recipe means: GLUE's definition or a plain one, with what the recipe states in place of defaults; tasks and
     metrics may be `registered` by plugins. Where a file teaches (`taught`), tables may have no column of labels.
@@ -102,8 +117,8 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING, taught:
         return _with_token_metrics(section, token_task(section, kind))
     if kind.of_spans:
         return answers_task(section, kind)
-    if kind.embeds:
-        spec = embedding_task(section, kind)
+    if not kind.one_row:
+        spec = embedding_task(section, kind) if kind.embeds else ranking_task(section, kind)
         return spec if section.metrics is None else replace(spec, metrics=_checked_metrics(section.metrics, spec, ()))
     official, note = glue_task(section.name), read_note(section.data)
     if section.name in registered.tasks:
@@ -146,9 +161,14 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
     if spec.embedded is not None:
         found = embedding_split(spec, data_folder, split)
         path = data_folder / spec.splits[split]
-        return Examples(found.texts, None, found.scores, path, found.lines, notes=found.notes, members=found.members)
+        more = {"members": found.members, "lists": found.lists, "among": found.among, "row_scores": found.taught}
+        return Examples(found.texts, None, found.scores, path, found.lines, notes=found.notes, **more)
     if split not in spec.splits:
         raise no_split(spec.name, data_folder, split, spec.splits)
+    if spec.ranked is not None:
+        queries, candidates, labels, taught, lists, lines, notes = ranking_split(spec, data_folder, split)
+        path = data_folder / spec.splits[split]
+        return Examples(queries, candidates, labels, path, lines, notes=notes, lists=lists, row_scores=taught)
     path = data_folder / spec.splits[split]
     is_test = split.startswith("test")
     if spec.tagged is not None:

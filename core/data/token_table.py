@@ -43,6 +43,9 @@ class TokenTable:
     owned: np.ndarray | None = None
     """(tokens,) booleans: whether an answer may begin at the token in this row, and not in another one of the question."""
 
+    taught: np.ndarray | None = None
+    """(rows,) float32: what a teacher scored each row with, where the file says it."""
+
     members: int = 1
     """How many rows an example of training has: the first rows of all examples come first, then the second ones. All that takes
     the rows one by one need not know of it."""

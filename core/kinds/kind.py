@@ -46,6 +46,8 @@ class Kind:
     is one of the text's tokens."""
     embeds: ClassVar[bool] = False
     """Whether the answer is a vector of each text, of which an example may have several."""
+    ranks: ClassVar[bool] = False
+    """Whether an example is a query with several candidates, each of them a row of its own with a number."""
     not_kept: ClassVar[str] = ""
     """Why no output of a teacher for the texts can be kept; empty where it can."""
     own_losses: ClassVar[bool] = False
@@ -92,6 +94,15 @@ class Kind:
     def over_tokens(self) -> bool:
         """Whether the logits have an axis of tokens."""
         return self.per_token or self.of_spans
+
+    @property
+    def one_row(self) -> bool:
+        """Whether an example is one row of tokens, and its answer one of a column."""
+        return not self.embeds and not self.ranks
+
+    def can_teach(self, other: Kind) -> bool:
+        """Whether a model of the kind can be scored on a task of the `other` kind, and teach it."""
+        return self == other
 
     @property
     def guesses_words(self) -> bool:

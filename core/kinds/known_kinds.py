@@ -10,23 +10,25 @@ from .answers import Answers
 from .kind import Kind
 from .one_class import OneClass
 from .one_number import OneNumber
+from .ranking import Ranking
 from .raw_text import MaskedText, NextText, RawText
 from .sentence_embeddings import SentenceEmbeddings
 from .several_labels import SeveralLabels
 from .token_labels import TokenLabels
 
 ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS = OneClass(), OneNumber(), SeveralLabels()
-TOKEN_LABELS, ANSWERS, SENTENCE_EMBEDDINGS = TokenLabels(), Answers(), SentenceEmbeddings()
+TOKEN_LABELS, ANSWERS, SENTENCE_EMBEDDINGS, RANKING = TokenLabels(), Answers(), SentenceEmbeddings(), Ranking()
 RAW_TEXT, MASKED_TEXT, NEXT_TEXT = RawText(), MaskedText(), NextText()
 
 _ALL: tuple[Kind, ...] = (
-    *(ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS, TOKEN_LABELS, ANSWERS, SENTENCE_EMBEDDINGS, RAW_TEXT, MASKED_TEXT, NEXT_TEXT),
+    *(ONE_CLASS, ONE_NUMBER, SEVERAL_LABELS, TOKEN_LABELS, ANSWERS, SENTENCE_EMBEDDINGS, RANKING),
+    *(RAW_TEXT, MASKED_TEXT, NEXT_TEXT),
 )
 KINDS = {kind.name: kind for kind in _ALL}
 """Name in a recipe -> kind; those of plugins come when they are loaded."""
 BUILT_IN: tuple[str, ...] = tuple(KINDS)
 """The names of those of this package."""
-OF_TABLES = tuple(name for name, kind in KINDS.items() if kind.has_targets and not kind.over_tokens and not kind.embeds)
+OF_TABLES = tuple(name for name, kind in KINDS.items() if kind.has_targets and not kind.over_tokens and kind.one_row)
 """The names of those of this package whose examples are rows with an answer."""
 
 

@@ -22,6 +22,10 @@ class OneNumber(Kind):
     def outputs(self, labels):
         return 1
 
+    def can_teach(self, other):
+        # What a number means is the task's: a cross-encoder of pairs may have been trained for either.
+        return isinstance(other, OneNumber) and self.embeds == other.embeds
+
     def metrics(self, classes):
         return REGRESSION_METRICS
 

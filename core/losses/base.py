@@ -33,6 +33,8 @@ LossFunction = Callable[
 Statistics = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], list[Tensor]]
 """`f(ops, student, teacher, batch) -> n scalars`, sums over the real examples of a micro-batch. No gradient flows into them."""
 
+TEACHER_SCORES = "teacher_scores"
+"""The key of a batch under which a teacher's scores are that the data has."""
 STATISTICS = "statistics"
 """The key of a batch under which the sums of all micro-batches are, those of one term after those of another, and then what
 `core.losses.whole_batch` gathers, (N,). A micro-batch that has none is the whole effective batch."""
@@ -88,9 +90,13 @@ class TermContext:
     labelled: int = 0
     """How many training examples have a label."""
     members: int = 1
-    """How many texts a training example has, each a row of its own: of sentence embeddings."""
+    """How many texts a training example has, each a row of its own: of sentence embeddings and rankings."""
     scored: bool = False
-    """Whether such an example has a score."""
+    """Whether such an example has a score; of rankings, whether the data says what is relevant."""
+    taught: bool = False
+    """Whether the data has a teacher's scores."""
+    target_range: Mapping[str, tuple[float, float]] | None = None
+    """Of rankings, `labels` and a teacher's `scores` -> from where to where they are; None where there is no data at hand."""
 
     def teacher(self, name: str | None) -> str:
         """The name of the teacher that a term means."""

@@ -6,7 +6,17 @@ from typing import Annotated, Any, Union
 
 from pydantic import Field
 
-from . import attention, hard_label, hidden, logits, relations, sentence_similarities, sentence_vectors, word_losses
+from . import (
+    attention,
+    candidate_scores,
+    hard_label,
+    hidden,
+    logits,
+    relations,
+    sentence_similarities,
+    sentence_vectors,
+    word_losses,
+)
 from .base import LossTerm
 
 TERMS: tuple[type[LossTerm], ...] = (
@@ -38,6 +48,12 @@ TERMS: tuple[type[LossTerm], ...] = (
     sentence_similarities.MarginMeanSquaredError,
     sentence_similarities.SimilarityDivergence,
     sentence_similarities.Contrastive,
+    candidate_scores.RankingCrossEntropy,
+    candidate_scores.RankingMeanSquaredError,
+    candidate_scores.RankingMargin,
+    candidate_scores.RankNet,
+    candidate_scores.LambdaRank,
+    candidate_scores.ListNet,
 )
 
 LOSSES: dict[str, type[LossTerm]] = {term.model_fields["loss"].annotation.__args__[0]: term for term in TERMS}

@@ -77,6 +77,8 @@ class HardLabel(LossTerm):
     def problems(self, context: TermContext):
         if context.outputs is None:
             return [("loss", f"hard_label needs labels, but the task is {context.kind.described}")]
+        if context.kind.ranks:
+            return [("loss", "hard_label is for single answers, but the task is a ranking; use ranking_bce or ranking_mse")]
         if context.kind.own_losses:
             return [("loss", f"hard_label does not know what the logits of {context.kind.described} mean; its plugin has a loss")]
         if not context.kind.has_classes:

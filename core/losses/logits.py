@@ -47,6 +47,8 @@ class LogitsMatch(LossTerm):
     def problems(self, context: TermContext):
         if context.outputs is None:
             return [("loss", f"{self.loss} needs logits, but the task is {context.kind.described}")]
+        if context.kind.ranks:
+            return [("loss", f"{self.loss} compares single answers, but the task is a ranking; use ranking_mse with by: teacher")]
         if self.teacher is not None and self.teacher not in context.teachers:
             known = ", ".join(context.teachers)
             return [("teacher", f"'{self.teacher}' is not one of the teachers: {known}")]
@@ -165,7 +167,8 @@ class KnowledgeDistillationCrossEntropy(ClassLogitsMatch):
         if problem := self._own_logits(context):
             return problem
         if context.outputs is not None and not context.kind.has_classes and not context.kind.of_spans:
-            return [("loss", "kd_ce needs classes, but the task is a regression; use kd_mse")]
+            use = "ranknet or listnet with by: teacher" if context.kind.ranks else "kd_mse"
+            return [("loss", f"kd_ce needs classes, but the task is {context.kind.described}; use {use}")]
         if context.outputs is not None and not context.kind.one_class:
             return [("loss", "kd_ce needs one class an example, but here are several labels; use kd_multi_label")]
         return super().problems(context)
@@ -233,7 +236,7 @@ class KnowledgeDistillationMultiLabel(LogitsMatch):
         if problem := self._own_logits(context):
             return problem
         if context.outputs is not None and (context.kind.one_class or not context.kind.has_classes):
-            use = "kd_ce" if context.kind.one_class else "kd_mse"
+            use = "kd_ce" if context.kind.one_class else "ranking_mse" if context.kind.ranks else "kd_mse"
             return [("loss", f"kd_multi_label needs several labels an example; for this task use {use}")]
         return super().problems(context)
 

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from ..models.pooling import to_length_one
+from .base import TEACHER_SCORES
 from .sentence_vectors import HOLDS, SentenceTerm, TaughtSentences, cosine
 
 _NEVER = -1e9
@@ -25,24 +26,55 @@ _NEVER = -1e9
 class MarginMeanSquaredError(TaughtSentences):
     """Squared difference of the margins by which student and teacher find the second text of a triplet nearer than the third."""
 
+    newer: ClassVar[tuple[str, ...]] = ("by",)
+
     loss: Literal["margin_mse"]
     similarity: Literal["dot", "cosine"] = "dot"
     """What a margin is the difference of."""
+    by: Literal["teacher", "scores"] = "teacher"
+    """Whose margins: those of a teacher's vectors, or of the `scores` that the data has of another model, as of a reranker
+    (`task.embeddings.teacher_scores`)."""
 
     needs: ClassVar[tuple[int, ...]] = (3,)
     formula: ClassVar[str] = (
         "mean over triplets of ((f(u, v) - f(u, n)) - the teacher's)^2   (Hofstätter et al. 2020; MarginMSELoss)"
     )
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it learns from a model."""
+        return self.by == "teacher"
+
+    def problems(self, context):
+        if self.by == "teacher":
+            return super().problems(context)
+        found = SentenceTerm.problems(self, context)
+        if not found and self.teacher is not None:
+            found = [("teacher", "is for by: teacher, got by: scores")]
+        if not found and not context.taught:
+            found = [("by", "scores: task.embeddings.teacher_scores names no column of another model's scores")]
+        return found
+
+    def teacher_outputs(self, context):
+        return super().teacher_outputs(context) if self.by == "teacher" else {}
+
+    def teacher_key(self, context):
+        return super().teacher_key(context) if self.by == "teacher" else ""
+
     def compare(self, context):
-        alike = cosine if self.similarity == "cosine" else _dot
+        alike, of_file = cosine if self.similarity == "cosine" else _dot, self.by == "scores"
 
         def margin(ops, x, examples):
             first, second, third = x[:examples], x[examples : 2 * examples], x[2 * examples :]
             return alike(ops, first, second) - alike(ops, first, third)
 
         def squared_difference(ops, own, taught, batch, mask, examples):
-            difference = margin(ops, own, examples) - margin(ops, taught, examples)
+            if of_file:
+                scores = batch[TEACHER_SCORES]
+                wanted = scores[examples : 2 * examples] - scores[2 * examples :]
+            else:
+                wanted = margin(ops, taught, examples)
+            difference = margin(ops, own, examples) - wanted
             return ops.sum(difference * difference * mask[:examples])
 
         return squared_difference

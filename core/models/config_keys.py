@@ -21,7 +21,7 @@ USUAL_KEYS = frozenset(
     _name_or_path gradient_checkpointing position_embedding_type bos_token_id eos_token_id sep_token_id is_decoder
     add_cross_attention is_encoder_decoder tie_word_embeddings chunk_size_feed_forward output_attentions
     output_hidden_states return_dict directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
-    pooler_size_per_head pooler_type crossdistil""".split()
+    pooler_size_per_head pooler_type crossdistil sentence_transformers sbert_ce_default_activation_function""".split()
 )
 """What the dumps of today's transformers and the published BERTs have; that they change nothing need not be said."""
 

@@ -23,6 +23,7 @@ GROUPS = {
     "word_losses": "Words",
     "sentence_vectors": "Sentence embeddings",
     "sentence_similarities": "Similarities of sentence embeddings",
+    "candidate_scores": "Candidates of a query",
 }
 """Module -> heading."""
 UNITS = {

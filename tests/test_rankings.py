@@ -1,0 +1,289 @@
+"""Rankings: files of lists, what they score, cross-encoders' folders, and a run on each backend."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from crossdistil.core.checkpoint import load_model
+from crossdistil.core.data.batches import TrainBatches
+from crossdistil.core.data.limits import limited
+from crossdistil.core.data.ranking_files import read_ranking
+from crossdistil.core.data.ranking_format import RankingFormat
+from crossdistil.core.data.table_rows import TableFormat
+from crossdistil.core.data.tasks import read_split, resolve_task
+from crossdistil.core.errors import CrossdistilError, DataError
+from crossdistil.core.job import prepare
+from crossdistil.core.kinds.known_kinds import RANKING
+from crossdistil.core.metrics import RANKING_METRICS, compute_metrics
+from crossdistil.core.ranking_scores import list_scores
+from crossdistil.core.recipe import parse_recipe
+from crossdistil.core.task_section import TaskSection
+from crossdistil.tests import tiny
+from crossdistil.tests.tiny_rankings import lists, ranking_recipe, write_rankings
+
+PAIRS = [("good film", "the plot was quite bad"), ("x", "fine"), ("a very long query " * 5, "and a long text " * 9)]
+
+
+@pytest.fixture(scope="module")
+def rankings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rankings")
+    write_rankings(folder / "data")
+    tiny.write_model(folder / "teacher", labels=None, seed=3)
+    return folder
+
+
+def of_rows(table, suffix):
+    mark = {".tsv": "\t", ".csv": ","}[suffix]
+    return "".join(mark.join(map(str, row)) + "\n" for row in table)
+
+
+WANTED = [("q1", ["a", "b", "c"], [1, 0, 0]), ("q2", ["d", "e"], [1, 0])]
+FORMS = {
+    "lists.jsonl": [{"query": q, "candidates": texts, "labels": labels} for q, texts, labels in WANTED],
+    "documents and labels.jsonl": [{"question": q, "docs": texts, "scores": labels} for q, texts, labels in WANTED],
+    "sides.jsonl": [{"query": q, "positive": texts[:1], "negative": texts[1:]} for q, texts, _ in WANTED],
+    "evaluator.jsonl": [{"query": q, "positive": texts[:1], "documents": texts} for q, texts, _ in WANTED],
+    "flag.jsonl": [{"query": q, "pos": texts[:1], "neg": texts[1:]} for q, texts, _ in WANTED],
+    "rows.tsv": [["query", "text", "label"], *([q, t, y] for q, ts, ys in WANTED for t, y in zip(ts, ys))],
+    "rows apart.csv": [
+        ["label", "query", "passage"], [1, "q1", "a"], [1, "q2", "d"], [0, "q1", "b"], [0, "q2", "e"], [0, "q1", "c"],
+    ],
+}  # fmt: skip
+
+
+def written(path, rows):
+    path.write_text(
+        of_rows(rows, path.suffix) if path.suffix != ".jsonl" else "".join(f"{json.dumps(row)}\n" for row in rows)
+    )
+    return path
+
+
+def read(path, needs_labels=True, teacher=False, **how):
+    return read_ranking(path, RankingFormat(**how), TableFormat(), None, needs_labels, teacher)[0]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_of_a_file_gives_the_same_lists(name, tmp_path):
+    found = read(written(tmp_path / name, FORMS[name]))
+    assert [(each.query, each.texts, each.labels) for each in found] == WANTED
+
+
+def test_triples_are_lists_of_their_own_and_tuples_have_several_negatives(tmp_path):
+    rows = [["query", "positive", "negative"], ["q", "a", "b"], ["q", "c", "d"]]
+    found = read(written(tmp_path / "triples.tsv", rows))
+    assert [(each.query, each.texts, each.line) for each in found] == [("q", ["a", "b"], 2), ("q", ["c", "d"], 3)]
+    rows = [["anchor", "positive", "negative_1", "negative_2", "score"], ["q", "a", "b", "c", 3]]
+    assert read(written(tmp_path / "tuples.tsv", rows))[0].texts == ["a", "b", "c"]
+    lines = [{"query": "q", "pos": ["a"], "neg": ["b", "c"], "pos_scores": [4.5], "neg_scores": [1, -2]}]
+    given = written(tmp_path / "scored.jsonl", lines)
+    assert read(given, teacher=True, teacher_scores=("pos_scores", "neg_scores"))[0].teacher == [4.5, 1, -2]
+
+
+WRONG = {
+    "lengths": ([{"query": "q", "candidates": ["a", "b", "c"], "labels": [1]}], {}, r":1: got 1 numbers in 'labels' for 3 cand"),
+    "no number": ([{"query": "q", "candidates": ["a"], "labels": ["yes"]}], {}, r":1: got score 'yes' in 'labels', expected a f"),
+    "truth": ([{"query": "q", "candidates": ["a"], "labels": [True]}], {}, r"got score True in 'labels'"),
+    "no text": ([{"query": "q", "candidates": ["a", 3], "labels": [1, 0]}], {}, r":1: 'candidates' holds 3, expected a text or"),
+    "nothing": ([{"query": "q", "candidates": [], "labels": []}], {}, r":1: 'candidates' is an empty list, expected one cand"),
+    "no query": ([{"text": "a", "label": 1}], {}, r"no column of queries \(query, question, anchor\); the columns are text"),
+    "no candidates": ([{"query": "a", "label": 1}], {}, r"no column of candidates .*task.text_pair, or task.ranking.positive"),
+    "no labels": ([{"query": "a", "text": "b"}], {}, r"no column of labels \(label, .*task.label names it"),
+    "named": ([{"query": "a", "text": "b", "label": 1}], {"candidates": "body"}, r"no column 'body'"),
+    "half": ([{"query": "q", "candidates": ["\ud800"], "labels": [1]}], {}, r"'candidates' holds half a surrogate pair"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_named(case, tmp_path):
+    rows, how, message = WRONG[case]
+    with pytest.raises(DataError, match=rf"wrong.jsonl.*{message}"):
+        read(written(tmp_path / "wrong.jsonl", rows), **how)
+
+
+def task(data, **ranking):
+    return TaskSection(name="sides", kind="ranking", data=data, ranking=ranking)
+
+
+def test_limits_take_whole_lists(rankings):
+    spec = resolve_task(task(rankings / "data", teacher_score="teacher_score"))
+    whole = read_split(spec, rankings / "data", "train")
+    few = limited(whole, 5, "train")
+    assert len(few) == 5 and "5 of 24 queries are used" in few.notes[-1]
+    known = {each["query"]: (each["candidates"], each["labels"], each["teacher_score"]) for each in lists(24, 1)}
+    for start, end in zip(few.lists[:-1], few.lists[1:]):
+        texts, labels, scores = known[few.texts[start]]
+        assert [few.pairs[row] for row in range(start, end)] == texts
+        assert few.labels[start:end].tolist() == labels and few.row_scores[start:end] == pytest.approx(scores)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_batch_has_first_candidates_then_second_ones(parts, rankings):
+    """Each list once, with its labels and scores; of a longer one the best and those that come first."""
+    recipe = ranking_recipe(rankings / "data", rankings / "teacher", [{"loss": "listnet"}], gradient_accumulation=parts)
+    job = prepare(parse_recipe(recipe, "test"), "test", 1)
+    batches, seen = job.stage(0).batches, []
+    assert isinstance(batches, TrainBatches) and job.context.members == 4 and job.context.taught
+    for step in batches.epoch(0):
+        for batch in step:
+            assert len(batch["labels"]) == 4 * 4 // parts
+            rows = [batch[key].reshape(4, -1).T for key in ("example_mask", "labels", "teacher_scores")]
+            seen += [(labels[real > 0].tolist(), scores[real > 0].round(3).tolist()) for real, labels, scores in zip(*rows)]
+    expected = []
+    for each in lists(24, 1):
+        order = list(range(len(each["labels"])))
+        if len(order) > 4:
+            best = int(np.argmax(each["labels"]))
+            order = [best, *(place for place in order if place != best)][:4]
+        expected.append(([each["labels"][place] for place in order], [each["teacher_score"][place] for place in order]))
+    real = sorted(found for found in seen if found[0])
+    assert [labels for labels, _ in real] == [labels for labels, _ in sorted(expected)]
+    np.testing.assert_allclose(np.concatenate([s for _, s in real]), np.concatenate([s for _, s in sorted(expected)]), atol=1e-6)
+
+
+def test_scores_are_those_of_scikit_learn_and_of_sentence_transformers():
+    """nDCG and average precision of random rankings, many with equal scores, and of graded relevance; the reciprocal rank of what
+    sentence-transformers' evaluator gets: relevant candidates first in the list."""
+    from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
+    from sklearn.metrics import average_precision_score, ndcg_score
+
+    drawn, evaluator = np.random.default_rng(0), CrossEncoderRerankingEvaluator([{}])
+    for number in range(300):
+        count = int(drawn.integers(2, 30))
+        scores = drawn.integers(0, (4, 100)[number % 2], count).astype(float)
+        relevant = np.sort(drawn.integers(0, 2, count))[::-1]
+        relevant[0] = 1
+        graded = relevant * drawn.integers(1, 4, count)
+        places = np.array([0, count])
+        (ndcg, rank, precision), (of_grades, *_) = (list_scores(scores, gains, places)[0] for gains in (relevant, graded))
+        assert ndcg == pytest.approx(ndcg_score([relevant], [scores], k=10), abs=1e-12)
+        assert of_grades == pytest.approx(ndcg_score([graded], [scores], k=10), abs=1e-12)
+        assert precision == pytest.approx(average_precision_score(relevant, scores), abs=1e-12)
+        order = np.argsort(scores, kind="stable")[::-1]
+        places = np.flatnonzero(relevant[order][:10])
+        assert rank == (1 / (1 + places[0]) if len(places) else 0)
+        if len(np.unique(scores)) == count:
+            assert (rank, ndcg, precision) == pytest.approx(evaluator.compute_metrics(relevant, scores), abs=1e-12)
+    assert (list_scores(np.arange(3), np.zeros(3), np.array([0, 3])) == 0).all()
+    assert (list_scores(np.arange(1), np.ones(1), np.array([0, 1])) == 1).all()
+
+
+def test_metrics_are_the_means_of_what_each_list_scored():
+    found = np.array([[1, 0.5, 0.25], [0.5, 1, 0.75]])
+    assert compute_metrics(RANKING_METRICS, found, np.ones(2)) == {"ndcg@10": 0.75, "mrr@10": 0.75, "map": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "objective", "message"),
+    [
+        ({}, {"loss": "hard_label"}, r"objective\[0\].loss: hard_label is for single answers"),
+        ({"ranking": {}}, {"loss": "listnet", "by": "scores"}, r"task.ranking.teacher_score names no column"),
+        ({"ranking": {"candidates": 1}}, {"loss": "listnet"}, r"task.ranking.candidates: .*greater than or equal to 2"),
+        ({"kind": "regression"}, {"loss": "hard_label"}, "ranking is for kind: ranking"),
+        ({"metrics": ["accuracy"]}, {"loss": "listnet"}, "task.metrics: 'accuracy' is no metric for this task"),
+        ({"ranking": {"teacher_score": "scored"}}, {"loss": "listnet"}, "train.jsonl: no column 'scored'"),
+        ({"labels": ["a", "b"]}, {"loss": "listnet"}, "labels and skip_labels are for classes, not for kind: ranking"),
+    ],
+)
+def test_recipes_that_do_not_fit_are_refused(change, objective, message, rankings):
+    recipe = ranking_recipe(rankings / "data", rankings / "teacher", [objective])
+    recipe["task"] |= change
+    with pytest.raises(CrossdistilError, match=message):
+        prepare(parse_recipe(recipe, "test"), "test", 1)
+
+
+def test_labels_that_a_cross_entropy_cannot_learn_are_told(rankings, tmp_path):
+    write_rankings(tmp_path, 4, 4)
+    written(tmp_path / "train.jsonl", [{"query": "q", "candidates": ["a", "b"], "labels": [3, 0]}])
+    recipe = ranking_recipe(tmp_path, rankings / "teacher", [{"loss": "ranking_bce"}])
+    recipe["task"]["ranking"] = {}
+    with pytest.raises(CrossdistilError, match="ranking_bce needs numbers from 0 to 1, but the labels of train go from 0 to 3"):
+        prepare(parse_recipe(recipe, "test"), "test", 1)
+    recipe["stages"][0]["objective"] = [{"loss": "ranknet"}]
+    prepare(parse_recipe(recipe, "test"), "test", 1)
+
+
+@pytest.mark.only_backend("torch")
+def test_a_cross_encoder_gives_the_same_scores(rankings, said, tmp_path):
+    """Of a folder that was written here, also where texts are cut, and, read here, of one that it wrote itself."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    recipe = ranking_recipe(rankings / "data", rankings / "teacher", [{"loss": "listnet"}], steps=1)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    code, _, errors = said("run", tmp_path / "recipe.yaml", "--out", tmp_path / "run")
+    assert code == 0, errors
+    written(tmp_path / "pairs.tsv", [["a", "b"], *PAIRS])
+
+    def scores(folder):
+        columns = ("--text-column", "a", "--pair-column", "b")
+        code, printed, errors = said("predict", folder, "--file", tmp_path / "pairs.tsv", *columns)
+        assert code == 0, errors
+        return [json.loads(line)["score"] for line in printed.splitlines()], errors
+
+    student = tmp_path / "run" / "student"
+    theirs, (ours, told) = CrossEncoder(str(student)), scores(student)
+    np.testing.assert_allclose(theirs.predict(PAIRS), ours, atol=1e-5)
+    assert load_model(student).kind == RANKING and "Sigmoid" not in told and "change nothing" not in told
+    other = CrossEncoder(str(student), max_length=20)
+    other.activation_fn = torch.nn.Sigmoid()
+    other.save_pretrained(str(tmp_path / "saved"))
+    ours, told = scores(tmp_path / "saved")
+    np.testing.assert_allclose(other.predict(PAIRS), 1 / (1 + np.exp(-np.array(ours))), atol=1e-5)
+    assert load_model(tmp_path / "saved").kind == RANKING and "sentence-transformers puts Sigmoid behind them" in told
+    code, printed, errors = said("evaluate", student, "--data", rankings / "data")
+    from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
+
+    samples = [
+        {
+            "query": each["query"],
+            **{key: [text for text, label in zip(each["candidates"], each["labels"]) if label == value]
+               for key, value in (("positive", 1), ("negative", 0))},
+        }
+        for each in lists(12, 2)
+    ]  # fmt: skip
+    found = CrossEncoderRerankingEvaluator(samples, write_csv=False)(theirs)
+    assert json.loads(printed.splitlines()[-1]) == pytest.approx(found, abs=1e-6), errors
+
+
+TERMS = [
+    {"loss": "ranking_margin_mse"},
+    {"loss": "listnet", "by": "teacher", "temperature": 2},
+    {"loss": "ranknet", "by": "scores"},
+    {"loss": "ranking_bce"},
+]
+
+
+def test_a_run_its_student_and_its_order(rankings, tmp_path, said, backend_name):
+    """Distilled in one part and in two, the same; scored, asked for an order, and compared."""
+    losses = []
+    for parts in (1, 2):
+        recipe = ranking_recipe(
+            rankings / "data", rankings / "teacher", TERMS, dropout=0.0, log_every=1, gradient_accumulation=parts
+        )
+        (tmp_path / f"{parts}.yaml").write_text(json.dumps(recipe))
+        code, _, errors = said("run", tmp_path / f"{parts}.yaml", "--out", tmp_path / f"{parts}", "--backend", backend_name)
+        assert code == 0, errors
+        logged = (tmp_path / f"{parts}" / "metrics.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in logged if '"loss"' in line])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=2e-5)
+    folder = tmp_path / "1"
+    result = json.loads((folder / "result.json").read_text())
+    assert set(result["student"]["metrics"]) == set(RANKING_METRICS) and (folder / "report.html").is_file()
+    dev = rankings / "data" / "dev.jsonl"
+    code, printed, errors = said("predict", folder, "--file", dev, "--backend", backend_name)
+    found = [json.loads(line) for line in printed.splitlines()]
+    assert code == 0 and [each["query"] for each in found] == [each["query"] for each in lists(12, 2)], errors
+    assert all((np.diff(np.array(each["scores"])[each["order"]]) <= 0).all() for each in found)
+    labels, scores = ([value for own in part for value in own] for part in zip(*(
+        (known["labels"], each["scores"]) for known, each in zip(lists(12, 2), found)
+    )))  # fmt: skip
+    ends = np.cumsum([0, *(len(each["scores"]) for each in found)])
+    means = list_scores(np.array(scores), np.array(labels), ends).mean(axis=0)
+    assert dict(zip(RANKING_METRICS, means)) == pytest.approx(result["student"]["metrics"], abs=1e-5)
+    code, printed, errors = said("compare", folder, tmp_path / "2")
+    assert code == 0 and "ndcg@10" in printed, errors
+    code, _, errors = said("predict", folder, "--file", dev, "--id-column", "query", "--backend", backend_name)
+    assert code == 2 and "--id-column: is for a table of pairs" in errors
