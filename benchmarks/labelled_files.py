@@ -29,6 +29,7 @@ from tables import NEW_RESULTS, machine, markdown, write_json
 from crossdistil.core.app.api import run
 from crossdistil.core.app.models import model_folder
 from crossdistil.core.data.tables import read_columns
+from crossdistil.core.shown import counted
 
 LABELS = ("negative", "positive")
 SIDES = {
@@ -151,7 +152,7 @@ def table(found: dict[str, Any]) -> str:
         rows.append([SIDES[name], rest[0] or f"{found['texts']:,}", rest[1], text(own["accuracy"]), rest[2]])
     headings = ["learned from", "texts", "file's accuracy, %", "student's accuracy, %", "says the same as the file, %"]
     noise = f"Noisy answers are the other class with a probability of {found['noise']:g} and none with {found['silent']:g}"
-    how = f"a student of three layers, {found['epochs']:g} epochs, seeds: {found['seeds']}"
+    how = f"a student of three layers, {found['epochs']:g} epochs, {counted(found['seeds'], 'seed')}"
     return f"{markdown(headings, rows)}\n\n{noise}; {how}."
 
 
