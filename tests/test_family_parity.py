@@ -100,6 +100,8 @@ def in_double_precision(monkeypatch):
 
 @pytest.mark.only_backend("torch")
 def test_the_angles_are_transformers_s():
+    """An inverse frequency may differ in its last bit, since processors compute powers by different instructions, and an angle is
+    the place times it."""
     import torch
     from transformers.models.modernbert.modeling_modernbert import ModernBertRotaryEmbedding
     from transformers.models.nomic_bert.modeling_nomic_bert import NomicBertRotaryEmbedding
@@ -112,7 +114,8 @@ def test_the_angles_are_transformers_s():
     ):  # fmt: skip
         found = theirs(torch.zeros(1), torch.arange(2000)[None], *kind)
         for name, expected in zip(("rotary_cosines", "rotary_sines"), found, strict=True):
-            np.testing.assert_allclose(static_table(name, (2000, 64, base)), expected[0].numpy(), atol=1e-6)
+            apart = np.abs(static_table(name, (2000, 64, base)) - expected[0].numpy())
+            assert np.all(apart <= 1e-6 + np.arange(2000)[:, None] * np.finfo(np.float32).eps), (kind, apart.max())
 
 
 @pytest.mark.only_backend("torch")
