@@ -57,12 +57,23 @@ RECORDS = {
         {"label": [{"label": "positive", "score": 0.9}, {"label": "neutral", "score": 0.1}]},
         [0, 0.1, 0.9],
     ),
+    "a zero-shot pipeline": (
+        {"sequence": "...", "labels": ["positive", "negative", "neutral"], "scores": [0.7, 0.2, 0.1]},
+        [0.2, 0.1, 0.7],
+    ),
+    "some of it no class": ({"probabilities": {"positive": 0.6, "unknown": 0.4}}, [0, 0, 1]),
+    "one label in a list": ({"labels": ["positive"]}, [0, 0, 1]),
+    "no confidence": ({"probabilities": [0.1, 0.2, 0.7], "confidence": ""}, [0.1, 0.2, 0.7]),
     "votes": ({"votes": ["positive", "neutral", "positive", "positive"]}, [0, 0.25, 0.75]),
     "votes that were counted": ({"votes": {"positive": 3, "neutral": 1}}, [0, 0.25, 0.75]),
     "votes, some of them none": ({"votes": ["positive", None, "unknown", "neutral"]}, [0, 0.5, 0.5]),
     "a chat": (chat("Positive."), [0, 0, 1]),
     "a chat with tokens": (chat("Positive", TOPS), OF_TOKENS),
     "a chat in a batch": (batch(chat("Positive", TOPS)), OF_TOKENS),
+    "a chat in Chinese marks": (chat("“Positive”。"), [0, 0, 1]),
+    "a token that was forced": (chat("positive", [("positive", [("positive", -9999.0)])]), [0, 0, 1]),
+    "a token without probability": (chat("positive", [("positive", [("positive", -math.inf)])]), [0, 0, 1]),
+    "a list in a chat": (chat('["positive"]'), [0, 0, 1]),
     "JSON in a chat": (chat('{"label": "positive", "reason": "..."}'), [0, 0, 1]),
     "JSON with tokens": (
         chat('{"label": "Positive"}', [('{"', [('{"', 0.0)]), ("label", [("label", 0.0)]), ('": "', [('": "', 0.0)]), *TOPS]),
@@ -95,6 +106,21 @@ RECORDS = {
     "several completions": (
         {"choices": [{"message": {"content": text}} for text in ("positive", "positive", "neutral", "positive")]},
         [0, 0.25, 0.75],
+    ),
+    "several, some of them none": (
+        {
+            "choices": [
+                {"message": {"content": "positive"}},
+                {"message": {"content": ""}, "finish_reason": "content_filter"},
+                {"message": {"content": "  "}},
+                {"message": {"content": "neutral", "refusal": None}},
+            ]
+        },
+        [0, 0.5, 0.5],
+    ),
+    "several candidates, one of them blocked": (
+        {"candidates": [{"finishReason": "SAFETY"}, {"content": {"parts": [{"text": "neutral"}]}}]},
+        [0, 1, 0],
     ),
     "a message": (message("positive"), [0, 0, 1]),
     "a message in a batch": ({"result": {"type": "succeeded", "message": message("positive")}}, [0, 0, 1]),
@@ -186,6 +212,10 @@ SILENT = {
     "a blocked candidate": {"candidates": [{"finishReason": "SAFETY"}]},
     "an empty answer": chat("   "),
     "all votes none": {"votes": [None, "unknown"]},
+    "counted votes, all none": {"votes": {"unknown": 3}},
+    "all of it no class": {"probabilities": {"unknown": 1.0}},
+    "an empty cell of labels": {"labels": None},
+    "an empty list of labels": {"labels": []},
 }
 
 

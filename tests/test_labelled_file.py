@@ -92,16 +92,41 @@ def test_numbers_and_several_labels(tmp_path):
     file, classes = read(tmp_path, rows, scores)
     found = {key: classes.logits(answers.values, False).tolist() for key, answers in file.by_key.items() if answers.values}
     assert found == {"a": [3.5], "b": [4.5], "d": [1.5]} and file.abstained == {"an abstention": 1}
+    with pytest.raises(DataError, match=":1: 'probabilities': got .*, expected a number, the task being a regression"):
+        read(tmp_path, [{"text": "a", "probabilities": [0.1, 0.9]}], scores)
     several = TaskSpec("own", "text", None, "label", ("x", "y", "z"), ("f1",), kind=SEVERAL_LABELS)
     rows = [
         {"text": "a", "labels": ["x", "z"]},
         {"text": "b", "label": "x|y"},
         {"text": "c", "probabilities": {"x": 0.9, "y": 0.8}},
+        {"text": "d", **chat('["z", "x"]')},
+        {"text": "e", "labels": ""},
+        {"text": "f", "labels": ["unknown", "x"]},
+        {"text": "g", "labels": ["unknown"]},
+        {"text": "h", "labels": "unknown"},
     ]
     file, classes = read(tmp_path, rows, several)
-    for key, p in {"a": [1, 0, 1], "b": [1, 1, 0], "c": [0.9, 0.8, 0]}.items():
+    assert file.abstained == {"an abstention": 2} and not file.by_key["g"].values and not file.by_key["h"].values
+    wanted = {"a": [1, 0, 1], "b": [1, 1, 0], "c": [0.9, 0.8, 0], "d": [1, 0, 1], "e": [0, 0, 0], "f": [1, 0, 0]}
+    for key, p in wanted.items():
         z = classes.logits(file.by_key[key].values, False)
         np.testing.assert_allclose(1 / (1 + np.exp(-z)), np.clip(p, FLOOR, 1 - FLOOR), rtol=1e-9)
+
+
+def test_a_vote_that_is_no_class_leaves_the_others(tmp_path):
+    votes = {"choices": [{"message": {"content": text}} for text in ("positive", "what?", "neutral")]}
+    file, classes = read(tmp_path, [{"text": "a", **votes}, {"text": "b", **chat("what?")}], other_labels="abstain")
+    assert file.other_labels == {"what?": 2} and not file.abstained
+    np.testing.assert_allclose(softmax(classes.logits(file.by_key["a"].values, False)), floored([0, 0.5, 0.5]), rtol=1e-9)
+    assert not file.by_key["b"].values and file.by_key["b"].why_not == "a label that is no class"
+
+
+def test_a_batch_is_found_by_the_id_that_was_given_to_it(tmp_path):
+    row = {"id": "batch_req_1", "custom_id": "7", "response": {"status_code": 200, "body": chat("positive")}}
+    for name in ("id", "review"):
+        assert list(read(tmp_path, [row], id=name)[0].by_key) == ["7"]
+    rows = [{"id": 7, "label": "neutral"}, {"id": 8.0, "label": "neutral"}, {"id": " 9", "label": "neutral"}]
+    assert list(read(tmp_path, rows, id="id")[0].by_key) == ["7", "8", "9"]
 
 
 def test_two_rows_of_a_text(tmp_path):
@@ -161,6 +186,13 @@ WRONG = {
         [{"custom_id": "7", "label": "neutral"}],
         {},
         ":1: has no text .*`id` names the column of the task's tables that 'custom_id' is of",
+    ),
+    "no text but a number": ([{"text": 5, "label": "neutral"}], {}, ":1: got 5 in 'text', expected a text"),
+    "two labels": ([{"text": "a", "labels": ["neutral", "positive"]}], {}, ":1: got .*, expected one label"),
+    "no log-probability": (
+        [{"text": "a", "log_probabilities": {"positive": -0.1, "neutral": None}}],
+        {},
+        ":1: 'neutral': got None, expected a finite number",
     ),
     "no id": ([{"text": "a", "label": "neutral"}], {"id": "number"}, r":1: has no id \(number or custom_id"),
     "a floor": ([{"text": "a", "label": "neutral"}], {"floor": 0.4}, r"teacher.file.floor: got 0.4, expected less than 1 / 3"),

@@ -115,7 +115,7 @@ def read_texts(
         return GivenTexts(_lines(path, encoding))
     own_text, own_pair = own_columns(task)
     format = TableFormat(
-        encoding or task.get("encoding"), task.get("separator"), task.get("quoting"), of_command=True
+        encoding or task.get("encoding"), task.get("separator"), task.get("quoting"), options=("encoding",)
     )
     names = [own_text, own_pair] if text is None else [text, pair]
     there = column_names(path, format)
@@ -156,7 +156,7 @@ def _lists(path: Path, task: dict[str, Any], encoding: str | None) -> GivenTexts
     """Queries and candidates of a file, whatever it says of what is relevant."""
     own = task.get("ranking") or {}
     how = RankingFormat(task.get("text"), task.get("text_pair"), None, own.get("positive"), own.get("negative"))
-    format = TableFormat(encoding or task.get("encoding"), task.get("separator"), task.get("quoting"), of_command=True)
+    format = TableFormat(encoding or task.get("encoding"), task.get("separator"), task.get("quoting"), options=("encoding",))
     found, notes = read_ranking(path, how, format, task.get("columns"), False, False)
     queries = [each.query for each in found for _ in each.texts]
     texts = [text for each in found for text in each.texts]

@@ -125,7 +125,7 @@ def _all_columns(paths: Sequence[Path]) -> tuple[str, ...]:
     kinds: dict[tuple[str, ...], list[str]] = {}
     for path in paths:
         if path.suffix.lower() in EXTENSIONS:
-            kinds.setdefault(tuple(column_names(path, TableFormat(of_command=True))), []).append(path.name)
+            kinds.setdefault(tuple(column_names(path, TableFormat(options=()))), []).append(path.name)
     return tuple(
         f"{', '.join(files)}: the cells of all columns are taken as texts ({', '.join(names)}); --column NAME takes only some"
         for names, files in kinds.items()
@@ -150,7 +150,7 @@ def texts_of(path: Path, columns: Sequence[str]) -> Iterator[list[str]]:
     if path.suffix.lower() not in EXTENSIONS:
         yield from read_lines(path)
         return
-    format = TableFormat(of_command=True)
+    format = TableFormat(options=())
     names = list(columns) or column_names(path, format)
     cells = read_columns(path, names, format=format).cells
     for name in names:

@@ -30,13 +30,13 @@ class TableFormat:
     """`csv`: cells may be in quotation marks, as RFC 4180 has them; `none`: quotation marks are text, as in GLUE's files."""
     bad_rows: str = "error"
     """`skip` leaves rows out that cannot be read."""
-    of_command: bool = False
-    """Whether errors name options of a command, which has fewer of them, instead of keys of the recipe's task."""
+    options: tuple[str, ...] | None = None
+    """The command's options that errors name, instead of keys of the recipe's task."""
 
     def say(self, key: str, value: str) -> str:
         """How a person sets this; empty where there is no way."""
-        if self.of_command:
-            return f"--{key} {value}" if key == "encoding" else ""
+        if self.options is not None:
+            return f"--{key} {value}" if key in self.options else ""
         return f"task.{key}: {value}"
 
 

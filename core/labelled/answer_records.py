@@ -15,10 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .interfaces import READERS, NoAnswer, Tokens, Written
+from ..data.labels import cell_text
+from .interfaces import READERS, NoAnswer, Texts, Tokens, Written
 
 _THOUGHT = re.compile(r"^\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _FENCE = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
+_AROUND = " \t\r\n\"'`*.!。！“”‘’「」『』《》"
 _WRAPPERS = ("response", "result", "output", "modelOutput", "completion", "body", "message")
 IDS = ("custom_id", "id", "key", "recordId")
 NAMES = {
@@ -98,8 +100,7 @@ def _answers(row: Mapping[str, Any], own: Names, found: Record, depth: int) -> I
         return
     for reader in READERS:
         if (texts := reader(row)) is not None:
-            for text, tokens in texts:
-                yield _of_text(text, tokens, own)
+            yield from _of_texts(texts, own)
             return
     if isinstance(row.get("error"), Mapping | str) and row["error"]:
         raise NoAnswer("an error of the interface")
@@ -120,6 +121,9 @@ def _answers(row: Mapping[str, Any], own: Names, found: Record, depth: int) -> I
     if isinstance(content := row.get("content"), str):
         yield _of_text(content, None, own)
         return
+    if any(name in row for name in own["labels"]):
+        yield Said(_first(row, "labels", own))  # an empty cell
+        return
     if any(name in row for name in _WRAPPERS):
         raise NoAnswer("no answer in it")
     names = ", ".join(map(str, list(row)[:12])) or "none"
@@ -129,6 +133,8 @@ def _answers(row: Mapping[str, Any], own: Names, found: Record, depth: int) -> I
 def _of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
     """The answers that a row names itself, or None."""
     confidence = _first(row, "confidence", own)
+    confidence = None if confidence in (None, "") else _number(confidence, "confidence")
+    order = _parsed(_first(row, "labels", own))
     # What chats call content is read elsewhere, with its tokens.
     for what in ("logits", "log_probabilities", "probabilities", "votes", "labels"):
         value = _parsed(_first(row, what, own))
@@ -136,6 +142,8 @@ def _of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
             continue
         if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], Mapping):
             value = _pairs(value)
+        if what != "labels" and isinstance(value, list) and isinstance(order, list) and len(order) == len(value):
+            value = dict(zip(map(cell_text, order), value))  # as zero-shot pipelines of transformers have them, the best first
         if what == "labels" and isinstance(value, str):
             value = [part.strip() for part in value.split("|")]
         if what in ("votes", "labels") and isinstance(value, list):
@@ -144,7 +152,7 @@ def _of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
         if not isinstance(value, Mapping | list):
             raise BadRecord(f"'{what}': got {json.dumps(value)[:80]}, expected a mapping of classes to numbers, or a list")
         label = _first(row, "label", own)
-        return [Said(label, value, form, None, None if confidence is None else _number(confidence, "confidence"))]
+        return [Said(label, value, form, None, confidence)]
     name = next((name for name in own["label"] if name in row), None)
     if name is None:
         return None
@@ -152,13 +160,13 @@ def _of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
     if isinstance(label, Mapping | list):
         label = _pairs(label) if isinstance(label, list) and label and isinstance(label[0], Mapping) else label
         return [Said(None, label, "probabilities")] if isinstance(label, Mapping) else [Said(label)]
-    return [Said(label, confidence=None if confidence in (None, "") else _number(confidence, "confidence"))]
+    return [Said(label, confidence=confidence)]
 
 
 def _is_numbers(value: Any) -> bool:
-    """Whether these are log-probabilities of classes, and not of tokens."""
+    """Whether these are of classes, be some no numbers, and not of tokens."""
     numbers = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return bool(numbers) and all(isinstance(number, int | float) for number in numbers)
+    return any(isinstance(number, int | float) for number in numbers)
 
 
 def _pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -172,6 +180,19 @@ def _pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return pairs
 
 
+def _of_texts(texts: Texts, own: Names) -> list[Said]:
+    """The answers that texts are; of several, those that are none are left out."""
+    found, why_not = [], NoAnswer("no answer in it")
+    for text, tokens in texts:
+        try:
+            found.append(_of_text(text, tokens, own))
+        except NoAnswer as reason:
+            why_not = reason
+    if not found:
+        raise why_not
+    return found
+
+
 def _of_text(text: str | None, tokens: Written | None, own: Names) -> Said:
     """The answer that a text is, with the tokens that it is made of and those that could have been."""
     if text is None or not text.strip():
@@ -181,7 +202,7 @@ def _of_text(text: str | None, tokens: Written | None, own: Names) -> Said:
     text = fenced[1] if fenced else text
     if text[:1] in ("{", "["):
         value = _json(text)
-        said = _of_columns(value, own) if isinstance(value, Mapping) else None
+        said = _of_columns(value if isinstance(value, Mapping) else {"labels": value}, own | {"labels": ("labels",)})
         if said is None or len(said) != 1:
             raise BadRecord(f"got the answer {json.dumps(text)[:80]}, expected JSON that holds a label")
         first = said[0]
@@ -189,7 +210,7 @@ def _of_text(text: str | None, tokens: Written | None, own: Names) -> Said:
             return first
         start = whole.rfind(json.dumps(first.label, ensure_ascii=False)[1:-1])
         return Said(first.label, tokens=_at(tokens, start), confidence=first.confidence)
-    label = text.strip(" \t\r\n\"'`*.")
+    label = text.strip(_AROUND)
     return Said(label, tokens=None if tokens is None else _at(tokens, whole.rfind(label)))
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,8 @@ class Classes:
         has those, or a number. Raises UnknownLabel and BadRecord."""
         if not self.kind.has_classes:
             return _number(said, self._none)
+        if isinstance(said.numbers, Mapping) and said.numbers and self._abstains(said.numbers):
+            return None
         if said.form == "logits":
             return self._listed(said, None)
         if not self.kind.one_class:
@@ -85,30 +87,34 @@ class Classes:
                 raise BadRecord(f"'votes': got {json.dumps(said.numbers)[:80]}, expected numbers from 0 on, one of them above")
             return counts / counts.sum()
         if said.form:
-            return self._spread(self._told(said), 0.0)
-        place = self.place(said.label)
+            return self._spread(*self._told(said))
+        place = self.place(_only(said.label))
         if place is None:
             return None
         taken = None if said.tokens is None else self._of_tokens(said.tokens, place)
         return np.eye(len(self.labels))[place] if taken is None else taken
 
-    def _told(self, said: Said) -> dict[int, float]:
-        """Class -> probability, of those that are named."""
-        numbers = said.numbers
-        if isinstance(numbers, list):
-            named = dict(enumerate(self._listed(said, None)))
-        else:
-            named = {}
-            for label, number in numbers.items():
-                place = self.place(label)
-                if place is not None:  # that of an abstention is mass of no class
-                    named[place] = named.get(place, 0.0) + _finite(number, label)
-        if said.form == "log_probabilities":
-            named = {place: math.exp(min(number, 1.0)) for place, number in named.items()}
-        if not named or min(named.values()) < 0 or not 0 < sum(named.values()) <= 1 + _MORE_THAN_ALL:
+    def _abstains(self, labels: Iterable[Any]) -> bool:
+        """Whether all of these are words for no answer."""
+        return all([self.place(label) is None for label in labels])
+
+    def _told(self, said: Said) -> tuple[dict[int, float], float]:
+        """Class -> probability, of those that are named, and what words for no answer have."""
+        numbers, named, elsewhere = said.numbers, {}, 0.0
+        pairs = enumerate(self._listed(said, None)) if isinstance(numbers, list) else numbers.items()
+        for label, given in pairs:
+            place = label if isinstance(numbers, list) else self.place(label)
+            number = _finite(given, label)
+            number = math.exp(min(number, 1.0)) if said.form == "log_probabilities" else number
+            if place is None:
+                elsewhere += number
+            else:
+                named[place] = named.get(place, 0.0) + number
+        least = min([*named.values(), elsewhere])
+        if not named or least < 0 or not sum(named.values()) or sum(named.values()) + elsewhere > 1 + _MORE_THAN_ALL:
             what = "logarithms of probabilities" if said.form == "log_probabilities" else "probabilities"
             raise BadRecord(f"got {json.dumps(numbers)[:120]}, expected {what}, which sum to 1 at most")
-        return named
+        return named, elsewhere
 
     def _listed(self, said: Said, missing: float | None) -> np.ndarray:
         """Numbers of all classes (C,), in a list in their order or a mapping, which may lack some where `missing` stands for
@@ -136,13 +142,12 @@ class Classes:
             return found
         labels = said.label
         if isinstance(labels, str):
-            if label_key(labels) in self._none and labels.strip():
-                return None
             labels = [part for part in labels.split(SEPARATOR) if part.strip()]
-        if labels is None:
+        labels = labels if isinstance(labels, list) else [labels]
+        if labels and self._abstains(labels):
             return None
         found = np.zeros(len(self.labels))
-        for label in labels if isinstance(labels, list) else [labels]:
+        for label in labels:
             place = self.place(label)
             if place is not None:
                 found[place] = 1.0
@@ -150,7 +155,7 @@ class Classes:
 
     def _of_tokens(self, tokens: Tokens, chosen: int) -> np.ndarray | None:
         """The distribution over the classes of the tokens that could have begun the label; None where the token that did so
-        begins the names of several classes."""
+        begins the names of several classes, or has no probability."""
         told: dict[int, float] = {}
         elsewhere = 0.0
         for token, logprob in tokens:
@@ -159,7 +164,8 @@ class Classes:
                 elsewhere += math.exp(min(logprob, 0.0))
             else:
                 told[place] = told.get(place, 0.0) + math.exp(min(logprob, 0.0))
-        return None if chosen not in told else self._spread(told, elsewhere)
+        # Where an answer's form is prescribed, interfaces write -9999 for a token that would not have been written.
+        return self._spread(told, elsewhere) if told.get(chosen) else None
 
     def _begun(self, token: str) -> int | None:
         """The class that a token names, or the only one whose name it begins."""
@@ -194,9 +200,20 @@ class Classes:
         return logs - logs.mean()
 
 
+def _only(label: Any) -> Any:
+    """The one label of a list."""
+    if not isinstance(label, list):
+        return label
+    if len(label) > 1:
+        raise BadRecord(f"got {json.dumps(label)[:80]}, expected one label")
+    return label[0] if label else None
+
+
 def _number(said: Said, none: set[str]) -> np.ndarray | None:
     """The score of a regression."""
-    label = said.label
+    if said.form:
+        raise BadRecord(f"'{said.form}': got {json.dumps(said.numbers)[:80]}, expected a number, the task being a regression")
+    label = _only(said.label)
     if label is None or (isinstance(label, str) and label_key(label) in none):
         return None
     return np.array([_finite(label, "label")])

@@ -32,6 +32,13 @@ def _token(text: Any, logprob: Any) -> tuple[str, float]:
     return text, number
 
 
+def _some(found: Texts) -> Texts:
+    """Those of several answers that were not refused, which must be some."""
+    if not found:
+        raise NoAnswer("refused")
+    return found
+
+
 def choices(row: Mapping[str, Any]) -> Texts | None:
     """Chat completions and completions."""
     given = row.get("choices")
@@ -41,7 +48,7 @@ def choices(row: Mapping[str, Any]) -> Texts | None:
     for choice in given:
         message, stopped = choice.get("message"), str(choice.get("finish_reason") or "").lower()
         if stopped in _REFUSALS or (isinstance(message, Mapping) and message.get("refusal")):
-            raise NoAnswer("refused")
+            continue
         logprobs = choice.get("logprobs") or {}
         if isinstance(message, Mapping):
             text = message.get("content")
@@ -55,7 +62,7 @@ def choices(row: Mapping[str, Any]) -> Texts | None:
             pairs = zip(logprobs.get("tokens") or (), tops or ())
             tokens = [(token, [_token(*each) for each in (top or {}).items()]) for token, top in pairs]
             found.append((choice.get("text"), tokens or None))
-    return found
+    return _some(found)
 
 
 def _openai_tokens(content: Any) -> Written | None:
@@ -106,7 +113,7 @@ def candidates(row: Mapping[str, Any]) -> Texts | None:
     found = []
     for candidate in given:
         if str(candidate.get("finishReason") or "").lower() in _REFUSALS:
-            raise NoAnswer("refused")
+            continue
         parts = (candidate.get("content") or {}).get("parts") or ()
         text = "".join(part.get("text", "") for part in parts if not part.get("thought"))
         result = candidate.get("logprobsResult") or {}
@@ -117,7 +124,7 @@ def candidates(row: Mapping[str, Any]) -> Texts | None:
         ]
         chosen = chosen or [place[0][0] for place in tops if place]
         found.append((text, list(zip(chosen, tops)) or None))
-    return found
+    return _some(found)
 
 
 def outputs(row: Mapping[str, Any]) -> Texts | None:

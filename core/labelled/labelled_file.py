@@ -27,7 +27,7 @@ from .class_answers import Classes, UnknownLabel
 
 _SAME = 1e-6
 """How far apart the probabilities of two answers may be that are the same one, written twice."""
-_TEXTS = ("text", "sentence", "input", "prompt")
+_TEXTS = ("text", "sentence", "sequence", "input", "prompt")
 _PAIRS = ("text_pair", "pair", "sentence2")
 
 Key = str | tuple[str, ...]
@@ -76,6 +76,11 @@ def text_key(text: str, pair: str | None = None) -> Key:
     return texts[0] if len(texts) == 1 else tuple(texts)
 
 
+def id_key(cell: Any) -> str:
+    """What two writings of an id have in common: tables make 7.0 of 7 where another id is missing."""
+    return str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell).strip()
+
+
 def read_labelled(section: FileSection, spec: TaskSpec, key: str) -> LabelledFile:
     """Read a file for a task; `key` is the recipe's of the section. Raises DataError, which names file and line."""
     if spec.kind.over_tokens or spec.kind.embeds or not spec.kind.has_targets:
@@ -86,7 +91,7 @@ def read_labelled(section: FileSection, spec: TaskSpec, key: str) -> LabelledFil
         raise DataError(f"{key}.path: {path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
     found = LabelledFile(path, {}, section.id is not None, 0, Counter(), Counter(), 0)
     unknown: dict[str, list[int]] = {}
-    for line, row in table_records(path, TableFormat(of_command=True)):
+    for line, row in table_records(path, TableFormat(options=())):
         found.rows += 1
         where = f"{path}:{line}"
         name = _key_of(row, section, spec, where)
@@ -94,11 +99,7 @@ def read_labelled(section: FileSection, spec: TaskSpec, key: str) -> LabelledFil
         try:
             _add(answers, row, section, classes, found, key)
         except UnknownLabel as error:
-            if section.other_labels == "error":
-                unknown.setdefault(error.label, []).append(line)
-            else:
-                found.other_labels[error.label] += 1
-                answers.why_not = answers.why_not or "a label that is no class"
+            unknown.setdefault(error.label, []).append(line)
         except BadRecord as error:
             raise DataError(f"{where}: {error}") from None
         found.repeated += answers.line != line
@@ -116,9 +117,16 @@ def _add(
     error. A row with an answer takes the place of one without, as where a request was sent again."""
     record = record_of(row, section.columns, not classes.kind.has_classes)
     answers.cost = _sum(answers.cost, record, section)
-    values, are_logits = [], False
+    values, are_logits, others = [], False, 0
     for said in record.said:
-        value = classes.values(said)
+        try:
+            value = classes.values(said)
+        except UnknownLabel as error:
+            if section.other_labels == "error":
+                raise
+            found.other_labels[error.label] += 1
+            others += 1
+            continue
         if value is None:
             continue
         values.append(value)
@@ -131,8 +139,9 @@ def _add(
                 raise BadRecord(f"'confidence': got {said.confidence:g}, expected 0 to 1")
             answers.confidences.append(said.confidence)
     if not values:
-        why = record.why_not or "an abstention"
-        found.abstained[why] += 1
+        why = "a label that is no class" if others else record.why_not or "an abstention"
+        if not others:
+            found.abstained[why] += 1
         answers.why_not = answers.why_not or why
         return
     if answers.values and section.repeated == "error":
@@ -157,11 +166,13 @@ def _sum(before: np.ndarray, record: Record, section: FileSection) -> np.ndarray
 
 def _key_of(row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where: str) -> Key:
     if section.id is not None:
-        names = [section.columns["id"]] if "id" in section.columns else [section.id, *IDS]
+        # What a batch calls `id` is its own.
+        usual = IDS if section.id in IDS else (section.id, *IDS)
+        names = [section.columns["id"]] if "id" in section.columns else list(usual)
         name = next((name for name in names if row.get(name) not in (None, "")), None)
         if name is None:
             raise DataError(f"{where}: has no id ({' or '.join(names)})")
-        return str(row[name])
+        return id_key(row[name])
     names = []
     for own, what, usual in ((spec.text, "text", _TEXTS), (spec.text_pair, "text_pair", _PAIRS)):
         if own is None:
@@ -169,6 +180,8 @@ def _key_of(row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where:
         wanted = [section.columns[what]] if what in section.columns else [own, *usual]
         name = next((name for name in wanted if isinstance(row.get(name), str)), None)
         if name is None:
+            if (there := next((name for name in wanted if name in row), None)) is not None:
+                raise DataError(f"{where}: got {shown(row[there], 60)} in '{there}', expected a text")
             hint = did_you_mean(wanted[0], row) or f"; the columns are {', '.join(map(str, list(row)[:12]))}"
             ids = next((name for name in IDS if name in row), None)
             way = "" if ids is None else f"; `id` names the column of the task's tables that '{ids}' is of"

@@ -20,7 +20,7 @@ from ..errors import DataError
 from ..file_section import FileSection
 from ..shown import shown
 from .class_answers import Classes
-from .labelled_file import Answers, LabelledFile, read_labelled, text_key
+from .labelled_file import Answers, LabelledFile, id_key, read_labelled, text_key
 
 _SHOWN = 5
 
@@ -127,10 +127,11 @@ def _ids(join: _Join, examples: Examples, split: str) -> list[str | None]:
     first: dict[str, int] = {}
     of_line = {}
     for line, cell in zip(columns.line_numbers.tolist(), columns.cells[column]):
-        other = first.setdefault(str(cell), line)
+        own = id_key(cell)
+        other = first.setdefault(own, line)
         if other != line:
             raise DataError(f"{path}:{line}: the id {shown(cell)} in '{column}' is that of line {other} too")
-        of_line[line] = str(cell)
+        of_line[line] = own
     own = len(examples) - examples.mixed
     return [of_line.get(line) if row < own else None for row, line in enumerate(examples.line_numbers.tolist())]
 
