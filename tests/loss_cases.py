@@ -20,7 +20,7 @@ class Case(checking.Case):
 
     def __init__(self, options, *arguments, **more):
         super().__init__(LOSSES[options["loss"]](**options), *arguments, **more)
-        assert self.term.problems(self.context) == []
+        assert not self.term.problems(self.context), self.term.problems(self.context)
 
 
 def check(case: Case, found: tuple[float, dict[str, np.ndarray]]) -> None:

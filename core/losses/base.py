@@ -81,8 +81,6 @@ class TermContext:
     """The student's configuration."""
     teachers: Mapping[str, Any] = field(default_factory=dict)
     """The teachers' configurations by name, the first one being the default of terms that need one teacher."""
-    files: frozenset[str] = frozenset()
-    """The teachers that are files of answers, whose configuration is `AnswersInFile`."""
     labels: tuple[str, ...] | None = None
     """The classes in the order of the logits, as the data names them."""
     label_counts: tuple[int, ...] | None = None
@@ -97,6 +95,8 @@ class TermContext:
     """Whether the data has a teacher's scores."""
     target_range: Mapping[str, tuple[float, float]] | None = None
     """Of rankings, `labels` and a teacher's `scores` -> from where to where they are; None where there is no data at hand."""
+    files: frozenset[str] = frozenset()
+    """The teachers that are files of answers, whose configuration is `AnswersInFile`."""
 
     def teacher(self, name: str | None) -> str:
         """The name of the teacher that a term means."""
