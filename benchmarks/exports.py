@@ -45,10 +45,11 @@ from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.json_files import read_object
 from crossdistil.core.metrics import compute_metrics
+from crossdistil.core.model_answers import logits_function
 from crossdistil.core.model_inputs import inputs_of
 from crossdistil.core.models.architectures import is_encoder
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.task_data import TaskData, load_data, logits_function
+from crossdistil.core.task_data import TaskData, load_data
 
 Batch = dict[str, np.ndarray]
 BATCHES = (1, 32)

@@ -35,7 +35,7 @@ from crossdistil.backends.registry import load_engine  # before torch: the engin
 from crossdistil.core.checkpoint import Model
 from crossdistil.core.data.batches import real_tokens
 from crossdistil.core.engine import Batch, EngineOptions
-from crossdistil.core.task_data import logits_function
+from crossdistil.core.model_answers import logits_function
 
 KNOWN, THEIRS_KNOWN = "crossdistil, known teacher", "same, known teacher"
 SYSTEMS = ("crossdistil", "padded", "dynamic", "sorted", "exact", "same", KNOWN, THEIRS_KNOWN)

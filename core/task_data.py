@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from .best_answers import Answer, answers_score, best_answers
-from .data.answer_format import AnswerFormat
+from .best_answers import answers_score
 from .data.answer_tokens import answers_without_window, question_table
 from .data.batches import Masks, evaluation_batches
 from .data.corpus import read_corpus
 from .data.masked_texts import read_masked, read_store
 from .data.next_words import next_words, read_next_words
 from .data.ranking_tasks import laid_out
-from .data.row_batches import Batch
 from .data.tagged_tokens import tagged_table
 from .data.tasks import Examples, TaskSpec, read_split
 from .data.token_folder import is_store
 from .data.tokenize import Tokenizer, TokenTable, tokenized
 from .kinds.sentence_embeddings import cosines, retrieval_scores
 from .metrics import ANSWER_METRICS, RANKING_METRICS, check_finite
-from .models.answer_heads import SENTENCES
-from .models.architectures import Config, make_forward
+from .model_answers import EVALUATION_BATCH, answers_to, gathered_logits, logits_function, word_logits
+from .models.architectures import Config
 from .models.masked_lm import make_masked_loss
 from .predictions import Predictions, rows_digest
 from .ranking_scores import list_scores
 from .task_section import TaskSection
 from .world import World
 
-EVALUATION_BATCH = 64
 MISMATCHED = "dev_mismatched"
 """MNLI's second development set, from other genres than its training texts."""
 
@@ -180,69 +176,6 @@ class TaskData:
         return metrics, logits
 
 
-def answers_to(
-    world: World,
-    table: TokenTable,
-    contexts: Sequence[str],
-    format: AnswerFormat,
-    buckets: tuple[int, ...],
-    infer: Callable[[Batch], list[np.ndarray]],
-) -> list[Answer]:
-    """A model's answer to each question of a table."""
-    size = min(EVALUATION_BATCH, len(table.lengths))
-
-    def found() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for rows, batch in evaluation_batches(table, None, size, buckets, share=world.share):
-            for row, own in zip(rows, infer(batch)[0]):  # (L, 2)
-                tokens = np.arange(table.offsets[row], table.offsets[row + 1])
-                yield tokens, own[: len(tokens)]
-
-    return best_answers(table, _gathered(world, len(table.ids), found()), contexts, format)
-
-
-def word_logits(
-    world: World,
-    count: int,
-    table: TokenTable,
-    batches: Iterable[tuple[np.ndarray, Batch]],
-    infer: Callable[[Batch], list[np.ndarray]],
-) -> np.ndarray:
-    """The logits (count, outputs) of `count` words, each from the token where it begins."""
-
-    def found() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for rows, batch in batches:
-            logits = infer(batch)[0]  # (B, L, C)
-            for row, own in zip(rows, logits):
-                words = table.words[table.offsets[row] : table.offsets[row + 1]]
-                yield words[words >= 0], own[: len(words)][words >= 0]
-
-    return _gathered(world, count, found())
-
-
-def gathered_logits(
-    world: World,
-    count: int,
-    batches: Iterable[tuple[np.ndarray, Batch]],
-    infer: Callable[[Batch], list[np.ndarray]],
-) -> np.ndarray:
-    """The logits (count, outputs) of `count` examples, each process's from its own (rows, batch) of them."""
-    return _gathered(world, count, ((rows, infer(batch)[0][: len(rows)]) for rows, batch in batches))
-
-
-def _gathered(world: World, count: int, parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The logits (count, outputs) of all processes, each of which has some (rows, their logits)."""
-    computed: dict[str, list[np.ndarray]] = {"rows": [np.zeros(0, np.int64)], "logits": []}
-    for rows, logits in parts:
-        computed["rows"].append(rows)
-        computed["logits"].append(logits)
-    shares = world.arrays({name: np.concatenate(parts) for name, parts in computed.items() if parts})
-    found = [share for share in shares if "logits" in share]
-    logits = np.zeros((count, found[0]["logits"].shape[1]), np.float32)
-    for share in found:
-        logits[share["rows"]] = share["logits"]
-    return logits
-
-
 def load_data(
     spec: TaskSpec, section: TaskSection, tokenizer: Tokenizer, buckets: tuple[int, ...], splits: tuple[str, ...]
 ) -> TaskData:
@@ -311,18 +244,6 @@ def _with_lost_answers(examples: Examples, table: TokenTable) -> Examples:
     way = "a smaller task.answers.stride, or a larger task.max_length, has more of them"
     told = f"{examples.source.name}: {count} in no window whole, and learned as none ({examples.asked.ids[lost[0]]}); {way}"
     return replace(examples, notes=(*examples.notes, told))
-
-
-@functools.lru_cache(64)  # the same function for the same model: it is compiled once
-def logits_function(config: Config):
-    """`f(ops, parameters, batch) -> [logits]` of a model in evaluation mode; of one that embeds texts, their vectors."""
-    output = getattr(config, "classifier", SENTENCES).output
-    forward = make_forward(config.without_dropout(), frozenset({output}))
-
-    def logits(ops, parameters, batch):
-        return [forward(ops, parameters, batch)[output]]
-
-    return logits
 
 
 def raw_text_data(

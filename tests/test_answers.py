@@ -20,13 +20,13 @@ from crossdistil.core.job import prepare
 from crossdistil.core.kinds.known_kinds import ANSWERS
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
+from crossdistil.core.model_answers import logits_function
 from crossdistil.core.models.answer_heads import SPANS
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import student_config
-from crossdistil.core.task_data import logits_function
 from crossdistil.tests import tiny
 from crossdistil.tests.answer_files import paragraphs, qa_recipe, squad, write_questions
 

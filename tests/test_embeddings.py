@@ -20,6 +20,7 @@ from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError, CrossdistilError, DataError
 from crossdistil.core.job import prepare
 from crossdistil.core.kinds.known_kinds import SENTENCE_EMBEDDINGS
+from crossdistil.core.model_answers import logits_function
 from crossdistil.core.model_inputs import trained_length
 from crossdistil.core.models.answer_heads import EMBEDDINGS
 from crossdistil.core.models.architectures import tensor_shapes
@@ -28,7 +29,6 @@ from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import student_config
-from crossdistil.core.task_data import logits_function
 from crossdistil.core.task_section import TaskSection
 from crossdistil.core.teacher_identity import model_digest
 from crossdistil.tests import tiny

@@ -21,12 +21,13 @@ from crossdistil.core.data.tasks import resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.errors import CheckpointError, CrossdistilError
+from crossdistil.core.model_answers import logits_function
 from crossdistil.core.models.architectures import head_names, make_forward, tensor_shapes
 from crossdistil.core.models.families import BiLstmConfig
 from crossdistil.core.models.outputs import LOGITS
 from crossdistil.core.processes import code_command
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.task_data import load_data, logits_function
+from crossdistil.core.task_data import load_data
 from crossdistil.core.task_section import TaskSection
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import FAMILIES, LABELS, VARIANTS, everything

@@ -11,10 +11,10 @@ from crossdistil.core.checkpoint import Model, load_model
 from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.model_answers import logits_function
 from crossdistil.core.models.answer_heads import SPANS, TOKENS
 from crossdistil.core.models.pooling import Pooling
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.task_data import logits_function
 from crossdistil.tests import tiny
 from crossdistil.tests.test_export import BILSTM, SHAPES, random_batch, random_model
 from crossdistil.tests.tiny_families import DEBERTA_V2, MODERNBERT, MPNET

@@ -19,10 +19,10 @@ from crossdistil.core.data.batches import evaluation_batches
 from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
+from crossdistil.core.model_answers import logits_function
 from crossdistil.core.models.architectures import make_forward
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.task_data import logits_function
 from crossdistil.tests import tiny
 
 TEMPERATURE = 3.0

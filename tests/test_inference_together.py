@@ -16,8 +16,8 @@ from crossdistil.core.app.given_texts import GivenTexts, of_the_first
 from crossdistil.core.app.sessions import Session
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CrossdistilError, DataError
+from crossdistil.core.model_answers import EVALUATION_BATCH
 from crossdistil.core.processes import python_command
-from crossdistil.core.task_data import EVALUATION_BATCH
 from crossdistil.tests import tiny
 from crossdistil.tests.cached_teacher import ReferenceEngine
 from crossdistil.tests.worlds import together

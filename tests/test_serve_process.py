@@ -19,8 +19,8 @@ from crossdistil.core.data.batches import length_buckets
 from crossdistil.core.data.row_batches import RowBatches
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions
+from crossdistil.core.model_answers import logits_function
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.task_data import logits_function
 from crossdistil.tests import tiny
 from crossdistil.tests.service_process import service, until, write_exported
 

@@ -15,8 +15,8 @@ from crossdistil.core.app import teacher_caches, teaching
 from crossdistil.core.app.teaching import Teaching
 from crossdistil.core.errors import CrossdistilError, DamagedCache
 from crossdistil.core.job import prepare
+from crossdistil.core.model_answers import EVALUATION_BATCH
 from crossdistil.core.recipe import parse_recipe
-from crossdistil.core.task_data import EVALUATION_BATCH
 from crossdistil.tests import tiny
 from crossdistil.tests.cached_teacher import ReferenceEngine
 from crossdistil.tests.worlds import Threads, together

@@ -18,9 +18,9 @@ from crossdistil.core.data.batches import length_buckets
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.model_answers import logits_function
 from crossdistil.core.models.answer_heads import TOKENS
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.task_data import logits_function
 from crossdistil.core.world import World
 from crossdistil.tests import tiny
 from crossdistil.tests.tagged_files import write_names

@@ -153,10 +153,10 @@ def test_transformers_computes_the_same(family, tmp_path):
 
     from crossdistil.core.checkpoint import Model
     from crossdistil.core.checkpoint_saving import save_model
+    from crossdistil.core.model_answers import logits_function
     from crossdistil.core.models.architectures import tensor_shapes
     from crossdistil.core.sections import StudentSection
     from crossdistil.core.student import student_config
-    from crossdistil.core.task_data import logits_function
 
     tiny.write_model(tmp_path / "words")
     section = StudentSection(architecture={"model_type": family}, init={"from": "random"})

@@ -23,10 +23,10 @@ from crossdistil.core.data.row_batches import RowBatches
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.model_answers import logits_function
 from crossdistil.core.models.answer_heads import SPANS
 from crossdistil.core.models.pooling import MODES, Pooling
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.task_data import logits_function
 from crossdistil.core.world import World
 from crossdistil.tests import tiny
 from crossdistil.tests.answer_files import write_questions

@@ -22,8 +22,9 @@ from ..data.row_batches import RowBatches
 from ..data.token_table import TokenTable
 from ..kinds.kind import Kind
 from ..metrics import LOWER_IS_BETTER
+from ..model_answers import logits_function
 from ..reference import ReferenceOps
-from ..task_data import TaskData, logits_function
+from ..task_data import TaskData
 from .export_targets import Infer
 
 PARITY = {"fp32": 1e-5, "fp16": 1e-2}

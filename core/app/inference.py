@@ -24,6 +24,7 @@ from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
 from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
 from ..kinds.kind import Kind
 from ..metrics import is_known_metric
+from ..model_answers import logits_function
 from ..model_inputs import trained_length
 from ..models.answer_heads import SENTENCES, AnswerHead
 from ..models.head_classes import says_words
@@ -32,7 +33,7 @@ from ..registered import NOTHING, Registered
 from ..runs import RECIPE
 from ..sentence_folder import embeds
 from ..shown import plain
-from ..task_data import TaskData, load_data, logits_function
+from ..task_data import TaskData, load_data
 from ..task_section import TaskSection, loaded_task_section
 from .data_report import data_lines, data_warnings, one_answer
 from .exported import runtime_of

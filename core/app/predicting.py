@@ -18,8 +18,8 @@ from ..data.tokenize import Tokenizer
 from ..errors import CrossdistilError, DataError
 from ..kinds.sentence_embeddings import as_numbers
 from ..metrics import check_finite
+from ..model_answers import EVALUATION_BATCH, gathered_logits, logits_function
 from ..model_inputs import takes_pairs, trained_length
-from ..task_data import EVALUATION_BATCH, gathered_logits, logits_function
 from .data_report import unknown_warnings
 from .exported import runtime_of
 from .given_texts import check_given, check_pairs

@@ -12,7 +12,7 @@ from ..data.answer_format import format_of
 from ..data.answer_tokens import question_table
 from ..data.row_batches import Batch
 from ..data.tokenize import Tokenizer
-from ..task_data import answers_to
+from ..model_answers import answers_to
 from ..world import World
 
 

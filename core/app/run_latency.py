@@ -27,9 +27,9 @@ from ..engine import Engine, unheard
 from ..errors import CrossdistilError, RunFolderError
 from ..files import write_text
 from ..json_files import parse_json
+from ..model_answers import logits_function
 from ..runs import LATENCY
 from ..shown import counted
-from ..task_data import logits_function
 from ..threads import processors
 from .latency import LatencyOptions, in_turns, result_of
 from .timed_model import Case, TimedModel, known

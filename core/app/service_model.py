@@ -18,8 +18,8 @@ from ..data.tokenize import Tokenizer
 from ..data.word_vocabulary import WordTokenizer
 from ..engine import EngineOptions
 from ..errors import CrossdistilError
+from ..model_answers import logits_function
 from ..model_inputs import takes_pairs, trained_length
-from ..task_data import logits_function
 from .export_targets import TARGETS, Infer
 from .exported import runtime_of
 from .inference import load_user_model

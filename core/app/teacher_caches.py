@@ -24,7 +24,7 @@ from ..engine import Engine
 from ..errors import CrossdistilError, DamagedCache, RunFolderError
 from ..files import clear_disk_errors, make_folder
 from ..job import Job
-from ..task_data import EVALUATION_BATCH
+from ..model_answers import EVALUATION_BATCH
 from ..teacher_cache import TeacherCache
 from ..teacher_identity import CacheKey, examples_digest, model_digest, tokens_digest
 from .loaded_teachers import LoadedTeachers

@@ -17,7 +17,7 @@ from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer
 from ..kinds.token_labels import found_spans
 from ..metrics import check_finite
-from ..task_data import EVALUATION_BATCH, word_logits
+from ..model_answers import EVALUATION_BATCH, word_logits
 from ..world import World
 from .data_report import unknown_warnings
 

@@ -27,11 +27,11 @@ from ..data.row_batches import Batch, RowBatches
 from ..data.token_table import TokenTable
 from ..engine import EngineOptions, unheard
 from ..json_files import parse_json
+from ..model_answers import logits_function
 from ..model_inputs import inputs_of, trained_length
 from ..models.architectures import Config
 from ..plugin_files import load_the_same, loaded_plugins
 from ..processes import end_with_parent
-from ..task_data import logits_function
 from .error_lines import words_of
 from .export_targets import Infer
 from .exported import exported_target, runtime_of
