@@ -1,8 +1,8 @@
 """How good an order of candidates is, by the scores that a model gives them and by what is relevant to the query.
 
 nDCG@k is sum over the first k places of relevance / log2(1 + place), over the same of the best order (Järvelin and Kekäläinen
-2002, with the relevance itself as the gain); candidates of one score share the mean of the gains of their places, as
-`sklearn.metrics.ndcg_score` has it (McSherry and Najork 2008). MRR@k is one over the place of the first relevant candidate, 0
+2002, with the relevance itself as the gain, and 0 below 0); candidates of one score share the mean of the gains of their
+places, as `sklearn.metrics.ndcg_score` has it (McSherry and Najork 2008). MRR@k is one over the place of the first relevant candidate, 0
 behind place k; average precision is the mean over the relevant ones of the precision at the score of each
 (`sklearn.metrics.average_precision_score`). Whatever is above 0 is relevant to these two. A relevant candidate stands behind
 others of the same score, so that equal scores are never better than any order. A query without a relevant candidate scores 0, as
@@ -30,8 +30,8 @@ def list_scores(scores: np.ndarray, relevance: np.ndarray, lists: np.ndarray, cu
 
 
 def ndcg(scores: np.ndarray, gains: np.ndarray, cut: int = CUT) -> float:
-    """Of one list: scores and gains (n,), at least one gain above 0."""
-    places = np.arange(len(scores))
+    """Of one list: scores and gains (n,), at least one gain above 0; below 0 is none."""
+    places, gains = np.arange(len(scores)), np.maximum(gains, 0)
     discounts = np.where(places < cut, 1 / np.log2(places + 2), 0)
     ideal = np.sort(gains)[::-1] @ discounts
     _, group, sizes = np.unique(-scores, return_inverse=True, return_counts=True)

@@ -82,7 +82,21 @@ def test_triples_are_lists_of_their_own_and_tuples_have_several_negatives(tmp_pa
     assert read(given, teacher=True, teacher_scores=("pos_scores", "neg_scores"))[0].teacher == [4.5, 1, -2]
 
 
+def test_scores_of_a_teacher_are_those_of_the_documents_that_they_stand_beside(tmp_path):
+    """Also where a positive is not the first of them; one that is not among them comes last."""
+    line = {"query": "q", "positive": "c", "documents": ["a", "b", "c"], "t": [1, 2, 3]}
+    [found] = read(written(tmp_path / "scored.jsonl", [line]), teacher=True, teacher_scores=("t",))
+    assert (found.texts, found.labels, found.teacher) == (["a", "b", "c"], [0, 0, 1], [1, 2, 3])
+    [found] = read(written(tmp_path / "more.jsonl", [line | {"positive": ["d", "c"], "documents": ["a", "c", "c"]}]))
+    assert (found.texts, found.labels) == (["a", "c", "d"], [0, 1, 1])
+
+
+SIDES = {"query": "q", "positive": ["a"], "negative": ["b", "c"], "p": [1, 2], "n": [3]}
+SCORED = {"query": "q", "candidates": ["a", "b"], "labels": [1, 0], "p": [1], "n": [0]}
 WRONG = {
+    "scores of a side": ([SIDES], {"teacher_scores": ("p", "n")}, r":1: got 2 numbers in 'p' for 1 candidates"),
+    "two columns": ([SCORED], {"teacher_scores": ("p", "n")}, r":1: task.ranking.teacher_score has two columns, but the cand"),
+    "no rows": ([], {}, r": is empty"),
     "lengths": ([{"query": "q", "candidates": ["a", "b", "c"], "labels": [1]}], {}, r":1: got 1 numbers in 'labels' for 3 cand"),
     "no number": ([{"query": "q", "candidates": ["a"], "labels": ["yes"]}], {}, r":1: got score 'yes' in 'labels', expected a f"),
     "truth": ([{"query": "q", "candidates": ["a"], "labels": [True]}], {}, r"got score True in 'labels'"),
@@ -100,7 +114,7 @@ WRONG = {
 def test_what_is_wrong_is_named(case, tmp_path):
     rows, how, message = WRONG[case]
     with pytest.raises(DataError, match=rf"wrong.jsonl.*{message}"):
-        read(written(tmp_path / "wrong.jsonl", rows), **how)
+        read(written(tmp_path / "wrong.jsonl", rows), teacher="teacher_scores" in how, **how)
 
 
 def task(data, **ranking):
@@ -168,6 +182,8 @@ def test_scores_are_those_of_scikit_learn_and_of_sentence_transformers():
             assert (rank, ndcg, precision) == pytest.approx(evaluator.compute_metrics(relevant, scores), abs=1e-12)
     assert (list_scores(np.arange(3), np.zeros(3), np.array([0, 3])) == 0).all()
     assert (list_scores(np.arange(1), np.ones(1), np.array([0, 1])) == 1).all()
+    whole = np.array([0, 2])  # what is below 0 is no gain
+    assert (list_scores(np.array([1, 2]), np.array([1, -5]), whole) == list_scores(np.array([1, 2]), np.array([1, 0]), whole)).all()
 
 
 def test_metrics_are_the_means_of_what_each_list_scored():
@@ -203,6 +219,24 @@ def test_labels_that_a_cross_entropy_cannot_learn_are_told(rankings, tmp_path):
         prepare(parse_recipe(recipe, "test"), "test", 1)
     recipe["stages"][0]["objective"] = [{"loss": "ranknet"}]
     prepare(parse_recipe(recipe, "test"), "test", 1)
+    written(tmp_path / "train.jsonl", [{"query": "q", "candidates": ["a", "b"], "labels": [1, 1]}])
+    with pytest.raises(CrossdistilError, match=r"loss: ranknet compares candidates of different labels, but all of train have 1;"):
+        prepare(parse_recipe(recipe, "test"), "test", 1)
+
+
+@pytest.mark.only_backend("torch")
+def test_a_run_teaches(rankings, said, tmp_path):
+    """A run keeps what each list of dev scored, which are no scores of candidates."""
+    recipe = ranking_recipe(rankings / "data", rankings / "teacher", [{"loss": "listnet"}], steps=1)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    code, _, errors = said("run", tmp_path / "recipe.yaml", "--out", tmp_path / "first")
+    assert code == 0, errors
+    distil = ranking_recipe(rankings / "data", tmp_path / "first", [{"loss": "listnet", "by": "teacher"}], steps=1)
+    (tmp_path / "distil.yaml").write_text(json.dumps(distil))
+    code, _, errors = said("run", tmp_path / "distil.yaml", "--out", tmp_path / "second")
+    assert code == 0, errors
+    first, second = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("first", "second"))
+    assert second["teacher"]["metrics"] == pytest.approx(first["student"]["metrics"])
 
 
 @pytest.mark.only_backend("torch")

@@ -143,7 +143,8 @@ def answered(
     seconds, count = time.perf_counter() - started, len(loaded.examples[split])
     if tell is not None:
         compiled = ", compilation included" if engine.length_step is None else ""
-        tell(f"evaluated {count:,} texts in {seconds:.3f} s: {1000 * seconds / count:.3f} ms a text{compiled}")
+        what, one = ("queries", "query") if loaded.spec.kind.ranks else ("texts", "text")
+        tell(f"evaluated {count:,} {what} in {seconds:.3f} s: {1000 * seconds / count:.3f} ms a {one}{compiled}")
     same = one_answer(loaded.spec.kind, loaded.spec.label_names, logits, loaded.examples[split].labels, split)
     if same is not None:
         warn(same, tell)

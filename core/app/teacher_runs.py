@@ -16,11 +16,11 @@ from .compared_runs import read_result
 def answers_of_run(teacher: Model, data: TaskData, engine: Engine) -> np.ndarray | None:
     """The teacher's logits (examples, outputs) on dev by its run folder: of the same rows and length, computed by the same
     backend on such a device in the same precision. None where there are none such."""
-    source, spec = teacher.source, data.spec
+    source, kind = teacher.source, data.spec.kind
     if source is None or source.name != STUDENT or not (source.parent / RESULT).is_file():
         return None
-    if spec.kind.over_tokens or spec.kind.embeds or not spec.kind.has_targets or MISMATCHED in data.examples:
-        return None
+    if kind.over_tokens or kind.embeds or kind.ranks or not kind.has_targets or MISMATCHED in data.examples:
+        return None  # what is kept are no logits, or not all
     try:
         result = read_result(source.parent)
         found = read_predictions(source.parent, result)

@@ -140,8 +140,9 @@ def _add(own: RankedList, found: FoundColumns, cells: Mapping[str, Any], where: 
         labels = None
         if found.positive is not None:
             positives = _texts(cells[found.positive], where, found.positive)
-            texts = [*positives, *(text for text in texts if text not in positives)]
-            labels = [1.0] * len(positives) + [0.0] * (len(texts) - len(positives))
+            texts = [text for place, text in enumerate(texts) if text not in positives or text not in texts[:place]]
+            texts += [text for text in positives if text not in texts]
+            labels = [float(text in positives) for text in texts]
         elif found.label is not None:
             labels = _numbers(cells[found.label], where, found.label, len(texts))
     else:
@@ -151,17 +152,23 @@ def _add(own: RankedList, found: FoundColumns, cells: Mapping[str, Any], where: 
     if not texts:
         raise DataError(f"{where}: '{found.candidates or found.positive}' is an empty list, expected one candidate or more")
     if found.teacher:
-        own.teacher = [*(own.teacher or []), *_teacher_scores(found, cells, where, len(texts))]
+        own.teacher = [*(own.teacher or []), *_teacher_scores(found, cells, where, labels, len(texts))]
     own.texts += texts
     if labels is not None:
         own.labels = [*(own.labels or []), *labels]
 
 
-def _teacher_scores(found: FoundColumns, cells: Mapping[str, Any], where: str, count: int) -> list[float]:
-    if len(found.teacher) == 1:
-        return _numbers(cells[found.teacher[0]], where, found.teacher[0], count)
-    values = [value for name in found.teacher for value in _list(cells[name])]
-    return _numbers(values, where, "' and '".join(found.teacher), count)
+def _teacher_scores(
+    found: FoundColumns, cells: Mapping[str, Any], where: str, labels: list[float] | None, count: int
+) -> list[float]:
+    counts = [count]
+    if len(found.teacher) > 1:
+        if found.candidates is not None:
+            raise DataError(f"{where}: task.ranking.teacher_score has two columns, but the candidates are in one; name one")
+        positives = int(sum(labels))
+        counts = [positives, count - positives]
+    own = zip(found.teacher, counts, strict=True)
+    return [value for name, size in own for value in _numbers(cells[name], where, name, size)]
 
 
 def _list(cell: Any) -> list[Any]:

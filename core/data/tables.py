@@ -105,7 +105,10 @@ def column_names(path: Path, format: TableFormat = TableFormat()) -> list[str]:
     skipped = Skipped(path, format)
     with _opened(path, format) as file:
         if path.suffix.lower() in _JSON:
-            return list(next(json_rows(path, Lines(file, skipped), skipped), (0, {}))[1])
+            _, first = next(json_rows(path, Lines(file, skipped), skipped), (0, None))
+            if first is None:
+                raise DataError(f"{path}: is empty")
+            return list(first)
         return delimited_rows(path, Lines(file, skipped), skipped, None, lambda found: len(found) > 1)[0]
 
 

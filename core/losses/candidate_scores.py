@@ -167,6 +167,15 @@ class PairTerm(ListTerm):
         """Whether a pair is a candidate and one with a lower label; else it is any two."""
         return self.by == "labels"
 
+    def problems(self, context):
+        found = super().problems(context)
+        if not found and self.of_labels and context.target_range is not None:
+            lowest, highest = context.target_range["labels"]
+            if lowest == highest:
+                told = f"compares candidates of different labels, but all of train have {lowest:g}; there is nothing to learn"
+                found = [("loss", f"{self.loss} {told}")]
+        return found
+
     def counter(self, context: TermContext):
         members, of_labels = context.members, self.of_labels
 
