@@ -2,8 +2,8 @@
 
 nDCG@k is sum over the first k places of relevance / log2(1 + place), over the same of the best order (Järvelin and Kekäläinen
 2002, with the relevance itself as the gain, and 0 below 0); candidates of one score share the mean of the gains of their
-places, as `sklearn.metrics.ndcg_score` has it (McSherry and Najork 2008). MRR@k is one over the place of the first relevant candidate, 0
-behind place k; average precision is the mean over the relevant ones of the precision at the score of each
+places, as `sklearn.metrics.ndcg_score` has it (McSherry and Najork 2008). MRR@k is one over the place of the first relevant
+candidate, 0 behind place k; average precision is the mean over the relevant ones of the precision at the score of each
 (`sklearn.metrics.average_precision_score`). Whatever is above 0 is relevant to these two. A relevant candidate stands behind
 others of the same score, so that equal scores are never better than any order. A query without a relevant candidate scores 0, as
 in sentence-transformers' evaluators.

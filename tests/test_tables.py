@@ -325,7 +325,7 @@ def test_new_keys_leave_old_digests_as_they_were(tmp_path):
         del old[key]
     [stage], [old_stage] = made.stages, old["stages"]
     sections = [(made.task, old["task"]), (made.student.init, old["student"]["init"]), (stage.train, old_stage["train"])]
-    sections += [(made.teacher, old["teacher"])]
+    sections += [(made.teacher, old["teacher"]), (made.teacher_cache, old["teacher_cache"])]
     sections += zip(stage.objective, old_stage["objective"])
     for section, tree in sections:
         for key in getattr(type(section), "newer", ()):
