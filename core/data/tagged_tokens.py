@@ -15,6 +15,7 @@ from ..errors import DataError
 from .panics import panics_told
 from .tagged_files import word_places
 from .token_table import TokenTable
+from .unspaced_words import pieces_by_word, without_spaces
 
 NOTHING = -1
 USUAL_OVERLAP = 32
@@ -80,21 +81,26 @@ def _pieces(texts: Sequence[str], by_spaces: bool, tokenizer) -> Iterator[tuple[
     """Of each text its tokens, the word of each token (-1: none), and how many words it has."""
     threads.set_up()
     for first in range(0, len(texts), _AT_ONCE):
-        some = list(texts[first : first + _AT_ONCE])
+        some, of_words = [], []
+        for text in texts[first : first + _AT_ONCE]:
+            places = word_places(text, by_spaces)
+            text, places = without_spaces(text, places) if by_spaces else (text, places)
+            some.append(text)
+            of_words.append(places)
         with panics_told(tokenizer.source):
             encodings = tokenizer.library.encode_batch(some, add_special_tokens=False)
-        for text, encoding in zip(some, encodings):
-            places = word_places(text, by_spaces)
+        for text, encoding, places in zip(some, encodings, of_words):
             starts, ends = np.array([place[0] for place in places]), np.array([place[1] for place in places])
-            found = np.full(len(encoding.ids), NOTHING)
-            for number, (start, end) in enumerate(encoding.offsets):
+            pieces = pieces_by_word(tokenizer.library, text, encoding, places)
+            found = np.full(len(pieces), NOTHING)
+            for number, (_, (start, end)) in enumerate(pieces):
                 while start < end and text[start].isspace():  # byte-level tokens hold the space before a word
                     start += 1
                 if start < end:
                     word = int(np.searchsorted(starts, start, "right")) - 1
                     if word >= 0 and start < ends[word]:
                         found[number] = word
-            yield np.array(encoding.ids, np.int32), found, len(places)
+            yield np.array([own for own, _ in pieces], np.int32), found, len(places)
 
 
 def _windows(count: int, room: int, overlap: int) -> Iterator[tuple[int, int, np.ndarray]]:
