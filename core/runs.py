@@ -42,6 +42,8 @@ WATCHED = "watched.jsonl"
 STUDENT, CHECKPOINTS, LOGS = "student", "checkpoints", "logs"
 PROBE = "probe.safetensors"
 MARKER, REPORT, LATENCY, _LOCK = "run.json", "report.html", "latency.json", ".lock"
+DATA = "data"
+"""In the marker: digests of what the run learns from, by name."""
 _WRITTEN = (MARKER, RECIPE, METRICS, WATCHED, RESULT, STUDENT, PROBE, PREDICTIONS, LATENCY, REPORT)
 
 NOTHING_SAVED = "nothing was saved yet, so that --resume has nothing to go on from; the same command begins anew"
@@ -52,7 +54,7 @@ class RunFolder:
 
     def __init__(self, path: Path, recipe: Recipe, identity: dict[str, Any], resume: bool):
         """Open a new or empty folder, or with `resume` one that holds a run of the same recipe and `identity`
-        (backend, device, precision). Raises RunFolderError otherwise."""
+        (backend, device, precision, and digests of the data). Raises RunFolderError otherwise."""
         self.path = path
         marker = {"digest": recipe.digest(), **identity}
         self._new = not self._holds_this_run(marker, recipe, resume)
@@ -157,8 +159,12 @@ class RunFolder:
             if not differences:
                 raise RunFolderError(f"{self.path / MARKER}: damaged: digest: is not that of {RECIPE}")
             raise RunFolderError(f"{self.path}: was started with another recipe: {differences}")
+        for name, value in marker.get(DATA, {}).items():
+            started = found[DATA].get(name) if isinstance(found.get(DATA), dict) else None
+            if started not in (None, value):  # earlier versions wrote none
+                raise RunFolderError(f"{self.path}: was started with other data: the {name} have changed since")
         for key, value in marker.items():
-            if not _same(key, found.get(key), value):
+            if key != DATA and not _same(key, found.get(key), value):
                 raise RunFolderError(
                     f"{self.path}: was started with {key} {shown(found.get(key))}, cannot be resumed with {shown(value)}"
                 )

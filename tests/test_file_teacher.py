@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -185,6 +186,39 @@ def test_a_file_and_a_model_teach_together(tmp_path, tree):
     losses, result, _ = run(both, tmp_path / "two", report=False, latency=False)
     np.testing.assert_allclose(losses, expected, rtol=2e-5)  # the mean of two that say the same
     assert set(result["teachers"]) == {"model", "file"} and "kept" in result["teachers"]["file"]
+
+
+@pytest.mark.only_backend("torch")
+def test_a_run_goes_on_with_the_same_data_alone(tmp_path, tree):
+    """Other texts, labels or answers than it was begun with are refused; an earlier version wrote no digests of them."""
+    own, out = by_file(tree), tmp_path / "run"
+    shutil.copytree(own["task"]["data"], tmp_path / "data")
+    shutil.copy(own["teacher"]["file"]["path"], tmp_path / "answers.jsonl")
+    own["task"]["data"], own["teacher"]["file"]["path"] = str(tmp_path / "data"), str(tmp_path / "answers.jsonl")
+    options = {"report": False, "latency": False}
+    run(own, out, **options)
+    (out / "result.json").unlink()
+    answers, train = tmp_path / "answers.jsonl", tmp_path / "data" / "train.tsv"
+    first = json.loads(answers.read_text(encoding="utf-8").splitlines()[0])
+    row = train.read_text(encoding="utf-8").splitlines()[-1]
+    text, label = row.split("\t")
+    changes = [
+        (answers, json.dumps(first["logits"]), json.dumps(first["logits"][::-1]), "answers of teacher"),
+        (train, row, f"{text}\t{1 - int(label)}", "labels of train"),
+        (train, f"{text}\t", f"  {text[::-1]}\t", "training texts"),
+    ]
+    for path, old, new, what in changes:
+        before = path.read_text(encoding="utf-8")
+        assert old in before
+        path.write_text(before.replace(old, new), encoding="utf-8")
+        answers.write_text(answers.read_text() + json.dumps({**first, "text": text[::-1]}) + "\n", encoding="utf-8")
+        with pytest.raises(CrossdistilError, match=f"run: was started with other data: the {what} have changed since"):
+            run(own, out, resume=True, **options)
+        path.write_text(before, encoding="utf-8")
+    marker = json.loads((out / "run.json").read_text())
+    del marker["data"]
+    (out / "run.json").write_text(json.dumps(marker))
+    assert run(own, out, resume=True, **options)[1]["steps"] == 12
 
 
 def test_labels_alone_and_a_temperature_are_told(tmp_path, tree):

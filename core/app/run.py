@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from ...backends.registry import load_engine
@@ -18,7 +20,7 @@ from ..errors import Errors
 from ..events import Failed, Finished, Sinks
 from ..job import Job
 from ..recipe import Recipe
-from ..runs import RunFolder
+from ..runs import DATA, RunFolder
 from ..shared_run import SharedRun
 from ..sinks.known import make_sinks
 from ..teacher_identity import model_digest, tokens_digest
@@ -131,7 +133,7 @@ def _execute(
     identity = {"backend": engine.name, "device": device, "precision": engine.precision}
     job = _begun(recipe, source, options, identity, console, engine, world)
     start = check_same(world, job) if world.size > 1 or options.probe else {}
-    run = SharedRun(world, options.out, recipe, identity, options.resume)
+    run = SharedRun(world, options.out, recipe, {**identity, DATA: data_digests(job)}, options.resume)
     world.on_end(lambda code: run.discard_if_new(keep_logs=code == 1))
     voice.write_log(options.out)
     try:
@@ -154,6 +156,18 @@ def _execute(
         raise
     finally:
         run.close()
+
+
+def data_digests(job: Job) -> dict[str, str]:
+    """Digests of what is learned from, by what a person calls it: a run that goes on must go on with the same. Records of tokens,
+    which may be a corpus and tell of damage themselves, are not read for it."""
+    examples = job.data.examples["train"]
+    found = {} if examples.tokens is not None else {"training texts": tokens_digest(job.data.tokens["train"])}
+    digest = hashlib.sha256()
+    for array in (examples.labels, examples.label_mask, examples.weights, examples.row_scores):
+        digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
+    found["labels of train"] = digest.hexdigest()
+    return found | {f"answers of {name}": taught.digest() for name, taught in examples.taught.items()}
 
 
 def check_same(world: World, job: Job) -> dict[str, str]:
