@@ -11,11 +11,13 @@ import shutil
 import numpy as np
 import pytest
 from rich.console import Console
+from ruamel.yaml import YAML
 from scipy.special import log_softmax
 
 from crossdistil.core.app import teaching
 from crossdistil.core.app.file_lines import file_warnings
 from crossdistil.core.app.run import RunOptions, execute
+from crossdistil.core.app.run_sides import measure_later
 from crossdistil.core.data.batches import evaluation_batches
 from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import CrossdistilError
@@ -24,6 +26,7 @@ from crossdistil.core.model_answers import logits_function
 from crossdistil.core.models.architectures import make_forward
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
+from crossdistil.core.registered import NOTHING
 from crossdistil.tests import tiny
 
 TEMPERATURE = 3.0
@@ -219,6 +222,28 @@ def test_a_run_goes_on_with_the_same_data_alone(tmp_path, tree):
     del marker["data"]
     (out / "run.json").write_text(json.dumps(marker))
     assert run(own, out, resume=True, **options)[1]["steps"] == 12
+
+
+@pytest.mark.only_backend("torch")
+def test_a_report_has_the_texts_that_the_file_labels(tmp_path, tree):
+    own, data = by_file(tree, as_labels="where_missing"), tmp_path / "data"
+    shutil.copytree(own["task"]["data"], data)
+    for split in ("train", "dev"):
+        lines = (data / f"{split}.tsv").read_text(encoding="utf-8").splitlines()
+        (data / f"{split}.tsv").write_text("".join(line.split("\t")[0] + "\n" for line in lines), encoding="utf-8")
+    own["task"]["data"] = str(data)
+    _, result, printed = run(own, tmp_path / "run", latency=False)
+    assert result["teacher"]["kept"]["texts"] == 21 and "without texts" not in printed
+    page, found = (tmp_path / "run" / "report.html").read_text(encoding="utf-8"), measured_later(tmp_path / "run")
+    assert "By the length of the text" in page and found == {"student"}
+
+
+def measured_later(folder):
+    """Whose latency is measured of a run that has ended."""
+    tree = YAML(typ="safe").load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    result = json.loads((folder / "result.json").read_text())
+    measure_later(folder, result, tree, "torch", NOTHING, print)
+    return set(json.loads((folder / "latency.json").read_text())["models"])
 
 
 def test_labels_alone_and_a_temperature_are_told(tmp_path, tree):

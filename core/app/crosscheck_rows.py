@@ -28,7 +28,7 @@ def differing_rows(runs: Sequence[BackendRun], pairs: Sequence[Pair], registered
     found, content["note"] = _answers(runs)
     if found:
         first = next(iter(found.values()))
-        examples, content["note"] = dev_texts(runs[0].recipe["task"], first.rows, registered)
+        examples, content["note"] = dev_texts(runs[0].recipe, first.rows, registered)
         content |= {"names": list(found), "rows": answers_beside(list(found.values()), rows, examples)}
     return content
 

@@ -10,26 +10,36 @@ from pydantic import ValidationError
 from ..data.limits import limited
 from ..data.tasks import Examples, TaskSpec, read_split, resolve_task
 from ..errors import CrossdistilError
+from ..file_section import FileSection
+from ..labelled.labelled_rows import with_answers
 from ..predictions import rows_digest
 from ..recipe_errors import describe
 from ..registered import Registered
 from ..task_section import TaskSection, loaded_task_section
 
 
-def read_dev(section: dict[str, Any], registered: Registered) -> tuple[TaskSpec, Examples]:
-    """Of the `task` of a resolved recipe, which may be `registered` by a plugin. Raises CrossdistilError."""
+def read_dev(recipe: dict[str, Any], registered: Registered) -> tuple[TaskSpec, Examples]:
+    """Of a resolved recipe, whose task may be `registered` by a plugin; without labels of its own it has those of the file that
+    teaches. Raises CrossdistilError."""
+    section, teachers = recipe["task"], {"teacher": recipe.get("teacher"), **(recipe.get("teachers") or {})}
+    given = {name: each["file"] for name, each in teachers.items() if each and each.get("file")}
     try:
         task = loaded_task_section()(**{**section, "metrics": None})  # which may be a plugin's; only the rows are needed
+        files = {name: FileSection(**each) for name, each in given.items()}
     except ValidationError as error:
         raise CrossdistilError("; ".join(describe(error, TaskSection, "task"))) from error
-    spec = resolve_task(task, registered)
-    return spec, limited(read_split(spec, task.data, "dev"), task.limit, "dev")
+    spec = resolve_task(task, registered, bool(files))
+    examples = limited(read_split(spec, task.data, "dev"), task.limit, "dev")
+    for name, file in files.items():
+        if examples.labels is None:
+            examples = with_answers({"dev": examples}, spec, file, name, "teacher.file", task.data)["dev"]
+    return spec, examples
 
 
-def dev_texts(section: dict[str, Any], rows: str, registered: Registered) -> tuple[Examples | None, str]:
+def dev_texts(recipe: dict[str, Any], rows: str, registered: Registered) -> tuple[Examples | None, str]:
     """The examples whose digest is `rows`, with their texts, or why they are not at hand."""
     try:
-        spec, examples = read_dev(section, registered)
+        spec, examples = read_dev(recipe, registered)
     except (CrossdistilError, OSError) as error:
         return None, f"without texts: {str(error).splitlines()[0]}"
     if rows_digest(spec, examples) != rows:

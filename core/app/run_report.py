@@ -42,7 +42,7 @@ def _content(folder: Path, run: ComparedRun, registered: Registered) -> tuple[di
     result, recipe, notes, warnings = run.result, run.recipe, [], []
     examples, answers = None, None
     if run.predictions is not None:
-        examples, missing = dev_texts(recipe["task"], run.predictions.rows, registered)
+        examples, missing = dev_texts(recipe, run.predictions.rows, registered)
         notes += [missing] if missing else []
         answers, found = answers_content(run.predictions, examples), run.predictions
         same = one_answer(found.kind, found.label_names, found.logits, found.labels, "dev")

@@ -69,7 +69,7 @@ def measure_later(
     tell: Callable[[str], None],
 ) -> None:
     """The same of a run that ended before, with the texts that its task has now. Raises CrossdistilError."""
-    spec, examples = read_dev(recipe["task"], registered)
+    spec, examples = read_dev(recipe, registered)
     head = None if spec.kind.embeds else spec.kind.head
     sections = {"teacher": recipe["teacher"]} if recipe.get("teacher") else recipe.get("teachers") or {}
     places = {_key(name): Path(found["model"]) for name, found in sections.items() if found.get("model")}
