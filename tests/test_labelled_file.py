@@ -185,7 +185,7 @@ WRONG = {
     "an id alone": (
         [{"custom_id": "7", "label": "neutral"}],
         {},
-        ":1: has no text .*`id` names the column of the task's tables that 'custom_id' is of",
+        ":1: has no text .*teacher.file.id names the column of the task's tables that 'custom_id' is of",
     ),
     "no text but a number": ([{"text": 5, "label": "neutral"}], {}, ":1: got 5 in 'text', expected a text"),
     "two labels": ([{"text": "a", "labels": ["neutral", "positive"]}], {}, ":1: got .*, expected one label"),

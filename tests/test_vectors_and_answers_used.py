@@ -29,7 +29,7 @@ from crossdistil.core.models.pooling import MODES, Pooling
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.world import World
 from crossdistil.tests import tiny
-from crossdistil.tests.answer_files import write_questions
+from crossdistil.tests.answer_files import paragraphs, squad, write_questions
 from crossdistil.tests.service_process import service
 from crossdistil.tests.test_export import SHAPES, random_batch
 from crossdistil.tests.tiny_sentences import write_embedder, write_sentences
@@ -98,6 +98,14 @@ def assert_answers(found, expected):
         assert (one["answer"], one["start"], one["end"]) == (other["answer"], other["start"], other["end"])
         for name in ("score", "null_score", "probability"):
             assert one[name] == pytest.approx(other[name], abs=1e-4)
+
+
+def test_limits_of_a_dev_of_one_question_are_limits(reader, tmp_path):
+    data = write_questions(tmp_path / "data")
+    (data / "dev.json").write_text(json.dumps(squad(paragraphs(1, 2))))
+    gates = export(reader, tmp_path / "exported", ExportOptions(data=data), lambda text: None)["gates"]
+    limits = {gate["name"]: gate["limit"] for gate in gates}
+    assert limits["same answers on dev, %"] == 0 and limits["exact_match on dev, points lost"] == 100
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

@@ -98,12 +98,12 @@ def task_gates(
     gates, in_steps = [], kind.has_classes or kind.of_spans
     agrees = None if found.said is None else kind.agrees(found.said, expected.said)
     if agrees is not None:
-        usual = min(MIN_AGREEMENT, 100.0 * (1 - _FREE_TEXTS / len(agrees))) if in_steps else MIN_AGREEMENT
+        usual = min(MIN_AGREEMENT, 100.0 * max(0.0, 1 - _FREE_TEXTS / len(agrees))) if in_steps else MIN_AGREEMENT
         needed = usual if min_agreement is None else min_agreement
         gates.append(Gate(f"{kind.agreement} on dev, %", 100.0 * float(agrees.mean()), needed, at_least=True))
     for name, value in expected.metrics.items():
         sign = -1.0 if name in LOWER_IS_BETTER else 1.0
-        usual = max(MAX_DROP, 100.0 * _FREE_TEXTS / len(data.examples["dev"])) if in_steps else MAX_DROP
+        usual = max(MAX_DROP, 100.0 * min(1.0, _FREE_TEXTS / len(data.examples["dev"]))) if in_steps else MAX_DROP
         limit = usual if max_drop is None else max_drop
         gates.append(Gate(f"{name} on dev, points lost", 100.0 * sign * (value - metrics[name]), limit))
         break  # the main one decides

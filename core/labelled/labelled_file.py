@@ -94,7 +94,7 @@ def read_labelled(section: FileSection, spec: TaskSpec, key: str) -> LabelledFil
     for line, row in table_records(path, TableFormat(options=())):
         found.rows += 1
         where = f"{path}:{line}"
-        name = _key_of(row, section, spec, where)
+        name = _key_of(row, section, spec, where, key)
         answers = found.by_key.setdefault(name, Answers(line))
         try:
             _add(answers, row, section, classes, found, key)
@@ -164,7 +164,7 @@ def _sum(before: np.ndarray, record: Record, section: FileSection) -> np.ndarray
     return np.where(np.isnan(before), own, before + np.nan_to_num(own))
 
 
-def _key_of(row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where: str) -> Key:
+def _key_of(row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where: str, key: str) -> Key:
     if section.id is not None:
         # What a batch calls `id` is its own.
         usual = IDS if section.id in IDS else (section.id, *IDS)
@@ -184,7 +184,7 @@ def _key_of(row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where:
                 raise DataError(f"{where}: got {shown(row[there], 60)} in '{there}', expected a text")
             hint = did_you_mean(wanted[0], row) or f"; the columns are {', '.join(map(str, list(row)[:12]))}"
             ids = next((name for name in IDS if name in row), None)
-            way = "" if ids is None else f"; `id` names the column of the task's tables that '{ids}' is of"
+            way = "" if ids is None else f"; {key}.id names the column of the task's tables that '{ids}' is of"
             raise DataError(f"{where}: has no text in a column '{wanted[0]}'{hint}{way}")
         names.append(name)
     return text_key(*(row[name] for name in names))
