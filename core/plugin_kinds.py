@@ -6,6 +6,7 @@ docs/plugins.md shows one whole. From then on its name is a recipe's `task.kind`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def register_kind(kind: type[Kind]) -> type[Kind]:
             raise PluginError(f"{what}: {key}: got {shown(text, 60)}, expected words, like 'ordinal regression'")
     if taken := [KINDS[other].name for other in BUILT_IN if kind.title == KINDS[other].title]:
         raise PluginError(f"{what}: title is that of '{taken[0]}'; choose another")
-    if kind.head != SENTENCES or kind.over_tokens.fget(kind) or kind.embeds or not kind.has_targets:
+    if kind.head != SENTENCES or kind.over_tokens.fget(kind) or kind.embeds or kind.ranks or not kind.has_targets:
         raise PluginError(f"{what}: expected the head SENTENCES and a column of answers: a text is answered as a whole")
     for measure, function in kind.measures.items():
         checked_name(measure, "metric", place, KNOWN_METRICS - set(kind.measures))
@@ -130,6 +131,7 @@ class _Trial:
             said = self._call("prediction", classes, values[row])
             fits = isinstance(said, dict) and set(said) <= set(_SAID) and bool(said)
             self._expect("prediction", fits, said, f"a mapping with some of {', '.join(_SAID)}")
+            self._expect("prediction", _is_json(said), said, "numbers, texts, lists and mappings of Python, as JSON has them")
             answer = self._call("answer_text", classes, logits[row])
             alike = said.get("label") in (None, answer)
             self._expect("prediction", alike, said.get("label"), f"the label that answer_text gives: {shown(answer)}")
@@ -160,6 +162,14 @@ class _Trial:
     def _expect(self, method: str, fits: bool, got: Any, expected: str) -> None:
         if not fits:
             raise PluginError(f"{self._what}: {method} returns {shown(got, 60)}, expected {expected}")
+
+
+def _is_json(said: dict) -> bool:
+    try:
+        json.dumps(said)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _is_of_rows(array: Any, kind: str) -> bool:

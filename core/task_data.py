@@ -20,6 +20,7 @@ from .data.tagged_tokens import tagged_table
 from .data.tasks import Examples, TaskSpec, read_split
 from .data.token_folder import is_store
 from .data.tokenize import Tokenizer, TokenTable, tokenized
+from .errors import DataError
 from .kinds.sentence_embeddings import cosines, retrieval_scores
 from .metrics import ANSWER_METRICS, RANKING_METRICS, check_finite
 from .model_answers import EVALUATION_BATCH, answers_to, gathered_logits, logits_function, word_logits
@@ -124,6 +125,8 @@ class TaskData:
     def _lists_score(self, split: str, infer: Callable) -> Scored:
         """The same of rankings, with what each list scored in place of logits: (queries, 3)."""
         examples, table, own = self.examples[split], self.tokens[split], self.world.share
+        if examples.lists is None:
+            raise DataError(f"{examples.source}: is read as training examples, whose lists are cut; give it as dev to score it")
         batches = evaluation_batches(table, None, EVALUATION_BATCH, self.buckets, share=own)
         logits = gathered_logits(self.world, len(table.lengths), batches, infer)
         if examples.labels is None:

@@ -97,6 +97,10 @@ PROCESS_TOLERANCES = (
 # Parameters whose gradient is zero in theory.
 IDLE_PARAMETER = r"\.attention\.(self\.)?(key|k_lin)\.bias"
 
+# Losses that only know differences of the scores of a list: where all of a stage's are, the gradient of the one number that is
+# added to all scores is zero in theory, too.
+OF_DIFFERENCES = frozenset({"ranking_margin_mse", "ranknet", "lambdarank", "listnet"})
+
 # Two scores of a regression task that are closer than this are the same prediction; labels there have steps of 0.1 or
 # more.
 REGRESSION_PREDICTION_DIFFERENCE = 1e-2

@@ -109,6 +109,17 @@ def test_noise_in_a_gradient_that_is_zero_in_theory_does_not_count(folder):
     assert compare(folder, BACKENDS)["verdict"] == "agree"
 
 
+def test_noise_in_what_is_added_to_all_scores_does_not_count_where_an_order_is_learned(folder):
+    for index, backend in enumerate(BACKENDS):
+        noise = np.array([1e-2 * (1 + index)], np.float32)
+        edit_arrays(folder / backend / "probe.safetensors", lambda arrays, noise=noise: arrays.update({"gradient/x.bias": noise}))
+    assert compare(folder, BACKENDS)["verdict"] == "differ"
+    for backend in BACKENDS:
+        path = folder / backend / "recipe.yaml"
+        path.write_text(re.sub(r"loss: (kd_ce|hard_label)", "loss: listnet", path.read_text()))
+    assert compare(folder, BACKENDS)["verdict"] == "agree"
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])
 def test_a_loss_that_is_no_number_differs(folder, value):
     edit_step(folder / "mindspore", 9, lambda entry: {**entry, "loss": value})

@@ -189,6 +189,8 @@ WRONG = {
         '{"stars": 1}',
         "prediction returns {'stars': 1}, expected a mapping with some of label, probabilities, labels, score",
     ),
+    "arrays": ('"label": labels[int(steps)]}', '"score": values}', "prediction returns {", ),
+    "a ranking": ("    one_class, own_losses", "    ranks = True\n    one_class, own_losses", "expected the head SENTENCES"),
     "another answer": ("[:-1] > 0.5)", "[:-1] > 0.99)", "expected the label that answer_text gives: "),
     "nothing": ("class Ordinal(OneClass)", "class Ordinal(Kind)", "drawn returns <ndarray>, expected an array (6, ...) of fl"),
 }

@@ -237,6 +237,8 @@ def test_a_run_teaches(rankings, said, tmp_path):
     assert code == 0, errors
     first, second = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("first", "second"))
     assert second["teacher"]["metrics"] == pytest.approx(first["student"]["metrics"])
+    code, _, errors = said("evaluate", tmp_path / "second", "--data", rankings / "data", "--split", "train")
+    assert code == 2 and "train.jsonl: is read as training examples, whose lists are cut" in errors
 
 
 @pytest.mark.only_backend("torch")
