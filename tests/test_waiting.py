@@ -54,7 +54,7 @@ def test_a_first_step_that_takes_long_is_told_in_a_log(impatient, capsys):
 
 @pytest.mark.backend
 @pytest.mark.only_backend("torch")
-def test_a_run_tells_what_it_does_before_its_first_step(tmp_path, tiny_task, tiny_model, said, monkeypatch):
+def test_a_run_tells_what_it_does_before_its_first_step_and_when_it_is_scored(tmp_path, tiny_task, tiny_model, said, monkeypatch):
     """Each part is slow in turn here; lines come where it is, and in no other place."""
     path = tmp_path / "recipe.yaml"
     path.write_text(json.dumps(tiny.kd_recipe(tiny_task, tiny_model)))
@@ -78,4 +78,5 @@ def test_a_run_tells_what_it_does_before_its_first_step(tmp_path, tiny_task, tin
         "tokenizing 65 texts ...",
         "teacher: answering the 21 texts of dev ...",
         "torch distil: step 1 of 12 is under way ...",
+        *["torch distil: scoring on dev ..."] * 3,
     ]

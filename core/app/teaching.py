@@ -160,11 +160,9 @@ class Teaching:
         asked, obstacle, apart = self._job.recipe.teacher_cache, self._obstacle(stage), self._apart(stage)
         wanted = stage.objective.teacher_outputs
         outputs = {name: tuple(sorted(names)) for name, names in wanted.items() if name not in self._files}
-        if not outputs:
-            return _Need(stage.name, {}, None)
-        need = _Need(stage.name, outputs, obstacle)
+        need = _Need(stage.name, outputs, obstacle if outputs else None)
         self._check_weights(stage, need)
-        if not stage.objective.needs_teacher:
+        if not outputs or not stage.objective.needs_teacher:
             return need
         if asked.use == "always" and obstacle:
             raise CrossdistilError(f"teacher_cache.use: 'always', but {obstacle}")
