@@ -159,10 +159,11 @@ def _execute(
 
 
 def data_digests(job: Job) -> dict[str, str]:
-    """Digests of what is learned from, by what a person calls it: a run that goes on must go on with the same. Records of tokens,
-    which may be a corpus and tell of damage themselves, are not read for it."""
+    """Digests of what is learned from, by what a person calls it: a run that goes on must go on with the same. A corpus and
+    records of tokens, which may be longer than one wants to wait for, are not read for it."""
     examples = job.data.examples["train"]
-    found = {} if examples.tokens is not None else {"training texts": tokens_digest(job.data.tokens["train"])}
+    is_short = examples.tokens is None and job.data.spec.kind.has_targets
+    found = {"training texts": tokens_digest(job.data.tokens["train"])} if is_short else {}
     digest = hashlib.sha256()
     for array in (examples.labels, examples.label_mask, examples.weights, examples.row_scores):
         digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
