@@ -61,11 +61,20 @@ TABLES = {
     "waimai": Measured(
         ("waimai.json",),
         "python benchmarks/all_methods.py --data data/waimai --encoder models/chinese --out runs/waimai --layers 3 "
-        "--methods finetune,kd,minilm --epochs 1 --batch-size 16 --precision fp32 --set task.name=waimai "
-        "--set task.text=text_a --set task.label=label --teacher-set task.limit.train=6000 "
-        "--teacher-set stages.0.train.epochs=2 --teacher-set stages.0.train.batch_size=32 "
-        "--teacher-set stages.0.train.learning_rate=5e-5 --student-set task.limit.train=1500 "
+        "--methods finetune,kd,pkd,theseus,minilm,tinybert_td --epochs 2 --batch-size 16 --evaluate-every 1000 "
+        "--set task.name=waimai --set task.text=text_a --set task.label=label --teacher-set stages.0.train.epochs=3 "
+        "--teacher-set stages.0.train.batch_size=32 --teacher-set stages.0.train.learning_rate=5e-5 "
+        "--student-set task.limit.train=4000 --student-set teacher_cache.use=always",
+    ),
+    "msra": Measured(
+        ("msra.json",),
+        "python benchmarks/all_methods.py --data data/msra --encoder models/chinese --out runs/msra --layers 4,3 "
+        "--methods ner-alone,ner --epochs 2 --batch-size 16 --evaluate-every 2000 --set task.limit.dev=2000 "
+        "--set task.tokens.stray=begin --teacher-set task.limit.train=6000 --teacher-set stages.0.train.learning_rate=2e-4 "
+        "--student-set task.limit.train=3000 --student-set stages.0.train.learning_rate=3e-4 "
         "--student-set teacher_cache.use=always",
+        published="Published: TextBrewer's Electra-base 95.14, distilled into Electra-small 93.48 (its README), of all the data "
+        "for 30 to 60 epochs, with Chinese encoders; here teacher and students saw 6,000 and 3,000 sentences twice.",
     ),
     "speed": Measured(
         ("huggingface_loop.json",),
