@@ -11,7 +11,6 @@ import numpy as np
 
 from .cache_folder import kind_folder
 from .checkpoint import Model
-from .data.token_table import TokenTable
 from .errors import CrossdistilError
 from .files import write_text
 from .json_files import read_object
@@ -98,21 +97,12 @@ def _computed_digest(model: Model) -> str:
     return digest.hexdigest()
 
 
-def tokens_digest(table: TokenTable) -> str:
-    """SHA-256 of the rows of a token table."""
-    types = "" if table.types else " without types"
-    digest = hashlib.sha256(f"{table.pad_id} {table.apart}{types}".encode())
-    for array in (table.ids, table.offsets, table.first_lengths):
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
 def examples_digest(data: TaskData, precision: str) -> str:
     """SHA-256 of what decides a model's scores on dev, but for the model: texts, labels, metrics, and what is computed in."""
     digest = hashlib.sha256(f"{precision} {data.spec.metrics}".encode())
     for split in ("dev", MISMATCHED):
         if split in data.examples:
-            digest.update(f"{split} {tokens_digest(data.tokens[split])}".encode())
+            digest.update(f"{split} {data.tokens[split].digest}".encode())
             labels = data.examples[split].labels
             digest.update(b"" if labels is None else np.ascontiguousarray(labels).data)
     return digest.hexdigest()

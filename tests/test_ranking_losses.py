@@ -273,7 +273,7 @@ def test_what_does_not_fit_is_refused(options, where, message):
 
 def test_of_equal_scores_the_first_candidate_has_the_better_place():
     """As a student's first scores are, should its head start from zeros."""
-    from crossdistil.core.losses.candidate_scores import _discounts
+    from crossdistil.core.losses.candidate_lists import _discounts
     from crossdistil.core.reference import ReferenceOps
 
     before = np.tril(np.ones((3, 3)), -1)

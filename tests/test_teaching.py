@@ -22,7 +22,7 @@ from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.teacher_cache import TeacherCache
-from crossdistil.core.teacher_identity import CacheKey, model_digest, tokens_digest
+from crossdistil.core.teacher_identity import CacheKey, model_digest
 from crossdistil.tests import tiny
 from crossdistil.tests.cached_teacher import ReferenceEngine, content, outputs_of, plan_of, teach
 
@@ -68,7 +68,7 @@ def caches_of(tree, folder):
     caches = []
     for index in range(len(tree["stages"])):
         names = tuple(sorted(job.stage(index).objective.teacher_outputs["teacher"]))
-        key = CacheKey(model_digest(model), tokens_digest(table), names, "fp32", "fp32")
+        key = CacheKey(model_digest(model), table.digest, names, "fp32", "fp32")
         place = folder / "teacher" / "+".join(name.replace("/", "-") for name in names)
         caches.append(TeacherCache(place, key, model, table.lengths))
     return caches, model, table

@@ -31,10 +31,9 @@ from .export_targets import Infer
 PARITY = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 5e-2}
 """Precision -> the largest difference of a logit, relative to the largest one, or to 1 where that is smaller; of a vector's
 numbers, relative to the largest one."""
-ALONE = {"bf16": 2e-2}
-"""Precision -> the largest such difference between a text alone and the same text in a batch; else `ALONE_ELSE`. Kernels of other
-batch sizes sum in another order, and each number of 8 significant bits is rounded by up to 2^-9 of it."""
-ALONE_ELSE = 1e-4
+ALONE = {"fp32": 1e-4, "fp16": 1e-4, "bf16": 2e-2, "int8": 1e-4}
+"""Precision -> the largest such difference between a text alone and the same text in a batch. Kernels of other batch sizes sum in
+another order, and of bf16 each number of 8 significant bits is rounded by up to 2^-9 of it."""
 SAMPLE = 64
 """Texts that are compared with the float64 reference, which is slow."""
 MAX_DROP, MIN_AGREEMENT = 0.5, 99.0
@@ -77,7 +76,7 @@ def numeric_gates(model: Model, infer: Infer, table: TokenTable, buckets: tuple[
         expected = np.concatenate(found)
         gates.append(Gate("parity with float64", _difference(together, expected, model.kind), PARITY[precision]))
     alone = np.concatenate([answered(rows[number : number + 1]) for number in range(len(rows))])
-    gates.append(Gate("alone and in a batch", _difference(alone, together, model.kind), ALONE.get(precision, ALONE_ELSE)))
+    gates.append(Gate("alone and in a batch", _difference(alone, together, model.kind), ALONE[precision]))
     return gates
 
 

@@ -23,7 +23,7 @@ from ..recipe import Recipe
 from ..runs import DATA, RunFolder
 from ..shared_run import SharedRun
 from ..sinks.known import make_sinks
-from ..teacher_identity import model_digest, tokens_digest
+from ..teacher_identity import model_digest
 from ..world import World
 from .announce import announce
 from .error_lines import words_of
@@ -163,7 +163,7 @@ def data_digests(job: Job) -> dict[str, str]:
     records of tokens, which may be longer than one wants to wait for, are not read for it."""
     examples = job.data.examples["train"]
     is_short = examples.tokens is None and job.data.spec.kind.has_targets
-    found = {"training texts": tokens_digest(job.data.tokens["train"])} if is_short else {}
+    found = {"training texts": job.data.tokens["train"].digest} if is_short else {}
     digest = hashlib.sha256()
     for array in (examples.labels, examples.label_mask, examples.weights, examples.row_scores):
         digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
@@ -176,7 +176,7 @@ def check_same(world: World, job: Job) -> dict[str, str]:
     same: else each would train something of its own."""
     start = {"recipe": job.recipe.digest()}
     world.same("the recipe", start["recipe"].encode())
-    start["texts"] = tokens_digest(job.data.tokens["train"])
+    start["texts"] = job.data.tokens["train"].digest
     world.same("the training texts", start["texts"].encode())
     for name, model in {"student": job.student, **job.teachers}.items():
         start[f"weights/{name}"] = model_digest(model)

@@ -26,7 +26,7 @@ from ..files import clear_disk_errors, make_folder
 from ..job import Job
 from ..model_answers import EVALUATION_BATCH
 from ..teacher_cache import TeacherCache
-from ..teacher_identity import CacheKey, examples_digest, model_digest, tokens_digest
+from ..teacher_identity import CacheKey, examples_digest, model_digest
 from .loaded_teachers import LoadedTeachers
 from .teacher_runs import answers_of_run
 from .waiting import told_if_long
@@ -55,7 +55,7 @@ class TeacherCaches:
             return self._made[name, outputs]
         asked, teacher, table = self._job.recipe.teacher_cache, self._job.teachers[name], self.table(name)
         if name not in self._digests:
-            self._digests[name] = model_digest(teacher), tokens_digest(table)
+            self._digests[name] = model_digest(teacher), table.digest
         kept = asked.top_k if "logits" in outputs and asked.top_k is not None and asked.top_k < (teacher.outputs or 0) else None
         key = CacheKey(*self._digests[name], outputs, asked.precision, self._computed_in, kept)
         if asked.folder is None:

@@ -90,16 +90,16 @@ def _pieces(texts: Sequence[str], by_spaces: bool, tokenizer) -> Iterator[tuple[
         with panics_told(tokenizer.source):
             encodings = tokenizer.library.encode_batch(some, add_special_tokens=False)
         for text, encoding, places in zip(some, encodings, of_words):
-            starts, ends = np.array([place[0] for place in places]), np.array([place[1] for place in places])
-            pieces = pieces_by_word(tokenizer.library, text, encoding, places)
+            word_at = [NOTHING] * len(text)
+            for word, (start, end) in enumerate(places):
+                word_at[start:end] = [word] * (end - start)
+            pieces = pieces_by_word(tokenizer.library, text, encoding, word_at)
             found = np.full(len(pieces), NOTHING)
             for number, (_, (start, end)) in enumerate(pieces):
                 while start < end and text[start].isspace():  # byte-level tokens hold the space before a word
                     start += 1
                 if start < end:
-                    word = int(np.searchsorted(starts, start, "right")) - 1
-                    if word >= 0 and start < ends[word]:
-                        found[number] = word
+                    found[number] = word_at[start]
             yield np.array([own for own, _ in pieces], np.int32), found, len(places)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +59,15 @@ class TokenTable:
             return self.first_lengths
         tokens = np.diff(self.offsets)
         return np.maximum(self.first_lengths, tokens - self.first_lengths) if self.apart else tokens
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the rows, computed once: a run asks for it several times."""
+        types = "" if self.types else " without types"
+        digest = hashlib.sha256(f"{self.pad_id} {self.apart}{types}".encode())
+        for array in (self.ids, self.offsets, self.first_lengths):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     @property
     def example_lengths(self) -> np.ndarray:

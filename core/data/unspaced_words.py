@@ -6,6 +6,7 @@ Columns and plain texts are put right the same way, so that a model which learne
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -31,22 +32,22 @@ def without_spaces(text: str, places: Places) -> tuple[str, Places]:
 
 
 def pieces_by_word(
-    library: tokenizers.Tokenizer, text: str, encoding: tokenizers.Encoding, places: Places
+    library: tokenizers.Tokenizer, text: str, encoding: tokenizers.Encoding, word_at: Sequence[int]
 ) -> list[tuple[int, tuple[int, int]]]:
-    """(id, from which to which character) of each piece of an encoding of `text`. A piece of several of the words at `places`,
-    one of them such a character, becomes a piece, or more, of the same vocabulary for each word."""
+    """(id, from which to which character) of each piece of an encoding of `text`, whose character i is of the word `word_at[i]`
+    (-1: none). A piece of several words, one of them such a character, becomes a piece, or more, of the same vocabulary for each
+    word."""
     given = list(zip(encoding.ids, encoding.offsets))
     if not _UNSPACED.search(text):
         return given
-    word_at = {place: number for number, (start, end) in enumerate(places) for place in range(start, end)}
     found: list[tuple[int, tuple[int, int]]] = []
     for group in _of_whole_characters(encoding):
         start, end = given[group[0]][1][0], max(given[number][1][1] for number in group)
-        words = sorted({word_at[place] for place in range(start, end) if place in word_at})
-        if len(words) < 2 or not any(map(_is_unspaced, text[start:end])):
+        runs = ((word, list(run)) for word, run in itertools.groupby(range(start, end), word_at.__getitem__))
+        parts = [(run[0], run[-1] + 1) for word, run in runs if word >= 0]
+        if len(parts) < 2 or not any(map(_is_unspaced, text[start:end])):
             found += [given[number] for number in group]
             continue
-        parts = [(max(start, places[word][0]), min(end, places[word][1])) for word in words]
         token = encoding.tokens[group[0]] if len(group) == 1 else ""
         for ids, part in zip(_ids_of(library, token, [text[first:last] for first, last in parts]), parts):
             found += [(own, part) for own in ids]

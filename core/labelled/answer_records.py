@@ -37,6 +37,7 @@ NAMES = {
 _SCORES = ("score", "value", "rating")
 Names = Mapping[str, tuple[str, ...]]
 
+
 class BadRecord(Exception):
     """What is wrong with a record, for an error that names its line."""
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.tasks import Examples
 from ..data.taught import Taught
-from ..kinds.kind import Kind
 from ..task_data import TaskData
 
 _GROUPS = 5
@@ -37,27 +35,22 @@ def kept_answers(data: TaskData, name: str, logits: np.ndarray) -> dict[str, Any
     """What result.json says of a student's `logits` on dev (examples, outputs) beside a file's answers, on those texts that have
     one: `agreement`, and of texts with a label of their own `teacher` and `student` (the first metric of the task) and
     `retention`, the second by the first."""
-    spec, examples = data.spec, data.examples["dev"]
-    taught = examples.taught[name]
+    taught = data.examples["dev"].taught[name]
     found = {"texts": int(taught.answered.sum())}
-    if not taught.answered.any():
-        return found
-    return found | _compared(spec.kind, spec.label_names, examples, taught, logits, data)
+    return found | (_compared(data, taught, logits) if found["texts"] else {})
 
 
-def _compared(
-    kind: Kind, labels: tuple[str, ...] | None, examples: Examples, taught: Taught, logits: np.ndarray, data: TaskData
-) -> dict[str, Any]:
-    rows = np.flatnonzero(taught.answered)
+def _compared(data: TaskData, taught: Taught, logits: np.ndarray) -> dict[str, Any]:
+    spec, targets, rows = data.spec, data.examples["dev"].labels, np.flatnonzero(taught.answered)
+    kind = spec.kind
     own, other = logits[rows], taught.logits[rows]
     answers = kind.answers(other)
     found: dict[str, Any] = {"mean_distance": float(kind.distance(kind.values(own), kind.values(other)).mean())}
     gold = taught.gold[rows]
     if gold.any():
-        targets, spec = examples.labels[rows][gold], data.spec
         main = spec.metrics[0]
         teacher, student = (
-            kind.score((main,), each[gold], targets, spec.own_metrics)[main] for each in (other, own)
+            kind.score((main,), each[gold], targets[rows][gold], spec.own_metrics)[main] for each in (other, own)
         )
         found |= {"metric": main, "labelled": int(gold.sum()), "teacher": teacher, "student": student}
         found["retention"] = student / teacher if teacher else None
@@ -65,7 +58,7 @@ def _compared(
         return found
     same = ~kind.differs(own, other, 0.0)
     found["agreement"] = float(same.mean())
-    teacher_right, student_right = (_right(kind, each, examples, rows) for each in (other, own))
+    teacher_right, student_right = (kind.right(each, targets[rows]) for each in (other, own))
 
     def group(chosen: np.ndarray) -> dict[str, Any]:
         about: dict[str, Any] = {"texts": int(chosen.sum()), "agreement": float(same[chosen].mean())}
@@ -77,10 +70,10 @@ def _compared(
 
     if kind.one_class:
         said = answers[:, 0]
-        found["by_class"] = [{"class": labels[place], **group(said == place)} for place in np.unique(said)]
+        found["by_class"] = [{"class": spec.label_names[place], **group(said == place)} for place in np.unique(said)]
         unanswered = np.flatnonzero(~taught.answered & taught.gold)
         if len(unanswered):
-            right = kind.right(logits[unanswered], examples.labels[unanswered])
+            right = kind.right(logits[unanswered], targets[unanswered])
             found["unanswered"] = {"texts": len(unanswered), "student_right": float(right.mean())}
     sure = taught.confidence[rows]
     if not np.isnan(sure).any() and len(np.unique(sure)) > 1:
@@ -91,7 +84,3 @@ def _compared(
             for place in np.unique(places)
         ]
     return found
-
-
-def _right(kind: Kind, logits: np.ndarray, examples: Examples, rows: np.ndarray) -> np.ndarray:
-    return kind.right(logits, examples.labels[rows])

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from . import (
     attention,
+    candidate_lists,
     candidate_scores,
     hard_label,
     hidden,
@@ -50,10 +51,10 @@ TERMS: tuple[type[LossTerm], ...] = (
     sentence_similarities.Contrastive,
     candidate_scores.RankingCrossEntropy,
     candidate_scores.RankingMeanSquaredError,
-    candidate_scores.RankingMargin,
-    candidate_scores.RankNet,
-    candidate_scores.LambdaRank,
-    candidate_scores.ListNet,
+    candidate_lists.RankingMargin,
+    candidate_lists.RankNet,
+    candidate_lists.LambdaRank,
+    candidate_lists.ListNet,
 )
 
 LOSSES: dict[str, type[LossTerm]] = {term.model_fields["loss"].annotation.__args__[0]: term for term in TERMS}

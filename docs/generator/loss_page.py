@@ -24,6 +24,7 @@ GROUPS = {
     "sentence_vectors": "Sentence embeddings",
     "sentence_similarities": "Similarities of sentence embeddings",
     "candidate_scores": "Candidates of a query",
+    "candidate_lists": "Candidates compared with each other",
 }
 """Module -> heading."""
 UNITS = {
