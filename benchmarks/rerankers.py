@@ -20,10 +20,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tables import NEW_RESULTS, machine, markdown, write_json
+from tables import machine, markdown, measure, model_at
 
 from crossdistil.core.app.api import run
-from crossdistil.core.app.models import model_folder
 
 SHORTEST, LONGEST = 200, 500
 """Characters of a paragraph that is taken."""
@@ -112,8 +111,8 @@ def main() -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--articles", type=Path, required=True)
-    parser.add_argument("--encoder", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--encoder", type=model_at, required=True)
+    parser.add_argument("--out", type=lambda text: Path(text).absolute(), required=True)
     parser.add_argument("--train", type=int, default=320)
     parser.add_argument("--dev", type=int, default=160)
     parser.add_argument("--others", type=int, default=4, help="candidates beside the relevant one")
@@ -121,13 +120,7 @@ def main() -> int:
     parser.add_argument("--rate", default="1e-4", help="the students' learning rate")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for all")
-    parser.add_argument("--results", type=Path, default=NEW_RESULTS / "rerankers.json")
-    options = parser.parse_args()
-    options.encoder = model_folder(options.encoder.absolute())
-    options.out = options.out.absolute()
-    found = measured(options)
-    write_json(options.results, found)
-    print(table(found))
+    measure(parser, "rerankers", measured, table)
     return 0
 
 

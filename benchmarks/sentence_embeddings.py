@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tables import NEW_RESULTS, machine, markdown, write_json
+from tables import machine, markdown, measure, model_at
 
 from crossdistil.core.app.api import run
-from crossdistil.core.app.models import model_folder
 from crossdistil.core.data.batches import Batch
 from crossdistil.core.data.tables import read_columns
 from crossdistil.core.job import Job, prepare
@@ -163,7 +162,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Those that say what is trained on what."""
     parser.add_argument("--texts", type=Path, nargs="+", required=True)
     parser.add_argument("--scored", type=Path, required=True)
-    parser.add_argument("--teacher", type=Path, required=True)
+    parser.add_argument("--teacher", type=model_at, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=5000, help="texts of each file")
     parser.add_argument("--epochs", type=int, default=1)
@@ -212,12 +211,7 @@ def main() -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
-    parser.add_argument("--results", type=Path, default=NEW_RESULTS / "sentence_embeddings.json")
-    options = parser.parse_args()
-    options.teacher = model_folder(options.teacher.absolute())
-    found = measured(options)
-    write_json(options.results, found)
-    print(table(found))
+    measure(parser, "sentence_embeddings", measured, table)
     return 0
 
 

@@ -16,14 +16,12 @@ import datetime
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from sentence_embeddings import add_options, overrides, sides, their_step, write_data
-from tables import NEW_RESULTS, machine, markdown, summary, write_json
+from tables import machine, markdown, measure, summary
 
 from crossdistil.backends.registry import load_engine
-from crossdistil.core.app.models import model_folder
 from crossdistil.core.data.batches import Batch, real_tokens
 from crossdistil.core.engine import Engine, EngineOptions, Step
 from crossdistil.core.job import Job, prepare
@@ -116,12 +114,7 @@ def main() -> int:
     add_options(parser)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--steps", type=int, default=4, help="of each side in a turn")
-    parser.add_argument("--results", type=Path, default=NEW_RESULTS / "sentence_speed.json")
-    options = parser.parse_args()
-    options.teacher = model_folder(options.teacher.absolute())
-    found = measured(options)
-    write_json(options.results, found)
-    print(table(found))
+    measure(parser, "sentence_speed", measured, table)
     return 0
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,24 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; all columns but the first are aligned to the right."""
     rule = ["---", *("---:" for _ in headings[1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in (headings, rule, *rows))
+
+
+def measure(
+    parser: argparse.ArgumentParser, name: str, measured: Callable[[argparse.Namespace], Any], table: Callable[[Any], str]
+) -> None:
+    """What a benchmark's command does: read its options, write what is measured into `--results`, and show the table."""
+    parser.add_argument("--results", type=Path, default=NEW_RESULTS / f"{name}.json")
+    options = parser.parse_args()
+    found = measured(options)
+    write_json(options.results, found)
+    print(table(found))
+
+
+def model_at(text: str) -> Path:
+    """The type of an option that names a model folder or a run, wherever a run of the benchmark works later."""
+    from crossdistil.core.app.models import model_folder  # which few benchmarks need
+
+    return model_folder(Path(text).absolute())
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from crossdistil.core.app.data_report import data_warnings
 from crossdistil.core.best_answers import best_answers
-from crossdistil.core.checkpoint import Model, load_model
-from crossdistil.core.checkpoint_saving import save_model
+from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.answer_format import AnswerFormat
 from crossdistil.core.data.answer_tokens import question_table
 from crossdistil.core.data.batches import TrainBatches
@@ -22,13 +21,11 @@ from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.model_answers import logits_function
 from crossdistil.core.models.answer_heads import SPANS
-from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.sections import StudentSection
-from crossdistil.core.student import student_config
 from crossdistil.tests import tiny
 from crossdistil.tests.answer_files import paragraphs, qa_recipe, squad, write_questions
+from crossdistil.tests.drawn_models import write_drawn
 
 CONTEXT = "the good film is bad and the plot was good or not"
 WORDS = CONTEXT.split()
@@ -214,16 +211,9 @@ def test_transformers_computes_the_same(family, tmp_path):
     import torch
     from transformers import AutoModelForQuestionAnswering
 
-    tiny.write_model(tmp_path / "words")
-    section = StudentSection(architecture={"model_type": family}, init={"from": "random"})
-    config = student_config(section, tiny.CONFIG.without_dropout(), None)[0].answering(SPANS)
-    drawn = np.random.default_rng(2)
-    parameters = {name: drawn.normal(0, 0.3, shape).astype(np.float32) for name, shape in tensor_shapes(config, 2).items()}
-    save_model(Model(config, parameters, 2, None, kind=ANSWERS), tmp_path / "model", load_tokenizer(tmp_path / "words"))
-    theirs, told = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "model", output_loading_info=True)
+    folder, ids, mask = write_drawn(tmp_path, family, lambda config: config.answering(SPANS), 2, kind=ANSWERS)
+    theirs, told = AutoModelForQuestionAnswering.from_pretrained(folder, output_loading_info=True)
     assert not told["missing_keys"] and not told["unexpected_keys"]
-    ids, mask = drawn.integers(5, 60, (2, 9)), np.ones((2, 9))
-    mask[1, 6:] = 0
     labels = np.array([[2, 4], [3, 5]])
     inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
     with torch.no_grad():
@@ -231,7 +221,7 @@ def test_transformers_computes_the_same(family, tmp_path):
         whole = {name: tensor[:1] for name, tensor in inputs.items()}  # no padding, which transformers takes for places
         expected_loss = theirs(**whole, start_positions=torch.tensor([2]), end_positions=torch.tensor([4])).loss
     expected = np.stack([answered.start_logits.numpy(), answered.end_logits.numpy()], axis=2)
-    ours = load_model(tmp_path / "model", classifier=SPANS)
+    ours = load_model(folder, classifier=SPANS)
     batch = {"input_ids": ids.astype(np.int32), "attention_mask": mask.astype(np.float32)}
     batch["token_type_ids"] = np.zeros_like(batch["input_ids"])
     found = logits_function(ours.config)(ReferenceOps(), ours.parameters, batch)[0]

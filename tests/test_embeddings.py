@@ -12,8 +12,7 @@ from crossdistil.converters.convert import ConvertOptions, convert
 from crossdistil.core.app.data_report import data_warnings
 from crossdistil.core.app.inspection import inspect
 from crossdistil.core.app.models import model_folder
-from crossdistil.core.checkpoint import Model, load_model
-from crossdistil.core.checkpoint_saving import save_model
+from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.batches import TrainBatches, evaluation_batches
 from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.data.tokenize import load_tokenizer
@@ -23,15 +22,13 @@ from crossdistil.core.kinds.known_kinds import SENTENCE_EMBEDDINGS
 from crossdistil.core.model_answers import logits_function
 from crossdistil.core.model_inputs import trained_length
 from crossdistil.core.models.answer_heads import EMBEDDINGS
-from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.pooling import MODES, Pooling
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
-from crossdistil.core.sections import StudentSection
-from crossdistil.core.student import student_config
 from crossdistil.core.task_section import TaskSection
 from crossdistil.core.teacher_identity import model_digest
 from crossdistil.tests import tiny
+from crossdistil.tests.drawn_models import write_drawn
 from crossdistil.tests.tiny_sentences import embedding_recipe, write_embedder, write_sentences
 
 TEXTS = ["good film", "the plot was quite bad , and the scene so dull", "x", "fine"]
@@ -79,19 +76,12 @@ def test_every_family_embeds_as_transformers_does(family, tmp_path):
     import torch
     from transformers import AutoModel
 
-    tiny.write_vocabulary(tmp_path / "words")
-    section = StudentSection(architecture={"model_type": family}, init={"from": "random"})
-    config = student_config(section, tiny.CONFIG.without_dropout(), None)[0].embedding(Pooling("mean", True))
-    drawn = np.random.default_rng(2)
-    parameters = {name: drawn.normal(0, 0.3, shape).astype(np.float32) for name, shape in tensor_shapes(config, None).items()}
-    save_model(Model(config, parameters, None), tmp_path / "model", load_tokenizer(tmp_path / "words"))
-    ids, mask = drawn.integers(5, 60, (2, 9)), np.ones((2, 9), np.float32)
-    mask[1, 6:] = 0
+    folder, ids, mask = write_drawn(tmp_path, family, lambda config: config.embedding(Pooling("mean", True)), None)
     with torch.no_grad():
-        theirs = AutoModel.from_pretrained(tmp_path / "model").eval()
+        theirs = AutoModel.from_pretrained(folder).eval()
         states = theirs(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask)).last_hidden_state.numpy()
     means = (states * mask[..., None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
-    own = load_model(tmp_path / "model", classifier=EMBEDDINGS)
+    own = load_model(folder, classifier=EMBEDDINGS)
     batch = {"input_ids": ids.astype(np.int32), "attention_mask": mask, "token_type_ids": np.zeros((2, 9), np.int32)}
     found = logits_function(own.config)(ReferenceOps(), own.parameters, batch)[0]
     np.testing.assert_allclose(found, means / np.linalg.norm(means, axis=1, keepdims=True), atol=1e-5)

@@ -35,6 +35,14 @@ def rankings(tmp_path_factory):
     return folder
 
 
+def trained(said, recipe, out, *options):
+    """A run of a recipe in `out`, which ends well."""
+    path = out.with_suffix(".yaml")
+    path.write_text(json.dumps(recipe))
+    code, _, errors = said("run", path, "--out", out, *options)
+    assert code == 0, errors
+
+
 def of_rows(table, suffix):
     mark = {".tsv": "\t", ".csv": ","}[suffix]
     return "".join(mark.join(map(str, row)) + "\n" for row in table)
@@ -228,13 +236,9 @@ def test_labels_that_a_cross_entropy_cannot_learn_are_told(rankings, tmp_path):
 def test_a_run_teaches(rankings, said, tmp_path):
     """A run keeps what each list of dev scored, which are no scores of candidates."""
     recipe = ranking_recipe(rankings / "data", rankings / "teacher", [{"loss": "listnet"}], steps=1)
-    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
-    code, _, errors = said("run", tmp_path / "recipe.yaml", "--out", tmp_path / "first")
-    assert code == 0, errors
+    trained(said, recipe, tmp_path / "first")
     distil = ranking_recipe(rankings / "data", tmp_path / "first", [{"loss": "listnet", "by": "teacher"}], steps=1)
-    (tmp_path / "distil.yaml").write_text(json.dumps(distil))
-    code, _, errors = said("run", tmp_path / "distil.yaml", "--out", tmp_path / "second")
-    assert code == 0, errors
+    trained(said, distil, tmp_path / "second")
     first, second = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("first", "second"))
     assert second["teacher"]["metrics"] == pytest.approx(first["student"]["metrics"])
     code, _, errors = said("evaluate", tmp_path / "second", "--data", rankings / "data", "--split", "train")
@@ -248,9 +252,7 @@ def test_a_cross_encoder_gives_the_same_scores(rankings, said, tmp_path):
     from sentence_transformers import CrossEncoder
 
     recipe = ranking_recipe(rankings / "data", rankings / "teacher", [{"loss": "listnet"}], steps=1)
-    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
-    code, _, errors = said("run", tmp_path / "recipe.yaml", "--out", tmp_path / "run")
-    assert code == 0, errors
+    trained(said, recipe, tmp_path / "run")
     written(tmp_path / "pairs.tsv", [["a", "b"], *PAIRS])
 
     def scores(folder):
@@ -299,9 +301,7 @@ def test_a_run_its_student_and_its_order(rankings, tmp_path, said, backend_name)
         recipe = ranking_recipe(
             rankings / "data", rankings / "teacher", TERMS, dropout=0.0, log_every=1, gradient_accumulation=parts
         )
-        (tmp_path / f"{parts}.yaml").write_text(json.dumps(recipe))
-        code, _, errors = said("run", tmp_path / f"{parts}.yaml", "--out", tmp_path / f"{parts}", "--backend", backend_name)
-        assert code == 0, errors
+        trained(said, recipe, tmp_path / f"{parts}", "--backend", backend_name)
         logged = (tmp_path / f"{parts}" / "metrics.jsonl").read_text().splitlines()
         losses.append([json.loads(line)["loss"] for line in logged if '"loss"' in line])
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-5)

@@ -11,7 +11,6 @@ from safetensors.numpy import load_file, save_file
 
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.batches import TrainBatches
-from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
 from crossdistil.core.kinds.known_kinds import TOKEN_LABELS
@@ -20,6 +19,7 @@ from crossdistil.core.models.known_families import token_families
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
+from crossdistil.tests.drawn_models import write_drawn
 from crossdistil.tests.tagged_files import LABELS, ner_recipe, sentences, write_names
 
 
@@ -151,27 +151,14 @@ def test_transformers_computes_the_same(family, tmp_path):
     import torch
     from transformers import AutoModelForTokenClassification
 
-    from crossdistil.core.checkpoint import Model
-    from crossdistil.core.checkpoint_saving import save_model
     from crossdistil.core.model_answers import logits_function
-    from crossdistil.core.models.architectures import tensor_shapes
-    from crossdistil.core.sections import StudentSection
-    from crossdistil.core.student import student_config
 
-    tiny.write_model(tmp_path / "words")
-    section = StudentSection(architecture={"model_type": family}, init={"from": "random"})
-    config = student_config(section, tiny.CONFIG.without_dropout(), None)[0].answering(TOKENS)
-    drawn = np.random.default_rng(2)
-    parameters = {name: drawn.normal(0, 0.3, shape).astype(np.float32) for name, shape in tensor_shapes(config, 5).items()}
-    save_model(Model(config, parameters, 5, LABELS), tmp_path / "model", load_tokenizer(tmp_path / "words"))
-    theirs, told = AutoModelForTokenClassification.from_pretrained(tmp_path / "model", output_loading_info=True)
+    folder, ids, mask = write_drawn(tmp_path, family, lambda config: config.answering(TOKENS), 5, LABELS)
+    theirs, told = AutoModelForTokenClassification.from_pretrained(folder, output_loading_info=True)
     assert not told["missing_keys"] and not told["unexpected_keys"]
-    ids = drawn.integers(5, 60, (2, 9))
-    mask = np.ones((2, 9))
-    mask[1, 6:] = 0
     with torch.no_grad():
         expected = theirs.eval()(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask)).logits.numpy()
-    ours = load_model(tmp_path / "model", classifier=TOKENS)
+    ours = load_model(folder, classifier=TOKENS)
     batch = {"input_ids": ids.astype(np.int32), "attention_mask": mask.astype(np.float32)}
     batch["token_type_ids"] = np.zeros_like(batch["input_ids"])
     found = logits_function(ours.config)(ReferenceOps(), ours.parameters, batch)[0]

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -177,14 +178,20 @@ def scores(path: Path, name: str, cells: Sequence, line_numbers: np.ndarray) -> 
     """The numbers of the column `name`: (rows,) float32."""
     values = np.empty(len(cells), dtype=np.float32)
     for row, cell in enumerate(cells):
-        try:
-            score = float(cell)
-        except (TypeError, ValueError):
-            score = math.nan
-        if not math.isfinite(score):
+        score = number_of(cell)
+        if math.isnan(score):
             raise DataError(f"{path}:{line_numbers[row]}: got score {shown(cell)} in '{name}', expected a finite number")
         values[row] = score
     return values
+
+
+def number_of(cell: Any) -> float:
+    """A cell as a number; NaN where it is none, or none that is finite."""
+    try:
+        number = float(cell)
+    except (OverflowError, TypeError, ValueError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def listed(labels: Sequence[str]) -> str:

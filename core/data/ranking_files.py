@@ -20,6 +20,7 @@ from typing import Any
 
 from ..errors import DataError
 from ..shown import shown
+from .labels import number_of
 from .ranking_format import RankingFormat
 from .table_rows import TableFormat
 from .tables import column_names, is_half, read_columns, require_columns
@@ -188,11 +189,8 @@ def _texts(cell: Any, where: str, name: str) -> list[str]:
 def _numbers(cell: Any, where: str, name: str, count: int) -> list[float]:
     values = []
     for value in _list(cell):
-        try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
+        number = number_of(value)
+        if math.isnan(number) or isinstance(value, bool):
             raise DataError(f"{where}: got score {shown(value)} in '{name}', expected a finite number")
         values.append(number)
     if len(values) != count:

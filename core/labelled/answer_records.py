@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..data.labels import cell_text
+from ..data.labels import cell_text, number_of
 from .interfaces import READERS, NoAnswer, Texts, Tokens, Written
 
 _THOUGHT = re.compile(r"^\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
@@ -259,10 +259,7 @@ def _json(text: str) -> Any:
 
 
 def _number(value: Any, what: str) -> float:
-    try:
-        number = float(value)
-    except (OverflowError, TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number) or number < 0:
+    number = number_of(value)
+    if isinstance(value, bool) or math.isnan(number) or number < 0:
         raise BadRecord(f"'{what}': got {json.dumps(value)[:60]}, expected a number from 0 on")
     return number

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.labels import SEPARATOR, cell_text, label_key
+from ..data.labels import SEPARATOR, cell_text, label_key, number_of
 from ..data.task_specs import TaskSpec
 from ..errors import DataError, did_you_mean
 from ..file_section import FileSection
@@ -220,10 +220,7 @@ def _number(said: Said, none: set[str]) -> np.ndarray | None:
 
 
 def _finite(value: Any, name: Any) -> float:
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (OverflowError, TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
+    number = number_of(value)
+    if math.isnan(number) or isinstance(value, bool):
         raise BadRecord(f"{shown(name)}: got {shown(value)}, expected a finite number")
     return number
