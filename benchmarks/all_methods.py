@@ -9,7 +9,7 @@ The students have three layers, or as many as `--layers` says, and start from th
 blocks (of six: 0, 2 and 4; tinybert_td and minilm: from those that end them, 1, 3 and 5, which they are compared with; Theseus:
 from the first), the BiLSTM and the T4-tiny-like student from random weights; `-alone` trains the same student on labels alone.
 With `--small FOLDER`, a small model of its own width (`crossdistil run tinybert_gd` makes one), the methods that take any width
-also train a student that starts from it.
+train a student that starts from it, beside those of `--layers` or, without that, instead.
 `tinybert_td+aug` trains on the folder of augmented texts that `--augmented` names, for as many steps as without.
 `ner-alone`, `ner` and `ner_layers` are for words with labels, and so is their teacher.
 Every command is printed before it runs (`--dry-run`: instead).
@@ -96,9 +96,8 @@ def commands(options: argparse.Namespace, total: int) -> dict[Path, list[str]]:
     planned = {teacher: _command(teacher, (name, None), own, options.teacher_overrides, options)}
     for seed in options.seeds:
         for method in options.methods:
-            sizes = [None] if options.layers is None or method in OWN_SIZE else list(options.layers)
-            if options.small is not None and method in ANY_WIDTH:
-                sizes.append(_size_of(options.small))
+            small = [_size_of(options.small)] if options.small is not None and method in ANY_WIDTH else []
+            sizes = [None] if method in OWN_SIZE else [*(options.layers or ([] if small else [None])), *small]
             for size in sizes:
                 recipe, preset, overrides = METHODS[method]
                 if method == "t4tiny" and total == T4TINY_TEACHER:
