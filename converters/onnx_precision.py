@@ -17,7 +17,8 @@ from __future__ import annotations
 import numpy as np
 
 from .onnx_file import node
-from .onnx_graph import Graph, RecordingOps, Value
+from .onnx_graph import Graph, Value
+from .recording_ops import RecordingOps
 
 PRECISIONS = ("fp32", "fp16", "int8")
 _LARGEST, _ZERO = 127.0, 128

@@ -121,8 +121,8 @@ def test_an_answer_does_not_depend_on_the_batch(precision, tmp_path):
 
 def test_int8_is_what_its_formula_says(tmp_path):
     """A linear map of rows of very different size, in NumPy, by vector-wise quantisation."""
-    from crossdistil.converters.onnx_graph import record
     from crossdistil.converters.onnx_precision import make_recorder
+    from crossdistil.converters.recording_ops import record
 
     generator = np.random.default_rng(2)
     weight = (generator.standard_normal((6, 10)) * np.logspace(-3, 2, 6)[:, None]).astype(np.float32)

@@ -13,8 +13,8 @@ import numpy as np
 from ... import __version__
 from ...backends.registry import load_module
 from ...converters.onnx_file import write_onnx
-from ...converters.onnx_graph import record
 from ...converters.onnx_precision import make_recorder
+from ...converters.recording_ops import record
 from ..checkpoint import Model
 from ..errors import CrossdistilError
 from ..model_inputs import inputs_of
