@@ -6,7 +6,7 @@ batches, which learning rate, when to log, evaluate and save) is decided in core
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,9 @@ Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 Objective = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], tuple[Tensor, Tensor]]
 Statistics = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """`f(ops, parameters, frozen, batch)`: sums (N,) over a micro-batch, which the objective needs of all of them."""
+
+Inference = Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor]], list[Tensor]]
+"""`f(ops, parameters, batch)`: what is computed of a batch without gradients."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,13 @@ class TrainStep(Protocol):
     def parameters(self) -> Parameters:
         """The trainable parameters as float32 host arrays, by canonical name."""
 
+    def infer(self, function: Inference, names: Sequence[str]) -> Callable[[Batch], list[np.ndarray]]:
+        """As `Engine.infer` of the parameters of these names as they are now, bit for bit, without the way over the host: it is
+        called before the next step, or not at all."""
+
+    def not_finite(self) -> str | None:
+        """The name of a trainable parameter that holds a value which is not finite; None where there is none."""
+
     def state(self) -> Parameters:
         """What else is needed to go on bit for bit: optimizer moments and counters, as host arrays."""
 
@@ -184,7 +194,5 @@ class Engine(Protocol):
     ) -> tuple[np.ndarray, Parameters]:
         """`objective`'s values and its gradients by `parameters`, as host arrays; used by the cross-check and tests."""
 
-    def infer(
-        self, function: Callable[[Ops, Mapping[str, Tensor], Mapping[str, Tensor]], list[Tensor]], parameters: Frozen
-    ) -> Callable[[Batch], list[np.ndarray]]:
+    def infer(self, function: Inference, parameters: Frozen) -> Callable[[Batch], list[np.ndarray]]:
         """`function(ops, parameters, batch)` without gradients, from host arrays to float32 host arrays."""

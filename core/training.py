@@ -26,7 +26,8 @@ from .stages import Stage
 from .states import State, check_arrays, check_steps
 from .world import World
 
-Evaluate = Callable[[Parameters], dict[str, float]]
+Evaluate = Callable[[], dict[str, float]]
+"""The metrics of what the train step has now."""
 Keep = Callable[[int, int, Parameters, dict[str, float]], None]
 """`f(epoch, step, parameters, metrics)`: keep what a stage has after a whole epoch, counted from 1; the metrics are those of an
 evaluation after the same step, or none."""
@@ -97,9 +98,9 @@ class Trainer:
         memory: Callable[[], float | None] = lambda: None,
         keep: Keep | None = None,
     ):
-        """`parameters` are the student and all projections so far, of which `train_step` changes some; `evaluate` is None
-        in a stage whose student cannot answer yet. `run` keeps the states, `tell` takes the events; `memory` gives the peak in
-        MiB. Of the processes of a `world`, the first one has the run's folder."""
+        """`parameters` are the student and all projections so far, of which `train_step` changes some; `evaluate` asks the train
+        step's student, and is None in a stage whose student cannot answer yet. `run` keeps the states, `tell` takes the events;
+        `memory` gives the peak in MiB. Of the processes of a `world`, the first one has the run's folder."""
         self._stage, self._train, self._seed, self._first = stage, stage.section.train, seed, first
         self._batches, self._objective = stage.batches, stage.objective
         self._parameters = parameters
@@ -154,7 +155,7 @@ class Trainer:
                         self._log(step)
             if self._keep is not None and self.plan.keep_every and step % self.plan.keep_every == 0:
                 known = self._metrics[1] if self._metrics[0] == step else {}
-                self._keep(step // self.plan.keep_every, self._first + step, self._current(), known)
+                self._keep(step // self.plan.keep_every, self._first + step, self._current(step), known)
             if stop:
                 self._stop(step)
             if step % self.plan.save_every == 0 or last:
@@ -194,12 +195,15 @@ class Trainer:
         self._best = state.parameters if state.notes["best_step"] == state.step else state.best
         return state.step - self._first
 
-    def _current(self) -> Parameters:
+    def _current(self, step: int) -> Parameters:
+        """The parameters after `step`, which is the last that was taken, on the host."""
+        if self._best is not None and self._notes["best_step"] == self._first + step:
+            return self._best
         return {**self._parameters, **self._train_step.parameters()}
 
     def _save(self, step: int) -> None:
-        parameters = self._current()
-        self._require_finite(parameters, step)
+        self._require_finite(step)
+        parameters = self._current(step)
         self._require_equal(parameters, step)
         best = None if self._notes["best_step"] == self._first + step else self._best
         self._run.save_state(State(self._first + step, parameters, self._train_step.state(), best, self._notes))
@@ -247,10 +251,10 @@ class Trainer:
             weights = self._objective.weights(step + number, self.plan.total)[indices]
             watched["in_loss"] += float((row * weights).sum(dtype=np.float64))
 
-    def _require_finite(self, parameters: Parameters, step: int) -> None:
-        for name, array in parameters.items():
-            if not np.isfinite(array).all():
-                raise TrainingError(f"{self._run.path}: step {self._first + step}: {name} is not finite; the state is not saved")
+    def _require_finite(self, step: int) -> None:
+        name = self._train_step.not_finite()
+        if name is not None:
+            raise TrainingError(f"{self._run.path}: step {self._first + step}: {name} is not finite; the state is not saved")
 
     def _require_equal(self, parameters: Parameters, step: int) -> None:
         """Each process updates its own copy of the parameters: that they are one is seen here, and not believed."""
@@ -299,17 +303,16 @@ class Trainer:
         }
 
     def _evaluated(self, step: int) -> None:
-        parameters = self._current()
-        self._require_finite(parameters, step)
+        self._require_finite(step)
         self._tell.evaluate()
-        metrics = self._evaluate(parameters)
+        metrics = self._evaluate()
         self._metrics = step, metrics
         name, main = next(iter(metrics.items()))
         before, sign = self._notes["best_metric"], -1.0 if name in LOWER_IS_BETTER else 1.0
         best = before is None or sign * main > sign * before
         if best:
+            self._best = self._current(step)
             self._notes["best_metric"], self._notes["best_step"] = main, self._first + step
-            self._best = parameters
         self._wait(sign * main)
         self._tell.evaluated(Evaluated(**self._place(step), metrics=metrics, best=best))
 
@@ -328,7 +331,7 @@ class Trainer:
     def _outcome(self, step: int) -> Outcome:
         keep_best = self._train.keep == "best" and self._best is not None
         return Outcome(
-            parameters=self._best if keep_best else self._current(),
+            parameters=self._best if keep_best else self._current(step),
             kept_step=self._notes["best_step"] if keep_best else self._first + step,
             steps=step,
             tokens=self._notes["tokens"],

@@ -57,6 +57,7 @@ class _Recorded:
     def __init__(self, step, backend: str):
         self._step, self._backend, self.values, self.sums = step, backend, [], []
         self.parameters, self.state, self.state_layout = step.parameters, step.state, step.state_layout
+        self.not_finite = step.not_finite
         self.skips_overflow = step.skips_overflow
 
     @property

@@ -135,10 +135,14 @@ class MindSporeEngine:
     def _frozen(self, name, value):
         if isinstance(value, ms.Parameter):
             return value
-        tensor = ms.Tensor(np.asarray(value, np.float32))
+        return ms.Parameter(self._tensor(name, value), name=f"frozen-{self._loads}/{name}", requires_grad=False)
+
+    def _tensor(self, name, value) -> ms.Tensor:
+        """In the working precision; where that is float32, a parameter's own memory."""
+        tensor = ms.Tensor(value if isinstance(value, ms.Tensor) else np.asarray(value, np.float32))
         if self.precision != "fp32" and tensor.ndim == 2 and "embeddings" not in name:
             tensor = tensor.astype(PRECISIONS[self.precision])
-        return ms.Parameter(tensor, name=f"frozen-{self._loads}/{name}", requires_grad=False)
+        return tensor
 
     def train_step(self, objective, parameters, frozen, optimizer, statistics=None):
         return MindSporeTrainStep(self, objective, parameters, frozen, optimizer, statistics)
@@ -153,7 +157,7 @@ class MindSporeEngine:
     def infer(self, function, parameters):
         # The parameters are inputs of the graph, so that another evaluation of the same function compiles nothing.
         compiled = compiled_inference(function, self.precision)
-        loaded = {name: ms.Tensor(p) for name, p in self.load_frozen(parameters).items()}
+        loaded = {name: self._tensor(name, value) for name, value in parameters.items()}
         params = ms.mutable(loaded) if loaded else {}  # an empty dict cannot be mutable
 
         def run(batch):

@@ -95,10 +95,11 @@ class MindSporeTrainStep:
     skips_overflow = False
 
     def __init__(self, engine, objective, parameters, frozen, optimizer, statistics):
+        self._engine = engine
         changing, fixed = optimizer.split(parameters)
         differentiated = engine.load(changing, "student")
         self._trained = {name: p for name, p in differentiated.items() if optimizer.is_trained(name)}
-        params = differentiated | engine.load_frozen(fixed)
+        self._params = params = differentiated | engine.load_frozen(fixed)
         self._optimizer = Optimizer(differentiated, optimizer, engine.fused_optimizer, engine.ops)
         frozen = engine.load_frozen(frozen)
         gradient = make_gradient(engine.ops, objective, params, frozen, list(differentiated.values()))
@@ -160,6 +161,13 @@ class MindSporeTrainStep:
 
     def parameters(self):
         return {name: parameter.asnumpy().copy() for name, parameter in self._trained.items()}
+
+    def infer(self, function, names):
+        return self._engine.infer(function, {name: self._params[name] for name in names})
+
+    def not_finite(self):
+        # On a CPU the arrays are views. A graph for it would take longer to compile than all checks of a run take.
+        return next((name for name, p in self._trained.items() if not np.isfinite(p.asnumpy()).all()), None)
 
     def state(self):
         return self._optimizer.state()

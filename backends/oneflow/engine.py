@@ -222,6 +222,15 @@ class OneFlowTrainStep:
     def parameters(self):
         return {name: tensor.detach().numpy().copy() for name, tensor in self._trained.items()}
 
+    def infer(self, function, names):
+        return self._engine.infer(function, {name: self._params[name].detach() for name in names})
+
+    def not_finite(self):
+        with flow.no_grad():  # 0, and NaN where anything is not finite; its largest element would not show a NaN
+            sums = [flow.sum(tensor - tensor) for tensor in self._trained.values()]
+            finite = np.isfinite(flow.stack(sums).numpy()) if sums else ()
+        return next((name for name, good in zip(self._trained, finite) if not good), None)
+
     def state(self):
         return self._optimizer.state()
 

@@ -74,6 +74,11 @@ def resolve_device(name: str | None, place: Place = ALONE) -> torch.device:
     return device
 
 
+def _is_kept(name: str) -> bool:
+    """Whether a parameter stays in float32, whatever is computed in."""
+    return is_table(name) or is_norm(name)
+
+
 class TorchEngine:
     """One PyTorch device."""
 
@@ -148,16 +153,25 @@ class TorchEngine:
             return {name: self._frozen(name, value) for name, value in parameters.items()}
 
     def _frozen(self, name, value):
-        """The matrices are cast to the working precision once instead of each step."""
         if isinstance(value, torch.Tensor):
             return value
-        kept = is_table(name) or is_norm(name)
         array = np.asarray(value, np.float32)
         tensor = torch.from_numpy(array)
-        loaded = tensor.to(torch.float32 if kept else self._dtype).to(self._device)
+        loaded = self._cast(name, tensor).to(self._device)
         # What nobody can change, as a file that is mapped into memory, needs no copy.
         own = loaded if loaded is not tensor or not array.flags.writeable else loaded.clone()
-        return own if kept or self._compile else packable(own)
+        return self._packable(name, own)
+
+    def unchanged(self, name, tensor):
+        """A float32 tensor of the device as `load_frozen` would have it, for as long as nobody changes it."""
+        return self._packable(name, self._cast(name, tensor.detach()))
+
+    def _cast(self, name, tensor):
+        """The matrices are cast to the working precision once instead of each step."""
+        return tensor if _is_kept(name) else tensor.to(self._dtype)
+
+    def _packable(self, name, tensor):
+        return tensor if _is_kept(name) or self._compile else packable(tensor)
 
     def compiled(self, function, what: str):
         """`function(..., batch)`, compiled where that was asked for."""
@@ -284,6 +298,17 @@ class TorchTrainStep:
 
     def parameters(self):
         return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._trained.items()}
+
+    def infer(self, function, names):
+        params, engine = self._all_params, self._engine
+        held = {name: engine.unchanged(name, params[name]) if name in self._params else params[name] for name in names}
+        return engine.infer(function, held)
+
+    def not_finite(self):
+        with torch.no_grad():  # both ends of each are NaN where anything is
+            ends = [torch.stack(torch.aminmax(tensor)) for tensor in self._trained.values() if tensor.numel()]
+            finite = torch.stack(ends).isfinite().all(1).tolist() if ends else []
+        return next((name for name, good in zip(self._trained, finite) if not good), None)
 
     def state(self):
         state = self._optimizer.state()

@@ -121,9 +121,9 @@ class StageRuns:
         step = engine.train_step(objective.function, held, frozen, stage.optimizer(held), objective.statistics)
         answers = job.data.answers(stage.config)
 
-        def evaluate(trained: Parameters) -> dict[str, float]:
+        def evaluate() -> dict[str, float]:
             with told_if_long(self._console, f"{engine.name} {stage.section.name}: scoring on dev"):
-                metrics, logits = job.data.score("dev", engine.infer(answers, self._results.student_of(trained)))
+                metrics, logits = job.data.score("dev", step.infer(answers, tuple(job.student.parameters)))
             given = job.data.spec.kind, job.data.spec.label_names, logits, job.data.examples["dev"].labels, "dev"
             same = None if logits is None else one_answer(*given)
             if same is not None:
