@@ -12,12 +12,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from rich.console import Console
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from crossdistil.core.app import cli
 from crossdistil.core.app.compared_runs import read_all
 from crossdistil.core.app.comparison_view import print_comparison
 from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.runs import RECIPE
 from crossdistil.tests import tiny
 from crossdistil.tests.compared import answers, write_run
 
@@ -110,6 +112,21 @@ def test_seeds_are_grouped(run):
     assert result["differences"] == {"stages.0.train.batch_size": {"A": 8, "B": 4}}
     (pair,) = result["pairs"]
     assert pair["better"] == "A" and pair["test"] == "paired bootstrap" and not result["notes"]
+
+
+def test_a_run_of_an_earlier_version_belongs_to_those_of_this_one(run):
+    """It lacks keys that recipes have got since, nulls and others."""
+    names = [run(f"a{seed}", 0.9, seed, draw=seed) for seed in (1, 2)]
+    path = Path(names[0]) / RECIPE
+    tree = YAML(typ="safe").load(path)
+    for section, key in ((tree["teacher_cache"], "top_k"), (tree["student"]["init"], "vocabulary")):
+        del section[key]
+    for key in ("patience", "min_improvement"):
+        del tree["stages"][0]["train"][key]
+    with path.open("w") as file:
+        YAML(typ="safe").dump(tree, file)
+    result = found(*names)
+    assert [group["runs"] for group in result["groups"]] == [names]
 
 
 def test_several_pairs_are_corrected_for_their_number(run):

@@ -13,9 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from ..class_metrics import is_class_metric
 from ..metrics import KNOWN_METRICS, LOWER_IS_BETTER
 from ..recipe import flat
+from ..recipe_schema import Recipe
 from ..significance import Values, difference, holm, mcnemar, resampled
 from .compared_runs import ComparedRun, check_alike
 from .run_latency import STUDENT_NAME
@@ -23,7 +26,7 @@ from .run_latency import STUDENT_NAME
 ALPHA = 0.05
 _RIGHT = ("accuracy", "exact_match")
 """Metrics that are a share of right answers, for which there is an exact test."""
-_NO_SETTING = ("seed", "notes", "description")
+_NO_SETTING = ("seed", "notes", "description", "log")
 _CIRCUMSTANCES = ("backend", "device", "precision", "processes")
 MEASURES = ("steps", "epochs", "wall_seconds", "tokens_per_second")
 
@@ -62,8 +65,17 @@ def compare_finished(runs: Sequence[ComparedRun]) -> dict[str, Any]:
 def _settings(run: ComparedRun) -> dict[str, Any]:
     if run.recipe is None:
         return {}
-    found = flat({key: value for key, value in run.recipe.items() if key not in _NO_SETTING})
+    found = flat({key: value for key, value in _completed(run.recipe).items() if key not in _NO_SETTING})
     return found | {key: run.result[key] for key in _CIRCUMSTANCES if key in run.result}
+
+
+def _completed(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A recipe with the keys that it does not have because an earlier version wrote it; as it is where it needs a plugin, which
+    is not loaded for a comparison, or is none of this version's."""
+    try:
+        return Recipe.model_validate(recipe).resolved()
+    except ValidationError:
+        return recipe
 
 
 def _grouped(runs: Sequence[ComparedRun]) -> list[Group]:
