@@ -17,14 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from ..core.engine import Engine, EngineOptions
 from ..core.errors import BackendError, CrossdistilError, Errors, did_you_mean
-from ..core.plugin_files import error_text, plugin_line
 from ..core.processes import code_command
-from ..core.registered import BACKENDS as OF_PLUGINS
-from ..core.registered import RegisteredBackend
 from ..core.threads import set_up
+
+if TYPE_CHECKING:  # the command line's --help names the backends, and needs nothing of this
+    from ..core.engine import Engine, EngineOptions
+    from ..core.registered import RegisteredBackend
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -89,6 +90,8 @@ BACKENDS = {
 
 def known_backends() -> dict[str, Backend]:
     """Name -> backend: this package's, and those of the plugins that this process has loaded."""
+    from ..core.registered import BACKENDS as OF_PLUGINS
+
     own = (Backend(each.name, "", each.devices, each.precisions, "", each) for each in OF_PLUGINS.values())
     return BACKENDS | {backend.name: backend for backend in own}
 
@@ -135,6 +138,8 @@ def load_engine(name: str, options: EngineOptions) -> Engine:
 
 
 def _engine_of_plugin(own: RegisteredBackend, options: EngineOptions) -> Engine:
+    from ..core.plugin_files import error_text, plugin_line
+
     if options.place.size > 1:
         raise BackendError(f"backend '{own.name}': is a plugin's ({own.place}), which runs in one process; leave --devices out")
     _require(backend_named(own.name))

@@ -26,7 +26,8 @@ from tables import NEW_RESULTS, machine, markdown, summary, write_json
 from crossdistil.converters.canonical import read_canonical
 from crossdistil.converters.configuration import find_config
 from crossdistil.converters.dialects import foreign_names
-from crossdistil.converters.formats import LAYOUTS, open_checkpoint
+from crossdistil.converters.formats import open_checkpoint
+from crossdistil.converters.layouts import LAYOUTS
 from crossdistil.converters.recognise import recognise
 
 MODEL = "BERT-base, MLM + NSP"

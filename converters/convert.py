@@ -21,7 +21,8 @@ from . import oneflow_folder
 from .canonical import CanonicalCheckpoint, ReadOptions, read_canonical
 from .configuration import google_config, with_heads, write_files
 from .dialects import foreign_names
-from .formats import LAYOUTS, WEIGHTS_FOLDER, Layout, is_checkpoint
+from .formats import WEIGHTS_FOLDER, is_checkpoint
+from .layouts import LAYOUTS, Layout
 from .names_tensorflow import generator_name
 from .network_code import NETWORK, check_code, network_code, weights_name
 from .projections import write_projections

@@ -1,18 +1,15 @@
-"""Which format a checkpoint has, decided from its content, and the ways in which each framework's is written."""
+"""Which format a checkpoint has, decided from its content (`layouts`: how each framework's is written)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from ..core.errors import CheckpointError
 from ..core.hub_names import hub_hint
-from . import mindspore_checkpoint, oneflow_folder, oneflow_legacy, safetensors_files, tensorflow_checkpoint, torch_pickle
+from . import mindspore_checkpoint, oneflow_folder, safetensors_files, tensorflow_checkpoint, torch_pickle
 from .foreign_formats import foreign_format
-from .tensors import Checkpoint, Tensor
+from .tensors import Checkpoint
 
 WEIGHTS_FOLDER = "weights"
 """Where a OneFlow checkpoint, itself a folder of folders, lies in a folder that also has a configuration."""
@@ -28,42 +25,6 @@ _READERS = {
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _OTHERS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|adapter_model|projections).*")
 """Files with such a suffix that trainers put beside a model's."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A way to write a checkpoint: names of a dialect in files of a format."""
-
-    description: str
-    dialect: str
-    write: Callable[[Path, Sequence[Tensor]], None]
-
-
-LAYOUTS: dict[str, dict[str, Layout]] = {
-    "pytorch": {
-        "safetensors": Layout("model.safetensors", "canonical", safetensors_files.write),
-        "bin": Layout("pytorch_model.bin", "canonical", torch_pickle.write),
-    },
-    "tf": {"google": Layout("bert_model.ckpt of Google's code", "tensorflow", tensorflow_checkpoint.write)},
-    "mindspore": {
-        "ckpt": Layout("model.ckpt of the model zoo", "mindspore", mindspore_checkpoint.write),
-        # MindSpore of that time does not know the checksum at the end of the file.
-        "ckpt-old": Layout(
-            "model.ckpt of the model zoo before r1.2", "mindspore-old", partial(mindspore_checkpoint.write, crc=False)
-        ),
-        "safetensors": Layout(
-            "MindSpore's safetensors", "mindspore", partial(safetensors_files.write, metadata={"format": "ms"})
-        ),
-    },
-    "oneflow": {
-        "state-dict": Layout("folder of OneFlow 0.9's flow.save", "oneflow", oneflow_folder.write),
-        "legacy": Layout("folder of variables with their shapes (0.2 to 0.4)", "oneflow-legacy", oneflow_legacy.write),
-        "legacy-raw": Layout(
-            "folder of variables without shapes (0.1)", "oneflow-legacy", partial(oneflow_legacy.write, meta=False)
-        ),
-    },
-}
-"""Framework -> name of a layout -> the layout; the first is the default."""
 
 
 def is_checkpoint(path: Path) -> bool:

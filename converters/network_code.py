@@ -24,7 +24,7 @@ from ..core.models.tree import head_parts, layer_template, present, unused_shape
 from ..core.static_tables import relative_buckets
 from .canonical import CanonicalCheckpoint
 from .dialects import DIALECTS
-from .formats import Layout
+from .layouts import Layout
 from .names_canonical import tied_of
 from .names_tensorflow import generator_name
 from .networks.shared_encoder import ACTIVATIONS

@@ -90,7 +90,7 @@ class Checkpoint:
     skipped: dict[str, str] = field(default_factory=dict)
     """Name -> reason, of entries that are no tensors of numbers (a saved object graph, a text)."""
     framework: str = ""
-    """Who reads it, as `formats.LAYOUTS` calls it; set by `formats.open_checkpoint`."""
+    """Who reads it, as `layouts.LAYOUTS` calls it; set by `formats.open_checkpoint`."""
 
 
 def in_shards(tensors: Sequence[Tensor], shard_size: int | None) -> list[list[Tensor]]:

@@ -10,9 +10,6 @@ from .hub_names import is_hub_name
 from .number_keys import GrowingKeys
 from .plain_names import expanded
 
-LONGEST = 1 << 16
-"""Tokens of a text: attention is quadratic in them, and no encoder here has positions for more."""
-
 
 class Section(GrowingKeys):
     """Part of a recipe: unknown keys are errors, and nothing changes after reading."""

@@ -15,13 +15,14 @@ from pydantic import (
 )
 
 from .file_section import FileSection
+from .lengths import LONGEST
 from .losses.catalogue import Term
 from .losses.presets import expand
 from .models.theseus import SCHEDULES as REPLACEMENT_SCHEDULES
 from .plugin_calls import checked_schedule
 from .registered import RegisteredOptimizer, RegisteredSchedule
 from .schedules import SCHEDULES, SLANTED_RATIO, in_steps, schedule
-from .section import LONGEST, Section, absolute
+from .section import Section, absolute
 from .shown import shown
 
 MOST_ROWS = 1 << 20

@@ -13,8 +13,9 @@ from .data.masking import MaskingSettings
 from .data.ranking_format import CANDIDATES
 from .data.text_files import is_encoding
 from .kinds.known_kinds import KINDS, kind_named
+from .lengths import LONGEST
 from .models.pooling import MODES
-from .section import LONGEST, Section, absolute
+from .section import Section, absolute
 from .shown import shown
 
 _WITHOUT_CLASSES = ("embeddings", "ranking")

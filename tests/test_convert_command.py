@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 import crossdistil
 from crossdistil.converters import safetensors_files
 from crossdistil.converters.canonical import read_canonical
-from crossdistil.converters.formats import LAYOUTS, open_checkpoint
+from crossdistil.converters.formats import open_checkpoint
+from crossdistil.converters.layouts import LAYOUTS
 from crossdistil.converters.names_canonical import tied_of
 from crossdistil.converters.verify import reference_outputs
 from crossdistil.core.app import verify

@@ -10,7 +10,7 @@ import pytest
 
 import crossdistil
 from crossdistil.converters import convert as conversions
-from crossdistil.converters.formats import LAYOUTS
+from crossdistil.converters.layouts import LAYOUTS
 from crossdistil.core.app import verify
 from crossdistil.tests.conversion_sources import BERT, write_source
 from crossdistil.tests.wrong_input_files import contents

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import crossdistil
-from crossdistil.converters.formats import LAYOUTS
+from crossdistil.converters.layouts import LAYOUTS
 from crossdistil.core.app.options import Framework
 from crossdistil.core.checkpoint import Model
 from crossdistil.core.checkpoint_saving import save_model

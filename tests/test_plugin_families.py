@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import crossdistil
-from crossdistil.converters.formats import LAYOUTS
+from crossdistil.converters.layouts import LAYOUTS
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.errors import CheckpointError, PluginError, RecipeError
 from crossdistil.core.models.architectures import make_forward

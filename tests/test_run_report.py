@@ -19,6 +19,7 @@ from crossdistil.core.app.progress import make_console
 from crossdistil.core.app.run_report import write_run_report
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.predictions import read_predictions
+from crossdistil.core.registered import NOTHING
 from crossdistil.tests.compared import answers, write_run
 from crossdistil.tests.report_pages import Page, assert_stacked, task_of
 from crossdistil.tests.wrong_input_files import crossdistil, write_files
@@ -241,7 +242,7 @@ def test_a_run_is_complete_whatever_becomes_of_its_report(written, monkeypatch, 
     folder = written[0]
     (folder / "report.html").unlink()
     (folder / "report.html").mkdir()
-    report_command.report_of_finished(folder, "torch", make_console())
+    report_command.report_of_finished(folder, "torch", make_console(), NOTHING)
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 1 and "report.html: not written: " in said[0] and said[0].endswith("the run is complete")
 

@@ -100,6 +100,7 @@ def test_commands_say_so_before_they_load_a_library():
         "assert 'OMP_WAIT_POLICY' not in os.environ\n"
         "from crossdistil.core.app import cli, commands\n"
         "commands.load('run')\n"
+        "import crossdistil.core.app.run\n"
     )
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
     environment = {name: value for name, value in os.environ.items() if name not in names}

@@ -11,10 +11,7 @@ from rich.table import Table
 
 from ...backends.registry import default_backend
 from ..cache_folder import KINDS, Entry, default_cache_folder, entries, remove
-from ..engine import EngineOptions
 from ..errors import CrossdistilError
-from ..recipe import load_recipe
-from .devices import enter, machines_of, run_on_all
 from .explain_view import byte_text
 from .options import (
     BackendOption,
@@ -91,6 +88,10 @@ def teacher(
 ) -> None:
     """Compute the teachers' outputs that a recipe's stages can read from a cache, without training: the teacher's machine and the
     student's need not be the same. An interrupted command goes on where it stopped."""
+    from ..engine import EngineOptions
+    from ..recipe import load_recipe
+    from .devices import enter, machines_of, run_on_all
+
     machines = machines_of(nodes, node_rank, master, devices)
     place = enter(devices, machines)
     name = backend or default_backend()

@@ -14,13 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ...backends.registry import backend_named, interpreters, known_backends, load_engine
-from ..engine import EngineOptions
 from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..json_files import parse_json
-from ..plugin_files import load_plugins, named_plugins
 from ..processes import child_environment, ending, python_command
-from ..registered import RegisteredOptimizer
-from .launchers import refuse_place
 from .progress import make_console
 
 
@@ -35,6 +31,11 @@ def check(
 ) -> None:
     """Compare a plugin's losses (values, gradients, padding, accumulation) and optimizers with their NumPy formulas; exit code 1
     if some differ."""
+    from ..engine import EngineOptions
+    from ..plugin_files import load_plugins, named_plugins
+    from ..registered import RegisteredOptimizer
+    from .launchers import refuse_place
+
     refuse_place("check")
     from .loss_check import (
         backend_rows,

@@ -11,8 +11,6 @@ import typer
 
 from ...backends.registry import default_backend, interpreter
 from ..errors import CrossdistilError
-from ..files import write_text
-from .launchers import refuse_place
 from .options import BackendOption, PluginOption, given_plugins, hand_over
 from .progress import make_console
 
@@ -31,6 +29,9 @@ def compare(
     plugins: PluginOption = None,
 ) -> None:
     """Compare finished runs: scores, costs, recipes, and which differences are real."""
+    from ..files import write_text
+    from .launchers import refuse_place
+
     refuse_place("compare")
     given_plugins("compare", plugins)
     forms = [name for name, given in (("--json", as_json), ("--csv", as_csv), ("--markdown", markdown)) if given]

@@ -11,9 +11,6 @@ import typer
 
 from ...backends.registry import BACKENDS
 from ..errors import CrossdistilError
-from ..recipe import load_recipe
-from .devices import numbers_of
-from .launchers import refuse_place
 from .options import MOST, DeviceOption, PluginOption, PresetOption, SetOption, names_in
 from .progress import make_console
 
@@ -34,6 +31,10 @@ def crosscheck(
     steps_per_call: Annotated[int | None, typer.Option(min=1, max=MOST, help="Steps the device runs per call (sinking).")] = None,
 ) -> None:
     """Run a recipe on several backends and numbers of devices and compare them; exit code 0 if they agree, 1 if they differ."""
+    from ..recipe import load_recipe
+    from .devices import numbers_of
+    from .launchers import refuse_place
+
     console = make_console()
     refuse_place("crosscheck")
     from .crosscheck import CrosscheckOptions, comparable, crosscheck

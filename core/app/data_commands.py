@@ -5,24 +5,21 @@ from __future__ import annotations
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...backends.registry import default_backend
-from ..augmentation.task_folder import check_new_folder, read_training_texts, write_task_folder
-from ..augmentation.word_copies import WordSettings
-from ..data.task_specs import GLUE_TASKS, TaskSpec, glue_task
-from ..data.tasks import resolve_task
-from ..engine import EngineOptions
 from ..errors import CrossdistilError, did_you_mean
-from ..task_section import TaskSection
 from .counting import CountProgress
 from .mlm_command import mlm
 from .options import MOST, BackendOption, DeviceOption, Precision, PrecisionOption, hand_over
 from .progress import make_console
 from .record_commands import add_record_commands
 from .share_commands import add_share_commands
+
+if TYPE_CHECKING:
+    from ..data.task_specs import TaskSpec
 
 data_app = typer.Typer(help="Make new data of what there is.", no_args_is_help=True)
 data_app.command()(mlm)
@@ -83,6 +80,9 @@ def augment(
 ) -> None:
     """Write a task folder whose training file also has changed copies of its examples."""
     from ..augmentation.replaced_words import MaskedSettings, published_copies  # which load the tokenizers
+    from ..augmentation.task_folder import check_new_folder, read_training_texts, write_task_folder
+    from ..augmentation.word_copies import WordSettings
+    from ..engine import EngineOptions
     from .augment import by_masked_lm, by_words
 
     _check_method(context, method)
@@ -144,6 +144,10 @@ def _check_method(context: typer.Context, method: Method) -> None:
 
 
 def _task(name: str, data: Path, text: str | None, text_pair: str | None, label: str | None) -> TaskSpec:
+    from ..data.task_specs import GLUE_TASKS, glue_task
+    from ..data.tasks import resolve_task
+    from ..task_section import TaskSection
+
     if not data.is_dir():
         what = "is a file, expected a folder" if data.exists() else "no such folder"
         raise CrossdistilError(f"--data {data}: {what}")

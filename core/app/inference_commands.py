@@ -14,11 +14,8 @@ from typing import Annotated
 import typer
 
 from ...backends.registry import default_backend
-from ..engine import EngineOptions
 from ..errors import CrossdistilError
-from ..section import LONGEST
-from .devices import enter, run_on_all
-from .exported import enter_runtime, needs_framework
+from ..lengths import LONGEST
 from .options import (
     BackendOption,
     DeviceOption,
@@ -50,6 +47,9 @@ def evaluate(
     plugins: PluginOption = None,
 ) -> None:
     """Score a model on a task; prints the metrics as JSON."""
+    from ..engine import EngineOptions
+    from .devices import enter, run_on_all
+
     place = enter(devices)
     registered = given_plugins("evaluate", plugins)
     name = _runtime(model, backend, device, devices)
@@ -94,6 +94,9 @@ def predict(
 ) -> None:
     """Classify texts; prints one JSON object a line: the label and the probability of each class, the spans that a model of
     tokens finds, the answer to a question, or the text's vector."""
+    from ..engine import EngineOptions
+    from .devices import enter, run_on_all
+
     place = enter(devices)
     given_plugins("predict", plugins)
     name = _runtime(model, backend, device, devices)
@@ -150,6 +153,8 @@ def predict(
 
 def _runtime(model: Path, backend: str | None, device: str | None, devices: str | None) -> str:
     """The name of what the model runs in; the command goes on in the Python that has it."""
+    from .exported import enter_runtime, needs_framework
+
     given = {"--backend": backend, "--device": device, "--devices": devices}
     name = enter_runtime(model, given)
     if name is None:

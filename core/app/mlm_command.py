@@ -10,14 +10,7 @@ import typer
 from rich.console import Console
 
 from .. import threads
-from ..data.mlm.blocks import Source
-from ..data.mlm.create import create
-from ..data.mlm.documents import BLOCK_BYTES, Corpus
-from ..data.mlm.google import create_google
-from ..data.mlm.inputs import find_files
-from ..data.mlm.settings import Settings
-from ..data.mlm.vocabulary import Vocabulary
-from ..data.shares import Part
+from ..data.mlm.settings import BLOCK_BYTES, Settings
 from ..errors import CrossdistilError
 from ..extras import require
 from .counting import CountProgress
@@ -101,6 +94,14 @@ def mlm(
     files: Annotated[int, typer.Option(min=1, max=MOST, help="google: record files, filled in turn.")] = 1,
 ) -> None:
     """Write records of masked language model examples, with Google's features, from raw text."""
+    from ..data.mlm.blocks import Source
+    from ..data.mlm.create import create
+    from ..data.mlm.documents import Corpus
+    from ..data.mlm.google import create_google
+    from ..data.mlm.inputs import find_files
+    from ..data.mlm.vocabulary import Vocabulary
+    from ..data.shares import Part
+
     for other, names in _OWN.items():
         for name in names if other is not algorithm else ():
             if context.get_parameter_source(name).name == "COMMANDLINE":

@@ -8,14 +8,16 @@ import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...backends.registry import BACKENDS, interpreter
-from ...converters.formats import LAYOUTS
+from ...converters.layouts import LAYOUTS
 from ..processes import Forwarded, child_environment, python_command
-from ..registered import Registered
+
+if TYPE_CHECKING:
+    from ..registered import Registered
 
 
 class Precision(str, Enum):

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 
 from ..events import Evaluated, LiveSink, Logged
 from .waiting import Waiting
+
+if TYPE_CHECKING:  # few commands draw a bar
+    from rich.progress import Progress
 
 DRAW_SECONDS = 0.25
 """In a terminal, the least time between two pictures of the bar."""
@@ -55,6 +58,8 @@ class TrainingProgress(LiveSink):
         self._done, self._total, self._shown = done, total, done
         self._speed.go_on(time.monotonic())
         if self._console.is_terminal and not self._console.quiet:
+            from rich.progress import BarColumn, Progress, TextColumn
+
             self._bar = Progress(
                 TextColumn("[bold]{task.description}"),
                 BarColumn(),

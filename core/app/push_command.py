@@ -9,18 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from ruamel.yaml import YAML
 
-from ..checkpoint import WEIGHTS, load_model
 from ..errors import CheckpointError, CrossdistilError, did_you_mean
 from ..extras import require
-from ..model_card import README, with_license
-from ..runs import RECIPE
 from ..shown import plain
-from ..yaml_files import read_yaml
 from .options import PluginOption, given_plugins
 from .progress import make_console
-from .run_folders import student_of
 
 _REPO = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{1,60}")
@@ -43,6 +37,8 @@ def push(
     plugins: PluginOption = None,
 ) -> None:
     """Send a student with its model card and recipe to the Hugging Face hub."""
+    from ..model_card import README
+
     given_plugins("push", plugins)
     if not _REPO.fullmatch(repo):
         raise CrossdistilError(f"{plain(repo)}: expected OWNER/NAME, the name of a repository of the hub")
@@ -62,6 +58,12 @@ def push(
 
 def contents(student: Path, license: str | None) -> dict[str, Path | bytes]:
     """Name in the repository -> the file, or its bytes where they are not those on the disk. Raises CrossdistilError."""
+    from ..checkpoint import WEIGHTS, load_model
+    from ..model_card import README, with_license
+    from ..runs import RECIPE
+    from ..yaml_files import read_yaml
+    from .run_folders import student_of
+
     if license is not None and not _LICENSE.fullmatch(license):
         raise CrossdistilError(f"--license {plain(license)}: expected a name of the hub's, for example apache-2.0, mit")
     folder = student_of(student)
@@ -83,6 +85,8 @@ def contents(student: Path, license: str | None) -> dict[str, Path | bytes]:
 
 def _public(tree: Any) -> bytes:
     """A recipe whose paths end where they say nothing of this machine: the last two parts of each."""
+    from ruamel.yaml import YAML
+
 
     def shortened(value: Any) -> Any:
         if isinstance(value, dict):

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..augmentation.task_folder import check_new_folder
-from ..data.records.record_note import NOTE, RecordNote
-from ..data.task_specs import GLUE_TASKS, TaskSpec, glue_task
-from ..data.tasks import resolve_task
-from ..data.tokenize import Tokenizer, load_tokenizer
 from ..errors import CrossdistilError, DataError, did_you_mean
-from ..kinds.kind import Kind as TaskKind
-from ..kinds.known_kinds import kind_named, kind_titled
-from ..section import LONGEST
-from ..task_section import TaskSection
+from ..lengths import LONGEST
 from .options import hand_over
 from .progress import make_console
-from .record_files import (
-    Found,
-    described,
-    find_records,
-    first_shape,
-    read_splits,
-    task_splits,
-    write_records,
-    write_texts,
-)
+
+if TYPE_CHECKING:
+    from ..data.records.record_note import RecordNote
+    from ..data.task_specs import TaskSpec
+    from ..data.tokenize import Tokenizer
+    from ..kinds.kind import Kind as TaskKind
+    from .record_files import Found
 
 
 class RecordFormat(str, Enum):
@@ -82,6 +71,12 @@ def export_records(
     label: Annotated[str | None, typer.Option(help="Column of the labels.")] = None,
 ) -> None:
     """Write a task's splits as record files of tokens, which recipes take as task.data, and records.json beside them."""
+    from ..data.records.record_note import NOTE
+    from ..data.task_specs import GLUE_TASKS, glue_task
+    from ..data.tasks import resolve_task
+    from ..task_section import TaskSection
+    from .record_files import task_splits, write_records
+
     _check_out(out, data)
     if format is RecordFormat.mindrecord:
         hand_over("mindspore")
@@ -113,6 +108,9 @@ def import_records(
     kind: _KindOption = None,
 ) -> None:
     """Check every record of a folder and make a task of them that recipes take as task.data."""
+    from ..augmentation.task_folder import check_new_folder
+    from .record_files import find_records, read_splits, write_records, write_texts
+
     check_new_folder(out, "--out")
     found = find_records(source)
     if RecordFormat.mindrecord.value in (found.format, to.value):
@@ -136,6 +134,8 @@ def import_records(
 
 
 def _pieces(folder: Path) -> Tokenizer:
+    from ..data.tokenize import load_tokenizer
+
     loaded = load_tokenizer(folder)
     if loaded.is_words:
         raise CrossdistilError(f"--tokenizer {folder}: has whole words, records need word pieces")
@@ -149,6 +149,9 @@ def _pieces(folder: Path) -> Tokenizer:
 
 def _check_out(out: Path, data: Path) -> None:
     """An export takes the place of an earlier one, and of nothing else."""
+    from ..augmentation.task_folder import check_new_folder
+    from ..data.records.record_note import NOTE
+
     if not (out / NOTE).is_file():
         check_new_folder(out, "--out")
     elif out.resolve() == data.resolve():
@@ -156,6 +159,9 @@ def _check_out(out: Path, data: Path) -> None:
 
 
 def _noted(note: RecordNote, source: Path, tokenizer: Tokenizer, given: dict) -> tuple[TaskSpec, int]:
+    from ..data.records.record_note import NOTE
+    from ..kinds.known_kinds import kind_titled
+
     for option, value in given.items():
         if value is not None:
             raise CrossdistilError(f"{option}: only for records without {NOTE}, which {source} has")
@@ -166,6 +172,11 @@ def _noted(note: RecordNote, source: Path, tokenizer: Tokenizer, given: dict) ->
 
 
 def _told(found: Found, source: Path, task: str | None, labels: str | None, kind: Kind | None) -> tuple[TaskSpec, int]:
+    from ..data.records.record_note import NOTE
+    from ..data.task_specs import glue_task
+    from ..kinds.known_kinds import kind_named
+    from .record_files import first_shape
+
     if task is None:
         raise CrossdistilError(f"--task: needed, because {source} has no {NOTE}")
     max_length, pairs = first_shape(found)
@@ -188,6 +199,8 @@ def _spec(
     name: str, kind: TaskKind, labels: list[str] | None, text: str, text_pair: str | None, label: str
 ) -> TaskSpec:
     """The task that records are of: its files have the names, and CoLA's the columns, that are known."""
+    from ..data.task_specs import TaskSpec, glue_task
+
     official = glue_task(name)
     own = {} if official is None else {"splits": official.splits, "header": official.header, "names": official.names}
     return TaskSpec(
@@ -203,6 +216,8 @@ def _spec(
 
 
 def _report(spec: TaskSpec, splits: dict, note: RecordNote, out: Path) -> None:
+    from .record_files import described
+
     console = make_console()
     for split, found in splits.items():
         for line in found.notes:

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from ...backends.registry import default_backend, interpreter
 from ..errors import CrossdistilError
-from ..registered import NOTHING, Registered
-from ..runs import LATENCY, REPORT, STUDENT
-from .launchers import refuse_place
 from .options import BackendOption, PluginOption, given_plugins, hand_over
 from .progress import make_console
+
+if TYPE_CHECKING:
+    from ..registered import Registered
 
 
 def report(
@@ -26,6 +26,9 @@ def report(
 ) -> None:
     """Write report.html of a finished run: scores, curves, confusions, errors with their texts; measure its latency if it is
     missing."""
+    from ..runs import LATENCY, STUDENT
+    from .launchers import refuse_place
+
     refuse_place("report")
     from .compared_runs import is_finished_run, keeps_answers, read_resolved, read_result
     from .crosscheck_files import is_raw_text
@@ -71,8 +74,9 @@ def _backend_of(result: dict[str, Any]) -> str:
     return name
 
 
-def report_of_finished(folder: Path, backend: str, console: Console, registered: Registered = NOTHING) -> None:
+def report_of_finished(folder: Path, backend: str, console: Console, registered: Registered) -> None:
     """The report of a run that has just ended. The run is complete whatever becomes of it: what goes wrong is one line."""
+    from ..runs import REPORT
     from .asking import asker
 
     try:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...backends.registry import default_backend
-from ..engine import EngineOptions
 from ..errors import CrossdistilError, Errors, RecipeError
 from ..json_files import parse_json
-from ..recipe import Recipe, find_recipe, load_recipe, parse_recipe, recipe_tree
-from .devices import enter, machines_of, run_on_all
 from .error_lines import Terminated, words_of
 from .options import (
     MOST,
@@ -32,8 +29,13 @@ from .options import (
     hand_over,
 )
 from .progress import make_console
-from .run_folders import checked_plugins, identity_of, kind_of, recipe_of
-from .worker import STANDARD_INPUT
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+
+
+STANDARD_INPUT = "standard input"
+"""What errors call a recipe that comes from there."""
 
 
 def run(
@@ -68,6 +70,11 @@ def run(
     named: Annotated[str, typer.Option("--named", hidden=True)] = STANDARD_INPUT,
 ) -> None:
     """Train what a recipe describes, into a run folder."""
+    from ..engine import EngineOptions
+    from ..recipe import find_recipe, recipe_tree
+    from .devices import enter, machines_of, run_on_all
+    from .run_folders import checked_plugins, identity_of, kind_of, recipe_of
+
     console = make_console()
     if check_only and (devices is not None or nodes is not None):
         raise CrossdistilError(f"--check: looks at a run of one process; leave --{'devices' if devices else 'nodes'} out")
@@ -138,6 +145,8 @@ def run(
 def _recipe(
     name: str, text: str | None, named: str, overrides: list[str], preset: str | None, plugins: list[str], log: list[str]
 ) -> Recipe:
+    from ..recipe import load_recipe, parse_recipe
+
     if text is None:
         return load_recipe(name, overrides, preset, plugins, log)
     return parse_recipe(parse_json(text, named), named, overrides, preset, plugins, log=log)

@@ -10,19 +10,18 @@ import sys
 import uuid
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ...backends.registry import default_backend, interpreter
 from ..errors import CrossdistilError, RecipeError, did_you_mean
-from ..files import make_folder
-from ..recipe import Recipe, find_recipe, load_recipe, recipe_tree
 from ..shown import counted, shown
-from ..yaml_files import read_yaml
-from .launchers import refuse_place
 from .options import MOST, BackendOption, PluginOption, Precision, PresetOption, SetOption
 from .progress import duration, make_console
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
 
 _MOST_WORKERS, _MOST_SEEDS = 256, 20
 
@@ -66,6 +65,10 @@ def search(
     precision: Annotated[Precision | None, typer.Option(help="What the models compute in; default: fp32.")] = None,
 ) -> None:
     """Search the best settings of a recipe, or (--teacher) the best student within a limit."""
+    from ..files import make_folder
+    from ..recipe import load_recipe
+    from .launchers import refuse_place
+
     refuse_place("search")
     from .search import Asked, Search
     from .search_page import write_results
@@ -157,6 +160,8 @@ def _devices(text: str) -> tuple[str, ...]:
 
 def space_asked_for(recipe: str, file: Path | None, grid: str | None) -> Any:
     """The space that was asked for. Raises CrossdistilError."""
+    from ..recipe import find_recipe, recipe_tree
+    from ..yaml_files import read_yaml
     from .search_space import space_of
 
     if file is not None and grid is not None:
@@ -187,6 +192,7 @@ def _grids(tree: Any) -> dict[str, Any]:
 
 def _checked(recipe: Recipe, source: str, space: Any, metric: str | None) -> str:
     """Find all that is wrong before the first trial; returns the metric. Raises CrossdistilError."""
+
     from ..data.tasks import resolve_task
     from .preparing import check_fit, prepared
     from .search_check import check_space

@@ -8,10 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..engine import EngineOptions
 from ..errors import CrossdistilError
 from ..extras import require
-from .exported import enter_runtime
 from .inference_commands import LengthOption
 from .options import MOST, BackendOption, PluginOption, Precision, given_plugins, hand_over
 
@@ -45,6 +43,8 @@ def serve(
     plugins: PluginOption = None,
 ) -> None:
     """Answer texts over HTTP, with ONNX Runtime unless told otherwise; a page to try it is at /."""
+    from ..engine import EngineOptions
+
     given_plugins("serve", plugins)
     runs_in = _runtime(model, backend, device, precision)
     require("serve", "serve", "fastapi", "uvicorn", "prometheus_client")
@@ -69,6 +69,8 @@ def serve(
 
 def _runtime(model: Path, backend: str | None, device: str | None, precision: Precision | None) -> str:
     """The name of what the model runs in; the command goes on in the Python that has it."""
+    from .exported import enter_runtime
+
     name = enter_runtime(model, {"--backend": backend, "--device": device, "--precision": precision})
     if name is not None:
         return name

@@ -8,12 +8,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..augmentation.task_folder import check_new_folder
-from ..data import token_folder
-from ..data.mlm import merge as mlm_merge
-from ..data.shares import Part, complete_shares
-from ..data.token_shares import merge_stores, write_store
-from ..data.tokenize import load_tokenizer
 from ..errors import CrossdistilError
 from .counting import CountProgress
 from .mlm_command import tell_records
@@ -36,6 +30,10 @@ def tokens(
     resume: Annotated[bool, typer.Option("--resume", help="Keep what is in --out, if it is whole.")] = False,
 ) -> None:
     """Tokenize raw text once, for recipes of masked words (kind: mlm) or of raw text (kind: text)."""
+    from ..data.shares import Part
+    from ..data.token_shares import write_store
+    from ..data.tokenize import load_tokenizer
+
     part = Part() if shard is None else Part.parse(shard)
     loaded = load_tokenizer(tokenizer)
     if loaded.is_words:
@@ -57,6 +55,12 @@ def merge(
     out: Annotated[Path, typer.Option(help="A new folder.")],
 ) -> None:
     """Put together the shares of data mlm or data tokens --shard I/N, if they are whole, of one command and all there."""
+    from ..augmentation.task_folder import check_new_folder
+    from ..data import token_folder
+    from ..data.mlm import merge as mlm_merge
+    from ..data.shares import complete_shares
+    from ..data.token_shares import merge_stores
+
     check_new_folder(out, "--out")
     shares = complete_shares(folders, (*mlm_merge.OWN, *token_folder.OWN))
     console = make_console()

@@ -18,8 +18,6 @@ from ..recipe import Recipe
 from ..runs import RESULT
 
 _ENDINGS = ("crossdistil: interrupted; ", "crossdistil: terminated; ")
-STANDARD_INPUT = "standard input"
-"""What errors call a recipe that comes from there."""
 
 
 def run_worker(

@@ -27,8 +27,8 @@ from ...workplaces import TEMPORARY, is_workplace, workplace
 from ..records.tfrecord import read_records
 from ..shares import LOCK, Part, json_text, only_writer, sealed, told_damaged
 from .blocks import COUNTS, Source
-from .documents import BLOCK_BYTES, Block, Corpus
-from .settings import Settings
+from .documents import Block, Corpus
+from .settings import BLOCK_BYTES, Settings
 from .vocabulary import Vocabulary
 from .workers import Made, made_blocks
 

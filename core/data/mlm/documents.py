@@ -22,10 +22,9 @@ from ...errors import CrossdistilError, DataError
 from ...json_files import parse_json
 from ...shown import plain
 from .inputs import TextFile
+from .settings import BLOCK_BYTES
 
 FORMATS = ("sentences", "lines", "wiki", "json")
-BLOCK_BYTES = 1 << 20
-"""Of text, in a block of documents. Other sizes give other examples: part of what a record file is made of."""
 
 _PARTS = 8  # of a block: a longer document becomes several, so that a block has other documents to take a next sentence from
 _HEAD_CHARACTERS = 1 << 18

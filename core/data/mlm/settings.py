@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...errors import DataError
+from ...lengths import LONGEST
+
+BLOCK_BYTES = 1 << 20
+"""Of text, in a block of documents. Other sizes give other examples: part of what a record file is made of."""
 
 WHOLE_WORDS = ("none", "pieces", "chinese")
 SHORTEST = 8
 """Tokens of the shortest `max_seq_length`: two texts with something in each, and the special tokens."""
-
-LONGEST = 2**16
-"""Tokens of the longest: far more than a model reads, and few enough for memory."""
 
 
 @dataclass(frozen=True)
