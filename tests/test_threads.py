@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from crossdistil.core import threads
+from crossdistil.core.app import devices
 from crossdistil.core.processor import vendor
 
 
@@ -77,14 +78,83 @@ def test_libraries_are_told_and_the_user_s_settings_stay(monkeypatch):
     threads.set_up(environment)
     assert environment == {
         "OMP_NUM_THREADS": "5",
+        "CROSSDISTIL_DECIDED_THREADS": "5",
         "RAYON_NUM_THREADS": "5",
         "TOKENIZERS_PARALLELISM": "true",
         "OMP_WAIT_POLICY": "passive",
+        "OPENBLAS_THREAD_TIMEOUT": "4",
     }
     own = {"OMP_NUM_THREADS": "2", "RAYON_NUM_THREADS": "7", "TOKENIZERS_PARALLELISM": "false", "GOMP_SPINCOUNT": "9"}
+    own["OPENBLAS_THREAD_TIMEOUT"] = "20"
     environment = dict(own)
     threads.set_up(environment)
     assert environment == own
+
+
+@pytest.mark.parametrize(
+    ("own", "count", "expected"),
+    [({}, 2, "8"), ({}, 3, "5"), ({}, 40, "1"), ({"OMP_NUM_THREADS": "6"}, 2, "6"), ({"RAYON_NUM_THREADS": "9"}, 4, "4")],
+)
+def test_processes_of_a_machine_share_its_processors_also_after_libraries_were_told(monkeypatch, own, count, expected):
+    monkeypatch.setattr(threads, "processors", lambda: 16)
+    environment = dict(own)
+    threads.set_up(environment)
+    threads.set_up(environment)  # as each process does that the first one starts
+    each = environment | threads.divided(count, environment)
+    threads.set_up(each)
+    assert threads.number(each) == int(expected) and each["OMP_NUM_THREADS"] == expected
+    assert each["RAYON_NUM_THREADS"] == own.get("RAYON_NUM_THREADS", expected)
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, "8"), ("3", "3")])
+def test_the_processes_of_devices_have_their_share(monkeypatch, own, expected):
+    seen = {}
+
+    class Ended:
+        def __init__(self, variables, environment, *_):
+            seen.update(environment)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def wait(self):
+            return 0
+
+    monkeypatch.setattr(threads, "processors", lambda: 16)
+    monkeypatch.setattr(devices, "Started", Ended)
+    for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "CROSSDISTIL_DECIDED_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    if own:
+        monkeypatch.setenv("OMP_NUM_THREADS", own)
+    threads.set_up()
+    with pytest.raises(SystemExit):
+        devices.run_together(2, "torch")
+    assert seen["OMP_NUM_THREADS"] == expected
+
+
+def test_waiting_threads_of_numpy_do_not_spin():
+    program = (
+        "import os, time\n"
+        "from crossdistil.core import threads\n"
+        "threads.set_up()\n"
+        "import numpy as np\n"
+        "def busy(pause):\n"
+        "    started = time.process_time()\n"
+        "    for _ in range(10):\n"
+        "        a @ a\n"
+        "        time.sleep(pause)\n"
+        "    return time.process_time() - started\n"
+        "a = np.ones((512, 512), np.float32)\n"
+        "busy(0)\n"
+        "print(min(busy(0.015) for _ in range(2)) - min(busy(0) for _ in range(2)))\n"
+    )
+    names = ("OPENBLAS_THREAD_TIMEOUT",)
+    environment = {name: value for name, value in os.environ.items() if name not in names} | {"OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.04, "seconds of processor time for 10 pauses, in which threads that spin take about 0.075"
 
 
 def test_commands_say_so_before_they_load_a_library():

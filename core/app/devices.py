@@ -20,8 +20,7 @@ from typing import NoReturn
 from ...backends.registry import load_module
 from ..errors import CrossdistilError
 from ..processes import child_environment
-from ..threads import number as thread_count
-from ..threads import processors
+from ..threads import divided, processors
 from ..world import DEVICES, Place
 from .joining import be_quiet
 from .launchers import LAUNCHED, find_place
@@ -144,10 +143,9 @@ def run_together(
 ) -> NoReturn:
     """Run this very command in `count` processes of this machine and end as they do; `text` is their standard input, or the first
     one `reads_input` of this process."""
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, thread_count() // count))
     # All that were started together have the same, also on several machines.
     launched = secrets.token_hex(8) if machines.nodes == 1 else f"nodes-{machines.nodes}"
-    environment = {**child_environment(), LAUNCHED: launched, "OMP_NUM_THREADS": threads}
+    environment = {**child_environment(), LAUNCHED: launched, **divided(count)}
     if machines.node_rank:
         first, last = machines.node_rank * count, (machines.node_rank + 1) * count - 1
         which = f"machine {machines.node_rank} of {machines.nodes} (from 0): ranks {first} to {last}"
