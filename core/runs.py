@@ -112,6 +112,9 @@ class RunFolder:
         except RunFolderError:
             return
         if complete:
+            with contextlib.suppress(OSError, RunFolderError):  # what a kill after the end left
+                lock_file(path / _LOCK).release()
+                remove_dead(path)
             raise folder.nothing_to_resume()
 
     def nothing_to_resume(self) -> RunFolderError:

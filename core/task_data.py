@@ -187,6 +187,18 @@ def load_data(
     return tokenize(spec, tokenizer, buckets, examples, section.max_length)
 
 
+def load_scored(
+    spec: TaskSpec, section: TaskSection, tokenizer: Tokenizer, buckets: tuple[int, ...], split: str
+) -> TaskData:
+    """Read and tokenize one split to score a model on: that of train too as dev is read, of which training cuts the lists of
+    rankings, leaves out the labels of texts, and so on."""
+    as_dev = split == "train" and split in spec.splits and (spec.kind.of_spans or not spec.kind.one_row)
+    if not as_dev:
+        return load_data(spec, section, tokenizer, buckets, (split,))
+    found = load_data(replace(spec, splits={**spec.splits, "dev": spec.splits[split]}), section, tokenizer, buckets, ("dev",))
+    return replace(found, examples={split: found.examples["dev"]}, tokens={split: found.tokens["dev"]})
+
+
 def tokenize(
     spec: TaskSpec, tokenizer: Tokenizer, buckets: tuple[int, ...], examples: dict[str, Examples], max_length: int
 ) -> TaskData:

@@ -47,6 +47,46 @@ def test_what_is_written_becomes_the_distribution(of_all, name):
         np.testing.assert_allclose(softmax(logits / temperature), soft / soft.sum(), rtol=1e-9)
 
 
+LABELLED = {"text": "a", "label": "positive"}
+
+
+@pytest.mark.parametrize(
+    ("beside", "told"),
+    [
+        ({"response": "neutral"}, "'label': 'positive' and 'response': 'neutral'"),
+        ({"response": chat("Negative.")}, "'label': 'positive' and 'response': 'Negative'"),
+        ({"output": "The film is bad."}, "'output': 'The film is bad'"),
+        ({"response": chat(None, refusal="I cannot")}, "'response': no answer"),
+        ({"response": json.dumps(chat('{"label": "neutral"}'))}, "'response': 'neutral'"),
+    ],
+)
+def test_a_label_beside_another_answer_is_not_taken_in_silence(tmp_path, beside, told):
+    """As where a model's answers were added to labelled rows: whose label it is must be said."""
+    (name,) = beside
+    with pytest.raises(DataError, match=f":1: holds two answers, .*{re.escape(told)}.*{{label: label}} or {{label: {name}}}"):
+        read(tmp_path, [{**LABELLED, **beside}])
+    file, _ = read(tmp_path, [{**LABELLED, **beside}], columns={"label": "label"})
+    assert file.by_key["a"].values[0].argmax() == 2
+    if "no answer" in told:
+        assert not read(tmp_path, [{**LABELLED, **beside}], columns={"label": name})[0].by_key["a"].values
+    elif name == "response":
+        file, _ = read(tmp_path, [{**LABELLED, **beside}], columns={"label": name})
+        assert file.by_key["a"].values[0].argmax() == (0 if "egative" in told else 1)
+
+
+def test_a_label_that_a_response_says_too_is_one_answer(tmp_path):
+    tops = [("positive", [("positive", -0.1), ("neutral", -3.0)])]
+    rows = [
+        {"text": "a", "label": "Positive", "response": chat("positive", tops)},
+        {"text": "b", "label": "positive", "response": "It is positive, since the plot is good."},
+        {"text": "c", "label": "positive", "response": {"seen": True}},
+        {"text": "d", "label": "positive", "message": "d", "body": "d"},
+    ]
+    file, _ = read(tmp_path, rows)
+    assert [found.values[0].argmax() for found in file.by_key.values()] == [2, 2, 2, 2]
+    assert file.by_key["a"].soft and file.by_key["a"].cost[0] == 40
+
+
 def test_logits_are_taken_as_they_are(tmp_path):
     file, classes = read(
         tmp_path,

@@ -104,6 +104,23 @@ def test_what_a_search_leaves(said, recipe_file, runs, tmp_path):
     assert re.search(r"8 trials are there already, which took \d+s; nothing is left to do unless --trials is larger\n", output)
 
 
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_search_goes_on_with_the_same_data_alone(said, tmp_path, tiny_model, runs, split):
+    """Scores of trials that learned from, or were scored on, other data cannot be compared."""
+    data, out = tiny.write_task(tmp_path / "data"), tmp_path / "out"
+    (tmp_path / "recipe.yaml").write_text(json.dumps(tiny.kd_recipe(data, tiny_model) | {"search": SPACE}))
+    assert said("search", tmp_path / "recipe.yaml", "--trials", "2", "--out", out)[0] == 0
+    file = data / f"{split}.tsv"
+    kept = file.read_text(encoding="utf-8")
+    file.write_text(re.sub("0$", "1", kept.rstrip("\n")) + "\n" + kept.partition("\n")[2].partition("\n")[0] + "\n")
+    assert said("search", "--resume", "--out", out)[0] == 0  # nothing is left to do
+    code, _, errors = said("search", "--resume", "--out", out, "--trials", "3")
+    assert code == 2 and re.search(f"out: was started with other data, .*: the .* {split}.* changed since", errors), errors
+    assert len(runs.run) == 2
+    file.write_text(kept, encoding="utf-8")
+    assert said("search", "--resume", "--out", out)[0] == 0 and len(runs.run) == 3
+
+
 def test_one_is_singular(said, recipe_file, runs, tmp_path):
     out = tmp_path / "out"
     output = said("search", recipe_file, "--trials", "1", "--minutes", "1", "--out", out)[1]

@@ -3,8 +3,9 @@ next command, and checks that it goes on to the same bytes and leaves nothing be
 
     python benchmarks/robustness/kills.py [--every N] [COMMAND ...]
 
-`--every N` takes every Nth operation of `run` and `data mlm`; those of `crosscheck` are the ones outside of its workers. The
-result is `benchmarks/results/robustness_kills.json`.
+`run of KIND` is a run of a recipe of names, answers, embeddings, rankings, an LLM's file or text. `--every N` takes every Nth
+operation of runs and `data mlm`; those of `crosscheck` are the ones outside of its workers. The results are
+`benchmarks/results/robustness_kills.json` and, of the runs of kinds, `robustness_kills_kinds.json`.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tables import machine, write_json
 
 from crossdistil.tests.kill_points import command, content, forked, killed_at, points
+from crossdistil.tests.kind_recipes import KIND_RECIPES, write_kind
 from crossdistil.tests.mlm_cases import write_corpus, write_vocabulary
 from crossdistil.tests.wrong_input_files import crossdistil, write_files
 
-RESULT = Path(__file__).resolve().parents[1] / "results" / "robustness_kills.json"
+RESULTS, _KIND = Path(__file__).resolve().parents[1] / "results", "run of "
 _TIMES = {"tokens_per_second", "wall_seconds", "training_seconds", "peak_memory_mb", "seconds"}
 
 
@@ -107,11 +109,11 @@ def export(root: Path, files, every: int) -> dict[str, int]:
     return sweep(place, first, first, lambda: same(children(place), {"out": expected}), reset, every)
 
 
-def runs(root: Path, files, every: int) -> dict[str, int]:
+def runs(root: Path, recipe: Path, every: int) -> dict[str, int]:
     """A run and its cache, gone on with by `--resume`."""
     place = root / "run"
     os.environ["CROSSDISTIL_CACHE"] = str(place / "cache")
-    arguments = ["run", files.recipe, "--set", "stages.0.train.evaluate_every=3"]
+    arguments = ["run", recipe, "--set", "stages.0.train.evaluate_every=3"]
     first, again = command(*arguments, "--out", place / "run"), command(*arguments, "--out", place / "run", "--resume")
 
     def reset() -> None:
@@ -170,12 +172,13 @@ def crosschecks(root: Path, files, every: int) -> dict[str, int]:
 def run_content(folder: Path) -> dict[str, object]:
     """What a run folder holds, without what the clock decides."""
     found: dict[str, object] = dict(content(folder))
-    found.pop("report.html", None)  # made after the run's end, of all the others
+    for name in ("report.html", "latency.json"):  # made after the run's end, of all the others
+        found.pop(name, None)
     for path in [folder / "result.json", *folder.glob("state/*/state.json")]:
         found[str(path.relative_to(folder))] = untimed(json.loads(path.read_text()))
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     found["metrics.jsonl"] = [untimed(json.loads(line)) for line in lines]
-    return {name: value for name, value in found.items() if not name.endswith("step-00000004/checksums.json")}
+    return {name: value for name, value in found.items() if not (name.startswith("state/") and name.endswith("checksums.json"))}
 
 
 def untimed(value: object) -> object:
@@ -203,7 +206,11 @@ COMMANDS = {
     "convert --overwrite": lambda root, files, every: conversions(root, files, True, 1),
     "data mlm": records,
     "data export": lambda root, files, every: export(root, files, 1),
-    "run": runs,
+    "run": lambda root, files, every: runs(root, files.recipe, every),
+    **{
+        f"{_KIND}{name}": lambda root, files, every, name=name: runs(root, write_kind(root / name, name), every)
+        for name in KIND_RECIPES
+    },
     "crosscheck": lambda root, files, every: crosschecks(root, files, 1),
 }
 
@@ -211,17 +218,18 @@ COMMANDS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(COMMANDS)}; default: all")
-    parser.add_argument("--every", type=int, default=1, help="of run and data mlm: every Nth operation")
+    parser.add_argument("--every", type=int, default=1, help="of runs and data mlm: every Nth operation")
     options = parser.parse_args()
-    kept = json.loads(RESULT.read_text())["commands"] if RESULT.exists() else {}
     for name in options.commands or COMMANDS:
+        result = RESULTS / f"robustness_kills{'_kinds' if name.startswith(_KIND) else ''}.json"
+        kept = json.loads(result.read_text())["commands"] if result.exists() else {}
         with tempfile.TemporaryDirectory() as folder:
             root, started = Path(os.path.realpath(folder)), time.perf_counter()
             os.environ["CROSSDISTIL_CACHE"] = str(root / "cache")
             found = COMMANDS[name](root, write_files(root / "files"), options.every)
             kept[name] = {**found, "went on to the same bytes": found["kills"], "left behind": 0}
             print(f"{name}: {found}, {time.perf_counter() - started:.0f} s", flush=True)
-        write_json(RESULT, {"machine": machine(), "date": datetime.date.today().isoformat(), "commands": kept})
+        write_json(result, {"machine": machine(), "date": datetime.date.today().isoformat(), "commands": kept})
 
 
 if __name__ == "__main__":

@@ -41,8 +41,9 @@ def _kills(found: dict[str, Any]) -> tuple[str, str]:
     kills, right = (sum(command[key] for command in commands) for key in ("kills", "went on to the same bytes"))
     left = sum(command["left behind"] for command in commands)
     operations = sum(command["operations"] for command in commands)
-    what = f"kills at {kills} of the {operations} file operations of {', '.join(f'`{name}`' for name in found['commands'])}"
-    return what, f"{right} went on to the same bytes (`crosscheck`: the same verdict), {left} left something behind"
+    what = f"kills at {kills} of the {operations:,} file operations of {', '.join(f'`{name}`' for name in found['commands'])}"
+    verdict = " (`crosscheck`: the same verdict)" if "crosscheck" in found["commands"] else ""
+    return what, f"{right} went on to the same bytes{verdict}, {left} left something behind"
 
 
 def _killed_ranks(found: dict[str, Any]) -> tuple[str, str]:
@@ -67,6 +68,7 @@ DRIVERS = {
     "mutated_files": _mutated_files,
     "damaged_folders": _damaged_folders,
     "kills": _kills,
+    "kills_kinds": _kills,
     **{f"killed_ranks_{backend}": _killed_ranks for backend in ("torch", "oneflow", "mindspore")},
     "hostile_requests": _hostile_requests,
 }
@@ -79,6 +81,6 @@ def table(folder: Path = RESULTS) -> str:
         path = folder / f"robustness_{name}.json"
         if path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
-            driver = "killed_ranks" if row is _killed_ranks else name
+            driver = {_killed_ranks: "killed_ranks", _kills: "kills"}.get(row, name)
             lines.append(f"| `benchmarks/robustness/{driver}.py` | {' | '.join(row(found))} | {found['date']} |")
     return "\n".join([*lines, "", "On two cores of an AMD EPYC, which did other work too; torch on the CPU."])

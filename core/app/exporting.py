@@ -18,6 +18,7 @@ from ..checkpoint_saving import write_card
 from ..checksums import write_checksums
 from ..data.batches import evaluation_batches, length_buckets
 from ..data.row_batches import Batch, RowBatches
+from ..data.task_specs import glue_task
 from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer, TokenTable
 from ..errors import CrossdistilError
@@ -127,7 +128,9 @@ def task_section(source: Path, model: Model, data: Path, registered: Registered 
     # Without those of a plugin that is not given, which the gates' names show to be left out.
     own = (*registered.metrics, *model.kind.measures)
     metrics = [name for name in about.get("metrics") or () if is_known_metric(name) or name in own] or None
-    classes = {"labels": model.labels} if model.kind.per_token else {}  # there need be no train file beside the one to judge by
+    # There need be no train file beside the one to judge by.
+    named = model.labels is not None and (model.kind.per_token or glue_task(str(about.get("name", ""))) is None)
+    classes = {"labels": model.labels} if named else {}
     return loaded_task_section()(**{**classes, **about, "metrics": metrics, "data": data, "max_length": trained_length(model)})
 
 

@@ -33,7 +33,7 @@ from ..registered import NOTHING, Registered
 from ..runs import RECIPE
 from ..sentence_folder import embeds
 from ..shown import plain
-from ..task_data import TaskData, load_data
+from ..task_data import TaskData, load_scored
 from ..task_section import TaskSection, loaded_task_section
 from .data_report import data_lines, data_warnings, one_answer
 from .exported import runtime_of
@@ -192,7 +192,7 @@ def _prepared(
     if problems:
         raise CrossdistilError("\n".join(problems))
     engine = runtime_of(model) or told_engine(processes.engine(), tell)
-    loaded = load_data(spec, section, tokenizer, length_buckets(section.max_length, engine.length_step), (split,))
+    loaded = load_scored(spec, section, tokenizer, length_buckets(section.max_length, engine.length_step), split)
     if loaded.examples[split].labels is None:
         raise DataError(f"{data}: the split '{split}' has no labels to evaluate with; use predict")
     return model, loaded, engine

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...backends.registry import default_backend, interpreter
 from ..checkpoint import Model
-from ..data.tasks import read_split, resolve_task
+from ..data.tasks import read_split_texts, resolve_task
 from ..engine import unheard
 from ..errors import CrossdistilError
 from ..registered import NOTHING, Registered
@@ -144,7 +144,7 @@ def texts_of(
     file, text, pair, encoding = given
     if file is None:
         section = task_section(first.folder, first.model, data, registered)
-        examples = read_split(resolve_task(section, registered), section.data, "dev")
+        examples = read_split_texts(resolve_task(section, registered), section.data, "dev")
         found = GivenTexts(examples.texts, examples.pairs)
         if first.model.kind.embeds and found.pairs is not None:  # pairs of texts that are embedded one by one
             found = GivenTexts([*found.texts, *found.pairs])

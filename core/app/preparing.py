@@ -58,11 +58,12 @@ def check_fit(recipe: Recipe, source: str, rows: bool) -> None:
         errors.throw()
 
 
-def prepared(recipe: Recipe, source: str) -> Job:
-    """The job of a recipe for this process alone, whatever the backend. Raises CrossdistilError."""
+def prepared(recipe: Recipe, source: str, weights: bool = True) -> Job:
+    """The job of a recipe for this process alone, whatever the backend; without `weights`, none are read. Raises
+    CrossdistilError."""
     found, given = planned(recipe, source)
     with paths_as_given(*given):
-        return load(found, 1)
+        return load(found, 1, weights)
 
 
 def prepared_job(

@@ -159,15 +159,16 @@ def _execute(
 
 
 def data_digests(job: Job) -> dict[str, str]:
-    """Digests of what is learned from, by what a person calls it: a run that goes on must go on with the same. A corpus and
-    records of tokens, which may be longer than one wants to wait for, are not read for it."""
+    """Digests of what is learned from and scored on, by what a person calls it: a run that goes on must go on with the same. Of a
+    corpus, which may be longer than one wants to wait for, parts are read."""
     examples = job.data.examples["train"]
-    is_short = examples.tokens is None and job.data.spec.kind.has_targets
-    found = {"training texts": job.data.tokens["train"].digest} if is_short else {}
-    digest = hashlib.sha256()
+    found, digest = {"training texts": job.data.tokens["train"].glance}, hashlib.sha256()
     for array in (examples.labels, examples.label_mask, examples.weights, examples.row_scores):
         digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
     found["labels of train"] = digest.hexdigest()
+    scored_on = job.data.tokens.get("dev")
+    if scored_on is not None:
+        found["texts and labels of dev"] = job.data.dev_rows or scored_on.glance
     return found | {f"answers of {name}": taught.digest() for name, taught in examples.taught.items()}
 
 

@@ -33,6 +33,8 @@ from ..runs import STATE
 from ..shown import counted, plain
 from ..threads import number as threads_here
 from .comparison_view import score_text
+from .preparing import prepared
+from .run import data_digests
 from .search_settings import Settings
 from .search_study import TRIALS, Claimed, Curve, Record, SearchStudy, best_of
 from .search_trial import Circumstances, Ended, run_trial, score_of
@@ -83,6 +85,16 @@ class Search:
         self._ident, self._since = uuid.uuid4().hex, time.time()
         self._errors: list[BaseException] = []
         self._out_of_time = False
+
+    def check_data(self) -> None:
+        """Raise CrossdistilError where trials that are there learned from other data than those to come would, or were scored on
+        other data."""
+        job = prepared(self.settings.recipe, self.settings.source, weights=False)
+        changed = self.study.other_data(data_digests(job))
+        if changed:
+            what = " and ".join(changed)
+            raise CrossdistilError(f"{self.folder}: was started with other data, so that its scores cannot be compared with new "
+                                   f"ones: the {what} have changed since; a new search needs another folder")  # fmt: skip
 
     def work(self, asked: Asked) -> None:
         """Take trials until the budget is spent or the user asks to stop. Raises what a worker could not go on with."""

@@ -135,6 +135,8 @@ def search(
         settings.write(out)
     try:
         found = Search(out.absolute(), settings, workers or 1, console)
+        if not found.is_finished:
+            found.check_data()
         _announce(found, out, console)
     except BaseException:  # Ctrl-C too
         if not resume:  # nothing was begun: the folder is as it was

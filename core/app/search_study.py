@@ -29,7 +29,7 @@ from .search_space import Dimension, Point, Space
 TRIALS, STUDY = "trials", "study.db"
 _CLAIMING = ".claiming"
 _PLACE, _OVERRIDES, _SECONDS, _FOUND, _ERROR = "place", "overrides", "seconds", "found", "error"
-_READY, _WORKED = "enqueued", "worked/"
+_READY, _WORKED, _DATA = "enqueued", "worked/", "data"
 _STORAGES = ("sqlalchemy", "sqlite3", "grpc", "optuna")
 """Whose errors are those of a storage."""
 _DRAWN_FIRST = 6
@@ -126,6 +126,16 @@ class SearchStudy:
             for point in self._space.points() if self._space.is_grid else [first] if first is not None else []:
                 self._study.enqueue_trial(point, skip_if_exists=True)
             self._study.set_user_attr(_READY, True)
+
+    def other_data(self, digests: dict[str, str]) -> list[str]:
+        """What is not as it was when the study was begun, of digests by what people call it; the first that come are kept."""
+        with self._claiming():
+            begun = self._study.user_attrs.get(_DATA)
+            if begun is None:  # also of a study of an earlier version
+                self._study.set_user_attr(_DATA, json.dumps(digests))
+                return []
+        begun = json.loads(begun)
+        return [name for name, digest in digests.items() if begun.get(name, digest) != digest]
 
     def claim(self, most: int | None) -> Claimed | None:
         """A trial to work on, which nobody else has: one whose worker is no more, else a new one. None where there are `most`

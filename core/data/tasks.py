@@ -191,6 +191,19 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
     return Examples(columns.cells[spec.text], pairs, labels, path, columns.line_numbers, notes=columns.notes)
 
 
+def read_split_texts(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
+    """The same for its texts alone: labels need not be there. Those of tagged words are needed, since columns are no texts."""
+    if spec.own is not None or spec.tagged is not None or split not in spec.splits or read_note(data_folder) is not None:
+        return read_split(spec, data_folder, split)
+    file = spec.splits[split]
+    if spec.embedded is None:
+        return read_split(replace(spec, splits={**spec.splits, "test": file}), data_folder, "test")
+    if spec.embedded.retrieval:
+        return read_split(spec, data_folder, split)
+    of_texts = replace(spec.embedded, examples="texts")
+    return read_split(replace(spec, embedded=of_texts, splits={**spec.splits, "train": file}), data_folder, "train")
+
+
 def _questions(path: Path, spec: TaskSpec, split: str) -> Examples:
     if not path.is_file():
         raise DataError(folders_for_files(path.parent, [path.name]) or f"{path}: no such file; {folder_contents(path.parent)}")

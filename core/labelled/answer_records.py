@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..data.labels import cell_text, number_of
+from ..data.labels import cell_text, label_key, number_of
+from ..shown import shown
 from .interfaces import READERS, NoAnswer, Texts, Tokens, Written
 
 _THOUGHT = re.compile(r"^\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
@@ -35,6 +36,8 @@ NAMES = {
 }
 """What a row's columns are looked for as; `score` is what pipelines of transformers call the probability of a label."""
 _SCORES = ("score", "value", "rating")
+_ANSWERS = ("label", "labels", "probabilities", "log_probabilities", "logits", "votes")
+"""Of these, what an answer may be."""
 Names = Mapping[str, tuple[str, ...]]
 
 
@@ -74,6 +77,10 @@ def record_of(row: Mapping[str, Any], columns: Mapping[str, str], number: bool =
     """What a row says; `columns` are the names that differ from the usual ones. With `number` the answer is one, and may be
     called a score. Raises BadRecord."""
     found = Record()
+    if (chosen := columns.get("label")) in _WRAPPERS:  # of a row that names answers in another column too
+        others = {name for what in _ANSWERS for name in NAMES[what]} | set(_WRAPPERS) - {chosen}
+        row = {name: cell for name, cell in row.items() if name not in others}
+        columns = {what: name for what, name in columns.items() if what != "label"}
     own = {what: (columns[what],) if what in columns else names for what, names in NAMES.items()}
     if number and "label" not in columns:
         own |= {"label": (*_SCORES, *own["label"]), "confidence": ()}
@@ -82,6 +89,8 @@ def record_of(row: Mapping[str, Any], columns: Mapping[str, str], number: bool =
         found.cost = _number(cost, "cost")
     try:
         found.said = list(_answers(row, own, found, 0))
+        if not any(what in columns for what in _ANSWERS):
+            found.said = _one_of_two(row, own, found)
         if not found.said:
             raise NoAnswer("no answer in it")
     except NoAnswer as reason:
@@ -129,6 +138,31 @@ def _answers(row: Mapping[str, Any], own: Names, found: Record, depth: int) -> I
         raise NoAnswer("no answer in it")
     names = ", ".join(map(str, list(row)[:12])) or "none"
     raise BadRecord(f"got the columns {names}, expected a label, probabilities or a response")
+
+
+def _one_of_two(row: Mapping[str, Any], own: Names, found: Record) -> list[Said]:
+    """What was said; of a row that names a label and holds a response too, as rows of labelled data do to which a model's answer
+    was added, what that says. Raises BadRecord where the two are not the same."""
+    column = next((name for name in own["label"] if name in row), None)
+    wrapper = next((name for name in _WRAPPERS if row.get(name) and name not in ("body", "message")), None)
+    if column is None or wrapper is None or len(found.said) != 1 or not isinstance(label := found.said[0].label, str):
+        return found.said
+    try:
+        said = list(_answers({wrapper: row[wrapper]}, own, found, 0))
+    except NoAnswer:
+        said = []
+    except BadRecord:
+        return found.said  # no answer, whatever it is
+    told = [each.label for each in said]
+    if said and all(isinstance(each, str) and label_key(each) == label_key(label) for each in told):
+        return said
+    if said and all(isinstance(each, str) and label_key(label) in label_key(each) for each in told):
+        return found.said  # a longer text, out of which the label was taken
+    named = shown(told[0], 60) if told else "no answer"
+    raise BadRecord(
+        f"holds two answers, '{column}': {shown(label, 60)} and '{wrapper}': {named}; teacher.file.columns says which is meant: "
+        f"{{label: {column}}} or {{label: {wrapper}}}"
+    )
 
 
 def _of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
