@@ -47,7 +47,7 @@ TABLES = {
     ),
     "sst2_mpnet": Measured(
         ("sst2_mpnet.json",),
-        "python benchmarks/all_methods.py --data data/SST-2 --encoder models/mpnet --out runs/sst2_mpnet --layers 6,3 "
+        "python benchmarks/all_methods.py --data data/SST-2 --encoder models/mpnet --out runs/sst2_mpnet --layers 6,4,3 "
         "--small runs/general/student --methods finetune,kd,pkd,theseus,minilm,tinybert_td --epochs 2 --batch-size 32 "
         "--evaluate-every 500 --teacher-set task.limit.train=12000 --teacher-set stages.0.train.epochs=1 "
         "--teacher-set stages.0.train.learning_rate=3e-5 --student-set task.limit.train=4000 "
@@ -65,6 +65,15 @@ TABLES = {
         "--set task.name=waimai --set task.text=text_a --set task.label=label --teacher-set stages.0.train.epochs=3 "
         "--teacher-set stages.0.train.batch_size=32 --teacher-set stages.0.train.learning_rate=5e-5 "
         "--student-set task.limit.train=4000 --student-set teacher_cache.use=always",
+    ),
+    "cosmetics": Measured(
+        ("cosmetics.json",),
+        "python benchmarks/all_methods.py --data data/cosmetics --encoder models/chinese --out runs/cosmetics --layers 3 "
+        "--methods finetune,kd,pkd,theseus,minilm,tinybert_td --epochs 2 --batch-size 16 --evaluate-every 1000 "
+        "--set task.name=cosmetics --set task.text=opinion_term --set task.text_pair=text_a --set task.label=polarity "
+        "--teacher-set stages.0.train.epochs=3 --teacher-set stages.0.train.batch_size=32 "
+        "--teacher-set stages.0.train.learning_rate=5e-5 --student-set task.limit.train=4000 "
+        "--student-set teacher_cache.use=always",
     ),
     "msra": Measured(
         ("msra.json",),
