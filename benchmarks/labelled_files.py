@@ -3,7 +3,7 @@ labels alone, as noisy votes with abstentions, and beside them the texts' own la
 
     crossdistil cache teacher kd --set task.data=data/SST-2 --set task.limit.train=4000 --set teacher.model=runs/teacher \
         --set teacher_cache.use=always --set teacher_cache.folder=runs/answers
-    python benchmarks/labelled_files.py --data data/SST-2 --cache runs/answers/teacher/logits --limit 4000 \
+    python benchmarks/labelled_files.py --data data/SST-2 --cache runs/answers/teacher --limit 4000 \
         --encoder models/minilm --out runs/labelled
 
 The stand-in's answers are those of a teacher cache over `--limit` texts of SST-2's train, of which `--count` are taken that the

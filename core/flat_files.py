@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import zlib
 from pathlib import Path
 
 import numpy as np
-
-_CHUNK = 1 << 24  # bytes checked at once
 
 
 class NumberWriter:
@@ -53,12 +50,3 @@ def reserve(path: Path, size: int) -> bool:
                 raise
             file.truncate(size)
     return before == size
-
-
-def checksum(path: Path) -> int:
-    """CRC-32 of a file. Raises OSError."""
-    value = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            value = zlib.crc32(chunk, value)
-    return value

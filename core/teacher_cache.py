@@ -1,8 +1,9 @@
 """Teacher outputs on disk: computed once, by any backend, and read in every epoch by any other.
 
-A cache is a folder with a flat file for each output, `identity.json` that says of which teacher, tokens and outputs it is,
-`progress.bin` while it is being written, and `complete.json` with checksums at the end. It is written in place, by one process
-or several, so that interrupted writers go on where they stopped; nothing reads it before it is complete.
+A cache is a folder with `identity.json`, which says of which teacher and tokens it is, and of each output that was ever asked for
+a flat file NAME.bin, NAME.progress while it is being written, and NAME.sums with checksums at the end. Who needs other outputs
+adds those that are not there. They are written in place, by one process or several, so that interrupted writers go on where they
+stopped; nothing reads one before it is complete.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +20,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from .block_sums import CheckedNumbers, write_sums
 from .checkpoint import Model
 from .errors import CrossdistilError, DamagedCache
 from .files import clear_disk_errors, make_folder, write_arrays, write_text
-from .flat_files import NumberWriter, checksum, reserve
+from .flat_files import NumberWriter, reserve
 from .json_files import read_object
 from .locks import hold_folder, lock_file
 from .shown import plain, shown
@@ -33,9 +35,9 @@ from .workplaces import remove_dead
 
 _SAVE_SECONDS = 20.0
 _SHOWN_SECONDS = 60.0  # after which a network file system has shown what another machine wrote
-_PROGRESS = "progress.bin"
-_EARLIER = "progress.json"
-"""What an earlier version counted its batches in."""
+_IDENTITY = "identity.json"
+_NUMBERS, _PROGRESS, _SUMS = ".bin", ".progress", ".sums"
+"""How the files of an output end."""
 _MODEL, _SCORES, _ANSWERS = "model", "scores.json", "answers.safetensors"
 DTYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 
@@ -44,6 +46,8 @@ _AGAIN = "delete the folder to make the cache again"
 
 Compute = Callable[[np.ndarray], list[np.ndarray]]
 """`f(rows)`: each output of a batch of rows, of which -1 only fills, padded as the model gave it."""
+Computing = Callable[[tuple[str, ...]], Compute]
+"""`f(outputs)`: what computes these."""
 
 
 class Processes(Protocol):
@@ -73,7 +77,7 @@ def _nothing(*_: Any) -> None:
 def card_of(path: Path) -> Path:
     """The folder in a teacher cache that says which teacher it is of, where that is given in place of the teacher; any other path
     as it is."""
-    return path / _MODEL if (path / "identity.json").is_file() and (path / _MODEL).is_dir() else path
+    return path / _MODEL if (path / _IDENTITY).is_file() and (path / _MODEL).is_dir() else path
 
 
 class TeacherCache:
@@ -84,43 +88,54 @@ class TeacherCache:
         self._lengths = np.asarray(lengths)
         self.layouts = [make_layout(name, model.config, model.outputs, self._lengths, key.top_k) for name in key.outputs]
         self._dtype = DTYPES[key.precision]
-        self._flat: list[np.ndarray] = []
+        self._numbers: list[CheckedNumbers] = []
 
     @property
     def size(self) -> int:
-        """Bytes on the disk."""
-        return sum(layout.size for layout in self.layouts) * self._dtype.itemsize
+        """Bytes on the disk, of the outputs of the key."""
+        return self.bytes_of(self.layouts)
+
+    def bytes_of(self, layouts: Iterable[Layout]) -> int:
+        """The same of some of them."""
+        return sum(layout.size for layout in layouts) * self._dtype.itemsize
 
     @property
     def missing(self) -> int:
         """Bytes that writing it will still take from the disk."""
-        paths = [path for path in map(self.path, self.layouts) if path.is_file()]
-        return 0 if self.complete else max(0, self.size - sum(path.stat().st_blocks * 512 for path in paths))
+        absent = self.absent
+        paths = [path for path in map(self.path, absent) if path.is_file()]
+        return max(0, self.bytes_of(absent) - sum(path.stat().st_blocks * 512 for path in paths))
+
+    @property
+    def absent(self) -> list[Layout]:
+        """The outputs of the key that were not written to the end, or are gone."""
+        there = [self.path(layout, _SUMS).is_file() and self.path(layout).is_file() for layout in self.layouts]
+        return [layout for layout, whole in zip(self.layouts, there) if not whole]
 
     @property
     def complete(self) -> bool:
-        """Whether it was written to the end."""
-        return (self.folder / "complete.json").is_file()
+        """Whether all outputs of the key were written to the end."""
+        return not self.absent
 
-    def path(self, layout: Layout) -> Path:
-        """The file of an output."""
-        return self.folder / f"{layout.name.replace('/', '-')}.bin"
+    def path(self, layout: Layout, ending: str = _NUMBERS) -> Path:
+        """A file of an output."""
+        kept = "" if layout.kept is None else f"-top-{layout.kept[1]}"
+        return self.folder / f"{layout.name.replace('/', '-')}{kept}{ending}"
 
     def check_identity(self) -> None:
         """Raise CrossdistilError if the folder holds a cache of something else."""
-        path = self.folder / "identity.json"
+        path = self.folder / _IDENTITY
         try:
             found = read_object(path, DamagedCache)
         except FileNotFoundError:
             # It is written first: where there is anything else, someone removed it.
-            if any((self.folder / name).is_file() for name in ("complete.json", _PROGRESS, _EARLIER)):
+            if self._of_outputs():
                 raise DamagedCache(f"{path}: missing; {_AGAIN}") from None
             return
         except DamagedCache as error:
             raise DamagedCache(f"{error}; {_AGAIN}") from error
-        words = {"teacher": "another teacher", "tokens": "other data or another tokenizer", "outputs": "other outputs"}
-        words["top_k"] = "another number of the largest logits"
-        for name, expected in ({"top_k": None} | self.key.as_json()).items():
+        words = {"teacher": "another teacher", "tokens": "other data or another tokenizer", "format": "another version"}
+        for name, expected in self.key.as_json().items():
             if found.get(name) != expected:
                 what = words.get(name, f"{name} {shown(found.get(name))} instead of {shown(expected)}")
                 remedy = "choose another teacher_cache.folder or delete it"
@@ -128,48 +143,62 @@ class TeacherCache:
                     remedy += f"; --set teacher_cache.computed_in={plain(str(found.get(name)))} takes it as it is"
                 raise CrossdistilError(f"{self.folder}: is a teacher cache of {what}; {remedy}")
 
-    def write(self, plan: np.ndarray, compute: Compute, tell: Callable[[int, int], None], processes: Processes = ALONE) -> None:
-        """Fill the cache with what `compute` gives of each batch of `plan` (batches, batch size), which has every row once and -1
-        where it only fills. All `processes` call this: each takes its share. `tell(rows, all)` is called at times."""
-        progress, first = Progress(self.folder / _PROGRESS, plan), processes.rank == 0
+    def write(
+        self, plan: np.ndarray, computing: Computing, tell: Callable[[int, int], None], processes: Processes = ALONE
+    ) -> None:
+        """Add the outputs that are absent, as what `computing` gives computes them of each batch of `plan` (batches, batch size),
+        which has every row once and -1 where it only fills. All `processes` call this: each takes its share. `tell(rows, all)` is
+        called at times."""
+        first = processes.rank == 0
 
         def each(function: Callable, *arguments: Any) -> Any:
             return processes.together(self._with_clear_errors, function, *arguments)
 
         with contextlib.ExitStack() as lock:
-            each(self._begin if first else _nothing, progress, lock)
+            each(self._begin if first else _nothing, plan, lock)
             # Read by all before any of them marks more.
-            missing = each(self._missing_batches, progress)[processes.rank :: processes.size]
-            each(self._fill, progress, missing, compute, tell if first else _nothing)
-            each(self._finish if first else _nothing, progress)
+            absent, batches = each(self._left, plan)
+            each(self._fill, plan, absent, batches[processes.rank :: processes.size], computing, tell if first else _nothing)
+            each(self._finish if first else _nothing, plan, absent)
 
-    def open(self, checked: bool = False) -> None:
-        """Map the files, after a look at every byte, unless that is `checked`. Raises CrossdistilError for anything that is not
-        as it was written."""
+    def open(self) -> None:
+        """Map the files; what they hold is compared with its checksums when it is used (`batch`). Raises CrossdistilError for
+        anything else that is not as it was written."""
         self.check_identity()
-        try:
-            sums = read_object(self.folder / "complete.json", DamagedCache)
-        except (OSError, DamagedCache) as error:
-            raise DamagedCache(f"{error}; {_AGAIN}") from error
-        self._flat = []
+        self._numbers = []
         for layout in self.layouts:
-            path, expected = self.path(layout), layout.size * self._dtype.itemsize
-            found = path.stat().st_size if path.is_file() else None
-            if found is None:
-                raise DamagedCache(f"{path}: missing; {_AGAIN}")
-            if found != expected:
-                raise DamagedCache(f"{path}: has {found:,} bytes, expected {expected:,}; {_AGAIN}")
-            if not checked and checksum(path) != sums.get(layout.name):
-                raise DamagedCache(f"{path}: damaged (its checksum is wrong); {_AGAIN}")
-            self._flat.append(np.asarray(np.memmap(path, self._dtype, "r")))
+            paths = self.path(layout), self.path(layout, _SUMS)
+            missing = next((path for path in paths if not path.is_file()), None)
+            if missing is not None:
+                raise DamagedCache(f"{missing}: missing; {_AGAIN}")
+            self._numbers.append(CheckedNumbers(*paths, self._dtype, layout.size, f"delete {paths[0]} to make it again"))
 
     def discard(self) -> None:
-        """Remove what is there, so that it is made again. A process that has it open keeps what it has."""
+        """Remove what is not as it was written, so that it is made again; where that is what says whose the outputs are, all of
+        them. A process that has it open keeps what it has."""
         with clear_disk_errors(self.folder), self._locked():
-            for name in ("complete.json", _PROGRESS, _EARLIER, "identity.json"):
-                (self.folder / name).unlink(missing_ok=True)
-            for path in (self.folder / _SCORES, self.folder / _ANSWERS, *map(self.path, self.layouts)):
+            try:
+                self.check_identity()
+            except DamagedCache:
+                gone = [self.folder / name for name in (_IDENTITY, _SCORES, _ANSWERS)] + self._of_outputs()
+            else:
+                gone = [self.path(layout, ending) for layout in self._damaged() for ending in (_SUMS, _PROGRESS, _NUMBERS)]
+            for path in gone:
                 path.unlink(missing_ok=True)
+
+    def _damaged(self) -> list[Layout]:
+        """The outputs of the key that cannot be opened."""
+        found = []
+        for layout in self.layouts:
+            try:
+                CheckedNumbers(self.path(layout), self.path(layout, _SUMS), self._dtype, layout.size, "")
+            except (DamagedCache, OSError):
+                found.append(layout)
+        return found
+
+    def _of_outputs(self) -> list[Path]:
+        """All files of outputs, whoever asked for them, the last written first."""
+        return [path for ending in (_SUMS, _PROGRESS, _NUMBERS) for path in sorted(self.folder.glob(f"*{ending}"))]
 
     @property
     def card(self) -> Path:
@@ -200,8 +229,12 @@ class TeacherCache:
             write_text(self.folder / _SCORES, json.dumps({"of": of, "metrics": metrics}, indent=2) + "\n")
 
     def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
-        """The outputs of a batch of rows by name, padded to `length`, in float32."""
-        return {layout.name: load(layout, flat, rows, length) for layout, flat in zip(self.layouts, self._flat)}
+        """The outputs of a batch of rows by name, padded to `length`, in float32. Raises DamagedCache."""
+        real, found = rows[rows >= 0], {}
+        for layout, numbers in zip(self.layouts, self._numbers):
+            numbers.check(layout.starts[real], layout.starts[real + 1])
+            found[layout.name] = load(layout, numbers.flat, rows, length)
+        return found
 
     def hold(self) -> bool:
         """Say that this process uses the folder, until it ends; False where there is none."""
@@ -220,70 +253,82 @@ class TeacherCache:
         finally:
             lock.release()
 
-    def _begin(self, progress: Progress, stack: contextlib.ExitStack) -> None:
-        """Lock the folder until the stack ends, and make the files in their full size."""
+    def _begin(self, plan: np.ndarray, stack: contextlib.ExitStack) -> None:
+        """Lock the folder until the stack ends, and make the files of what is absent in their full size."""
         make_folder(self.folder)
         while not self.hold():
             make_folder(self.folder)
         stack.enter_context(self._locked())
         self.check_identity()
-        if self.complete:  # another process was faster
+        absent = self.absent  # another process may have been faster
+        if not absent:
             return
-        write_text(self.folder / "identity.json", json.dumps(self.key.as_json(), indent=2) + "\n")
-        whole, made = True, []
+        if not (self.folder / _IDENTITY).is_file():
+            write_text(self.folder / _IDENTITY, json.dumps(self.key.as_json(), indent=2) + "\n")
+        made, kept = [], []
         try:
-            for layout in self.layouts:
+            for layout in absent:
                 path = self.path(layout)
+                self.path(layout, _SUMS).unlink(missing_ok=True)  # where only the numbers were removed
                 if not path.exists():
                     made.append(path)
-                whole &= reserve(path, layout.size * self._dtype.itemsize)
+                kept.append(reserve(path, layout.size * self._dtype.itemsize))
         except OSError:
             for path in made:  # a disk that is full should not stay so
                 path.unlink(missing_ok=True)
             raise
-        progress.begin(keep=whole)
+        for layout, whole in zip(absent, kept):
+            self._progress(layout, plan).begin(keep=whole)
 
-    def _missing_batches(self, progress: Progress) -> np.ndarray:
+    def _progress(self, layout: Layout, plan: np.ndarray) -> Progress:
+        return Progress(self.path(layout, _PROGRESS), plan)
+
+    def _left(self, plan: np.ndarray) -> tuple[list[Layout], np.ndarray]:
+        """The outputs that are absent, and the batches of `plan` that some of them lack."""
         until = time.monotonic() + _SHOWN_SECONDS
-        while "identity.json" not in (names := os.listdir(self.folder) if self.folder.is_dir() else ()):
+        while _IDENTITY not in (os.listdir(self.folder) if self.folder.is_dir() else ()):
             if time.monotonic() > until:
                 raise CrossdistilError(
                     f"{self.folder}: is not seen by every process; choose a teacher_cache.folder on a disk that all share"
                 )
             time.sleep(0.1)
         self.hold()
-        return np.empty(0, np.int64) if "complete.json" in names else np.flatnonzero(~progress.done())
+        absent, left = self.absent, np.zeros(len(plan), bool)
+        for layout in absent:
+            left |= ~self._progress(layout, plan).done()
+        return absent, np.flatnonzero(left)
 
-    def _fill(self, progress: Progress, batches: np.ndarray, compute: Compute, tell: Callable[[int, int], None]) -> None:
+    def _fill(
+        self, plan: np.ndarray, absent: list[Layout], batches: np.ndarray, computing: Computing, tell: Callable[[int, int], None]
+    ) -> None:
         if not len(batches):
             return
+        compute, records = computing(tuple(layout.name for layout in absent)), [self._progress(layout, plan) for layout in absent]
         with contextlib.ExitStack() as stack:
-            files = [stack.enter_context(NumberWriter(self.path(layout), self._dtype)) for layout in self.layouts]
+            files = [stack.enter_context(NumberWriter(self.path(layout), self._dtype)) for layout in absent]
             written, saved = [], time.monotonic()
             for batch in batches:
-                rows = progress.plan[batch]
+                rows = plan[batch]
                 values, rows = compute(rows), rows[rows >= 0]
-                for layout, file, value in zip(self.layouts, files, values):
+                for layout, file, value in zip(absent, files, values):
                     self._store(layout, file, rows, value)
                 written.append(int(batch))
                 if time.monotonic() - saved < _SAVE_SECONDS and batch != batches[-1]:
                     continue
-                for file in files:
+                for file, record in zip(files, records):
                     file.flush()
-                progress.mark(written)
+                    record.mark(written)
                 if batch != batches[-1]:
-                    tell(progress.rows(), len(self._lengths))
+                    tell(min(record.rows() for record in records), len(self._lengths))
                 written, saved = [], time.monotonic()
 
-    def _finish(self, progress: Progress) -> None:
-        if self.complete:
-            return
-        if not progress.done().all():
-            raise DamagedCache(f"{progress.path}: was changed while the cache was written; {_AGAIN}")
-        sums = {layout.name: checksum(self.path(layout)) for layout in self.layouts}
-        write_text(self.folder / "complete.json", json.dumps(sums, indent=2) + "\n")
-        for name in (_PROGRESS, _EARLIER):
-            (self.folder / name).unlink(missing_ok=True)
+    def _finish(self, plan: np.ndarray, absent: list[Layout]) -> None:
+        for layout in absent:
+            progress = self._progress(layout, plan)
+            if not progress.done().all():
+                raise DamagedCache(f"{progress.path}: was changed while the cache was written; {_AGAIN}")
+            write_sums(self.path(layout), self.path(layout, _SUMS))
+            progress.path.unlink(missing_ok=True)
 
     def _store(self, layout: Layout, file: NumberWriter, rows: np.ndarray, values: np.ndarray) -> None:
         try:

@@ -17,7 +17,8 @@ from .json_files import read_object
 from .stored_tensors import AbsentTensors, FileState, StoredTensors
 from .task_data import MISMATCHED, TaskData
 
-FORMAT = 1
+FORMAT = 2
+"""From here on the outputs of one teacher share a folder, and each is whole or not by itself."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,14 @@ class CacheKey:
     """How many of the largest logits are kept; None: all."""
 
     def as_json(self) -> dict:
-        """The content of identity.json."""
+        """The content of identity.json: all but which outputs there are."""
         return {
             "format": FORMAT,
             "teacher": self.teacher,
             "tokens": self.tokens,
-            "outputs": list(self.outputs),
             "precision": self.precision,
             "computed_in": self.computed_in,
-        } | ({} if self.top_k is None else {"top_k": self.top_k})
+        }
 
     @property
     def digest(self) -> str:

@@ -87,27 +87,32 @@ def outputs_of(model: Model, table, names=NAMES, engine=None):
 def write(cache: TeacherCache, model_folder: Path, each=lambda number: None, **processes) -> list[int]:
     """Fill a cache by the reference; `each(number)` is called before a batch. Returns the batches that were computed."""
     table, computed = rows_of(model_folder), []
-    compute, plan = outputs_of(load_model(model_folder), table, cache.key.outputs), plan_of(table)
+    model, plan = load_model(model_folder), plan_of(table)
     numbers = {row: number for number, rows in enumerate(plan) for row in rows if row >= 0}
 
-    def outputs(rows):
-        number = numbers[rows[0]]
-        each(number)
-        computed.append(number)
-        return compute(rows)
+    def computing(names):
+        compute = outputs_of(model, table, names)
 
-    cache.write(plan, outputs, lambda done, total: None, **processes)
+        def outputs(rows):
+            number = numbers[rows[0]]
+            each(number)
+            computed.append(number)
+            return compute(rows)
+
+        return outputs
+
+    cache.write(plan, computing, lambda done, total: None, **processes)
     return computed
 
 
 def content(folder: Path) -> dict[str, bytes]:
     """The files of a cache."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".bin", ".json")}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".bin", ".sums", ".json")}
 
 
 def marked(folder) -> list[int]:
-    """The batches that the record of a cache calls done."""
-    record = (folder / "progress.bin").read_bytes()
+    """The batches that the records of a cache call done, each the same."""
+    [record] = {path.read_bytes() for path in folder.glob("*.progress")}
     assert len(record) == hashlib.sha256().digest_size + BATCHES
     return [number for number, byte in enumerate(record[-BATCHES:]) if byte]
 

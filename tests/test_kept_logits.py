@@ -20,7 +20,7 @@ from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.teacher_cache import TeacherCache
 from crossdistil.core.teacher_outputs import load, make_layout, pieces
 from crossdistil.tests import tiny
-from crossdistil.tests.cached_teacher import LENGTH, ROWS, key_of, plan_of, rows_of
+from crossdistil.tests.cached_teacher import LENGTH, ROWS, content, key_of, plan_of, rows_of
 
 CLASSES, KEPT, TEMPERATURE = 40, 8, 3.0
 LOGITS = np.random.default_rng(0).normal(0, 3, (ROWS, CLASSES)).astype(np.float32)
@@ -42,7 +42,7 @@ def written(folder, model_folder, top_k):
     plan = plan_of(table)
     filled = [np.where((rows >= 0)[:, None], LOGITS[rows], np.float32(7)) for rows in plan]
     by_first = {rows[0]: [values] for rows, values in zip(plan, filled)}
-    cache.write(plan, lambda rows: by_first[rows[0]], lambda done, total: None)
+    cache.write(plan, lambda names: lambda rows: by_first[rows[0]], lambda done, total: None)
     cache.open()
     return cache
 
@@ -65,12 +65,14 @@ def test_with_all_classes_it_is_the_cache_of_all_logits(tmp_path, tiny_model):
     np.testing.assert_array_equal(all_of_them.batch(np.arange(ROWS), LENGTH)["logits"], LOGITS)
 
 
-def test_a_cache_of_other_logits_is_refused(tmp_path, tiny_model):
+def test_other_numbers_of_logits_are_kept_beside_each_other(tmp_path, tiny_model):
     cache = written(tmp_path / "cache", tiny_model, KEPT)
+    before = content(cache.folder)
     for other in (None, 9):
-        key = dataclasses.replace(cache.key, top_k=other)
-        with pytest.raises(CrossdistilError, match="is a teacher cache of another number of the largest logits"):
-            TeacherCache(cache.folder, key, cache.model, rows_of(tiny_model).lengths).open()
+        found = dataclasses.replace(cache.key, top_k=other)
+        assert not TeacherCache(cache.folder, found, cache.model, rows_of(tiny_model).lengths).complete
+        written(tmp_path / "cache", tiny_model, other)
+    assert before.items() < content(cache.folder).items() and cache.complete
 
 
 def test_logits_of_tokens_are_kept_token_by_token(tiny_model):

@@ -8,12 +8,15 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
+from crossdistil.core import block_sums, teacher_cache
 from crossdistil.core.checkpoint import load_model
-from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.errors import CrossdistilError, DamagedCache
 from crossdistil.core.models.outputs import split_name
 from crossdistil.core.teacher_cache import TeacherCache
 from crossdistil.core.teacher_memory import TeacherMemory
@@ -81,7 +84,7 @@ def places(name, lengths, length):
 def test_what_is_read_is_what_the_teacher_computed(computed, tmp_path, tiny_model, precision):
     model, table = load_model(tiny_model), rows_of(tiny_model)
     cache = TeacherCache(tmp_path / "cache", key_of(model, table, NAMES, precision), model, table.lengths)
-    cache.write(plan_of(rows_of(tiny_model)), replayed(computed), lambda done, total: None)
+    cache.write(plan_of(rows_of(tiny_model)), lambda names: replayed(computed), lambda done, total: None)
     cache.open()
     by_row = {row: [values[place] for values in made] for rows, made in computed for place, row in enumerate(rows)}
     asked = []
@@ -116,7 +119,7 @@ def test_what_is_read_is_what_the_teacher_computed(computed, tmp_path, tiny_mode
 
 def test_the_reference_and_every_backend_write_the_same(computed, tmp_path, whole, tiny_model):
     cache = cache_at(tmp_path / "cache", tiny_model)
-    cache.write(plan_of(rows_of(tiny_model)), replayed(computed), lambda done, total: None)
+    cache.write(plan_of(rows_of(tiny_model)), lambda names: replayed(computed), lambda done, total: None)
     for layout in cache.layouts:
         here, there = (np.fromfile(one.path(layout), "<f4") for one in (cache, whole))
         np.testing.assert_allclose(here, there, rtol=1e-4, atol=2e-5, err_msg=layout.name)
@@ -131,7 +134,7 @@ def test_the_sizes_are_told_before_and_there_is_no_padding(whole, tiny_model):
     assert whole.size == expected == sum(path.stat().st_size for path in whole.folder.glob("*.bin"))
     assert whole.missing == 0
     assert {path.name for path in whole.folder.glob("*")} - {".lock"} == {
-        "identity.json", "complete.json", *(f"{name.replace('/', '-')}.bin" for name in NAMES)
+        "identity.json", *(name.replace("/", "-") + ending for name in NAMES for ending in (".bin", ".sums"))
     }  # fmt: skip
 
 
@@ -145,7 +148,7 @@ def test_a_killed_writer_goes_on_where_it_stopped(tmp_path, whole, tiny_model):
         assert process.returncode == -signal.SIGKILL, errors
         assert not cache.complete
         assert cache.missing < whole.size / 10  # the room is taken before anything is computed
-        with pytest.raises(CrossdistilError, match="complete.json"):
+        with pytest.raises(CrossdistilError, match=r"hidden-0.sums: missing"):
             cache.open()
         positions.append(marked(folder))
     assert positions == [[], [0, 1, 2, 3]]
@@ -187,16 +190,11 @@ def flip(path, place=0.5, bit=0x10):
 DAMAGE = {
     "truncated": (lambda folder: os.truncate(folder / "scores-1.bin", 4000), r"scores-1.bin: has 4,000 bytes, expected"),
     "longer": (lambda folder: (folder / "logits.bin").open("ab").write(b"0000"), "logits.bin: has 356 bytes, expected 352"),
-    "flipped": (lambda folder: flip(folder / "hidden-0.bin"), "hidden-0.bin: damaged"),
-    "flipped first": (lambda folder: flip(folder / "keys-1.bin", 0.0, 0x01), "keys-1.bin: damaged"),
-    "flipped last": (lambda folder: flip(folder / "values-2.bin", 1.0, 0x80), "values-2.bin: damaged"),
     "missing": (lambda folder: (folder / "pooled.bin").unlink(), "pooled.bin: missing"),
-    "garbled complete": (
-        lambda folder: (folder / "complete.json").write_text('{"logits"'),
-        "complete.json: is no JSON, or damaged",
-    ),
-    "other complete": (lambda folder: (folder / "complete.json").write_text("3"), "complete.json: expected a JSON object, got 3"),
-    "empty complete": (lambda folder: (folder / "complete.json").write_text("{}"), "hidden-0.bin: damaged"),
+    "no sums": (lambda folder: (folder / "pooled.sums").unlink(), "pooled.sums: missing"),
+    "garbled sums": (lambda folder: flip(folder / "hidden-2.sums"), "hidden-2.sums: damaged"),
+    "short sums": (lambda folder: (folder / "hidden-2.sums").write_bytes(b"sums"), "hidden-2.sums: damaged"),
+    "empty sums": (lambda folder: (folder / "hidden-2.sums").write_bytes(b""), "hidden-2.sums: damaged"),
     "no identity": (lambda folder: (folder / "identity.json").unlink(), "identity.json: missing"),
     "garbled identity": (
         lambda folder: (folder / "identity.json").write_bytes(b"\xff{"),
@@ -217,9 +215,96 @@ def test_a_damaged_cache_is_refused(copy, name):
     assert "delete" in str(caught.value)
 
 
+FLIPPED = {"middle": ("hidden-0", 0.5, 0x10), "first": ("keys-1", 0.0, 0x01), "last": ("values-2", 1.0, 0x80)}
+
+
+@pytest.mark.parametrize("place", FLIPPED)
+def test_a_damaged_block_is_refused_when_it_is_used_and_not_before(copy, whole, tiny_model, monkeypatch, place):
+    whole.open()
+    right = whole.batch(np.arange(ROWS), LENGTH)
+    monkeypatch.setattr(block_sums, "BLOCK", 256)
+    for layout in copy.layouts:
+        block_sums.write_sums(copy.path(layout), copy.path(layout, ".sums"))
+    name, at, bit = FLIPPED[place]
+    path = copy.folder / f"{name}.bin"
+    flip(path, at, bit)
+    copy.open()
+    size, [layout] = path.stat().st_size, [layout for layout in copy.layouts if copy.path(layout) == path]
+    byte, blocks = int(at * (size - 1)), -(-size // 256)
+    ends = layout.starts[1:] * 4
+    row = int(np.searchsorted(ends, byte, side="right"))
+    hurt = [
+        each for each in range(ROWS) if layout.starts[each] * 4 // 256 <= byte // 256 <= (layout.starts[each + 1] * 4 - 1) // 256
+    ]
+    assert row in hurt and len(hurt) < ROWS / 2
+    others = np.array([each for each in range(ROWS) if each not in hurt])
+    for rows in (others, others[::-1]):
+        np.testing.assert_equal(copy.batch(rows, LENGTH), {each: array[rows] for each, array in right.items()})
+    first, last = byte // 256 * 256, min(byte // 256 * 256 + 256, size) - 1
+    told = f"{path}: block {byte // 256 + 1:,} of {blocks:,} (bytes {first:,} to {last:,}) is damaged"
+    for each in hurt:
+        with pytest.raises(DamagedCache) as caught:
+            copy.batch(np.array([-1, each]), LENGTH)
+        assert str(caught.value) == f"{told}; delete {path} to make it again"
+    path.unlink()  # as it says
+    assert write(copy, tiny_model) == list(range(BATCHES))
+    copy.open()
+    np.testing.assert_equal(copy.batch(np.arange(ROWS), LENGTH), right)
+
+
+def test_other_outputs_are_added_and_those_that_are_there_stay(tmp_path, whole, tiny_model):
+    first, more = ("hidden/2", "logits", "scores/1"), ("hidden/0", "hidden/2", "scores/1", "values/2")
+    write(cache_at(tmp_path / "cache", tiny_model, first), tiny_model)
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir() if path.suffix in (".bin", ".sums")}
+    cache, asked = cache_at(tmp_path / "cache", tiny_model, more), []
+    model, table = load_model(tiny_model), rows_of(tiny_model)
+    assert [layout.name for layout in cache.absent] == ["hidden/0", "values/2"] and not cache.complete
+    assert cache.missing == cache.bytes_of(cache.absent) < cache.size
+    cache.write(
+        plan_of(table), lambda names: asked.append(names) or outputs_of(model, table, names), lambda done, total: None
+    )
+    assert asked == [("hidden/0", "values/2")] and cache.complete and not cache.missing
+    for name, when in before.items():
+        assert (tmp_path / "cache" / name).stat().st_mtime_ns == when, name
+    for names in (first, more):
+        found = cache_at(tmp_path / "cache", tiny_model, names)
+        found.open()
+        whole.open()
+        expected = whole.batch(np.arange(ROWS), LENGTH)
+        np.testing.assert_equal(found.batch(np.arange(ROWS), LENGTH), {name: expected[name] for name in names})
+    assert write(cache, tiny_model) == []
+
+
+def test_two_processes_that_want_other_outputs_at_once_both_get_theirs(tmp_path, whole, tiny_model):
+    wanted = [NAMES[:6], NAMES[3:]]
+    caches = [cache_at(tmp_path / "cache", tiny_model, names) for names in wanted]
+    threads = [threading.Thread(target=write, args=(cache, tiny_model, lambda number: time.sleep(0.01))) for cache in caches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert content(tmp_path / "cache") == content(whole.folder)
+
+
+def test_a_killed_writer_of_other_outputs_leaves_what_was_there(tmp_path, whole, tiny_model, monkeypatch):
+    monkeypatch.setattr(teacher_cache, "_SAVE_SECONDS", 0.0)
+    folder = tmp_path / "cache"
+    assert write(cache_at(folder, tiny_model, NAMES[:4]), tiny_model) == list(range(BATCHES))
+    process = start(folder, tiny_model, 3)  # of all outputs
+    assert process.communicate() and process.returncode == -signal.SIGKILL
+    assert cache_at(folder, tiny_model, NAMES[:4]).complete
+    cache_at(folder, tiny_model, NAMES[:4]).open()
+    assert write(cache_at(folder, tiny_model), tiny_model) == [3, 4, 5]
+    assert content(folder) == content(whole.folder)
+
+
 def test_a_discarded_cache_is_made_again_and_readers_keep_theirs(copy, whole, tiny_model):
     copy.open()
     before = copy.batch(np.array([3]), LENGTH)
+    flip(copy.folder / "hidden-2.sums")
+    copy.discard()
+    assert content(whole.folder).keys() - content(copy.folder).keys() == {"hidden-2.bin", "hidden-2.sums"}
+    (copy.folder / "identity.json").unlink()
     copy.discard()
     assert not content(copy.folder)
     np.testing.assert_equal(copy.batch(np.array([3]), LENGTH), before)
@@ -233,11 +318,10 @@ def test_a_cache_of_something_else_is_refused(copy, whole, tmp_path, tiny_model)
     others = {
         "another teacher": key_of(load_model(tmp_path / "other"), table),
         "other data or another tokenizer": key_of(model, dataclasses.replace(table, ids=table.ids[:-1])),
-        "other outputs": key_of(model, table, NAMES[:-1]),
         "precision 'fp32' instead of 'fp16'": key_of(model, table, precision="fp16"),
         "computed_in 'fp32' instead of 'bf16'": dataclasses.replace(whole.key, computed_in="bf16"),
     }
-    assert len({key.digest for key in [whole.key, *others.values()]}) == 6
+    assert len({key.digest for key in [whole.key, *others.values()]}) == 5
     for what, key in others.items():
         other = TeacherCache(copy.folder, key, model, table.lengths)
         for use in (other.check_identity, other.open, lambda other=other: other.write(plan_of(table), None, None)):
@@ -259,5 +343,5 @@ def test_numbers_that_fp16_cannot_hold_are_refused(tmp_path, tiny_model):
     cache = cache_at(tmp_path / "cache", tiny_model, ("hidden/1",), "fp16")
     huge = [np.full((BATCH, LENGTH, model.config.hidden_size), 7e4, np.float32)]
     with pytest.raises(CrossdistilError, match=r"precision: fp16 cannot hold hidden/1, up to 7e\+04; use fp32"):
-        cache.write(plan_of(table), lambda rows: huge, lambda done, total: None)
+        cache.write(plan_of(table), lambda names: lambda rows: huge, lambda done, total: None)
     assert not cache.complete

@@ -36,6 +36,6 @@ def test_a_cache_that_cannot_be_written(files, tmp_path, monkeypatch, number):
     assert weights[0] == weights[1]
     answer = crossdistil("run", files.recipe, "--out", tmp_path / "always", *sets, "--set=teacher_cache.use=always")
     (message,) = answer.messages
-    told = f"teacher_cache.use: 'always', but {cache}/teacher/logits: cannot be written: {os.strerror(number)}"
+    told = f"teacher_cache.use: 'always', but {cache}/teacher: cannot be written: {os.strerror(number)}"
     assert message.startswith(told)
     assert not (tmp_path / "always").exists()

@@ -4,7 +4,6 @@ all stages read it, the run needs nothing else of the teacher; where one needs m
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -48,7 +47,7 @@ def elsewhere(tmp_path, tree, **cache):
     shutil.rmtree(tmp_path / "teacher")
     shutil.rmtree(tmp_path / "cache")
     return tree | {
-        "teacher": {"model": str(tmp_path / "copy" / "teacher" / "logits")},
+        "teacher": {"model": str(tmp_path / "copy" / "teacher")},
         "teacher_cache": {"folder": str(tmp_path / "copy"), **cache},
     }
 
@@ -69,15 +68,15 @@ def test_a_copied_cache_teaches_as_the_teacher(backend_name, tmp_path, tree):
     answer = fill(tmp_path, tree, "--backend", backend_name)
     assert answer.code == 0 and not answer.stderr
     for output in ("hidden-2", "logits"):
-        place = tmp_path / "cache" / "teacher" / output
-        assert f"in {place}\n" in answer.stdout and (place / "complete.json").is_file()
-    assert f"--set teacher.model={tmp_path / 'cache' / 'teacher' / 'logits'}" in answer.stdout
+        place = tmp_path / "cache" / "teacher"
+        assert f"in {place}\n" in answer.stdout and (place / f"{output}.sums").is_file()
+    assert f"--set teacher.model={tmp_path / 'cache' / 'teacher'}" in answer.stdout
     if backend_name == "mindspore":  # which compiles for a minute; what follows is the same for all
         return
     with_weights, printed = run(tree, backend_name, tmp_path / "with")
     assert "go to" not in printed and "dev accuracy" in printed
     without, printed = run(elsewhere(tmp_path, tree), backend_name, tmp_path / "without")
-    assert without == with_weights and f"teacher: logits from {tmp_path / 'copy' / 'teacher' / 'logits'}" in printed
+    assert without == with_weights and f"teacher: logits from {tmp_path / 'copy' / 'teacher'}" in printed
     results = [json.loads((tmp_path / name / "result.json").read_text())["teacher"] for name in ("with", "without")]
     assert results[0] == results[1] and 0 < results[0]["metrics"]["accuracy"] <= 1
     students = [(tmp_path / name / "student" / "model.safetensors").read_bytes() for name in ("with", "without")]
@@ -93,7 +92,7 @@ def test_filling_needs_nothing_of_the_student(backend_name, tmp_path, tree):
     assert crossdistil("run", write(tmp_path, tree), "--backend", backend_name, "--out", tmp_path / "run").code == 2
     answer = fill(tmp_path, tree, "--backend", backend_name)
     assert answer.code == 0, answer.stderr
-    assert (tmp_path / "cache" / "teacher" / "hidden-2" / "complete.json").is_file()
+    assert (tmp_path / "cache" / "teacher" / "hidden-2.sums").is_file()
 
 
 def write(tmp_path, tree):
@@ -106,14 +105,14 @@ def write(tmp_path, tree):
 def test_what_needs_the_weights_after_all_is_told_before_training(backend_name, tmp_path, tree):
     assert fill(tmp_path, tree, "--backend", backend_name).code == 0
     tree = elsewhere(tmp_path, tree)
-    card = tmp_path / "copy" / "teacher" / "logits" / "model"
+    card = tmp_path / "copy" / "teacher" / "model"
 
     def refused(**changes):
         answer = crossdistil("run", write(tmp_path, tree | changes), "--backend", backend_name, "--out", tmp_path / "run")
         assert answer.code == 2 and len(answer.messages) == 1 and not (tmp_path / "run").exists(), answer
         return answer.messages[0]
 
-    given = tmp_path / "copy" / "teacher" / "logits"
+    given = tmp_path / "copy" / "teacher"
     start = {"architecture": {"num_hidden_layers": 1}, "init": {"from": "teacher", "layers": [0]}}
     assert refused(student=start).endswith(
         f"student.init.from ({given}): holds no weights, only what tells which model a cache or an export is of; "
@@ -127,7 +126,7 @@ def test_what_needs_the_weights_after_all_is_told_before_training(backend_name, 
     assert "stage 'layers' runs it in every step: teacher_dropout makes" in refused(teacher_dropout=True)
     other = [{"loss": "hidden_mse", "layers": [[1, 1]], "projection": {"kind": "linear"}}]
     stages = [tree["stages"][1], tree["stages"][0] | {"objective": other}]
-    assert f"stage 'layers' reads {tmp_path}/copy/teacher/hidden-1, which is not there or not complete" in refused(stages=stages)
+    assert f"stage 'layers' reads {tmp_path}/copy/teacher, which is not there or not complete" in refused(stages=stages)
     theseus = tree["stages"][1] | {"objective": [{"loss": "hard_label"}], "replacement": {"rate": 0.5}}
     student = {"architecture": {"num_hidden_layers": 1}, "init": {"from": "random"}}
     assert "but stage 'answers' replaces its layers" in refused(stages=[theseus], student=student)
@@ -146,9 +145,9 @@ def test_what_was_computed_in_another_precision_is_taken_only_where_the_recipe_s
     (message,) = answer.messages
     assert "computed_in 'bf16' instead of 'fp32'" in message and "--set teacher_cache.computed_in=bf16 takes it" in message
     taken = tree | {"teacher_cache": tree["teacher_cache"] | {"computed_in": "bf16"}}
-    made = content(tmp_path / "cache" / "teacher" / "logits")
+    made = content(tmp_path / "cache" / "teacher")
     _, printed = run(taken, backend_name, tmp_path / "run")
-    assert "teacher: logits from " in printed and content(tmp_path / "cache" / "teacher" / "logits") == made
+    assert "teacher: logits from " in printed and content(tmp_path / "cache" / "teacher") == made
     shutil.rmtree(tmp_path / "cache")
     answer = crossdistil("run", write(tmp_path, taken), "--backend", backend_name, "--out", tmp_path / "other")
     (message,) = answer.messages
@@ -194,10 +193,10 @@ def test_an_interrupted_filling_goes_on(backend_name, tmp_path, tree):
     assert process.returncode == 130 and errors.splitlines()[-1] == (
         "crossdistil: interrupted; the same command goes on with the rows that are not cached yet"
     )
-    marks = (tmp_path / "cache" / "teacher" / "hidden-2" / "progress.bin").read_bytes()[-4:]
+    marks = (tmp_path / "cache" / "teacher" / "hidden-2.progress").read_bytes()[-4:]
     assert 1 <= sum(map(bool, marks)) < 4
     answer = fill(tmp_path, tree, "--backend", backend_name)
-    assert answer.code == 0 and (tmp_path / "cache" / "teacher" / "logits" / "complete.json").is_file()
+    assert answer.code == 0 and (tmp_path / "cache" / "teacher" / "logits.sums").is_file()
 
 
 def test_a_teacher_is_loaded_once_and_not_at_all_where_all_is_cached(tree, tmp_path, monkeypatch):
@@ -227,8 +226,7 @@ def test_a_teacher_is_loaded_once_and_not_at_all_where_all_is_cached(tree, tmp_p
     assert engine.loads == 1  # for the scores and both caches
     engine = Counting()
     assert taught(tree, engine)["scores"] == first and engine.loads == 0
-    (tmp_path / "cache" / "teacher" / "logits" / "scores.json").unlink()
-    (tmp_path / "cache" / "teacher" / "hidden-2" / "scores.json").unlink()
+    (tmp_path / "cache" / "teacher" / "scores.json").unlink()
     engine = Counting()
     assert taught(tree, engine)["scores"] == first and engine.loads == 1  # a cache of an earlier version has none
     engine = Counting()
@@ -252,7 +250,7 @@ def test_a_complete_cache_is_read_in_a_short_run_too(tree, tmp_path):
     longer = json.loads(json.dumps(tree))
     longer["stages"][0]["train"]["steps"] = 30
     assert teach(longer)[0].objective.cached and teach(tree)[0].objective.cached
-    assert os.listdir(tmp_path / "cache" / "teacher") == ["hidden-2"]
+    assert [path.name for path in (tmp_path / "cache" / "teacher").glob("*.bin")] == ["hidden-2.bin"]
 
 
 @pytest.mark.only_backend("torch")
@@ -263,6 +261,5 @@ def test_two_processes_fill_what_one_fills(backend_name, tmp_path, tree):
     command = [sys.executable, "-m", "crossdistil", "cache", "teacher", tmp_path / "recipe.yaml", "--backend", backend_name]
     ended = subprocess.run([*map(str, command), "--device", "cpu", "--devices", "2"], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    for output in ("hidden-2", "logits"):
-        one, two = (content(tmp_path / name / "teacher" / output) for name in ("one", "cache"))
-        assert one == two and len(one) == 4  # numbers, identity, checksum, scores
+    one, two = (content(tmp_path / name / "teacher") for name in ("one", "cache"))
+    assert one == two and len(one) == 6  # numbers and checksums of two outputs, identity, scores

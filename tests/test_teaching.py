@@ -69,8 +69,7 @@ def caches_of(tree, folder):
     for index in range(len(tree["stages"])):
         names = tuple(sorted(job.stage(index).objective.teacher_outputs["teacher"]))
         key = CacheKey(model_digest(model), table.digest, names, "fp32", "fp32")
-        place = folder / "teacher" / "+".join(name.replace("/", "-") for name in names)
-        caches.append(TeacherCache(place, key, model, table.lengths))
+        caches.append(TeacherCache(folder / "teacher", key, model, table.lengths))
     return caches, model, table
 
 
@@ -89,7 +88,7 @@ def test_what_the_reference_wrote_teaches_as_the_teacher_itself(engine, tmp_path
     tree["stages"] = [tree["stages"][0] | {"objective": [*LAYERS, *ANSWERS]}]
     tree["teacher_cache"] = {"use": "always", "folder": str(tmp_path / "cache")}
     [cache], model, table = caches_of(tree, tmp_path / "cache")
-    cache.write(plan_of(table), outputs_of(model, table, cache.key.outputs), lambda done, total: None)
+    cache.write(plan_of(table), lambda names: outputs_of(model, table, names), lambda done, total: None)
     made = content(cache.folder)
     job = prepare(parse_recipe(tree, "test"), "test", engine.length_step)
     stage, losses = epoch_of(job, engine)
@@ -108,7 +107,7 @@ def test_a_run_is_the_same_with_and_without_a_cache(backend_name, tmp_path, tree
     losses, printed = run(tree, backend_name, tmp_path / "always")
     assert flat(losses) == pytest.approx(flat(expected), rel=2e-5, abs=2e-6)
     for cache in caches_of(tree, tmp_path / "cache")[0]:
-        size = sum(path.stat().st_size for path in cache.folder.glob("*.bin"))
+        size = sum(cache.path(layout).stat().st_size for layout in cache.layouts)
         told = f"teacher: {', '.join(cache.key.outputs)} for 44 rows, {size / 1e6:.1f} MB in fp32, go to {cache.folder}\n"
         assert told in printed
         cache.open()
@@ -136,13 +135,19 @@ def test_a_damaged_cache_of_ours_is_made_again(backend_name, tmp_path, tree, mon
     expected, printed = run(tree, backend_name, tmp_path / "first")
     [folder] = (tmp_path / "cache" / "teacher").iterdir()
     assert f"go to {folder}" in printed
-    (folder / "logits.bin").write_bytes(b"0" * 352)
+    (folder / "logits.bin").write_bytes(b"0" * 351)
     losses, printed = run(tree, backend_name, tmp_path / "second")
     assert losses == expected and f"teacher: {folder} is damaged, and is made again" in printed
     (folder / "identity.json").write_text("{")
     losses, printed = run(tree, backend_name, tmp_path / "third")
     assert losses == expected and "made again" in printed
     assert "made again" not in run(tree, backend_name, tmp_path / "fourth")[1]
+    (folder / "logits.bin").write_bytes(b"0" * 352)
+    with pytest.raises(CrossdistilError, match=f"^{folder}/logits.bin: block 1 of 1 .* is damaged; delete {folder}/logits.bin"):
+        run(tree, backend_name, tmp_path / "fifth")
+    (folder / "logits.bin").unlink()
+    losses, printed = run(tree, backend_name, tmp_path / "sixth")
+    assert losses == expected and "teacher: logits for 44 rows" in printed
 
 
 @pytest.mark.only_backend("torch")
@@ -173,18 +178,17 @@ def test_the_command_line_refuses_a_cache_that_does_not_fit(backend_name, tmp_pa
     refused("is a teacher cache of another teacher", tree | {"teacher": {"model": str(tmp_path / "other")}})
     refused("is a teacher cache of other data", tree | {"task": tree["task"] | {"data": str(tmp_path / "task")}})
     refused("precision 'fp32' instead of 'fp16'", tree | {"teacher_cache": tree["teacher_cache"] | {"precision": "fp16"}})
-    # Of the second stage: found before the first one is trained.
     (logits.folder / "identity.json").unlink()
     refused("identity.json: missing; delete the folder")
     shutil.copytree(tmp_path / "kept", folder, dirs_exist_ok=True)
-    (hidden.folder / "complete.json").write_text("{")
-    refused("complete.json: is no JSON, or damaged")
+    (hidden.folder / "hidden-2.sums").write_bytes(b"{")
+    refused("hidden-2.sums: damaged; delete")
     shutil.copytree(tmp_path / "kept", folder, dirs_exist_ok=True)
     path = hidden.folder / "hidden-2.bin"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
-    refused("hidden-2.bin: damaged (its checksum is wrong); delete the folder")
+    refused(f"hidden-2.bin: block 1 of 1 (bytes 0 to {len(data) - 1:,}) is damaged; delete {path}")
 
 
 def decided(tree):
@@ -235,8 +239,8 @@ def test_an_interrupted_run_goes_on_with_its_cache(tree, tmp_path, monkeypatch):
     _, printed = teach(trees["broken"], engine=TiredEngine(2))
     assert "teacher: 256 of 300 rows are cached" in printed and "192 of" not in printed
     teach(trees["whole"])
-    [broken], [whole] = ([*(path / "teacher").iterdir()] for path in folders.values())
-    assert content(broken) == content(whole)
+    broken, whole = (content(path / "teacher") for path in folders.values())
+    assert broken == whole
 
 
 @pytest.fixture
@@ -284,14 +288,17 @@ def test_what_changes_in_every_step_is_not_cached(tree, tmp_path, use, obstacle)
         assert decided(tree)[0] is False and not (tmp_path / "cache").exists()
 
 
-def test_a_long_list_of_outputs_fits_in_a_file_name(tmp_path, tiny_task):
+def test_another_layer_map_adds_only_what_it_needs(tmp_path, tiny_task):
     tiny.write_model(tmp_path / "deep", tiny.CONFIG.model_copy(update={"num_hidden_layers": 40}))
     tree = tiny.kd_recipe(tiny_task, tmp_path / "deep", steps=20)
-    names = {}
-    for last in (39, 40):
+    tree["teacher_cache"] = {"folder": str(tmp_path / "cache")}
+    for last, told in ((39, "teacher: hidden/1, hidden/10, "), (40, "teacher: hidden/40 for 44 rows, ")):
         pairs = [[layer, 1] for layer in range(1, last + 1)]
         tree["stages"][0]["objective"] = [{"loss": "hidden_mse", "layers": pairs}]
-        tree["teacher_cache"] = {"folder": str(tmp_path / "cache")}
-        assert decided(tree)[0] is True
-        names[last] = {path.name for path in (tmp_path / "cache" / "teacher").iterdir()}
-    assert len(names[40]) == 2 and all(len(name) < 150 for name in names[40])
+        cached, printed = decided(tree)
+        assert cached is True and told in printed and len(list((tmp_path / "cache" / "teacher").glob("*.bin"))) == last
+    (tmp_path / "cache" / "teacher" / "hidden-1+logits").mkdir()
+    (tmp_path / "cache" / "teacher" / "hidden-1+logits" / "complete.json").write_text("{}")
+    (tmp_path / "cache" / "teacher" / "hidden-7.bin").unlink()
+    told = f"note: {tmp_path}/cache/teacher/hidden-1+logits: is of an earlier version, which is not read; it can be deleted\n"
+    assert told in decided(tree)[1] and decided(tree)[0] is True

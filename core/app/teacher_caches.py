@@ -7,7 +7,6 @@ Several processes fill a cache together and have it checked by the first, whose 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import time
@@ -25,13 +24,12 @@ from ..errors import CrossdistilError, DamagedCache, RunFolderError
 from ..files import clear_disk_errors, make_folder
 from ..job import Job
 from ..model_answers import EVALUATION_BATCH
-from ..teacher_cache import TeacherCache
+from ..teacher_cache import Compute, TeacherCache
 from ..teacher_identity import CacheKey, examples_digest, model_digest
 from .loaded_teachers import LoadedTeachers
 from .teacher_runs import answers_of_run
 from .waiting import told_if_long
 
-_LONGEST_NAME = 120
 _SEEN_SECONDS = 5.0
 """How long another machine may take to see a new file of the cache."""
 
@@ -61,7 +59,7 @@ class TeacherCaches:
         if asked.folder is None:
             folder = kind_folder("teacher") / key.digest
         else:
-            folder = Path(asked.folder) / name / _folder_name(outputs)
+            folder = Path(asked.folder) / name
         if self._world.size > 1:  # the first process's, since the others may have another cache, or another current folder
             folder = Path(os.fsdecode(self._world.first(os.fsencode(folder.absolute()))))
         self._made[name, outputs] = TeacherCache(folder, key, teacher, table.lengths)
@@ -72,26 +70,34 @@ class TeacherCaches:
         return self._job.teacher_data[name].tokens["train"]
 
     def _fill(self, name: str, cache: TeacherCache) -> None:
-        outputs = ", ".join(cache.key.outputs)
         self._check_seen(cache)
         cache.hold()
-        complete = self._world.decide(cache.complete)
+        complete, absent = self._world.decide(cache.complete), cache.absent
+        there = [layout.name for layout in cache.layouts if layout not in absent]
+        if there:
+            self._console.print(f"{name}: {', '.join(there)} from {cache.folder}")
         if not complete:
             self._refuse_other_precision(cache)
-            size = f"{cache.size / 1e6:,.1f} MB in {cache.key.precision}"
+            outputs = ", ".join(layout.name for layout in absent)
+            size = f"{cache.bytes_of(absent) / 1e6:,.1f} MB in {cache.key.precision}"
             self._console.print(f"{name}: {outputs} for {len(self.table(name).lengths):,} rows, {size}, go to {cache.folder}")
+            self._tell_of_earlier(cache)
 
             def tell(done: int, total: int) -> None:
                 self._console.print(f"{name}: {done:,} of {total:,} rows are cached")
 
-            plan = evaluation_rows(self.table(name), EVALUATION_BATCH)
-            cache.write(plan, self._loaded.outputs(name, cache.key.outputs), tell, self._world)
+            def computing(outputs: tuple[str, ...]) -> Compute:
+                return self._loaded.outputs(name, outputs)
+
+            cache.write(evaluation_rows(self.table(name), EVALUATION_BATCH), computing, tell, self._world)
             with contextlib.suppress(RunFolderError):  # it is complete all the same
                 self._world.lead(self.describe, name, cache)
-        else:
-            self._console.print(f"{name}: {outputs} from {cache.folder}")
-        # One process looks at every byte, if none has just written them.
-        self._world.together(cache.open, not complete or self._world.rank > 0)
+        self._world.together(cache.open)
+
+    def _tell_of_earlier(self, cache: TeacherCache) -> None:
+        """Say so where there are caches of versions that had a folder for each set of outputs."""
+        for path in sorted(cache.folder.glob("*/complete.json")):
+            self._console.print(f"note: {path.parent}: is of an earlier version, which is not read; it can be deleted")
 
     def _check_seen(self, cache: TeacherCache) -> None:
         """Raise RunFolderError, in all processes, where some do not see the first one's files: on another machine, whose disk is
@@ -100,7 +106,7 @@ class TeacherCaches:
             return
         name = self._world.first(f".seen-{os.getpid()}-{time.time_ns()}".encode()).decode()
         there = self._world.decide(cache.complete)
-        mark = cache.folder / ("complete.json" if there else name)
+        mark = cache.folder / ("identity.json" if there else name)
 
         def leave() -> None:
             with clear_disk_errors(cache.folder):
@@ -193,11 +199,3 @@ class TeacherCaches:
     @property
     def _computed_in(self) -> str:
         return self._job.recipe.teacher_cache.computed_in or self._engine.precision
-
-
-def _folder_name(outputs: tuple[str, ...]) -> str:
-    """For people to read, and never longer than a file's name may be."""
-    name = "+".join(output.replace("/", "-") for output in outputs)
-    if len(name) <= _LONGEST_NAME:
-        return name
-    return f"{name[:_LONGEST_NAME]}+{hashlib.sha256(name.encode()).hexdigest()[:16]}"
