@@ -1,4 +1,4 @@
-"""Rerankers of three layers, by `recipes/reranker.yaml`: fine-tuned on what is relevant, and distilled from one of six layers
+"""Rerankers of three layers, by `recipes/reranker.yaml`: fine-tuned on what is relevant, and distilled from one of all layers
 that was, on rankings that are made of articles.
 
     python benchmarks/rerankers.py --articles data/enwiki.txt --encoder models/minilm --out runs/rerankers
@@ -6,13 +6,13 @@ that was, on rankings that are made of articles.
 Made data: a query is a sentence of a paragraph, which is taken out of it; relevant is the rest of the paragraph, and the other
 candidates are paragraphs of the same article, or where it has too few, of the next ones (the inverse cloze task of Lee et al.
 2019). So the figures say how much of a teacher a student keeps, and nothing of search. `--articles` has a paragraph a line, and
-an empty line between articles. The figures go to `runs/benchmarks/rerankers.json`.
+an empty line between articles. The students start from the layers of the teacher that begin equal blocks. Started again, it skips
+the runs that are complete; in the end `crossdistil compare` finds `compared.json` of them, as in `all_methods.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import random
 import re
@@ -20,19 +20,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tables import machine, markdown, measure, model_at
+from all_methods import STUDENT_LEARNING_RATE, chosen_layers, compare
+from run_names import REFERENCE, run_name
+from tables import model_at
 
-from crossdistil.core.app.api import run
+from crossdistil.core.app.api import predict, run
+from crossdistil.core.config_file import load_config
 
-SHORTEST, LONGEST = 200, 500
+SHORTEST, LONGEST = 120, 300
 """Characters of a paragraph that is taken."""
 _SENTENCE = re.compile(r"(?<=[.!?]) +(?=[A-Z])")
-TEACHER = "teacher"
-STUDENTS = {
-    "finetune": ("three layers of the encoder, fine-tuned", None),
-    "distil": ("three layers of the teacher, its margins (`distil`)", "distil"),
-    "distil_lists": ("three layers of the teacher, its distributions (`distil_lists`)", "distil_lists"),
-}
+LAYERS = 3
+RERANKERS = {"reranker-alone": None, "reranker": "distil", "reranker_lists": "distil_lists", "reranker_scores": "distil_scores"}
+"""Method -> preset of the recipe."""
 
 
 def articles(path: Path) -> list[list[str]]:
@@ -49,7 +49,7 @@ def rankings(path: Path, count: int, others: int, seed: int) -> list[dict[str, A
     for place, block in enumerate(blocks):
         paragraph = drawn.choice(block)
         sentences = _SENTENCE.split(paragraph)
-        if len(sentences) < 3:
+        if len(sentences) < 2:
             continue
         query = drawn.randrange(len(sentences))
         rest = " ".join(sentences[:query] + sentences[query + 1 :])
@@ -65,62 +65,68 @@ def rankings(path: Path, count: int, others: int, seed: int) -> list[dict[str, A
 
 def write(path: Path, found: list[dict[str, Any]]) -> None:
     """A list a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in found), encoding="utf-8")
 
 
-def measured(options: argparse.Namespace) -> dict[str, Any]:
-    """All figures."""
-    data = options.out / "data"
-    data.mkdir(parents=True, exist_ok=True)
-    found = rankings(options.articles, options.train + options.dev, options.others, options.seed)
-    write(data / "train.jsonl", found[: options.train])
-    write(data / "dev.jsonl", found[options.train :])
-    common = [f"task.data={data}", f"task.max_length={options.length}", f"task.ranking.candidates={options.others + 1}"]
-    common += [f"seed={options.seed}", "stages.0.train.keep=last", *options.set]
-    start = [f"student.init.from={options.encoder}"]
-    place = options.out / TEACHER
-    results = {TEACHER: run("reranker", out=place, overrides=[*common, *start], backend="torch")}
-    layers = ["student.architecture.num_hidden_layers=3", "student.init.layers=[0,2,4]"]
-    for name, (_, preset) in STUDENTS.items():
-        own = [*common, *(start if preset is None else [f"teacher.model={place}"]), *layers]
-        own += [f"stages.0.train.learning_rate={options.rate}"]
-        results[name] = run("reranker", out=options.out / name, overrides=own, preset=preset, backend="torch")
-    return {
-        "benchmark": "rerankers",
-        "machine": machine(),
-        "date": datetime.date.today().isoformat(),
-        "train": options.train,
-        "dev": options.dev,
-        "candidates": options.others + 1,
-        "steps": results[TEACHER]["steps"],
-        "metrics": {name: result["student"]["metrics"] for name, result in results.items()},
-    }
-
-
-def table(found: dict[str, Any]) -> str:
-    """For docs/evidence.md."""
-    names = {TEACHER: "teacher, six layers, fine-tuned"} | {name: told for name, (told, _) in STUDENTS.items()}
-    rows = [
-        [names[name], *(f"{metrics[key]:.3f}" for key in ("ndcg@10", "mrr@10"))] for name, metrics in found["metrics"].items()
+def with_scores(found: list[dict[str, Any]], teacher: Path) -> list[dict[str, Any]]:
+    """The same with the teacher's scores of each list, those of the relevant candidate first."""
+    texts = [(each["query"], text) for each in found for text in (*each["positive"], *each["negative"])]
+    scores = iter(predict(teacher, [query for query, _ in texts], [text for _, text in texts]))
+    return [
+        each | {f"{side}_score": [next(scores).score for _ in each[side]] for side in ("positive", "negative")} for each in found
     ]
-    made = f"{found['train']:,} made queries of {found['candidates']} candidates to train on, {found['dev']:,} to score on"
-    return f"{markdown(['model', 'nDCG@10', 'MRR@10'], rows)}\n\n{made}; {found['steps']:,} steps each, one seed."
+
+
+def trained(folder: Path, preset: str | None, overrides: list[str], options: argparse.Namespace) -> Path:
+    """The folder of a run, which is made unless it is complete."""
+    if not (folder / "result.json").is_file():
+        given = [*overrides, *options.set]
+        how = {"precision": options.precision, "backend": "torch", "report": False, "latency": False, "resume": True}
+        run("reranker", out=folder, preset=preset, overrides=given, **how)
+    return folder
 
 
 def main() -> int:
-    """Measure and write."""
+    """Run and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--articles", type=Path, required=True)
     parser.add_argument("--encoder", type=model_at, required=True)
     parser.add_argument("--out", type=lambda text: Path(text).absolute(), required=True)
-    parser.add_argument("--train", type=int, default=320)
-    parser.add_argument("--dev", type=int, default=160)
+    parser.add_argument("--train", type=int, default=800)
+    parser.add_argument("--dev", type=int, default=400)
     parser.add_argument("--others", type=int, default=4, help="candidates beside the relevant one")
     parser.add_argument("--length", type=int, default=96)
-    parser.add_argument("--rate", default="1e-4", help="the students' learning rate")
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seeds", type=lambda text: [int(number) for number in text.split(",")], default=[42, 43, 44])
+    parser.add_argument("--precision", default="bf16")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for all")
-    measure(parser, "rerankers", measured, table)
+    parser.add_argument("--teacher-set", action="append", default=[], metavar="KEY=VALUE", help="for the teacher's run")
+    options = parser.parse_args()
+    found = rankings(options.articles, options.train + options.dev, options.others, 0)
+    data, scored, runs = options.out / "data", options.out / "scored", options.out / "rerankers"
+    for folder in (data, scored):
+        write(folder / "dev.jsonl", found[options.train :])
+    write(data / "train.jsonl", found[: options.train])
+    common = [f"task.max_length={options.length}", f"task.ranking.candidates={options.others + 1}", "stages.0.train.keep=last"]
+    own = [f"task.data={data}", f"student.init.from={options.encoder}", "stages.0.train.learning_rate=5e-5"]
+    teacher = trained(runs / REFERENCE, None, [*common, *own, *options.teacher_set], options)
+    if not (scored / "train.jsonl").is_file():
+        write(scored / "train.jsonl", with_scores(found[: options.train], teacher))
+    total = load_config(options.encoder).num_hidden_layers
+    layers = json.dumps(chosen_layers("reranker", LAYERS, total))
+    common += [f"student.architecture.num_hidden_layers={LAYERS}", f"student.init.layers={layers}"]
+    common += [f"stages.0.train.learning_rate={STUDENT_LEARNING_RATE}"]
+    folders = [teacher]
+    for seed in options.seeds:
+        for method, preset in RERANKERS.items():
+            of_file = method == "reranker_scores"
+            own = [f"seed={seed}", f"task.data={scored if of_file else data}"]
+            own += ["task.ranking.teacher_score=[positive_score, negative_score]"] if of_file else []
+            taught = preset is not None and not of_file
+            own += [f"teacher.model={teacher}", "teacher_cache.use=always"] if taught else []
+            own += [] if taught else [f"student.init.from={teacher / 'student'}"]
+            folders.append(trained(runs / run_name(method, LAYERS, seed), preset, [*common, *own], options))
+    compare(folders, runs)
     return 0
 
 

@@ -7,6 +7,7 @@ from .config_file import CONFIG
 from .data.tagged_tokens import most_overlap, window_room
 from .data.tasks import TaskSpec
 from .data.tokenize import Tokenizer
+from .kinds.known_kinds import RANKING
 from .models.answer_heads import SPANS, TOKENS
 from .models.architectures import Config, is_encoder
 from .task_section import TaskSection
@@ -16,9 +17,16 @@ _PADDED_TO = 128
 SAME_NAMES = " (if they mean the same, give them the same names: in the table, or as id2label in the model's config.json)"
 
 
-def teacher_problems(teacher: Model, spec: TaskSpec, where: str) -> list[str]:
-    """Why this model, which `where` names, cannot answer this task: another number, naming or order of the classes."""
+def teacher_problems(teacher: Model, spec: TaskSpec, where: str, reranks: bool = False) -> list[str]:
+    """Why this model, which `where` names, cannot answer this task: another number, naming or order of the classes. One that
+    `reranks` is to score pairs, whatever the task is."""
+    if reranks:
+        if teacher.kind.can_teach(RANKING):
+            return []
+        return [f"{where}: is no cross-encoder, a classifier with one output (recipes/reranker.yaml), which kind: ranking takes"]
     if spec.kind.embeds and not teacher.kind.embeds:
+        if teacher.kind == RANKING:
+            return [f"{where}: is a cross-encoder, which scores pairs and embeds no text; kind: ranking beside model says so"]
         way = "task.embeddings.teacher_pooling says how it pools (mean, cls or last)"
         return [f"{where}: has no modules.json of sentence-transformers, so how it embeds texts is not known; {way}"]
     if teacher.other_head:

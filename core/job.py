@@ -41,6 +41,7 @@ from .stages import Stage, build_objective
 from .student import build_student
 from .task_data import MISMATCHED, TaskData, masked_text_data, next_text_data, raw_text_data, tokenize
 from .task_section import TaskSection
+from .text_pairs import pairs_to_score
 from .world import ALL, Share
 
 
@@ -145,13 +146,18 @@ def load(found: Plan, length_step: int | None, weights: bool = True, doing: Call
         teachers, tokenizers, student = _with_kept(found, kept, teachers, student)
     if weights and found.trains and trims:  # whose rows are only known now
         student, projections = _with_weights(found, student, teachers, tokenizer, kept)
-    context = term_context(spec, student, teachers, examples, recipe.file_teachers)
+    context = term_context(spec, student, teachers, examples, recipe.file_teachers, recipe.rerankers)
     own = length_buckets(recipe.task.max_length, length_step)
     same: dict[str, TaskData] = {tokenizer.fingerprint: data}
-    for other in tokenizers.values():
+    teacher_data = {}
+    for name, other in tokenizers.items():
+        if name in recipe.rerankers:
+            longest = trained_length(teachers[name])
+            teacher_data[name] = pairs_to_score(spec, other, length_buckets(longest, length_step), examples, longest)
+            continue
         if other.fingerprint not in same:
             same[other.fingerprint] = _tokenize(spec, recipe, other, own, examples, recipe.task.max_length)
-    teacher_data = {name: same[other.fingerprint] for name, other in tokenizers.items()}
+        teacher_data[name] = same[other.fingerprint]
     notes = _notes(recipe, tokenizer, tokenizers, teachers, student)
     notes = notes if kept is None else (*notes, kept.note())
     return Job(recipe, context, data, student, teachers, teacher_data, projections, notes)
@@ -265,6 +271,9 @@ def _notes(
     for name, teacher in teachers.items():
         lines += vocabulary_notes(teacher_key(recipe, name), teacher.config, teacher_tokenizers[name])
         known = trained_length(teacher)
+        if name in recipe.rerankers and recipe.task.embeddings is not None and recipe.task.embeddings.scored_on == "retrieval":
+            told = "a reranker would have to score each query with every text"
+            lines.append(f"{teacher_key(recipe, name)}: is not scored on dev: {told}")
         if teacher.kind.embeds and "max_length" in teacher.about and known < recipe.task.max_length:
             told = f"it was made for texts of up to {known} tokens, and gets up to {recipe.task.max_length}"
             lines.append(f"{teacher_key(recipe, name)}: {told}; --set task.max_length={known} cuts them as it does")

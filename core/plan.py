@@ -21,9 +21,9 @@ from .data.tasks import Examples, TaskSpec, label_counts, resolve_task, target_r
 from .data.tokenize import Tokenizer, load_tokenizer
 from .data.word_vocabulary import WordTokenizer
 from .errors import CrossdistilError, DataError, Errors, RecipeError
-from .fit import fit_problems, same_inputs, teacher_problems, window_problems, words_problems
+from .fit import fit_problems, same_inputs, teacher_problems, vocabulary_problems, window_problems, words_problems
 from .kept_words import trimming_problems
-from .kinds.known_kinds import ONE_CLASS, kind_named
+from .kinds.known_kinds import ONE_CLASS, RANKING, kind_named
 from .losses.base import AnswersInFile, TermContext
 from .models.pooling import Pooling
 from .projections import projection_shapes
@@ -102,7 +102,8 @@ class _Planner:
         recipe, errors = self._recipe, self._errors
         spec = self._task()
         teachers = {
-            name: self._model(section.model, teacher_key(recipe, name), spec) for name, section in recipe.model_teachers.items()
+            name: self._model(section.model, teacher_key(recipe, name), spec, name in recipe.rerankers)
+            for name, section in recipe.model_teachers.items()
         }
         known = {name: teacher for name, teacher in teachers.items() if teacher is not None}
         complete = len(known) == len(teachers)
@@ -119,7 +120,7 @@ class _Planner:
             errors.collect(check_start, recipe, self._source, tokenizer, self._load)
         context = None
         if student is not None and complete and (spec is not None or self._found.assumed is not None):
-            context = term_context(spec, student, known, files=recipe.file_teachers)
+            context = term_context(spec, student, known, files=recipe.file_teachers, rerankers=recipe.rerankers)
         fits = errors.collect(self._check_fit, spec, tokenizer, tokenizers, known if complete else {}, student, context)
         projections = errors.collect(self._projections, student) or {}
         if context is not None and fits:
@@ -143,13 +144,13 @@ class _Planner:
                 spec = resolve_task(recipe.task.model_copy(update={"metrics": None}), recipe.registered)
         return spec
 
-    def _model(self, folder: Path, key: str, spec: TaskSpec | None) -> Model | None:
+    def _model(self, folder: Path, key: str, spec: TaskSpec | None, reranks: bool = False) -> Model | None:
         if key in self._found.failures:
             self._errors.append(self._found.failures[key])
             return None
         if key in self._found.models:
             return self._found.models[key]
-        kind = ONE_CLASS if spec is None else spec.kind
+        kind = RANKING if reranks else ONE_CLASS if spec is None else spec.kind
         found = self._errors.collect(open_model, folder, key, kind.guesses_words, kind.head)
         how = self._recipe.task.embeddings
         if found is None or not kind.embeds or key == START or how is None or how.teacher_pooling is None:
@@ -237,10 +238,11 @@ class _Planner:
             if is_there(teacher):
                 key = teacher_key(recipe, name)
                 if spec is not None and spec.kind.has_targets:
-                    problems += teacher_problems(teacher, spec, f"{key} ({teacher.source})")
+                    problems += teacher_problems(teacher, spec, f"{key} ({teacher.source})", name in recipe.rerankers)
                 problems += words_problems_of(recipe, name, teacher)
                 if tokenizers.get(name) is not None:
-                    problems += fit_problems(key, teacher.config, tokenizers[name], recipe.task)
+                    given = key, teacher.config, tokenizers[name]
+                    problems += vocabulary_problems(*given) if name in recipe.rerankers else fit_problems(*given, recipe.task)
         if student is not None:
             problems += trimming_problems(recipe, student.config, spec is not None and spec.kind.guesses_words)
         first = next(iter(teachers.values()), None)
@@ -287,9 +289,10 @@ def term_context(
     teachers: Mapping[str, Model] | None = None,
     examples: Mapping[str, Examples] | None = None,
     files: Iterable[str] = (),
+    rerankers: frozenset[str] = frozenset(),
 ) -> TermContext:
     """What terms may ask; a task that is not known has two classes. Labels are counted where there are `examples`; `files` are
-    the teachers that are files of answers."""
+    the teachers that are files of answers, `rerankers` those that score pairs in place of embedding texts."""
     kind, outputs = (ONE_CLASS, 2) if spec is None else (spec.kind, spec.kind.outputs(spec.labels))
     embedded, ranked = (None, None) if spec is None else (spec.embedded, spec.ranked)
     train = None if not examples else examples["train"]
@@ -303,6 +306,7 @@ def term_context(
             **{name: AnswersInFile() for name in files},
         },
         files=frozenset(files),
+        rerankers=rerankers,
         labels=None if spec is None else spec.label_names,
         label_counts=None if counts is None else counts[0],
         labelled=0 if counts is None else counts[1],

@@ -107,6 +107,15 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _rerankers_teach_embedders(self) -> Recipe:
+        for name, section in self.all_teachers.items():
+            if section.kind is not None and self.task.kind != "embeddings":
+                key = "teacher.kind" if self.teacher is not None else f"teachers.{name}.kind"
+                told = f"'{section.kind}' is for task.kind: embeddings, whose teacher may score pairs of texts"
+                raise ValueError(f"{key}: {told}; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _files_are_of_use(self) -> Recipe:
         learns = any(term.needs_teacher for stage in self.stages for term in stage.objective)
         for name, section in self.file_teachers.items():
@@ -156,6 +165,11 @@ class Recipe(Section):
     def file_teachers(self) -> dict[str, TeacherSection]:
         """Those that are files of answers."""
         return {name: section for name, section in self.all_teachers.items() if section.file is not None}
+
+    @property
+    def rerankers(self) -> frozenset[str]:
+        """Those that score pairs, where the student embeds texts."""
+        return frozenset(name for name, section in self.all_teachers.items() if section.kind is not None)
 
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, ready for YAML or JSON."""

@@ -49,12 +49,14 @@ class ReadSection(Section):
 class TeacherSection(Section):
     """A fine-tuned model folder, or a file of what a model answered, and its share in the mean of several teachers' logits."""
 
-    newer: ClassVar[tuple[str, ...]] = ("file",)
+    newer: ClassVar[tuple[str, ...]] = ("file", "kind")
 
     model: Path | None = None
     """A model folder, the folder of a finished run, or a checkpoint of any framework."""
     file: FileSection | None = None
     """In place of a model, the file of its answers: a path, or a path with how it is read."""
+    kind: Literal["ranking"] | None = None
+    """`ranking`: a cross-encoder, which scores pairs, where the student embeds texts; null: what the task asks for."""
     read: ReadSection = ReadSection()
     """How its checkpoint is read."""
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
@@ -76,6 +78,8 @@ class TeacherSection(Section):
             raise ValueError("give either model or file" + ("" if self.model is None else ", not both"))
         if self.file is not None and self.read != ReadSection():
             raise ValueError("read says how the checkpoint of model is read, but file is given")
+        if self.file is not None and self.kind is not None:
+            raise ValueError("kind says what a model is, but file is given")
         return self
 
 

@@ -54,6 +54,8 @@ def _stage_problems(recipe: Recipe, index: int, context: TermContext, others: Se
             found = [("loss", f"{term.loss} learns labels, of which the training texts have none; {way}")]
         if not found and context.outputs is None and LOGITS in term.student_outputs(context):
             found = [("loss", f"{term.loss} needs an answer to a task, but the task is {context.kind.described}")]
+        if not found and (inside := _inside_reranker(term, context)) is not None:
+            found = [("loss", inside)]
         if not found and others:
             of_texts = frozenset({EMBEDDING}) if context.kind.over_tokens else frozenset({LOGITS, EMBEDDING})
             layered = [name for name, outputs in term.teacher_outputs(context).items() if name in others and outputs - of_texts]
@@ -81,6 +83,14 @@ def _beyond_answers(term: LossTerm, context: TermContext, impossible: bool) -> s
         return None
     told = f"{term.loss} compares what is inside a model, but '{name}' is a file, which has answers alone"
     return f"{told}; kd_ce and kd_mse learn them"
+
+
+def _inside_reranker(term: LossTerm, context: TermContext) -> str | None:
+    """Why a term asks more of a teacher that scores pairs than scores."""
+    for name, outputs in term.teacher_outputs(context).items():
+        if name in context.rerankers and outputs - {LOGITS}:
+            return f"{term.loss} compares what two models make of a text, but '{name}' reads pairs of texts (kind: ranking)"
+    return None
 
 
 def freeze_problems(section: StageSection, context: TermContext) -> list[tuple[str, str]]:

@@ -245,7 +245,7 @@ def test_the_size_of_a_cache_by_hand():
     wanted = {"teacher": frozenset({"hidden/1", "scores/2", "logits"})}
     # Of a text of 10 tokens: 10 x 32 states, 4 heads x 10^2 scores, 2 logits.
     expected = (320 + 400 + 2) * 2 * 1000 / 10
-    assert costs.cache_bytes({"teacher": CONFIG}, wanted, 2, "fp16", 10) == expected
+    assert costs.cache_bytes({"teacher": CONFIG}, wanted, {"teacher": 2}, "fp16", 10) == expected
 
 
 def test_why_there_is_no_cache():

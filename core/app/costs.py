@@ -99,12 +99,13 @@ def replacing_cost(
 
 
 def cache_bytes(
-    teachers: Mapping[str, Config], wanted: Mapping[str, frozenset[str]], outputs: int | None, precision: str,
+    teachers: Mapping[str, Config], wanted: Mapping[str, frozenset[str]], outputs: Mapping[str, int | None], precision: str,
     length: int = TEXT_LENGTH,
 ) -> float:  # fmt: skip
-    """Bytes that a teacher cache takes for 1,000 tokens, in texts of `length` tokens."""
+    """Bytes that a teacher cache takes for 1,000 tokens, in texts of `length` tokens; `outputs` says of each teacher how many
+    logits it has."""
     numbers = sum(
-        make_layout(name, teachers[teacher], outputs, np.array([length])).size
+        make_layout(name, teachers[teacher], outputs[teacher], np.array([length])).size
         for teacher, names in wanted.items()
         for name in names
     )

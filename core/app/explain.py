@@ -56,9 +56,9 @@ def explain(
             section.plugin: load_plugins([section]).describe() for section in recipe.plugins
         },
         "needs": _needs(recipe, found, text, START in missing),
-        "student": _model(found.context, found.context.student) | _start(recipe),
+        "student": _model(found.context, found.context.student, found.context.outputs) | _start(recipe),
         "teachers": {
-            name: _model(found.context, config)
+            name: _model(found.context, config, _outputs_of(name, found.context))
             | {"folder": str(recipe.model_teachers[name].model), "assumed": teacher_key(recipe, name) in missing}
             for name, config in found.context.teachers.items()
             if name not in found.context.files
@@ -70,12 +70,17 @@ def explain(
     }
 
 
-def _model(context: TermContext, config: Config) -> dict[str, Any]:
+def _outputs_of(teacher: str, context: TermContext) -> int | None:
+    """How many logits a teacher has."""
+    return 1 if teacher in context.rerankers else context.outputs
+
+
+def _model(context: TermContext, config: Config, outputs: int | None) -> dict[str, Any]:
     keys = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
     if model_type(config) == "bilstm":
         keys = ("vocab_size", "embedding_size", "hidden_size", "fully_connected_size")
     sizes = {key: getattr(config, key) for key in keys}
-    parameters = costs.parameter_count(config, context.outputs, context.kind.guesses_words)
+    parameters = costs.parameter_count(config, outputs, context.kind.guesses_words)
     return {"model_type": model_type(config), **sizes, "parameters": parameters}
 
 
@@ -99,7 +104,7 @@ def _needs(recipe: Recipe, found: Plan, text: str, starts_elsewhere: bool) -> di
     if recipe.model_teachers:
         teacher = "pretrained encoder" if raw else "fine-tuned on the task"
         if kind_named(recipe.task.kind).embeds:
-            teacher = "an embedding model"
+            teacher = "a reranker" if recipe.rerankers == recipe.model_teachers.keys() else "an embedding model"
         if any(term.needs_words and term.needs_teacher for term in terms):
             causal = kind_named(recipe.task.kind).head == NEXT_WORDS
             teacher = f"pretrained {'causal' if causal else 'masked'} language model"
@@ -205,8 +210,9 @@ def _costs(recipe: Recipe, section: StageSection, labels: list[str], context: Te
     student = 3 * costs.forward_cost(context.student, student_outputs, context.outputs, length)
     student += 3 * costs.words_cost(context.student, student_outputs, share)
     student += costs.projection_cost(uses)
+    answers = {name: _outputs_of(name, context) for name in wanted}
     teacher = sum(
-        costs.forward_cost(context.teachers[name], outputs, context.outputs, length)
+        costs.forward_cost(context.teachers[name], outputs, answers[name], length)
         + costs.words_cost(context.teachers[name], outputs, share)
         for name, outputs in wanted.items()
     )
@@ -222,7 +228,7 @@ def _costs(recipe: Recipe, section: StageSection, labels: list[str], context: Te
     if wanted and obstacle is not None:
         found["cache"] = {"obstacle": obstacle, "precision": asked.precision, "bytes_per_1000_tokens": None}
     elif wanted:
-        size = costs.cache_bytes(context.teachers, wanted, context.outputs, asked.precision, length)
+        size = costs.cache_bytes(context.teachers, wanted, answers, asked.precision, length)
         found["cache"] = {"obstacle": obstacle, "precision": asked.precision, "bytes_per_1000_tokens": size}
     return found
 

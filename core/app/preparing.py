@@ -17,7 +17,7 @@ from ..engine import Engine
 from ..errors import checkpoint_named
 from ..job import Job, check_rows, load
 from ..kinds.kind import Kind
-from ..kinds.known_kinds import kind_named
+from ..kinds.known_kinds import RANKING, kind_named
 from ..models.answer_heads import NEXT_WORDS
 from ..models.families import BertConfig, Gpt2Config
 from ..plan import START, Found, Plan, plan
@@ -100,10 +100,11 @@ def explained(recipe: Recipe, source: str) -> tuple[Plan, frozenset[str]]:
     if recipe.student.init.source not in ("teacher", "random"):
         places[START] = Path(recipe.student.init.source)
     folders, known, kind = {}, {}, kind_named(recipe.task.kind)
+    reranks = {teacher_key(recipe, name) for name in recipe.rerankers}
     for key, path in places.items():
         with checkpoint_named(key):
             folders[key] = card_of(student_of(path))
-        model = _as_it_is(folders[key], key, kind)
+        model = _as_it_is(folders[key], key, RANKING if key in reranks else kind)
         if model is not None:
             known[key] = model
     missing = frozenset(places) - frozenset(known)

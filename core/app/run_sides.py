@@ -47,8 +47,8 @@ def _of_job(folder: Path, job: Job) -> dict[str, Side]:
         return {}
     sides = {}
     for name, teacher in job.teachers.items():
-        if teacher.has_weights:
-            data = job.teacher_data[name]
+        data = job.teacher_data[name]
+        if teacher.has_weights and data.spec.kind == job.data.spec.kind:  # else it does not take what the student takes
             given = job.recipe.model_teachers[name].model  # not the cache's folder that a converted one was read from
             sides[_key(name)] = Side(given, teacher, data.tokens["dev"], data.buckets[-1])
     student = load_model(folder / STUDENT, classifier=job.data.spec.kind.head)
@@ -81,6 +81,8 @@ def measure_later(
             if name == STUDENT_NAME:
                 raise
             tell(f"{name}: its latency is not measured: {str(error).splitlines()[0]}")
+            continue
+        if not model.kind.can_teach(spec.kind):
             continue
         length = trained_length(model, recipe["task"].get("max_length") if spec.kind.over_tokens else None)
         read = tokenize(spec, tokenizer, length_buckets(length, 1), {"dev": examples}, length)

@@ -98,8 +98,10 @@ class Teaching:
         return found
 
     def answers(self) -> dict[str, np.ndarray]:
-        """The logits on dev (examples, outputs) of each teacher that `scores` has scored, as far as they are known."""
-        return self._kept.answers | {
+        """The logits on dev (examples, outputs) of each teacher that `scores` has scored, as far as they are known and what the
+        student answers too: what a reranker scores pairs with is no cosine."""
+        kept = {name: logits for name, logits in self._kept.answers.items() if name not in self._job.recipe.rerankers}
+        return kept | {
             name: logits for name in sorted(self._files) if (logits := file_answers(self._job.data, name)) is not None
         }
 
@@ -167,7 +169,11 @@ class Teaching:
         if asked.use == "always" and obstacle:
             raise CrossdistilError(f"teacher_cache.use: 'always', but {obstacle}")
         if apart and obstacle:
-            what = "is a file of answers" if apart[0] in self._files else "has another tokenizer than the student"
+            what = "has another tokenizer than the student"
+            if apart[0] in self._files:
+                what = "is a file of answers"
+            elif apart[0] in self._job.recipe.rerankers:
+                what = "reads pairs of the student's texts"
             raise CrossdistilError(f"teacher: '{apart[0]}' {what}, but {obstacle}")
         if asked.folder is not None and asked.use != "never" and not obstacle:
             for cache in self._caches(stage).values():

@@ -97,6 +97,9 @@ class TermContext:
     """Of rankings, `labels` and a teacher's `scores` -> from where to where they are; None where there is no data at hand."""
     files: frozenset[str] = frozenset()
     """The teachers that are files of answers, whose configuration is `AnswersInFile`."""
+    rerankers: frozenset[str] = frozenset()
+    """The teachers that score pairs of texts, where the student embeds texts: their logits are (rows, 1), the score of each text
+    with the first one of its example, which itself has none."""
 
     def teacher(self, name: str | None) -> str:
         """The name of the teacher that a term means."""

@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from ..models.outputs import EMBEDDING
+from ..models.outputs import EMBEDDING, LOGITS
 from ..models.pooling import EPSILON, to_length_one
 from .base import LossTerm, ProjectionTensor, TermContext, sum_rows
 from .matching import Projection
@@ -87,7 +87,7 @@ class SentenceTerm(LossTerm):
     def function(self, context: TermContext, label: str):
         compare, members, key = self.compare(context), context.members, self.teacher_key(context)
         widths, weights = [width for width, _ in self.cuts()], [weight for _, weight in self.cuts()]
-        project = self.make_projection(context, label)
+        project, scored = self.make_projection(context, label), self.learns_scores_of(context)
 
         def matched(ops, params, student, teacher, batch):
             own = project(ops, params, student[EMBEDDING])
@@ -97,15 +97,20 @@ class SentenceTerm(LossTerm):
             total = 0.0
             for index in range(len(widths)):
                 width = widths[index]
-                value = compare(ops, _first(ops, own, width), _first(ops, taught, width), batch, mask, examples)
+                theirs = taught if scored else _first(ops, taught, width)
+                value = compare(ops, _first(ops, own, width), theirs, batch, mask, examples)
                 total = total + value * weights[index]
             return total
 
         return matched
 
     def teacher_key(self, context: TermContext) -> str:
-        """Where the teacher's vectors are among the outputs; empty without a teacher."""
+        """Where what the teacher gives is among the outputs; empty without a teacher."""
         return ""
+
+    def learns_scores_of(self, context: TermContext) -> bool:
+        """Whether its teacher is one that scores pairs, and has no vectors."""
+        return False
 
     def make_projection(self, context: TermContext, label: str):
         """`f(ops, params, x)`: the student's vectors as they are compared."""
@@ -132,6 +137,8 @@ class TaughtSentences(SentenceTerm):
     """Which teacher, where there are several; the first where it is not given."""
 
     needs_teacher: ClassVar[bool] = True
+    takes_scores: ClassVar[bool] = False
+    """Whether it can learn from a teacher that scores pairs."""
 
     def problems(self, context: TermContext):
         found = super().problems(context)
@@ -139,6 +146,11 @@ class TaughtSentences(SentenceTerm):
             return found
         if self.teacher is not None and self.teacher not in context.teachers:
             return [("teacher", f"'{self.teacher}' is not one of the teachers: {', '.join(context.teachers)}")]
+        if self.learns_scores_of(context):
+            if self.takes_scores:
+                return []
+            told = f"compares a teacher's vectors, but '{context.teacher(self.teacher)}' scores pairs (kind: ranking)"
+            return [("loss", f"{self.loss} {told}; margin_mse, and similarity_kl with candidates: own, learn scores")]
         taught = getattr(context.teachers.get(context.teacher(self.teacher)), "hidden_size", None)
         if taught is not None and self.widths is not None and max(self.widths) > taught:
             return [("widths", f"got {max(self.widths)}, but the teacher's vectors have {taught} numbers")]
@@ -148,11 +160,17 @@ class TaughtSentences(SentenceTerm):
         """What does not fit between the two widths."""
         return []
 
+    def learns_scores_of(self, context):
+        return context.teacher(self.teacher) in context.rerankers
+
+    def _taught(self, context: TermContext) -> str:
+        return LOGITS if self.learns_scores_of(context) else EMBEDDING
+
     def teacher_outputs(self, context):
-        return {context.teacher(self.teacher): frozenset({EMBEDDING})}
+        return {context.teacher(self.teacher): frozenset({self._taught(context)})}
 
     def teacher_key(self, context):
-        return f"{context.teacher(self.teacher)}/{EMBEDDING}"
+        return f"{context.teacher(self.teacher)}/{self._taught(context)}"
 
 
 class ProjectedSentences(TaughtSentences):
