@@ -67,8 +67,9 @@ class Ops(Protocol):
     def attention(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: float) -> Tensor:
         """softmax(query @ key.T / sqrt(head) + bias) @ value (Vaswani et al. 2017, equation 1).
 
-        `query`, `key`, `value`: (batch, heads, length, head). `bias`, added to the scores: (batch, 1, 1, length), or with more of
-        the sizes of (batch, heads, length, length). `dropout` is the rate on the attention probabilities; 0 switches it off.
+        `query` (batch, heads, queries, head), `key` and `value` (batch, heads, length, head): queries of all places, or of fewer.
+        `bias`, added to the scores: (batch, 1, 1, length), or with more of the sizes of (batch, heads, queries, length).
+        `dropout` is the rate on the attention probabilities; 0 switches it off.
         """
 
     def rotate(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:

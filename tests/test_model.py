@@ -194,9 +194,9 @@ class RecordingOps(ReferenceOps):
 
 def test_dropout_is_where_bert_has_it():
     # Devlin et al. 2018, appendix A.2, and their code: on the embeddings, the attention probabilities, each sublayer's
-    # output before it is added, and the pooled output.
+    # output before it is added, and the pooled output. Of the last layer only the first token is asked for.
     rates = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.2, "classifier_dropout": 0.3}
-    state, pooled = (5, 12, 32), (5, 32)
+    state, first, pooled = (5, 12, 32), (5, 1, 32), (5, 32)
     for config, hidden, attention, head in (
         (tiny.CONFIG.model_copy(update=rates), 0.1, 0.2, 0.3),
         (tiny.CONFIG.model_copy(update={**rates, "classifier_dropout": None}), 0.1, 0.2, 0.1),
@@ -206,12 +206,13 @@ def test_dropout_is_where_bert_has_it():
         ops = RecordingOps()
         make_forward(config)(ops, tiny.random_parameters(), tiny.random_batch())
         layer = [("attention", attention), (state, hidden), (state, hidden)]
-        assert ops.places == [(state, hidden), *layer, *layer, (pooled, head)]
+        last = [("attention", attention), (first, hidden), (first, hidden)]
+        assert ops.places == [(state, hidden), *layer, *last, (pooled, head)]
         # A layer whose scores are wanted computes its attention step by step, with the same dropout.
         ops = RecordingOps()
         make_forward(config, frozenset({"logits", "scores/1"}))(ops, tiny.random_parameters(), tiny.random_batch())
-        first = [((5, 4, 12, 12), attention), (state, hidden), (state, hidden)]
-        assert ops.places == [(state, hidden), *first, *layer, (pooled, head)]
+        by_steps = [((5, 4, 12, 12), attention), (state, hidden), (state, hidden)]
+        assert ops.places == [(state, hidden), *by_steps, *last, (pooled, head)]
 
 
 def hugging_face_outputs(model, batch):

@@ -44,8 +44,8 @@ def test_masks_are_a_function_of_seed_and_order():
     assert not np.array_equal(draws.kept((64,), 0.5), draws.kept((64,), 0.5))
 
 
-@pytest.mark.parametrize("length", [1, 5, 7])  # 7 x 7 x 6: not a multiple of four numbers
-def test_attention_with_dropout_and_its_gradients_are_the_formula(cpu, length):
+@pytest.mark.parametrize(("length", "queries"), [(1, 1), (5, 5), (7, 7), (7, 1)])  # 7 x 7 x 6: not a multiple of four numbers
+def test_attention_with_dropout_and_its_gradients_are_the_formula(cpu, length, queries):
     import torch
 
     generator = np.random.default_rng(length)
@@ -55,14 +55,15 @@ def test_attention_with_dropout_and_its_gradients_are_the_formula(cpu, length):
     bias = np.where(np.arange(length) < np.array([[length], [max(1, length - 2)]]), 0.0, -10000.0)[:, None, None]
     found, wanted = ([torch.tensor(array, dtype=kind, requires_grad=True) for array in arrays[:3]]
                      for kind in (torch.float32, torch.float64))
-    weights = torch.tensor(arrays[3]).transpose(1, 2)
+    weights = torch.tensor(arrays[3]).transpose(1, 2)[:, :, :queries]
     cpu.ops.masks.reseed(5)
     query, key, value = (part.transpose(1, 2) for part in found)
-    result = cpu.ops.attention(query, key, value, torch.tensor(bias, dtype=torch.float32), rate)
+    result = cpu.ops.attention(query[:, :, :queries], key, value, torch.tensor(bias, dtype=torch.float32), rate)
     (result * weights.float()).sum().backward()
     query, key, value = (part.transpose(1, 2) for part in wanted)
-    mask = torch.tensor(Draws(5).kept((batch, heads, length, length), rate)) * scale(rate)
-    expected = (torch.softmax(query @ key.transpose(2, 3) / math.sqrt(size) + torch.tensor(bias), -1) * mask) @ value
+    mask = torch.tensor(Draws(5).kept((batch, heads, queries, length), rate)) * scale(rate)
+    scores = query[:, :, :queries] @ key.transpose(2, 3) / math.sqrt(size) + torch.tensor(bias)
+    expected = (torch.softmax(scores, -1) * mask) @ value
     (expected * weights).sum().backward()
     torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-6)
     for one, other in zip(found, wanted):

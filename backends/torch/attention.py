@@ -26,9 +26,9 @@ _SHORT = {torch.float32: 16, torch.bfloat16: 64}
 class _DroppedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, key, value, bias, kept, factor):
-        shape = query.shape
+        shape, ctx.shapes = query.shape, (query.shape, key.shape, value.shape)
         query, key, value = _rows(query, key, value)
-        ctx.shape, ctx.sharpness, ctx.factor = shape, shape[3] ** -0.5, factor
+        ctx.sharpness, ctx.factor = shape[3] ** -0.5, factor
         ctx.bias_shape = None if bias is None else bias.shape
         probabilities = _probabilities(query, key, bias, shape)
         left = probabilities.to(query.dtype) * kept.view(probabilities.shape)
@@ -46,8 +46,9 @@ class _DroppedAttention(torch.autograd.Function):
         by_key = _product(by_scores.transpose(1, 2), query, ctx.sharpness)
         by_bias = None
         if ctx.needs_input_grad[3]:
-            by_bias = by_scores.view(*ctx.shape[:3], -1).sum_to_size(ctx.bias_shape)
-        return *(part.view(ctx.shape) for part in (by_query, by_key, by_value)), by_bias, None, None
+            by_bias = by_scores.view(*ctx.shapes[0][:3], -1).sum_to_size(ctx.bias_shape)
+        parts = (by_query, by_key, by_value)
+        return *(part.view(shape) for part, shape in zip(parts, ctx.shapes)), by_bias, None, None
 
 
 def _rows(*parts):
@@ -65,7 +66,7 @@ def _wide(x):
 
 
 def _probabilities(query, key, bias, shape):
-    """softmax(query @ key.T / sqrt(head) + bias): (batch * heads, length, keys), not in bf16; `shape` is (batch, heads, length,
+    """softmax(query @ key.T / sqrt(head) + bias): (batch * heads, queries, keys), not in bf16; `shape` is (batch, heads, queries,
     head)."""
     sharpness = shape[3] ** -0.5
     if bias is None:
@@ -87,8 +88,8 @@ def _softmax(scores):
 def dropped_attention(query, key, value, bias, masks, rate):
     """softmax(query @ key.T / sqrt(head) + bias) @ value with dropout of the probabilities, from own `masks`.
 
-    `query`, `key`, `value` (batch, heads, length, head); `bias` (batch, 1, 1, length), or (batch, heads, length,
-    length) of families that learn a part of it, or None.
+    `query` (batch, heads, queries, head), `key`, `value` (batch, heads, length, head); `bias` (batch, 1, 1, length), or (batch,
+    heads, queries, length) of families that learn a part of it, or None.
     """
     kept = masks.factors((*query.shape[:3], key.shape[2]), rate, query.dtype)
     return _DroppedAttention.apply(query, key, value, bias, kept, scale(rate))

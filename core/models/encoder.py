@@ -14,7 +14,7 @@ from ..ops import Ops, Tensor
 from . import normalised_after, normalised_before
 from .components import attention_bias, dense, normalise
 from .disentangled import make_distances
-from .encoder_heads import make_head, make_words
+from .encoder_heads import make_head, make_words, wants_first_only
 from .normalised_after import is_relative
 from .outputs import LOGITS, attention_kinds, depth, output_name
 from .parts import EMBEDDINGS
@@ -35,7 +35,8 @@ def make_forward(config: EncoderConfig, wanted: frozenset[str] = frozenset({LOGI
     for number in range(1, config.num_hidden_layers + 1):
         if number <= last or attention_kinds(wanted, number):
             prefixes = [root + prefix for prefix in config.layer_prefixes(number - 1)]
-            layers.append(make_layer(config, prefixes[0], number, wanted, partial=number > last))
+            first = number == config.num_hidden_layers and len(prefixes) == 1 and wants_first_only(config, wanted)
+            layers.append(make_layer(config, prefixes[0], number, wanted, partial=number > last, first_only=first))
             if number <= last and len(prefixes) > 1:
                 layers[-1] = _chain(layers[-1], [make_layer(config, prefix, number) for prefix in prefixes[1:]])
     return assemble(config, wanted, root, layers)
@@ -148,10 +149,16 @@ def make_embed(config: EncoderConfig, root: str):
 
 
 def make_layer(
-    config: EncoderConfig, prefix: str, number: int, wanted: frozenset[str] = frozenset(), partial: bool = False
+    config: EncoderConfig,
+    prefix: str,
+    number: int,
+    wanted: frozenset[str] = frozenset(),
+    partial: bool = False,
+    first_only: bool = False,
 ):
     """`layer(ops, params, x, bias, batch) -> (x, taken)`: encoder layer `number` (from 1), whose tensors' names start with
-    `prefix`, and what is wanted of its attention by name. A `partial` layer ends there and returns its input."""
+    `prefix`, and what is wanted of its attention by name. A `partial` layer ends there and returns its input. One that is wanted
+    of the `first_only` token gives its state alone, (batch, 1, hidden), where that spares work."""
     if config.family.block.normalised_before:
         return normalised_before.make_layer(config, prefix, number, wanted, partial)
-    return normalised_after.make_layer(config, prefix, number, wanted, partial)
+    return normalised_after.make_layer(config, prefix, number, wanted, partial, first_only)

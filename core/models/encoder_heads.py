@@ -6,7 +6,7 @@ from __future__ import annotations
 from .answer_heads import EMBEDDINGS as EMBEDDER
 from .components import activate, dense, last_token, mean_of_tokens, normalise
 from .heads import Head, word_embeddings, words_head
-from .outputs import DECODER_BIAS, DECODER_WEIGHT, EMBEDDING, LOGITS, MASKED_WORDS, POOLED, WORDS
+from .outputs import DECODER_BIAS, DECODER_WEIGHT, EMBEDDING, LOGITS, MASKED_WORDS, POOLED, WORDS, shows_layer
 from .parts import CLASSIFIER, POOLER
 from .parts import WORDS as OF_WORDS
 from .pooling import make_pooling
@@ -44,6 +44,16 @@ def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
         return ends
 
     return head
+
+
+def wants_first_only(config: EncoderConfig, wanted: frozenset[str]) -> bool:
+    """Whether of the last layer's states those of the first tokens are enough for the `wanted` outputs: a classifier of texts
+    reads no others, and keys and values of the last layer are all that the other tokens are for then."""
+    if config.classifier.token_map or config.family.block.causal or config.averages_tokens:
+        return False
+    if wanted & {WORDS, MASKED_WORDS} or shows_layer(wanted, config.num_hidden_layers):
+        return False
+    return config.classifier != EMBEDDER or config.pooling.mode == "cls"
 
 
 def _classifier(config: EncoderConfig, root: str) -> str:

@@ -19,7 +19,12 @@ def is_relative(config: EncoderConfig) -> bool:
 
 
 def make_layer(
-    config: EncoderConfig, prefix: str, number: int, wanted: frozenset[str] = frozenset(), partial: bool = False
+    config: EncoderConfig,
+    prefix: str,
+    number: int,
+    wanted: frozenset[str] = frozenset(),
+    partial: bool = False,
+    first_only: bool = False,
 ):
     """As `core.models.encoder.make_layer`. Queries and keys are shown as they meet, rotated where they are."""
     heads, head_size, epsilon = config.num_attention_heads, config.head_size, config.layer_norm_eps
@@ -67,6 +72,9 @@ def make_layer(
     def scaled_scores(ops, query, key):
         return ops.matmul_transposed(query * scale, key)  # (B, A, L, L)
 
+    def sharpened(query):
+        return query if terms == 1 else query * terms**-0.5
+
     def show(ops, scores, shown):
         return ops.float32(scores + shown) if relative else ops.float32(scores)
 
@@ -78,7 +86,7 @@ def make_layer(
         return bias
 
     def finish(ops, params, x, context):
-        merged = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), ops.shape(x))  # (B, L, H)
+        merged = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), ops.shape(x))  # (B, L, H), or as many places as `x` has
         attended = ops.dropout(dense(ops, params, attention_output, merged, attention_biased), hidden_dropout)
         x = normalise(ops, params, attention_norm, x + attended, epsilon)
         inner = dense(ops, params, intermediate, x, inner_biased)  # (B, L, I)
@@ -97,12 +105,22 @@ def make_layer(
             taken[scores_name] = show(ops, scores, shown)
             context = ops.matmul(ops.dropout(ops.softmax(scores + added), attention_dropout), value)
         else:
-            sharp = query if terms == 1 else query * terms**-0.5
-            context = ops.attention(sharp, key, value, added, attention_dropout)  # (B, A, L, D)
+            context = ops.attention(sharpened(query), key, value, added, attention_dropout)  # (B, A, L, D)
         tensors = {"queries": query, "keys": key, "values": value}
         for index in range(len(parts)):
             taken[part_names[index]] = ops.float32(tensors[parts[index]])
         return finish(ops, params, x, context), taken
+
+    def first_token(ops, params, x, bias, batch):
+        # All places have keys and values, and the first one alone has a query and what follows.
+        first = x[:, :1]  # (B, 1, H)
+        if together_map is None:
+            query, key, value = make_query(ops, params, first), make_key(ops, params, x), make_value(ops, params, x)
+        else:
+            query, key, value = project(ops, params, x)
+            query = query[:, :, :1]
+        added = bias[0][:, :, :1] if relative else bias[0]  # (B, 1 or A, 1, L)
+        return finish(ops, params, first, ops.attention(sharpened(query), key, value, added, attention_dropout)), {}
 
     def only_attention(ops, params, x, bias, batch):
         taken, tensors = {}, {}
@@ -123,4 +141,6 @@ def make_layer(
             taken[part_names[index]] = ops.float32(tensors[parts[index]])
         return x, taken
 
-    return only_attention if partial else whole
+    if partial:
+        return only_attention
+    return first_token if first_only and not disentangled else whole

@@ -46,6 +46,11 @@ def attention_kinds(wanted: frozenset[str], layer: int) -> frozenset[str]:
     return frozenset(kind for kind in ATTENTION_KINDS if output_name(kind, layer) in wanted)
 
 
+def shows_layer(wanted: frozenset[str], layer: int) -> bool:
+    """Whether the states of a layer, or what its attention is made of, are wanted themselves."""
+    return output_name("hidden", layer) in wanted or bool(attention_kinds(wanted, layer))
+
+
 def depth(wanted: frozenset[str], layers: int) -> int:
     """How many encoder layers must be run in full for the wanted outputs; one more may be needed up to its attention."""
     if wanted & {LOGITS, POOLED, EMBEDDING, WORDS, MASKED_WORDS}:
