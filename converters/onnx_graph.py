@@ -187,6 +187,8 @@ class Graph:
             size = part.start if isinstance(part.start, Size) else x.shape[axis]
         elif isinstance(part.stop, Size):
             size = part.stop
+        elif isinstance(x.shape[axis], Size):
+            size = part.stop - (part.start or 0)  # the first ones of an axis that has at least so many: of a text one token
         else:
             size = len(range(*part.indices(x.shape[axis])))
         name = self.emit("Slice", [x.name, start, stop, self.numbers([axis])])

@@ -162,13 +162,14 @@ def test_the_costs_of_a_tiny_recipe_by_hand(tiny_files):
     }  # fmt: skip
     told = found["stages"][0]["costs"]
     # Texts of 16 tokens, as the recipe cuts them. A layer: 4 x 32^2 + 2 x 32 x 48 + 2 x 16 x 32 = 8192.
-    # Pooler and classifier: (32^2 + 32 x 2) / 16 = 68.
+    # The last one is of the first token: keys and values 2 x 32^2, scores and their sum 2 x 32, and once a text (2 x 32^2 + 2 x
+    # 32 x 48) / 16 = 320, together 2432. Pooler and classifier: (32^2 + 32 x 2) / 16 = 68.
     assert told["text_length"] == 16
-    assert told["teacher_forward"] == 2 * 8192 + 68
-    assert told["student_forward_backward"] == 3 * (8192 + 68)
-    assert told["teacher_share"] == pytest.approx(16452 / (16452 + 24780))
+    assert told["teacher_forward"] == 8192 + 2432 + 68
+    assert told["student_forward_backward"] == 3 * (2432 + 68)
+    assert told["teacher_share"] == pytest.approx(10692 / (10692 + 7500))
     assert told["cache_saves_of_teacher"] == 0.75
-    assert told["cache_saves_of_all"] == pytest.approx(0.75 * 16452 / 41232)
+    assert told["cache_saves_of_all"] == pytest.approx(0.75 * 10692 / 18192)
     # Two logits of four bytes for each text of 16 tokens.
     assert told["cache"] == {"obstacle": None, "precision": "fp32", "bytes_per_1000_tokens": 2 * 4 * 1000 / 16}
 
@@ -207,7 +208,9 @@ def test_only_the_layers_that_are_needed_are_counted():
     # The scores of layer 2: layer 1, queries and keys, and their product.
     assert costs.forward_cost(CONFIG, frozenset({"scores/2"}), 2, 16) == layer + 2 * 1024 + 16 * 32
     assert costs.forward_cost(CONFIG, frozenset({"values/2"}), 2, 16) == layer + 1024
-    assert costs.forward_cost(CONFIG, frozenset({"pooled"}), 2, 16) == 2 * layer + 1024 / 16
+    assert costs.forward_cost(CONFIG, frozenset({"pooled", "hidden/2"}), 2, 16) == 2 * layer + 1024 / 16
+    # Of layer 2 the first token alone: all keys and values, one query against them, and the rest once a text.
+    assert costs.forward_cost(CONFIG, frozenset({"pooled"}), 2, 16) == layer + 2 * 1024 + 2 * 32 + (2 * 1024 + 3072 + 1024) / 16
 
 
 def test_the_cost_of_distances_by_hand():

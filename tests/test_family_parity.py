@@ -245,7 +245,7 @@ def test_modules_of_every_family_with_layers_of_its_own_are_replaced(config):
         gates = np.full(config.num_hidden_layers, gate, np.float32)
         found = replacing(ReferenceOps(), held, batch | {"gates": gates})["logits"]
         expected = make_forward(plain.without_dropout())(ReferenceOps(), parameters, batch)["logits"]
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)  # a module computes all tokens
 
 
 @pytest.mark.only_backend("torch")

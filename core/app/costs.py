@@ -9,7 +9,8 @@ Counted are the multiplications of matrices, in multiply-adds per token of texts
   words    of the head that predicts words E (D + V), with V the size of the vocabulary, at the tokens that are compared
   losses   the projections only
 A backward pass takes two of the forward pass's products, one for the gradient of its input and one for that of its weights;
-of weights that are frozen only the first. Only the layers that the outputs asked for need are counted, as they are run.
+of weights that are frozen only the first. Only the layers that the outputs asked for need are counted, as they are run: of a
+last layer that computes the first token alone, keys and values of all tokens and the rest once a text.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..models.architectures import Config, tensor_shapes
+from ..models.encoder_heads import wants_first_only
 from ..models.heads import words_head
 from ..models.outputs import LOGITS, MASKED_WORDS, POOLED, WORDS, attention_kinds, depth
 from ..models.parts import ATTENTION_INPUT, CLASSIFIER, EMBEDDINGS, ENCODER, LAYER, POOLER
@@ -57,6 +59,9 @@ def forward_cost(config: Config, wanted: frozenset[str], outputs: int | None, le
         return products(config, ENCODER) + products(config, POOLER, CLASSIFIER, outputs=outputs) / (length * texts)
     width, last = config.hidden_size, depth(wanted, config.num_hidden_layers)
     cost = last * layer_cost(config, length) + products(config, EMBEDDINGS)
+    if last == config.num_hidden_layers and wants_first_only(config, wanted):
+        of_all = (3 if ATTENTION_INPUT in config.family.by_role else 2) * width**2
+        cost += of_all + (products(config, LAYER) - of_all) / length + 2 * width - layer_cost(config, length)
     for number in range(last + 1, config.num_hidden_layers + 1):
         kinds = attention_kinds(wanted, number)
         needed = {"query": "queries", "key": "keys", "value": "values"}

@@ -35,7 +35,7 @@ def make_forward(config: EncoderConfig, wanted: frozenset[str] = frozenset({LOGI
     for number in range(1, config.num_hidden_layers + 1):
         if number <= last or attention_kinds(wanted, number):
             prefixes = [root + prefix for prefix in config.layer_prefixes(number - 1)]
-            first = number == config.num_hidden_layers and len(prefixes) == 1 and wants_first_only(config, wanted)
+            first = number == config.num_hidden_layers and wants_first_only(config, wanted)
             layers.append(make_layer(config, prefixes[0], number, wanted, partial=number > last, first_only=first))
             if number <= last and len(prefixes) > 1:
                 layers[-1] = _chain(layers[-1], [make_layer(config, prefix, number) for prefix in prefixes[1:]])
@@ -157,8 +157,8 @@ def make_layer(
     first_only: bool = False,
 ):
     """`layer(ops, params, x, bias, batch) -> (x, taken)`: encoder layer `number` (from 1), whose tensors' names start with
-    `prefix`, and what is wanted of its attention by name. A `partial` layer ends there and returns its input. One that is wanted
-    of the `first_only` token gives its state alone, (batch, 1, hidden), where that spares work."""
+    `prefix`, and what is wanted of its attention by name. A `partial` layer ends there and returns its input. One of the
+    `first_only` token (`wants_first_only`) gives its state alone, (batch, 1, hidden)."""
     if config.family.block.normalised_before:
         return normalised_before.make_layer(config, prefix, number, wanted, partial)
     return normalised_after.make_layer(config, prefix, number, wanted, partial, first_only)

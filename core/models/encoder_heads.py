@@ -47,9 +47,13 @@ def make_head(config: EncoderConfig, wanted: frozenset[str], root: str):
 
 
 def wants_first_only(config: EncoderConfig, wanted: frozenset[str]) -> bool:
-    """Whether of the last layer's states those of the first tokens are enough for the `wanted` outputs: a classifier of texts
-    reads no others, and keys and values of the last layer are all that the other tokens are for then."""
-    if config.classifier.token_map or config.family.block.causal or config.averages_tokens:
+    """Whether the last layer computes the states of the first tokens alone, since the `wanted` outputs read no others: all that
+    the other tokens are for then is keys and values. Of layers that are normalised before, with terms of distances, or several
+    that count as one, all is computed."""
+    block = config.family.block
+    if block.normalised_before or config.distance_terms or len(config.layer_prefixes(config.num_hidden_layers - 1)) > 1:
+        return False
+    if config.classifier.token_map or block.causal or config.averages_tokens:
         return False
     if wanted & {WORDS, MASKED_WORDS} or shows_layer(wanted, config.num_hidden_layers):
         return False

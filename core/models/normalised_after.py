@@ -143,4 +143,4 @@ def make_layer(
 
     if partial:
         return only_attention
-    return first_token if first_only and not disentangled else whole
+    return first_token if first_only else whole
