@@ -210,7 +210,7 @@ def test_what_does_not_go_together_is_refused(folder, tmp_path, change, message)
 
 
 def test_a_model_of_words_says_what_can_be_done_with_it(folder):
-    told = r"no score\.weight, so it cannot classify; .*AutoModelForCausalLM says them, .*run clm .*their perplexity$"
+    told = r"is a language model, .*AutoModelForCausalLM lets it write, .*run clm .*its perplexity, .*run finetune .* of it$"
     for load in (lambda: load_classifier(folder / "teacher", None, None), lambda: load_user_model(folder / "teacher", "serve")):
         with pytest.raises(CrossdistilError, match=told):
             load()

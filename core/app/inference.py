@@ -26,7 +26,7 @@ from ..kinds.kind import Kind
 from ..metrics import is_known_metric
 from ..model_answers import logits_function
 from ..model_inputs import trained_length
-from ..models.answer_heads import SENTENCES, AnswerHead
+from ..models.answer_heads import NEXT_WORDS, SENTENCES, AnswerHead
 from ..models.head_classes import says_words
 from ..recipe_errors import describe
 from ..registered import NOTHING, Registered
@@ -58,8 +58,7 @@ def load_classifier(
         if model.new:
             recipe = getattr(model.config, "classifier", SENTENCES).recipe
             first = f"crossdistil run {recipe} --set student.init.from={folder} --set task.data=FOLDER"
-            told = f"has no {model.new[0]}, so it cannot classify; fine-tune it first: {first}"
-            raise CheckpointError(f"{folder}: {told}{_of_words(folder, found)}")
+            raise CheckpointError(f"{folder}: {_without_head(folder, found, model.new[0], first)}")
         tokenizer = load_tokenizer(found)
         if problems := vocabulary_problems(str(folder), model.config, tokenizer):
             raise CheckpointError("\n".join(problems))
@@ -68,13 +67,19 @@ def load_classifier(
     return model, tokenizer
 
 
-def _of_words(folder: Path, found: Path) -> str:
-    """What else can be done with a language model."""
-    head = says_words(read_config(found, ""))
+def _without_head(folder: Path, found: Path, missing: str, first: str) -> str:
+    """What can be done with a model that lacks a tensor of a classifier's head; `first` is the command that trains one."""
+    head, told = says_words(read_config(found, "")), f"has no {missing}, so it cannot classify; fine-tune it first: {first}"
     if head is None:
-        return ""
+        return told
     run = f"crossdistil run {head.recipe} --set student.init.from={folder} --set task.data=FILE --set task.files.dev=FILE"
-    return f". Its words: transformers' {head.class_name} says them, and {run} trains them further and tells their perplexity"
+    if head == NEXT_WORDS:  # what it is for is no answer
+        return (
+            f"is a language model, which goes on with a text and has no answer to it: transformers' {head.class_name} lets it "
+            f"write, {run} trains it further and tells its perplexity, and {first} makes a classifier of it"
+        )
+    more = f"transformers' {head.class_name} says them, and {run} trains them further and tells their perplexity"
+    return f"{told}. Its words: {more}"
 
 
 def load_user_model(folder: Path, command: str, tell: Tell | None = None) -> tuple[Model, Tokenizer]:

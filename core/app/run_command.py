@@ -109,6 +109,10 @@ def run(
             raise error
     problems.collect(hand_over, name, text)
     if not problems:
+        if resume and place.size == 1:  # before processes are started for it
+            from ..runs import RunFolder
+
+            RunFolder.refuse_complete(out, loaded)
         run_on_all(place, devices, name, device, text, machines)
     method = "run" if loaded is None else loaded.method
     folder = out or Path("runs") / f"{method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -134,12 +138,23 @@ def run(
         if not getattr(error, "told", False):
             saved = str(error) if isinstance(error, KeyboardInterrupt) else ""
             before = f"{folder} is as it was; --resume goes on with it" if resume else NOTHING_SAVED
-            left = saved or getattr(error, "left", before)
+            left = saved or _left(error, before)
             print(f"crossdistil: {stopped}; {left}", file=sys.stderr)  # typer would drop what it says
         sys.exit(code)
     metrics = ", ".join(f"{key} {value:.4f}" for key, value in result["student"]["metrics"].items())
     scores = f"dev {metrics}; " if metrics else ""
     console.print(f"{name}: {scores}{result['wall_seconds']:.0f} s; written to {folder}")
+
+
+def _left(error: BaseException, before: str) -> str:
+    """What can be gone on from; `before`, if the run had not begun. A launcher that ends the processes of a run of which one is
+    dead interrupts what the others were about to say: the error of which they were is the context of this one."""
+    place: BaseException | None = error
+    while place is not None:
+        if hasattr(place, "left"):
+            return place.left
+        place = place.__context__
+    return before
 
 
 def _recipe(
