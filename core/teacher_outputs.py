@@ -52,7 +52,7 @@ def make_layout(name: str, config: Config, outputs: int | None, lengths: np.ndar
         starts = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths.astype(np.int64) * outputs, out=starts[1:])
         return Layout(name, "token", outputs, 1, starts, kept)
-    if kind in ("logits", "pooled", "embedding"):
+    if kind in ("logits", "pooled", "embedding", "first"):
         width = outputs if kind == "logits" else config.hidden_size
         return Layout(name, "row", width, 1, np.arange(len(lengths) + 1, dtype=np.int64) * width, kept)
     counts = lengths.astype(np.int64)

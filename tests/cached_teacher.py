@@ -30,7 +30,7 @@ from crossdistil.core.teacher_cache import TeacherCache
 from crossdistil.core.teacher_identity import CacheKey, model_digest
 from crossdistil.tests import tiny
 
-NAMES = ("hidden/0", "hidden/2", "keys/1", "logits", "pooled", "queries/2", "scores/1", "scores/2", "values/2")
+NAMES = ("first/1", "hidden/0", "hidden/2", "keys/1", "logits", "pooled", "queries/2", "scores/1", "scores/2", "values/2")
 """Every kind of output."""
 ROWS, BATCH, LENGTH = 44, 8, 16
 BATCHES = -(-ROWS // BATCH)

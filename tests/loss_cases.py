@@ -53,8 +53,9 @@ def _config(layers: int, width: int, heads: int) -> BertConfig:
     return BertConfig(num_hidden_layers=layers, hidden_size=width, num_attention_heads=heads, intermediate_size=8)
 
 
-def over(pairs, one_pair, who="wide", project=None, mean=False, kind="hidden"):
-    """The sum (or mean) over pairs of layers of `one_pair(S, T, batch)`; a pair of two layers a side gives four arrays."""
+def over(pairs, one_pair, who="wide", project=None, mean=False, kind="hidden", taught=None):
+    """The sum (or mean) over pairs of layers of `one_pair(S, T, batch)`; a pair of two layers a side gives four arrays.
+    The teacher's outputs are of the kind `taught` if that is another."""
 
     def formula(student, teacher, params, batch, start):
         total = 0.0
@@ -65,7 +66,7 @@ def over(pairs, one_pair, who="wide", project=None, mean=False, kind="hidden"):
                 name, activation = project
                 name = name.format(index)
                 own = [activation(x @ params[name + ".weight"].T + params[name + ".bias"]) for x in own]
-            total += one_pair(*own, *[teacher[f"{who}/{kind}/{layer}"] for layer in layers_t], batch)
+            total += one_pair(*own, *[teacher[f"{who}/{taught or kind}/{layer}"] for layer in layers_t], batch)
         return total / len(pairs) if mean else total
 
     return formula

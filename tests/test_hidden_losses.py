@@ -29,15 +29,15 @@ def unit(x):
 
 
 def pkd(s, t, batch):
-    return np.mean([np.sum((unit(s[row, 0]) - unit(t[row, 0])) ** 2) for row in range(REAL)])
+    return np.mean([np.sum((unit(s[row, 0]) - unit(t[row])) ** 2) for row in range(REAL)])
 
 
 def official_pkd(s, t, batch):
-    return np.mean([np.mean((unit(s[row, 0]) - unit(t[row, 0])) ** 2) for row in range(REAL)])
+    return np.mean([np.mean((unit(s[row, 0]) - unit(t[row])) ** 2) for row in range(REAL)])
 
 
 def official_raw_pkd(s, t, batch):
-    return np.mean((s[:REAL, 0] - t[:REAL, 0]) ** 2)
+    return np.mean((s[:REAL, 0] - t[:REAL]) ** 2)
 
 
 def similarities(first, second, row, tokens, size):
@@ -114,15 +114,18 @@ CASES = {
     "hidden_cosine, projected": hidden(
         over(((4, 2),), cosine, project=(OWN, PLAIN)), loss="hidden_cosine", layers=[[4, 2]], projection=LINEAR
     ),
-    "pkd": hidden(over(((2, 1),), pkd, "same"), "same", loss="pkd"),
+    "pkd": hidden(over(((2, 1),), pkd, "same", taught="first"), "same", loss="pkd"),
     "pkd, three layers": hidden(
-        over(((0, 0), *UNIFORM), pkd, project=(OWN, PLAIN)), loss="pkd", layers=[[0, 0], [2, 1], [4, 2]], projection=LINEAR
+        over(((0, 0), *UNIFORM), pkd, project=(OWN, PLAIN), taught="first"),
+        loss="pkd",
+        layers=[[0, 0], [2, 1], [4, 2]],
+        projection=LINEAR,
     ),
     "pkd, official": hidden(
-        over(UNIFORM, official_pkd, "same", mean=True), "same", loss="pkd", layers="uniform", reduction="mean"
+        over(UNIFORM, official_pkd, "same", mean=True, taught="first"), "same", loss="pkd", layers="uniform", reduction="mean"
     ),
     "pkd, official, not normalised": hidden(
-        over(UNIFORM, official_raw_pkd, "same", mean=True),
+        over(UNIFORM, official_raw_pkd, "same", mean=True, taught="first"),
         "same",
         loss="pkd",
         layers="uniform",

@@ -28,8 +28,8 @@ def variant(activation: str):
 def everything(config) -> frozenset[str]:
     """Every output that a model of this configuration has."""
     layers = range(1, config.num_hidden_layers + 1)
-    names = {output_name(kind, layer) for kind in ("hidden", *ATTENTION_KINDS) for layer in layers}
-    return frozenset(names | {LOGITS, POOLED, output_name("hidden", 0)})
+    names = {output_name(kind, layer) for kind in ("hidden", "first", *ATTENTION_KINDS) for layer in layers}
+    return frozenset(names | {LOGITS, POOLED, output_name("hidden", 0), output_name("first", 0)})
 
 
 def reference_outputs(config, parameters, batch):
@@ -61,6 +61,8 @@ def test_every_output_is_the_reference_s(engine, activation, outputs):
     assert {made[f"{kind}/1"].shape for kind in ("queries", "keys", "values")} == {(5, 4, 12, 8)}
     for name in names:
         assert_close(made[name], expected[name], name)
+    for layer in range(config.num_hidden_layers + 1):
+        np.testing.assert_array_equal(made[f"first/{layer}"], made[f"hidden/{layer}"][:, 0])
 
 
 DEEP = tiny.STILL.model_copy(update={"num_hidden_layers": 3})
@@ -68,6 +70,7 @@ DEEP = tiny.STILL.model_copy(update={"num_hidden_layers": 3})
 PARTS = {
     "embeddings": ({"hidden/0"}, 0),
     "a state in the middle": ({"hidden/2"}, 2),
+    "the first token's in the middle": ({"first/2"}, 2),
     "attention of the first layer": ({"scores/1"}, 0),
     "attention after a whole layer": ({"scores/2", "values/2"}, 1),
     "attention of several layers": ({"queries/1", "keys/3"}, 2),

@@ -73,7 +73,7 @@ def places(name, lengths, length):
     """Which numbers of an output padded to `length` belong to tokens, in a shape that spreads over it."""
     is_token = np.arange(length) < np.asarray(lengths)[:, None]  # (B, L)
     kind, _ = split_name(name)
-    if kind in ("logits", "pooled"):
+    if kind in ("first", "logits", "pooled"):
         return np.ones((len(lengths), 1), bool)
     if kind == "hidden":
         return is_token[:, :, None]
@@ -130,7 +130,7 @@ def test_the_sizes_are_told_before_and_there_is_no_padding(whole, tiny_model):
     lengths, config = rows_of(tiny_model).lengths.astype(int), tiny.CONFIG
     per_token = 5 * config.hidden_size * lengths.sum()  # two hidden states, queries, keys and values
     scores = 2 * config.num_attention_heads * (lengths**2).sum()
-    expected = 4 * (per_token + scores + ROWS * (2 + config.hidden_size))
+    expected = 4 * (per_token + scores + ROWS * (2 + 2 * config.hidden_size))
     assert whole.size == expected == sum(path.stat().st_size for path in whole.folder.glob("*.bin"))
     assert whole.missing == 0
     assert {path.name for path in whole.folder.glob("*")} - {".lock"} == {
@@ -148,7 +148,7 @@ def test_a_killed_writer_goes_on_where_it_stopped(tmp_path, whole, tiny_model):
         assert process.returncode == -signal.SIGKILL, errors
         assert not cache.complete
         assert cache.missing < whole.size / 10  # the room is taken before anything is computed
-        with pytest.raises(CrossdistilError, match=r"hidden-0.sums: missing"):
+        with pytest.raises(CrossdistilError, match=r"first-1.sums: missing"):
             cache.open()
         positions.append(marked(folder))
     assert positions == [[], [0, 1, 2, 3]]

@@ -23,7 +23,7 @@ LENGTHS, REAL = [4, 2, 3, 3], 3
 """Tokens of each row of a batch, the last one a padding row: real ones have one token, whose attention says nothing."""
 STRAY = (20.0, 40.0)
 """Added to padding and to padding rows, which should not count; the teacher's padding rows get the second with the other sign."""
-KINDS = ("logits", "hidden", "scores", "queries", "keys", "values")
+KINDS = ("logits", "hidden", "first", "scores", "queries", "keys", "values")
 """Of outputs that there are random ones of."""
 
 
@@ -105,6 +105,8 @@ def random_output(name: str, config, outputs: int, generator, stray: tuple[float
         values = generator.normal(0, 2, (rows, outputs))
     elif kind == "hidden":
         values = generator.normal(0, 1, (rows, length, config.hidden_size))
+    elif kind == "first":
+        values = generator.normal(0, 1, (rows, config.hidden_size))
     elif kind == "scores":
         values = generator.normal(0, 2, (rows, config.num_attention_heads, length, length))
     else:
@@ -112,7 +114,7 @@ def random_output(name: str, config, outputs: int, generator, stray: tuple[float
     for row, tokens in enumerate(LENGTHS):
         if kind == "hidden":
             values[row, tokens:] += stray[0]
-        elif kind != "logits":
+        elif kind not in ("logits", "first"):
             values[row, :, tokens:] += stray[0]
         if kind == "scores":
             values[row, :, :, tokens:] += stray[0]

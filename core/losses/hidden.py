@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
+from ..models.outputs import output_name
 from .base import is_real, pair_mask, sum_rows, token_mask
 from .layers import RULES, Pairs
 from .matching import HiddenMatch
@@ -120,6 +121,10 @@ class PatientKnowledgeDistillation(HiddenMatch):
             raise ValueError("layer_reduction is for reduction: sum; reduction: mean averages over the layers as well")
         return self
 
+    def taught_by(self, layer):
+        # Nothing else of a teacher need be kept.
+        return (output_name("first", layer),)
+
     def layer_scale(self, context):
         return 1.0 / len(self.pairs(context)) if self.reduction == "mean" else super().layer_scale(context)
 
@@ -132,9 +137,9 @@ class PatientKnowledgeDistillation(HiddenMatch):
             return x / ops.reshape(ops.sqrt(ops.sum(x * x, axis=1) + EPSILON), (-1, 1))
 
         def distance(ops, student, _student, teacher, _teacher, batch):
-            difference = scaled(ops, student[:, 0]) - scaled(ops, teacher[:, 0])  # (B, D)
+            difference = scaled(ops, student[:, 0]) - scaled(ops, teacher)  # (B, D)
             total = sum_rows(ops, ops.sum(difference * difference, axis=1), batch)
-            return total / ops.shape(teacher)[2] if over_width else total
+            return total / ops.shape(teacher)[1] if over_width else total
 
         return distance
 

@@ -102,13 +102,17 @@ class MatchTerm(LossTerm):
         """The names of the outputs that are compared at a layer."""
         return (output_name(self.kind, layer),)
 
+    def taught_by(self, layer: int) -> tuple[str, ...]:
+        """The names of a teacher's outputs that are compared with them."""
+        return self.outputs_of(layer)
+
     def student_outputs(self, context):
         return frozenset(
             name for _, side in self.pairs(context) for layer in sides(side) for name in self.outputs_of(layer)
         )
 
     def teacher_outputs(self, context):
-        names = {name for side, _ in self.pairs(context) for layer in sides(side) for name in self.outputs_of(layer)}
+        names = {name for side, _ in self.pairs(context) for layer in sides(side) for name in self.taught_by(layer)}
         return {context.teacher(self.teacher): frozenset(names)}
 
     def layer_scale(self, context: TermContext) -> float:
@@ -177,7 +181,7 @@ class HiddenMatch(MatchTerm):
         names, kind = self.projection_names(context, label), self.projection.kind if self.projection else None
         scale, compare = self.layer_scale(context), self.compare(context)
         student_keys = [[self.outputs_of(layer)[0] for layer in sides(side)] for _, side in pairs]
-        teacher_keys = [[f"{teacher_name}/{self.outputs_of(layer)[0]}" for layer in sides(side)] for side, _ in pairs]
+        teacher_keys = [[f"{teacher_name}/{self.taught_by(layer)[0]}" for layer in sides(side)] for side, _ in pairs]
         same = [isinstance(teacher, int) and isinstance(student, int) for teacher, student in pairs]
 
         def project(ops, params, name, x):
@@ -251,7 +255,7 @@ class AttentionMatch(MatchTerm):
         pairs, teacher_name = self.pairs(context), context.teacher(self.teacher)
         scale, compare = self.layer_scale(context), self.compare(context)
         student_keys = [self.outputs_of(student)[0] for _, student in pairs]
-        teacher_keys = [f"{teacher_name}/{self.outputs_of(layer)[0]}" for layer, _ in pairs]
+        teacher_keys = [f"{teacher_name}/{self.taught_by(layer)[0]}" for layer, _ in pairs]
 
         def matched(ops, params, student, teacher, batch):
             total = 0.0

@@ -60,6 +60,7 @@ def assemble(config: EncoderConfig, wanted: frozenset[str], root: str, layers: l
     embed, head, words = make_embed(config, root), make_head(config, wanted, root), make_words(config, wanted, root)
     make = make_bias(config, root, wanted)
     hidden_names = [output_name("hidden", number) for number in range(config.num_hidden_layers + 1)]
+    first_names = [output_name("first", number) for number in range(config.num_hidden_layers + 1)]
 
     def forward(ops, params, batch):
         bias = make(ops, params, batch)
@@ -67,12 +68,16 @@ def assemble(config: EncoderConfig, wanted: frozenset[str], root: str, layers: l
         outputs = {}
         if hidden_names[0] in wanted:
             outputs[hidden_names[0]] = ops.float32(x)
+        if first_names[0] in wanted:
+            outputs[first_names[0]] = ops.float32(x[:, 0])
         for index in range(len(layers)):
             x, taken = layers[index](ops, params, x, bias, batch)
             for name in taken:
                 outputs[name] = taken[name]
             if hidden_names[index + 1] in wanted:
                 outputs[hidden_names[index + 1]] = ops.float32(x)
+            if first_names[index + 1] in wanted:
+                outputs[first_names[index + 1]] = ops.float32(x[:, 0])
         ends = head(ops, params, x, batch)
         for name in ends:
             outputs[name] = ends[name]

@@ -5,6 +5,7 @@ and the teacher cache stores arrays under the same names.
     pooled       (batch, hidden)               the first token's, after the pooler
     embedding    (batch, hidden)               of a whole text, as `core.models.pooling` makes it of its tokens' states
     hidden/l     (batch, length, hidden)       after layer l, counted from 1; 0 is the embedding output
+    first/l      (batch, hidden)               of these the first token's
     scores/l     (batch, heads, length, length) attention scores of layer l: Q K^T / sqrt(head), before mask and softmax; with
                                                the terms of distances where a family has them
     queries/l, keys/l, values/l  (batch, heads, length, head)  of layer l
@@ -58,5 +59,5 @@ def depth(wanted: frozenset[str], layers: int) -> int:
     needed = 0
     for kind, layer in map(split_name, wanted):
         if layer is not None:
-            needed = max(needed, layer if kind == "hidden" else layer - 1)
+            needed = max(needed, layer if kind in ("hidden", "first") else layer - 1)
     return needed
