@@ -4,7 +4,9 @@
 
 A student of every second layer learns from its teacher (`recipes/kd.yaml`) in float32, in batches of one shape, so that a
 graph mode compiles once. Every backend gets the same weights and batches and runs in the Python that has it, in a process
-that waits while the others take their turn. The first turn, with the compilation, is told apart from the others.
+that waits while the others take their turn. The first turn, with the compilation, is told apart from the others. Before each
+turn a framework multiplies matrices of 1,024 x 1,024: the fastest of these is the peak that its step is told as a share of, by
+a count of the products that a step is made of, for all places of a batch.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from gemm_peak import Products, step_operations
 from kd_job import OPTIMIZER, kd_job
 from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
@@ -27,6 +30,7 @@ from crossdistil.core.data.batches import real_tokens
 from crossdistil.core.engine import EngineOptions
 
 ANSWER = "answer "
+_SIDE = 1024
 
 
 def work(backend: str, settings: dict) -> None:
@@ -42,14 +46,18 @@ def work(backend: str, settings: dict) -> None:
     engine = load_engine(backend, EngineOptions(settings["device"], steps_per_call=settings["steps_per_call"]))
     step = engine.train_step(job.objective.function, job.student.parameters, job.frozen, OPTIMIZER)
     clock = {"wall": time.perf_counter, "cpu": time.process_time}[settings["clock"]]
-    answer({"versions": engine.versions(), "device": engine.device})
+    products = Products(engine, _SIDE)
+    places = settings["batch_size"] * settings["length"]
+    about = {"versions": engine.versions(), "device": engine.device}
+    answer(about | {"step_gflop": places * step_operations(job, settings["length"]) / 1e9})
     for epoch, _ in enumerate(sys.stdin):
         steps = list(islice(job.steps(epoch), settings["steps"]))
         tokens = sum(real_tokens(batch) for each in steps for batch in each.micro_batches)
+        rate = products.rate(clock)
         started = clock()
         values = step.run(iter(steps), len(steps)).fetch()
         seconds = clock() - started
-        answer({"seconds": seconds, "tokens": tokens, "losses": np.asarray(values)[:, 0].tolist()})
+        answer({"seconds": seconds, "tokens": tokens, "gflops": rate / 1e9, "losses": np.asarray(values)[:, 0].tolist()})
 
 
 def answer(content: dict) -> None:
@@ -97,9 +105,10 @@ def table(result: dict) -> str:
     for name, found in result["backends"].items():
         version = found["versions"][name]
         milliseconds, speed = found["step_milliseconds"], found["tokens_per_second"]
+        share = f"{found['share_of_peak']:.0%} of {found['peak_gflops']:,.0f}"
         spread = f"{milliseconds['median']:.0f} ({milliseconds['min']:.0f} to {milliseconds['max']:.0f})"
-        rows.append([f"{name} {version}", spread, f"{speed['median']:,.0f}", f"{found['first_turn_extra_seconds']:.1f}"])
-    return markdown(["backend", "ms a step", "tokens/s", "start and compilation, s"], rows)
+        rows.append([f"{name} {version}", spread, f"{speed['median']:,.0f}", share, f"{found['first_turn_extra_seconds']:.1f}"])
+    return markdown(["backend", "ms a step", "tokens/s", "of its matrix products' GFLOP/s", "start and compilation, s"], rows)
 
 
 def main() -> None:
@@ -142,7 +151,10 @@ def main() -> None:
     for worker in workers:
         first, *timed = turns[worker.backend]
         milliseconds = [turn["seconds"] / options.steps * 1000 for turn in timed]
+        peak = max(turn["gflops"] for turn in timed)
         backends[worker.backend] = worker.about | {
+            "peak_gflops": peak,
+            "share_of_peak": worker.about["step_gflop"] / (summary(milliseconds)["median"] / 1000) / peak,
             "step_milliseconds": summary(milliseconds) | {"rounds": milliseconds},
             "tokens_per_second": summary([turn["tokens"] / turn["seconds"] for turn in timed]),
             "first_turn_extra_seconds": max(0.0, first["seconds"] - summary(milliseconds)["median"] * options.steps / 1000),

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from device_findings import Finding, Settings
+from gemm_peak import Products, step_operations
 from huggingface_loop import Crossdistil, HuggingFace
 from kd_job import KdJob, job_of
 from tables import summary
 
-from crossdistil.core.app.costs import forward_cost
 from crossdistil.core.checkpoint import Model
 from crossdistil.core.data.batches import length_buckets, real_tokens
 from crossdistil.core.data.token_table import TokenTable
@@ -32,31 +32,15 @@ MODELS = {
 _SMALL = {"vocab_size": 500, "hidden_size": 48, "num_hidden_layers": 2, "intermediate_size": 64, "max_position_embeddings": 128}
 MEAN_TOKENS, MAX_TOKENS, ONE_LENGTH = 27, 128, 64
 """Texts are as long as those of GLUE: 27 tokens in the mean, a few of more than 100."""
-_PRODUCTS, _SIDE = 10, {"cpu": 1024, "small": 128, "device": 8192}
+_SIDE = {"cpu": 1024, "small": 128, "device": 8192}
 _TURN_SECONDS, _ROUNDS = 1.0, 7
-
-
-def _products(ops, parameters, batch):
-    x = parameters["x"]
-    for _ in range(_PRODUCTS):
-        x = ops.linear(x, parameters["weight"], parameters["bias"])
-    return [ops.sum(ops.float32(x))]
 
 
 def peak(settings: Settings) -> Iterator[Finding]:
     """The fastest that square matrix products are here: TFLOP/s."""
     side = _SIDE["small" if settings.small else "cpu" if settings.device == "cpu" else "device"]
-    generator = np.random.default_rng(0)
-    weight = generator.normal(0.0, side**-0.5, (side, side)).astype(np.float32)
-    parameters = {"x": weight, "weight": weight.T.copy(), "bias": np.zeros(side, np.float32)}
-    infer, batch = settings.engine.infer(_products, parameters), {"unused": np.zeros(1, np.float32)}
-    infer(batch)
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        infer(batch)
-        seconds.append(time.perf_counter() - started)
-    rate = 2 * _PRODUCTS * side**3 / min(seconds) / 1e12
+    products = Products(settings.engine, side)
+    rate = max(products.rate(time.perf_counter) for _ in range(5)) / 1e12
     yield {"name": "matrix products", "ok": bool(np.isfinite(rate)), "tflops": rate, "side": side}
 
 
@@ -76,13 +60,6 @@ def random_job(model: str, settings: Settings, one_length: bool) -> KdJob:
     buckets = (ONE_LENGTH,) if one_length else length_buckets(MAX_TOKENS, settings.engine.length_step)
     teacher = Model(config, weights, 2, ("negative", "positive"))
     return job_of(teacher, teacher.labels, tokens, labels, batch_size, buckets)
-
-
-def flops_per_token(job: KdJob) -> float:
-    """Of a step: the teacher's forward pass, and of the student one forward and two backward."""
-    wanted = frozenset({"logits"})
-    passes = ((job.teacher.config, 1), (job.student.config, 3))
-    return 2 * sum(times * forward_cost(config, wanted, 2, MEAN_TOKENS) for config, times in passes)
 
 
 class Memory:
@@ -151,7 +128,7 @@ def _raced(settings, model, seconds, ours: dict[str, bool], theirs: dict[str, bo
             count = int(min(50, max(1, _TURN_SECONDS / slowest)))
         elif time.monotonic() + slowest * len(names) * 1.5 > deadline:
             break
-    work = flops_per_token(job)
+    work = step_operations(job, MEAN_TOKENS)
     for name, values in speeds.items():
         rate = summary(values)
         yield {

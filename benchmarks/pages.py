@@ -93,8 +93,9 @@ TABLES = {
     ),
     "speed_of_backends": Measured(
         ("backends_step_time.json",),
-        "python benchmarks/backends_step_time.py --model-folder runs/sst2/teacher/student --data data/SST-2",
-        "2026-11-21",
+        "python benchmarks/backends_step_time.py --model-folder models/minilm --data data/SST-2 --steps 4 --rounds 5 --clock cpu "
+        "--threads 1",
+        "2026-11-29",
     ),
     "step_profile": Measured(
         ("step_profile.json",),
