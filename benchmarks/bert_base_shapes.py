@@ -36,8 +36,7 @@ from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.families import BertConfig
-from crossdistil.core.models.spec import initial_tensor
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.models.theseus import predecessor_tensors
 from crossdistil.core.recipe import load_recipe
 
@@ -75,7 +74,7 @@ def write_materials(folder: Path, size: int, vocabulary: Path | None) -> None:
     (folder / "vocabulary" / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
     config = BertConfig(vocab_size=size)
     shapes = tensor_shapes(config, 2)
-    weights = {name: initial_tensor(name, shape, config.initializer_range, 0) for name, shape in shapes.items()}
+    weights = {name: config.new_tensor(name, shape, 0) for name, shape in shapes.items()}
     model = Model(config, weights, 2, ("negative", "positive"))
     save_model(model, folder / "teacher", load_tokenizer(folder / "vocabulary"))
     generator = np.random.default_rng(0)

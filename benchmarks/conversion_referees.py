@@ -27,7 +27,8 @@ from tables import NEW_RESULTS, machine, markdown, write_json
 
 import crossdistil
 from crossdistil.backends.registry import python_with
-from crossdistil.core.models.families import BertConfig, DistilBertConfig
+from crossdistil.core.models.families.bert import BertConfig
+from crossdistil.core.models.families.distilbert import DistilBertConfig
 from crossdistil.tests import google_cases
 from crossdistil.tests.google_cases import CASES, LABELS, SIZES, Case
 

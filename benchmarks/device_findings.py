@@ -24,7 +24,7 @@ from crossdistil.core.kinds.known_kinds import ONE_CLASS, ONE_NUMBER, SEVERAL_LA
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.losses.checking import KINDS, Case, deviation, results
-from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import op_cases

@@ -21,8 +21,7 @@ from crossdistil.core.checkpoint import Model
 from crossdistil.core.data.batches import length_buckets, real_tokens
 from crossdistil.core.data.token_table import TokenTable
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.families import BertConfig
-from crossdistil.core.models.spec import initial_tensor
+from crossdistil.core.models.families.bert import BertConfig
 
 MODELS = {
     "MiniLM": {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536},
@@ -48,7 +47,7 @@ def random_job(model: str, settings: Settings, one_length: bool) -> KdJob:
     """A teacher and texts."""
     config = BertConfig(**(_SMALL if settings.small else MODELS[model]))
     shapes = tensor_shapes(config, 2)
-    weights = {name: initial_tensor(name, shape, config.initializer_range, 0) for name, shape in shapes.items()}
+    weights = {name: config.new_tensor(name, shape, 0) for name, shape in shapes.items()}
     batch_size = 4 if settings.small else 32 if settings.device == "cpu" else 128
     generator = np.random.default_rng(1)
     longest = ONE_LENGTH if one_length else MAX_TOKENS

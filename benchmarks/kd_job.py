@@ -22,7 +22,6 @@ from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.hard_label import HardLabel
 from crossdistil.core.losses.logits import KnowledgeDistillationCrossEntropy
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.spec import initial_tensor
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.schedules import schedule
@@ -136,7 +135,7 @@ def _with_head(model: Model, outputs: int, labels: tuple[str, ...] | None, seed:
     parameters = {
         name: model.parameters[name]
         if name in model.parameters and not name.startswith("classifier.")
-        else initial_tensor(name, shape, model.config.initializer_range, seed)
+        else model.config.new_tensor(name, shape, seed)
         for name, shape in tensor_shapes(model.config, outputs).items()
     }
     return dataclasses.replace(model, parameters=parameters, outputs=outputs, labels=labels, new=())

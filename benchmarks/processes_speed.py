@@ -26,8 +26,7 @@ from crossdistil.core.checkpoint import Model
 from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.families import BertConfig
-from crossdistil.core.models.spec import initial_tensor
+from crossdistil.core.models.families.bert import BertConfig
 
 BEFORE = "e474481"
 """The last commit without several processes."""
@@ -58,7 +57,7 @@ def write_inputs(folder: Path) -> Path:
         vocab_size=WORDS, hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
     )
     shapes = tensor_shapes(config, 2)
-    parameters = {name: initial_tensor(name, shape, config.initializer_range, 0) for name, shape in shapes.items()}
+    parameters = {name: config.new_tensor(name, shape, 0) for name, shape in shapes.items()}
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(WORDS - 5))]
     (folder / "vocabulary").mkdir(parents=True)
     (folder / "vocabulary" / "vocab.txt").write_text("".join(f"{word}\n" for word in vocabulary))

@@ -35,7 +35,7 @@ import numpy as np
 from tables import NEW_RESULTS, machine, markdown, write_json
 
 from crossdistil.core.app.costs import forward_cost, parameter_count
-from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.models.outputs import LOGITS
 
 MODELS = {
@@ -201,13 +201,12 @@ def step_work(name: str) -> dict[str, Any]:
     from crossdistil.core.losses.base import TermContext
     from crossdistil.core.losses.hard_label import HardLabel
     from crossdistil.core.models.architectures import tensor_shapes
-    from crossdistil.core.models.spec import initial_tensor
     from crossdistil.core.objective import Objective, Teachers
     from crossdistil.core.optimizers import OptimizerSpec
 
     config = MODELS[name]
     shapes = tensor_shapes(config, OUTPUTS)
-    parameters = {key: initial_tensor(key, shape, config.initializer_range, 0) for key, shape in shapes.items()}
+    parameters = {key: config.new_tensor(key, shape, 0) for key, shape in shapes.items()}
     objective = Objective([HardLabel(loss="hard_label")], TermContext(OUTPUTS, ONE_CLASS, config), Teachers({}))
     step = load_engine("torch", EngineOptions("cpu")).train_step(objective.function, parameters, {}, OptimizerSpec("adamw"))
     draws = np.random.default_rng(0)

@@ -25,8 +25,7 @@ from crossdistil.core.events import Logged, Sink, Sinks
 from crossdistil.core.job import Job, prepare
 from crossdistil.core.metric_lines import MetricLines
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.families import BertConfig
-from crossdistil.core.models.spec import initial_tensor
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.recipe import Recipe, load_recipe
 from crossdistil.core.runs import RunFolder
 from crossdistil.core.training import Trainer
@@ -71,7 +70,7 @@ def write_teacher(vocabulary: Path, data: Path, label: str, folder: Path) -> Non
     tokenizer = load_tokenizer(folder)
     config = BertConfig(vocab_size=tokenizer.vocab_size)
     tensors = {
-        name: initial_tensor(name, shape, config.initializer_range, SEED)
+        name: config.new_tensor(name, shape, SEED)
         for name, shape in tensor_shapes(config, LABELS).items()
     }
     with (data / "train.tsv").open(encoding="utf-8") as file:

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.config_file import CONFIG, class_names, model_config, problem_type
 from ..core.errors import CheckpointError, did_you_mean
 from ..core.models.architectures import head_names, tensor_shapes
-from ..core.models.families import BiLstmConfig
+from ..core.models.families.bilstm import BiLstmConfig
 from .reading import ReadOptions
 from .tensors import Checkpoint, Tensor
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..core.models.families import CONFIGURATIONS
 from ..core.models.known_families import encoder_families, of_families
-from ..core.models.parts import TABLE, UNUSED
+from ..core.models.parts import UNUSED
 from ..core.models.tree import templates, tied
 from .rules import Rule, Spelling, Table
 
@@ -55,23 +55,11 @@ def tied_of(family: str) -> dict[str, str]:
 
 
 @of_families
-def _tables() -> frozenset[str]:
-    parts = (part for kind in encoder_families() for part in CONFIGURATIONS[kind].family.parts)
-    return frozenset(part.name.rpartition(".")[2] for part in parts if part.kind == TABLE)
-
-
-@of_families
 def _starts_of(family: str) -> frozenset[str]:
     """What the names of an encoder of the family start with where they are without their root; those of BERT's kind in any."""
     own = CONFIGURATIONS[family].family
     behind = (name.removeprefix(own.root) for name in templates(own) if name.startswith(own.root))
     return STARTS - {"layers", "final_norm", own.root.removesuffix(".")} | {name.partition(".")[0] for name in behind}
-
-
-def is_embedding(name: str) -> bool:
-    """Whether a canonical name is a table that rows are looked up in."""
-    place, _, part = name.rpartition(".")
-    return part == "weight" and place.rpartition(".")[2] in _tables()
 
 
 @of_families

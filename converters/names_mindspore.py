@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import re
 
-from ..core.models.known_families import of_families
-from ..core.models.spec import is_norm
+from ..core.models.known_families import is_norm, is_table, of_families
 from . import names_canonical
-from .names_canonical import is_embedding, templates_of, tied_of
+from .names_canonical import templates_of, tied_of
 from .rules import Rule, Table
 
 _ENCODER = (
@@ -89,4 +88,4 @@ def _parameter(canonical: str) -> str:
     place, _, part = canonical.rpartition(".")
     if is_norm(canonical):
         return f"{place}.{'gamma' if part == 'weight' else 'beta'}"
-    return f"{place}.embedding_table" if is_embedding(canonical) else canonical
+    return f"{place}.embedding_table" if is_table(canonical) else canonical

@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.models.families import CONFIGURATIONS
-from ..core.models.known_families import of_families
+from ..core.models.known_families import is_norm, is_table, of_families
 from ..core.models.parts import CONV1D, TENSOR, Part
-from ..core.models.spec import is_norm
 from ..core.models.tree import templates
-from .names_canonical import is_embedding, templates_of, without_root
+from .names_canonical import templates_of, without_root
 from .rules import Rule, Spelling, Table
 
 _HEADS = {
@@ -167,9 +166,9 @@ def _plain(canonical: str, name: str, is_kernel: bool = False) -> Rule:
     """The path that TensorFlow code makes of a name."""
     path = name.replace(".{}", "_{}").replace(".", "/")
     place, _, part = path.rpartition("/")
-    if is_norm(name):
+    if is_norm(canonical):
         return Rule(canonical, f"{place}/{'gamma' if part == 'weight' else 'beta'}")
-    if is_embedding(name):
+    if is_table(canonical):
         return Rule(canonical, place)
     if part == "weight":
         return Rule(canonical, f"{place}/kernel", transpose=not is_kernel)

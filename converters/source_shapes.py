@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping
 from math import prod
 
+from ..core.models.known_families import is_norm, is_table
 from ..core.models.parts import CLASSIFIER, CONV1D, EMBEDDINGS, FINAL_NORM, LAYER, NEVER, Family, Part
-from ..core.models.spec import is_norm
-from .names_canonical import is_embedding
 from .rules import Match
 
 _PROJECTED = re.compile(r"(query|key|value|[qkv]_lin)\.(weight|bias)$")
@@ -42,7 +41,7 @@ def _unflattened(
 ) -> tuple[int, ...] | None:
     """The shape that a weight of a file without shapes must have by its bias, an embedding by the normalisation behind it.
     A table without one, and a classifier that never has a bias, are as wide as the normalisation of the last layer's result."""
-    part, embedding, last = _part(name, family), is_embedding(name), family.by_role.get(FINAL_NORM)
+    part, embedding, last = _part(name, family), is_table(name), family.by_role.get(FINAL_NORM)
     bare = part is not None and (
         part.place == EMBEDDINGS and "embeddings_norm" not in family.by_role
         or part.place == CLASSIFIER and part.biased == NEVER

@@ -13,7 +13,8 @@ from typing import Any
 from ..core.errors import CheckpointError
 from ..core.models.answer_heads import CHOICES, SENTENCES, TOKENS, AnswerHead
 from ..core.models.architectures import Config, is_encoder, model_type, pooler_names
-from ..core.models.families import CONFIGURATIONS, BertConfig
+from ..core.models.families import CONFIGURATIONS
+from ..core.models.families.bert import BertConfig
 from ..core.models.head_classes import class_name
 from ..core.models.parts import Family
 from ..core.models.spec import ACTIVATIONS, EncoderConfig

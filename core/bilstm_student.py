@@ -11,7 +11,7 @@ from .data.word_vocabulary import WordTokenizer, word_vectors
 from .kinds.kind import Kind
 from .kinds.known_kinds import ONE_CLASS
 from .models.architectures import tensor_shapes
-from .models.families import BiLstmConfig
+from .models.families.bilstm import BiLstmConfig
 from .recipe_errors import describe
 from .sections import StudentSection, WordsSection
 from .stored_tensors import NamedTensors

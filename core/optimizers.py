@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .models.spec import is_norm
+from .models.known_families import is_norm
 
 CLIP_EPSILON = 1e-6
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .models.families import BertConfig
+from .models.families.bert import BertConfig
 
 
 def whole_keys(model: type[BaseModel], tree: Any) -> list[str]:

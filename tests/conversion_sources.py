@@ -16,9 +16,10 @@ from safetensors.numpy import save_file
 from crossdistil.converters.canonical import read_canonical
 from crossdistil.converters.verify import reference_outputs, sample_batch
 from crossdistil.core.models.architectures import first_keys, tensor_shapes
-from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.models.heads import head_shapes
-from crossdistil.core.models.spec import EncoderConfig, is_norm
+from crossdistil.core.models.known_families import is_norm
+from crossdistil.core.models.spec import EncoderConfig
 from crossdistil.tests import tiny_families
 
 BERT = BertConfig(

@@ -10,7 +10,7 @@ from crossdistil.core.losses import checking
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.losses.checking import GRADIENT, LENGTHS, REAL, VALUE, deviation, results
-from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.families.bert import BertConfig
 
 __all__ = ["LENGTHS", "REAL", "VALUE", "Case", "against", "check", "over", "real_tokens", "results"]
 

@@ -14,25 +14,23 @@ from crossdistil.converters.verify import make_outputs, not_computed, sample_bat
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.answer_heads import CHOICES, CLASSIFIERS, OTHERS, SENTENCES, SPANS, TOKENS
 from crossdistil.core.models.architectures import make_forward, tensor_shapes
-from crossdistil.core.models.families import CONFIGURATIONS, ElectraConfig
+from crossdistil.core.models.families import CONFIGURATIONS
+from crossdistil.core.models.families.electra import ElectraConfig
 from crossdistil.core.models.outputs import LOGITS
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 from crossdistil.tests.conversion_sources import assert_same, tensors_of
-from crossdistil.tests.tiny_families import ABSENT, FAMILIES, MODERNBERT, VARIANTS, hugging_face_config, randomise
+from crossdistil.tests.tiny_families import FAMILIES, MODERNBERT, VARIANTS, class_of, hugging_face_config, randomise
 
 LABELS = {"id2label": {"0": "O", "1": "B-X", "2": "I-X"}, "label2id": {"O": 0, "B-X": 1, "I-X": 2}}
 _CLASSES = [(name, head) for name in ("bert", *FAMILIES, "modernbert with biases") for head in OTHERS]
-_CLASSES = [(name, head) for name, head in _CLASSES if (name, head.ending) not in ABSENT]
 each_class = pytest.mark.parametrize(("name", "head"), _CLASSES, ids=[f"{name}-{head.name}" for name, head in _CLASSES])
 
 
 def written(folder, config, head):
     """A random model of transformers' class, in a folder."""
-    import transformers
-
     labels = LABELS if head == TOKENS else {}
-    model = getattr(transformers, config.family.title + head.ending)(hugging_face_config(config, **labels)).eval()
+    model = class_of(config, head.ending)(hugging_face_config(config, **labels)).eval()
     randomise(model)
     model.save_pretrained(folder)
     return model

@@ -12,7 +12,7 @@ from crossdistil.core.app import search as search_module
 from crossdistil.core.app.autopilot import limits_of, students_of
 from crossdistil.core.checkpoint import Model
 from crossdistil.core.errors import CrossdistilError
-from crossdistil.core.models.families import AlbertConfig
+from crossdistil.core.models.families.albert import AlbertConfig
 from crossdistil.tests import tiny
 from crossdistil.tests.searches import Runs
 

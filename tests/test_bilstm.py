@@ -16,7 +16,8 @@ from crossdistil.core.data.word_vocabulary import WordTokenizer, build_words
 from crossdistil.core.engine import Step
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import config_from, make_forward, tensor_shapes, used_tensors
-from crossdistil.core.models.families import BertConfig, BiLstmConfig
+from crossdistil.core.models.families.bert import BertConfig
+from crossdistil.core.models.families.bilstm import BiLstmConfig
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.reference import ReferenceOps
 

@@ -18,7 +18,7 @@ from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.kinds.known_kinds import ONE_CLASS, ONE_NUMBER
-from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.tests import tiny
 
 

@@ -18,7 +18,7 @@ from crossdistil.core.models.spec import ACTIVATIONS
 from crossdistil.tests import tiny
 from crossdistil.tests.config_dumps import DUMPS
 from crossdistil.tests.predicting import predicted
-from crossdistil.tests.tiny_families import FAMILIES, hugging_face_config, randomise
+from crossdistil.tests.tiny_families import FAMILIES, class_of, hugging_face_config, randomise
 
 MODELS = {"bert": tiny.CONFIG, **FAMILIES}
 del MODELS["mpnet"]  # whose tokenizer is not that of the tiny vocabulary
@@ -35,9 +35,7 @@ def change_config(folder: Path, drop: tuple[str, ...] = (), **keys) -> None:
 
 def written(folder: Path, config, kind: str = "ForSequenceClassification", **keys):
     """A random model of transformers, in a folder with a vocabulary."""
-    import transformers
-
-    model = getattr(transformers, config.family.title + kind)(hugging_face_config(config, **keys)).eval()
+    model = class_of(config, kind)(hugging_face_config(config, **keys)).eval()
     randomise(model)
     model.save_pretrained(folder)
     tiny.write_vocabulary(folder)

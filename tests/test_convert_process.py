@@ -14,7 +14,7 @@ from crossdistil.converters import tensorflow_checkpoint
 from crossdistil.converters.dialects import foreign_names
 from crossdistil.converters.tensors import Tensor, TensorInfo
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.tests.conversion_sources import BERT, write_config, write_source
 from crossdistil.tests.wrong_input_files import crossdistil as command
 

@@ -170,7 +170,7 @@ def test_no_configuration(tmp_path, source):
 
 CONFIGURATIONS = {
     "unknown model_type": (
-        {"model_type": "t5"}, "{root}/source: model_type 't5': expected one of bert, distilbert, albert, electra, roberta",
+        {"model_type": "t5"}, "{root}/source: model_type 't5': expected one of bert, albert, deberta-v2, distilbert, electra",
     ),
     "number of labels": ({"id2label": {"0": "a"}}, "id2label names 1 classes, the classifier has 3 outputs"),
     "labels that are none": ({"id2label": 3}, 'id2label: expected {"0": name, "1": name, ...}, got 3'),

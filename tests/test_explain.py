@@ -15,7 +15,7 @@ from crossdistil.core.app.explain_view import byte_text, flow, millions, print_c
 from crossdistil.core.app.progress import make_console
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.families import BiLstmConfig
+from crossdistil.core.models.families.bilstm import BiLstmConfig
 from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe, recipe_tree
 from crossdistil.core.sections import TrainSection
 from crossdistil.tests.tiny import CONFIG, kd_recipe, write_model, write_task

@@ -23,7 +23,7 @@ from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.errors import CheckpointError, CrossdistilError
 from crossdistil.core.model_answers import logits_function
 from crossdistil.core.models.architectures import head_names, make_forward, tensor_shapes
-from crossdistil.core.models.families import BiLstmConfig
+from crossdistil.core.models.families.bilstm import BiLstmConfig
 from crossdistil.core.models.outputs import LOGITS
 from crossdistil.core.processes import code_command
 from crossdistil.core.reference import ReferenceOps

@@ -14,7 +14,7 @@ from crossdistil.core.models.architectures import part_of, pooler_names, tensor_
 from crossdistil.core.models.components import attention_bias
 from crossdistil.core.models.encoder import make_forward
 from crossdistil.core.models.heads import decoders, head_shapes
-from crossdistil.core.models.spec import is_norm
+from crossdistil.core.models.known_families import is_norm
 from crossdistil.core.models.tree import unused_shapes
 from crossdistil.core.optimizers import is_decayed
 from crossdistil.core.reference import ReferenceOps
@@ -98,8 +98,8 @@ def test_the_defaults_are_those_of_transformers(config):
     from transformers import AutoConfig
 
     theirs = AutoConfig.for_model(config.family.model_type)
-    # What DeBERTa's code asks for with a default, and its class has not.
-    beside = {"position_buckets": -1, "share_att_key": False, "norm_rel_ebd": "none"}
+    # What DeBERTa's code asks for with a default, and its class has not; TinyBERT's ReLU is no key of transformers.
+    beside = {"position_buckets": -1, "share_att_key": False, "norm_rel_ebd": "none", "classifier_relu": False}
     for key, value in type(config)().model_dump().items():
         assert value == getattr(theirs, key, beside.get(key)), key
 
@@ -171,7 +171,7 @@ def test_half_precision(make_engine, config):
     frozen = engine.load_frozen(parameters)
     # Tables and normalisations stay in full precision.
     full = {name for name, tensor in frozen.items() if str(tensor.dtype) == "torch.float32"}
-    tables = ("_embeddings.", "wte.", "wpe.")
+    tables = ("_embeddings.", "wte.", "wpe.", ".relative_attention_bias.")
     assert full == {name for name in parameters if is_norm(name) or any(table in name for table in tables)}
     for name, found in zip(names, engine.infer(outputs, parameters)(batch), strict=True):
         real = np.asarray(expected[name])

@@ -13,17 +13,15 @@ from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.static_tables import static_table
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import (
+    ALIKE,
+    AS_BERT,
     DEBERTA_V2,
-    DISTILBERT,
-    ELECTRA,
-    GPT2,
+    FAMILIES,
     LABELS,
     MODERNBERT,
-    MPNET,
     NOMIC_BERT,
-    ROBERTA,
+    OF_EACH,
     VARIANTS,
-    XLM_ROBERTA,
     everything,
     hugging_face_config,
     hugging_face_outputs,
@@ -34,13 +32,16 @@ from crossdistil.tests.tiny_families import (
 
 LENGTH = 150
 LONG = {
-    config.family.model_type: config.model_copy(update={"max_position_embeddings": LENGTH + 3})
-    for config in (ROBERTA, XLM_ROBERTA, MPNET, NOMIC_BERT)
-} | {
+    kind: of_depth(config, 3, **{config.own_key("max_position_embeddings"): LENGTH + 3})
+    for kind, config in OF_EACH.items()
+    if kind not in (*AS_BERT, *ALIKE)
+}
+LONG |= {
     name: of_depth(VARIANTS[name], 4, max_position_embeddings=LENGTH, local_attention=64)
     for name in ("modernbert", "modernbert with biases")
 }
-LONG["gpt2"] = of_depth(GPT2, 3, n_positions=LENGTH, n_inner=None)
+LONG["gpt2"] = of_depth(LONG["gpt2"], 3, n_inner=None)
+LONG["xlm-roberta"] = OF_EACH["xlm-roberta"].model_copy(update={"max_position_embeddings": LENGTH + 3})
 # transformers divides DeBERTa's scores by a root in single precision, in double precision as well: a head of 12 numbers and three
 # terms have a root that is exact.
 DISENTANGLED = DEBERTA_V2.model_copy(update={"hidden_size": 48, "max_position_embeddings": LENGTH + 3})
@@ -228,10 +229,10 @@ def test_a_short_text_takes_part_of_the_table_of_distances(length):
     np.testing.assert_allclose(cut, whole, rtol=1e-12)
 
 
-THESEUS = (ELECTRA, DISTILBERT, ROBERTA, MPNET, DEBERTA_V2, MODERNBERT, NOMIC_BERT, GPT2)
+THESEUS = {kind: config for kind, config in FAMILIES.items() if not config.family.shares_layers and kind not in ALIKE}
 
 
-@pytest.mark.parametrize("config", THESEUS, ids=lambda config: config.family.model_type)
+@pytest.mark.parametrize("config", THESEUS.values(), ids=THESEUS)
 def test_modules_of_every_family_with_layers_of_its_own_are_replaced(config):
     """With all gates 1 it is the student, with all 0 the predecessor's layers between the student's embeddings and head."""
     old = of_depth(config, 4, **{config.own_key("intermediate_size"): 40})

@@ -17,7 +17,7 @@ from crossdistil.core.checkpoint import Model
 from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.families import BiLstmConfig
+from crossdistil.core.models.families.bilstm import BiLstmConfig
 from crossdistil.tests.conversion_sources import BERT, FAMILIES, OUTPUTS, random_tensors, write_source
 from crossdistil.tests.tiny_families import DISTILBERT
 from crossdistil.tests.wrong_input_files import crossdistil as command

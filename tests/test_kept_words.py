@@ -14,7 +14,8 @@ from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
 from crossdistil.core.models.architectures import make_forward, tensor_shapes
-from crossdistil.core.models.families import BertConfig, RobertaConfig
+from crossdistil.core.models.families.bert import BertConfig
+from crossdistil.core.models.families.roberta import RobertaConfig
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny

@@ -14,7 +14,7 @@ from crossdistil.core.losses.base import UNITS, TermContext
 from crossdistil.core.losses.catalogue import LOSSES, TERMS, Term
 from crossdistil.core.losses.layers import pairs_text, resolve_layers
 from crossdistil.core.losses.presets import PRESETS, expand
-from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.recipe_errors import describe
 
 BASE = BertConfig()

@@ -11,7 +11,7 @@ from crossdistil.core.kinds.known_kinds import ONE_CLASS, SEVERAL_LABELS, kind_o
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.models.encoder import make_forward
-from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny

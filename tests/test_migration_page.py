@@ -16,7 +16,9 @@ import pytest
 from crossdistil.converters.convert import ConvertOptions, convert
 from crossdistil.core.app import verify
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.models.families import AlbertConfig, BertConfig, ElectraConfig
+from crossdistil.core.models.families.albert import AlbertConfig
+from crossdistil.core.models.families.bert import BertConfig
+from crossdistil.core.models.families.electra import ElectraConfig
 from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe
 from crossdistil.tests import tiny
 from crossdistil.tests.conversion_sources import write_source

@@ -9,37 +9,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossdistil.converters.dialects import DIALECTS, foreign_names
-from crossdistil.converters.names_canonical import is_embedding, templates_of, tied_of
+from crossdistil.converters.names_canonical import templates_of, tied_of
 from crossdistil.converters.recognise import recognise
 from crossdistil.converters.rules import Match, Rule, Table
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.models.answer_heads import SENTENCES
 from crossdistil.core.models.architectures import config_from, tensor_shapes
+from crossdistil.core.models.families import CONFIGURATIONS
 from crossdistil.core.models.heads import decoders, head_shapes
-from crossdistil.core.models.known_families import encoder_families
-from crossdistil.core.models.spec import is_norm
+from crossdistil.core.models.known_families import encoder_families, is_norm, is_table
 from crossdistil.core.models.tree import unused_shapes
+from crossdistil.tests.tiny_families import OF_EACH
 
-MODELS = {
-    "bert": ["BertForPreTraining", "BertForSequenceClassification"],
-    "distilbert": ["DistilBertForMaskedLM", "DistilBertForSequenceClassification"],
-    "albert": ["AlbertForPreTraining", "AlbertForSequenceClassification"],
-    "electra": ["ElectraForPreTraining", "ElectraForMaskedLM", "ElectraForSequenceClassification"],
-    "roberta": ["RobertaForMaskedLM", "RobertaForSequenceClassification"],
-    "xlm-roberta": ["XLMRobertaForMaskedLM", "XLMRobertaForSequenceClassification"],
-    "camembert": ["CamembertForMaskedLM"],
-    "ernie": ["ErnieForPreTraining", "ErnieForSequenceClassification"],
-    "mpnet": ["MPNetForMaskedLM", "MPNetForSequenceClassification"],
-    "deberta-v2": ["DebertaV2ForMaskedLM", "DebertaV2ForSequenceClassification"],
-    "nomic_bert": ["NomicBertForMaskedLM", "NomicBertForSequenceClassification"],
-    "modernbert": ["ModernBertForMaskedLM", "ModernBertForSequenceClassification"],
-    "gpt2": ["GPT2LMHeadModel", "GPT2ForSequenceClassification"],
-}
+
+def endings(family):
+    """Of transformers' classes that have all tensors of the family's heads."""
+    known = family.classes
+    return [*(known[heads] for heads in known if not any(set(heads) < set(others) for others in known)), SENTENCES.ending]
+
+
 OPTIONAL = {
     "ernie": {"use_task_id": True},
     "modernbert": dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), True),
 }
 """Family -> keys with which a model has all tensors that one of the family may have."""
-CASES = [(family, model) for family, models in MODELS.items() for model in models]
+CASES = [(kind, config.family.title + ending) for kind, config in OF_EACH.items() for ending in endings(config.family)]
 # Where names alone cannot tell, the first of those that agree is named.
 SEEN_AS = {("oneflow", family): "canonical" for family in encoder_families()} | {
     ("mindspore-old", family): "mindspore" for family in encoder_families() if family != "bert"
@@ -50,19 +44,26 @@ BESIDE = ("fit_dense", "qa_outputs", "classifier", *(f"fit_denses.{layer}" for l
 """Tensors that are no part of a model, or of some of its classes only."""
 
 
+_SIZES = {
+    "vocab_size": 37,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 20,
+    "max_position_embeddings": 16,
+}
+_BESIDE = {
+    "albert": {"embedding_size": 4},
+    "electra": {"embedding_size": 4},
+    "deberta-v2": {"relative_attention": True, "pos_att_type": "c2p|p2c", "norm_rel_ebd": "layer_norm", "type_vocab_size": 2},
+    "modernbert": {"pad_token_id": 0},
+}
+
+
 def sizes(family, layers):
     """The configuration of a small model: no two sizes are equal, but hidden and positions, whose square tables tempt."""
-    if family == "distilbert":
-        return {"vocab_size": 37, "dim": 16, "n_layers": layers, "n_heads": 2, "hidden_dim": 20, "max_position_embeddings": 16}
-    raw = {"vocab_size": 37, "hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2}
-    raw |= {"intermediate_size": 20, "max_position_embeddings": 16}
-    if family == "gpt2":
-        return {"vocab_size": 37, "n_embd": 16, "n_layer": layers, "n_head": 2, "n_inner": 20, "n_positions": 16}
-    if family == "deberta-v2":
-        raw |= {"relative_attention": True, "pos_att_type": "c2p|p2c", "norm_rel_ebd": "layer_norm", "type_vocab_size": 2}
-    if family == "modernbert":
-        raw |= {"pad_token_id": 0}
-    return raw | {"embedding_size": 4} if family in ("albert", "electra") else raw
+    own_key = CONFIGURATIONS[family].own_key
+    own = {own_key(key): value for key, value in (_SIZES | {"num_hidden_layers": layers}).items()}
+    return own | _BESIDE.get(family, {})
 
 
 @functools.cache
@@ -167,7 +168,7 @@ def test_any_layer_number_comes_back_and_no_two_names_collide(family, dialect, d
 def test_transposition_follows_the_name(family):
     for dialect in DIALECTS:
         for name, (foreign, transpose) in foreign_names((t.format(0, 0) for t in templates_of(family)), family, dialect).items():
-            dense = name.endswith(".weight") and not is_norm(name) and not is_embedding(name)
+            dense = name.endswith(".weight") and not is_norm(name) and not is_table(name)
             if name.endswith((".c_attn.weight", ".c_proj.weight", ".c_fc.weight")):
                 assert not transpose  # (in, out) in GPT-2's own files too
             elif dialect == "tensorflow":

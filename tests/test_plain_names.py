@@ -9,7 +9,7 @@ from crossdistil.converters.tensorflow_files import find_index
 from crossdistil.core.checksums import changed_files
 from crossdistil.core.data.records.record_note import read_note
 from crossdistil.core.errors import CheckpointError, DataError
-from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.plain_names import is_plain_name, is_plain_path
 
 HARMLESS = ["train", "model-00001-of-00002.safetensors", "a b", "模型.ckpt", "x" * 200]

@@ -8,12 +8,13 @@ import pytest
 
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.heads import decoders, head_shapes
+from crossdistil.core.models.known_families import is_norm
 from crossdistil.core.models.pretraining import make_pretraining
-from crossdistil.core.models.spec import is_norm
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import (
     ELECTRA,
+    OF_EACH,
     VARIANTS,
     assert_close,
     each_compiled_variant,
@@ -25,32 +26,22 @@ from crossdistil.tests.tiny_families import (
     randomise,
 )
 
-# Family -> transformers' classes, and in each the names of the output that are heads of ours.
-CLASSES = {
-    "bert": [
-        ("BertForPreTraining", {"prediction_logits": "mlm", "seq_relationship_logits": "nsp"}),
-        ("BertForMaskedLM", {"logits": "mlm"}),
-        ("BertForNextSentencePrediction", {"logits": "nsp"}),
-    ],
-    "distilbert": [("DistilBertForMaskedLM", {"logits": "mlm"})],
-    "albert": [
-        ("AlbertForPreTraining", {"prediction_logits": "mlm", "sop_logits": "sop"}),
-        ("AlbertForMaskedLM", {"logits": "mlm"}),
-    ],
-    "roberta": [("RobertaForMaskedLM", {"logits": "mlm"})],
-    "xlm-roberta": [("XLMRobertaForMaskedLM", {"logits": "mlm"})],
-    "camembert": [("CamembertForMaskedLM", {"logits": "mlm"})],
-    "ernie": [
-        ("ErnieForPreTraining", {"prediction_logits": "mlm", "seq_relationship_logits": "nsp"}),
-        ("ErnieForMaskedLM", {"logits": "mlm"}),
-    ],
-    "mpnet": [("MPNetForMaskedLM", {"logits": "mlm"})],
-    "deberta-v2": [("DebertaV2ForMaskedLM", {"logits": "mlm"})],
-    "modernbert": [("ModernBertForMaskedLM", {"logits": "mlm"})],
-    "nomic_bert": [("NomicBertForMaskedLM", {"logits": "mlm"})],
-    "gpt2": [("GPT2LMHeadModel", {"logits": "clm"})],
-    "electra": [("ElectraForPreTraining", {"logits": "discriminator"}), ("ElectraForMaskedLM", {"logits": "generator"})],
-}
+SECOND = {"nsp": "seq_relationship_logits", "sop": "sop_logits"}
+ENDINGS = {"ForPreTraining", "ForMaskedLM", "ForNextSentencePrediction"}
+"""Of transformers' classes with heads of pre-training."""
+
+
+def classes(config):
+    """transformers' classes of a model, and in each the names of the output that are heads of ours."""
+    family = config.family
+    for heads, ending in family.classes.items():
+        if any(getattr(config, key) != said for head in heads for key, said in family.head_keys.get(head, {}).items()):
+            continue
+        words, *pairs = heads
+        outputs = {"prediction_logits": words, SECOND[pairs[0]]: pairs[0]} if pairs else {"logits": words}
+        yield f"{family.title}{ending}", outputs
+
+
 # Entries of a file that hold a second time what another one holds.
 TWICE = {
     "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -80,10 +71,8 @@ def test_the_heads_are_those_of_transformers(config, tied):
 
     batch = tiny.random_batch(rows=6, length=14, fill=0, seed=8)
     real = batch["attention_mask"] > 0
-    for kind, heads in CLASSES[config.family.model_type]:
-        if not getattr(config, "legacy", True):
-            heads = {"logits": "lm"}
-            tied = True  # it has no weight of its own
+    for kind, heads in classes(config):
+        tied = tied or "lm" in heads.values()  # which has no weight of its own
         theirs = getattr(transformers, kind)(hugging_face_config(config, tie_word_embeddings=tied))
         randomise(theirs)
         parameters = named_tensors(theirs, copies=True)  # XLM-R names the decoder first
@@ -151,8 +140,17 @@ def test_a_decoder_of_its_own_is_used_where_it_is_not_tied():
 def test_heads_of_other_families_are_refused():
     with pytest.raises(ValueError, match="electra has no head mlm, nsp, only discriminator, generator"):
         make_pretraining(ELECTRA, frozenset({"mlm", "nsp"}))
-    assert set(CLASSES) == {config.family.model_type for config in VARIANTS.values()}
-    assert head_shapes(VARIANTS["bert"]).keys() == {"mlm", "nsp"} and "bert" in CLASSES
+    assert head_shapes(VARIANTS["bert"]).keys() == {"mlm", "nsp"}
+
+
+@pytest.mark.only_backend("torch")
+def test_every_class_of_transformers_with_heads_of_pretraining_is_known():
+    import transformers
+
+    for kind, config in OF_EACH.items():
+        family, endings = config.family, ENDINGS | ({"LMHeadModel"} if config.family.block.causal else set())
+        there = {ending for ending in endings if hasattr(transformers, family.title + ending)}
+        assert there == set(family.classes.values()), kind
 
 
 def test_dropout_is_off_and_the_encoder_goes_no_further_than_it_must():
@@ -169,9 +167,11 @@ def test_dropout_is_off_and_the_encoder_goes_no_further_than_it_must():
         assert make_pretraining(dropping, frozenset(), frozenset({"hidden/0"}))(
             ops, random_heads(config), tiny.random_batch()
         ).keys() == {"hidden/0"}
-        assert ops.norms == (config.family.model_type != "gpt2")  # whose embeddings have none
+        roles = config.family.by_role
+        assert ops.norms == ("embeddings_norm" in roles)
         ops = CountingOps()
         make_pretraining(dropping, frozenset(head_shapes(config)))(ops, random_heads(config), tiny.random_batch())
         distances, words = getattr(config, "normalises_distances", False), head_shapes(config).keys() & {"lm", *decoders(config)}
-        transforms = 0 if config.family.model_type == "gpt2" else len(words)
-        assert ops.norms == 1 + 2 * layers + distances + transforms  # behind the embeddings, or behind the layers
+        transforms = len(words) if "words.norm" in roles else 0
+        once = ("embeddings_norm" in roles) + ("final_norm" in roles) - roles["attention_norm"].from_layer
+        assert ops.norms == once + 2 * layers + distances + transforms

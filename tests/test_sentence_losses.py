@@ -11,7 +11,7 @@ import pytest
 from crossdistil.core.kinds.known_kinds import ONE_CLASS, SENTENCE_EMBEDDINGS
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.catalogue import LOSSES
-from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.families.bert import BertConfig
 
 WIDTH, TEACHER_WIDTH, EXAMPLES, REAL = 6, 4, 4, 3
 """The last example only fills the batch."""

@@ -11,7 +11,7 @@ from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.job import prepare
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests.tiny_tokenizers import write_tokenizer
 

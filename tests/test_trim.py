@@ -16,7 +16,7 @@ from crossdistil.core.data.smaller_vocabulary import kept_tokens, trimmed_tokeni
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError, CrossdistilError
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.families import BertConfig
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.tests.tiny_tokenizers import KINDS, LINES, TEXTS, write_tokenizer
 
 USED = [LINES[1], LINES[3], "don't -- stop, play </s> again"]

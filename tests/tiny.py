@@ -12,8 +12,9 @@ from crossdistil.core.checkpoint import Model
 from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.families import BertConfig
-from crossdistil.core.models.spec import EncoderConfig, is_norm
+from crossdistil.core.models.families.bert import BertConfig
+from crossdistil.core.models.known_families import is_norm
+from crossdistil.core.models.spec import EncoderConfig
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 GOOD, BAD = ["good", "great", "fine", "warm", "lovely"], ["bad", "dull", "poor", "cold", "awful"]

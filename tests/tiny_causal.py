@@ -8,7 +8,7 @@ from crossdistil.core.checkpoint import Model
 from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.kinds.known_kinds import NEXT_TEXT
-from crossdistil.core.models.families import Gpt2Config
+from crossdistil.core.models.families.gpt2 import Gpt2Config
 from crossdistil.tests import tiny, tiny_tokenizers
 
 VOCABULARY = 420

@@ -5,20 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crossdistil.core.models.families import (
-    AlbertConfig,
-    CamembertConfig,
-    DebertaV2Config,
-    DistilBertConfig,
-    ElectraConfig,
-    ErnieConfig,
-    Gpt2Config,
-    ModernBertConfig,
-    MPNetConfig,
-    NomicBertConfig,
-    RobertaConfig,
-    XlmRobertaConfig,
-)
+from crossdistil.core.models.families import CONFIGURATIONS
+from crossdistil.core.models.families.deberta_v2 import DebertaV2Config
+from crossdistil.core.models.families.modernbert import ModernBertConfig
 from crossdistil.core.models.outputs import ATTENTION_KINDS, LOGITS, POOLED, output_name
 from crossdistil.tests import tiny
 
@@ -30,37 +19,41 @@ _SIZES = {
     "intermediate_size": 48,
     "max_position_embeddings": 40,
 }
-DISTILBERT = DistilBertConfig(**{DistilBertConfig.own_key(key): value for key, value in _SIZES.items()})
-ALBERT = AlbertConfig(**_SIZES, embedding_size=16)
-ELECTRA = ElectraConfig(**_SIZES, embedding_size=16)
-ROBERTA = RobertaConfig(**_SIZES, pad_token_id=0)  # that of the tiny vocabulary, behind which the positions start
-XLM_ROBERTA = XlmRobertaConfig(**_SIZES)
-MPNET = MPNetConfig(**_SIZES)
-ERNIE = ErnieConfig(**_SIZES)
-CAMEMBERT = CamembertConfig(**_SIZES)
-DEBERTA_V2 = DebertaV2Config(  # as the third version is set
-    **_SIZES,
-    relative_attention=True,
-    position_buckets=8,
-    pos_att_type="p2c|c2p",
-    share_att_key=True,
-    norm_rel_ebd="layer_norm",
-    position_biased_input=False,
+_BESIDE = {
+    "albert": {"embedding_size": 16},
+    "electra": {"embedding_size": 16},
+    "roberta": {"pad_token_id": 0},  # that of the tiny vocabulary, behind which the positions start
+    "deberta-v2": {  # as the third version is set
+        "relative_attention": True,
+        "position_buckets": 8,
+        "pos_att_type": "p2c|c2p",
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+    },
+    "modernbert": {"pad_token_id": 0, "local_attention": 8},  # of two layers the second sees four tokens on each side
+    "gpt2": {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1},
+}
+"""Family -> keys of its tiny model beside the sizes, where its defaults are not those that are to be tested."""
+
+
+def _tiny(kind):
+    chosen = CONFIGURATIONS[kind]
+    return chosen(**{chosen.own_key(key): value for key, value in _SIZES.items()}, **_BESIDE.get(kind, {}))
+
+
+OF_EACH = {kind: _tiny(kind) for kind, chosen in CONFIGURATIONS.items() if chosen.family.is_encoder} | {"bert": tiny.CONFIG}
+"""`model_type` -> a tiny model, of every family that is a Transformer: a new one is here by itself."""
+ALBERT, DEBERTA_V2, DISTILBERT, ELECTRA, ERNIE, GPT2, MODERNBERT, MPNET, NOMIC_BERT, ROBERTA = (
+    OF_EACH[kind]
+    for kind in "albert deberta-v2 distilbert electra ernie gpt2 modernbert mpnet nomic_bert roberta".split()
 )
-MODERNBERT = ModernBertConfig(**_SIZES, pad_token_id=0, local_attention=8)
-"""Of its two layers the second sees four tokens on each side."""
-NOMIC_BERT = NomicBertConfig(**_SIZES)
-GPT2 = Gpt2Config(
-    **{Gpt2Config.own_key(key): value for key, value in _SIZES.items()}, pad_token_id=0, bos_token_id=1, eos_token_id=1
-)
-_OF_EACH = (DISTILBERT, ALBERT, ELECTRA, ROBERTA, MPNET, ERNIE, DEBERTA_V2, MODERNBERT, NOMIC_BERT, GPT2)
-FAMILIES = {config.family.model_type: config for config in _OF_EACH}
+XLM_ROBERTA = OF_EACH["xlm-roberta"]
+FAMILIES = {kind: config for kind, config in OF_EACH.items() if kind not in ("bert", "xlm-roberta", "camembert")}
+"""Those that have tensors of their own names, beside BERT."""
 
 VARIANTS = {
-    "bert": tiny.CONFIG,
-    **FAMILIES,
-    "xlm-roberta": XLM_ROBERTA,
-    "camembert": CAMEMBERT,
+    **OF_EACH,
     "ernie with tasks": ERNIE.model_copy(update={"use_task_id": True}),
     "deberta-v2 with maps of distances": DebertaV2Config(
         **_SIZES,
@@ -87,15 +80,13 @@ VARIANTS = {
 }
 """Every way in which the families compute differently."""
 each_variant = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
-each_family = pytest.mark.parametrize(
-    "config", [*FAMILIES.values(), XLM_ROBERTA, CAMEMBERT], ids=lambda config: config.family.model_type
-)
+each_family = pytest.mark.parametrize("config", OF_EACH.values(), ids=OF_EACH)
 ALIKE = ("ernie", "xlm-roberta", "camembert")
 """Those that compute as a BERT or a RoBERTa does, from tensors of other names."""
 
 
-ABSENT = {("nomic_bert", "ForMultipleChoice"), ("nomic_bert", "ForQuestionAnswering"), ("gpt2", "ForMultipleChoice")}
-"""(family, end of a class's name) of what transformers does not have."""
+AS_BERT = ("bert", "distilbert", "albert", "electra")
+"""Those whose positions, scores and order of normalisation are BERT's."""
 
 
 def _compiled(configs, left_out):
@@ -105,9 +96,8 @@ def _compiled(configs, left_out):
 
 
 each_compiled_variant = pytest.mark.parametrize("config", _compiled(VARIANTS, ALIKE))
-_OF_EACH_NAME = {config.family.model_type: config for config in (*FAMILIES.values(), XLM_ROBERTA, CAMEMBERT)}
 each_trained_family = pytest.mark.parametrize(
-    "config", _compiled(_OF_EACH_NAME, (*ALIKE, "roberta", "mpnet", "deberta-v2", "modernbert", "nomic_bert", "gpt2"))
+    "config", _compiled(OF_EACH, tuple(kind for kind in OF_EACH if kind not in AS_BERT))
 )
 """With MindSpore those whose gradients no other test has (test_family_parity)."""
 LABELS = ("negative", "neutral", "positive")
@@ -132,6 +122,16 @@ def hugging_face_config(config, **keys):
 
     own = config.model_dump(exclude={"classifier_relu", "classifier_dropout"})
     return AutoConfig.for_model(config.family.model_type, **own, **keys)
+
+
+def class_of(config, ending: str):
+    """transformers' class of the family with this ending; a test of one that it does not have is left."""
+    import transformers
+
+    name = config.family.title + ending
+    if not hasattr(transformers, name):
+        pytest.skip(f"transformers has no {name}")
+    return getattr(transformers, name)
 
 
 def randomise(model) -> None:

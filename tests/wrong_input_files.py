@@ -23,8 +23,7 @@ from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import MESSAGE_PREFIX
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.models.families import BertConfig
-from crossdistil.core.models.spec import initial_tensor
+from crossdistil.core.models.families.bert import BertConfig
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a the film is good bad fine poor and not".split()
 CONFIG = {
@@ -87,7 +86,7 @@ def write_model(folder: Path, labels: tuple[str, ...] | None = ("negative", "pos
     """A model folder with random weights; `labels` None makes a regression."""
     outputs = 1 if labels is None else len(labels)
     spec = BertConfig(**{**CONFIG, **config})
-    parameters = {name: initial_tensor(name, shape, 0.02, 1) for name, shape in tensor_shapes(spec, outputs).items()}
+    parameters = {name: spec.new_tensor(name, shape, 1) for name, shape in tensor_shapes(spec, outputs).items()}
     vocabulary = write_vocabulary(folder.with_name(f"{folder.name}-vocabulary"), WORDS)
     save_model(Model(spec, parameters, outputs, labels), folder, load_tokenizer(vocabulary))
     return folder

@@ -17,7 +17,7 @@ import torch
 from ...core.engine import Compilations, EngineOptions, unheard
 from ...core.errors import BackendError
 from ...core.losses.base import STATISTICS
-from ...core.models.spec import is_norm, is_table
+from ...core.models.known_families import is_norm, is_table
 from ...core.world import ALONE, DEVICES, Place
 from . import kernels, tables
 from .collective import Collective, SharedGradients

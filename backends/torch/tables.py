@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ...core.models.spec import is_table
+from ...core.models.known_families import is_table
 
 _LARGE = 2**20
 """Elements from which a table is treated so."""

@@ -21,7 +21,7 @@ from ..errors import CrossdistilError, PluginError
 from ..kinds.known_kinds import KINDS
 from ..losses.base import STATISTICS, TermContext
 from ..losses.checking import GRADIENT, LENGTHS, REAL, STRAY, VALUE, Case, deviation, results
-from ..models.families import BertConfig
+from ..models.families.bert import BertConfig
 from ..models.outputs import split_name
 from ..plugin_files import error_text, plugin_line
 from ..plugin_optimizers import exact_steps, trial_parameters

@@ -10,7 +10,7 @@ from ..checkpoint import Model
 from ..engine import Engine
 from ..errors import CrossdistilError
 from ..models.architectures import tensor_shapes
-from ..models.spec import is_norm
+from ..models.known_families import is_norm, is_table
 from ..shown import plain
 
 _LONGEST = 200
@@ -39,6 +39,6 @@ def weight_bytes(model: Model, precision: str) -> int:
     total = 0
     for name, shape in tensor_shapes(model.config, model.outputs or 1, model.words).items():
         if name in model.parameters:
-            whole = precision == "fp32" or "embeddings." in name or is_norm(name)
+            whole = precision == "fp32" or is_table(name) or is_norm(name)
             total += math.prod(shape) * (4 if whole else 2)
     return total

@@ -19,7 +19,8 @@ from ..job import Job, check_rows, load
 from ..kinds.kind import Kind
 from ..kinds.known_kinds import RANKING, kind_named
 from ..models.answer_heads import NEXT_WORDS
-from ..models.families import BertConfig, Gpt2Config
+from ..models.families.bert import BertConfig
+from ..models.families.gpt2 import Gpt2Config
 from ..plan import START, Found, Plan, plan
 from ..recipe import Recipe
 from ..recipe_tokenizers import teacher_key

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ..errors import did_you_mean
 from ..shown import plain
 from .families import CONFIGURATIONS
+from .parts import NORM, TABLE
 from .spec import ModelConfig
 
 BUILT_IN: tuple[str, ...] = tuple(CONFIGURATIONS)
@@ -34,6 +35,18 @@ def of_families(function: Callable[..., _Result]) -> Callable[..., _Result]:
 def encoder_families() -> tuple[str, ...]:
     """`model_type` of the families that are Transformers."""
     return tuple(kind for kind, chosen in CONFIGURATIONS.items() if chosen.family.is_encoder)
+
+
+@of_families
+def is_norm(name: str) -> bool:
+    """Whether a tensor of this canonical name is the weight or bias of a layer normalisation."""
+    return any(chosen.family.has(NORM, name) for chosen in CONFIGURATIONS.values())
+
+
+@of_families
+def is_table(name: str) -> bool:
+    """Whether a tensor of this canonical name is a table whose rows are looked up."""
+    return any(chosen.family.has(TABLE, name) for chosen in CONFIGURATIONS.values())
 
 
 def token_families() -> tuple[str, ...]:

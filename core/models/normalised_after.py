@@ -5,10 +5,11 @@ for queries, keys and values, a gate, terms of distances, maps without biases.
 
 from __future__ import annotations
 
-from .components import activate, dense, normalise, rotated, split_heads
+from .attention_maps import make_projections
+from .components import activate, dense, normalise
 from .disentangled import make_position_scores
 from .outputs import attention_kinds, output_name
-from .parts import ATTENTION_INPUT, ENCODER, LAYER
+from .parts import ENCODER, LAYER
 from .spec import ACTIVATIONS, EncoderConfig
 from .tree import has_bias, present
 
@@ -27,47 +28,24 @@ def make_layer(
     first_only: bool = False,
 ):
     """As `core.models.encoder.make_layer`. Queries and keys are shown as they meet, rotated where they are."""
-    heads, head_size, epsilon = config.num_attention_heads, config.head_size, config.layer_norm_eps
+    head_size, epsilon = config.head_size, config.layer_norm_eps
     hidden_dropout, attention_dropout = config.hidden_dropout_prob, config.attention_probs_dropout_prob
     activation, block = ACTIVATIONS[config.hidden_act], config.family.block
     output_dropout, relative = hidden_dropout if block.output_dropout else 0.0, is_relative(config)
     scale, terms = (head_size * config.score_terms) ** -0.5, config.score_terms
     named = {part.role: prefix + part.name for part in present(config, LAYER)}
     biased = {role: has_bias(config, role) for role in named}
-    query_map, key_map, value_map, together_map = map(named.get, ("query", "key", "value", ATTENTION_INPUT))
-    query_biased, key_biased, value_biased, together_biased = map(biased.get, ("query", "key", "value", ATTENTION_INPUT))
     attention_output, attention_norm, gate = named["attention_output"], named["attention_norm"], named.get("gate")
     intermediate, output, output_norm = named["intermediate"], named["output"], named["output_norm"]
     attention_biased, inner_biased, output_biased = map(biased.get, ("attention_output", "intermediate", "output"))
-    gate_biased, base = biased.get("gate"), config.rotary_base(number - 1)
-    # One place more than a text has: torch.export makes another program where a slice is the whole.
-    table = (config.positions + 1, head_size, base)
+    gate_biased = biased.get("gate")
+    project, project_first, some = make_projections(config, named, biased, number)
     position_scores, disentangled = make_position_scores(config, named, scale), bool(config.distance_terms)
     kinds = attention_kinds(wanted, number)
     scores_name, wants_scores = output_name("scores", number), "scores" in kinds
     parts = [kind for kind in ("queries", "keys", "values") if kind in kinds]
     part_names = [output_name(kind, number) for kind in parts]
-
-    def make_query(ops, params, x):
-        query = split_heads(ops, dense(ops, params, query_map, x, query_biased), heads, head_size)
-        return query if base is None else rotated(ops, query, table)
-
-    def make_key(ops, params, x):
-        key = split_heads(ops, dense(ops, params, key_map, x, key_biased), heads, head_size)
-        return key if base is None else rotated(ops, key, table)
-
-    def make_value(ops, params, x):
-        return split_heads(ops, dense(ops, params, value_map, x, value_biased), heads, head_size)
-
-    def project(ops, params, x):
-        # Queries, keys and values, (B, A, L, D) each
-        if together_map is None:
-            return make_query(ops, params, x), make_key(ops, params, x), make_value(ops, params, x)
-        together = split_heads(ops, dense(ops, params, together_map, x, together_biased), 3 * heads, head_size)
-        query, key = together[:, :heads], together[:, heads : 2 * heads]
-        if base is not None:
-            query, key = rotated(ops, query, table), rotated(ops, key, table)
-        return query, key, together[:, 2 * heads :]
+    for_attention = (*parts, "queries", "keys") if wants_scores else tuple(parts)
 
     def scaled_scores(ops, query, key):
         return ops.matmul_transposed(query * scale, key)  # (B, A, L, L)
@@ -114,26 +92,12 @@ def make_layer(
     def first_token(ops, params, x, bias, batch):
         # All places have keys and values, and the first one alone has a query and what follows.
         first = x[:, :1]  # (B, 1, H)
-        if together_map is None:
-            query, key, value = make_query(ops, params, first), make_key(ops, params, x), make_value(ops, params, x)
-        else:
-            query, key, value = project(ops, params, x)
-            query = query[:, :, :1]
+        query, key, value = project_first(ops, params, x, first)
         added = bias[0][:, :, :1] if relative else bias[0]  # (B, 1 or A, 1, L)
         return finish(ops, params, first, ops.attention(sharpened(query), key, value, added, attention_dropout)), {}
 
     def only_attention(ops, params, x, bias, batch):
-        taken, tensors = {}, {}
-        if together_map is not None:
-            query, key, value = project(ops, params, x)
-            tensors = {"queries": query, "keys": key, "values": value}
-        else:
-            if wants_scores or "queries" in parts:
-                tensors["queries"] = make_query(ops, params, x)
-            if wants_scores or "keys" in parts:
-                tensors["keys"] = make_key(ops, params, x)
-            if "values" in parts:
-                tensors["values"] = make_value(ops, params, x)
+        taken, tensors = {}, some(ops, params, x, for_attention)
         if wants_scores:
             query, key = tensors["queries"], tensors["keys"]
             taken[scores_name] = show(ops, scaled_scores(ops, query, key), completed(ops, params, query, key, bias)[1])

@@ -1,6 +1,7 @@
 """Layers whose two parts, attention and feed-forward, each normalise what goes into them and are added to it as it was
-(Xiong et al. 2020), with queries, keys and values from one map. ModernBERT (Warner et al. 2024) has rotary positions, a gated
-feed-forward part, and layers that see only the tokens near by; in GPT-2 (Radford et al. 2019) a token sees those before it.
+(Xiong et al. 2020). ModernBERT (Warner et al. 2024) has rotary positions, a gated feed-forward part, and layers that see only the
+tokens near by; in GPT-2 (Radford et al. 2019) a token sees those before it; MegatronBERT (Shoeybi et al. 2019) is a BERT but for
+the order.
 
 The hidden states between the layers are the sums as they are; the last layer's are normalised once more. The sums stay in full
 precision whatever the maps compute in: what a layer adds to them may be small.
@@ -8,7 +9,8 @@ precision whatever the maps compute in: what a layer adds to them may be small.
 
 from __future__ import annotations
 
-from .components import MASKED_SCORE, activate, attention_bias, dense, normalise, rotated, split_heads, turned_dense
+from .attention_maps import make_projections
+from .components import MASKED_SCORE, activate, attention_bias, dense, normalise, turned_dense
 from .outputs import attention_kinds, output_name
 from .parts import CONV1D, LAYER
 from .spec import ACTIVATIONS, EncoderConfig
@@ -58,19 +60,18 @@ def make_layer(
 ):
     """As `core.models.encoder.make_layer`. Queries and keys are shown as they meet, rotated or not; scores of tokens that a layer
     does not see are the same number in every model."""
-    heads, head_size, epsilon = config.num_attention_heads, config.head_size, config.layer_norm_eps
+    head_size, epsilon = config.head_size, config.layer_norm_eps
     inner_size, activation = config.intermediate_size, ACTIVATIONS[config.hidden_act]
     attention_dropout, output_dropout = config.attention_probs_dropout_prob, config.attention_output_dropout
     block, inner_dropout, added_dropout = config.family.block, config.inner_dropout, config.output_dropout
     is_near = not config.sees_all(number - 1)
-    gated, base = block.gated, config.rotary_base(number - 1)
-    # One place more than a text has: torch.export makes another program where a slice is the whole.
-    table = (config.positions + 1, head_size, base)
+    gated = block.gated
     apply = turned_dense if config.family.by_role["output"].kind == CONV1D else dense
     named = {part.role: prefix + part.name for part in present(config, LAYER, number - 1)}
     biased = {role: has_bias(config, role) for role in named}
-    qkv, attention_output, intermediate, output = (
-        (named[role], biased[role]) for role in ("attention_input", "attention_output", "intermediate", "output")
+    project, _, some = make_projections(config, named, biased, number, apply)
+    attention_output, intermediate, output = (
+        (named[role], biased[role]) for role in ("attention_output", "intermediate", "output")
     )
     attention_norm, output_norm = named.get("attention_norm"), named["output_norm"]
     first_biased, second_biased = biased.get("attention_norm", False), biased["output_norm"]
@@ -81,23 +82,16 @@ def make_layer(
     scores_name, wants_scores = output_name("scores", number), "scores" in kinds
     parts = [kind for kind in ("queries", "keys", "values") if kind in kinds]
     part_names = [output_name(kind, number) for kind in parts]
+    for_attention = (*parts, "queries", "keys") if wants_scores else tuple(parts)
 
-    def project(ops, params, x):
-        """Queries and keys, rotated where that is so, and values: (B, A, L, D) each."""
-        if attention_norm is not None:
-            x = normalise(ops, params, attention_norm, x, epsilon, first_biased)
-        together = split_heads(ops, apply(ops, params, qkv[0], x, qkv[1]), 3 * heads, head_size)
-        query, key = together[:, :heads], together[:, heads : 2 * heads]
-        if base is not None:
-            query, key = rotated(ops, query, table), rotated(ops, key, table)
-        return query, key, together[:, 2 * heads :]
+    def attended(ops, params, x):
+        return x if attention_norm is None else normalise(ops, params, attention_norm, x, epsilon, first_biased)
 
-    def show(ops, query, key, value, scores, outside):
+    def show(ops, tensors, scores, outside):
         taken = {}
         if wants_scores:
             shown = ops.float32(scores)
             taken[scores_name] = shown * (1.0 - outside) + outside * MASKED_SCORE if is_near else shown
-        tensors = {"queries": query, "keys": key, "values": value}
         for index in range(len(parts)):
             taken[part_names[index]] = ops.float32(tensors[parts[index]])
         return taken
@@ -120,16 +114,18 @@ def make_layer(
 
     def whole(ops, params, x, bias, batch):
         x = ops.float32(x)
-        query, key, value = project(ops, params, x)
+        query, key, value = project(ops, params, attended(ops, params, x))
         added, scores = bias[1] if is_near else bias[0], scaled_scores(ops, query, key)
         if wants_scores:
             context = ops.matmul(ops.dropout(ops.softmax(scores + added), attention_dropout), value)
         else:
             context = ops.attention(query, key, value, added, attention_dropout)  # (B, A, L, D)
-        return finish(ops, params, x, context), show(ops, query, key, value, scores, bias[2])
+        tensors = {"queries": query, "keys": key, "values": value}
+        return finish(ops, params, x, context), show(ops, tensors, scores, bias[2])
 
     def only_attention(ops, params, x, bias, batch):
-        query, key, value = project(ops, params, ops.float32(x))
-        return x, show(ops, query, key, value, scaled_scores(ops, query, key), bias[2])
+        tensors = some(ops, params, attended(ops, params, ops.float32(x)), for_attention)
+        scores = scaled_scores(ops, tensors["queries"], tensors["keys"]) if wants_scores else None
+        return x, show(ops, tensors, scores, bias[2])
 
     return only_attention if partial else whole

@@ -160,6 +160,19 @@ class Family:
         """Role -> part, the first where there are several."""
         return {part.role: part for part in reversed(self.parts)}
 
+    @cached_property
+    def _ends(self) -> dict[str, set[str]]:
+        """Kind of parts -> their names without the root and a layer's prefix."""
+        heads, found = (part for parts in self.own_heads.values() for part in parts), {}
+        for part in (*self.parts, *heads):
+            found.setdefault(part.kind, set()).add(part.name.removeprefix("{root}").removeprefix(self.root))
+        return found
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether a tensor of this name is of a part of the kind, whatever the name starts with."""
+        place = name.rpartition(".")[0]
+        return any(place == end or place.endswith(f".{end}") for end in self._ends.get(kind, ()))
+
     def name(self, role: str) -> str:
         """What the tensors' names of a part start with; KeyError where there is none of this role."""
         return self.by_role[role].name
@@ -169,13 +182,14 @@ class Family:
         return [part for place in places for part in self.parts if part.place == place]
 
 
-def embedding_parts(root: str, width: str, types: bool = True) -> tuple[Part, ...]:
-    """Tables of words, positions and, with `types`, of token types, and the normalisation of their sum."""
+def embedding_parts(root: str, width: str, types: bool = True, normalised: bool = True) -> tuple[Part, ...]:
+    """Tables of words, positions and, with `types`, of token types, and the normalisation of their sum, where it is
+    `normalised`."""
     start, tables = f"{root}embeddings.", {"words": "word", "positions": "position"} | ({"types": "token_type"} if types else {})
     rows = {"words": "vocab_size", "positions": "max_position_embeddings", "types": "type_vocab_size"}
     return (
         *(Part(role, f"{start}{name}_embeddings", TABLE, (rows[role], width), EMBEDDINGS) for role, name in tables.items()),
-        Part("embeddings_norm", f"{start}LayerNorm", NORM, (width,), EMBEDDINGS),
+        *((Part("embeddings_norm", f"{start}LayerNorm", NORM, (width,), EMBEDDINGS),) if normalised else ()),
     )
 
 

@@ -5,7 +5,6 @@ The canonical form is Hugging Face's: its configuration keys, tensor names and l
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -16,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr, model_v
 from ..number_keys import NumberKeys
 from ..shown import shown
 from .answer_heads import EMBEDDINGS, SENTENCES, SPANS, AnswerHead
-from .parts import Family
+from .parts import NORM, Family
 from .pooling import Pooling
 
 ACTIVATIONS = {
@@ -52,6 +51,7 @@ Activation = Annotated[str, AfterValidator(_known_activation)]
 
 
 _MOST_LAYERS, _MOST = 1000, 1 << 24
+_OF_CLASSIFIER = "classifier_dropout"
 
 
 def check_sizes(config: BaseModel) -> BaseModel:
@@ -116,7 +116,9 @@ class ModelConfig(NumberKeys):
         return (self.family.layer.format(layer=layer),)
 
     def new_tensor(self, name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-        """A tensor of a new model."""
+        """A tensor of a new model: a normalisation's weights are 1, biases 0, and others drawn."""
+        if name.endswith(".weight") and self.family.has(NORM, name):
+            return np.ones(shape, np.float32)
         return initial_tensor(name, shape, self.initializer_range, seed)
 
 
@@ -168,8 +170,25 @@ class EncoderConfig(ModelConfig):
 
     @property
     def head_dropout(self) -> float:
-        """Dropout rate before the classifier (Hugging Face: `classifier_dropout`, else the hidden rate)."""
-        return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
+        """Dropout rate before the classifier (Hugging Face: `classifier_dropout` of families that have it, else the hidden
+        rate)."""
+        own = getattr(self, _OF_CLASSIFIER, None)
+        return self.hidden_dropout_prob if own is None else own
+
+    @property
+    def attention_output_dropout(self) -> float:
+        """Dropout rate of what the attention adds."""
+        return self.hidden_dropout_prob
+
+    @property
+    def output_dropout(self) -> float:
+        """Dropout rate of what the feed-forward part adds."""
+        return self.hidden_dropout_prob
+
+    @property
+    def inner_dropout(self) -> float:
+        """Dropout rate inside of the feed-forward part."""
+        return 0.0
 
     @property
     def token_head_dropout(self) -> float:
@@ -248,33 +267,17 @@ class EncoderConfig(ModelConfig):
 
     def with_dropout(self, rate: float) -> EncoderConfig:
         """The same model with every dropout rate set to `rate`."""
-        return self.model_copy(
-            update={"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate, "classifier_dropout": None}
-        )
-
-
-_TABLE = re.compile(r"embeddings\.|(?:^|\.)w[tp]e\.")
-_NORM = re.compile(r"(?:LayerNorm(?:_1)?|(?:^|[._])(?:norm[12]?|ln)|(?:^|\.)ln_[0-9f])\.(?:weight|bias)$")
-
-
-def is_table(name: str) -> bool:
-    """Whether a tensor is a table of embeddings, or belongs to the embeddings with it."""
-    return bool(_TABLE.search(name))
-
-
-def is_norm(name: str) -> bool:
-    """Whether a tensor is the weight or bias of a layer normalisation."""
-    return bool(_NORM.search(name))
+        rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), rate)
+        own = {_OF_CLASSIFIER: None} if _OF_CLASSIFIER in type(self).model_fields else {}
+        return self.model_copy(update=rates | own)
 
 
 def initial_tensor(name: str, shape: tuple[int, ...], standard_deviation: float, seed: int) -> np.ndarray:
-    """A new float32 tensor as Google's BERT draws it: truncated normal at two deviations, biases 0, norms 1.
+    """A new float32 tensor of a map or table as Google's BERT draws it: truncated normal at two deviations, biases 0.
 
     Each tensor has its own random stream, made from `seed` and its name: the same name gets the same values on every
     backend, and a layer more or less does not change the others.
     """
-    if is_norm(name):
-        return np.full(shape, 1.0 if name.endswith("weight") else 0.0, np.float32)
     if name.endswith("bias"):
         return np.zeros(shape, np.float32)
     generator = np.random.default_rng([seed, zlib.crc32(name.encode())])

@@ -1,39 +1,25 @@
-"""The families of models, one a module: configuration, tree of tensors, and what differs in its layers. A new one is a module
-here, a line in this file, and a test (docs/families.md)."""
+"""The families of models, one a module of this folder: configuration, tree of tensors, and what differs in its layers. A new one
+is a module here and nothing else (docs/families.md): its configurations are the classes that say `family`."""
 
 from __future__ import annotations
 
-from ..spec import ModelConfig
-from .albert import AlbertConfig
-from .bert import BertConfig
-from .bilstm import BiLstmConfig
-from .deberta_v2 import DebertaV2Config
-from .distilbert import DistilBertConfig
-from .electra import ElectraConfig
-from .ernie import ErnieConfig
-from .gpt2 import Gpt2Config
-from .modernbert import ModernBertConfig
-from .mpnet import MPNetConfig
-from .nomic_bert import NomicBertConfig
-from .roberta import CamembertConfig, RobertaConfig, XlmRobertaConfig
+import importlib
+import pkgutil
 
-CONFIGURATIONS: dict[str, type[ModelConfig]] = {
-    chosen.family.model_type: chosen
-    for chosen in (
-        BertConfig,
-        DistilBertConfig,
-        AlbertConfig,
-        ElectraConfig,
-        RobertaConfig,
-        XlmRobertaConfig,
-        CamembertConfig,
-        MPNetConfig,
-        DebertaV2Config,
-        ErnieConfig,
-        ModernBertConfig,
-        Gpt2Config,
-        NomicBertConfig,
-        BiLstmConfig,
-    )
-}
+from ..spec import ModelConfig
+
+
+def _found() -> list[type[ModelConfig]]:
+    """The configurations of all modules: the Transformers, of which BERT is the first, and then others."""
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    own = [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == module.__name__ and "family" in vars(value)
+    ]
+    return sorted(own, key=lambda chosen: (not chosen.family.is_encoder, chosen.family.model_type != "bert"))
+
+
+CONFIGURATIONS: dict[str, type[ModelConfig]] = {chosen.family.model_type: chosen for chosen in _found()}
 """`model_type` of a config.json -> its configuration; plugins add theirs (`core.models.known_families`)."""

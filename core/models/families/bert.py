@@ -11,14 +11,17 @@ from ..spec import Activation, EncoderConfig
 def parts_of(root: str) -> tuple[Part, ...]:
     """The parts of a BERT whose encoder's names start with `root`."""
     embeddings = embedding_parts(root, "hidden_size")
+    return (*embeddings, *layer_parts(), *head_parts(root, embeddings[0].name))
+
+
+def head_parts(root: str, words: str) -> tuple[Part, ...]:
+    """BERT's classifier, its head that predicts words with the table `words`, and the one that tells of a pair of texts."""
     return (
-        *embeddings,
-        *layer_parts(),
         *classifier_parts(f"{root}pooler.dense"),
         *words_parts(
             "mlm",
             "hidden_size",
-            embeddings[0].name,
+            words,
             transform="cls.predictions.transform.dense",
             norm="cls.predictions.transform.LayerNorm",
             bias="cls.predictions.bias",

@@ -176,11 +176,6 @@ class Gpt2Config(EncoderConfig):
         return self.resid_pdrop
 
     @property
-    def inner_dropout(self) -> float:
-        """Dropout rate inside of the feed-forward part."""
-        return 0.0
-
-    @property
     def head_dropout(self) -> float:
         """There is none before the classifier."""
         return 0.0

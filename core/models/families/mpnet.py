@@ -81,12 +81,3 @@ class MPNetConfig(EncoderConfig):
     def type_vocab_size(self) -> int:
         """There are no token types."""
         return 0
-
-    @property
-    def head_dropout(self) -> float:
-        """Dropout rate before both maps of the classifier."""
-        return self.hidden_dropout_prob
-
-    def with_dropout(self, rate: float) -> MPNetConfig:
-        """The same model with every dropout rate set to `rate`."""
-        return self.model_copy(update={"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate})

@@ -1,0 +1,57 @@
+"""MegatronBERT (Shoeybi et al. 2019), of which Erlangshen's models are: BERT whose layers are normalised before their parts and
+once more behind all, and whose embeddings are not normalised.
+
+The names are those of transformers, which start as BERT's do.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ..parts import ENCODER, NORM, Block, Family, Part, embedding_parts, layer_parts
+from ..spec import Activation, EncoderConfig
+from .bert import BERT, head_parts
+
+_EMBEDDINGS = embedding_parts(BERT.root, "hidden_size", normalised=False)
+
+MEGATRON_BERT = Family(
+    "megatron-bert",
+    "MegatronBert",
+    BERT.root,
+    (
+        *_EMBEDDINGS,
+        *layer_parts(attention_norm="attention.ln", output_norm="ln"),
+        Part("final_norm", f"{BERT.root}encoder.ln", NORM, ("hidden_size",), ENCODER),
+        *head_parts(BERT.root, _EMBEDDINGS[0].name),
+    ),
+    layer=BERT.layer,
+    block=Block(normalised_before=True),
+    classes=BERT.classes,
+    classifies_tokens=True,
+    in_googles_code=False,
+)
+
+
+class MegatronBertConfig(EncoderConfig):
+    """A MegatronBERT encoder with a classification or regression head."""
+
+    family = MEGATRON_BERT
+
+    vocab_size: int = Field(29056, ge=1)
+    hidden_size: int = Field(1024, ge=1)
+    num_hidden_layers: int = Field(24, ge=1)
+    num_attention_heads: int = Field(16, ge=1)
+    intermediate_size: int = Field(4096, ge=1)
+    hidden_act: Activation = "gelu"
+    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
+    attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
+    max_position_embeddings: int = Field(512, ge=1)
+    type_vocab_size: int = Field(2, ge=1)
+    initializer_range: float = Field(0.02, gt=0)
+    layer_norm_eps: float = Field(1e-12, gt=0)
+    pad_token_id: int | None = 0
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of the embeddings."""
+        return self.hidden_size
