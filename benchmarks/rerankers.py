@@ -1,5 +1,5 @@
 """Rerankers of three layers, by `recipes/reranker.yaml`: fine-tuned on what is relevant, and distilled from one of all layers
-that was, on rankings that are made of articles.
+that was, on rankings that are made of articles; and embeddings of three layers that search, which learn from it as well.
 
     python benchmarks/rerankers.py --articles data/enwiki.txt --encoder models/minilm --out runs/rerankers
 
@@ -7,7 +7,8 @@ Made data: a query is a sentence of a paragraph, which is taken out of it; relev
 candidates are paragraphs of the same article, or where it has too few, of the next ones (the inverse cloze task of Lee et al.
 2019). So the figures say how much of a teacher a student keeps, and nothing of search. `--articles` has a paragraph a line, and
 an empty line between articles. The students start from the layers of the teacher that begin equal blocks. Started again, it skips
-the runs that are complete; in the end `crossdistil compare` finds `compared.json` of them, as in `all_methods.py`.
+the runs that are complete; in the end `crossdistil compare` finds `compared.json` of them, as in `all_methods.py`, in
+OUT/rerankers and, of `--vectors`, in OUT/vectors.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ _SENTENCE = re.compile(r"(?<=[.!?]) +(?=[A-Z])")
 LAYERS = 3
 RERANKERS = {"reranker-alone": None, "reranker": "distil", "reranker_lists": "distil_lists", "reranker_scores": "distil_scores"}
 """Method -> preset of the recipe."""
+VECTORS = {"vectors-alone": ["teacher=null", "stages.0.objective=[{loss: contrastive}]"], "vectors": []}
+"""Method -> overrides of the preset `distil_reranker` of `recipes/embedding.yaml`."""
+TRIPLETS = 2
+"""How many of a query's candidates beside the relevant one are in a triplet."""
 
 
 def articles(path: Path) -> list[list[str]]:
@@ -78,13 +83,43 @@ def with_scores(found: list[dict[str, Any]], teacher: Path) -> list[dict[str, An
     ]
 
 
-def trained(folder: Path, preset: str | None, overrides: list[str], options: argparse.Namespace) -> Path:
+def triplets(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same as triplets."""
+    return [
+        {"query": each["query"], "positive": each["positive"][0], "negative": other}
+        for each in found
+        for other in each["negative"][:TRIPLETS]
+    ]
+
+
+def trained(
+    folder: Path, preset: str | None, overrides: list[str], options: argparse.Namespace, recipe: str = "reranker"
+) -> Path:
     """The folder of a run, which is made unless it is complete."""
     if not (folder / "result.json").is_file():
         given = [*overrides, *options.set]
         how = {"precision": options.precision, "backend": "torch", "report": False, "latency": False, "resume": True}
-        run("reranker", out=folder, preset=preset, overrides=given, **how)
+        run(recipe, out=folder, preset=preset, overrides=given, **how)
     return folder
+
+
+def embedders(options: argparse.Namespace, teacher: Path, found: list[dict[str, Any]], layers: str) -> list[Path]:
+    """The folders of the runs that make vectors of queries and of texts, from layers of the encoder; queries of dev search the
+    candidates of all."""
+    data = options.out / "triplets"
+    write(data / "train.jsonl", triplets(found[: options.train]))
+    write(data / "dev.jsonl", found[options.train :])
+    common = [f"task.data={data}", "task.name=articles", f"task.max_length={options.length}", "stages.0.train.keep=last"]
+    common += ["stages.0.train.epochs=1", f"stages.0.train.learning_rate={STUDENT_LEARNING_RATE}"]
+    common += [f"student.init.from={options.encoder}", f"student.init.layers={layers}"]
+    common += [f"student.architecture.num_hidden_layers={LAYERS}"]
+    folders = []
+    for seed in options.seeds:
+        for method, changes in VECTORS.items():
+            own = [f"seed={seed}", *([] if changes else [f"teacher.model={teacher}", "teacher_cache.use=always"]), *changes]
+            place = options.out / "vectors" / run_name(method, LAYERS, seed)
+            folders.append(trained(place, "distil_reranker", [*common, *own], options, "embedding"))
+    return folders
 
 
 def main() -> int:
@@ -98,6 +133,7 @@ def main() -> int:
     parser.add_argument("--others", type=int, default=4, help="candidates beside the relevant one")
     parser.add_argument("--length", type=int, default=96)
     parser.add_argument("--seeds", type=lambda text: [int(number) for number in text.split(",")], default=[42, 43, 44])
+    parser.add_argument("--vectors", action="store_true", help="also embeddings that learn from the teacher")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for all")
     parser.add_argument("--teacher-set", action="append", default=[], metavar="KEY=VALUE", help="for the teacher's run")
@@ -127,6 +163,8 @@ def main() -> int:
             own += [] if taught else [f"student.init.from={teacher / 'student'}"]
             folders.append(trained(runs / run_name(method, LAYERS, seed), preset, [*common, *own], options))
     compare(folders, runs)
+    if options.vectors:
+        compare(embedders(options, teacher, found, layers), options.out / "vectors")
     return 0
 
 

@@ -25,9 +25,15 @@ TITLES = {
     "ner-alone": "fine-tuned (labels only)",
     "ner": "`ner`, preset `distil`",
     "ner_layers": "`ner`, preset `distil_layers`",
+    "reranker-alone": "fine-tuned (labels only)",
+    "reranker": "`reranker`, preset `distil`",
+    "reranker_lists": "`reranker`, preset `distil_lists`",
+    "reranker_scores": "`reranker`, preset `distil_scores`",
+    "vectors-alone": "embeddings, `contrastive` (labels only)",
+    "vectors": "embeddings, preset `distil_reranker`",
 }
 # Trained on labels alone: what a student of the same size gains by a teacher is its distance from these.
-TWINS = ("finetune", "t4tiny-alone", "bilstm-alone", "ner-alone")
+TWINS = ("finetune", "t4tiny-alone", "bilstm-alone", "ner-alone", "reranker-alone", "vectors-alone")
 _SIZE = re.compile(r"(.+)-(?:(\d+)l|(\d+)x(\d+))")
 
 
