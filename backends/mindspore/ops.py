@@ -25,6 +25,17 @@ from .vocabulary import WordCrossEntropy, WordDistance
 LCG_MULTIPLIER, LCG_INCREMENT = 1664525, 1013904223
 
 
+ODD = (
+    1.595769882918128,
+    0.07266616915657695,
+    -6.518995895503378e-05,
+    -0.00011061238484085777,
+    7.929488482327656e-06,
+    -2.6452666002614654e-07,
+    3.512341190999778e-09,
+)
+"""Of the polynomial in `NormalProbability`, by x, x^3, ..."""
+
 # A prime just below 2^12: products of two numbers below it are exact in float32.
 PRIME = 4093
 
@@ -60,6 +71,35 @@ class RowSoftmax(nn.Cell):
         return (output * (gradient - P.BroadcastTo(output.shape)(dot)),)
 
 
+class BiasAdd(nn.Cell):
+    """`x` (rows, width) and a bias (width,); the kernel that MindSpore's own gradient is takes ten times as long as a sum."""
+
+    def construct(self, x, bias):
+        return P.BiasAdd()(x, bias)
+
+    def bprop(self, x, bias, output, gradient):
+        return gradient, P.ReduceSum()(gradient, 0)
+
+
+class NormalProbability(nn.Cell):
+    """How probable a number below `x` is in the normal distribution, by a sigmoid of an odd polynomial, within 1.4e-7: on a CPU
+    MindSpore's Erf takes twenty times as long as its Exp. The polynomial is 2 atanh(erf(x / sqrt 2)), fitted where the sigmoid's
+    largest error is least."""
+
+    def construct(self, x):
+        square = x * x
+        slope = ODD[6] * square + ODD[5]
+        slope = slope * square + ODD[4]
+        slope = slope * square + ODD[3]
+        slope = slope * square + ODD[2]
+        slope = slope * square + ODD[1]
+        slope = slope * square + ODD[0]
+        return P.Sigmoid()(x * slope)
+
+    def bprop(self, x, output, gradient):
+        return (gradient * (P.Exp()(x * x * -0.5) * 0.3989422804014327),)
+
+
 @ms.jit_class
 class MindSporeOps:
     """Primitives on one device; `compute_type` is what matrix products compute in."""
@@ -69,6 +109,8 @@ class MindSporeOps:
         self.reduced = compute_type != ms.float32
         self.on_cpu = ms.get_context("device_target") == "CPU"
         self.row_softmax = RowSoftmax()
+        self.add_bias = BiasAdd()
+        self.normal_probability = NormalProbability()
         self.words_to_labels = WordCrossEntropy(compute_type)
         self.words_to_divergence = WordDistance(compute_type, squared=False)
         self.words_to_squares = WordDistance(compute_type, squared=True)
@@ -112,7 +154,7 @@ class MindSporeOps:
         rows = P.Reshape()(self._working(x), (-1, x.shape[-1]))
         output = P.MatMul(False, True)(rows, self._working(weight))
         if bias is not None:
-            output = P.BiasAdd()(output, self._working(bias))
+            output = self.add_bias(output, self._working(bias))
         return P.Reshape()(output, x.shape[:-1] + (weight.shape[0],))
 
     def matmul(self, a, b):
@@ -183,6 +225,8 @@ class MindSporeOps:
         if approximate:
             # 0.5 (1 + tanh(y)) = sigmoid(2 y), exact and four times faster than MindSpore's kernel.
             return x * P.Sigmoid()(1.5957691216057308 * (x + 0.044715 * (x * x * x)))
+        if self.on_cpu:
+            return x * self.normal_probability(x)
         return x * (0.5 * (P.Erf()(x * 0.7071067811865476) + 1.0))
 
     def relu(self, x):
