@@ -38,9 +38,9 @@ class Products:
         return 2 * _PRODUCTS * self._side**3 / ((clock() - started) or float("inf"))
 
 
-def step_operations(job: KdJob, length: int) -> float:
-    """Operations of a step for each token of texts of `length` tokens: the teacher's forward pass, and of the student one forward
-    and two backward. Only products of matrices count."""
+def step_operations(job: KdJob, length: float, known: bool = False) -> float:
+    """Operations of a step for each token of texts of `length` tokens: the teacher's forward pass, unless its answers are
+    `known`, and of the student one forward and two backward. Only products of matrices count."""
     wanted = frozenset({"logits"})
-    passes = ((job.teacher.config, 1), (job.student.config, 3))
+    passes = ((job.teacher.config, 0 if known else 1), (job.student.config, 3))
     return 2 * sum(times * forward_cost(config, wanted, 2, length) for config, times in passes)

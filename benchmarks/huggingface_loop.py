@@ -1,8 +1,11 @@
 """Tokens per second of the torch backend against a plain Hugging Face loop that does the same distillation.
 
     python benchmarks/huggingface_loop.py --model-folder runs/sst2/teacher/student --data data/SST-2 --steps 10 --rounds 7
+    python benchmarks/huggingface_loop.py ... --shape 12x768       a teacher of BERT-base's size, with random weights
+    python benchmarks/huggingface_loop.py ... --task reviews --text text_a --label label       a table of one's own
 
-The systems take turns, `--steps` optimizer steps each, and in a round all of them train on the same examples:
+The systems (`--systems`: some of them) take turns, `--steps` optimizer steps each, and in a round all of them train on the same
+examples:
   crossdistil   the product's path: TrainBatches, Objective, the engine's compiled or eager step
   padded        transformers' modules, every example padded to --max-length when it is tokenized, as published scripts do
   dynamic       the same, in shuffled batches, each padded to its longest example
@@ -12,9 +15,10 @@ The systems take turns, `--steps` optimizer steps each, and in a round all of th
   same          the same, on the very batches that crossdistil takes: the strongest rival, which no published loop is
   crossdistil, known teacher    the product where the teacher's logits were computed before (untimed), as with a teacher cache
   same, known teacher           transformers on the same batches with the same logits
-Only real tokens are counted, never padding. Tokenizing is not timed, making batches is. The Hugging Face loop is not held
-back: scaled-dot-product attention, fused AdamW, no value read from the device but the loss every 50 steps; in bf16 and fp16 it
-uses torch.autocast. Both start from the same weights, which is checked by their logits.
+Only real tokens are counted, never padding. In each round large matrices are multiplied too (`gemm_peak.py`): of that peak the
+share is told that the products which real tokens need are. Tokenizing is not timed, making batches is. The Hugging Face loop is
+not held back: scaled-dot-product attention, fused AdamW, no value read from the device but the loss every 50 steps; in bf16 and
+fp16 it uses torch.autocast. Both start from the same weights, which is checked by their logits.
 """
 
 from __future__ import annotations
@@ -28,8 +32,10 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from gemm_peak import Products, step_operations
 from kd_job import LEARNING_RATE, OPTIMIZER, SCHEDULED_STEPS, TEACHER, TEMPERATURE, WEIGHT, KdJob, PrecomputedJob, kd_job
-from tables import NEW_RESULTS, machine, markdown, summary, write_json
+from rival_tables import KNOWN, THEIRS_KNOWN, table
+from tables import NEW_RESULTS, machine, summary, write_json
 
 from crossdistil.backends.registry import load_engine  # before torch: the engine sets how torch takes memory
 from crossdistil.core.checkpoint import Model
@@ -37,12 +43,12 @@ from crossdistil.core.data.batches import real_tokens
 from crossdistil.core.engine import Batch, EngineOptions
 from crossdistil.core.model_answers import logits_function
 
-KNOWN, THEIRS_KNOWN = "crossdistil, known teacher", "same, known teacher"
 SYSTEMS = ("crossdistil", "padded", "dynamic", "sorted", "exact", "same", KNOWN, THEIRS_KNOWN)
 OURS = {system: KNOWN if system == THEIRS_KNOWN else "crossdistil" for system in SYSTEMS if system not in ("crossdistil", KNOWN)}
 """What each of the others is compared with."""
 TEACHER_LOGITS = f"{TEACHER}/logits"
 LOG_EVERY = 50
+_SIDE = 1024
 
 
 class Crossdistil:
@@ -54,6 +60,11 @@ class Crossdistil:
         self._step = self._engine.train_step(
             job.objective.function, job.student.parameters, job.frozen, OPTIMIZER
         )
+
+    @property
+    def engine(self):
+        """The product's engine."""
+        return self._engine
 
     def logits(self, batch: Batch) -> np.ndarray:
         """The untrained student's logits."""
@@ -181,14 +192,24 @@ def shuffled(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
     return (order[start : start + batch_size] for start in range(0, count, batch_size))
 
 
+def needed(job: KdJob, batch: Batch, known: bool) -> float:
+    """Operations of the products that the real tokens of a batch need in a step; without the teacher's, where its answers are
+    `known`."""
+    tokens = real_tokens(batch)
+    return tokens * step_operations(job, tokens / max(1, int(batch["example_mask"].sum())), known)
+
+
 def measure(options: argparse.Namespace, job: KdJob, precision: str) -> dict:
     """All rounds of one precision: tokens per second of each system, in the order of the rounds."""
     ours = Crossdistil(job, options.device, precision, options.compile)
     known_job = PrecomputedJob(job, ours.teacher)
     known = Crossdistil(known_job, options.device, precision, options.compile)
     theirs = HuggingFace(job, options.device, precision)
-    speeds: dict[str, list[float]] = {system: [] for system in SYSTEMS}
+    systems = [system for system in SYSTEMS if system in options.systems]
+    speeds: dict[str, list[float]] = {system: [] for system in systems}
+    rates: dict[str, list[float]] = {system: [] for system in systems}
     clock = {"wall": time.perf_counter, "cpu": time.process_time}[options.clock]
+    products, peak = Products(ours.engine, _SIDE), 0.0
     first = next(job.batches.epoch(0))[0]
     difference = float(np.abs(ours.logits(first) - theirs.logits(first)).max())
     print(f"{precision}: largest difference of the student's first logits {difference:.1e}", flush=True)
@@ -220,43 +241,30 @@ def measure(options: argparse.Namespace, job: KdJob, precision: str) -> dict:
             KNOWN: lambda epoch=epoch, count=count: known.run(epoch, count),
             THEIRS_KNOWN: lambda batches=with_logits: theirs.run(batches),
         }
-        turn = max(number, 0) % len(SYSTEMS)
-        for system in SYSTEMS[turn:] + SYSTEMS[:turn]:
+        turn = max(number, 0) % len(systems)
+        peak = max([peak, *(products.rate(clock) for _ in range(3))])
+        operations = {without: sum(needed(job, batch, without) for batch in batches) for without in (False, True)}
+        for system in systems[turn:] + systems[:turn]:
             started = clock()
             work[system]()
+            taken = clock() - started
             if number >= 0:
-                speeds[system].append(tokens / (clock() - started))
+                speeds[system].append(tokens / taken)
+                rates[system].append(operations[system in (KNOWN, THEIRS_KNOWN)] / taken)
         if number >= 0:
             latest = ", ".join(f"{system} {values[-1]:,.0f}" for system, values in speeds.items())
             print(f"{precision}: round {number + 1}/{options.rounds}, tokens/s: {latest}", flush=True)
     return {
         "first_logits_max_difference": difference,
         "tokens_per_second": {system: summary(values) | {"rounds": values} for system, values in speeds.items()},
+        "peak_gflops": peak / 1e9,
+        "share_of_peak": {system: summary([rate / peak for rate in values]) for system, values in rates.items()},
         "times_faster_than": {
-            system: summary([a / b for a, b in zip(speeds[own], speeds[system], strict=True)]) for system, own in OURS.items()
+            system: summary([a / b for a, b in zip(speeds[own], speeds[system], strict=True)])
+            for system, own in OURS.items()
+            if {system, own} <= speeds.keys()
         },
     }
-
-
-def table(result: dict) -> str:
-    """The result as a Markdown table for docs/evidence.md."""
-    rows = []
-    names = {
-        "crossdistil": "crossdistil",
-        "padded": f"transformers, padded to {result['settings']['max_length']}",
-        "dynamic": "transformers, each batch padded to its longest",
-        "sorted": "transformers, batches of similar length, multiples of 8",
-        "exact": "transformers, batches of similar length, each padded to its longest",
-        "same": "transformers, the same batches as crossdistil",
-        KNOWN: "crossdistil, teacher's logits precomputed",
-        THEIRS_KNOWN: "transformers, the same batches, teacher's logits precomputed",
-    }
-    for precision, found in result["precisions"].items():
-        for system in found["tokens_per_second"]:
-            speed, ratio = found["tokens_per_second"][system], found["times_faster_than"].get(system)
-            faster = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})" if ratio else ""
-            rows.append([names[system], precision, f"{speed['median']:,.0f}", faster])
-    return markdown(["training loop", "precision", "tokens/s", "crossdistil is faster by"], rows)
 
 
 def main() -> None:
@@ -264,6 +272,10 @@ def main() -> None:
     parser.add_argument("--model-folder", type=Path, required=True, help="the teacher, or an encoder without a head")
     parser.add_argument("--data", type=Path, required=True, help="folder with the task's train.tsv")
     parser.add_argument("--task", default="sst-2")
+    parser.add_argument("--text", help="the column of the texts, of a task of one's own")
+    parser.add_argument("--label", help="that of the labels")
+    parser.add_argument("--shape", help="LAYERSxWIDTH of a teacher with random weights, as 12x768")
+    parser.add_argument("--systems", type=lambda text: text.split(";"), default=list(SYSTEMS), help="names, by semicolons")
     parser.add_argument("--steps", type=int, default=10, help="optimizer steps of a turn")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each system")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -278,7 +290,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=NEW_RESULTS / "huggingface_loop.json")
     options = parser.parse_args()
     step = None if options.compile else 1 if options.device == "cpu" else 8  # the engine's own
-    job = kd_job(options.model_folder, options.data, options.task, options.batch_size, options.max_length, step)
+    if unknown := set(options.systems) - set(SYSTEMS):
+        parser.error(f"--systems: there is no {', '.join(sorted(unknown))}; there are {'; '.join(SYSTEMS)}")
+    columns = {key: getattr(options, key) for key in ("text", "label") if getattr(options, key) is not None}
+    shape = tuple(map(int, options.shape.split("x"))) if options.shape else None
+    job = kd_job(
+        options.model_folder, options.data, options.task, options.batch_size, options.max_length, step,
+        columns=columns, shape=shape,
+    )  # fmt: skip
     load_engine("torch", EngineOptions(options.device))
     import torch
     import transformers
@@ -287,7 +306,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     if options.clock == "cpu" and options.device != "cpu":
         parser.error("--clock cpu measures nothing on a device")
-    names = ("task", "steps", "rounds", "batch_size", "max_length", "device", "compile", "clock")
+    names = ("task", "steps", "rounds", "batch_size", "max_length", "device", "compile", "clock", "shape")
     layers = [model.config.num_hidden_layers for model in (job.teacher, job.student)]
     result = {
         "benchmark": "huggingface_loop",

@@ -4,7 +4,7 @@ softened answers and the labels, with dropout, AdamW, clipping and a linear sche
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.hard_label import HardLabel
 from crossdistil.core.losses.logits import KnowledgeDistillationCrossEntropy
 from crossdistil.core.models.architectures import tensor_shapes
+from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.schedules import schedule
@@ -92,13 +93,23 @@ def kd_job(
     length_step: int | None = 1,
     buckets: tuple[int, ...] | None = None,
     seed: int = 42,
+    columns: Mapping[str, str] | None = None,
+    shape: tuple[int, int] | None = None,
 ) -> KdJob:
-    """Read and tokenize; the teacher gets a random head where the folder has none, which costs the same time."""
-    section = TaskSection(name=task, data=data, max_length=max_length)
+    """Read and tokenize; the teacher gets a random head where the folder has none, which costs the same time. A task of one's own
+    names its `columns`, as the keys of a recipe's task do. With a `shape`, layers and width, the teacher is a BERT of random
+    weights with the folder's tokenizer."""
+    section = TaskSection(name=task, data=data, max_length=max_length, **columns or {})
     spec = resolve_task(section)
     if spec.labels is None:
         raise SystemExit(f"{task}: a regression; these benchmarks measure classification")
-    teacher = _with_head(load_model(model_folder), len(spec.labels), spec.label_names, seed)
+    model = load_model(model_folder)
+    if shape is not None:
+        layers, width = shape
+        sizes = {"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": width // 64}
+        config = BertConfig(vocab_size=model.config.vocab_size, intermediate_size=4 * width, **sizes)
+        model = Model(config, {}, None, None)
+    teacher = _with_head(model, len(spec.labels), spec.label_names, seed)
     examples = read_split(spec, data, "train")
     tokens = tokenized(examples, load_tokenizer(model_folder), max_length)
     lengths = length_buckets(max_length, length_step, buckets)
@@ -130,7 +141,7 @@ def job_of(
 
 
 def _with_head(model: Model, outputs: int, labels: tuple[str, ...] | None, seed: int) -> Model:
-    if not model.new and model.outputs == outputs:
+    if model.parameters and not model.new and model.outputs == outputs:
         return model
     parameters = {
         name: model.parameters[name]

@@ -20,6 +20,7 @@ from typing import Any
 
 from processes import tables_of
 from results_table import body_of
+from rival_tables import rivals
 from robustness import table as robustness
 from tables import RESULTS, replace_section
 
@@ -40,6 +41,7 @@ class Measured:
     """What others published of the like, and what differs; stands below the table."""
 
 
+_RIVAL_JOBS = ("huggingface_loop.json", "huggingface_loop_base.json", "huggingface_loop_chinese.json")
 TABLES = {
     "demo": Measured(("demo.json",), "make demo", "2026-11-21"),
     "sst2": Measured(
@@ -93,11 +95,13 @@ TABLES = {
         "ms-marco-TinyBERT-L2-v2 (their model cards).",
     ),
     "speed": Measured(
-        ("huggingface_loop.json",),
+        _RIVAL_JOBS,
         "python benchmarks/huggingface_loop.py --model-folder models/minilm --data data/SST-2 --steps 3 --rounds 3 --clock cpu "
-        "--threads 1",
+        "--threads 1`, with `--shape 12x768 --batch-size 32 --steps 1`, and with `--model-folder models/chinese --data "
+        "data/waimai --task waimai --text text_a --label label --batch-size 32 --steps 1",
         "2026-11-29",
     ),
+    "speed_rivals": Measured(_RIVAL_JOBS, "python benchmarks/huggingface_loop.py", "2026-11-29"),
     "speed_of_backends": Measured(
         ("backends_step_time.json",),
         "python benchmarks/backends_step_time.py --model-folder models/minilm --data data/SST-2 --steps 4 --rounds 5 --clock cpu "
@@ -202,6 +206,8 @@ def body(name: str) -> str:
         text = "\n".join(["```text", f"$ {result['command']}", *result["lines"], "```"])
     elif name in ("processes", "processes_speed"):
         text = tables_of(result)[name]
+    elif name == "speed_rivals":
+        text = rivals([json.loads(path.read_text(encoding="utf-8")) for path in paths])
     else:
         text = body_of(paths, RESULTS / "latency.json")
     published = f"{TABLES[name].published}\n\n" if TABLES[name].published else ""

@@ -33,10 +33,10 @@ import conversion_referees
 import conversion_speed
 import exports
 import from_text
-import huggingface_loop
 import labelled_files
 import mlm_data
 import real_models
+import rival_tables
 import scaling
 import sentence_embeddings
 import sentence_speed
@@ -67,7 +67,7 @@ WHOLE_TABLES = {
     "from_text": from_text.table,
     "vocabulary_memory": vocabulary_memory.table,
 }
-SPEED_TABLES = {"huggingface_loop": huggingface_loop.table, "backends_step_time": backends_step_time.table}
+SPEED_TABLES = {"huggingface_loop": rival_tables.table, "backends_step_time": backends_step_time.table}
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:

@@ -72,8 +72,9 @@ def counting_text(length: int) -> str:
     """How the costs come about."""
     return (
         f"Products of matrices, in multiply-adds per token of texts of {length} tokens. A BERT layer takes 4 D² + 2 D I + 2 n D "
-        "(width D, inner width I, n tokens), an LSTM 8 H (E + H); the head is shared by a text's tokens. The backward pass "
-        "takes two forward passes. Of the losses only projections are counted."
+        "(width D, inner width I, n tokens), an LSTM 8 H (E + H); the head is shared by a text's tokens, and so is the last "
+        "layer, but for keys and values, where only the first token's state is needed. The backward pass takes two forward "
+        "passes. Of the losses only projections are counted."
     )
 
 
