@@ -9,7 +9,8 @@ The students have three layers, or as many as `--layers` says, and start from th
 blocks (of six: 0, 2 and 4; tinybert_td and minilm: from those that end them, 1, 3 and 5, which they are compared with; Theseus:
 from the first), the BiLSTM and the T4-tiny-like student from random weights; `-alone` trains the same student on labels alone.
 With `--small FOLDER`, a small model of its own width (`crossdistil run tinybert_gd` makes one), the methods that take any width
-train a student that starts from it, beside those of `--layers` or, without that, instead.
+train a student that starts from it, beside those of `--layers` or, without that, instead; with `--small random` one of TinyBERT's
+small size, 4 layers x 312, from random weights.
 `tinybert_td+aug` trains on the folder of augmented texts that `--augmented` names, for as many steps as without.
 `ner-alone`, `ner` and `ner_layers` are for words with labels, and so is their teacher.
 Every command is printed before it runs (`--dry-run`: instead).
@@ -133,17 +134,22 @@ def _student(method: str, layers: int, total: int, teacher: Path, options: argpa
     return chosen
 
 
-def _size_of(folder: Path) -> str:
-    config = load_config(student_of(folder))
+def _size_of(small: str) -> str:
+    if small == "random":
+        return f"{T4TINY['num_hidden_layers']}x{T4TINY['hidden_size']}"
+    config = load_config(student_of(Path(small)))
     return f"{config.num_hidden_layers}x{config.hidden_size}"
 
 
 def _small_student(method: str, teacher: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Recipe keys of a student that is another model, narrower than its teacher."""
-    start = {"from": str(options.small), "layers": None}
+    student = {"init": {"from": options.small, "layers": None}}
+    if options.small == "random":
+        student = {"architecture": T4TINY, "init": {"from": "random"}, "tokenizer": str(teacher / "student")}
+    chosen: dict[str, Any] = {"student": json.dumps(student)}
     if method == "finetune":
-        return {"student.init": json.dumps(start), "stages.0.train.learning_rate": STUDENT_LEARNING_RATE}
-    chosen = {"teacher.model": teacher / "student", "student": json.dumps({"init": start})}
+        return chosen | {"stages.0.train.learning_rate": STUDENT_LEARNING_RATE}
+    chosen["teacher.model"] = teacher / "student"
     if method == "tinybert_td":
         chosen["stages.0.objective.1.projection"] = json.dumps({"kind": "linear", "name": "fit_dense"})
     return chosen
@@ -191,7 +197,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/sst2"))
     parser.add_argument("--seeds", type=_numbers, default=[42, 43, 44])
     parser.add_argument("--layers", type=_numbers, help="of the students that start from the teacher's; default: 3")
-    parser.add_argument("--small", type=Path, help="a small model folder that narrower students start from")
+    parser.add_argument("--small", help="a small model folder that narrower students start from, or `random`")
     parser.add_argument("--methods", type=lambda text: text.split(","), default=[name for name in METHODS if name not in WORDS])
     parser.add_argument("--epochs", type=float, help="of every stage; default: the recipe's")
     parser.add_argument("--batch-size", type=int, help="of every stage; default: the recipe's")
