@@ -117,8 +117,7 @@ def _student(method: str, layers: int, total: int, teacher: Path, options: argpa
     """Recipe keys of a student and of what it starts and learns from."""
     chosen: dict[str, Any] = {}
     if method == "t4tiny-alone":
-        student = {"architecture": T4TINY, "init": {"from": "random"}, "tokenizer": str(teacher / "student")}
-        return {"student": json.dumps(student)}
+        return {"student": json.dumps(_random_student(teacher, options))}
     if method not in OWN_SIZE:
         chosen["student.init.layers"] = json.dumps(chosen_layers(method, layers, total))
         chosen["student.architecture.num_hidden_layers"] = layers
@@ -134,6 +133,12 @@ def _student(method: str, layers: int, total: int, teacher: Path, options: argpa
     return chosen
 
 
+def _random_student(teacher: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """TinyBERT's small size from random weights, of the teacher's family, also where a recipe has no teacher to take it from."""
+    family = load_config(student_of(options.encoder)).family.model_type
+    return {"architecture": {"model_type": family, **T4TINY}, "init": {"from": "random"}, "tokenizer": str(teacher / "student")}
+
+
 def _size_of(small: str) -> str:
     if small == "random":
         return f"{T4TINY['num_hidden_layers']}x{T4TINY['hidden_size']}"
@@ -145,7 +150,7 @@ def _small_student(method: str, teacher: Path, options: argparse.Namespace) -> d
     """Recipe keys of a student that is another model, narrower than its teacher."""
     student = {"init": {"from": options.small, "layers": None}}
     if options.small == "random":
-        student = {"architecture": T4TINY, "init": {"from": "random"}, "tokenizer": str(teacher / "student")}
+        student = _random_student(teacher, options)
     chosen: dict[str, Any] = {"student": json.dumps(student)}
     if method == "finetune":
         return chosen | {"stages.0.train.learning_rate": STUDENT_LEARNING_RATE}

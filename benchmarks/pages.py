@@ -156,7 +156,7 @@ TABLES = {
     ),
     "labelled_files": Measured(
         ("labelled_files.json",),
-        "python benchmarks/labelled_files.py --data data/SST-2 --cache runs/answers/teacher/logits --encoder models/minilm "
+        "python benchmarks/labelled_files.py --data data/SST-2 --cache runs/answers/teacher --encoder models/minilm "
         "--sides 'gold,probabilities,one vote,three votes' --set stages.0.train.learning_rate=1e-4 --out runs/labelled",
     ),
     "sentence_speed": Measured(
