@@ -18,6 +18,8 @@ from crossdistil.core.app.comparison import ALPHA, compare_finished
 from crossdistil.core.significance import holm
 
 BYTES_PER_PARAMETER = 4  # model.safetensors is float32
+SAME_SIZE = 0.001
+"""Share of its parameters in which a student may differ from one of the same size: a few positions more or less."""
 FEWEST_SEEDS = 2
 """Runs of a method below which a difference is one of single students."""
 Result = dict[str, Any]
@@ -101,11 +103,12 @@ def _kept(method: str, groups: dict[str, Result], metric: str) -> str:
 
 
 def _twin(method: str, groups: dict[str, Result]) -> str | None:
-    """The method whose students have the same size and were trained on labels alone."""
+    """The method whose students have the same size, but for the rows of a few positions, and were trained on labels alone."""
     if method == REFERENCE or is_twin(method):
         return None
     size = groups[method]["parameters"]
-    return next((other for other, group in groups.items() if is_twin(other) and group["parameters"] == size), None)
+    alike = [other for other, group in groups.items() if is_twin(other) and abs(group["parameters"] - size) < size * SAME_SIZE]
+    return min(alike, key=lambda other: abs(groups[other]["parameters"] - size), default=None)
 
 
 def real_differences(found: Result, groups: dict[str, Result], metric: str) -> dict[str, float]:
