@@ -94,3 +94,11 @@ FOR_MINDIR = (tiny.CONFIG, BILSTM, MPNET, DEBERTA_V2, MODERNBERT, *OTHER_ANSWERS
 @pytest.mark.parametrize("config", FOR_MINDIR, ids=named)
 def test_a_graph_of_mindspore(config, tmp_path):
     assert largest_difference(TARGETS["mindir"], config, tmp_path) <= 2e-6
+
+
+@pytest.mark.only_backend("mindspore")
+def test_a_graph_of_mindspore_has_the_plain_gelu(tmp_path):
+    """Which other devices' compilers know, and which half precision can compute: no polynomial for a CPU."""
+    TARGETS["mindir"].write(random_model(ONE_LAYER), tmp_path / "m.mindir", "fp32", False)
+    graph = (tmp_path / "m.mindir").read_bytes()
+    assert b"REF::Erf" in graph

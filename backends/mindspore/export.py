@@ -22,6 +22,11 @@ from .recurrent import CLOSED, packed
 class DynamicOps(MindSporeOps):
     """The primitives where shapes are known only when the graph runs: what needs them as numbers is done otherwise."""
 
+    def __init__(self):
+        super().__init__()
+        # The graph may run on any device, in half precision too, which a CPU's polynomial of gelu is not made for.
+        self.on_cpu = False
+
     def is_known(self, size):
         return False
 
