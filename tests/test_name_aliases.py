@@ -157,7 +157,8 @@ def test_prefixes_of_training_code(family, prefix):
     assert list(some.unknown) == [f"{prefix}extra.weight"] and not some.notes
 
 
-@pytest.mark.parametrize("family", told_by_names()[:4])
+# Without their root, names of others are those of several families, or of none.
+@pytest.mark.parametrize("family", ["bert", "albert", "distilbert", "electra"])
 def test_bare_encoders_and_old_names_of_a_layer_norm(family):
     root = f"{family}."
     names = {name.removeprefix(root): name for name in of(family, "canonical").values() if name.startswith(root)}
