@@ -98,7 +98,8 @@ def check_sizes(
 def activation_note(raw: Mapping[str, Any], path: Path, family: str) -> list[str]:
     """What to know where the configuration is Google's: whose `gelu` is not the one of Hugging Face, but for ELECTRA's."""
     # Google's files have no model_type.
-    if "model_type" in raw or raw.get("hidden_act") != "gelu" or family == "electra":
+    googles = "model_type" not in raw and CONFIGURATIONS[family].family.in_googles_code
+    if not googles or raw.get("hidden_act") != "gelu" or family == "electra":
         return []
     return [
         f"{path.name}: Google's code computes gelu by the tanh approximation, Hugging Face's gelu (kept here, as is usual) "

@@ -38,8 +38,8 @@ _TRANSPARENT = re.compile(
 @of_families
 def told_by_names() -> tuple[str, ...]:
     """The families that names can tell: of several with the same names, the first."""
-    roots = {CONFIGURATIONS[kind].family.root: kind for kind in reversed(encoder_families())}
-    return tuple(kind for kind in encoder_families() if kind in roots.values())
+    first = {templates_of(kind): kind for kind in reversed(encoder_families())}
+    return tuple(kind for kind in encoder_families() if kind in first.values())
 
 
 @of_families

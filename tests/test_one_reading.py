@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from crossdistil.converters.canonical import read_canonical
 from crossdistil.core.app import models
 from crossdistil.core.app.inference import evaluate, load_classifier
 from crossdistil.core.app.models import is_canonical, model_folder
@@ -101,13 +102,15 @@ def test_only_the_configuration_and_the_header_are_read_of_a_canonical_folder(tm
     assert model_folder(tmp_path / "model") == tmp_path / "model"
 
 
-def test_a_family_without_model_type_is_known_by_its_names(tmp_path):
-    """As the first dumps of DistilBERT are."""
-    model = tiny.write_model(tmp_path / "model", MODELS["distilbert"])
+@pytest.mark.parametrize("family", ["distilbert", "megatron-bert", "roberta-prelayernorm"])
+def test_a_family_without_model_type_is_known_by_its_names(family, tmp_path):
+    """As the first dumps of DistilBERT are. MegatronBERT's names start as BERT's do."""
+    model = tiny.write_model(tmp_path / "model", MODELS[family])
     change_config(tmp_path / "model", drop=("model_type", "architectures"))
     assert not is_canonical(tmp_path / "model")
     found = load_model(model_folder(tmp_path / "model"))
-    assert found.config == MODELS["distilbert"] and found.outputs == model.outputs
+    assert found.config == MODELS[family] and found.outputs == model.outputs
+    assert not any("Google's code" in note for note in read_canonical(tmp_path / "model").notes)
 
 
 def longer(folder, rows: int) -> None:
