@@ -109,8 +109,9 @@ TABLES = {
     ),
     "speed": Measured(
         _RIVAL_JOBS,
-        "python benchmarks/huggingface_loop.py --model-folder models/minilm --data data/SST-2 --steps 3 --rounds 3 --clock cpu "
-        "--threads 1`, with `--shape 12x768 --batch-size 32 --steps 1`, and with `--model-folder models/chinese --data "
+        "python benchmarks/huggingface_loop.py --model-folder models/minilm --data data/SST-2 --steps 3 --rounds 5 --clock cpu "
+        "--threads 1 --systems 'crossdistil;sorted;exact;same;crossdistil, known teacher;same, known teacher'`, without `exact` "
+        "with `--shape 12x768 --batch-size 32 --steps 1 --rounds 7`, and with `--model-folder models/chinese --data "
         "data/waimai --task waimai --text text_a --label label --batch-size 32 --steps 1",
         "2026-11-29",
     ),
