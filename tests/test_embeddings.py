@@ -221,6 +221,7 @@ def test_scores_of_sts_b_are_known(tmp_path):
 WRONG = {
     "outside": ({"embeddings": {"scores": [0, 1]}}, r"scored.jsonl:\d+: got score [2-4] in 'alike', expected 0 to 1; task.embed"),
     "no column": ({"text_pair": None}, r"task.text_pair: needed, because examples are scored: name the column"),
+    "no columns": (dict.fromkeys(("text", "text_pair", "label")), r"task.text: need.*\ntask.text_pair: need.*\ntask.label: need"),
     "no such column": ({"text_pair": "z"}, r"scored.jsonl:1: no column 'z'"),
     "a text a line": ({"files": {"train": "train.txt"}}, r"embeddings.examples: .*train.txt has a text a line, expected texts"),
     "no third": ({"embeddings": {"examples": "triplets"}}, r"task.embeddings.negative: names no column of third texts"),

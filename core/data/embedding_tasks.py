@@ -50,10 +50,10 @@ def embedding_task(section: TaskSection, kind: Kind) -> TaskSpec:
     needed = {"texts": [] if of_lines else ["text"], "scored": list(_COLUMNS)}
     needed = needed.get(examples, ["text", "text_pair"])
     known = {"text": text, "text_pair": pair, "label": label}
-    for key in dict.fromkeys([*needed, *scored]):
-        if not known[key]:
-            what = "pairs with a score are scored on" if key not in needed else f"examples are {examples}"
-            raise DataError(f"task.{key}: needed, because {what}: name the column")
+    if unnamed := [key for key in dict.fromkeys([*needed, *scored]) if not known[key]]:
+        whys = [f"examples are {examples}" if key in needed else "pairs with a score are scored on" for key in unnamed]
+        lines = [f"task.{key}: needed, because {why}: name the column" for key, why in zip(unnamed, whys)]
+        raise DataError("\n".join(lines))
     if (examples == "triplets") != (negative is not None):
         got = "names no column of third texts" if negative is None else f"is for triplets, but examples are {examples}"
         raise DataError(f"task.embeddings.negative: {got}")
