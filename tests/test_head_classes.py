@@ -22,7 +22,7 @@ from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
 from crossdistil.tests.predicting import predicted
 from crossdistil.tests.test_config_keys import MODELS, change_config, options, our_probabilities, their_probabilities, written
-from crossdistil.tests.tiny_families import named_tensors
+from crossdistil.tests.tiny_families import ABSENT, class_of, named_tensors
 
 __all__ = ["options"]
 OTHERS = {
@@ -71,8 +71,15 @@ def assert_same_encoder(ours, theirs) -> None:
 
 
 @pytest.mark.only_backend("torch")
+@pytest.mark.parametrize(("family", "kind"), sorted(ABSENT))
+def test_transformers_does_not_have_what_is_left_out(family, kind):
+    with pytest.raises(AttributeError, match=kind):
+        class_of(MODELS[family], kind)
+
+
+@pytest.mark.only_backend("torch")
 @pytest.mark.parametrize("container", FORMATS)
-@pytest.mark.parametrize(("family", "kind"), [(one, kind) for one in MODELS for kind in OTHERS])
+@pytest.mark.parametrize(("family", "kind"), [(one, kind) for one in MODELS for kind in OTHERS if (one, kind) not in ABSENT])
 def test_other_heads_are_no_classifiers_of_sentences_and_are_left_out(family, kind, container, tmp_path):
     folder = tmp_path / "model"
     theirs = written_as(folder, family, kind, container)
