@@ -85,7 +85,10 @@ class Job:
         else:
             examples, tokens = self.data.examples["train"], self.data.tokens["train"]
             labels = examples.labels if tokens.targets is None and tokens.spans is None else None
-            given = tokens, labels, *cut, examples.label_mask, one_length, self.share, examples.weights
+            weights = examples.weights
+            if weights is not None and tokens.examples is not None:  # a text may have several windows
+                weights = weights[tokens.examples]
+            given = tokens, labels, *cut, examples.label_mask, one_length, self.share, weights
             batches = TrainBatches(*given)
             if "train" in self.data.masks:
                 batches.attach_masks(self.data.masks["train"])

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr, create_model, field_validator, model_validator
 from ruamel.yaml import YAML
 
-from .data.mixing import is_unlabelled
+from .data.texts_alone import is_unlabelled
 from .files import write_text
 from .log_section import LogSection, log_type
 from .losses.base import LossTerm

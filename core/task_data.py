@@ -224,7 +224,7 @@ def tokenize(
 
 def _tagged(spec: TaskSpec, examples: Examples, tokenizer: Tokenizer, max_length: int) -> TokenTable:
     how, given = spec.tagged, (examples.texts, examples.by_spaces, examples.labels)
-    return tagged_table(*given, tokenizer, max_length, how.overlap, how.all_pieces)
+    return tagged_table(*given, tokenizer, max_length, how.overlap, how.all_pieces, examples.word_counts)
 
 
 def _taught(examples: Examples, table: TokenTable) -> TokenTable:

@@ -266,7 +266,8 @@ class TaskSection(Section):
 
 class AuxSection(TaskSection):
     """Training texts beside the task's own: another task's, or texts without labels, from which only a teacher can be learned.
-    Those name `text` and no `label`, or `data` is a .txt file with a text a line."""
+    Those name `text` and no `label`, or `data` is a .txt file with a text a line; where words have labels, also a .conll file of
+    words. Words with labels are named with `kind: tokens`."""
 
     newer: ClassVar[tuple[str, ...]] = (*TaskSection.newer, "weight")
 

@@ -110,7 +110,7 @@ def read_texts(
             what = "standard input" if path == STANDARD_INPUT else str(path)
             raise CrossdistilError(f"{option}: is a column of a table ({', '.join(EXTENSIONS)}), but {what} has one text a line")
         if tagged:
-            words = read_words(path, task.get("columns"), task.get("text") or "", encoding or task.get("encoding"))
+            words, _, _ = read_words(path, task.get("columns"), task.get("text") or "", encoding or task.get("encoding"))
             return GivenTexts(words, by_spaces=True)
         return GivenTexts(_lines(path, encoding))
     own_text, own_pair = own_columns(task)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..engine import Engine, Parameters
 from ..files import write_arrays
+from ..losses.logit_rows import learned_tokens
 from ..models.answer_heads import EMBEDDINGS
 from ..models.architectures import head_names, is_encoder, make_forward
 from ..models.outputs import EMBEDDING, LOGITS, output_name
@@ -31,7 +32,7 @@ def write_probe(stage: Stage, engine: Engine, parameters: Parameters, frozen: Pa
     arrays = dict(zip(outputs, engine.infer(states, parameters)(inputs), strict=True))
     if stage.objective.context.kind.over_tokens:  # how many there are beside labelled or real tokens differs
         of_tokens = stage.objective.context.kind.per_token
-        arrays["logits"] = arrays["logits"][batch["label_mask" if of_tokens else "attention_mask"] > 0]
+        arrays["logits"] = arrays["logits"][(learned_tokens(batch) if of_tokens else batch["attention_mask"]) > 0]
     values, gradients = engine.gradients(stage.objective.function, parameters, frozen, batch)
     arrays |= {"mask": batch["attention_mask"], "values": values[: 1 + len(stage.objective.terms)]}
     changing = stage.optimizer(parameters)

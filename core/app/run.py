@@ -165,6 +165,8 @@ def data_digests(job: Job) -> dict[str, str]:
     found, digest = {"training texts": job.data.tokens["train"].glance}, hashlib.sha256()
     for array in (examples.labels, examples.label_mask, examples.weights, examples.row_scores):
         digest.update(b"none" if array is None else np.ascontiguousarray(array).data)
+    if examples.word_counts is not None:
+        digest.update(np.ascontiguousarray(examples.word_counts).data)
     found["labels of train"] = digest.hexdigest()
     scored_on = job.data.tokens.get("dev")
     if scored_on is not None:

@@ -43,6 +43,7 @@ def limited(examples: Examples, limit: int | Mapping[str, int] | None, split: st
         labels=None if examples.labels is None else examples.labels[rows],
         line_numbers=examples.line_numbers[rows],
         row_scores=None if examples.row_scores is None else examples.row_scores[members],
+        by_spaces=None if examples.by_spaces is None else examples.by_spaces[rows],
         asked=None if examples.asked is None else examples.asked.of(rows),
         notes=(*examples.notes, note),
     )

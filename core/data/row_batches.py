@@ -15,7 +15,8 @@ Batch = dict[str, np.ndarray]
 int32 or float32, or (batch, classes) float32; example_mask (batch,) float32, 0 = a row that only fills the batch up, else what
 the example counts, 1 unless the recipe says otherwise;
 label_mask (batch,) float32, 1 = has a label; teacher_scores (batch,) float32, where the data has what a teacher scored;
-where each token may have one, labels and label_mask are (batch, length), and where
+where each token may have one, labels and label_mask are (batch, length), and where some words count without a label, or not 1,
+word_mask (batch, length) float32 is what the word at each token counts, 0 where none is learned; where
 the answer is a part of the text, labels are (batch, 2), the places of its first and last token. Of a table
 that keeps pairs apart: second_ids and second_mask, like input_ids and attention_mask, in place of token_type_ids.
 
@@ -63,7 +64,7 @@ class RowBatches:
             np.append(np.ones(len(lengths), np.float32) if given is None else np.asarray(given, np.float32), np.float32(0))
             for given in (label_mask, weights)
         )
-        self._pad_id, self._targets = tokens.pad_id, tokens.targets
+        self._pad_id, self._targets, self._counted = tokens.pad_id, tokens.targets, tokens.counted
         self._taught = None if tokens.taught is None else np.append(np.asarray(tokens.taught, np.float32), np.float32(0))
 
     def padded_to(self, buckets: Sequence[int]) -> RowBatches:
@@ -112,7 +113,12 @@ class RowBatches:
         targets, places = np.full(is_token.shape, -1, np.int32), starts[:, None] + np.arange(is_token.shape[1])
         targets[is_token] = self._targets[places[is_token]]
         known = (targets >= 0) & (lengths > 1)[:, None]
-        return {"labels": np.where(known, targets, 0), "label_mask": known.astype(np.float32)}
+        found = {"labels": np.where(known, targets, 0), "label_mask": known.astype(np.float32)}
+        if self._counted is not None:
+            found["word_mask"] = np.zeros(is_token.shape, np.float32)
+            found["word_mask"][is_token] = self._counted[places[is_token]]
+            found["word_mask"] *= (lengths > 1)[:, None]
+        return found
 
     def _bucket(self, length: int) -> int:
         return self._buckets[np.searchsorted(self._buckets, length)]

@@ -48,8 +48,8 @@ class TaggedTexts:
     """Texts with a tag for each word."""
 
     texts: Texts
-    tags: list[list[str]]
-    """BIO, or plain labels."""
+    tags: list[list[str]] | None
+    """BIO, or plain labels; None where the file has none."""
     lines: np.ndarray
     """(texts,) int64: where each begins."""
     by_spaces: bool
@@ -62,25 +62,30 @@ def word_places(text: str, by_spaces: bool) -> list[tuple[int, int]]:
     return [found.span() for found in (_BY_SPACES if by_spaces else _WORD).finditer(text)]
 
 
-def read_tagged(path: Path, section: TaggedSection) -> TaggedTexts:
-    """The texts and tags of a file. Raises DataError, which names file and line."""
+def read_tagged(path: Path, section: TaggedSection, has_labels: bool = True) -> TaggedTexts:
+    """The texts and tags of a file, which without `has_labels` may be words or texts alone. Raises DataError, which names file
+    and line."""
     if path.suffix.lower() in JSON_FILES:
-        return _json_spans(path, section)
+        return _json_spans(path, section, has_labels)
     if path.suffix.lower() in COLUMN_FILES:
-        return _columns(path, section)
+        return _columns(path, section, has_labels)
     raise DataError(f"{path}: unknown kind of file, expected one of {', '.join((*COLUMN_FILES, *JSON_FILES))}")
 
 
-def _columns(path: Path, section: TaggedSection) -> TaggedTexts:
+def _columns(path: Path, section: TaggedSection, has_labels: bool) -> TaggedTexts:
     texts, rows, places = Texts(), [], []
     word_at, tag_at = _place(section.columns, section.text, 0), _place(section.columns, section.label, -1)
-    for numbers, sentence in _sentences(path, section.columns, section.encoding, 2):
-        texts.append(" ".join(cells[word_at] for cells in sentence))
+    alone = False
+    for numbers, sentence in _sentences(path, section.columns, section.encoding, 2 if has_labels else 1):
+        alone = len(sentence[0]) == 1
+        texts.append(" ".join(cells[0 if alone else word_at] for cells in sentence))
         rows.append([cells[tag_at] for cells in sentence])
         places.append(numbers)
     if not rows:
-        raise DataError(f"{path}: holds no words with labels")
+        raise DataError(f"{path}: holds no words{' with labels' if has_labels else ''}")
     lines = [numbers[0] for numbers in places]
+    if alone:
+        return TaggedTexts(texts, None, np.array(lines, np.int64), True, PLAIN)
     scheme, notes = section.scheme, []
     if scheme != PLAIN:
         try:
@@ -102,14 +107,20 @@ def _columns(path: Path, section: TaggedSection) -> TaggedTexts:
     return TaggedTexts(texts, rows, np.array(lines, np.int64), True, scheme, notes)
 
 
-def read_words(path: Path, columns: Sequence[str] | None = None, word: str = "", encoding: str | None = None) -> Texts:
-    """The texts of a file of columns, which may have no labels: the words of each sentence with a space between them. `columns`
-    are the names of its columns and `word` that of the words; without them, the words are the first column. Raises DataError."""
-    place = _place(columns, word, 0)
-    found = Texts(" ".join(cells[place] for cells in rows) for _, rows in _sentences(path, columns, encoding, 1, "--encoding"))
+def read_words(
+    path: Path, columns: Sequence[str] | None = None, word: str = "", encoding: str | None = None, way_out: str = "--encoding"
+) -> tuple[Texts, np.ndarray, int]:
+    """The texts of a file of columns, which may have no labels: the words of each sentence with a space between them, from which
+    line on each is, and how many columns there are. `columns` are the names of its columns and `word` that of the words; without
+    them, the words are the first column. Raises DataError, which names `way_out` as the key of another encoding."""
+    place, found, lines, width = _place(columns, word, 0), Texts(), [], 0
+    for numbers, rows in _sentences(path, columns, encoding, 1, way_out):
+        found.append(" ".join(cells[place] for cells in rows))
+        lines.append(numbers[0])
+        width = len(rows[0])
     if not found:
         raise DataError(f"{path}: holds no words")
-    return found
+    return found, np.array(lines, np.int64), width
 
 
 def _sentences(
@@ -152,10 +163,12 @@ def _place(columns: Sequence[str] | None, name: str, usual: int) -> int:
     return list(columns).index(name)
 
 
-def _json_spans(path: Path, section: TaggedSection) -> TaggedTexts:
+def _json_spans(path: Path, section: TaggedSection, has_labels: bool) -> TaggedTexts:
     text = section.text or "text"
     table = read_columns(path, [text], [section.label] if section.label else SPANS, texts=[text])
     name = next((name for name in ([section.label] if section.label else SPANS) if name in table.cells), None)
+    if name is None and not has_labels:
+        return TaggedTexts(table.cells[text], None, table.line_numbers, False, "BIO", list(table.notes))
     if name is None:
         raise DataError(f"{path}: has no column of spans, expected '{section.label or SPANS[0]}': a list of "
                         '{"start": 0, "end": 5, "label": "PER"}')  # fmt: skip

@@ -21,8 +21,9 @@ from .task_specs import TaskSpec
 from .texts import Texts
 
 
-def token_task(section: TaskSection, kind: Kind) -> TaskSpec:
-    """The task that a recipe means. Its labels are those of train where it names none. Raises DataError."""
+def token_task(section: TaskSection, kind: Kind, taught: bool = False) -> TaskSpec:
+    """The task that a recipe means. Its labels are those of train where it names none; `taught` by a file, train may have none.
+    Raises DataError."""
     check_folder(section.data)
     own, given = section.tokens, (section.text or "", section.label or "", section.columns, section.encoding)
     how = () if own is None else (own.scheme, own.pieces == "all", own.overlap, own.constrained, own.stray == "begin")
@@ -34,7 +35,9 @@ def token_task(section: TaskSection, kind: Kind) -> TaskSpec:
             expected = f"{', '.join(f'train{end}' for end in (*COLUMN_FILES, '.jsonl'))}, or task.files.train"
             raise DataError(f"{folder}: task '{section.name}' has no file for the split 'train' ({expected})")
         source = splits["train"]
-        tags = read_tagged(folder / source, format).tags
+        tags = read_tagged(folder / source, format, not taught).tags
+        if tags is None:
+            raise DataError(f"task.labels: needed, because {folder / source} has no labels to find them in")
         labels = sorted({tag for row in tags for tag in row}) if format.scheme == PLAIN else bio_labels(found_types(tags))
         if len(labels) < 2:
             got = listed(labels) or "O"
@@ -45,7 +48,8 @@ def token_task(section: TaskSection, kind: Kind) -> TaskSpec:
     elif len(labels) < 2 or len(set(labels)) < len(labels):
         raise DataError(f"task.labels: expected two or more different labels, got {listed(labels)}")
     return TaskSpec(
-        section.name, format.text, None, format.label, tuple(labels), (), splits, kind=kind, tagged=format, labels_from=source
+        section.name, format.text, None, format.label, tuple(labels), (), splits, kind=kind, tagged=format, labels_from=source,
+        taught=taught,
     )
 
 
@@ -54,18 +58,23 @@ class TaggedSplit:
     """The words of a split with the numbers of their labels."""
 
     texts: Texts
-    targets: np.ndarray
-    """(texts, most words) int16, -1 behind the last word."""
+    targets: np.ndarray | None
+    """(texts, most words) int16, -1 behind the last word; None where the file has no labels."""
     lines: np.ndarray
     by_spaces: bool
     notes: tuple[str, ...]
 
 
-def tagged_split(path: Path, format: TaggedFormat, labels: Sequence[str], source: str) -> TaggedSplit:
-    """A split's file. `source` is the file whose labels these are. Raises DataError, which names file and line."""
+def tagged_split(
+    path: Path, format: TaggedFormat, labels: Sequence[str], source: str, has_labels: bool = True
+) -> TaggedSplit:
+    """A split's file, which without `has_labels` may have none. `source` is the file whose labels these are. Raises DataError,
+    which names file and line."""
     if not path.is_file():
         raise DataError(folders_for_files(path.parent, [path.name]) or f"{path}: no such file")
-    found, number_of = read_tagged(path, format), {label: number for number, label in enumerate(labels)}
+    found, number_of = read_tagged(path, format, has_labels), {label: number for number, label in enumerate(labels)}
+    if found.tags is None:
+        return TaggedSplit(found.texts, None, found.lines, found.by_spaces, tuple(found.notes))
     targets = np.full((len(found.tags), max(map(len, found.tags), default=1) or 1), -1, np.int16)
     for row, tags in enumerate(found.tags):
         for word, tag in enumerate(tags):

@@ -33,12 +33,13 @@ def most_overlap(room: int) -> int:
 
 
 def tagged_table(
-    texts: Sequence[str], by_spaces: bool, targets: np.ndarray | None, tokenizer, max_length: int, overlap: int | None,
-    all_pieces: bool,
+    texts: Sequence[str], by_spaces: bool | np.ndarray, targets: np.ndarray | None, tokenizer, max_length: int,
+    overlap: int | None, all_pieces: bool, counts: np.ndarray | None = None,
 ) -> TokenTable:
     """The rows of texts, each in one or more windows that have `overlap` tokens in common (None: the usual number), at most half
-    of a window's. Of each token `words` says which word begins there, counted through all texts, and `targets` the label that is
-    learned there; -1 is none. `targets` (texts, most words) are those of the words."""
+    of a window's; `by_spaces` is of all or each of them. Of each token `words` says which word begins there, counted through all
+    texts, and `targets` the label that is learned there; -1 is none. `targets` (texts, most words) are those of the words, and
+    `counts`, likewise, what each word counts; None: 1 where it has a label."""
     before, behind = tokenizer.places.single
     room = window_room(tokenizer, max_length)
     if room < 2:
@@ -47,6 +48,8 @@ def tagged_table(
     ids: list[np.ndarray] = []
     words: list[np.ndarray] = []
     learned: list[np.ndarray] = []
+    counted: list[np.ndarray] = []
+    learned_words: list[np.ndarray] = []
     owners: list[int] = []
     total = 0
     for row, (pieces, word_of, count) in enumerate(_pieces(texts, by_spaces, tokenizer)):
@@ -62,29 +65,37 @@ def tagged_table(
             ids.append(np.concatenate([before, pieces[start:end], behind]).astype(np.int32))
             words.append(_between(begins, before, behind))
             learned.append(_between(target, before, behind))
+            if counts is not None:
+                own_counts = np.where(taught, counts[row][np.maximum(part, 0)], np.float32(0))
+                counted.append(_between(own_counts, before, behind, np.float32(0)))
+                learned_words.append(_between(np.where(own_counts > 0, part + total, NOTHING), before, behind))
             owners.append(row)
         total += count
     offsets = np.concatenate([[0], np.cumsum([len(each) for each in ids])]).astype(np.int64)
-    table = TokenTable(
+    more = {} if counts is None else {"counted": np.concatenate(counted), "learned_words": np.concatenate(learned_words)}
+    return TokenTable(
         np.concatenate(ids), offsets, np.diff(offsets).astype(np.int32), tokenizer.pad_id, types=tokenizer.places.types,
         words=np.concatenate(words), targets=np.concatenate(learned), examples=np.array(owners, np.int32),
+        **more,
     )  # fmt: skip
-    return table
 
 
-def _between(values: np.ndarray, before: Sequence[int], behind: Sequence[int]) -> np.ndarray:
-    """With nothing at the special tokens."""
-    return np.concatenate([np.full(len(before), NOTHING), values, np.full(len(behind), NOTHING)]).astype(np.int32)
+def _between(
+    values: np.ndarray, before: Sequence[int], behind: Sequence[int], nothing: int | np.float32 = np.int32(NOTHING)
+) -> np.ndarray:
+    """With nothing at the special tokens; of its type."""
+    return np.concatenate([np.full(len(before), nothing), values, np.full(len(behind), nothing)]).astype(type(nothing))
 
 
-def _pieces(texts: Sequence[str], by_spaces: bool, tokenizer) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+def _pieces(texts: Sequence[str], by_spaces: bool | np.ndarray, tokenizer) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """Of each text its tokens, the word of each token (-1: none), and how many words it has."""
     threads.set_up()
+    spaced = np.broadcast_to(by_spaces, len(texts)).tolist()
     for first in range(0, len(texts), _AT_ONCE):
         some, of_words = [], []
-        for text in texts[first : first + _AT_ONCE]:
-            places = word_places(text, by_spaces)
-            text, places = without_spaces(text, places) if by_spaces else (text, places)
+        for text, has_spaces in zip(texts[first : first + _AT_ONCE], spaced[first : first + _AT_ONCE]):
+            places = word_places(text, has_spaces)
+            text, places = without_spaces(text, places) if has_spaces else (text, places)
             some.append(text)
             of_words.append(places)
         with panics_told(tokenizer.source):

@@ -63,8 +63,11 @@ class Examples:
     tokens: RecordTokens | None = None
     notes: tuple[str, ...] = ()
     """What a person must know of how the file was read."""
-    by_spaces: bool = False
-    """Whether the words that have labels are those between spaces (`core.data.tagged_files`)."""
+    by_spaces: np.ndarray | None = None
+    """Of words with labels: (examples,) booleans, whether the words of a text are those between spaces
+    (`core.data.tagged_files`). Their `labels` are (examples, most words) int16, -1 of words that have none."""
+    word_counts: np.ndarray | None = None
+    """(examples, most words) float32: what each word counts in losses over logits; None: 1 where it has a label."""
     asked: Asked | None = None
     """Of questions, of which `texts` are the questions and `pairs` the contexts."""
     members: int = 1
@@ -114,7 +117,7 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING, taught:
     if not kind.has_targets:
         return TaskSpec(section.name, "", None, "", None, (), {}, kind=kind)
     if kind.per_token:
-        return _with_token_metrics(section, token_task(section, kind))
+        return _with_token_metrics(section, token_task(section, kind, taught))
     if kind.of_spans:
         return answers_task(section, kind)
     if not kind.one_row:
@@ -172,8 +175,10 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
     path = data_folder / spec.splits[split]
     is_test = split.startswith("test")
     if spec.tagged is not None:
-        found = tagged_split(path, spec.tagged, spec.labels, "" if path.name == spec.labels_from else spec.labels_from)
-        return Examples(found.texts, None, found.targets, path, found.lines, notes=found.notes, by_spaces=found.by_spaces)
+        source = "" if path.name == spec.labels_from else spec.labels_from
+        found = tagged_split(path, spec.tagged, spec.labels, source, not spec.taught)
+        by_spaces = np.full(len(found.lines), found.by_spaces)
+        return Examples(found.texts, None, found.targets, path, found.lines, notes=found.notes, by_spaces=by_spaces)
     if spec.answering is not None:
         return _questions(path, spec, split)
     note = read_note(data_folder) if spec.own is None else None
@@ -192,8 +197,10 @@ def read_split(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
 
 
 def read_split_texts(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
-    """The same for its texts alone: labels need not be there. Those of tagged words are needed, since columns are no texts."""
-    if spec.own is not None or spec.tagged is not None or split not in spec.splits or read_note(data_folder) is not None:
+    """The same for its texts alone: labels need not be there."""
+    if spec.tagged is not None:
+        return read_split(replace(spec, taught=True), data_folder, split)
+    if spec.own is not None or split not in spec.splits or read_note(data_folder) is not None:
         return read_split(spec, data_folder, split)
     file = spec.splits[split]
     if spec.embedded is None:

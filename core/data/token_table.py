@@ -37,6 +37,11 @@ class TokenTable:
     """Of words with labels: (tokens,) int32, the word that begins at each token, counted through all texts; -1: none."""
     targets: np.ndarray | None = None
     """(tokens,) int32: the label that is learned at each token; -1: none."""
+    counted: np.ndarray | None = None
+    """(tokens,) float32: what the word at each token counts in losses over logits, 0 where none is learned; None: 1 where a label
+    is learned."""
+    learned_words: np.ndarray | None = None
+    """Where `counted` is given: (tokens,) int32, the word that is learned at each token, as `words` counts them; -1: none."""
     examples: np.ndarray | None = None
     """Of questions, and of texts whose words have labels, which may take several rows: (rows,) int32, the question or text that
     each row is of, in order."""

@@ -169,6 +169,8 @@ def rows_of(examples: Examples, rows: np.ndarray) -> Examples:
         line_numbers=examples.line_numbers[rows],
         label_mask=some(examples.label_mask),
         weights=some(examples.weights),
+        by_spaces=some(examples.by_spaces),
+        word_counts=some(examples.word_counts),
         taught={name: taught.of(rows) for name, taught in examples.taught.items()},
     )
 

@@ -1,5 +1,5 @@
 """Terms over logits (examples, classes) where an example has several answers: the same terms over rows of logits, one for each
-labelled token, or one for the beginning of an answer and one for its end.
+token of a word that is learned, or one for the beginning of an answer and one for its end.
 """
 
 from __future__ import annotations
@@ -28,19 +28,28 @@ class RowsOfLogits:
     """A term over examples as one over the rows."""
 
 
+WORD_MASK = "word_mask"
+"""The key of a batch under which is what the word at each token counts, where that is not 1 at each label and else 0."""
+
+
 def _tokens_counted(batch: HostBatch) -> dict[str, np.ndarray]:
-    counted = (batch["label_mask"] * batch["example_mask"][:, None]).reshape(-1)
+    counted = (learned_tokens(batch) * batch["example_mask"][:, None]).reshape(-1)
     return {"labels": batch["labels"].reshape(-1), "label_mask": batch["label_mask"].reshape(-1), "example_mask": counted}
 
 
+def learned_tokens(batch: Mapping[str, Tensor]) -> Tensor:
+    """(B, L): what the word at each token counts, 0 where none is learned."""
+    return batch[WORD_MASK] if WORD_MASK in batch else batch["label_mask"]
+
+
 def _of_tokens(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Over logits of tokens (B, L, C): each token is a row, and those without a label only fill."""
+    """Over logits of tokens (B, L, C): each token is a row, and those where no word is learned only fill."""
 
     def of_tokens(ops, params, student, teacher, batch, *sums):
         own = student[LOGITS]
         classes = ops.shape(own)[2]
         mask = batch["label_mask"]  # (B, L)
-        counted = mask * ops.reshape(batch["example_mask"], (-1, 1))
+        counted = learned_tokens(batch) * ops.reshape(batch["example_mask"], (-1, 1))
         places = {
             "labels": ops.reshape(batch["labels"], (-1,)),
             "label_mask": ops.reshape(mask, (-1,)),
