@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crossdistil.core.data.mixing import mixed
-from crossdistil.core.data.tasks import read_split, resolve_task
+from crossdistil.core.data.tasks import read_split, read_split_texts, resolve_task
 from crossdistil.core.errors import DataError, RecipeError
 from crossdistil.core.job import prepare
 from crossdistil.core.recipe import parse_recipe
@@ -125,3 +125,12 @@ def test_texts_that_nothing_learns_from_are_refused(folder, tmp_path):
     tree["stages"][0]["objective"] = [{"loss": "hard_label"}]
     with pytest.raises(RecipeError, match=r"aux_data\[0\]: names no label, and every term needs labels"):
         prepare(parse_recipe(tree, "test"), "test", 1)
+
+
+def test_words_alone_are_texts_where_no_label_is_needed(tmp_path):
+    (tmp_path / "dev.conll").write_text("U.S.\ngood\n\nbad\n")
+    spec = resolve_task(TaskSection(name="names", kind="tokens", data=tmp_path, labels=list(LABELS)))
+    found = read_split_texts(spec, tmp_path, "dev")
+    assert list(found.texts) == ["U.S. good", "bad"] and found.labels is None and found.by_spaces.all()
+    with pytest.raises(DataError, match="dev.conll:1: got 1 column .*, expected two columns or more: a word, and last its label"):
+        read_split(spec, tmp_path, "dev")
