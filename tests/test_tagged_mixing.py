@@ -93,7 +93,7 @@ def test_words_without_labels(folder):
         ("table", {"kind": "classification"}, "aux_data[0].kind: got classification, but the words of the task have labels"),
         ("more", {"kind": "tokens", "tokens": {"pieces": "all"}}, "aux_data[0].tokens.pieces: is one for all texts, and that"),
         ("more", {"kind": "tokens", "text": "x", "columns": ["a", "b", "c"]}, "aux_data[0].columns: has no 'x', expected it"),
-        ("tagged.conll", {}, "tagged.conll has 2 columns; words with labels are read from a folder, with aux_data[0].kind: tokens"),
+        ("tagged.conll", {}, "tagged.conll has 2 columns; words with labels are read from a folder, with aux_data[0].kind"),
         ("gone.txt", {}, "gone.txt: no such file or folder"),
     ],
 )
