@@ -12,7 +12,7 @@ import numpy as np
 
 from crossdistil.core.predictions import Predictions, write_predictions
 from crossdistil.core.recipe import parse_recipe
-from crossdistil.core.runs import MARKER, METRICS, RECIPE, RESULT
+from crossdistil.core.run_files import MARKER, METRICS, RECIPE, RESULT
 from crossdistil.tests import tiny
 
 

@@ -19,7 +19,7 @@ from crossdistil.core.app import cli
 from crossdistil.core.app.compared_runs import read_all
 from crossdistil.core.app.comparison_view import print_comparison
 from crossdistil.core.errors import CrossdistilError
-from crossdistil.core.runs import RECIPE
+from crossdistil.core.run_files import RECIPE
 from crossdistil.tests import tiny
 from crossdistil.tests.compared import answers, write_run
 

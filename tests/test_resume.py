@@ -16,6 +16,7 @@ from crossdistil.core.app.api import run
 from crossdistil.core.errors import CrossdistilError, TrainingError
 from crossdistil.core.files import replace_folder
 from crossdistil.core.recipe import parse_recipe
+from crossdistil.core.run_lines import RunLines
 from crossdistil.core.runs import RunFolder
 from crossdistil.core.states import State
 from crossdistil.tests import tiny
@@ -193,15 +194,15 @@ def test_a_damaged_state_is_an_error_that_names_it(tmp_path, opened):
         folder.load_state()
 
 
-def test_lines_after_the_state_are_dropped(tmp_path, opened):
-    folder = opened(resume=False)
+def test_lines_after_the_state_are_dropped(tmp_path):
+    lines = RunLines(tmp_path)
     for step in range(1, 8):
-        folder.append({"step": step, "loss": float(step)})
-    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        lines.append({"step": step, "loss": float(step)})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "lo')  # cut off by the kill
-    folder.rewind_metrics(5)
-    folder.append({"step": 6, "loss": 0.0})
-    assert [line["step"] for line in read_metrics(tmp_path / "run")] == [1, 2, 3, 4, 5, 6]
+    lines.rewind(5)
+    lines.append({"step": 6, "loss": 0.0})
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_folder_is_replaced_whole(tmp_path):

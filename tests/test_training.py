@@ -129,7 +129,6 @@ class Bench:
             tell = Sinks([MetricLines(run.append, run.append_watched), self.progress])
             trainer = Trainer(stage, self.recipe.seed, first, held, self.step, evaluate if evaluated else None, run, tell)
             state = run.load_state()
-            run.rewind_metrics(0 if state is None else state.step)
             return trainer.run(state)
         finally:
             run.close()

@@ -12,7 +12,7 @@ from ..errors import CrossdistilError, RecipeError, RunFolderError
 from ..json_files import parse_json
 from ..metrics import CLM_LOSS, MLM_LOSS
 from ..predictions import Predictions, read_predictions
-from ..runs import MARKER, RECIPE, RESULT
+from ..run_files import MARKER, RECIPE, RESULT
 from ..shown import shown
 from ..task_data import TaskData
 from ..yaml_files import read_yaml

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from ...backends.registry import interpreters, known_backends
-from .. import runs
+from .. import run_files
 from ..data.batches import DEFAULT_BUCKETS
 from ..errors import CrossdistilError, RunFolderError
 from ..files import clear_disk_errors, make_folder, write_text
@@ -88,13 +88,13 @@ def crosscheck(recipe: Recipe, options: CrosscheckOptions, console: Console) -> 
         if (options.out / RESULT).is_file() and (options.out / REPORT).is_file():
             raise RunFolderError(f"{options.out}: the cross-check is complete; there is nothing to resume")
         names = [run_name(backend, count) for backend, count in options.runs]
-        if not all((options.out / name / runs.RESULT).is_file() for name in names):
+        if not all((options.out / name / run_files.RESULT).is_file() for name in names):
             with plugin_errors(recipe.registered):
                 check_fit(recipe, options.source, rows=False)  # before the first backend is started
         for (backend, count), name in zip(options.runs, names):
             console.rule(f"[bold]{backend}" + ("" if count == 1 else f", {processes_text(count)}"))
             folder = options.out / name
-            if (folder / runs.RESULT).is_file():
+            if (folder / run_files.RESULT).is_file():
                 _check_finished(folder, recipe)
                 console.print(f"{name}: was finished before")
                 continue
@@ -145,5 +145,5 @@ def _check_folder(options: CrosscheckOptions) -> None:
 
 def _check_finished(folder: Path, recipe: Recipe) -> None:
     """Whether the finished run of an earlier process is of this recipe."""
-    if read_json(folder / runs.RESULT).get("recipe_digest") != recipe.digest():
-        raise RunFolderError(f"{folder}: was started with another recipe, see {folder / runs.RECIPE}; choose a new folder")
+    if read_json(folder / run_files.RESULT).get("recipe_digest") != recipe.digest():
+        raise RunFolderError(f"{folder}: was started with another recipe, see {folder / run_files.RECIPE}; choose a new folder")

@@ -21,7 +21,7 @@ from ..errors import CrossdistilError
 from ..json_files import json_lines, read_object
 from ..kinds.kind import Kind
 from ..kinds.known_kinds import KINDS, kind_of_model
-from ..runs import STUDENT
+from ..run_files import STUDENT
 from ..shown import shown
 from ..yaml_files import parse_yaml
 

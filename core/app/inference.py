@@ -30,7 +30,7 @@ from ..models.answer_heads import NEXT_WORDS, SENTENCES, AnswerHead
 from ..models.head_classes import says_words
 from ..recipe_errors import describe
 from ..registered import NOTHING, Registered
-from ..runs import RECIPE
+from ..run_files import RECIPE
 from ..sentence_folder import embeds
 from ..shown import plain
 from ..task_data import TaskData, load_scored

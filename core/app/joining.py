@@ -20,7 +20,7 @@ from typing import TextIO
 from ..engine import Engine
 from ..errors import MESSAGE_PREFIX, BackendError
 from ..peers import LOST, Peers
-from ..runs import LOGS
+from ..run_files import LOGS
 from ..shown import plain
 from ..world import DEVICES, Place, World
 from .error_lines import what_is_left, words_of

@@ -13,7 +13,7 @@ from ..losses.logit_rows import learned_tokens
 from ..models.answer_heads import EMBEDDINGS
 from ..models.architectures import head_names, is_encoder, make_forward
 from ..models.outputs import EMBEDDING, LOGITS, output_name
-from ..runs import PROBE
+from ..run_files import PROBE
 from ..stages import Stage
 
 

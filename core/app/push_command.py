@@ -60,7 +60,7 @@ def contents(student: Path, license: str | None) -> dict[str, Path | bytes]:
     """Name in the repository -> the file, or its bytes where they are not those on the disk. Raises CrossdistilError."""
     from ..checkpoint import WEIGHTS, load_model
     from ..model_card import README, with_license
-    from ..runs import RECIPE
+    from ..run_files import RECIPE
     from ..yaml_files import read_yaml
     from .run_folders import student_of
 

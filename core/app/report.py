@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ..files import write_text
 from ..registered import NOTHING, Registered
-from ..runs import REPORT
+from ..run_files import REPORT
 from ..tolerances import Tolerance, tolerance
 from .charts import line_style, marker, round_number, scientific
 from .compare import common_start, compare_runs, metric_values, read_runs

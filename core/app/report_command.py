@@ -26,7 +26,7 @@ def report(
 ) -> None:
     """Write report.html of a finished run: scores, curves, confusions, errors with their texts; measure its latency if it is
     missing."""
-    from ..runs import LATENCY, STUDENT
+    from ..run_files import LATENCY, STUDENT
     from .launchers import refuse_place
 
     refuse_place("report")
@@ -76,7 +76,7 @@ def _backend_of(result: dict[str, Any]) -> str:
 
 def report_of_finished(folder: Path, backend: str, console: Console, registered: Registered) -> None:
     """The report of a run that has just ended. The run is complete whatever becomes of it: what goes wrong is one line."""
-    from ..runs import REPORT
+    from ..run_files import REPORT
     from .asking import asker
 
     try:

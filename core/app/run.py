@@ -18,9 +18,9 @@ from ...backends.registry import load_engine
 from ..engine import Engine, EngineOptions
 from ..errors import Errors
 from ..events import Failed, Finished, Sinks
+from ..held_run import DATA, check_place, refuse_complete
 from ..job import Job
 from ..recipe import Recipe
-from ..runs import DATA, RunFolder
 from ..shared_run import SharedRun
 from ..sinks.known import make_sinks
 from ..teacher_identity import model_digest
@@ -60,7 +60,7 @@ def execute(recipe: Recipe, source: str, options: RunOptions, console: Console) 
     recipe, the data, a model, the backend or the folder is not in order: with all that is wrong, as `run --check` has it.
     What ends it once there is a run folder has `left`: in words, what can be gone on from."""
     if options.resume and options.engine.place.size == 1:
-        RunFolder.refuse_complete(options.out, recipe)
+        refuse_complete(options.out, recipe)
     sinks = _sinks(recipe, options, console)
     errors = Errors()
     with Waiting(partial(console.print, markup=False)) as waiting:
@@ -89,7 +89,7 @@ def _begun(
             errors.collect(_tried, trial, recipe, world, arguments)
     if errors and world.size == 1:
         folder = Errors()
-        folder.collect(RunFolder.check, options.out, recipe, identity, options.resume)
+        folder.collect(check_place, options.out, recipe, identity, options.resume)
         errors[:0] = folder
     errors.throw()
     return job

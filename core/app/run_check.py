@@ -19,12 +19,12 @@ from ...backends.registry import interpreter, known_backends, load_engine
 from ..data.tasks import check_files, read_split, resolve_task
 from ..engine import Engine, EngineOptions
 from ..errors import CrossdistilError, DataError, Errors, RecipeError
+from ..held_run import check_place
 from ..hub_names import hub_folder, is_hub_name
 from ..job import Job
 from ..log_section import with_sinks
 from ..recipe import Recipe, parse_recipe, settled
 from ..recipe_errors import without_problems
-from ..runs import RunFolder
 from ..sections import TeacherSection
 from ..task_section import TaskSection
 from ..world import World
@@ -131,7 +131,7 @@ def check_run(recipe: Recipe | None, source: str, options: Checked, console: Con
         asked = engine = errors.collect(load_engine, options.backend, options.engine)
     if engine is not None:
         identity = {"backend": engine.name, "device": engine.device, "precision": engine.precision}
-    errors.collect(RunFolder.check, options.out, recipe, identity, options.resume)
+    errors.collect(check_place, options.out, recipe, identity, options.resume)
     if engine is None and recipe is not None:  # what else is wrong can be found with another one
         engine = _any_engine(options.backend)
     if engine is not None and recipe is not None:

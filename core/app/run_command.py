@@ -110,9 +110,9 @@ def run(
     problems.collect(hand_over, name, text)
     if not problems:
         if resume and place.size == 1:  # before processes are started for it
-            from ..runs import RunFolder
+            from ..held_run import refuse_complete
 
-            RunFolder.refuse_complete(out, loaded)
+            refuse_complete(out, loaded)
         run_on_all(place, devices, name, device, text, machines)
     method = "run" if loaded is None else loaded.method
     folder = out or Path("runs") / f"{method}-{name}-{datetime.now():%Y%m%d-%H%M%S}"

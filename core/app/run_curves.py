@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ..json_files import json_lines
 from ..metrics import CLM_LOSS, MLM_LOSS
-from ..runs import WATCHED
+from ..run_files import WATCHED
 from .charts import Series, line_chart
 from .comparison_view import is_number
 

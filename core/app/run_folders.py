@@ -7,7 +7,7 @@ from pathlib import Path
 from ..errors import CheckpointError, CrossdistilError
 from ..json_files import read_object
 from ..plugin_files import named_plugins
-from ..runs import MARKER, RECIPE, RESULT, STATE
+from ..run_files import MARKER, RECIPE, RESULT, STATE
 from ..shown import plain
 from ..world import Place
 from ..yaml_files import read_yaml

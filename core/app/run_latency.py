@@ -28,7 +28,7 @@ from ..errors import CrossdistilError, RunFolderError
 from ..files import write_text
 from ..json_files import parse_json
 from ..model_answers import logits_function
-from ..runs import LATENCY
+from ..run_files import LATENCY
 from ..shown import counted
 from ..threads import processors
 from .latency import LatencyOptions, in_turns, result_of

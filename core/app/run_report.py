@@ -11,7 +11,7 @@ from ..checkpoint import WEIGHTS
 from ..errors import CrossdistilError
 from ..files import write_text
 from ..registered import NOTHING, Registered
-from ..runs import METRICS, RECIPE, REPORT, STUDENT
+from ..run_files import METRICS, RECIPE, REPORT, STUDENT
 from .compare import metric_values
 from .compared_runs import Ask, ComparedRun, read_all
 from .comparison_view import count_text, milliseconds_text, score_text

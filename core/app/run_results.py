@@ -20,7 +20,7 @@ from ..job import Job, with_about
 from ..labelled.kept_answers import kept_answers
 from ..model_card import card, place_card
 from ..predictions import write_predictions
-from ..runs import CHECKPOINTS, STUDENT
+from ..run_files import CHECKPOINTS, STUDENT
 from ..shared_run import SharedRun
 from ..stages import Stage
 from ..training import Keep, Outcome

@@ -18,7 +18,7 @@ from ..errors import CrossdistilError
 from ..job import Job
 from ..model_inputs import trained_length
 from ..registered import Registered
-from ..runs import LATENCY, STUDENT
+from ..run_files import LATENCY, STUDENT
 from ..task_data import tokenize
 from .dev_texts import read_dev
 from .inference import load_classifier

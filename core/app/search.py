@@ -29,7 +29,7 @@ from rich.console import Console
 from ..errors import CrossdistilError
 from ..locks import lock_file
 from ..recipe import Recipe
-from ..runs import STATE
+from ..run_files import STATE
 from ..shown import counted, plain
 from ..threads import number as threads_here
 from .comparison_view import score_text

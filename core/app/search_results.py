@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import CrossdistilError
 from ..processor import processor
-from ..runs import STUDENT
+from ..run_files import STUDENT
 from ..shown import counted
 from .compared_runs import read_all, read_result
 from .comparison import compare_finished

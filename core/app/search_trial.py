@@ -15,7 +15,7 @@ from ...backends.registry import interpreter
 from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..processes import child_environment, ending, python_command
 from ..recipe import Recipe
-from ..runs import MARKER, METRICS, RESULT
+from ..run_files import MARKER, METRICS, RESULT
 from ..sections import TrainSection
 from .compared_runs import read_result
 

@@ -8,7 +8,7 @@ from ..checkpoint import Model
 from ..engine import Engine
 from ..errors import CrossdistilError
 from ..predictions import read_predictions
-from ..runs import RESULT, STUDENT
+from ..run_files import RESULT, STUDENT
 from ..task_data import MISMATCHED, TaskData
 from .compared_runs import read_result
 

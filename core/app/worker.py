@@ -15,7 +15,7 @@ from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..json_files import read_object
 from ..processes import Forwarded, child_environment, ending, python_command
 from ..recipe import Recipe
-from ..runs import RESULT
+from ..run_files import RESULT
 
 _ENDINGS = ("crossdistil: interrupted; ", "crossdistil: terminated; ")
 
