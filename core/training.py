@@ -26,8 +26,18 @@ from .stages import Stage
 from .states import State, check_arrays, check_steps
 from .world import World
 
-Evaluate = Callable[[], dict[str, float]]
-"""The metrics of what the train step has now."""
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the student of some step answers on dev."""
+
+    metrics: dict[str, float]
+    logits: np.ndarray | None = None
+    """As `core.task_data.Scored` has them."""
+
+
+Evaluate = Callable[[], Evaluation]
+"""An evaluation of what the train step has now."""
 Keep = Callable[[int, int, Parameters, dict[str, float]], None]
 """`f(epoch, step, parameters, metrics)`: keep what a stage has after a whole epoch, counted from 1; the metrics are those of an
 evaluation after the same step, or none."""
@@ -75,6 +85,8 @@ class Outcome:
     """Training time: without evaluation and saving, and over all the processes of a resumed run."""
     communication: float = 0.0
     """Seconds of it in which this process only waited for sums over all processes."""
+    evaluation: Evaluation | None = None
+    """That of these parameters, where this process has made it: not of those that come from a saved state."""
 
 
 class Trainer:
@@ -106,7 +118,9 @@ class Trainer:
         self._parameters = parameters
         self._train_step, self._evaluate, self._run, self._tell = train_step, evaluate, run, tell
         self._memory = memory
-        self._keep, self._metrics = keep, (0, {})  # of the last evaluation: its step, and what it gave
+        self._keep = keep
+        self._evaluations: dict[int, Evaluation] = {}
+        """By step: the last one of this process, and the best."""
         self.plan = Plan.of(self._train, self._batches.steps_per_epoch)
         self._factor = self._train.factor(self.plan.total)
         self._notes: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best_metric": None, "best_step": None}
@@ -154,8 +168,9 @@ class Trainer:
                     if self._notes["window"]["step"] < step:
                         self._log(step)
             if self._keep is not None and self.plan.keep_every and step % self.plan.keep_every == 0:
-                known = self._metrics[1] if self._metrics[0] == step else {}
-                self._keep(step // self.plan.keep_every, self._first + step, self._current(step), known)
+                known = self._evaluations.get(self._first + step)
+                metrics = {} if known is None else known.metrics
+                self._keep(step // self.plan.keep_every, self._first + step, self._current(step), metrics)
             if stop:
                 self._stop(step)
             if step % self.plan.save_every == 0 or last:
@@ -305,14 +320,17 @@ class Trainer:
     def _evaluated(self, step: int) -> None:
         self._require_finite(step)
         self._tell.evaluate()
-        metrics = self._evaluate()
-        self._metrics = step, metrics
+        found = self._evaluate()
+        metrics = found.metrics
         name, main = next(iter(metrics.items()))
         before, sign = self._notes["best_metric"], -1.0 if name in LOWER_IS_BETTER else 1.0
         best = before is None or sign * main > sign * before
         if best:
             self._best = self._current(step)
             self._notes["best_metric"], self._notes["best_step"] = main, self._first + step
+        kept = self._evaluations.get(self._notes["best_step"])
+        self._evaluations = {} if kept is None else {self._notes["best_step"]: kept}
+        self._evaluations[self._first + step] = found
         self._wait(sign * main)
         self._tell.evaluated(Evaluated(**self._place(step), metrics=metrics, best=best))
 
@@ -330,13 +348,15 @@ class Trainer:
 
     def _outcome(self, step: int) -> Outcome:
         keep_best = self._train.keep == "best" and self._best is not None
+        kept_step = self._notes["best_step"] if keep_best else self._first + step
         return Outcome(
             parameters=self._best if keep_best else self._current(step),
-            kept_step=self._notes["best_step"] if keep_best else self._first + step,
+            kept_step=kept_step,
             steps=step,
             tokens=self._notes["tokens"],
             seconds=self._notes["seconds"],
             communication=self._notes["communication"],
+            evaluation=self._evaluations.get(kept_step),
         )
 
 

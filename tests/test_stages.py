@@ -4,6 +4,7 @@ a run which is killed in any of them goes on to the same end."""
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 
@@ -81,6 +82,18 @@ def test_steps_are_counted_through_the_stages(whole):
     assert result["steps"] == 22 and result["student"]["kept_step"] in (18, 22)
     assert [(stage["name"], stage["steps"]) for stage in result["stages"]] == [("states", 12), ("answers", 10)]
     assert result["epochs"] == pytest.approx(22 / 6)
+
+
+def test_the_finished_student_is_not_scored_again(whole, tmp_path, tiny_task, tiny_model, settings):
+    """What it answered when it was kept is what its saved weights answer, bit for bit: a run that has only these asks them."""
+    again = shutil.copytree(whole, tmp_path / "again")
+    (again / "result.json").unlink()
+    (again / "predictions.safetensors").unlink()
+    finish(two_stages(tiny_task, tiny_model, save_every=4), again, settings, resume=True)
+    for name in ("predictions.safetensors", "student/model.safetensors"):
+        assert (again / name).read_bytes() == (whole / name).read_bytes(), name
+    results = [json.loads((folder / "result.json").read_text()) for folder in (whole, again)]
+    assert results[0]["student"] == results[1]["student"] and results[0]["dev"] == results[1]["dev"]
 
 
 def test_projections_are_beside_the_student(whole, tiny_task, tiny_model):

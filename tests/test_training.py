@@ -25,7 +25,7 @@ from crossdistil.core.schedules import in_steps, schedule
 from crossdistil.core.sections import TrainSection
 from crossdistil.core.stages import Stage
 from crossdistil.core.states import layout_of
-from crossdistil.core.training import Plan, Trainer
+from crossdistil.core.training import Evaluation, Plan, Trainer
 from crossdistil.tests import tiny
 
 IDENTITY = {"backend": "none", "device": "cpu", "precision": "fp32"}
@@ -122,7 +122,8 @@ class Bench:
         def evaluate():
             self.evaluations.append(float(self.step.parameters()["p"][0]))
             scores = self.scores or [0.5]
-            return {"accuracy": scores[(len(self.evaluations) - 1) % len(scores)], "f1": 0.25}
+            metrics = {"accuracy": scores[(len(self.evaluations) - 1) % len(scores)], "f1": 0.25}
+            return Evaluation(metrics, np.float32(self.evaluations[-1:]))
 
         try:
             held = {"p": np.zeros(3, np.float32), "untrained": np.full(2, 3, np.float32)}
@@ -264,7 +265,7 @@ def test_the_best_evaluation_or_the_last_step_is_kept(tmp_path, keep, kept):
     # Evaluations after steps 2, 4, 6 and 7; the second one is the first of the two best.
     bench = Bench(tmp_path, scores=[0.4, 0.8, 0.8, 0.6], steps=7, keep=keep)
     outcome = bench.train()
-    assert (outcome.kept_step, outcome.parameters["p"][0]) == (kept, kept)
+    assert (outcome.kept_step, outcome.parameters["p"][0], *outcome.evaluation.logits) == (kept, kept, kept)
     assert set(outcome.parameters) == {"p", "untrained"}  # what is not trained is kept all the same
     assert bench.progress.best == [2, 4]
 
@@ -275,7 +276,7 @@ def test_the_best_survives_an_interruption(tmp_path):
         bench.train(bad={6: math.nan})
     outcome = bench.train(resume=True)
     assert bench.step.calls == [1, 1]  # steps 6 and 7
-    assert (outcome.kept_step, outcome.parameters["p"][0]) == (4, 4)
+    assert (outcome.kept_step, outcome.parameters["p"][0], outcome.evaluation) == (4, 4, None)  # of a step before
     assert [line["step"] for line in bench.lines("loss") + bench.lines("evaluation")] == [7, 2, 4, 6, 7]
     assert bench.lines("loss")[0]["loss"] == pytest.approx(40)  # the mean over all seven, five of them before
 
@@ -305,7 +306,7 @@ def test_a_stage_counts_on_from_those_before_it(tmp_path):
     assert [line["step"] for line in later.lines("loss")] == [103, 106, 107]
     assert [line["step"] for line in later.lines("evaluation")] == [104, 107]
     assert [path.name for path in (tmp_path / "later" / "run" / "state").iterdir()] == ["step-00000107"]
-    assert (outcome.steps, outcome.kept_step) == (7, 104)
+    assert (outcome.steps, outcome.kept_step, *outcome.evaluation.logits) == (7, 104, 4)
     # Everything else is counted within the stage; only dropout goes on, so that no two steps of a run share a mask.
     for key in ("epoch", "learning_rate", "loss"):
         assert [line[key] for line in later.lines("loss")] == [line[key] for line in alone.lines("loss")]
@@ -317,7 +318,7 @@ def test_a_stage_without_answers_is_not_evaluated_and_its_end_is_kept(tmp_path):
     bench = Bench(tmp_path, steps=7, evaluate_every=2, keep="best")
     outcome = bench.train(evaluated=False)
     assert bench.evaluations == [] and bench.lines("evaluation") == []
-    assert (outcome.kept_step, outcome.parameters["p"][0]) == (7, 7)
+    assert (outcome.kept_step, outcome.parameters["p"][0], outcome.evaluation) == (7, 7, None)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

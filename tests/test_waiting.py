@@ -79,5 +79,4 @@ def test_a_run_tells_what_it_does_before_its_first_step_and_when_it_is_scored(tm
         "teacher: answering the 21 texts of dev ...",
         "torch distil: step 1 of 12 is under way ...",
         *["torch distil: scoring on dev ..."] * 2,
-        "torch: scoring the finished model on dev ...",
     ]

@@ -23,6 +23,7 @@ from ..predictions import write_predictions
 from ..run_files import CHECKPOINTS, STUDENT
 from ..shared_run import SharedRun
 from ..stages import Stage
+from ..task_data import MISMATCHED
 from ..training import Keep, Outcome
 from ..world import World
 from .file_lines import kept_lines
@@ -71,9 +72,7 @@ class RunResults:
         """Write the student and what it answers, beside the teachers' `answers` on dev, and return the content of result.json;
         `started` is when the run began, as `time.perf_counter` tells it."""
         job, engine, last = self._job, self._engine, outcomes[-1]
-        infer = engine.infer(job.data.answers(stages[-1].config), self.student_of(last.parameters))
-        with told_if_long(self._console, f"{engine.name}: scoring the finished model on dev"):
-            metrics, logits = job.data.final_metrics(infer)
+        metrics, logits = self._scored(stages[-1], last)
         steps = sum(outcome.steps for outcome in outcomes)
         about = self._about(metrics, last.kept_step) | recorded(job, engine, teachers, steps)
         student = with_about(job.student, last.parameters, about)
@@ -121,6 +120,15 @@ class RunResults:
             result["teachers"] = teachers
         self._run.write_result(result)
         return result
+
+    def _scored(self, stage: Stage, outcome: Outcome) -> tuple[dict[str, float], np.ndarray | None]:
+        """The metrics of the finished model on dev, and its logits there: of the evaluation that it was kept for, where this
+        process has made it, bit for bit what the saved weights would give."""
+        data, known = self._job.data, outcome.evaluation
+        if known is not None and MISMATCHED not in data.examples:
+            return known.metrics, known.logits
+        with told_if_long(self._console, f"{self._engine.name}: scoring the finished model on dev"):
+            return data.final_metrics(self._engine.infer(data.answers(stage.config), self.student_of(outcome.parameters)))
 
     def _of_file(self, name: str, logits: np.ndarray | None) -> dict[str, Any]:
         """What is known of a teacher that is a file, and what the student keeps of it."""

@@ -19,7 +19,7 @@ from ..models.theseus import predecessor_tensors
 from ..shared_run import SharedRun
 from ..stages import Stage
 from ..states import State, check_arrays, layout_of
-from ..training import Outcome, Trainer
+from ..training import Evaluation, Outcome, Trainer
 from ..world import World
 from .announce import metrics_text
 from .data_report import one_answer
@@ -121,14 +121,14 @@ class StageRuns:
         step = engine.train_step(objective.function, held, frozen, stage.optimizer(held), objective.statistics)
         answers = job.data.answers(stage.config)
 
-        def evaluate() -> dict[str, float]:
+        def evaluate() -> Evaluation:
             with told_if_long(self._console, f"{engine.name} {stage.section.name}: scoring on dev"):
                 metrics, logits = job.data.score("dev", step.infer(answers, tuple(job.student.parameters)))
             given = job.data.spec.kind, job.data.spec.label_names, logits, job.data.examples["dev"].labels, "dev"
             same = None if logits is None else one_answer(*given)
             if same is not None:
                 self._console.print(f"{engine.name} {stage.section.name}: warning: {same}", style="yellow", markup=False)
-            return metrics
+            return Evaluation(metrics, logits)
 
         can_evaluate = stage.evaluated and "dev" in job.data.examples
         title = f"{engine.name} {stage.name}"
