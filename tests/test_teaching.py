@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from crossdistil.core import teacher_cache
+from crossdistil.core.app import cache_worth, teaching
 from crossdistil.core.app import cli as command_line
-from crossdistil.core.app import teaching
 from crossdistil.core.app.run import RunOptions, execute
 from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import CrossdistilError
@@ -106,13 +106,17 @@ def test_a_run_is_the_same_with_and_without_a_cache(backend_name, tmp_path, tree
     tree["teacher_cache"] = {"use": "always", "folder": str(tmp_path / "cache")}
     losses, printed = run(tree, backend_name, tmp_path / "always")
     assert flat(losses) == pytest.approx(flat(expected), rel=2e-5, abs=2e-6)
-    for cache in caches_of(tree, tmp_path / "cache")[0]:
-        size = sum(cache.path(layout).stat().st_size for layout in cache.layouts)
-        told = f"teacher: {', '.join(cache.key.outputs)} for 44 rows, {size / 1e6:.1f} MB in fp32, go to {cache.folder}\n"
-        assert told in printed
+    caches = caches_of(tree, tmp_path / "cache")[0]
+    outputs = sorted({output for cache in caches for output in cache.key.outputs})
+    size = sum(path.stat().st_size for path in caches[0].folder.glob("*.bin"))  # of both stages, in one pass
+    told = f"teacher: {', '.join(outputs)} for 44 rows, {size / 1e6:.1f} MB in fp32, go to {caches[0].folder}\n"
+    assert told in printed and printed.count("go to") == 1
+    for cache in caches:
+        assert cache.complete
         cache.open()
     again, printed = run(tree, backend_name, tmp_path / "again")
-    assert "go to" not in printed and f" from {tmp_path / 'cache'}" in printed
+    assert "go to" not in printed
+    assert all(f"teacher: {', '.join(cache.key.outputs)} from {cache.folder}\n" in printed for cache in caches)
     assert flat(again) == pytest.approx(flat(losses), rel=1e-6)
 
 
@@ -243,6 +247,20 @@ def test_an_interrupted_run_goes_on_with_its_cache(tree, tmp_path, monkeypatch):
     assert broken == whole
 
 
+def test_one_pass_fills_what_later_stages_read_too(tree, tmp_path, monkeypatch):
+    """As far as they read it, and there is room: a second pass would run the teacher over all rows again."""
+    [layers, answers], _, _ = caches_of(tree, tmp_path)
+    both = {layout.name for layout in (*layers.layouts, *answers.layouts)}
+    first, last = set(layers.key.outputs), tree["stages"][1]["train"]
+    fits = sum(layout.size for layout in layers.layouts) * 4
+    for number, (steps, room, filled) in enumerate([(12, 1 << 30, both), (6, 1 << 30, first), (12, fits, first)]):
+        last["steps"], folder = steps, tmp_path / str(number)
+        monkeypatch.setattr(cache_worth, "LARGEST", room)
+        cached, printed = decided(tree | {"teacher_cache": {"folder": str(folder)}})
+        assert cached and printed.count("go to") == 1 and f"teacher: {', '.join(sorted(filled))} for 44 rows" in printed
+        assert {path.stem for path in (folder / "teacher").glob("*.sums")} == {name.replace("/", "-") for name in filled}
+
+
 @pytest.fixture
 def small_files():
     """No file can be longer than 16 MiB: a decision that is wrong does not fill the disk."""
@@ -258,7 +276,7 @@ def test_auto_leaves_room_on_the_disk(tmp_path, small_files):
     tiny.write_model(tmp_path / "teacher", config)
     free = shutil.disk_usage(tmp_path).free
     per_text = 2 * 32 * 512**2 * 4
-    count = int(min(teaching.LARGEST, free / 2) * 1.3 / per_text) + 1
+    count = int(min(cache_worth.LARGEST, free / 2) * 1.3 / per_text) + 1
     (tmp_path / "task").mkdir()
     for split, lines in (("train", count), ("dev", 2)):
         text = "sentence\tlabel\n" + ("film " * 600 + "\t1\n") * lines

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from crossdistil.core import teacher_cache
-from crossdistil.core.app import teacher_caches, teaching
+from crossdistil.core.app import cache_worth, teacher_caches
 from crossdistil.core.app.teaching import Teaching
 from crossdistil.core.errors import CrossdistilError, DamagedCache
 from crossdistil.core.job import prepare
@@ -134,7 +134,7 @@ def test_the_first_ones_disk_decides(tree, monkeypatch):
             ranks.own = self.rank
             return super().exchange(data)
 
-    monkeypatch.setattr(teaching.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, rooms[ranks.own]))
+    monkeypatch.setattr(cache_worth.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, rooms[ranks.own]))
     for room in (0, 1 << 40):
         rooms |= {0: room, 1: (1 << 40) - room}
         for found, _, rows in taught(tree, 2, Room):

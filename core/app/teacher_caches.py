@@ -69,11 +69,13 @@ class TeacherCaches:
         """The training rows as a teacher takes them."""
         return self._job.teacher_data[name].tokens["train"]
 
-    def _fill(self, name: str, cache: TeacherCache) -> None:
+    def _fill(self, name: str, cache: TeacherCache, read: TeacherCache) -> None:
+        """Fill the cache, and open the one that is `read`, whose outputs it has among others."""
         self._check_seen(cache)
         cache.hold()
         complete, absent = self._world.decide(cache.complete), cache.absent
-        there = [layout.name for layout in cache.layouts if layout not in absent]
+        missing = {layout.name for layout in absent}
+        there = [output for output in read.key.outputs if output not in missing]
         if there:
             self._console.print(f"{name}: {', '.join(there)} from {cache.folder}")
         if not complete:
@@ -92,7 +94,7 @@ class TeacherCaches:
             cache.write(evaluation_rows(self.table(name), EVALUATION_BATCH), computing, tell, self._world)
             with contextlib.suppress(RunFolderError):  # it is complete all the same
                 self._world.lead(self.describe, name, cache)
-        self._world.together(cache.open)
+        self._world.together(read.open)
 
     def _tell_of_earlier(self, cache: TeacherCache) -> None:
         """Say so where there are caches of versions that had a folder for each set of outputs."""
@@ -135,17 +137,18 @@ class TeacherCaches:
                 f"{cache.key.computed_in}` fills it"
             )
 
-    def fill(self, name: str, cache: TeacherCache) -> None:
-        """Fill the cache, or what is missing of it, and open it. Raises RunFolderError where it cannot be written."""
+    def fill(self, name: str, cache: TeacherCache, read: TeacherCache) -> None:
+        """Fill the cache, or what is missing of it, in one pass over the rows, and open the one that is `read` now: the same,
+        or one of some of its outputs. Raises RunFolderError where it cannot be written."""
         try:
-            self._fill(name, cache)
+            self._fill(name, cache, read)
         except DamagedCache:
             # One in the user's folder is the user's; in our own nothing is lost that can be made again.
             if self._job.recipe.teacher_cache.folder is not None or not self.with_weights[name]:
                 raise
             self._console.print(f"{name}: {cache.folder} is damaged, and is made again")
             self._world.lead(cache.discard)
-            self._fill(name, cache)
+            self._fill(name, cache, read)
 
     def score(self, name: str, caches: list[TeacherCache]) -> dict[str, float]:
         """The metrics of a teacher on dev; from one of the `caches`, which are those of all that is needed of it, if it has

@@ -9,7 +9,6 @@ complete, can it be written) is asked of that one only.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,14 +23,12 @@ from ..labelled.kept_answers import file_answers, file_scores
 from ..stages import Stage
 from ..teacher_cache import TeacherCache
 from ..teacher_memory import TeacherMemory
+from .cache_worth import is_worthwhile, obstacle_to_caching, room_for
 from .loaded_teachers import LoadedTeachers
 from .memory import weight_bytes
 from .teacher_caches import TeacherCaches
 
-LARGEST = 64 << 30
-"""Bytes above which `auto` does not make a cache, whatever the room."""
 LARGEST_IN_MEMORY = 8 << 30
-WORTHWHILE_PASSES = 1.5
 
 
 @dataclass(frozen=True)
@@ -128,21 +125,22 @@ class Teaching:
         weights. Returns (teacher, cache) of each."""
         if self._job.recipe.teacher_cache.use == "never":
             raise CrossdistilError("teacher_cache.use: 'never': no run of this recipe would read the cache")
-        filled: dict[tuple, tuple[str, TeacherCache]] = {}
+        wanted: dict[str, set[str]] = {}
         for need in self._needs:
             if need.outputs and need.obstacle:
                 self._console.print(f"stage {need.stage}: its teachers run in every step: {need.obstacle}", markup=False)
                 continue
-            for key in need.outputs.items():
-                if key not in filled:
-                    filled[key] = key[0], self._kept.cache(*key)
-                    self._kept.fill(*filled[key])
-        if not filled:
+            for name, outputs in need.outputs.items():
+                wanted.setdefault(name, set()).update(outputs)
+        if not wanted:
             raise CrossdistilError("no stage of the recipe reads its teachers' outputs from a cache")
+        filled = [(name, self._kept.cache(name, tuple(sorted(outputs)))) for name, outputs in wanted.items()]
+        for name, cache in filled:
+            self._kept.fill(name, cache, cache)
         self.scores()
-        for name, cache in filled.values():
+        for name, cache in filled:
             self._world.lead(self._kept.describe, name, cache)
-        return list(filled.values())
+        return filled
 
     def _complete(self, name: str) -> list[TeacherCache]:
         """The caches of all that the run needs of a teacher, or none if it needs anything that is not in one."""
@@ -159,7 +157,7 @@ class Teaching:
         return found
 
     def _check(self, stage: Stage) -> _Need:
-        asked, obstacle, apart = self._job.recipe.teacher_cache, self._obstacle(stage), self._apart(stage)
+        asked, obstacle, apart = self._job.recipe.teacher_cache, obstacle_to_caching(self._job, stage), self._apart(stage)
         wanted = stage.objective.teacher_outputs
         outputs = {name: tuple(sorted(names)) for name, names in wanted.items() if name not in self._files}
         need = _Need(stage.name, outputs, obstacle if outputs else None)
@@ -222,14 +220,14 @@ class Teaching:
         asked = self._job.recipe.teacher_cache
         if not wanted:
             return {}
-        if asked.use == "never" or self._obstacle(stage):
+        if asked.use == "never" or obstacle_to_caching(self._job, stage):
             return {name: self._in_memory(name, tuple(sorted(wanted[name]))) for name in wanted} if apart else None
         caches = self._caches(stage)
         if asked.use == "auto" and not apart and not self._world.decide(self._pays(stage, caches)):
             return None
         try:
-            for name, cache in caches.items():
-                self._kept.fill(name, cache)
+            for name, cache in self._with_later(stage, caches).items():
+                self._kept.fill(name, cache, caches[name])
         except RunFolderError as error:
             if asked.use == "always":
                 raise CrossdistilError(f"teacher_cache.use: 'always', but {error}") from error
@@ -238,27 +236,29 @@ class Teaching:
             return {name: self._in_memory(name, tuple(sorted(wanted[name]))) for name in wanted} if apart else None
         return caches
 
-    def _obstacle(self, stage: Stage) -> str | None:
-        """Why outputs cannot be cached."""
-        if self._job.recipe.teacher_dropout:
-            return "teacher_dropout makes its outputs different in every step"
-        if reason := self._job.data.spec.kind.not_kept:
-            return reason
-        padded = [term.loss for term in stage.objective.terms if term.unit in ("positions", "position_pairs")]
-        return f"{padded[0]} with mask_padding: false compares padding, which is not cached" if padded else None
+    def _with_later(self, stage: Stage, caches: dict[str, TeacherCache]) -> dict[str, TeacherCache]:
+        """The caches of a stage with what later stages will read as well, as far as there is room: each teacher then goes over
+        the rows once, and not once for every stage."""
+        for later in map(self._job.stage, range(stage.index + 1, len(self._needs))):
+            need = self._needs[later.index]
+            reads = self._job.recipe.teacher_cache.use == "always" or self._apart(later) or is_worthwhile(later)
+            if not need.outputs or need.obstacle or not reads:
+                continue
+            names = {name: {*cache.key.outputs, *need.outputs.get(name, ())} for name, cache in caches.items()}
+            more = {name: self._kept.cache(name, tuple(sorted(outputs))) for name, outputs in names.items()}
+            if self._world.decide(room_for(more.values())[0]):
+                caches = more
+        return caches
 
     def _pays(self, stage: Stage, caches: dict[str, TeacherCache]) -> bool:
         if all(cache.complete for cache in caches.values()):
             return True
-        passes = stage.total / stage.batches.steps_per_epoch
-        size = sum(cache.missing for cache in caches.values())
-        folder = next(iter(caches.values())).folder
-        free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
-        pays = passes >= WORTHWHILE_PASSES and size <= min(LARGEST, free / 2)
-        if not pays and passes >= WORTHWHILE_PASSES:
-            room = f"{size / 1e9:.1f} GB, with {free / 1e9:.1f} GB free"
+        if not is_worthwhile(stage):
+            return False
+        enough, room = room_for(caches.values())
+        if not enough:
             self._console.print(f"stage {stage.name}: the teachers run in every step; a cache would take {room}")
-        return pays
+        return enough
 
     def _caches(self, stage: Stage) -> dict[str, TeacherCache]:
         wanted = stage.objective.teacher_outputs
