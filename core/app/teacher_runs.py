@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from ..checkpoint import Model
+from ..checkpoint import WEIGHTS, Model
+from ..checksums import Damaged, changed_files, noted_checksums
 from ..engine import Engine
 from ..errors import CrossdistilError
 from ..predictions import read_predictions
@@ -14,8 +17,8 @@ from .compared_runs import read_result
 
 
 def answers_of_run(teacher: Model, data: TaskData, engine: Engine) -> np.ndarray | None:
-    """The teacher's logits (examples, outputs) on dev by its run folder: of the same rows and length, computed by the same
-    backend on such a device in the same precision. None where there are none such."""
+    """The teacher's logits (examples, outputs) on dev by its run folder: of the same rows and length, by the same files of the
+    model, computed by the same backend on such a device in the same precision. None where there are none such."""
     source, kind = teacher.source, data.spec.kind
     if source is None or source.name != STUDENT or not (source.parent / RESULT).is_file():
         return None
@@ -28,4 +31,17 @@ def answers_of_run(teacher: Model, data: TaskData, engine: Engine) -> np.ndarray
         return None
     computed = [result.get(key) for key in ("backend", "device", "precision")] == [engine.name, engine.device, engine.precision]
     same = found is not None and found.rows == data.dev_rows and teacher.about.get("max_length") == data.buckets[-1]
-    return found.logits if computed and same else None
+    return found.logits if computed and same and _is_its_student(teacher, result) else None
+
+
+def _is_its_student(teacher: Model, result: dict[str, Any]) -> bool:
+    """Whether the model is the one that the run ended with. Its weights were compared with their checksum when they were read;
+    its configuration and vocabulary, which people edit, only have a warning there."""
+    run = result.get("recipe_digest"), (result.get("student") or {}).get("kept_step")
+    if run != (teacher.about.get("recipe_digest"), teacher.about.get("step")):
+        return False
+    try:
+        noted = noted_checksums(teacher.source)
+        return noted is not None and not changed_files(teacher.source, noted, noted.keys() - {WEIGHTS})
+    except Damaged:
+        return False
