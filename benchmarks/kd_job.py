@@ -21,12 +21,12 @@ from crossdistil.core.kinds.known_kinds import ONE_CLASS
 from crossdistil.core.losses.base import TermContext
 from crossdistil.core.losses.hard_label import HardLabel
 from crossdistil.core.losses.logits import KnowledgeDistillationCrossEntropy
+from crossdistil.core.model_sections import StudentSection
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.schedules import schedule
-from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
 from crossdistil.core.task_section import TaskSection
 

@@ -29,7 +29,7 @@ from crossdistil.core.data.tables import read_columns
 from crossdistil.core.job import Job, prepare
 from crossdistil.core.kinds.sentence_embeddings import cosines
 from crossdistil.core.recipe import load_recipe
-from crossdistil.core.sections import TrainSection
+from crossdistil.core.train_section import TrainSection
 
 LAYERS = (0, 2, 4)
 SHORTEST, LONGEST = 40, 200

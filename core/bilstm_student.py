@@ -10,10 +10,10 @@ from .checkpoint import Model
 from .data.word_vocabulary import WordTokenizer, word_vectors
 from .kinds.kind import Kind
 from .kinds.known_kinds import ONE_CLASS
+from .model_sections import StudentSection, WordsSection
 from .models.architectures import tensor_shapes
 from .models.families.bilstm import BiLstmConfig
 from .recipe_errors import describe
-from .sections import StudentSection, WordsSection
 from .stored_tensors import NamedTensors
 
 

@@ -29,13 +29,13 @@ from .kept_words import KeptWords, check_texts, keep_used
 from .labelled.labelled_rows import with_answers
 from .losses.base import TermContext
 from .model_inputs import trained_length
+from .model_sections import WordsSection
 from .models.answer_heads import NEXT_WORDS
 from .objective import Teachers
 from .plan import START, Plan, apart, plan, term_context, words_problems_of
 from .projections import load_projections
 from .recipe import Recipe
 from .recipe_tokenizers import file_key, teacher_key, words_of
-from .sections import WordsSection
 from .stage_problems import stage_problems
 from .stages import Stage, build_objective
 from .student import build_student

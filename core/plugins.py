@@ -46,8 +46,8 @@ from .registered import (
 )
 from .registering import caller, checked_name, record
 from .schedules import SCHEDULES
-from .sections import OPTIMIZERS
 from .shown import shown
+from .train_section import OPTIMIZERS
 
 FORMULA_ARGUMENTS = ("term", "student", "teacher", "params", "batch", "start")
 """What a loss's NumPy formula may ask for by the names of its arguments."""

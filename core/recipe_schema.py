@@ -20,23 +20,28 @@ from .files import write_text
 from .log_section import LogSection, log_type
 from .losses.base import LossTerm
 from .losses.catalogue import union_of
+from .model_sections import CacheSection, StudentSection, TeacherSection
 from .number_keys import FOR_DIGEST
 from .plain_names import EXPECTED, is_plain_name
 from .plugin_files import PluginSection, load_plugins
 from .registered import Registered, RegisteredKind, RegisteredOptimizer, RegisteredSchedule, RegisteredSink
 from .schedules import SCHEDULES
 from .section import Section
-from .sections import (
-    OPTIMIZERS,
-    CacheSection,
-    NotesSection,
-    StageSection,
-    StudentSection,
-    TeacherSection,
-    TrainSection,
-)
 from .shown import shown
+from .stage_section import StageSection
 from .task_section import AuxSection, TaskSection, task_types
+from .train_section import OPTIMIZERS, TrainSection
+
+
+class NotesSection(Section):
+    """What is known about a method, for people; it changes nothing in a run."""
+
+    paper: str = ""
+    """Where the method is from."""
+    published: str = ""
+    """The paper's number and its conditions."""
+    measured: str = ""
+    """Ours."""
 
 
 class Recipe(Section):

@@ -9,8 +9,8 @@ from .data.tasks import Examples
 from .data.tokenize import Tokenizer
 from .data.word_vocabulary import WordTokenizer, build_words
 from .errors import CheckpointError, RecipeError
+from .model_sections import AFRESH, WordsSection
 from .recipe import Recipe
-from .sections import AFRESH, WordsSection
 from .shown import plain
 
 Load = Callable[[Path], Tokenizer | WordTokenizer]

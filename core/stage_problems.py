@@ -11,7 +11,7 @@ from .models.architectures import is_encoder, is_frozen, model_type, shares_laye
 from .models.outputs import EMBEDDING, LOGITS
 from .objective import term_labels
 from .recipe import Recipe
-from .sections import StageSection
+from .stage_section import StageSection
 from .stages import is_scored
 
 _EXACT_IN_FP16 = 2048

@@ -14,7 +14,7 @@ from .models.spec import initial_tensor
 from .models.theseus import Replacement
 from .objective import Objective, Teachers
 from .optimizers import OptimizerSpec
-from .sections import StageSection
+from .stage_section import StageSection
 
 PROJECTION_DEVIATION = 0.02
 

@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from .checkpoint import Model, load_model
 from .kinds.kind import Kind
 from .kinds.known_kinds import ONE_CLASS
+from .model_sections import StudentSection
 from .models.architectures import CONFIGURATIONS, Config, is_encoder, model_type, tensor_shapes
 from .models.head_classes import other_words
 from .models.known_families import answer_families, plugin_hint, token_families
 from .models.pooling import Pooling
 from .models.transfer import can_transfer, transferred
 from .recipe_errors import describe
-from .sections import StudentSection
 from .shown import shown
 from .stored_tensors import NO_WEIGHTS, NamedTensors, StoredTensors
 from .student_layers import chosen_layers, copied, layer_notes, other_architecture, size_problems

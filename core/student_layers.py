@@ -8,10 +8,10 @@ import numpy as np
 
 from .checkpoint import Model
 from .losses.layers import even_layers
+from .model_sections import AFRESH, StudentSection
 from .models.architectures import Config, head_names, is_encoder, layer_sources, model_type, shares_layers, tensor_shapes
 from .models.parts import LAYER
 from .models.tree import encoder_sizes
-from .sections import AFRESH, StudentSection
 
 
 def chosen_layers(

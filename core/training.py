@@ -21,9 +21,9 @@ from .errors import TrainingError
 from .events import Evaluated, LiveSink, Logged, Saved
 from .metrics import LOWER_IS_BETTER
 from .runs import RunFolder
-from .sections import TrainSection
 from .stages import Stage
 from .states import State, check_arrays, check_steps
+from .train_section import TrainSection
 from .world import World
 
 

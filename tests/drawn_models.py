@@ -11,8 +11,8 @@ import numpy as np
 from crossdistil.core.checkpoint import Model
 from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
+from crossdistil.core.model_sections import StudentSection
 from crossdistil.core.models.architectures import tensor_shapes
-from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import student_config
 from crossdistil.tests import tiny
 

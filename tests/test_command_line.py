@@ -18,9 +18,9 @@ from crossdistil.core.checkpoint import Model
 from crossdistil.core.errors import CheckpointError, RecipeError
 from crossdistil.core.hub_names import hub_hint
 from crossdistil.core.losses.layers import placed, resolve_layers
+from crossdistil.core.model_sections import StudentSection
 from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.recipe import load_recipe
-from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
 

@@ -17,7 +17,7 @@ from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.families.bilstm import BiLstmConfig
 from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe, recipe_tree
-from crossdistil.core.sections import TrainSection
+from crossdistil.core.train_section import TrainSection
 from crossdistil.tests.tiny import CONFIG, kd_recipe, write_model, write_task
 from crossdistil.tests.tiny_families import VARIANTS
 

@@ -14,10 +14,10 @@ from crossdistil.core.checkpoint import Model, load_model
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import RecipeError
 from crossdistil.core.fit import same_inputs
+from crossdistil.core.model_sections import StudentSection
 from crossdistil.core.models.architectures import part_of, tensor_shapes
 from crossdistil.core.models.families.distilbert import sinusoids
 from crossdistil.core.recipe import parse_recipe
-from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import (

@@ -14,10 +14,10 @@ from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.task_specs import glue_task
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.fit import teacher_problems
+from crossdistil.core.model_sections import StudentSection
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.families import CONFIGURATIONS
 from crossdistil.core.models.head_classes import other_head, unknown_class
-from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
 from crossdistil.tests.predicting import predicted

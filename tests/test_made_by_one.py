@@ -14,7 +14,7 @@ from crossdistil.core import cache_folder, locks
 from crossdistil.core.app import models
 from crossdistil.core.data.token_cache import cached_arrays
 from crossdistil.core.locks import made_by_one
-from crossdistil.core.sections import ReadSection
+from crossdistil.core.model_sections import ReadSection
 
 FORK = multiprocessing.get_context("fork")
 TYPES = {"ids": np.dtype("<i4")}

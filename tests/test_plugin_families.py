@@ -182,7 +182,7 @@ def test_two_of_one_name_are_refused(family, tmp_path):
 
 
 def test_a_student_s_misspelt_family_is_told(family, tmp_path):
-    from crossdistil.core.sections import StudentSection
+    from crossdistil.core.model_sections import StudentSection
     from crossdistil.core.student import student_config
 
     load(family)

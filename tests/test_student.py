@@ -8,9 +8,9 @@ from scipy.stats import norm
 
 from crossdistil.core.checkpoint import Model
 from crossdistil.core.errors import CheckpointError
+from crossdistil.core.model_sections import StudentSection
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.spec import initial_tensor
-from crossdistil.core.sections import StudentSection
 from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
 

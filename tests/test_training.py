@@ -22,9 +22,9 @@ from crossdistil.core.objective import Objective, Teachers
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.runs import RunFolder
 from crossdistil.core.schedules import in_steps, schedule
-from crossdistil.core.sections import TrainSection
 from crossdistil.core.stages import Stage
 from crossdistil.core.states import layout_of
+from crossdistil.core.train_section import TrainSection
 from crossdistil.core.training import Evaluation, Plan, Trainer
 from crossdistil.tests import tiny
 

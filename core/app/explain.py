@@ -14,6 +14,7 @@ from ..kinds.known_kinds import kind_named
 from ..losses.base import LossTerm, TermContext
 from ..losses.matching import HiddenMatch, MatchTerm
 from ..losses.sentence_vectors import ProjectedSentences, SentenceTerm
+from ..model_sections import WordsSection
 from ..models.answer_heads import NEXT_WORDS
 from ..models.architectures import Config, model_type
 from ..models.outputs import EMBEDDING, LOGITS, MASKED_WORDS, WORDS
@@ -22,7 +23,7 @@ from ..plan import START, Plan
 from ..plugin_files import load_plugins
 from ..recipe import RECIPES_FOLDER, Recipe, find_recipe, load_recipe, presets_of, recipe_tree
 from ..recipe_tokenizers import teacher_key
-from ..sections import StageSection, WordsSection
+from ..stage_section import StageSection
 from . import costs
 from .preparing import explained
 

@@ -26,6 +26,7 @@ from ..engine import Engine
 from ..errors import CheckpointError, CrossdistilError, checkpoint_named
 from ..hub_names import hub_folder, is_hub_name
 from ..locks import hold_folder, made_by_one
+from ..model_sections import ReadSection
 from ..models.architectures import CONFIGURATIONS, is_encoder, knows_names
 from ..models.head_classes import HEAD_PARTS, other_head
 from ..models.known_families import family_code
@@ -34,7 +35,6 @@ from ..processor import precision_notes
 from ..recipe import Recipe
 from ..recipe_tokenizers import teacher_key
 from ..remedies import convert_command
-from ..sections import ReadSection
 from ..teacher_cache import card_of
 from ..workplaces import remove_dead
 from .run_folders import student_of

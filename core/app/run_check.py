@@ -23,9 +23,9 @@ from ..held_run import check_place
 from ..hub_names import hub_folder, is_hub_name
 from ..job import Job
 from ..log_section import with_sinks
+from ..model_sections import TeacherSection
 from ..recipe import Recipe, parse_recipe, settled
 from ..recipe_errors import without_problems
-from ..sections import TeacherSection
 from ..task_section import TaskSection
 from ..world import World
 from .announce import announce

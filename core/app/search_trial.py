@@ -16,7 +16,7 @@ from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..processes import child_environment, ending, python_command
 from ..recipe import Recipe
 from ..run_files import MARKER, METRICS, RESULT
-from ..sections import TrainSection
+from ..train_section import TrainSection
 from .compared_runs import read_result
 
 _POLL_SECONDS = 0.1

@@ -11,21 +11,13 @@ from types_shown import default_shown, type_shown
 
 from crossdistil.core.data.masking import MaskingSettings
 from crossdistil.core.file_section import FileSection, PriceSection
+from crossdistil.core.model_sections import CacheSection, InitSection, ReadSection, StudentSection, TeacherSection, WordsSection
 from crossdistil.core.plugin_files import PluginSection
 from crossdistil.core.recipe import Recipe
-from crossdistil.core.sections import (
-    CacheSection,
-    InitSection,
-    NotesSection,
-    ReadSection,
-    ReplacementSection,
-    StageSection,
-    StudentSection,
-    TeacherSection,
-    TrainSection,
-    WordsSection,
-)
+from crossdistil.core.recipe_schema import NotesSection
+from crossdistil.core.stage_section import ReplacementSection, StageSection
 from crossdistil.core.task_section import TaskSection, TokensSection
+from crossdistil.core.train_section import TrainSection
 
 SECTIONS: dict[str, type[BaseModel]] = {
     "": Recipe,
