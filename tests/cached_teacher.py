@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from crossdistil.core import teacher_cache
+from crossdistil.core import teacher_writing
 from crossdistil.core.app.teaching import Teaching
 from crossdistil.core.checkpoint import Model, load_model
 from crossdistil.core.data.batches import evaluation_rows
@@ -28,6 +28,7 @@ from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.core.teacher_cache import TeacherCache
 from crossdistil.core.teacher_identity import CacheKey, model_digest
+from crossdistil.core.teacher_writing import write_outputs
 from crossdistil.tests import tiny
 
 NAMES = ("first/1", "hidden/0", "hidden/2", "keys/1", "logits", "pooled", "queries/2", "scores/1", "scores/2", "values/2")
@@ -101,7 +102,7 @@ def write(cache: TeacherCache, model_folder: Path, each=lambda number: None, **p
 
         return outputs
 
-    cache.write(plan, computing, lambda done, total: None, **processes)
+    write_outputs(cache, plan, computing, lambda done, total: None, **processes)
     return computed
 
 
@@ -127,7 +128,7 @@ def teach(tree: dict, stage: int = 0, engine=None):
 
 def main(folder: str, model_folder: str, kill_at: int) -> None:
     """Write a cache, saving after each batch; die at batch `kill_at` unless it is negative. Prints what was computed."""
-    teacher_cache._SAVE_SECONDS = 0.0
+    teacher_writing._SAVE_SECONDS = 0.0
 
     def each(number):
         time.sleep(0.02)

@@ -19,6 +19,7 @@ from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.teacher_cache import TeacherCache
 from crossdistil.core.teacher_outputs import load, make_layout, pieces
+from crossdistil.core.teacher_writing import write_outputs
 from crossdistil.tests import tiny
 from crossdistil.tests.cached_teacher import LENGTH, ROWS, content, key_of, plan_of, rows_of
 
@@ -42,7 +43,7 @@ def written(folder, model_folder, top_k):
     plan = plan_of(table)
     filled = [np.where((rows >= 0)[:, None], LOGITS[rows], np.float32(7)) for rows in plan]
     by_first = {rows[0]: [values] for rows, values in zip(plan, filled)}
-    cache.write(plan, lambda names: lambda rows: by_first[rows[0]], lambda done, total: None)
+    write_outputs(cache, plan, lambda names: lambda rows: by_first[rows[0]], lambda done, total: None)
     cache.open()
     return cache
 

@@ -14,12 +14,13 @@ import time
 import numpy as np
 import pytest
 
-from crossdistil.core import block_sums, teacher_cache
+from crossdistil.core import block_sums, teacher_writing
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.errors import CrossdistilError, DamagedCache
 from crossdistil.core.models.outputs import split_name
 from crossdistil.core.teacher_cache import TeacherCache
 from crossdistil.core.teacher_memory import TeacherMemory
+from crossdistil.core.teacher_writing import write_outputs
 from crossdistil.tests import tiny
 from crossdistil.tests.cached_teacher import (
     BATCH,
@@ -84,7 +85,7 @@ def places(name, lengths, length):
 def test_what_is_read_is_what_the_teacher_computed(computed, tmp_path, tiny_model, precision):
     model, table = load_model(tiny_model), rows_of(tiny_model)
     cache = TeacherCache(tmp_path / "cache", key_of(model, table, NAMES, precision), model, table.lengths)
-    cache.write(plan_of(rows_of(tiny_model)), lambda names: replayed(computed), lambda done, total: None)
+    write_outputs(cache, plan_of(rows_of(tiny_model)), lambda names: replayed(computed), lambda done, total: None)
     cache.open()
     by_row = {row: [values[place] for values in made] for rows, made in computed for place, row in enumerate(rows)}
     asked = []
@@ -119,7 +120,7 @@ def test_what_is_read_is_what_the_teacher_computed(computed, tmp_path, tiny_mode
 
 def test_the_reference_and_every_backend_write_the_same(computed, tmp_path, whole, tiny_model):
     cache = cache_at(tmp_path / "cache", tiny_model)
-    cache.write(plan_of(rows_of(tiny_model)), lambda names: replayed(computed), lambda done, total: None)
+    write_outputs(cache, plan_of(rows_of(tiny_model)), lambda names: replayed(computed), lambda done, total: None)
     for layout in cache.layouts:
         here, there = (np.fromfile(one.path(layout), "<f4") for one in (cache, whole))
         np.testing.assert_allclose(here, there, rtol=1e-4, atol=2e-5, err_msg=layout.name)
@@ -260,8 +261,8 @@ def test_other_outputs_are_added_and_those_that_are_there_stay(tmp_path, whole, 
     model, table = load_model(tiny_model), rows_of(tiny_model)
     assert [layout.name for layout in cache.absent] == ["hidden/0", "values/2"] and not cache.complete
     assert cache.missing == cache.bytes_of(cache.absent) < cache.size
-    cache.write(
-        plan_of(table), lambda names: asked.append(names) or outputs_of(model, table, names), lambda done, total: None
+    write_outputs(
+        cache, plan_of(table), lambda names: asked.append(names) or outputs_of(model, table, names), lambda done, total: None
     )
     assert asked == [("hidden/0", "values/2")] and cache.complete and not cache.missing
     for name, when in before.items():
@@ -287,7 +288,7 @@ def test_two_processes_that_want_other_outputs_at_once_both_get_theirs(tmp_path,
 
 
 def test_a_killed_writer_of_other_outputs_leaves_what_was_there(tmp_path, whole, tiny_model, monkeypatch):
-    monkeypatch.setattr(teacher_cache, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(teacher_writing, "_SAVE_SECONDS", 0.0)
     folder = tmp_path / "cache"
     assert write(cache_at(folder, tiny_model, NAMES[:4]), tiny_model) == list(range(BATCHES))
     process = start(folder, tiny_model, 3)  # of all outputs
@@ -324,7 +325,7 @@ def test_a_cache_of_something_else_is_refused(copy, whole, tmp_path, tiny_model)
     assert len({key.digest for key in [whole.key, *others.values()]}) == 5
     for what, key in others.items():
         other = TeacherCache(copy.folder, key, model, table.lengths)
-        for use in (other.check_identity, other.open, lambda other=other: other.write(plan_of(table), None, None)):
+        for use in (other.check_identity, other.open, lambda other=other: write_outputs(other, plan_of(table), None, None)):
             with pytest.raises(CrossdistilError, match=f"^{copy.folder}: is a teacher cache of {what}; choose another"):
                 use()
 
@@ -343,5 +344,5 @@ def test_numbers_that_fp16_cannot_hold_are_refused(tmp_path, tiny_model):
     cache = cache_at(tmp_path / "cache", tiny_model, ("hidden/1",), "fp16")
     huge = [np.full((BATCH, LENGTH, model.config.hidden_size), 7e4, np.float32)]
     with pytest.raises(CrossdistilError, match=r"precision: fp16 cannot hold hidden/1, up to 7e\+04; use fp32"):
-        cache.write(plan_of(table), lambda names: lambda rows: huge, lambda done, total: None)
+        write_outputs(cache, plan_of(table), lambda names: lambda rows: huge, lambda done, total: None)
     assert not cache.complete

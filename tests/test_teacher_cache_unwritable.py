@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from crossdistil.core import teacher_cache
+from crossdistil.core import teacher_writing
 from crossdistil.tests.wrong_input_files import Files, crossdistil, write_files
 
 
@@ -23,7 +23,7 @@ def test_a_cache_that_cannot_be_written(files, tmp_path, monkeypatch, number):
     def refuse(path, *_):
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(teacher_cache, "reserve" if number in (errno.ENOSPC, errno.EDQUOT) else "make_folder", refuse)
+    monkeypatch.setattr(teacher_writing, "reserve" if number in (errno.ENOSPC, errno.EDQUOT) else "make_folder", refuse)
     cache, weights = tmp_path / "cache", []
     sets = ["--set=stages.0.train.steps=40", f"--set=teacher_cache.folder={cache}"]
     for use in ("auto", "never"):

@@ -172,8 +172,8 @@ def test_nothing_to_fill_is_an_error(backend_name, tmp_path, tree):
 def test_an_interrupted_filling_goes_on(backend_name, tmp_path, tree):
     tree["task"] = tree["task"] | {"data": str(tiny.write_task(tmp_path / "larger", train=200))}  # four batches
     program = (
-        "import sys, time; from crossdistil.core import teacher_cache; from crossdistil.core.app import cli, loaded_teachers\n"
-        "teacher_cache._SAVE_SECONDS = 0.0\n"
+        "import sys, time; from crossdistil.core import teacher_writing; from crossdistil.core.app import cli, loaded_teachers\n"
+        "teacher_writing._SAVE_SECONDS = 0.0\n"
         "outputs = loaded_teachers.LoadedTeachers.outputs\n"
         "pauses = iter([0, 0, 60, 60])\n"
         "def slowly(*arguments):\n"

@@ -9,12 +9,13 @@ import threading
 import numpy as np
 import pytest
 
-from crossdistil.core import teacher_cache
+from crossdistil.core import teacher_writing
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.batches import evaluation_rows
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.teacher_cache import DamagedCache
 from crossdistil.core.teacher_progress import Progress
+from crossdistil.core.teacher_writing import write_outputs
 from crossdistil.tests.cached_teacher import (
     BATCH,
     BATCHES,
@@ -53,7 +54,7 @@ def stop_at(number, last):
 @pytest.fixture
 def half(tmp_path, tiny_model, monkeypatch):
     """A cache of which three batches are there."""
-    monkeypatch.setattr(teacher_cache, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(teacher_writing, "_SAVE_SECONDS", 0.0)
     cache = cache_at(tmp_path / "half", tiny_model)
     with pytest.raises(Stop):
         write(cache, tiny_model, lambda number: stop_at(number, 3))
@@ -108,7 +109,7 @@ def test_a_record_of_other_batches_is_none(half, whole, tiny_model):
         seen.extend(rows[rows >= 0].tolist())
         return compute(rows)
 
-    half.write(other, lambda names: outputs, lambda done, total: None)
+    write_outputs(half, other, lambda names: outputs, lambda done, total: None)
     assert sorted(seen) == list(range(ROWS))
     for layout in half.layouts:
         here, there = (np.fromfile(one.path(layout), "<f4") for one in (half, whole))
@@ -169,7 +170,7 @@ def test_several_processes_share_the_batches_out(tmp_path, whole, tiny_model, si
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (3, 2), (2, 3)])
 def test_another_number_of_processes_goes_on(tmp_path, whole, tiny_model, monkeypatch, before, after):
-    monkeypatch.setattr(teacher_cache, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(teacher_writing, "_SAVE_SECONDS", 0.0)
     folder = tmp_path / "cache"
     _, errors = write_together(folder, tiny_model, before, lambda rank, number: stop_at(number, 3))
     assert Stop in errors and not cache_at(folder, tiny_model).complete
@@ -182,7 +183,7 @@ def test_another_number_of_processes_goes_on(tmp_path, whole, tiny_model, monkey
 
 def test_a_process_on_another_disk_is_told(tmp_path, tiny_model, monkeypatch):
     """It never sees what the first one makes."""
-    monkeypatch.setattr(teacher_cache, "_SHOWN_SECONDS", 0.2)
+    monkeypatch.setattr(teacher_writing, "_SHOWN_SECONDS", 0.2)
 
     class Second:
         rank, size = 1, 2

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from crossdistil.core import teacher_cache
+from crossdistil.core import teacher_writing
 from crossdistil.core.app import cache_worth, teaching
 from crossdistil.core.app import cli as command_line
 from crossdistil.core.app.run import RunOptions, execute
@@ -23,6 +23,7 @@ from crossdistil.core.job import prepare
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.teacher_cache import TeacherCache
 from crossdistil.core.teacher_identity import CacheKey, model_digest
+from crossdistil.core.teacher_writing import write_outputs
 from crossdistil.tests import tiny
 from crossdistil.tests.cached_teacher import ReferenceEngine, content, outputs_of, plan_of, teach
 
@@ -88,7 +89,7 @@ def test_what_the_reference_wrote_teaches_as_the_teacher_itself(engine, tmp_path
     tree["stages"] = [tree["stages"][0] | {"objective": [*LAYERS, *ANSWERS]}]
     tree["teacher_cache"] = {"use": "always", "folder": str(tmp_path / "cache")}
     [cache], model, table = caches_of(tree, tmp_path / "cache")
-    cache.write(plan_of(table), lambda names: outputs_of(model, table, names), lambda done, total: None)
+    write_outputs(cache, plan_of(table), lambda names: outputs_of(model, table, names), lambda done, total: None)
     made = content(cache.folder)
     job = prepare(parse_recipe(tree, "test"), "test", engine.length_step)
     stage, losses = epoch_of(job, engine)
@@ -234,7 +235,7 @@ class TiredEngine(ReferenceEngine):
 
 
 def test_an_interrupted_run_goes_on_with_its_cache(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(teacher_cache, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(teacher_writing, "_SAVE_SECONDS", 0.0)
     tree["task"] = tree["task"] | {"data": str(tiny.write_task(tmp_path / "larger", train=300))}  # five batches
     folders = {name: tmp_path / name for name in ("broken", "whole")}
     trees = {name: tree | {"teacher_cache": {"use": "always", "folder": str(path)}} for name, path in folders.items()}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from crossdistil.core import teacher_cache
+from crossdistil.core import teacher_writing
 from crossdistil.core.app import cache_worth, teacher_caches
 from crossdistil.core.app.teaching import Teaching
 from crossdistil.core.errors import CrossdistilError, DamagedCache
@@ -73,8 +73,8 @@ def taught(tree, size, kind=Threads, stop_after=None):
 
 def test_each_row_is_computed_once_and_read_once(tree, tmp_path, monkeypatch):
     checked = []
-    write_sums = teacher_cache.write_sums
-    monkeypatch.setattr(teacher_cache, "write_sums", lambda *paths: checked.append(paths) or write_sums(*paths))
+    write_sums = teacher_writing.write_sums
+    monkeypatch.setattr(teacher_writing, "write_sums", lambda *paths: checked.append(paths) or write_sums(*paths))
     answers = taught(tree, 3)
     assert sorted(len(rows) for _, _, rows in answers) == [1, 2, 2]
     assert sum(sum(rows) for _, _, rows in answers) == ROWS
@@ -91,7 +91,7 @@ def test_each_row_is_computed_once_and_read_once(tree, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("then", [1, 2, 4])
 def test_an_interrupted_fill_goes_on_with_another_number_of_processes(tree, tmp_path, monkeypatch, then):
-    monkeypatch.setattr(teacher_cache, "_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(teacher_writing, "_SAVE_SECONDS", 0.0)
     first = taught(tree, 3, stop_after=1)
     assert all(str(error).endswith("stopped") for error, _, _ in first)
     done = sum(len(rows) for _, _, rows in first)

@@ -24,8 +24,9 @@ from ..errors import CrossdistilError, DamagedCache, RunFolderError
 from ..files import clear_disk_errors, make_folder
 from ..job import Job
 from ..model_answers import EVALUATION_BATCH
-from ..teacher_cache import Compute, TeacherCache
+from ..teacher_cache import TeacherCache
 from ..teacher_identity import CacheKey, examples_digest, model_digest
+from ..teacher_writing import Compute, write_outputs
 from .loaded_teachers import LoadedTeachers
 from .teacher_runs import answers_of_run
 from .waiting import told_if_long
@@ -91,7 +92,7 @@ class TeacherCaches:
             def computing(outputs: tuple[str, ...]) -> Compute:
                 return self._loaded.outputs(name, outputs)
 
-            cache.write(evaluation_rows(self.table(name), EVALUATION_BATCH), computing, tell, self._world)
+            write_outputs(cache, evaluation_rows(self.table(name), EVALUATION_BATCH), computing, tell, self._world)
             with contextlib.suppress(RunFolderError):  # it is complete all the same
                 self._world.lead(self.describe, name, cache)
         self._world.together(read.open)
@@ -158,11 +159,11 @@ class TeacherCaches:
             return {}
         of, known = examples_digest(data, self._computed_in), None
         for cache in caches:
-            known = cache.scores(of) if known is None else known
+            known = cache.scored.metrics(of) if known is None else known
         known = json.loads(self._world.first(json.dumps(known).encode()))
         if known is not None:
             self._scored[name] = known
-            answers = next((found for cache in caches if (found := cache.answers(of)) is not None), None)
+            answers = next((found for cache in caches if (found := cache.scored.answers(of)) is not None), None)
             if answers is not None:
                 self.answers[name] = answers
             return known
@@ -189,8 +190,8 @@ class TeacherCaches:
         metrics = self._scored.get(name)
         if metrics and cache.key.computed_in == self._engine.precision:
             of = examples_digest(self._job.teacher_data[name], self._engine.precision)
-            if cache.scores(of) != metrics:
-                cache.keep_scores(of, metrics, self.answers.get(name))
+            if cache.scored.metrics(of) != metrics:
+                cache.scored.keep(of, metrics, self.answers.get(name))
 
     def describe(self, name: str, cache: TeacherCache) -> None:
         """Keep what stands for the teacher, and its scores, with the cache. Raises RunFolderError."""
