@@ -19,11 +19,12 @@ from .data.batches import real_tokens
 from .engine import Parameters, Step, TrainStep
 from .errors import TrainingError
 from .events import Evaluated, LiveSink, Logged, Saved
+from .log_window import LogWindow
 from .metrics import LOWER_IS_BETTER
 from .runs import RunFolder
 from .stages import Stage
 from .states import State, check_arrays, check_steps
-from .train_section import TrainSection
+from .step_plan import Plan
 from .world import World
 
 
@@ -41,30 +42,6 @@ Evaluate = Callable[[], Evaluation]
 Keep = Callable[[int, int, Parameters, dict[str, float]], None]
 """`f(epoch, step, parameters, metrics)`: keep what a stage has after a whole epoch, counted from 1; the metrics are those of an
 evaluation after the same step, or none."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The events of a stage, all in optimizer steps."""
-
-    total: int
-    steps_per_epoch: int
-    log_every: int
-    evaluate_every: int
-    save_every: int
-    keep_every: int | None = None
-
-    @classmethod
-    def of(cls, train: TrainSection, steps_per_epoch: int) -> Plan:
-        """The plan of a recipe's `train` section; without `evaluate_every` there is an evaluation after each epoch."""
-        total = train.total_steps(steps_per_epoch)
-        keep = None if train.keep_states is None else steps_per_epoch
-        return cls(total, steps_per_epoch, train.log_every, train.evaluate_every or steps_per_epoch, train.save_every, keep)
-
-    def next_event(self, step: int) -> int:
-        """The first step after `step` after which something is to be done."""
-        periods = filter(None, (self.log_every, self.evaluate_every, self.save_every, self.keep_every))
-        return min(self.total, *(step + period - step % period for period in periods))
 
 
 _NEWER_NOTES = {"communication": 0.0, "reference": None, "waited": 0, "stopped": False}
@@ -126,6 +103,7 @@ class Trainer:
         self._notes: dict[str, Any] = {"tokens": 0, "seconds": 0.0, "best_metric": None, "best_step": None}
         self._notes |= {"stage": stage.index, "past": [], "kernels": {}} | _NEWER_NOTES
         self._world = World() if world is None else world
+        self._window = LogWindow(self._objective, self.plan.total)
         self._open_window(0)
         self._best: Parameters | None = None
 
@@ -151,11 +129,7 @@ class Trainer:
             self._notes["communication"] += self._train_step.communication - waited
             self._tell.measured(self._notes["tokens"], self._notes["seconds"])
             self._check(values, step)
-            # In float64 the sum is exact, so that it is the same wherever the run was interrupted.
-            window = self._notes["window"]
-            minimised = values[:, : 1 + len(self._objective.names)]
-            window["sum"] = (minimised.sum(axis=0, dtype=np.float64) + np.asarray(window["sum"])).tolist()
-            self._watch(values, step)
+            self._window.add(values, step)
             stop = len(values) < count
             step += len(values)
             last = step == self.plan.total
@@ -206,7 +180,7 @@ class Trainer:
         self._train_step.restore(state.parameters, state.optimizer)
         self._parameters = state.parameters
         self._notes = _NEWER_NOTES | state.notes | {"kernels": self._notes["kernels"]}
-        self._notes["window"].setdefault("watched", _nothing_watched())  # a state of an earlier version has none
+        self._window.restore(self._notes["window"])
         self._best = state.parameters if state.notes["best_step"] == state.step else state.best
         return state.step - self._first
 
@@ -254,18 +228,6 @@ class Trainer:
                 "a smaller learning_rate, or precision fp32, may help. The last saved state is untouched"
             )
 
-    def _watch(self, values: np.ndarray, step: int) -> None:
-        """Add up what is only shown. Each part is a float32, so that its sum in float64 is exact in any order too."""
-        watched, norms, indices = self._notes["window"]["watched"], values[:, -1], list(self._objective.entropies)
-        known = norms[np.isfinite(norms)].astype(np.float64)  # a loss scale leaves out the others
-        watched["norms"], watched["norm"] = watched["norms"] + len(known), watched["norm"] + float(known.sum())
-        entropies = values[:, 1 + len(self._objective.names) : -1]
-        watched["steps"] += len(values)
-        watched["entropies"] = (entropies.sum(axis=0, dtype=np.float64) + np.asarray(watched["entropies"])).tolist()
-        for number, row in enumerate(entropies):
-            weights = self._objective.weights(step + number, self.plan.total)[indices]
-            watched["in_loss"] += float((row * weights).sum(dtype=np.float64))
-
     def _require_finite(self, step: int) -> None:
         name = self._train_step.not_finite()
         if name is not None:
@@ -282,40 +244,15 @@ class Trainer:
     def _place(self, step: int) -> dict[str, Any]:
         return {"step": self._first + step, "stage": self._stage.name, "epoch": step / self.plan.steps_per_epoch}
 
-    def _open_window(self, step: int) -> None:
-        """Start the interval of the next log line. It is part of the saved state, since a state may fall inside it."""
-        notes = self._notes
-        notes["window"] = {"step": step, "sum": 0.0, "tokens": notes["tokens"], "seconds": notes["seconds"]}
-        notes["window"]["watched"] = _nothing_watched()
-
     def _log(self, step: int) -> None:
-        window = self._notes["window"]
-        loss, *terms = (value / (step - window["step"]) for value in window["sum"])
-        seconds = max(self._notes["seconds"] - window["seconds"], 1e-9)
-        tokens_per_second = (self._notes["tokens"] - window["tokens"]) / seconds
-        self._tell.logged(
-            Logged(
-                **self._place(step),
-                loss=loss,
-                terms=dict(zip(self._objective.names, terms, strict=True)),
-                learning_rate=self._train.learning_rate * self._factor(step - 1),
-                tokens_per_second=round(tokens_per_second, 1),
-                memory_mb=self._memory(),
-                **self._shown(),
-            )
-        )
+        rate = self._train.learning_rate * self._factor(step - 1)
+        means = self._window.means(step, self._notes["tokens"], self._notes["seconds"])
+        self._tell.logged(Logged(**self._place(step), **means, learning_rate=rate, memory_mb=self._memory()))
         self._open_window(step)
 
-    def _shown(self) -> dict[str, Any]:
-        """The means of what is only shown."""
-        watched, names = self._notes["window"]["watched"], self._objective.names
-        steps = max(watched["steps"], 1)
-        entropies = [value / steps for value in np.atleast_1d(watched["entropies"]).tolist()]
-        return {
-            "gradient_norm": watched["norm"] / watched["norms"] if watched["norms"] else None,
-            "teacher_entropy": {names[index]: value for index, value in zip(self._objective.entropies, entropies)},
-            "loss_entropy": watched["in_loss"] / steps,
-        }
+    def _open_window(self, step: int) -> None:
+        """Start the interval of the next log line. It is part of the saved state, since a state may fall inside it."""
+        self._notes["window"] = self._window.open(step, self._notes["tokens"], self._notes["seconds"])
 
     def _evaluated(self, step: int) -> None:
         self._require_finite(step)
@@ -358,7 +295,3 @@ class Trainer:
             communication=self._notes["communication"],
             evaluation=self._evaluations.get(kept_step),
         )
-
-
-def _nothing_watched() -> dict[str, Any]:
-    return {"steps": 0, "norm": 0.0, "norms": 0, "entropies": 0.0, "in_loss": 0.0}

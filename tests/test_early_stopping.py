@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from crossdistil.core.app.api import evaluate, run
 from crossdistil.core.errors import RecipeError, TrainingError
 from crossdistil.core.recipe import load_recipe, parse_recipe
+from crossdistil.core.step_plan import Plan
 from crossdistil.core.train_section import TrainSection
-from crossdistil.core.training import Plan
 from crossdistil.core.world import World
 from crossdistil.tests import tiny
 from crossdistil.tests.test_training import Bench

@@ -24,8 +24,9 @@ from crossdistil.core.runs import RunFolder
 from crossdistil.core.schedules import in_steps, schedule
 from crossdistil.core.stages import Stage
 from crossdistil.core.states import layout_of
+from crossdistil.core.step_plan import Plan
 from crossdistil.core.train_section import TrainSection
-from crossdistil.core.training import Evaluation, Plan, Trainer
+from crossdistil.core.training import Evaluation, Trainer
 from crossdistil.tests import tiny
 
 IDENTITY = {"backend": "none", "device": "cpu", "precision": "fp32"}
