@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from crossdistil.backends.registry import BACKENDS, load_engine
 from crossdistil.core import plugin_files, registered
 from crossdistil.core.app import cli as command_line
-from crossdistil.core.app import waiting
+from crossdistil.core.app import run_latency, waiting
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.kinds.known_kinds import KINDS
 from crossdistil.core.models.families import CONFIGURATIONS
@@ -99,6 +99,15 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CROSSDISTIL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def latency_seconds():
+    """How long a run measures its latency where users see it. Here a text is asked a few times: hundreds of runs end with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        seconds = run_latency._SECONDS
+        patch.setattr(run_latency, "_SECONDS", 0.0)
+        yield seconds
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,7 @@ class Runs:
 
     def start(self, name: str, *arguments: str, launcher: tuple[str, ...] = (), **variables: str) -> subprocess.Popen:
         program = [*launcher, "-m", "crossdistil"] if launcher else python_command(sys.executable, "crossdistil")
-        command = [*program, "run", *arguments, "--device", "cpu"]
+        command = [*program, "run", *arguments, "--device", "cpu", "--no-latency", "--no-report"]
         environment = {**os.environ, MARK: str(self.folder), "CROSSDISTIL_CACHE": str(self.folder / "cache"), **variables}
         with (self.folder / f"{name}.out").open("w") as output, (self.folder / f"{name}.err").open("w") as errors:
             return subprocess.Popen(

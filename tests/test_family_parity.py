@@ -22,6 +22,7 @@ from crossdistil.tests.tiny_families import (
     NOMIC_BERT,
     OF_EACH,
     VARIANTS,
+    compiled,
     everything,
     hugging_face_config,
     hugging_face_outputs,
@@ -53,6 +54,12 @@ LONG |= {
     "deberta-v2 up to a distance": DISENTANGLED.model_copy(update={"position_buckets": -1, "max_relative_positions": 20}),
 }
 each = pytest.mark.parametrize("config", LONG.values(), ids=LONG)
+GRAPHS_OF_OTHERS = ("roberta", "xlm-roberta", "modernbert", "deberta-v2 up to a distance")
+"""At one layer: roberta-prelayernorm's embeddings and head with a BERT's layer, "modernbert with biases", and "deberta-v2" with
+another table of distances."""
+each_gradient = pytest.mark.parametrize(
+    "config", compiled(LONG | {kind: OF_EACH[kind] for kind in ("distilbert", "electra")}, GRAPHS_OF_OTHERS)
+)
 DOUBLE, GRADIENT = 1e-10, 1e-4
 
 
@@ -174,7 +181,7 @@ def test_their_gradients_are_transformers_s(config, engine):
         assert_near(found[name], gradient, GRADIENT, f"the gradient with respect to {name}")
 
 
-@each
+@each_gradient
 def test_their_gradients_are_the_slopes_of_the_reference(config, engine):
     """Along a random direction of each tensor, through logits and scores."""
     near = {"local_attention": 8, "layer_types": ["sliding_attention"]} if hasattr(config, "layer_types") else {}

@@ -30,10 +30,8 @@ PLACES = {
     "bin": "bin/pytorch_model.bin",
 }
 """How a user names each checkpoint: a prefix, folders, a file."""
-# MindSpore compiles every run anew, and what is converted is the same for all backends.
-FORMATS = [
-    pytest.param(name, marks=[] if name == "tf" else pytest.mark.only_backend("torch", "oneflow")) for name in PLACES
-]
+# What is converted is the same folder for every backend, and MindSpore compiles every run anew.
+FORMATS = [pytest.param(name, marks=pytest.mark.only_backend("torch", "oneflow")) for name in PLACES]
 
 
 def write_formats(folder: Path, source: Path) -> None:

@@ -54,7 +54,7 @@ BOTH = [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.only_backe
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_the_step_under_way_is_saved_as_the_last(go, whole, tmp_path, monkeypatch, number, capsys, backend_name):
+def test_the_step_under_way_is_saved_as_the_last(go, request, tmp_path, monkeypatch, number, capsys, backend_name):
     advance, handlers = TrainingProgress.advance, [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
 
     def advance_and_signal(progress, done, tokens):
@@ -75,8 +75,11 @@ def test_the_step_under_way_is_saved_as_the_last(go, whole, tmp_path, monkeypatc
         assert caught.value.code == 143 and more == [f"crossdistil: terminated; {told}"]
     assert [path.name for path in tmp_path.glob("broken/state/*")] == ["step-00000006"]
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    if backend_name == "mindspore":  # which compiles seconds for each start: it goes on in test_resume
+        return
     monkeypatch.setattr(TrainingProgress, "advance", advance)
     run(out=tmp_path / "broken", resume=True, quiet=True)  # which knows its recipe, backend and device
+    whole = request.getfixturevalue("whole")
     # The loss of all twelve steps is told as if there had been no interruption.
     [[loss], [expected]] = ([line["loss"] for line in lines(folder) if "loss" in line] for folder in (tmp_path / "broken", whole))
     assert loss == pytest.approx(expected, rel=1e-6)

@@ -135,7 +135,8 @@ def test_texts_that_would_be_cut_otherwise_are_told(tmp_path, monkeypatch):
         job_of(task, model)
 
 
-@pytest.mark.backend
+# The table has fewer rows, which a backend does not know: one that compiles for seconds says nothing more.
+@pytest.mark.only_backend("torch", "oneflow")
 def test_a_run_learns_the_same(backend_name, said, tmp_path):
     """And its student, in a folder that others read, answers the same."""
     model, task = written(tmp_path, "unigram"), few_words(tmp_path / "task")

@@ -44,7 +44,8 @@ def plugin(tmp_path):
     return write
 
 
-@pytest.mark.backend
+# Its engine is the backend's own: one that compiles two runs says nothing more.
+@pytest.mark.only_backend("torch", "oneflow")
 def test_it_trains_as_the_engine_that_it_is_made_of(tmp_path, plugin, backend_name, tiny_model):
     tiny.write_task(tmp_path / "task", 24, 12)
     path = plugin(PLUGIN.format(name=backend_name, engine=ENGINES[backend_name]))

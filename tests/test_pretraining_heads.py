@@ -13,11 +13,12 @@ from crossdistil.core.models.pretraining import make_pretraining
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
 from crossdistil.tests.tiny_families import (
+    ALIKE,
     ELECTRA,
     OF_EACH,
     VARIANTS,
     assert_close,
-    each_compiled_variant,
+    compiled,
     each_variant,
     hugging_face_config,
     hugging_face_outputs,
@@ -27,6 +28,9 @@ from crossdistil.tests.tiny_families import (
 )
 
 SECOND = {"nsp": "seq_relationship_logits", "sop": "sop_logits"}
+OTHER_ENCODERS = ("ernie with tasks", "distilbert with a ReLU", "albert with groups", "albert of one width")
+OTHER_ENCODERS += ("deberta-v2 with maps of distances", "deberta-v2 with one term", "deberta-v2 without distances")
+"""Variants whose heads are those of the family's first one."""
 ENDINGS = {"ForPreTraining", "ForMaskedLM", "ForNextSentencePrediction"}
 """Of transformers' classes with heads of pre-training."""
 
@@ -101,7 +105,7 @@ def is_encoder_s(config, name):
     return name in tensor_shapes(config, None)
 
 
-@each_compiled_variant
+@pytest.mark.parametrize("config", compiled(VARIANTS, (*ALIKE, *OTHER_ENCODERS)))
 def test_every_head_is_the_reference_s(engine, config):
     if getattr(config, "num_hidden_groups", 1) == 1:
         config = of_depth(config, 1)  # what deeper encoders compute, test_families shows

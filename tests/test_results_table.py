@@ -1,8 +1,9 @@
 """The table of methods, from kept results to Markdown, and the latencies that go into it. The scripts in
-`benchmarks/` are no package: they are run as people run them."""
+`benchmarks/` are no package: they are imported as they import each other, and one is run as people run it."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import shlex
 import shutil
@@ -22,11 +23,32 @@ HEADINGS = ["parameters", "size, MB", "accuracy, %", "of the teacher, %", "runs"
 PAGE = "before\n<!-- results:begin sst2 -->\nold\n<!-- results:end sst2 -->\nafter\n"
 
 
-def script(name: str, *arguments, code: int = 0) -> str:
-    command = [sys.executable, str(BENCHMARKS / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+def in_a_process(*command, code: int = 0) -> str:
+    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, encoding="utf-8", cwd=BENCHMARKS)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout if code == 0 else done.stderr
+
+
+@pytest.fixture
+def script(monkeypatch, capsys):
+    """`script(name, ...)`: what the script prints, which ends with `code`, in this process: its imports take a second."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def run(name: str, *arguments, code: int = 0) -> str:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capsys.readouterr()  # what the test printed before is not the script's
+        ended = None
+        try:
+            importlib.import_module(name.removesuffix(".py")).main()
+        except SystemExit as end:
+            ended = end.code
+        output, errors = capsys.readouterr()
+        if isinstance(ended, str):  # which Python prints
+            ended, errors = 1, errors + ended
+        assert (ended or 0) == code, output + errors
+        return output if code == 0 else errors
+
+    return run
 
 
 def result(method: str, seed: int, parameters: int, epochs: float = 3.0, teacher: bool = True, **metrics: float) -> dict:
@@ -86,7 +108,7 @@ def rows(text: str) -> dict[str, list[str]]:
     return {first: rest for first, *rest in cells}
 
 
-def test_the_table_of_methods(runs, latency):
+def test_the_table_of_methods(runs, latency, script):
     kept, page = runs.parent / "sst2", runs.parent / "PAGE.md"
     script("results_table.py", "--runs", runs, kept, page, "--latency", latency)
     text = page.read_text()
@@ -109,10 +131,11 @@ def test_the_table_of_methods(runs, latency):
     # The kept results give the same as the runs, and a page that differs is told.
     script("results_table.py", kept, page, "--latency", latency, "--check")
     page.write_text(page.read_text().replace("85.0", "86.0"))
-    assert "is not what the results give" in script("results_table.py", kept, page, "--latency", latency, "--check", code=1)
+    check = ("results_table.py", kept, page, "--latency", latency, "--check")
+    assert "is not what the results give" in in_a_process(*check, code=1)
 
 
-def test_two_metrics_and_no_latency(runs):
+def test_two_metrics_and_no_latency(runs, script):
     for path in runs.glob("*/result.json"):
         content = json.loads(path.read_text())
         content["student"]["metrics"]["macro_f1"] = content["student"]["metrics"]["accuracy"] - 0.1
@@ -124,21 +147,21 @@ def test_two_metrics_and_no_latency(runs):
     assert found["`kd`"] == ["10.0M", "40", "85.0 ± 1.4", "75.0 ± 1.4", "94.4", "2", "+4.0", "3"]
 
 
-def test_the_latency_of_another_task_is_left_out(runs, latency):
+def test_the_latency_of_another_task_is_left_out(runs, latency, script):
     latency.write_text(latency.read_text().replace("sst-2", "cosmetics"))
     page = runs.parent / "PAGE.md"
     script("results_table.py", runs, page, "--name", "sst2", "--latency", latency)
     assert "batch 32" not in page.read_text()
 
 
-def test_a_teacher_without_a_run_of_its_own_is_taken_from_its_students(runs):
+def test_a_teacher_without_a_run_of_its_own_is_taken_from_its_students(runs, script):
     shutil.rmtree(runs / "teacher")
     page = runs.parent / "PAGE.md"
     script("results_table.py", runs, page, "--name", "sst2", "--latency", runs / "none.json")
     assert rows(page.read_text())["teacher"] == ["20.0M", "80", "90.0", "", "1", "", ""]
 
 
-def test_students_of_different_teachers_are_refused(runs):
+def test_students_of_different_teachers_are_refused(runs, script):
     path = runs / "kd-42" / "result.json"
     path.write_text(path.read_text().replace("20000000", "20000001"))
     assert "2 different teachers" in script("results_table.py", runs, runs.parent / "PAGE.md", code=1)
@@ -154,7 +177,7 @@ def write_whole(folder: Path, shares: dict[str, list[float]], count: int = 40) -
             write_run(folder / name, logits, labels, seed=seed, epochs=2.0, overrides=(f"method={method.partition('-')[0]}",))
 
 
-def test_the_table_of_what_compare_gives_is_that_of_the_kept_results(runs, said):
+def test_the_table_of_what_compare_gives_is_that_of_the_kept_results(runs, said, script):
     """`compare --json` of whole run folders, which reads recipes and answers, and the kept results of the same runs, which have
     no answers to test."""
     folder, parent = runs.parent / "whole", runs.parent
@@ -192,7 +215,7 @@ def test_which_gains_are_real(tmp_path, said, monkeypatch):
     assert list(table)[2:] == ["teacher", *(f"3 layers, {name}" for name in names)]
 
 
-def test_the_commands_of_a_teacher_of_twelve_layers(tmp_path, monkeypatch):
+def test_the_commands_of_a_teacher_of_twelve_layers(tmp_path, monkeypatch, script):
     """Each method's layers of the teacher, settings of the teacher and of the students, and every recipe as `run` reads it."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from all_methods import chosen_layers
@@ -234,13 +257,15 @@ def test_the_commands_of_a_teacher_of_twelve_layers(tmp_path, monkeypatch):
     assert "one teacher does one of them" in script("all_methods.py", *options, "--methods", "kd,ner", code=2)
 
 
-def test_every_method_of_the_benchmark_has_a_row():
-    program = "import run_names, all_methods; assert set(all_methods.METHODS) <= set(run_names.TITLES)"
-    done = subprocess.run([sys.executable, "-c", program], cwd=BENCHMARKS, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_every_method_of_the_benchmark_has_a_row(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import all_methods
+    import run_names
+
+    assert set(all_methods.METHODS) <= set(run_names.TITLES)
 
 
-def test_the_table_of_exports(tmp_path):
+def test_the_table_of_exports(tmp_path, script):
     def side(size, difference, accuracy, agreement, *times, refused=False):
         sizes = zip(("batch_1", "batch_32"), times)
         timed = {name: {"milliseconds": {"median": value}, "speed_up": {"median": 4 / value}} for name, value in sizes}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crossdistil.core.app import run_latency
 from crossdistil.core.app.api import run
 from crossdistil.core.app.compared_runs import read_all
 from crossdistil.core.app.comparison import compare_finished
@@ -22,6 +23,11 @@ from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests import tiny
 from crossdistil.tests.compared import answers, write_run
 from crossdistil.tests.report_pages import Page
+
+
+@pytest.fixture(autouse=True)
+def as_long_as_for_users(monkeypatch, latency_seconds):
+    monkeypatch.setattr(run_latency, "_SECONDS", latency_seconds)
 
 
 class Sleeping:
@@ -177,6 +183,6 @@ def test_a_run_ends_with_it(tmp_path, tiny_task, tiny_model, backend_name, said)
         code, output, errors = said("report", folder)
         assert code == 0 and "note" not in output + errors
         assert set(read_latency(folder).milliseconds) == {"teacher", "student"}
-    run(recipe, out=tmp_path / "other", backend=backend_name, device="cpu", quiet=True, latency=False)
-    assert not (tmp_path / "other" / "latency.json").exists() and (tmp_path / "other" / "report.html").exists()
+        run(recipe, out=tmp_path / "other", backend=backend_name, device="cpu", quiet=True, latency=False)
+        assert not (tmp_path / "other" / "latency.json").exists() and (tmp_path / "other" / "report.html").exists()
     assert json.loads((folder / "result.json").read_text()) == result

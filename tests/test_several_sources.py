@@ -69,6 +69,7 @@ def mixed_job(task, teacher, **other):
     return prepare(parse_recipe(tree, "test"), "test", 1)
 
 
+@pytest.mark.only_backend("torch", "oneflow")  # a mask of labels enters the same graph (test_hard_label)
 def test_the_texts_of_another_task_teach_without_their_labels(engine, tmp_path, tiny_task, tiny_model):
     job = mixed_job(tiny_task, tiny_model, name="cola", data=str(write_other_task(tmp_path / "cola")))
     train = job.data.examples["train"]

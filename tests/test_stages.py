@@ -150,13 +150,13 @@ def assert_same_end(whole, broken, exact):
     assert [stage["steps"] for stage in results[0]["stages"]] == [stage["steps"] for stage in results[1]["stages"]]
 
 
-# What is on disk when the run is stopped: nothing, a state within the first stage, its last one, one of the second stage.
-# MindSpore compiles for seconds in each stage that a start comes to: it is stopped between them, and killed within one in
-# test_resume.
+# MindSpore compiles for seconds in each stage that a start comes to: it is killed and goes on in test_resume.
 at_once = pytest.mark.only_backend("torch", "oneflow")
-PLACES = [pytest.param((0, 8), marks=at_once), (12,), pytest.param((4, 16), marks=at_once)]
+PLACES = [(0, 8), (12,), (4, 16)]
+"""What is on disk when the run is stopped: nothing, a state within the first stage, its last one, one of the second stage."""
 
 
+@at_once
 @pytest.mark.parametrize("places", PLACES, ids=str)
 def test_an_interrupted_run_goes_on_in_its_stage(whole, tmp_path, tiny_task, tiny_model, settings, monkeypatch, places):
     tree = two_stages(tiny_task, tiny_model, save_every=4)

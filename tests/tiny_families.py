@@ -89,17 +89,16 @@ AS_BERT = ("bert", "distilbert", "albert", "electra")
 """Those whose positions, scores and order of normalisation are BERT's."""
 
 
-def _compiled(configs, left_out):
-    """Without those for MindSpore, which would compile the same graphs again, for seconds each."""
+def compiled(configs, left_out):
+    """All of them, but MindSpore, which compiles seconds for each, without those whose graphs it has elsewhere."""
     once = pytest.mark.only_backend("torch", "oneflow")
     return [pytest.param(config, id=name, marks=[once] if name in left_out else []) for name, config in configs.items()]
 
 
-each_compiled_variant = pytest.mark.parametrize("config", _compiled(VARIANTS, ALIKE))
-each_trained_family = pytest.mark.parametrize(
-    "config", _compiled(OF_EACH, tuple(kind for kind in OF_EACH if kind not in AS_BERT))
-)
-"""With MindSpore those whose gradients no other test has (test_family_parity)."""
+each_compiled_variant = pytest.mark.parametrize("config", compiled(VARIANTS, ALIKE))
+each_trained_family = pytest.mark.parametrize("config", compiled(OF_EACH, [kind for kind in OF_EACH if kind != "albert"]))
+"""With MindSpore the one that shares its layers: the gradients of the others are in test_family_parity, and most other tests
+train a BERT."""
 LABELS = ("negative", "neutral", "positive")
 
 
