@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..core.models.components import attention_by_maps
 from ..core.models.encoder import Forward
 from ..core.static_tables import static_table
 from .onnx_file import Port
@@ -84,6 +85,9 @@ class RecordingOps:
     def attention(self, query, key, value, bias, dropout):
         scores = self.matmul_transposed(query * (query.shape[-1] ** -0.5), key) + bias
         return self.matmul(self.softmax(scores), value)
+
+    def attention_to_states(self, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout):
+        return attention_by_maps(self, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout)
 
     def rotate(self, x, cosines, sines):
         half = x.shape[-1] // 2

@@ -6,6 +6,7 @@ TensorFlow is no backend: it does not train here.
 
 from __future__ import annotations
 
+from ..core.models.components import attention_by_maps
 from ..core.static_tables import static_table
 
 
@@ -59,6 +60,9 @@ class TensorFlowOps:
     def attention(self, query, key, value, bias, dropout):
         scores = self.matmul_transposed(query * query.shape[-1] ** -0.5, key) + bias
         return self._tf.matmul(self._tf.nn.softmax(scores), value)
+
+    def attention_to_states(self, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout):
+        return attention_by_maps(self, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout)
 
     def relative_scores(self, states, table, index):
         by_row = self.transpose(self.matmul_transposed(states, table), (2, 0, 1, 3))  # (L, B, A, R)

@@ -72,6 +72,21 @@ class Ops(Protocol):
         `dropout` is the rate on the attention probabilities; 0 switches it off.
         """
 
+    def attention_to_states(
+        self,
+        query: Tensor,
+        x: Tensor,
+        key_weight: Tensor,
+        key_bias: Tensor | None,
+        value_weight: Tensor,
+        value_bias: Tensor | None,
+        bias: Tensor,
+        dropout: float,
+    ) -> Tensor:
+        """`attention` whose keys and values are linear maps of the states `x` (batch, length, hidden), weights (heads * head,
+        hidden). Of few queries a backend may find them without all keys and values (`core.models.components.attention_by_maps`
+        has them)."""
+
     def rotate(self, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         """Rotary positions (Su et al. 2021, section 3.4.2): `x * cosines + concat(-second, first) * sines` with the two halves of
         the last axis of `x` (batch, heads, length, head); `cosines` and `sines` (length, head), float32, take no gradient."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .models.components import attention_by_maps
 from .static_tables import static_table
 
 
@@ -65,6 +66,9 @@ class ReferenceOps:
         self._refuse_dropout(dropout)
         scores = query @ np.swapaxes(key, -1, -2) / np.sqrt(query.shape[-1]) + bias
         return _special().softmax(scores, axis=-1) @ value
+
+    def attention_to_states(self, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout):
+        return attention_by_maps(self, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout)
 
     def rotate(self, x, cosines, sines):
         first, second = np.split(x, 2, axis=-1)

@@ -82,6 +82,11 @@ def attention(ops, p, batch):
     return ops.attention(p["query"], p["key"], p["value"], batch["bias"], 0.0)
 
 
+def attention_to_states(ops, p, batch):
+    maps = p["key_weight"], p.get("key_bias"), p["value_weight"], p.get("value_bias")
+    return ops.attention_to_states(p["query"], p["x"], maps[0], maps[1], maps[2], maps[3], batch["bias"], 0.0)
+
+
 def rotate(ops, p, batch):
     length = ops.shape(p["x"])[2]
     tables = [ops.static(name, (9, 4, 100.0))[:length] for name in ("rotary_cosines", "rotary_sines")]
@@ -208,6 +213,8 @@ POSITIVE = np.linspace(0.01, 9, 60, dtype=np.float32).reshape(3, 20)
 MASK = np.array([[0, 0, 0, 0, 0], [0, 0, -1e4, -1e4, -1e4], [0] + [-1e4] * 4], np.float32).reshape(3, 1, 1, 5)
 WINDOW = np.zeros_like(MASK) + np.where(np.abs(np.arange(5)[:, None] - np.arange(5)) > 1, np.float32(-1e4), np.float32(0))
 HEADS = {name: normal(3, 2, 5, 4) for name in ("query", "key", "value")}
+STATES = {name: normal(8, 6, scale=0.4) for name in ("key_weight", "value_weight")}
+STATES |= {"query": normal(3, 2, 1, 4), "x": normal(3, 5, 6)}
 CASES = {
     "operators": Case(operators, {"x": normal(4, 3), "y": normal(2, 4)}),
     "constant": Case(constant, {"x": normal(2, 3)}),
@@ -231,6 +238,9 @@ CASES = {
     "attention, nothing masked": Case(attention, HEADS, {"bias": np.zeros_like(MASK)}),
     "attention, sharp": Case(attention, {**HEADS, "query": HEADS["query"] * 30}, {"bias": MASK}, forward=2e-5),
     "attention, each query with a mask of its own": Case(attention, HEADS, {"bias": WINDOW}, forward=4e-6),
+    "attention_to_states": Case(attention_to_states, {**STATES, "key_bias": normal(8), "value_bias": normal(8)}, {"bias": MASK}),
+    "attention_to_states without biases": Case(attention_to_states, STATES, {"bias": np.zeros_like(MASK)}),
+    "attention_to_states of all": Case(attention_to_states, {**STATES, "query": normal(3, 2, 5, 4)}, {"bias": MASK}),
     "rotate": Case(rotate, {"x": normal(2, 3, 5, 4)}),
     "layer_norm without a bias": Case(layer_norm_without_bias, {"x": normal(2, 5, 8), "weight": normal(8)}),
     "relative_scores": Case(

@@ -180,3 +180,30 @@ def test_the_gradient_of_a_table_row_by_row_is_that_of_all_of_it(monkeypatch, cp
         found.append({"values": values} | step.parameters() | step.state())
     for key, array in found[0].items():
         np.testing.assert_allclose(array, found[1][key], rtol=1e-5, atol=1e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_attention_of_one_query_is_that_of_all_keys_and_values(relative):
+    """With dropout, whose masks are the same ones; with padding, or a bias that is learnt of each head."""
+    import torch
+
+    from crossdistil.backends.torch.dropout import DropoutMasks
+    from crossdistil.backends.torch.ops import TorchOps
+    from crossdistil.core.models.components import attention_by_maps
+
+    generator = np.random.default_rng(4)
+    batch, heads, length, size, hidden = 3, 2, 7, 4, 6
+    shapes = [(batch, heads, 1, size), (batch, length, hidden), *2 * [(heads * size, hidden), (heads * size,)]]
+    arrays = [generator.normal(size=shape) for shape in shapes]
+    padding = np.where(np.arange(length) < np.array([[length], [length - 2], [1]]), 0.0, -10000.0)[:, None, None]
+    arrays.append(generator.normal(size=(1, heads, 1, length)) if relative else padding)
+    weights, found = torch.from_numpy(generator.normal(size=shapes[0])), []
+    for function in (TorchOps.attention_to_states, attention_by_maps):
+        ops = TorchOps(torch.device("cpu"), torch.float64, DropoutMasks(own=True))
+        ops.masks.reseed(5)
+        tensors = [torch.tensor(array, requires_grad=True) for array in arrays]
+        result = function(ops, *tensors, 0.25)
+        (result * weights).sum().backward()
+        found.append([result.detach(), *(tensor.grad for tensor in tensors[: 7 if relative else 6])])
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

@@ -16,6 +16,7 @@ import numpy as np
 from mindspore import nn
 from mindspore import ops as P
 
+from ...core.models.components import attention_by_maps
 from ...core.static_tables import static_table
 from .recurrent import fused_lstm, unrolled_lstm
 from .vocabulary import WordCrossEntropy, WordDistance
@@ -169,6 +170,9 @@ class MindSporeOps:
         bias = P.BroadcastTo(scores.shape)(P.Cast()(bias, scores.dtype))  # the same node for all layers of a model
         probabilities = self.dropout(self.row_softmax(scores + bias), dropout)
         return P.BatchMatMul()(probabilities, value)
+
+    def attention_to_states(self, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout):
+        return attention_by_maps(self, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout)
 
     def rotate(self, x, cosines, sines):
         first, second = P.Split(len(x.shape) - 1, 2)(x)

@@ -16,6 +16,7 @@ import oneflow as flow  # noqa: E402
 import oneflow.nn.functional as F  # noqa: E402
 
 from ...core.dropout_masks import Draws, scale  # noqa: E402
+from ...core.models.components import attention_by_maps  # noqa: E402
 from ...core.static_tables import static_table  # noqa: E402
 from .activations import gelu  # noqa: E402
 from .recurrent import device_lstm, numpy_lstm  # noqa: E402
@@ -100,6 +101,9 @@ class OneFlowOps:
         # The transposition belongs into the product: a transposed key is five times slower.
         scores = flow._C.matmul(query, key, False, True, query.shape[-1] ** -0.5) + bias  # (B, A, L, L)
         return flow.matmul(self.dropout(F.softmax(scores, dim=-1), dropout), value)
+
+    def attention_to_states(self, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout):
+        return attention_by_maps(self, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout)
 
     def rotate(self, x, cosines, sines):
         half = x.shape[-1] // 2

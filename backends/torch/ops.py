@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ...core.models.components import attention_by_maps
 from ...core.static_tables import static_table
 from .attention import dropped_attention, plain_attention, without_padding
 from .dropout import DropoutMasks
 from .linear import linear, plain
+from .one_query import ENOUGH_PLACES, attention_of_one
 from .tables import look_up
 from .vocabulary import word_loss
 
@@ -86,6 +88,17 @@ class TorchOps:
                 return dropped_attention(query, key, value, bias, self.masks, dropout)
         mask = None if bias is None else bias.to(query.dtype)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+
+    def attention_to_states(self, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout):
+        if self._spares_maps(query, x, dropout):
+            maps = [None if tensor is None else plain(tensor) for tensor in (key_weight, key_bias, value_weight, value_bias)]
+            return attention_of_one(query, x.to(self.dtype), *maps, without_padding(bias), self.masks, dropout)
+        return attention_by_maps(self, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout)
+
+    def _spares_maps(self, query, x, dropout):
+        """Whether keys and values need not be computed."""
+        few = self.device.type == "cpu" and not torch.compiler.is_compiling() and query.shape[2] == 1
+        return few and x.shape[1] >= ENOUGH_PLACES and (self.masks.own or not dropout)
 
     def rotate(self, x, cosines, sines):
         first, second = x.chunk(2, dim=-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .components import dense, rotated, split_heads
+from .components import dense, rotated, sharpened, split_heads
 from .parts import ATTENTION_INPUT
 from .spec import EncoderConfig
 
@@ -12,12 +12,13 @@ from .spec import EncoderConfig
 def make_projections(config: EncoderConfig, named: Mapping[str, str], biased: Mapping[str, bool], number: int, apply=dense):
     """`(project, project_first, some)` of layer `number` (from 1), whose parts of each role are `named` so in full, and `biased`
     or not: `project(ops, params, x) -> (query, key, value)`, (batch, heads, length, head) each, of the states (batch, length,
-    hidden); `project_first(ops, params, x, first)`, the same with the query of the first places `first` (batch, 1, hidden) alone;
-    and `some(ops, params, x, kinds)`, a dict of those of "queries", "keys" and "values" that are among `kinds`. Maps are computed
-    by `apply`."""
+    hidden); `attend_first(ops, params, x, first, bias, dropout)`, the attention (batch, heads, 1, head) of the first places
+    `first` (batch, 1, hidden) to all, with what is added to their scores; and `some(ops, params, x, kinds)`, a dict of those of
+    "queries", "keys" and "values" that are among `kinds`. Maps are computed by `apply`."""
     heads, head_size, base = config.num_attention_heads, config.head_size, config.rotary_base(number - 1)
     query_map, key_map, value_map, together_map = map(named.get, ("query", "key", "value", ATTENTION_INPUT))
     query_biased, key_biased, value_biased, together_biased = map(biased.get, ("query", "key", "value", ATTENTION_INPUT))
+    terms = config.score_terms
     # One place more than a text has: torch.export makes another program where a slice is the whole.
     table = (config.positions + 1, head_size, base)
 
@@ -39,11 +40,17 @@ def make_projections(config: EncoderConfig, named: Mapping[str, str], biased: Ma
         together = split_heads(ops, apply(ops, params, together_map, x, together_biased), 3 * heads, head_size)
         return turned(ops, together[:, :heads]), turned(ops, together[:, heads : 2 * heads]), together[:, 2 * heads :]
 
-    def project_first(ops, params, x, first):
-        if together_map is None:
-            return make_query(ops, params, first), make_key(ops, params, x), make_value(ops, params, x)
-        query, key, value = project(ops, params, x)
-        return query[:, :, :1], key, value
+    def attend_first(ops, params, x, first, bias, dropout):
+        if together_map is not None:
+            query, key, value = project(ops, params, x)
+            return ops.attention(sharpened(query[:, :, :1], terms), key, value, bias, dropout)
+        query = sharpened(make_query(ops, params, first), terms)
+        if base is not None:
+            return ops.attention(query, make_key(ops, params, x), make_value(ops, params, x), bias, dropout)
+        key_weight, value_weight = params[key_map + ".weight"], params[value_map + ".weight"]
+        key_bias = params[key_map + ".bias"] if key_biased else None
+        value_bias = params[value_map + ".bias"] if value_biased else None
+        return ops.attention_to_states(query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout)
 
     def some(ops, params, x, kinds):
         tensors = {}
@@ -58,4 +65,4 @@ def make_projections(config: EncoderConfig, named: Mapping[str, str], biased: Ma
             tensors["values"] = make_value(ops, params, x)
         return tensors
 
-    return project, project_first, some
+    return project, attend_first, some

@@ -49,6 +49,19 @@ def split_heads(ops, x, heads, head_size):
     return ops.transpose(ops.reshape(x, (batch_size, length, heads, head_size)), (0, 2, 1, 3))
 
 
+def sharpened(query, terms):
+    """Queries of scores that are scaled by so many `terms` (`EncoderConfig.score_terms`)."""
+    return query if terms == 1 else query * terms**-0.5
+
+
+def attention_by_maps(ops, query, x, key_weight, key_bias, value_weight, value_bias, bias, dropout):
+    """`Ops.attention_to_states` by its definition."""
+    _, heads, _, head_size = ops.shape(query)
+    key = split_heads(ops, ops.linear(x, key_weight, key_bias), heads, head_size)
+    value = split_heads(ops, ops.linear(x, value_weight, value_bias), heads, head_size)
+    return ops.attention(query, key, value, bias, dropout)
+
+
 def mean_of_tokens(ops, x, mask):
     """(batch, width): the mean of the states (batch, length, width) of the tokens that are none of padding; 0 without any."""
     batch_size, length, width = ops.shape(x)

@@ -6,7 +6,7 @@ for queries, keys and values, a gate, terms of distances, maps without biases.
 from __future__ import annotations
 
 from .attention_maps import make_projections
-from .components import activate, dense, normalise
+from .components import activate, dense, normalise, sharpened
 from .disentangled import make_position_scores
 from .outputs import attention_kinds, output_name
 from .parts import ENCODER, LAYER
@@ -39,7 +39,7 @@ def make_layer(
     intermediate, output, output_norm = named["intermediate"], named["output"], named["output_norm"]
     attention_biased, inner_biased, output_biased = map(biased.get, ("attention_output", "intermediate", "output"))
     gate_biased = biased.get("gate")
-    project, project_first, some = make_projections(config, named, biased, number)
+    project, attend_first, some = make_projections(config, named, biased, number)
     position_scores, disentangled = make_position_scores(config, named, scale), bool(config.distance_terms)
     kinds = attention_kinds(wanted, number)
     scores_name, wants_scores = output_name("scores", number), "scores" in kinds
@@ -49,9 +49,6 @@ def make_layer(
 
     def scaled_scores(ops, query, key):
         return ops.matmul_transposed(query * scale, key)  # (B, A, L, L)
-
-    def sharpened(query):
-        return query if terms == 1 else query * terms**-0.5
 
     def show(ops, scores, shown):
         return ops.float32(scores + shown) if relative else ops.float32(scores)
@@ -83,18 +80,17 @@ def make_layer(
             taken[scores_name] = show(ops, scores, shown)
             context = ops.matmul(ops.dropout(ops.softmax(scores + added), attention_dropout), value)
         else:
-            context = ops.attention(sharpened(query), key, value, added, attention_dropout)  # (B, A, L, D)
+            context = ops.attention(sharpened(query, terms), key, value, added, attention_dropout)  # (B, A, L, D)
         tensors = {"queries": query, "keys": key, "values": value}
         for index in range(len(parts)):
             taken[part_names[index]] = ops.float32(tensors[parts[index]])
         return finish(ops, params, x, context), taken
 
     def first_token(ops, params, x, bias, batch):
-        # All places have keys and values, and the first one alone has a query and what follows.
+        # All places are attended to, and the first one alone has a query and what follows.
         first = x[:, :1]  # (B, 1, H)
-        query, key, value = project_first(ops, params, x, first)
         added = bias[0][:, :, :1] if relative else bias[0]  # (B, 1 or A, 1, L)
-        return finish(ops, params, first, ops.attention(sharpened(query), key, value, added, attention_dropout)), {}
+        return finish(ops, params, first, attend_first(ops, params, x, first, added, attention_dropout)), {}
 
     def only_attention(ops, params, x, bias, batch):
         taken, tensors = {}, some(ops, params, x, for_attention)
