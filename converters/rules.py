@@ -9,6 +9,7 @@ from its name and never from its shape: a 768 x 768 kernel looks the same both w
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -78,12 +79,12 @@ class Table:
 
     def __init__(self, rules: Iterable[Rule], also: Iterable[Rule] = ()):
         self.rules = tuple(rules)
-        self._to_foreign: dict[str, list[tuple[re.Pattern[str], Rule]]] = defaultdict(list)
-        self._to_canonical: dict[str, list[tuple[re.Pattern[str], Rule]]] = defaultdict(list)
+        self._to_foreign: dict[str, list[Rule]] = defaultdict(list)
+        self._to_canonical: dict[str, list[Rule]] = defaultdict(list)
         for rule in self.rules:
-            self._to_foreign[skeleton(rule.canonical)].append((_pattern(rule.canonical), rule))
+            self._to_foreign[skeleton(rule.canonical)].append(rule)
         for rule in (*self.rules, *also):
-            self._to_canonical[skeleton(rule.foreign)].append((_pattern(rule.foreign), rule))
+            self._to_canonical[skeleton(rule.foreign)].append(rule)
 
     def starts(self, separator: str) -> set[str]:
         """The first parts of the dialect's names."""
@@ -95,15 +96,15 @@ class Table:
 
     def foreign(self, canonical: str) -> tuple[str, bool] | None:
         """(name in the dialect, whether it is transposed there) of a canonical name."""
-        for pattern, rule in self._to_foreign.get(skeleton(canonical), ()):
-            if found := pattern.fullmatch(canonical):
+        for rule in self._to_foreign.get(skeleton(canonical), ()):
+            if found := _pattern(rule.canonical).fullmatch(canonical):
                 return rule.foreign.format(*found.groups()), rule.transpose
         return None
 
     def canonical(self, foreign: str) -> tuple[str, bool] | None:
         """(canonical name, whether it is transposed in the dialect) of a name in the dialect."""
-        for pattern, rule in self._to_canonical.get(skeleton(foreign), ()):
-            if found := pattern.fullmatch(foreign):
+        for rule in self._to_canonical.get(skeleton(foreign), ()):
+            if found := _pattern(rule.foreign).fullmatch(foreign):
                 return rule.canonical.format(*found.groups()), rule.transpose
         return None
 
@@ -124,5 +125,6 @@ def skeleton(name: str) -> str:
     return _DIGITS.sub("#", name)
 
 
+@functools.cache  # made when a name is looked up: a conversion reads a few of the thousands of all families and dialects
 def _pattern(template: str) -> re.Pattern[str]:
     return re.compile(_NUMBER.join(map(re.escape, template.split("{}"))))
