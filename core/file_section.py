@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,7 +12,7 @@ from .shown import shown
 from .task_section import label_text
 
 COLUMNS = (
-    *("id", "text", "text_pair", "label", "labels", "probabilities", "log_probabilities", "logits", "votes"),
+    *("id", "text", "text_pair", "label", "labels", "spans", "probabilities", "log_probabilities", "logits", "votes"),
     *("confidence", "cost"),
 )
 """What a record may hold."""
@@ -33,12 +33,18 @@ class PriceSection(Section):
 
 class FileSection(Section):
     """Answers of another model to the texts, in place of a model that runs: JSON lines, a JSON array, CSV or TSV with a label, a
-    distribution over the classes or log-probabilities a text, or what providers' interfaces return (docs/labelled_files.md)."""
+    distribution over the classes or log-probabilities a text, or what providers' interfaces return; where words have labels,
+    spans, or labels or distributions a word (docs/labelled_files.md)."""
+
+    newer: ClassVar[tuple[str, ...]] = ("row_numbers", "stray_spans")
 
     path: Path
     """The file."""
     id: str | None = None
     """The column of the task's tables that the file's ids (`id`, `custom_id`) are of; null: rows are found by their texts."""
+    row_numbers: Literal[0, 1] | None = None
+    """Where the file's ids are numbers of the rows of train's file (`17`, or with the split, `dev-17`): that of the first row.
+    Rows count as they are in the file, without a header, also those that `limit` or `skip_labels` leaves out."""
     columns: dict[str, str] = {}
     """What the file calls what it holds, where that is not the usual name: `{label: gpt_label}`."""
     labels: dict[str, str] = {}
@@ -47,10 +53,12 @@ class FileSection(Section):
     """Labels that are no answer, whatever their case."""
     other_labels: Literal["error", "abstain"] = "error"
     """A label that is no class of the task: an error, or no answer, which is counted."""
+    stray_spans: Literal["error", "leave_out"] = "error"
+    """Of words with labels, a span that is not in its text, or overlaps another one: an error, or left out, and counted."""
     repeated: Literal["error", "votes"] = "error"
     """Two different answers to a text: an error, or votes, whose shares are the distribution."""
     unanswered: Literal["error", "leave_out"] = "error"
-    """Training texts without an answer: an error, or left out of the training, and counted."""
+    """Training texts, or words of them, without an answer: an error, or left out of the training, and counted."""
     rest: Literal["spread", "drop"] = "spread"
     """What a distribution over some of the classes leaves of 1: shared evenly by the others, none of which gets more than the
     least that is named; or dropped, so that the others have `floor`."""
@@ -87,6 +95,9 @@ class FileSection(Section):
 
     @model_validator(mode="after")
     def _one_way_to_find_rows(self) -> FileSection:
-        if self.id is None and "id" in self.columns:
-            raise ValueError("columns.id names the file's ids; id names the column of the task's tables that they are of")
+        if self.id is None and self.row_numbers is None and "id" in self.columns:
+            told = "id names the column of the task's tables that they are of, or row_numbers says that they count rows"
+            raise ValueError(f"columns.id names the file's ids; {told}")
+        if self.id is not None and self.row_numbers is not None:
+            raise ValueError("id and row_numbers are two ways to find rows: give one of them")
         return self

@@ -140,3 +140,49 @@ def test_labels_that_there_are_none_of_are_not_learned(tmp_path):
     with pytest.raises(CrossdistilError, match=r"objective\[1\].loss: hard_label learns labels, of which .* have none"):
         joined(tmp_path, answers, hard=0.5)
     assert joined(tmp_path, answers, hard=0.5, as_labels="where_missing")["train"].labels.tolist() == [1] * 4
+
+
+NUMBERED = [{"custom_id": str(row), "label": label} for row, label in enumerate(["positive", "negative", "neutral", "positive"])]
+
+
+def test_rows_are_found_by_their_numbers(tmp_path):
+    """Of train's file as it is, whatever is used of it; with the split, another one's."""
+    answers = [*NUMBERED, {"custom_id": "dev-0", "label": "neutral"}]
+    examples = joined(tmp_path, answers, row_numbers=0)
+    assert examples["train"].taught["teacher"].logits.argmax(axis=1).tolist() == [2, 0, 1, 2]
+    dev = examples["dev"].taught["teacher"]
+    assert dev.answered.tolist() == [True, False] and dev.logits[0].argmax() == 1
+    numbered = [{"id": number, "text": text, "label": row["label"]} for number, (row, text) in enumerate(zip(NUMBERED, TEXTS), 1)]
+    again = joined(tmp_path, numbered, row_numbers=1)["train"]
+    assert again.taught["teacher"].logits.argmax(axis=1).tolist() == [2, 0, 1, 2]
+
+
+def _with_texts(first):
+    return [{"id": number, "text": text, "label": "neutral"} for number, text in enumerate(TEXTS, first)]
+
+
+@pytest.mark.parametrize(
+    ("answers", "file", "message"),
+    [
+        (NUMBERED, {}, "teacher.file.id names the column of the task's tables that 'custom_id' is of, or teacher.file.row"),
+        (NUMBERED, {"id": "n"}, "where the file's ids are numbers of the task's rows: teacher.file.row_numbers, 0 or 1"),
+        (NUMBERED, {"row_numbers": 1}, "labelled.jsonl:1: got the id '0', expected the number of a row of train, from 1 on"),
+        ([{"id": "req-7", "label": "neutral"}], {"row_numbers": 0}, "labelled.jsonl:1: got the id 'req-7', expected the"),
+        (
+            [*NUMBERED, {"id": 4, "label": "neutral"}],
+            {"row_numbers": 0},
+            "labelled.jsonl:5: got row 4 of train, but train.tsv has the rows 0 to 3, the first of them in line 2",
+        ),
+        (
+            _with_texts(1)[:3],
+            {"row_numbers": 0, "unanswered": "leave_out"},
+            "labelled.jsonl:1: its text 'a fine film' is not that of its row's number, 'a dull  film' (line 3 of train.tsv); is "
+            "teacher.file.row_numbers: 1 meant?",
+        ),
+        (NUMBERED, {"row_numbers": 0, "id": "n"}, "id and row_numbers are two ways to find rows: give one of them"),
+    ],
+)
+def test_numbers_that_are_no_row_s_are_refused(tmp_path, answers, file, message):
+    with pytest.raises(CrossdistilError) as caught:
+        joined(tmp_path, answers, **file)
+    assert message in str(caught.value)

@@ -34,9 +34,13 @@ def kept_lines(name: str, kept: dict[str, Any]) -> list[str]:
         return [f"{name}: the file has no answer to a text of dev, so that what the student keeps of it is not known"]
     parts = []
     if "agreement" in kept:
-        parts.append(f"the student says the same of {kept['agreement']:.1%} of {kept['texts']:,} texts of dev")
+        what = f"{kept['texts']:,} texts" if "words" not in kept else f"{kept['words']:,} words"
+        parts.append(f"the student says the same of {kept['agreement']:.1%} of {what} of dev")
+    if "spans" in kept:
+        metric, value = next(iter(kept["spans"].items()))
+        parts.append(f"{metric} of the student against the file {value:.4f}")
     if "teacher" in kept:
         ratio = "" if kept["retention"] is None else f", {kept['retention']:.1%} of it"
         scores = f"file {kept['teacher']:.4f}, student {kept['student']:.4f}{ratio}"
-        parts.append(f"{kept['metric']} on {kept['labelled']:,} labels: {scores}")
+        parts.append(f"{kept['metric']} on {kept['labelled']:,} {'texts with labels' if 'words' in kept else 'labels'}: {scores}")
     return [f"{name}: " + "; ".join(parts)]

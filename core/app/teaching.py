@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.console import Console
 
-from ..data.taught import Taught
+from ..data.taught import Taught, TaughtTokens
 from ..engine import Engine, Frozen
 from ..errors import CrossdistilError, RunFolderError
 from ..job import Job
@@ -204,10 +204,11 @@ class Teaching:
         data, wanted = self._job.teacher_data, stage.objective.teacher_outputs
         return [name for name in wanted if name in self._files or data[name] is not self._job.data]
 
-    def _sources(self, stage: Stage) -> dict[str, TeacherCache | TeacherMemory | Taught] | None:
+    def _sources(self, stage: Stage) -> dict[str, TeacherCache | TeacherMemory | Taught | TaughtTokens] | None:
         """Where each teacher's outputs come from, or None if the teachers are run in every step."""
         wanted, apart = stage.objective.teacher_outputs, self._apart(stage)
-        files = {name: self._job.data.examples["train"].taught[name] for name in wanted if name in self._files}
+        taught, table = self._job.data.examples["train"].taught, self._job.data.tokens["train"]
+        files = {name: taught[name].in_rows(table) for name in wanted if name in self._files}
         if files:
             rest = {name: outputs for name, outputs in wanted.items() if name not in files}
             return files | (self._sources_of(stage, rest, apart) or {})

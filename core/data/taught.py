@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .token_table import TokenTable
+
 
 @dataclass(frozen=True)
 class Taught:
@@ -44,6 +46,63 @@ class Taught:
         """SHA-256 of what is learned."""
         return hashlib.sha256(np.ascontiguousarray(self.logits).data).hexdigest()
 
+    def in_rows(self, table: TokenTable) -> Taught | TaughtTokens:
+        """What has a `batch` of rows of a table."""
+        return self
+
     def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
         """As `TeacherCache.batch`: the logits of a batch of rows, of which -1 only fills."""
         return {"logits": np.where(rows[:, None] < 0, np.float32(0), self.logits[rows])}
+
+
+@dataclass(frozen=True)
+class TaughtWords(Taught):
+    """The same of texts whose words have labels: a row a word, one text's words behind another's; `cost` is of texts."""
+
+    firsts: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    """(examples + 1,) int64: which row is the first of each text, and the end of the last."""
+
+    @property
+    def owners(self) -> np.ndarray:
+        """(words,) int64: the text of each word."""
+        return np.repeat(np.arange(len(self.firsts) - 1), np.diff(self.firsts))
+
+    def in_texts(self, of_words: np.ndarray, nothing: float = 0) -> np.ndarray:
+        """What each word has as an array (examples, most words)."""
+        counts = np.diff(self.firsts)
+        found = np.full((len(counts), max(1, counts.max(initial=0))), nothing, of_words.dtype)
+        found[np.arange(found.shape[1]) < counts[:, None]] = of_words
+        return found
+
+    def whole(self, of_words: np.ndarray) -> np.ndarray:
+        """(examples,) booleans: whether what is asked (words,) is so of all words of a text, of which there are some."""
+        found = np.diff(self.firsts) > 0
+        found[self.owners[~of_words]] = False
+        return found
+
+    def of(self, rows):
+        words = np.concatenate([np.arange(self.firsts[row], self.firsts[row + 1]) for row in rows] or [np.zeros(0, np.int64)])
+        counts = np.diff(self.firsts)[rows]
+        arrays = {name: value[words] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+                  and name not in ("firsts", "cost")}  # fmt: skip
+        return replace(self, **arrays, cost=self.cost[rows], firsts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+    def in_rows(self, table):
+        return TaughtTokens(np.concatenate([self.logits, np.zeros((1, self.logits.shape[1]), np.float32)]), table)
+
+
+@dataclass(frozen=True)
+class TaughtTokens:
+    """The same at the tokens where the words are learned."""
+
+    logits: np.ndarray
+    """(words + 1, outputs) float32, the last one 0."""
+    table: TokenTable
+
+    def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        """The logits (batch, length, outputs), 0 where no word is learned."""
+        words, offsets = np.full((len(rows), length), -1, np.int32), self.table.offsets
+        for own, row in zip(words, rows):
+            if row >= 0:
+                own[: offsets[row + 1] - offsets[row]] = self.table.learned_words[offsets[row] : offsets[row + 1]]
+        return {"logits": self.logits[words]}

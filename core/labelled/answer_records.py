@@ -11,52 +11,25 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..data.labels import cell_text, label_key, number_of
+from ..data.labels import label_key
 from ..shown import shown
+from .class_records import OF_CLASSES
 from .interfaces import READERS, NoAnswer, Texts, Tokens, Written
+from .said import BadRecord, Reading, Said, first_of, json_of, number_from
+from .word_records import OF_WORDS
 
 _THOUGHT = re.compile(r"^\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _FENCE = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
 _AROUND = " \t\r\n\"'`*.!。！“”‘’「」『』《》"
 _WRAPPERS = ("response", "result", "output", "modelOutput", "completion", "body", "message")
 IDS = ("custom_id", "id", "key", "recordId")
-NAMES = {
-    "label": ("label", "answer", "class", "category", "prediction", "sentiment"),
-    "labels": ("labels",),
-    "probabilities": ("probabilities", "probs", "distribution", "scores", "label_probabilities"),
-    "log_probabilities": ("log_probabilities", "label_logprobs", "logprobs"),
-    "logits": ("logits",),
-    "votes": ("votes",),
-    "confidence": ("confidence", "score", "certainty"),
-    "cost": ("cost", "cost_usd", "price"),
-}
-"""What a row's columns are looked for as; `score` is what pipelines of transformers call the probability of a label."""
 _SCORES = ("score", "value", "rating")
-_ANSWERS = ("label", "labels", "probabilities", "log_probabilities", "logits", "votes")
+_ANSWERS = ("label", "labels", "spans", "probabilities", "log_probabilities", "logits", "votes")
 """Of these, what an answer may be."""
-Names = Mapping[str, tuple[str, ...]]
-
-
-class BadRecord(Exception):
-    """What is wrong with a record, for an error that names its line."""
-
-
-@dataclass
-class Said:
-    """One answer: a label, numbers of the classes, or both."""
-
-    label: Any = None
-    numbers: Any = None
-    """A mapping of classes, or a list in their order."""
-    form: str = ""
-    """What the numbers are: `probabilities`, `log_probabilities`, `logits`, `votes`; empty where there are none."""
-    tokens: Tokens | None = None
-    """Those among which the label's first token was chosen."""
-    confidence: float | None = None
 
 
 @dataclass
@@ -73,20 +46,21 @@ class Record:
     cost: float = math.nan
 
 
-def record_of(row: Mapping[str, Any], columns: Mapping[str, str], number: bool = False) -> Record:
+def record_of(row: Mapping[str, Any], columns: Mapping[str, str], number: bool = False, words: bool = False) -> Record:
     """What a row says; `columns` are the names that differ from the usual ones. With `number` the answer is one, and may be
-    called a score. Raises BadRecord."""
-    found = Record()
+    called a score; with `words` it is of each word of a text. Raises BadRecord."""
+    found, reading = Record(), OF_WORDS if words else OF_CLASSES
     if (chosen := columns.get("label")) in _WRAPPERS:  # of a row that names answers in another column too
-        others = {name for what in _ANSWERS for name in NAMES[what]} | set(_WRAPPERS) - {chosen}
+        others = {name for what in _ANSWERS for name in reading.names.get(what, ())} | set(_WRAPPERS) - {chosen}
         row = {name: cell for name, cell in row.items() if name not in others}
         columns = {what: name for what, name in columns.items() if what != "label"}
-    own = {what: (columns[what],) if what in columns else names for what, names in NAMES.items()}
+    names = {what: (columns[what],) if what in columns else usual for what, usual in reading.names.items()}
     if number and "label" not in columns:
-        own |= {"label": (*_SCORES, *own["label"]), "confidence": ()}
-    cost = _first(row, "cost", own)
+        names |= {"label": (*_SCORES, *names["label"]), "confidence": ()}
+    own = replace(reading, names=names)
+    cost = first_of(row, "cost", own.names)
     if cost not in (None, ""):
-        found.cost = _number(cost, "cost")
+        found.cost = number_from(cost, "cost")
     try:
         found.said = list(_answers(row, own, found, 0))
         if not any(what in columns for what in _ANSWERS):
@@ -101,10 +75,10 @@ def record_of(row: Mapping[str, Any], columns: Mapping[str, str], number: bool =
     return found
 
 
-def _answers(row: Mapping[str, Any], own: Names, found: Record, depth: int) -> Iterator[Said]:
+def _answers(row: Mapping[str, Any], own: Reading, found: Record, depth: int) -> Iterator[Said]:
     """The answers of a row, of what it wraps, or of what an interface returned."""
     _count(row, found)
-    said = _of_columns(row, own)
+    said = own.of_columns(row, own.names)
     if said is not None:
         yield from said
         return
@@ -121,7 +95,7 @@ def _answers(row: Mapping[str, Any], own: Names, found: Record, depth: int) -> I
     for name in _WRAPPERS:
         inner = row.get(name)
         if isinstance(inner, str) and name != "message":
-            inner = _json(inner) if inner.lstrip()[:1] in ("{", "[") else inner
+            inner = json_of(inner) if inner.lstrip()[:1] in ("{", "[") else inner
         if isinstance(inner, Mapping) and depth < 4:
             yield from _answers(inner, own, found, depth + 1)
             return
@@ -131,19 +105,19 @@ def _answers(row: Mapping[str, Any], own: Names, found: Record, depth: int) -> I
     if isinstance(content := row.get("content"), str):
         yield _of_text(content, None, own)
         return
-    if any(name in row for name in own["labels"]):
-        yield Said(_first(row, "labels", own))  # an empty cell
+    if any(name in row for what in own.lists for name in own.names[what]):
+        yield Said()  # an empty cell
         return
     if any(name in row for name in _WRAPPERS):
         raise NoAnswer("no answer in it")
     names = ", ".join(map(str, list(row)[:12])) or "none"
-    raise BadRecord(f"got the columns {names}, expected a label, probabilities or a response")
+    raise BadRecord(f"got the columns {names}, expected {own.expected} or a response")
 
 
-def _one_of_two(row: Mapping[str, Any], own: Names, found: Record) -> list[Said]:
+def _one_of_two(row: Mapping[str, Any], own: Reading, found: Record) -> list[Said]:
     """What was said; of a row that names a label and holds a response too, as rows of labelled data do to which a model's answer
     was added, what that says. Raises BadRecord where the two are not the same."""
-    column = next((name for name in own["label"] if name in row), None)
+    column = next((name for name in own.names["label"] if name in row), None)
     wrapper = next((name for name in _WRAPPERS if row.get(name) and name not in ("body", "message")), None)
     if column is None or wrapper is None or len(found.said) != 1 or not isinstance(label := found.said[0].label, str):
         return found.said
@@ -165,57 +139,7 @@ def _one_of_two(row: Mapping[str, Any], own: Names, found: Record) -> list[Said]
     )
 
 
-def _of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
-    """The answers that a row names itself, or None."""
-    confidence = _first(row, "confidence", own)
-    confidence = None if confidence in (None, "") else _number(confidence, "confidence")
-    order = _parsed(_first(row, "labels", own))
-    # What chats call content is read elsewhere, with its tokens.
-    for what in ("logits", "log_probabilities", "probabilities", "votes", "labels"):
-        value = _parsed(_first(row, what, own))
-        if value is None or value == "" or (what == "log_probabilities" and not _is_numbers(value)):
-            continue
-        if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], Mapping):
-            value = _pairs(value)
-        if what != "labels" and isinstance(value, list) and isinstance(order, list) and len(order) == len(value):
-            value = dict(zip(map(cell_text, order), value))  # as zero-shot pipelines of transformers have them, the best first
-        if what == "labels" and isinstance(value, str):
-            value = [part.strip() for part in value.split("|")]
-        if what in ("votes", "labels") and isinstance(value, list):
-            return [Said(label) for label in value] if what == "votes" else [Said(value)]
-        form = "probabilities" if what == "labels" else what
-        if not isinstance(value, Mapping | list):
-            raise BadRecord(f"'{what}': got {json.dumps(value)[:80]}, expected a mapping of classes to numbers, or a list")
-        label = _first(row, "label", own)
-        return [Said(label, value, form, None, confidence)]
-    name = next((name for name in own["label"] if name in row), None)
-    if name is None:
-        return None
-    label = row[name]
-    if isinstance(label, Mapping | list):
-        label = _pairs(label) if isinstance(label, list) and label and isinstance(label[0], Mapping) else label
-        return [Said(None, label, "probabilities")] if isinstance(label, Mapping) else [Said(label)]
-    return [Said(label, confidence=confidence)]
-
-
-def _is_numbers(value: Any) -> bool:
-    """Whether these are of classes, be some no numbers, and not of tokens."""
-    numbers = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return any(isinstance(number, int | float) for number in numbers)
-
-
-def _pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """`[{"label": ..., "score": ...}]` as pipelines of transformers answer."""
-    pairs = {}
-    for item in items:
-        score = next((item[name] for name in ("score", "probability", "confidence") if name in item), None)
-        if "label" not in item or score is None:
-            raise BadRecord(f"got {json.dumps(item)[:80]}, expected a label and its score")
-        pairs[str(item["label"])] = score
-    return pairs
-
-
-def _of_texts(texts: Texts, own: Names) -> list[Said]:
+def _of_texts(texts: Texts, own: Reading) -> list[Said]:
     """The answers that texts are; of several, those that are none are left out."""
     found, why_not = [], NoAnswer("no answer in it")
     for text, tokens in texts:
@@ -228,7 +152,7 @@ def _of_texts(texts: Texts, own: Names) -> list[Said]:
     return found
 
 
-def _of_text(text: str | None, tokens: Written | None, own: Names) -> Said:
+def _of_text(text: str | None, tokens: Written | None, own: Reading) -> Said:
     """The answer that a text is, with the tokens that it is made of and those that could have been."""
     if text is None or not text.strip():
         raise NoAnswer("an empty answer")
@@ -236,8 +160,9 @@ def _of_text(text: str | None, tokens: Written | None, own: Names) -> Said:
     fenced = _FENCE.match(text)
     text = fenced[1] if fenced else text
     if text[:1] in ("{", "["):
-        value = _json(text)
-        said = _of_columns(value if isinstance(value, Mapping) else {"labels": value}, own | {"labels": ("labels",)})
+        value = json_of(text)
+        usual = own.names | {what: (what,) for what in ("labels", "spans") if what in own.names}
+        said = own.of_columns(*((value, own.names) if isinstance(value, Mapping) else (own.of_list(value), usual)))
         if said is None or len(said) != 1:
             raise BadRecord(f"got the answer {json.dumps(text)[:80]}, expected JSON that holds a label")
         first = said[0]
@@ -271,29 +196,6 @@ def _count(row: Mapping[str, Any], found: Record) -> None:
     }.items():
         value = next((usage[name] for name in names if name in usage), None)
         if value not in (None, ""):
-            setattr(found, key, _number(value, "tokens"))
+            setattr(found, key, number_from(value, "tokens"))
     if math.isnan(found.cost) and usage is not row and isinstance(usage.get("cost"), int | float):
         found.cost = float(usage["cost"])
-
-
-def _first(row: Mapping[str, Any], what: str, own: Names) -> Any:
-    return next((row[name] for name in own[what] if name in row), None)
-
-
-def _parsed(value: Any) -> Any:
-    """A cell of a table that holds JSON."""
-    return _json(value) if isinstance(value, str) and value.strip()[:1] in ("{", "[") else value
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadRecord(f"got {json.dumps(text)[:80]}, expected JSON") from None
-
-
-def _number(value: Any, what: str) -> float:
-    number = number_of(value)
-    if isinstance(value, bool) or math.isnan(number) or number < 0:
-        raise BadRecord(f"'{what}': got {json.dumps(value)[:60]}, expected a number from 0 on")
-    return number

@@ -25,8 +25,8 @@ from ..data.task_specs import TaskSpec
 from ..errors import DataError, did_you_mean
 from ..file_section import FileSection
 from ..shown import shown
-from .answer_records import BadRecord, Said
 from .interfaces import Tokens
+from .said import BadRecord, Said
 
 _MORE_THAN_ALL = 1e-3
 """By how much probabilities may sum to more than 1, of rounded numbers."""
@@ -46,6 +46,8 @@ class Classes:
     def __init__(self, spec: TaskSpec, section: FileSection, key: str):
         """`key` is the recipe's of the section. Raises DataError for a name of `labels` that is no class."""
         self.labels, self.section, self.kind = spec.label_names or (), section, spec.kind
+        self.told = self.labels
+        """What a label may be, for people."""
         self._places = {}
         for names in (spec.label_names or (), spec.labels or ()):
             self._places |= {label_key(name): place for place, name in enumerate(names)}
@@ -187,7 +189,7 @@ class Classes:
         return found / found.sum()
 
     def logits(self, answers: Sequence[np.ndarray], are_logits: bool) -> np.ndarray:
-        """What stands for a model's logits (outputs,), of the `values` of one answer or of several votes."""
+        """What stands for a model's logits (..., outputs), of the `values` of one answer or of several votes."""
         mean = np.mean(answers, axis=0)
         if are_logits or not self.kind.has_classes:
             return mean
@@ -196,8 +198,8 @@ class Classes:
             clipped = np.clip(mean, floor, 1 - floor)
             return np.log(clipped) - np.log1p(-clipped)
         raised = np.maximum(mean, floor)
-        logs = np.log(raised / raised.sum())
-        return logs - logs.mean()
+        logs = np.log(raised / raised.sum(axis=-1, keepdims=True))
+        return logs - logs.mean(axis=-1, keepdims=True)
 
 
 def _only(label: Any) -> Any:

@@ -1,5 +1,5 @@
 """What a student keeps of a teacher that is a file of answers: how often it says the same, and how often both are right, by the
-file's classes and by how sure the file is."""
+file's classes and by how sure the file is. Of words with labels: `kept_tags`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from ..data.taught import Taught
 from ..task_data import TaskData
-
-_GROUPS = 5
+from .kept_groups import by_confidence
+from .kept_tags import kept_words, word_scores
 
 
 def file_scores(data: TaskData, name: str) -> dict[str, float]:
@@ -19,6 +19,8 @@ def file_scores(data: TaskData, name: str) -> dict[str, float]:
     if examples is None or examples.labels is None:
         return {}
     taught = examples.taught[name]
+    if data.spec.kind.per_token:
+        return word_scores(data.spec, taught, taught.logits, examples.labels)
     rows = taught.answered & taught.gold
     if not rows.any():
         return {}
@@ -36,6 +38,8 @@ def kept_answers(data: TaskData, name: str, logits: np.ndarray) -> dict[str, Any
     one: `agreement`, and of texts with a label of their own `teacher` and `student` (the first metric of the task) and
     `retention`, the second by the first."""
     taught = data.examples["dev"].taught[name]
+    if data.spec.kind.per_token:
+        return kept_words(data.spec, taught, logits, data.examples["dev"].labels)
     found = {"texts": int(taught.answered.sum())}
     return found | (_compared(data, taught, logits) if found["texts"] else {})
 
@@ -75,12 +79,4 @@ def _compared(data: TaskData, taught: Taught, logits: np.ndarray) -> dict[str, A
         if len(unanswered):
             right = kind.right(logits[unanswered], targets[unanswered])
             found["unanswered"] = {"texts": len(unanswered), "student_right": float(right.mean())}
-    sure = taught.confidence[rows]
-    if not np.isnan(sure).any() and len(np.unique(sure)) > 1:
-        edges = np.unique(np.quantile(sure, np.linspace(0, 1, _GROUPS + 1)[1:-1], method="lower"))
-        places = np.searchsorted(edges, sure, side="left")
-        found["by_confidence"] = [
-            {"from": float(sure[places == place].min()), "to": float(sure[places == place].max()), **group(places == place)}
-            for place in np.unique(places)
-        ]
-    return found
+    return found | by_confidence(taught.confidence[rows], group)

@@ -6,6 +6,7 @@ errors that name the line, unless the recipe says how they are meant.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
@@ -22,13 +23,17 @@ from ..data.task_specs import TaskSpec
 from ..errors import DataError, did_you_mean
 from ..file_section import FileSection
 from ..shown import shown
-from .answer_records import IDS, BadRecord, Record, record_of
+from .answer_records import IDS, Record, record_of
 from .class_answers import Classes, UnknownLabel
+from .said import BadRecord
+from .word_answers import WordClasses
 
 _SAME = 1e-6
 """How far apart the probabilities of two answers may be that are the same one, written twice."""
 _TEXTS = ("text", "sentence", "sequence", "input", "prompt")
 _PAIRS = ("text_pair", "pair", "sentence2")
+_WORDS = ("words", "tokens")
+_NUMBERED = re.compile(r"(?:([a-z_]+)[-_:/# ]+)?([0-9]{1,15})")
 
 Key = str | tuple[str, ...]
 
@@ -38,8 +43,10 @@ class Answers:
     """All answers to one text."""
 
     line: int
-    values: list[np.ndarray] = field(default_factory=list)
-    """`Classes.values` of each."""
+    values: list[Any] = field(default_factory=list)
+    """`Classes.values` of each, or of words `WordClasses.read`."""
+    text: Key | None = None
+    """The text that the file has beside ids."""
     are_logits: bool = False
     shares: list[float] = field(default_factory=list)
     """Of votes that were counted, the share of the largest number."""
@@ -59,6 +66,8 @@ class LabelledFile:
     """What a file says."""
 
     path: Path
+    classes: Classes
+    """What its labels mean."""
     by_key: dict[Key, Answers]
     by_id: bool
     rows: int
@@ -83,21 +92,25 @@ def id_key(cell: Any) -> str:
 
 def read_labelled(section: FileSection, spec: TaskSpec, key: str) -> LabelledFile:
     """Read a file for a task; `key` is the recipe's of the section. Raises DataError, which names file and line."""
-    if spec.kind.over_tokens or spec.kind.embeds or not spec.kind.has_targets:
-        expected = "expected classification, regression or multi_label"
-        raise DataError(f"{key}: answers are read of whole texts, but task.kind is '{spec.kind.name}'; {expected}")
-    path, classes = section.path, Classes(spec, section, key)
+    of_words = spec.kind.per_token
+    if spec.kind.of_spans or not spec.kind.one_row or not spec.kind.has_targets:
+        expected = "expected classification, regression, multi_label or tokens"
+        raise DataError(f"{key}: answers are read of whole texts or their words, but task.kind is '{spec.kind.name}'; {expected}")
+    path, classes = section.path, (WordClasses if of_words else Classes)(spec, section, key)
     if not path.is_file():
         raise DataError(f"{key}.path: {path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
-    found = LabelledFile(path, {}, section.id is not None, 0, Counter(), Counter(), 0)
+    by_id = section.id is not None or section.row_numbers is not None
+    found = LabelledFile(path, classes, {}, by_id, 0, Counter(), Counter(), 0)
     unknown: dict[str, list[int]] = {}
     for line, row in table_records(path, TableFormat(options=())):
         found.rows += 1
         where = f"{path}:{line}"
         name = _key_of(row, section, spec, where, key)
         answers = found.by_key.setdefault(name, Answers(line))
+        if by_id and answers.text is None:
+            answers.text = _own_text(row, section, spec)
         try:
-            _add(answers, row, section, classes, found, key)
+            (_add_words if of_words else _add)(answers, row, section, found, key, line)
         except UnknownLabel as error:
             unknown.setdefault(error.label, []).append(line)
         except BadRecord as error:
@@ -107,14 +120,17 @@ def read_labelled(section: FileSection, spec: TaskSpec, key: str) -> LabelledFil
         raise DataError(_unknown_labels(path, unknown, classes, key))
     if not found.rows:
         raise DataError(f"{path}: holds no rows")
+    if of_words:
+        classes.find_scheme([read for answers in found.by_key.values() for read in answers.values], str(path))
     return found
 
 
 def _add(
-    answers: Answers, row: Mapping[str, Any], section: FileSection, classes: Classes, found: LabelledFile, key: str
+    answers: Answers, row: Mapping[str, Any], section: FileSection, found: LabelledFile, key: str, line: int
 ) -> None:
     """Add what a row says. Of two rows of a text, one that says the same again adds nothing; another answer is a vote, or an
     error. A row with an answer takes the place of one without, as where a request was sent again."""
+    classes = found.classes
     record = record_of(row, section.columns, not classes.kind.has_classes)
     answers.cost = _sum(answers.cost, record, section)
     values, are_logits, others = [], False, 0
@@ -155,6 +171,59 @@ def _add(
     answers.values += values
 
 
+def _add_words(
+    answers: Answers, row: Mapping[str, Any], section: FileSection, found: LabelledFile, key: str, line: int
+) -> None:
+    """The same of a row that says something of the words of a text."""
+    classes, record = found.classes, record_of(row, section.columns, words=True)
+    answers.cost = _sum(answers.cost, record, section)
+    base, others = _base(row, section, classes.text), []
+    reads = [classes.read(said, line, base, others) for said in record.said]
+    found.other_labels.update(others)
+    values = [read for read in reads if read.says]
+    if not values:
+        why = "an answer that is none of words" if others else record.why_not or "an abstention"
+        if not others:
+            found.abstained[why] += 1
+        answers.why_not = answers.why_not or why
+        return
+    confidences = [read.confidence for read in values if read.confidence is not None]
+    if confidences and max(confidences) > 1:
+        raise BadRecord(f"'confidence': got {max(confidences):g}, expected 0 to 1")
+    if answers.values and section.repeated == "error":
+        if len(values) != len(answers.values) or not all(a.same(b) for a, b in zip(values, answers.values)):
+            told = f"another answer to the text of line {answers.line}"
+            raise BadRecord(f"{told}; {key}.repeated: votes takes them as votes")
+        return
+    answers.values += values
+    answers.confidences += confidences
+
+
+def _base(row: Mapping[str, Any], section: FileSection, text: str) -> str | None:
+    """The text that the places of a row's spans are of, where the row has one of its own."""
+    names = [section.columns["text"]] if "text" in section.columns else [text, *_TEXTS]
+    found = next((row[name] for name in names if name in row and isinstance(row[name], str)), None)
+    return found if found is not None else _joined_words(row)
+
+
+def _joined_words(row: Mapping[str, Any]) -> str | None:
+    """The words of a row that holds them as a list, with spaces between them."""
+    found = next((row[name] for name in _WORDS if isinstance(row.get(name), list)), None)
+    return " ".join(found) if found and all(isinstance(word, str) for word in found) else None
+
+
+def _own_text(row: Mapping[str, Any], section: FileSection, spec: TaskSpec) -> Key | None:
+    """The text of a row that is found by an id, where it has a column that is that for sure."""
+    names = [section.columns.get("text", spec.text or _TEXTS[0])]
+    if spec.text_pair is not None:
+        names.append(section.columns.get("text_pair", spec.text_pair))
+    texts = [row.get(name) for name in names]
+    if all(isinstance(text, str) for text in texts):
+        return text_key(*texts)
+    words = _joined_words(row) if spec.kind.per_token else None
+    return None if words is None else text_key(words)
+
+
 def _sum(before: np.ndarray, record: Record, section: FileSection) -> np.ndarray:
     """Tokens read and written, and money (3,), with those of one more row."""
     price, cost = section.price, record.cost
@@ -165,36 +234,55 @@ def _sum(before: np.ndarray, record: Record, section: FileSection) -> np.ndarray
 
 
 def _key_of(row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where: str, key: str) -> Key:
-    if section.id is not None:
+    if section.id is not None or section.row_numbers is not None:
         # What a batch calls `id` is its own.
-        usual = IDS if section.id in IDS else (section.id, *IDS)
+        usual = IDS if section.id is None or section.id in IDS else (section.id, *IDS)
         names = [section.columns["id"]] if "id" in section.columns else list(usual)
         name = next((name for name in names if row.get(name) not in (None, "")), None)
         if name is None:
             raise DataError(f"{where}: has no id ({' or '.join(names)})")
-        return id_key(row[name])
+        return id_key(row[name]) if section.row_numbers is None else _number_of(row[name], section, spec, where)
     names = []
-    for own, what, usual in ((spec.text, "text", _TEXTS), (spec.text_pair, "text_pair", _PAIRS)):
+    text = spec.text or _TEXTS[0]
+    for own, what, usual in ((text, "text", _TEXTS), (spec.text_pair, "text_pair", _PAIRS)):
         if own is None:
             continue
         wanted = [section.columns[what]] if what in section.columns else [own, *usual]
         name = next((name for name in wanted if isinstance(row.get(name), str)), None)
+        if name is None and spec.kind.per_token and (words := _joined_words(row)) is not None:
+            return text_key(words)
         if name is None:
             if (there := next((name for name in wanted if name in row), None)) is not None:
                 raise DataError(f"{where}: got {shown(row[there], 60)} in '{there}', expected a text")
             hint = did_you_mean(wanted[0], row) or f"; the columns are {', '.join(map(str, list(row)[:12]))}"
             ids = next((name for name in IDS if name in row), None)
-            way = "" if ids is None else f"; {key}.id names the column of the task's tables that '{ids}' is of"
+            way = "" if ids is None else f"; {key}.id names the column of the task's tables that '{ids}' is of, or "
+            way += f"{key}.row_numbers, 0 or 1, where it counts their rows" if way else ""
             raise DataError(f"{where}: has no text in a column '{wanted[0]}'{hint}{way}")
         names.append(name)
     return text_key(*(row[name] for name in names))
 
 
+def row_key(split: str, number: int) -> str:
+    """What stands for the number of a row of a split."""
+    return f"{split} {number}"
+
+
+def _number_of(cell: Any, section: FileSection, spec: TaskSpec, where: str) -> str:
+    """The number of a row, of train where the cell does not name another split, as a key."""
+    found = _NUMBERED.fullmatch(id_key(cell))
+    split = None if found is None else found[1] or "train"
+    if split not in spec.splits or int(found[2]) < section.row_numbers:
+        expected = f"expected the number of a row of train, from {section.row_numbers} on, or with its split, as dev-5"
+        raise DataError(f"{where}: got the id {shown(cell)}, {expected}")
+    return row_key(split, int(found[2]))
+
+
 def _unknown_labels(path: Path, unknown: Mapping[str, list[int]], classes: Classes, key: str) -> str:
     (label, lines), *others = unknown.items()
-    text = f"{path}:{lines[0]}: got label {shown(label)}, expected one of {listed(classes.labels)}"
-    near = next((known for known in classes.labels if label_key(known).startswith(label_key(label)[:3] or "\0")), None)
-    hint = did_you_mean(label, classes.labels).rstrip("?")
+    text = f"{path}:{lines[0]}: got label {shown(label)}, expected one of {listed(classes.told)}"
+    near = next((known for known in classes.told if label_key(known).startswith(label_key(label)[:3] or "\0")), None)
+    hint = did_you_mean(label, classes.told).rstrip("?")
     text += hint or ("" if near is None else f"; perhaps {shown(near)} is meant")
     if others:
         text += f"; nor are {listed([name for name, _ in others])}"

@@ -1,0 +1,198 @@
+"""Which rows of a task the records of a file are of: by their texts, by ids or by their numbers; what is told of the file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.labels import listed
+from ..data.tables import read_columns
+from ..data.tagged_files import read_tagged
+from ..data.task_specs import TaskSpec
+from ..data.tasks import Examples
+from ..data.texts import Texts
+from ..errors import DataError
+from ..file_section import FileSection
+from ..shown import shown
+from .labelled_file import Answers, LabelledFile, id_key, row_key, text_key
+
+SHOWN = 5
+"""How many lines or reasons are told."""
+
+
+@dataclass(frozen=True)
+class Join:
+    """What is joined with what."""
+
+    file: LabelledFile
+    section: FileSection
+    spec: TaskSpec
+    key: str
+    """The recipe's of the section."""
+    data: Path
+    """The task's folder."""
+
+
+def texts_of(examples: Examples) -> list[Any]:
+    pairs = [None] * len(examples) if examples.pairs is None else examples.pairs
+    return [text_key(text, pair) for text, pair in zip(examples.texts, pairs)]
+
+
+def keys_of(join: Join, examples: Examples, split: str) -> list[Any]:
+    """What each row is found by, None where it is not in the file for sure."""
+    if not join.file.by_id:
+        return texts_of(examples)
+    spec, key = join.spec, "id" if join.section.row_numbers is None else "row_numbers"
+    if spec.own is not None:
+        way = "rows are found by their texts (id: null, row_numbers: null)"
+        raise DataError(f"{join.key}.{key}: the task's plugin reads its data itself; {way}")
+    own = _ids(join, split) if join.section.row_numbers is None else _numbers(join, split)
+    count = len(examples) - examples.mixed  # the others are of other data
+    return [own.get(line) if row < count else None for row, line in enumerate(examples.line_numbers.tolist())]
+
+
+def _numbers(join: Join, split: str) -> dict[int, str]:
+    """Line -> the number of its row, of all rows of a split's file, also those that are not used. Raises DataError for a number
+    in the file of answers that is no row's."""
+    spec, first = join.spec, join.section.row_numbers
+    path = join.data / spec.splits[split]
+    if spec.tagged is not None:
+        lines = read_tagged(path, spec.tagged, False).lines
+    else:
+        texts = [name for name in (spec.text, spec.text_pair) if name is not None]
+        # A row that cannot be read and is left out would have had a number.
+        lines = read_columns(path, texts, header=spec.header, format=replace(spec.format, bad_rows="error")).line_numbers
+    found = {line: row_key(split, number) for number, line in enumerate(lines.tolist(), first)}
+    known = set(found.values())
+    for own, answers in join.file.by_key.items():
+        if own.rpartition(" ")[0] == split and own not in known:
+            told = f"{path.name} has the rows {first} to {first + len(lines) - 1}, the first of them in line {lines[0]}"
+            raise DataError(f"{join.file.path}:{answers.line}: got row {own.rpartition(' ')[2]} of {split}, but {told}")
+    return found
+
+
+def check_text(join: Join, answers: Answers, examples: Examples, row: int) -> None:
+    """Raise DataError where a record that is joined by its row's number has another text than that row."""
+    if join.section.row_numbers is None or answers.text is None or answers.text == _text_of(examples, row):
+        return
+    got = answers.text if isinstance(answers.text, str) else answers.text[0]
+    place = f"line {examples.line_numbers[row]} of {examples.source.name}"
+    near = [each for each in (row - 1, row + 1) if 0 <= each < len(examples)]
+    shifted = answers.text in (_text_of(examples, each) for each in near)
+    way = f"; is {join.key}.row_numbers: {1 - join.section.row_numbers} meant?" if shifted else ""
+    raise DataError(
+        f"{join.file.path}:{answers.line}: its text {shown(got, 60)} is not that of its row's number, "
+        f"{shown(examples.texts[row], 60)} ({place}){way}"
+    )
+
+
+def _text_of(examples: Examples, row: int) -> Any:
+    return text_key(examples.texts[row], None if examples.pairs is None else examples.pairs[row])
+
+
+def _ids(join: Join, split: str) -> dict[int, str]:
+    """Line -> id, of the column that the recipe names."""
+    spec, column = join.spec, join.section.id
+    path = join.data / spec.splits[split]
+    try:
+        columns = read_columns(path, [column], header=spec.header, format=spec.format)
+    except DataError as error:
+        way = f"where the file's ids are numbers of the task's rows: {join.key}.row_numbers, 0 or 1 of the first, in place of id"
+        raise DataError(f"{join.key}.id: {error}; {way}") from None
+    first: dict[str, int] = {}
+    of_line = {}
+    for line, cell in zip(columns.line_numbers.tolist(), columns.cells[column]):
+        own = id_key(cell)
+        other = first.setdefault(own, line)
+        if other != line:
+            raise DataError(f"{path}:{line}: the id {shown(cell)} in '{column}' is that of line {other} too")
+        of_line[line] = own
+    return of_line
+
+
+def rows_of(examples: Examples, rows: np.ndarray) -> Examples:
+    """Some of the examples, which have one text, or pair of texts, each."""
+
+    def some(array: np.ndarray | None) -> np.ndarray | None:
+        return None if array is None else array[rows]
+
+    return replace(
+        examples,
+        texts=Texts(examples.texts[row] for row in rows),
+        pairs=None if examples.pairs is None else Texts(examples.pairs[row] for row in rows),
+        labels=some(examples.labels),
+        line_numbers=examples.line_numbers[rows],
+        label_mask=some(examples.label_mask),
+        weights=some(examples.weights),
+        by_spaces=some(examples.by_spaces),
+        word_counts=some(examples.word_counts),
+        taught={name: taught.of(rows) for name, taught in examples.taught.items()},
+        mixed=int((rows >= len(examples) - examples.mixed).sum()),
+    )
+
+
+def nothing_joined(join: Join, examples: Mapping[str, Examples]) -> str:
+    file, section = join.file, join.section
+    some = next(iter(file.by_key))
+    sources = " or ".join(own.source.name for own in examples.values())
+    what = f"the id {shown(some)}" if file.by_id else f"the text {shown(some if isinstance(some, str) else some[0])}"
+    way = "a row is found by its text as it is, but for white space"
+    if file.by_id:
+        way = f"'{section.id}' of the task's tables has other ids"
+        if section.row_numbers is not None:
+            way = "rows are those of train, and of another split where the id says so, as dev-5"
+    line = file.by_key[some].line
+    return f"{file.path}:{line}: {what} is none of {sources}, and so is everything else in the file; {way}"
+
+
+def file_lines(join: Join, unasked: int) -> list[str]:
+    """What is told of a file by itself."""
+    file = join.file
+    parts = [f"{file.path.name}: {file.rows:,} rows, {len(file.by_key):,} texts"]
+    if file.repeated:
+        votes = join.section.repeated == "votes"
+        parts.append(f"{file.repeated:,} rows {'are more votes on' if votes else 'repeat'} a text")
+    if file.abstained:
+        parts.append(f"{sum(file.abstained.values()):,} without an answer ({_counted(file.abstained)})")
+    if file.other_labels:
+        count = sum(file.other_labels.values())
+        parts.append(f"{count:,} with labels that are no class ({listed(list(file.other_labels))}), taken for no answer")
+    if unasked:
+        parts.append(f"{unasked:,} texts that the task does not have")
+    return ["; ".join(parts)]
+
+
+def _counted(reasons: Counter[str]) -> str:
+    return ", ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common(SHOWN))
+
+
+def place_of(examples: Examples, row: int) -> str:
+    """File and line of an example of train, for an error."""
+    return f"{examples.source if row < len(examples) - examples.mixed else 'aux_data'}:{examples.line_numbers[row]}"
+
+
+def lines_of(examples: Examples, rows: np.ndarray) -> str:
+    """The lines of the first of some examples."""
+    return ", ".join(map(str, examples.line_numbers[rows[:SHOWN]])) + (", ..." if len(rows) > SHOWN else "")
+
+
+def about_file(file: LabelledFile, unasked: int, splits: Mapping[str, Any]) -> dict[str, Any]:
+    """What result.json says of the file: rows, why there is no answer, what each split has, and what a thousand texts cost."""
+    costs = np.array([answers.cost for answers in file.by_key.values()])
+    known = [None if np.isnan(column).all() else float(np.nanmean(column) * 1000) for column in costs.T]
+    return {
+        "file": str(file.path),
+        "rows": file.rows,
+        "texts": len(file.by_key),
+        "repeated": file.repeated,
+        "abstained": dict(file.abstained),
+        "other_labels": dict(file.other_labels.most_common(20)),
+        "not_in_task": unasked,
+        "splits": splits,
+        "per_thousand_texts": dict(zip(("tokens_read", "tokens_written", "cost"), known)),
+    }

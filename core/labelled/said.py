@@ -1,0 +1,72 @@
+"""What is said of a text: an answer as a file has it, and how its cells are read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..data.labels import number_of
+from .interfaces import Tokens
+
+Names = Mapping[str, tuple[str, ...]]
+
+
+class BadRecord(Exception):
+    """What is wrong with a record, for an error that names its line."""
+
+
+@dataclass
+class Said:
+    """One answer: a label, numbers of the classes, or both."""
+
+    label: Any = None
+    numbers: Any = None
+    """A mapping of classes, or a list in their order."""
+    form: str = ""
+    """What the numbers are: `probabilities`, `log_probabilities`, `logits`, `votes`; empty where there are none. Of words, whose
+    numbers are a list with those of each, `label` may also be a list: of `spans`, or `labels` of each word."""
+    tokens: Tokens | None = None
+    """Those among which the label's first token was chosen."""
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the answers of a kind of task stand in a row."""
+
+    names: Names
+    """What the columns may be called."""
+    of_columns: Callable[[Mapping[str, Any], Names], list[Said] | None]
+    """The answers that a row names itself, or None."""
+    of_list: Callable[[list], Mapping[str, Any]]
+    """A list that is an answer as a row."""
+    lists: tuple[str, ...]
+    """Of these names, those under which a list or nothing stands."""
+    expected: str
+    """What a row should hold, in words."""
+
+
+def first_of(row: Mapping[str, Any], what: str, names: Names) -> Any:
+    return next((row[name] for name in names[what] if name in row), None)
+
+
+def parsed(value: Any) -> Any:
+    """A cell of a table that holds JSON."""
+    return json_of(value) if isinstance(value, str) and value.strip()[:1] in ("{", "[") else value
+
+
+def json_of(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRecord(f"got {json.dumps(text)[:80]}, expected JSON") from None
+
+
+def number_from(value: Any, what: str) -> float:
+    number = number_of(value)
+    if isinstance(value, bool) or math.isnan(number) or number < 0:
+        raise BadRecord(f"'{what}': got {json.dumps(value)[:60]}, expected a number from 0 on")
+    return number

@@ -1,0 +1,89 @@
+"""The answers that a row names itself, where each word of a text has a label: spans, a label a word, or numbers of the classes a
+word. Of these, what a row says; which words they are of is found where the text is known (`word_answers`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .class_records import NAMES as OF_TEXTS
+from .said import BadRecord, Names, Reading, Said, first_of, number_from, parsed
+
+NAMES = {
+    "label": (),
+    "labels": ("labels", "tags", "ner_tags"),
+    "spans": ("spans", "entities"),
+    **{what: OF_TEXTS[what] for what in ("probabilities", "log_probabilities", "logits", "confidence", "cost")},
+}
+_LABELS = ("label", "type", "entity_group", "entity_type", "category", "class")
+_WORDS = ("text", "word", "entity", "name", "mention", "span")
+
+
+@dataclass(frozen=True)
+class SpanSaid:
+    """A part of a text with a label: from `start` to before `end`, in characters, or by its words alone."""
+
+    label: Any
+    start: int | None = None
+    end: int | None = None
+    words: str = ""
+
+    def __str__(self) -> str:
+        return f"'{self.words}'" if self.start is None else f"{self.start} to {self.end}"
+
+
+def of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
+    """The answers that a row names itself, or None."""
+    confidence = first_of(row, "confidence", own)
+    confidence = None if confidence in (None, "") else number_from(confidence, "confidence")
+    for what in ("logits", "log_probabilities", "probabilities", "spans", "labels"):
+        usual = (*own[what], *own["label"]) if what == "labels" else own[what]
+        name = next((name for name in usual if name in row), None)
+        value = None if name is None else parsed(row[name])
+        if value is None or value == "" or (what == "log_probabilities" and not isinstance(value, list)):
+            continue
+        if what == "spans":
+            return [Said(_spans(value, name), None, what, None, confidence)]
+        if not isinstance(value, list):
+            raise BadRecord(f"'{name}': got {json.dumps(value)[:80]}, expected a list, {_each(what)} for each word")
+        if what == "labels":
+            return [Said(value, None, what, None, confidence)]
+        return [Said(None, value, what, None, confidence)]
+    return None
+
+
+def _each(what: str) -> str:
+    return "a label" if what == "labels" else f"{what} of the labels"
+
+
+def _spans(value: Any, name: str) -> list[SpanSaid]:
+    if isinstance(value, Mapping):  # label -> what is it
+        pairs = ((label, words if isinstance(words, list) else [words]) for label, words in value.items())
+        value = [{"label": label, "text": each} for label, found in pairs for each in found]
+    if not isinstance(value, list):
+        raise BadRecord(f"'{name}': got {json.dumps(value)[:80]}, expected a list of spans")
+    return [_span(each, name) for each in value]
+
+
+def _span(given: Any, name: str) -> SpanSaid:
+    if isinstance(given, list) and len(given) in (2, 3):
+        given = dict(zip(("start", "end", "label") if len(given) == 3 else ("text", "label"), given))
+    if isinstance(given, Mapping):
+        key = next((key for key in _LABELS if key in given), None)
+        start, end = given.get("start"), given.get("end")
+        if key is not None and type(start) is int and type(end) is int:
+            return SpanSaid(given[key], start, end)
+        words = next((given[each] for each in _WORDS if each != key and isinstance(given.get(each), str)), "").strip()
+        if key is not None and words and start is None and end is None:
+            return SpanSaid(given[key], words=" ".join(words.split()))
+    expected = '{"start": number, "end": number, "label": text}, in characters, or {"text": words, "label": text}'
+    raise BadRecord(f"'{name}': got {json.dumps(given)[:80]}, expected {expected}")
+
+
+def _of_list(items: list) -> Mapping[str, Any]:
+    return {"labels": items} if items and not isinstance(items[0], Mapping | list) else {"spans": items}
+
+
+OF_WORDS = Reading(NAMES, of_columns, _of_list, ("spans", "labels"), "spans, or labels or probabilities of each word")
