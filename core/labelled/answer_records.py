@@ -105,9 +105,10 @@ def _answers(row: Mapping[str, Any], own: Reading, found: Record, depth: int) ->
     if isinstance(content := row.get("content"), str):
         yield _of_text(content, None, own)
         return
-    if any(name in row for what in own.lists for name in own.names[what]):
-        yield Said()  # an empty cell
-        return
+    for what in own.lists:
+        if any(name in row for name in own.names[what]):
+            yield Said(first_of(row, what, own.names))  # an empty cell
+            return
     if any(name in row for name in _WRAPPERS):
         raise NoAnswer("no answer in it")
     names = ", ".join(map(str, list(row)[:12])) or "none"
