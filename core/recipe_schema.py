@@ -118,6 +118,11 @@ class Recipe(Section):
                 key = "teacher.kind" if self.teacher is not None else f"teachers.{name}.kind"
                 told = f"'{section.kind}' is for task.kind: embeddings, whose teacher may score pairs of texts"
                 raise ValueError(f"{key}: {told}; leave it out")
+            if section.kind is not None and not any(term.needs_teacher for stage in self.stages for term in stage.objective):
+                key = "teacher" if self.teacher is not None else f"teachers.{name}"
+                learn = "margin_mse, and similarity_kl with candidates: own, learn what it scores the pairs of triplets with"
+                why = "similarity_mse learns scores of the data, since a cosine has bounds, and a reranker's score none"
+                raise ValueError(f"{key}: no term learns from the reranker; {learn}; {why}")
         return self
 
     @model_validator(mode="after")

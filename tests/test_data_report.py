@@ -12,12 +12,14 @@ from rich.console import Console
 
 from crossdistil.core.app.data_report import data_lines, data_warnings, one_answer
 from crossdistil.core.app.run import RunOptions, execute
+from crossdistil.core.data.labels import one_letter
 from crossdistil.core.data.task_specs import GLUE_TASKS
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.job import prepare
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.task_section import TaskSection
 from crossdistil.tests import tiny
+from crossdistil.tests.tagged_files import columns, ner_recipe, sentences, write_names
 
 
 def recipe(folder, train, dev=None, labels=None, **task):
@@ -124,3 +126,57 @@ def test_settings_that_do_not_go_together(tmp_path):
         with pytest.raises(ValueError, match=message):
             TaskSection(name="x", data=tmp_path, **task)
     assert TaskSection(name="x", data=tmp_path, skip_labels=[0, None]).skip_labels == ("0", "null")
+
+
+MEANT = [("film", "positive")] * 22 + [("plot", "negative")] * 20
+
+
+def test_a_class_that_may_be_a_misspelt_one_is_told_with_its_place(tmp_path):
+    rows = [*MEANT, ("the film", "positve"), ("the plot", "positve!"), ("a", "neutral")]
+    found = [line for line in told(tmp_path, rows, MEANT)[1] if "one letter" in line]
+    assert found == [
+        "train.jsonl:43: 'positve' is there once in train and not in dev, and is one letter from 'positive', which is there 22 "
+        "times; mend it, or name all classes with task.labels, if that is meant"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "dev", "task"),
+    [
+        ([*MEANT, ("a", "positve")], [*MEANT, ("a", "positve")], {}),  # it is in dev
+        ([*MEANT, ("a", "positve")], MEANT, {"labels": ["negative", "positive", "positve"]}),  # a person has named it
+        ([*MEANT[:19], *MEANT[22:], ("a", "positve")], MEANT, {}),  # the other one is not so much more frequent
+        ([("film", "level 1")] * 20 + [("plot", "level 2")], None, {}),
+    ],
+)
+def test_classes_that_may_be_meant_are_not(tmp_path, rows, dev, task):
+    assert not any("one letter" in line for line in told(tmp_path, rows, dev, **task)[1])
+
+
+def test_a_type_of_names_that_may_be_a_misspelt_one(tmp_path):
+    data = write_names(tmp_path / "data")
+    rows = [*sentences(120, 1), [("the", "O"), ("good", "B-PRE"), ("film", "I-PRE")]]
+    (data / "train.conll").write_text(columns(rows))
+    tiny.write_model(tmp_path / "encoder")
+    job = prepare(parse_recipe(ner_recipe(data, tmp_path / "encoder"), "test"), "test", 1)
+    place = len(columns(rows).splitlines()) - 1
+    found = [line for line in data_warnings(job.data) if "one letter" in line]
+    assert len(found) == 1 and found[0].startswith(f"train.conll:{place}: 'PRE' is there once in train and not in dev, and")
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "near"),
+    [
+        ("positve", "positive", True),
+        ("PRE", "PER", True),
+        ("LOK", "LOC", True),
+        ("Positve", "positive", True),
+        ("NN", "NNS", False),
+        ("cat", "dog", False),
+        ("level 1", "level 2", False),
+        ("3", "4", False),
+        ("abcd", "badc", False),
+    ],
+)
+def test_one_letter(name, other, near):
+    assert one_letter(name, other) is one_letter(other, name) is near

@@ -137,6 +137,14 @@ def test_what_does_not_fit_is_named(objective, change, message, folder):
         prepare(parse_recipe(recipe, "test"), "test", 1)
 
 
+def test_a_reranker_that_nothing_learns_from_is_refused_with_the_reason(folder):
+    recipe = recipe_of(folder, [{"loss": "similarity_mse"}])
+    recipe["task"]["embeddings"]["examples"] = "scored"
+    told = "teacher: no term learns from the reranker; margin_mse, .*; similarity_mse learns scores of the data, since a cosine"
+    with pytest.raises(CrossdistilError, match=told):
+        parse_recipe(recipe, "test")
+
+
 def test_other_tasks_have_no_such_teacher(folder):
     recipe = recipe_of(folder)
     recipe["task"]["kind"], recipe["task"]["embeddings"] = "regression", None

@@ -307,7 +307,8 @@ def test_what_is_missing_is_told_together(tmp_path):
     write(data, "text\tscore\na\t0\n")
     lines = message().split("\n")
     assert len(lines) == 2
-    assert "train.tsv: no column 'label'; the columns are text, score" in lines[0]
+    keys = "task.text, task.text_pair and task.label name the task's columns"
+    assert f"train.tsv: no column 'label'; the columns are text, score; {keys}" in lines[0]
     assert "has no file for the split 'dev' (dev.tsv, dev.csv, dev.jsonl, dev.json, dev.parquet, " in lines[1]
     assert "or task.files.dev)" in lines[1]
     assert message(data / "train.tsv").startswith(f"task.data: {data / 'train.tsv'}: is a file, expected the folder")

@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..data.labels import label_warnings
+from ..data.labels import label_warnings, misspelt
+from ..data.tag_schemes import is_bio, parts_of
 from ..data.tasks import Examples, TaskSpec
 from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer
 from ..data.word_vocabulary import WordTokenizer
 from ..kinds.kind import Kind
 from ..metrics import REGRESSION_METRICS
+from ..shown import shown
 from ..task_data import TaskData
 
 UNREADABLE = 0.05
@@ -62,10 +64,42 @@ def data_warnings(data: TaskData, first: str = "train") -> list[str]:
     if examples is not None and data.spec.kind.has_classes and (labels := _known(examples)) is not None:
         counts = data.spec.kind.counts(labels, len(data.spec.labels))
         lines += label_warnings(data.spec.labels, counts, first)
+        lines += _misspelt(data, first, counts)
     for split, examples in data.examples.items():
         if (labels := _known(examples)) is not None:
             lines += _one_sided(data.spec, split, labels)
     return lines + unknown_warnings(unknown_shares(data), data.tokenizer)
+
+
+def _misspelt(data: TaskData, first: str, counts: np.ndarray) -> list[str]:
+    """Classes that may be misspelt ones of others, with the place of the first row that has one."""
+    spec, examples, dev = data.spec, data.examples[first], data.examples.get("dev")
+    if not spec.labels_from or spec.kind.plugin:  # classes that a person has named are meant
+        return []
+    elsewhere = None
+    if dev is not None and first != "dev" and (known := _known(dev)) is not None:
+        elsewhere = spec.kind.counts(known, len(spec.labels))
+    names, labels = list(spec.label_names), examples.labels
+    if spec.kind.per_token and is_bio(names):  # a span is counted where it begins
+        counts = [count if parts_of(name)[0] == "B" else 0 for name, count in zip(names, counts)]
+        names = [parts_of(name)[1] for name in names]
+    lines = []
+    for rare, meant in misspelt(names, counts, elsewhere).items():
+        if spec.kind.one_class:
+            rows = np.argwhere(labels == rare)[0]
+        else:
+            rows = np.flatnonzero(labels[:, rare] > 0)
+        row = int(rows[0])
+        line = int(examples.line_numbers[row])
+        if spec.kind.per_token and examples.by_spaces[row]:
+            line += int(rows[1])
+        source = examples.source.name if row < len(examples) - examples.mixed else "aux_data"
+        often = "once" if counts[rare] == 1 else "twice"
+        nowhere = "" if elsewhere is None else " and not in dev"
+        near = f"one letter from {shown(names[meant])}, which is there {counts[meant]:,} times"
+        way = "mend it, or name all classes with task.labels, if that is meant"
+        lines.append(f"{source}:{line}: {shown(names[rare])} is there {often} in {first}{nowhere}, and is {near}; {way}")
+    return lines
 
 
 def _known(examples: Examples) -> np.ndarray | None:

@@ -26,6 +26,10 @@ SEPARATOR = "|"
 MISSING = ("-", "--", "?", "n/a", "na", "nan", "none", "null", "#n/a", "undefined")
 """What tools write where there is no label."""
 
+_ALMOST_NEVER, _FREQUENT, _SHORTEST = 2, 20, 3
+"""How often a class that may be a misspelling is there at most, and how much more often the one that is meant; and how many
+letters are looked at."""
+
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 
 
@@ -197,6 +201,33 @@ def number_of(cell: Any) -> float:
 def listed(labels: Sequence[str]) -> str:
     """Labels in an error: at most ten of them."""
     return ", ".join(map(shown, labels[:10])) + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
+
+
+def misspelt(names: Sequence[str], counts: Sequence[int], elsewhere: Sequence[int] | None) -> dict[int, int]:
+    """Class -> the one that may be meant: of a class that is there once or twice, and is not `elsewhere`, the most frequent of
+    those that are one letter from it and there twenty times as often. Digits that differ are no misspelling."""
+    found = {}
+    for rare, (name, count) in enumerate(zip(names, counts)):
+        if not 0 < count <= _ALMOST_NEVER or (elsewhere is not None and elsewhere[rare]):
+            continue
+        near = [other for other in range(len(names)) if counts[other] >= _FREQUENT * count and one_letter(name, names[other])]
+        if near:
+            found[rare] = max(near, key=lambda other: counts[other])
+    return found
+
+
+def one_letter(name: str, other: str) -> bool:
+    """Whether two names differ in one letter that is another one, there or not, or in two that have changed places."""
+    short, long = sorted((label_key(name), label_key(other)), key=len)
+    if len(short) < _SHORTEST or len(long) - len(short) > 1:
+        return False
+    start = next((place for place, (a, b) in enumerate(zip(short, long)) if a != b), len(short))
+    ends = short[start:], long[start:]
+    if any(letter.isdigit() for end in ends for letter in end[:1]):
+        return False
+    if len(short) < len(long):
+        return ends[0] == ends[1][1:]
+    return ends[0][1:] == ends[1][1:] or (ends[0][:2] == ends[1][1::-1] and ends[0][2:] == ends[1][2:])
 
 
 def label_warnings(labels: Sequence[str], counts: np.ndarray, split: str) -> list[str]:

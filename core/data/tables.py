@@ -26,6 +26,7 @@ from .texts import Texts
 
 EXTENSIONS = (".tsv", ".csv", ".jsonl", ".json", *ARROW_EXTENSIONS)
 _JSON = (".jsonl", ".json")
+_KEYS = "task.text, task.text_pair and task.label"
 _SHOWN = 20  # names of columns in an error
 Asked = tuple[Sequence[str], Sequence[str], Sequence[str]]
 """Names of columns: those that are read, those that are read where they are there, and those that must be there."""
@@ -59,7 +60,7 @@ def read_columns(
     skipped = Skipped(path, format)
     if is_arrow(path):
         names = arrow_names(path)
-        require_columns(path, names, [*there, *required])
+        require_columns(path, names, [*there, *required], format)
         wanted = [names[_place(path, names, name)] for name in (*required, *optional, *there) if not _missing(names, [name])]
         rows = arrow_rows(path, list(dict.fromkeys(wanted)))
         columns = _json_columns(path, rows, (required, optional, there), texts, skipped)
@@ -165,7 +166,7 @@ def _delimited_columns(
     has_header: bool,
 ) -> Columns:
     required, optional, there = asked
-    require_columns(path, names, [*there, *required], skipped.format if has_header else None)
+    require_columns(path, names, [*there, *required], skipped.format, has_header)
     wanted = [name for name in (*required, *optional) if not _missing(names, [name])]
     places = [_place(path, names, name) for name in wanted]
     builder, width = _Builder(wanted, texts), len(names)
@@ -211,7 +212,7 @@ def _json_columns(
     for number, record in rows:
         if builder is None:
             names = list(record)
-            require_columns(f"{path}:{number}", names, [*there, *required])
+            require_columns(f"{path}:{number}", names, [*there, *required], skipped.format)
             wanted = [*required, *(name for name in optional if not _missing(names, [name]))]
             keys = [names[_place(path, names, name)] for name in wanted]
             builder = _Builder(wanted, texts)
@@ -269,15 +270,24 @@ def _place(path: Path, names: Sequence[str], wanted: str) -> int:
     return same[0]
 
 
-def require_columns(place: Path | str, names: Sequence[str], required: Sequence[str], format: TableFormat | None = None) -> None:
-    """Raise DataError, which begins with `place`, unless columns of these names are among `names`."""
+def require_columns(
+    place: Path | str,
+    names: Sequence[str],
+    required: Sequence[str],
+    format: TableFormat | None = None,
+    has_header: bool = False,
+) -> None:
+    """Raise DataError, which begins with `place`, unless columns of these names are among `names`; with a `format` it says how a
+    person names columns, and with `has_header` also that the first line may be none."""
     missing = _missing(names, required)
     if not missing:
         return
     what = f"column '{missing[0]}'" if len(missing) == 1 else "columns " + " and ".join(f"'{name}'" for name in missing)
     near = next((hint for hint in (did_you_mean(name, names) for name in missing) if hint), "")
     text = f"{place}: no {what}{near or ';'} the columns are {_listed(names)}"
-    ways = [] if near or format is None else [format.say("header", "false"), format.say("columns", "[...]")]
+    if not near and format is not None and format.options is None:
+        text += f"; {_KEYS} name the task's columns"
+    ways = [] if near or format is None or not has_header else [format.say("header", "false"), format.say("columns", "[...]")]
     if any(ways):
         text += f"; if its first line is no header: {' and '.join(filter(None, ways))}, the names of all columns in their order"
     raise DataError(text)

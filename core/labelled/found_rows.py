@@ -100,7 +100,7 @@ def _ids(join: Join, split: str) -> dict[int, str]:
     spec, column = join.spec, join.section.id
     path = join.data / spec.splits[split]
     try:
-        columns = read_columns(path, [column], header=spec.header, format=spec.format)
+        columns = read_columns(path, [column], header=spec.header, format=replace(spec.format, options=()))
     except DataError as error:
         way = f"where the file's ids are numbers of the task's rows: {join.key}.row_numbers, 0 or 1 of the first, in place of id"
         raise DataError(f"{join.key}.id: {error}; {way}") from None
