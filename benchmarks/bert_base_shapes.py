@@ -228,6 +228,7 @@ def main() -> None:
     settings = {name: getattr(options, name) for name in ("steps", "batch_size", "length", "device")}
     result = {
         "benchmark": "bert_base_shapes",
+        "date": time.strftime("%Y-%m-%d"),
         "machine": machine() | {"threads": options.threads},
         "settings": settings | {"limit_gib": options.limit_gib},
         "measurements": [],

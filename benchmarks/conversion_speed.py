@@ -165,6 +165,7 @@ def main() -> None:
     size = (work / "pytorch" / "model.safetensors").stat().st_size / 2**20
     result: dict[str, Any] = {
         "benchmark": "conversion_speed",
+        "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
         "rounds": options.rounds,
         "size_mb": size,

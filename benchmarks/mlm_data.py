@@ -181,7 +181,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=NEW_RESULTS / "mlm_data.json")
     options = parser.parse_args()
     settings = {name: getattr(options, name) for name in ("rounds", "processes", "passes", "megabytes")}
-    result: dict[str, Any] = {"benchmark": "mlm_data", "machine": machine(), "settings": settings, "measurements": []}
+    about = {"benchmark": "mlm_data", "date": time.strftime("%Y-%m-%d"), "machine": machine()}
+    result: dict[str, Any] = {**about, "settings": settings, "measurements": []}
     options.work.mkdir(parents=True, exist_ok=True)
     out = options.work / "out"
     for name, place, words in options.text:

@@ -193,6 +193,7 @@ def main() -> None:
         print(f"{backend}, {way}: {measurements[-1]['peak_mib']:.0f} MiB", flush=True)
     result = {
         "benchmark": "vocabulary_memory",
+        "date": time.strftime("%Y-%m-%d"),
         "machine": machine() | {"threads": options.threads},
         "settings": dict(zip(("rows", "length", "words", "width"), options.shape)),
         "measurements": measurements,
