@@ -28,6 +28,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the frameworks are loaded
 
+import export_heads
 import numpy as np
 from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
@@ -287,6 +288,7 @@ def table(result: dict[str, Any]) -> str:
         "Difference: the largest of a logit from NumPy's in float64, relative to the largest one. Refused: what `crossdistil "
         "export` does not write, since too many answers change, or dev loses too much. "
         f"{result['machine']['cpu']}, threads: {result['machine']['threads']}; {versions}; {result['date']}."
+        + (f"\n\n{export_heads.line(result['heads'])}" if "heads" in result else "")
     )
 
 

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -106,9 +107,13 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
 
 def reason(error: OSError | SafetensorError) -> str:
     """Why the disk refused, in a line."""
-    # safetensors reports a full disk as its own error, with the reason in its text.
-    text = getattr(error, "strerror", None) or " ".join(str(error).split())
-    hint = _HINTS.get(getattr(error, "errno", None))
+    text, number = getattr(error, "strerror", None), getattr(error, "errno", None)
+    if text is None:  # safetensors reports a full disk as its own error, with the system's number in its text
+        text = " ".join(str(error).split())
+        if told := re.search(r"\(os error (\d+)\)", text):
+            number = int(told[1])
+            text = os.strerror(number)
+    hint = _HINTS.get(number)
     return f"{text} ({hint})" if hint else text
 
 

@@ -32,10 +32,10 @@ def squad(parts: list[dict]) -> dict:
     return {"version": "1.1", "data": [{"title": "t", "paragraphs": parts}]}
 
 
-def write_questions(folder: Path, none: float = 0.0) -> Path:
-    """train.json and dev.json."""
+def write_questions(folder: Path, none: float = 0.0, train: int = 96) -> Path:
+    """train.json, of so many questions, and dev.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    for split, count, seed in (("train", 96, 1), ("dev", 32, 2)):
+    for split, count, seed in (("train", train, 1), ("dev", 32, 2)):
         (folder / f"{split}.json").write_text(json.dumps(squad(paragraphs(count, seed, none))))
     return folder
 

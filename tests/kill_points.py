@@ -1,7 +1,8 @@
 """Commands that are killed at each of their file operations, one after the other: a fork for each, no interpreter to start.
 
 A point is an operation below a folder: a file opened to be written, a name made, changed or removed, a lock taken, a flush (once
-before it, once with half of the file gone, as after a write that was cut short). The process is killed right before it.
+before it, once with half of the file gone, as after a write that was cut short). Behind `steps_told` the begin of a training step
+is one too. The process is killed right before it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from crossdistil.core.app import cli
+from crossdistil.core.world import World
 
 _NAMES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink", "fcntl.flock", "open"}
+_STEP = "crossdistil.step"
 
 
 class _Points:
@@ -26,10 +29,14 @@ class _Points:
 
     def __init__(self, folder: Path, number: int):
         self._folder, self._number, self._count = str(folder), number, 0
+        self._first_step = 0
         self._fsync, os.fsync = os.fsync, self._flush
         sys.addaudithook(self._seen)
 
     def _seen(self, event: str, arguments: tuple) -> None:
+        if event == _STEP:
+            self._point()
+            self._first_step = self._first_step or self._count
         if event not in _NAMES:
             return
         if event == "open" and not _writes(arguments[1], arguments[2]):
@@ -87,12 +94,41 @@ def command(*arguments: object) -> Callable[[], None]:
     return run
 
 
+def steps_told() -> None:
+    """From now on, each step that begins in this process or its forks is a point."""
+    plain = World.proceed
+
+    def proceed(world: World, step: int) -> bool:
+        sys.audit(_STEP, step)
+        return plain(world, step)
+
+    World.proceed = proceed
+
+
 def killed_at(folder: Path, number: int, run: Callable[[], None], log: Path) -> bool:
     """Whether `run`, in a fork, was killed at that point below `folder`; without, it must have ended well. What it printed is
     in `log`."""
     code = forked(run, log, lambda: _Points(folder, number))
     assert code in (0, -signal.SIGKILL), f"point {number}: ended with {code}\n{log.read_text(errors='replace')}"
     return code != 0
+
+
+def counted(folder: Path, run: Callable[[], None], log: Path) -> tuple[int, int]:
+    """How many points `run`, in a fork, has below `folder`, and which is its first step, if any; it must end well."""
+    made, (reads, writes) = [], os.pipe()
+
+    def work() -> None:
+        try:
+            run()
+        finally:
+            os.write(writes, f"{made[0]._count} {made[0]._first_step}".encode())
+
+    code = forked(work, log, lambda: made.append(_Points(folder, 0)))
+    assert code == 0, f"ended with {code}\n{log.read_text(errors='replace')}"
+    os.close(writes)
+    with os.fdopen(reads) as pipe:
+        count, first = map(int, pipe.read().split())
+    return count, first
 
 
 def forked(run: Callable[[], None], log: Path, before: Callable[[], object] = lambda: None) -> int:

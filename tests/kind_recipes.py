@@ -13,6 +13,7 @@ from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.kinds.known_kinds import ANSWERS, TOKEN_LABELS
 from crossdistil.core.models.answer_heads import SPANS, TOKENS
+from crossdistil.core.models.spec import EncoderConfig
 from crossdistil.tests import tiny
 from crossdistil.tests.answer_files import qa_recipe, write_questions
 from crossdistil.tests.tagged_files import LABELS, ner_recipe, write_names
@@ -25,9 +26,11 @@ _TAUGHT = [{"loss": "kd_ce", "weight": 0.5, "temperature": 2}, {"loss": "hard_la
 _ONE_LAYER = {"architecture": {"num_hidden_layers": 1}, "init": {"from": "teacher", "layers": [0]}}
 
 
-def _answering(folder: Path, head: str, labels: tuple[str, ...] | None, **about: Any) -> Path:
+def write_answering(
+    folder: Path, head: str, labels: tuple[str, ...] | None, config: EncoderConfig = tiny.CONFIG, **about: Any
+) -> Path:
     """A model with a head over tokens and random weights."""
-    vocabulary, config = tiny.write_vocabulary(folder.parent / "vocabulary"), tiny.CONFIG.answering(head)
+    vocabulary, config = tiny.write_vocabulary(folder.parent / "vocabulary"), config.answering(head)
     outputs = 2 if labels is None else len(labels)
     model = Model(config, tiny.random_parameters(config, outputs, 3), outputs, labels, **about)
     save_model(model, folder, load_tokenizer(vocabulary))
@@ -35,14 +38,14 @@ def _answering(folder: Path, head: str, labels: tuple[str, ...] | None, **about:
 
 
 def _ner(root: Path) -> dict[str, Any]:
-    teacher = _answering(root / "teacher", TOKENS, LABELS, kind=TOKEN_LABELS)
+    teacher = write_answering(root / "teacher", TOKENS, LABELS, kind=TOKEN_LABELS)
     tree = ner_recipe(write_names(root / "data", 48, 16), teacher, teacher={"model": str(teacher)}, student=_ONE_LAYER)
     tree["stages"][0]["objective"] = _TAUGHT
     return tree
 
 
 def _qa(root: Path) -> dict[str, Any]:
-    teacher = _answering(root / "teacher", SPANS, None, kind=ANSWERS)
+    teacher = write_answering(root / "teacher", SPANS, None, kind=ANSWERS)
     tree = qa_recipe(write_questions(root / "data"), teacher, teacher={"model": str(teacher)}, student=_ONE_LAYER, seed=1)
     tree["stages"][0]["objective"] = _TAUGHT
     return tree

@@ -35,7 +35,8 @@ from crossdistil.tests.several_cases import Case, case_of
 from crossdistil.tests.several_resumed import PARTS, go_on
 
 Arrays = dict[str, np.ndarray]
-SECONDS = 600
+SECONDS = 1200
+"""As long as they may take: compiling MindSpore's cases takes minutes where others work too."""
 
 
 class _Memory:

@@ -6,12 +6,15 @@ step of an epoch is incomplete; lengths that differ between the parts of a step;
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossdistil.core.recipe import Recipe, parse_recipe, recipe_tree
+from crossdistil.core.recipe_overrides import set_all
 
 STEPS = 6
 # An epsilon far above rounding: with a small one, Adam turns the sign of a gradient that is zero but for rounding (that of a
@@ -35,6 +38,7 @@ NARROW = {"num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 4, "
 FROM_RANDOM = {"student.architecture": NARROW, "student.init": {"from": "random"}}
 WORDS = {"student.architecture": {"num_hidden_layers": 1}, "student.init": {"from": "teacher", "layers": [1]}}
 LAYERS = [[0, 0], [2, 1], [4, 2]]
+TAUGHT = [{"loss": "kd_ce", "weight": 0.5, "temperature": 2}, {"loss": "hard_label", "weight": 0.5}]
 
 RECIPES = {
     "finetune": TASK | {"student.init": {"from": "{files}/teacher"}},
@@ -69,6 +73,23 @@ RECIPES = {
         "task.embeddings": {"examples": "pairs", "scores": [0, 4]},
         "stages.0.objective": [{"loss": "contrastive"}, {"loss": "similarity_kl"}, {"loss": "sentence_mse"}],
     },
+    # Units of a step are its words, its windows and its candidates.
+    "ner": TEACHER | STUDENT
+    | {
+        **{"teacher.model": "{files}/namer", "task.name": "names", "task.data": "{files}/names", "task.max_length": 16},
+        "stages.0.objective": TAUGHT,
+    },
+    "qa": TEACHER | STUDENT
+    | {
+        **{"teacher.model": "{files}/answerer", "task.name": "words", "task.data": "{files}/questions"},
+        **{"task.max_length": 12, "task.answers": {"stride": 4}, "stages.0.objective": TAUGHT},
+    },
+    "reranker": TEACHER | STUDENT
+    | {
+        **{"teacher.model": "{files}/scorer", "task.name": "sides", "task.data": "{files}/rankings", "task.max_length": 16},
+        "task.ranking": {"candidates": 4},
+        "stages.0.objective": [{"loss": "ranking_bce", "weight": 0.5}, {"loss": "ranking_margin_mse", "by": "teacher"}],
+    },
 }  # fmt: skip
 """Of each recipe of the catalogue, what makes it tiny."""
 
@@ -95,18 +116,22 @@ class Case:
 
     def load(self, files: Path, length_step: int | None) -> Recipe:
         """The recipe on these files. Where each shape is compiled, all batches have one."""
-        tree = recipe_tree(self.recipe)
+        tree = {key: copy.deepcopy(value) for key, value in _read(self.recipe).items() if key != "presets"}
         settings = COMMON | ({"length_buckets": [16]} if length_step is None else {}) | self.train
         changes = RECIPES[self.recipe] | self.changes
         changes = {key: value for key, value in changes.items() if value is not None}
         for index in range(len(tree["stages"])):
             changes |= {f"stages.{index}.train.{key}": value for key, value in settings.items()}
-        overrides = [f"{key}={_yaml(value)}" for key, value in changes.items()]
-        return parse_recipe(tree, self.recipe, [override.replace("{files}", str(files)) for override in overrides])
+        set_all(tree, [(key, _placed(value, files), key) for key, value in changes.items()])
+        return parse_recipe(tree, self.recipe)
 
 
-def _yaml(value) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+_read = functools.cache(recipe_tree)
+
+
+def _placed(value, files: Path):
+    """A copy of the value, with the folder's name where it stands in a text."""
+    return json.loads(json.dumps(value).replace("{files}", str(files)))
 
 
 def scheduled(kind: dict) -> dict:
@@ -151,10 +176,14 @@ COMPILED = ("mindspore",)
 
 LONELY = ("kd", "tinybert_td", "t4tiny", "distilbert")
 CONSTANT = {"schedule": "constant", "warmup": 0}
+# A margin's loss is the square of a difference of two differences of logits.
+_LOSSES = {"reranker": 5e-6}
 
 PLAIN: dict[str, Case] = {
-    **{name: Case(name) for name in RECIPES},
-    **{f"{name} in 3 parts": Case(name, train={"gradient_accumulation": 3}) for name in RECIPES},
+    **{name: Case(name, loss=_LOSSES.get(name, 1e-6)) for name in RECIPES},
+    **{
+        f"{name} in 3 parts": Case(name, train={"gradient_accumulation": 3}, loss=_LOSSES.get(name, 1e-6)) for name in RECIPES
+    },
     # Two processes sum two gradients in the order of one process.
     "dropout in 2 parts": Case(
         "kd", train={"gradient_accumulation": 2, "dropout": 0.3}, loss=0, weights=0, backends=("torch",)

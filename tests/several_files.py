@@ -9,9 +9,14 @@ import numpy as np
 
 from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.kinds.known_kinds import SEVERAL_LABELS
+from crossdistil.core.kinds.known_kinds import ANSWERS, SEVERAL_LABELS, TOKEN_LABELS
+from crossdistil.core.models.answer_heads import SPANS, TOKENS
 from crossdistil.tests import tiny
+from crossdistil.tests.answer_files import write_questions
+from crossdistil.tests.kind_recipes import write_answering
+from crossdistil.tests.tagged_files import LABELS, write_names
 from crossdistil.tests.tiny_masked_lm import write_masked_lm
+from crossdistil.tests.tiny_rankings import write_rankings
 from crossdistil.tests.tiny_sentences import write_embedder, write_sentences
 
 ROWS = 44
@@ -43,6 +48,12 @@ def write_files(folder: Path) -> Path:
     tagger = tiny.write_model(folder / "tagger", TEACHER, labels=TOPICS, seed=4)
     save_model(dataclasses.replace(tagger, kind=SEVERAL_LABELS), folder / "tagger", load_tokenizer(folder / "tagger"))
     write_masked_lm(folder / "writer")
+
+    write_names(folder / "names", ROWS, 8)
+    write_questions(folder / "questions", train=ROWS)
+    write_rankings(folder / "rankings", ROWS)
+    write_answering(folder / "namer", TOKENS, LABELS, TEACHER, kind=TOKEN_LABELS)
+    write_answering(folder / "answerer", SPANS, None, TEACHER, kind=ANSWERS)
     return folder
 
 

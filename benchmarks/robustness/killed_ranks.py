@@ -1,12 +1,14 @@
 """Kills one process of a run of several at a random moment, and checks that all end in time, with one line that names it, that
 nothing is left, and that `--resume` gives the weights of the unbroken run, bit for bit.
 
-    python benchmarks/robustness/killed_ranks.py [--backend torch] [--devices 2] [--kills 20] [--seconds 5] [--seed 0] [--more]
+    python benchmarks/robustness/killed_ranks.py [--backend torch] [--devices 2] [--kills 20] [--seconds 5] [--seed 0]
+        [--more] [--kind KIND]
 
 The moments are drawn from the whole life of the run, start of the interpreters to end: every second one after the first line of
 metrics, the others before. What the run was doing is told by what the first process had printed. The result is
 `benchmarks/results/robustness_killed_ranks_BACKEND.json`; with `--more`, which wants another seed, the kills are added to those
-that are there.
+that are there. `--kind` is a recipe of `tests/kind_recipes.py`, such as ner, and not kd's; those of all kinds are in
+`robustness_killed_ranks_kinds_BACKEND.json`.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from tables import machine, write_json
 
 from crossdistil.backends.registry import interpreter
 from crossdistil.core.processes import python_command
+from crossdistil.tests.kind_recipes import KIND_RECIPES, write_kind
 from crossdistil.tests.wrong_input_files import recipe_tree, write_model, write_task
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -45,8 +48,11 @@ _TRAIN = {"steps": 240, "batch_size": 8, "gradient_accumulation": 4, "log_every"
 class Bed:
     """A small task and its recipe, and how a run of it is started."""
 
-    def __init__(self, folder: Path, backend: str, devices: int):
+    def __init__(self, folder: Path, backend: str, devices: int, kind: str | None):
         self.folder, self._backend, self._devices = folder, backend, devices
+        if kind is not None:
+            write_kind(folder, kind, **_TRAIN)
+            return
         tree = recipe_tree(write_task(folder / "data", 48), write_model(folder / "teacher"))
         tree["stages"][0]["train"] |= _TRAIN
         with (folder / "recipe.yaml").open("w") as file:
@@ -163,15 +169,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="how long all may take to end")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--more", action="store_true", help="add to the kills that are there")
+    parser.add_argument("--kind", choices=KIND_RECIPES)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    path = options.out or RESULTS / f"robustness_killed_ranks_{options.backend}.json"
+    of = "" if options.kind is None else "kinds_"
+    path = options.out or RESULTS / f"robustness_killed_ranks_{of}{options.backend}.json"
     kept = json.loads(path.read_text()) if options.more else {"backend": options.backend, "processes": options.devices}
     if (kept["backend"], kept["processes"]) != (options.backend, options.devices) or options.seed in kept.get("seeds", []):
         parser.error(f"--more: {path} is of {kept['processes']} processes of {kept['backend']}, with seeds {kept['seeds']}")
     draw, kills, seeds = random.Random(options.seed), kept.get("kills", []), [*kept.get("seeds", []), options.seed]
     with tempfile.TemporaryDirectory() as folder:
-        bed = Bed(Path(folder), options.backend, options.devices)
+        bed = Bed(Path(folder), options.backend, options.devices, options.kind)
         # The second one finds the caches filled, as the runs that are killed do.
         before, within = [whole_run(bed, bed.folder / f"whole-{number}") for number in range(2)][1]
         expected = digest(bed.folder / "whole-0")
@@ -179,7 +187,8 @@ def main() -> None:
         for number in range(options.kills):
             training = number % 2 == 0
             after, rank = draw.uniform(0, within if training else before), draw.randrange(options.devices)
-            kills.append(kill_once(bed, number, training, after, rank, expected, options.seconds))
+            kill = kill_once(bed, number, training, after, rank, expected, options.seconds)
+            kills.append(kill if options.kind is None else {"kind": options.kind, **kill})
             print(number + 1, kills[-1], flush=True)
             write_json(path, summary(options, seeds, before + within, kills))
 

@@ -1,23 +1,28 @@
 """Kills `convert`, `convert --overwrite`, `data mlm`, `data export`, `run` and `crosscheck` at their file operations, runs the
 next command, and checks that it goes on to the same bytes and leaves nothing behind.
 
-    python benchmarks/robustness/kills.py [--every N] [COMMAND ...]
+    python benchmarks/robustness/kills.py [--every N] [--at N,N] [--backend torch] [COMMAND ...]
 
-`run of KIND` is a run of a recipe of names, answers, embeddings, rankings, an LLM's file or text. `--every N` takes every Nth
-operation of runs and `data mlm`; those of `crosscheck` are the ones outside of its workers. The results are
-`benchmarks/results/robustness_kills.json` and, of the runs of kinds, `robustness_kills_kinds.json`.
+`run of KIND` is a run of a recipe of names, answers, embeddings, rankings, an LLM's file or text, killed also where a training
+step begins; `--backend` is theirs, and this Python must have it. MindSpore runs up to four steps in one call of a compiled graph,
+and saves behind six. `--every N` takes every Nth operation of runs and `data mlm`; `--at 3,20` takes these of the runs of kinds,
+counted from their first step; those of `crosscheck` are the ones outside of its workers. The results are
+`benchmarks/results/robustness_kills.json` and, of the runs of kinds, `robustness_kills_kinds.json` and
+`robustness_kills_kinds_BACKEND.json`.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # forks of a process with threads hang
@@ -26,19 +31,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tables import machine, write_json
 
-from crossdistil.tests.kill_points import command, content, forked, killed_at, points
+from crossdistil.tests.kill_points import command, content, counted, forked, killed_at, steps_told
 from crossdistil.tests.kind_recipes import KIND_RECIPES, write_kind
 from crossdistil.tests.mlm_cases import write_corpus, write_vocabulary
 from crossdistil.tests.wrong_input_files import crossdistil, write_files
 
 RESULTS, _KIND = Path(__file__).resolve().parents[1] / "results", "run of "
 _TIMES = {"tokens_per_second", "wall_seconds", "training_seconds", "peak_memory_mb", "seconds"}
+# A call of MindSpore's goes to the next event: six steps are a sink of four and one of two.
+_SUNK = {"steps": 12, "log_every": 12, "save_every": 6, "evaluate_every": 6}
 
 
-def sweep(place: Path, first, again, judge, reset, every: int = 1) -> dict[str, int]:
-    """Kill `first` at every Nth point below `place`, run `again`, and let `judge(place)` compare. `reset()` comes before each."""
+def sweep(place: Path, first, again, judge, reset, numbers: Iterable[int] = itertools.count(1)) -> dict[str, int]:
+    """Kill `first` at these points below `place`, run `again`, and let `judge(place)` compare. `reset()` comes before each. It
+    ends where `first` was not killed."""
     log, killed, last = place.with_name("log"), 0, 0
-    for last in points(every):
+    for last in numbers:
         reset()
         if not killed_at(place, last, first, log):
             judge()
@@ -72,7 +80,12 @@ def conversions(root: Path, files, overwrite: bool, every: int) -> dict[str, int
         assert found in (before, new) or (not overwrite and not found), f"neither old nor new: {sorted(found)}"
         convert()
 
-    return sweep(place, convert, again, lambda: same(content(place), new), reset, every)
+    return sweep(place, convert, again, lambda: same(content(place), new), reset, each(every))
+
+
+def each(every: int) -> Iterable[int]:
+    """Every Nth point, from the middle of the first N on."""
+    return itertools.count(1 + every // 2, every)
 
 
 def records(root: Path, files, every: int) -> dict[str, int]:
@@ -91,7 +104,7 @@ def records(root: Path, files, every: int) -> dict[str, int]:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
 
-    return sweep(place, first, again, lambda: same(content(place / "out"), expected), reset, every)
+    return sweep(place, first, again, lambda: same(content(place / "out"), expected), reset, each(every))
 
 
 def export(root: Path, files, every: int) -> dict[str, int]:
@@ -106,14 +119,15 @@ def export(root: Path, files, every: int) -> dict[str, int]:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
 
-    return sweep(place, first, first, lambda: same(children(place), {"out": expected}), reset, every)
+    return sweep(place, first, first, lambda: same(children(place), {"out": expected}), reset, each(every))
 
 
-def runs(root: Path, recipe: Path, every: int) -> dict[str, int]:
-    """A run and its cache, gone on with by `--resume`."""
+def runs(root: Path, recipe: Path, every: int, *more: object, backend: str = "torch", at: Sequence[int] = ()) -> dict[str, int]:
+    """A run and its cache, gone on with by `--resume`. `at` are the points where it is killed, from its first step on, instead of
+    every Nth."""
     place = root / "run"
     os.environ["CROSSDISTIL_CACHE"] = str(place / "cache")
-    arguments = ["run", recipe, "--set", "stages.0.train.evaluate_every=3"]
+    arguments = ["run", recipe, "--backend", backend, "--device", "cpu", *more]
     first, again = command(*arguments, "--out", place / "run"), command(*arguments, "--out", place / "run", "--resume")
 
     def reset() -> None:
@@ -128,8 +142,10 @@ def runs(root: Path, recipe: Path, every: int) -> dict[str, int]:
             sys.exit(0 if complete and end.code == 2 else end.code)  # it was killed after its end
 
     reset()
-    # Not in a fork: what it loads (most of the time that a run takes) is then loaded for all forks.
-    assert crossdistil(*arguments, "--out", place / "run").code == 0
+    if backend == "torch":  # not in a fork: what it loads (most of the time that a run takes) is then loaded for all forks
+        assert crossdistil(*arguments, "--out", place / "run").code == 0
+        reset()
+    operations, begin = counted(place, first, root / "log")
     expected, cache = run_content(place / "run"), {path.name for path in (place / "cache").glob("*/*")}
 
     def judge() -> None:
@@ -137,7 +153,8 @@ def runs(root: Path, recipe: Path, every: int) -> dict[str, int]:
         left = {path.name for path in (place / "cache").glob("*/*")} - cache
         assert not left, f"left in the cache: {left}"
 
-    return sweep(place, first, resume, judge, reset, every)
+    numbers = [begin + number for number in at] if at else range(1 + every // 2, operations + 1, every)
+    return sweep(place, first, resume, judge, reset, numbers) | {"operations": operations}
 
 
 def crosschecks(root: Path, files, every: int) -> dict[str, int]:
@@ -166,7 +183,7 @@ def crosschecks(root: Path, files, every: int) -> dict[str, int]:
         shutil.rmtree(place)
         shutil.copytree(done, place)
 
-    return sweep(place, go, go, judge, reset, every)
+    return sweep(place, go, go, judge, reset, each(every))
 
 
 def run_content(folder: Path) -> dict[str, object]:
@@ -206,30 +223,41 @@ COMMANDS = {
     "convert --overwrite": lambda root, files, every: conversions(root, files, True, 1),
     "data mlm": records,
     "data export": lambda root, files, every: export(root, files, 1),
-    "run": lambda root, files, every: runs(root, files.recipe, every),
-    **{
-        f"{_KIND}{name}": lambda root, files, every, name=name: runs(root, write_kind(root / name, name), every)
-        for name in KIND_RECIPES
-    },
+    "run": lambda root, files, every: runs(root, files.recipe, every, "--set", "stages.0.train.evaluate_every=3"),
     "crosscheck": lambda root, files, every: crosschecks(root, files, 1),
 }
+KINDS = [f"{_KIND}{name}" for name in KIND_RECIPES]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(COMMANDS)}; default: all")
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join([*COMMANDS, *KINDS])}; default: all")
     parser.add_argument("--every", type=int, default=1, help="of runs and data mlm: every Nth operation")
+    at = {"type": lambda text: [int(number) for number in text.split(",")], "default": []}
+    parser.add_argument("--at", **at, help="of the runs of kinds: 3,20: these operations from the first step on, instead")
+    parser.add_argument("--backend", default="torch", help="of the runs of kinds")
     options = parser.parse_args()
-    for name in options.commands or COMMANDS:
-        result = RESULTS / f"robustness_kills{'_kinds' if name.startswith(_KIND) else ''}.json"
-        kept = json.loads(result.read_text())["commands"] if result.exists() else {}
+    if (options.backend != "torch" or options.at) and not all(name.startswith(_KIND) for name in options.commands or [""]):
+        parser.error("--backend, --at: are of the runs of kinds; name them")
+    steps_told()
+    for name in options.commands or [*COMMANDS, *KINDS]:
+        kind = name.removeprefix(_KIND) if name.startswith(_KIND) else None
+        of = "" if kind is None else "_kinds" if options.backend == "torch" else f"_kinds_{options.backend}"
+        result = RESULTS / f"robustness_kills{of}.json"
         with tempfile.TemporaryDirectory() as folder:
             root, started = Path(os.path.realpath(folder)), time.perf_counter()
             os.environ["CROSSDISTIL_CACHE"] = str(root / "cache")
-            found = COMMANDS[name](root, write_files(root / "files"), options.every)
-            kept[name] = {**found, "went on to the same bytes": found["kills"], "left behind": 0}
+            if kind is None:
+                found = COMMANDS[name](root, write_files(root / "files"), options.every)
+            else:
+                train, more = (_SUNK, ("--steps-per-call", 4, "--no-latency")) if options.backend == "mindspore" else ({}, ())
+                recipe = write_kind(root / kind, kind, **train)
+                found = runs(root, recipe, options.every, *more, backend=options.backend, at=options.at)
             print(f"{name}: {found}, {time.perf_counter() - started:.0f} s", flush=True)
-        write_json(result, {"machine": machine(), "date": datetime.date.today().isoformat(), "commands": kept})
+        kept = json.loads(result.read_text())["commands"] if result.exists() else {}
+        kept[name] = {**found, "went on to the same bytes": found["kills"], "left behind": 0}
+        about = {"backend": options.backend, "machine": machine(), "date": datetime.date.today().isoformat()}
+        write_json(result, {**about, "commands": kept})
 
 
 if __name__ == "__main__":

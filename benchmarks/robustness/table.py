@@ -41,7 +41,10 @@ def _kills(found: dict[str, Any]) -> tuple[str, str]:
     kills, right = (sum(command[key] for command in commands) for key in ("kills", "went on to the same bytes"))
     left = sum(command["left behind"] for command in commands)
     operations = sum(command["operations"] for command in commands)
-    what = f"kills at {kills} of the {operations:,} file operations of {', '.join(f'`{name}`' for name in found['commands'])}"
+    backend, sunk = found.get("backend", "torch"), ", with up to four steps in one call" * (found.get("backend") == "mindspore")
+    points = "file operations" if backend == "torch" else "file operations and steps"
+    names = ", ".join(f"`{name}`" for name in found["commands"])
+    what = f"{backend}{sunk}: kills at {kills} of the {operations:,} {points} of {names}"
     verdict = " (`crosscheck`: the same verdict)" if "crosscheck" in found["commands"] else ""
     return what, f"{right} went on to the same bytes{verdict}, {left} left something behind"
 
@@ -50,8 +53,21 @@ def _killed_ranks(found: dict[str, Any]) -> tuple[str, str]:
     kills = found["kills"]
     early = [kill["ended_within_seconds"] for kill in kills if kill["exit_code"] == 1]
     phases = ", ".join(f"{count} while {name}" for name, count in found["phases"].items() if name != "ended")
-    what = f"{found['backend']}: one of {found['processes']} processes of a run killed, {len(early)} times ({phases})"
+    kinds = ", ".join(f"`{kind}`" for kind in dict.fromkeys(kill["kind"] for kill in kills if "kind" in kill))
+    run = f"runs of {kinds}" if kinds else "a run"
+    what = f"{found['backend']}: one of {found['processes']} processes of {run} killed, {len(early)} times ({phases})"
     return what, f"all ended within {max(early):.1f} s with one line that names it; all went on to the same weights"
+
+
+def _full_disks(found: dict[str, Any]) -> tuple[str, str]:
+    runs = [each for kind in found["kinds"].values() for each in kind["full"]]
+    full = [each for each in runs if each["exit_code"] == 2]
+    shares = ", ".join(f"{100 * share:.0f}" for share in sorted({each["share"] for each in runs}))
+    names = ", ".join(f"`run of {name}`" for name in found["kinds"])
+    return f"{found['backend']}: {names} on a disk with room for {shares} % of what it needs, and on one that is read-only", (
+        f"{len(full)} of {len(runs)} ended with one line and exit code 2, and went on to the same bytes once there was room; "
+        f"{len(found['kinds'])} refused by one line before the first step, exit code 2"
+    )
 
 
 def _hostile_requests(found: dict[str, Any]) -> tuple[str, str]:
@@ -68,8 +84,10 @@ DRIVERS = {
     "mutated_files": _mutated_files,
     "damaged_folders": _damaged_folders,
     "kills": _kills,
-    "kills_kinds": _kills,
+    **{f"kills_kinds{backend}": _kills for backend in ("", "_oneflow", "_mindspore")},
     **{f"killed_ranks_{backend}": _killed_ranks for backend in ("torch", "oneflow", "mindspore")},
+    **{f"killed_ranks_kinds_{backend}": _killed_ranks for backend in ("oneflow", "mindspore")},
+    **{f"full_disks_{backend}": _full_disks for backend in ("torch", "oneflow", "mindspore")},
     "hostile_requests": _hostile_requests,
 }
 
@@ -81,6 +99,6 @@ def table(folder: Path = RESULTS) -> str:
         path = folder / f"robustness_{name}.json"
         if path.is_file():
             found = json.loads(path.read_text(encoding="utf-8"))
-            driver = {_killed_ranks: "killed_ranks", _kills: "kills"}.get(row, name)
+            driver = {_killed_ranks: "killed_ranks", _kills: "kills", _full_disks: "full_disks"}.get(row, name)
             lines.append(f"| `benchmarks/robustness/{driver}.py` | {' | '.join(row(found))} | {found['date']} |")
     return "\n".join([*lines, "", "On two cores of an AMD EPYC, which did other work too; torch on the CPU."])
