@@ -11,7 +11,7 @@ backends := $(subst $(comma), ,$(BACKENDS))
 # This one runs every test, the others only those marked `backend`.
 first := $(firstword $(filter torch,$(backends)) $(backends))
 others := $(filter-out $(first),$(backends))
-pytest = $(call bin,$(1))/python -m pytest --backend $(1) $(if $(filter-out $(first),$(1)),-m backend) $(PYTEST_ARGS)
+pytest = $(call bin,$(1))/python -m pytest --backend $(1) $(if $(filter-out $(first),$(1)),-m backend) $(2) $(PYTEST_ARGS)
 bin = $(if $(filter oneflow,$(1)),.venv-oneflow,.venv)/bin
 # A worker process reaches the other environment, so one is enough to start from.
 main_bin := $(call bin,$(if $(filter-out oneflow,$(backends)),,oneflow))
@@ -36,15 +36,19 @@ environments:
 demo: environments
 	@$(main_bin)/crossdistil demo --backends "$(BACKENDS)" --out "$(OUT)"
 
-# The others' tests run beside those of the first backend, on cores of their own where there are so many: each alone takes about as
-# long as the two others together. What they print comes when they are done, and what failed is named once more at the end, where one
-# looks. Hundreds of processes start: bytecode is kept, whatever is set.
+# The others' tests run beside those of the first backend, which take longest and are two processes: so they end at about the same
+# time, on two cores and on four. (What PYTEST_ARGS asks for may lie in one half alone, and is one.) What they print comes when they
+# are done, and what failed is named once more at the end, where one looks. Hundreds of processes start: bytecode is kept, whatever
+# is set.
+halves := $(if $(PYTEST_ARGS),,yes)
 test: SHELL := bash -o pipefail
 test: environments
 	@export PYTHONDONTWRITEBYTECODE=; failed=; said=$$(mktemp -d); \
 	trap 'kill $$(jobs -p) 2>/dev/null; rm -rf "$$said"' EXIT; trap 'exit 130' INT TERM; \
 	$(foreach backend,$(others),$(call pytest,$(backend)) >"$$said/$(backend)" 2>&1 & $(backend)=$$!;) \
-	echo "== tests, $(first)"; $(call pytest,$(first)) | tee "$$said/$(first)" || failed=" $(first)"; \
+	$(if $(halves),$(call pytest,$(first),--part 2/2) >"$$said/half" 2>&1 & half=$$!;) \
+	echo "== tests, $(first)"; $(call pytest,$(first),$(if $(halves),--part 1/2)) | tee "$$said/$(first)" || failed=" $(first)"; \
+	$(if $(halves),wait $$half || failed=" $(first)"; echo "== tests$(comma) $(first)$(comma) the other half"; cat "$$said/half";) \
 	$(foreach backend,$(others),wait $$$(backend) || failed="$$failed $(backend)"; echo "== tests, $(backend)"; cat "$$said/$(backend)";) \
 	if [ -n "$$failed" ]; then grep -hE '^(FAILED|ERROR) ' "$$said"/*; echo "== failed:$$failed"; exit 1; fi; \
 	echo "== passed: $(backends)"

@@ -47,12 +47,14 @@ NAMES_BACKEND = re.compile(r"\b(?:backend_name|make_engine|engine|only_backend|t
 def pytest_addoption(parser):
     parser.addoption("--backend", default="torch", choices=list(BACKENDS), help="the framework to test")
     parser.addoption("--device", default="cpu", help="the device to test it on")
+    parser.addoption("--part", default="1/1", metavar="K/N", help="of each N files of tests, by their names, the Kth")
 
 
 def pytest_configure(config):
     # The backends' tests run beside each other: where two that end at once clean one folder, pytest fails (its
     # cleanup_dead_symlinks). So each has its own.
-    root = Path(tempfile.gettempdir()) / f"crossdistil-{os.getuid()}-{config.getoption('--backend')}"
+    part = config.getoption("--part").partition("/")[0]
+    root = Path(tempfile.gettempdir()) / f"crossdistil-{os.getuid()}-{config.getoption('--backend')}-{part}"
     root.mkdir(exist_ok=True)
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(root))
     config.addinivalue_line("markers", "only_backend(*names): left out unless --backend is one of the names")
@@ -61,9 +63,17 @@ def pytest_configure(config):
 
 def pytest_ignore_collect(collection_path, config):
     """With `-m backend`, files without such a test are not even imported: that takes seconds."""
-    if config.getoption("markexpr") == "backend" and collection_path.match("test_*.py") and not names_backend(collection_path):
+    if not collection_path.match("test_*.py"):
+        return None
+    part, parts = map(int, config.getoption("--part").split("/"))
+    if files_of_tests(collection_path.parent).index(collection_path) % parts != part - 1:
         return True
-    return None
+    return True if config.getoption("markexpr") == "backend" and not names_backend(collection_path) else None
+
+
+@functools.cache
+def files_of_tests(folder: Path) -> list[Path]:
+    return sorted(folder.glob("test_*.py"))
 
 
 @functools.cache

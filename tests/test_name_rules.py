@@ -91,7 +91,7 @@ def translated(shapes, family, dialect):
 
 @pytest.mark.only_backend("torch")
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("layers", [1, 2, 12, 24])
+@pytest.mark.parametrize("layers", [1, 12])  # any others: test_any_layer_number_comes_back
 @pytest.mark.parametrize(("family", "model"), CASES)
 def test_every_tensor_of_transformers_comes_back(family, model, layers, dialect):
     shapes = own_shapes(model, family, layers)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crossdistil.core.app import latency as timing
 from crossdistil.core.app import run_latency
 from crossdistil.core.app.api import run
 from crossdistil.core.app.compared_runs import read_all
@@ -30,13 +31,35 @@ def as_long_as_for_users(monkeypatch, latency_seconds):
     monkeypatch.setattr(run_latency, "_SECONDS", latency_seconds)
 
 
-class Sleeping:
+class Clock:
+    """What stands for the module `time`: it goes on as far as it is told, however busy the machine is."""
+
+    strftime = staticmethod(time.strftime)
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    monotonic = perf_counter
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    found = Clock()
+    for module in (run_latency, timing):
+        monkeypatch.setattr(module, "time", found)
+    return found
+
+
+class Slow:
     """An engine whose models take as long as they are told, and which remembers what it was given."""
 
     name, device, precision, threads = "torch", "cpu", "fp32", 3
 
-    def __init__(self, seconds, length_step=8):
-        self._seconds, self.length_step, self.shapes = list(seconds), length_step, []
+    def __init__(self, clock, seconds, length_step=8):
+        self._clock, self._seconds, self.length_step, self.shapes = clock, list(seconds), length_step, []
 
     def versions(self):
         return {"torch": "9.9"}
@@ -46,7 +69,7 @@ class Sleeping:
 
         def answer(batch):
             self.shapes.append(batch["input_ids"].shape)
-            time.sleep(seconds)
+            self._clock.now += seconds
             return [np.zeros((1, 2), np.float32)]
 
         return answer
@@ -68,29 +91,28 @@ def sides(tmp_path):
     return {name: Side(tmp_path / "model", model, texts, 64) for name in ("teacher", "student")}
 
 
-def test_the_time_is_that_of_a_request_and_bounded(sides, tmp_path):
-    engine, started = Sleeping([0.004, 0.001]), time.monotonic()
+def test_the_time_is_that_of_a_request_and_bounded(sides, clock, tmp_path):
+    engine = Slow(clock, [0.004, 0.001])
     found = measured(sides, engine)
-    assert time.monotonic() - started < 4
+    assert 0.5 < clock.now < 2
     assert all(rows == 1 for rows, _ in engine.shapes) and len({length for _, length in engine.shapes}) > 3
     write_latency(tmp_path, found)
     kept = read_latency(tmp_path)
-    assert 4 <= kept.milliseconds["teacher"] < 12 and 1 <= kept.milliseconds["student"] < 4
+    assert kept.milliseconds == pytest.approx({"teacher": 4, "student": 1})
     assert kept.requests == found["settings"]["rounds"] * found["settings"]["texts"] and kept.requests >= 20
     assert kept.conditions.endswith(", 3 threads, torch 9.9 on cpu, fp32, batch 1")
     own = found["models"]["student"]
     assert own["mean_tokens"] == pytest.approx(np.mean(sides["student"].tokens.lengths), abs=0.01)
-    assert own["batch_1"]["speed_up"]["median"] > 1.5 and found["benchmark"] == "latency"
+    assert own["batch_1"]["speed_up"]["median"] == pytest.approx(4) and found["benchmark"] == "latency"
 
 
-def test_a_slow_model_is_asked_a_few_times_only(sides):
-    started = time.monotonic()
-    found = measured(sides, Sleeping([0.4, 0.1]))
-    assert time.monotonic() - started < 5 and found["settings"]["texts"] == 1 and found["settings"]["rounds"] >= 1
+def test_a_slow_model_is_asked_a_few_times_only(sides, clock):
+    found = measured(sides, Slow(clock, [0.4, 0.1]))
+    assert clock.now < 5 and found["settings"]["texts"] == 1 and found["settings"]["rounds"] >= 1
 
 
-def test_where_a_shape_costs_a_compilation_there_is_one(sides):
-    engine = Sleeping([0.0, 0.0], length_step=None)
+def test_where_a_shape_costs_a_compilation_there_is_one(sides, clock):
+    engine = Slow(clock, [0.0, 0.0], length_step=None)
     measured(sides, engine)
     assert set(engine.shapes) == {(1, 16)}  # the most frequent bucket
 
