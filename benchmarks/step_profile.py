@@ -20,12 +20,13 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from gemm_peak import Products, linear_maps_alone
 from kd_job import OPTIMIZER, KdJob, kd_job
 from tables import NEW_RESULTS, machine, markdown, write_json
 
 from crossdistil.backends.registry import load_engine  # before torch: the engine sets how torch takes memory
 from crossdistil.core.data.batches import real_tokens
-from crossdistil.core.engine import EngineOptions, Step
+from crossdistil.core.engine import Engine, EngineOptions, Step
 
 KINDS = {
     "torch": {
@@ -64,6 +65,7 @@ KINDS = {
 PRECISIONS = {"torch": ("fp32", "bf16"), "mindspore": ("fp32",)}
 PROFILERS = {"torch": "PyTorch's", "mindspore": "MindSpore's"}
 REST = "all else, Python too"
+_SIDE = 1024
 
 
 def profiled(job: KdJob, backend: str, precision: str, count: int) -> dict:
@@ -84,7 +86,20 @@ def profiled(job: KdJob, backend: str, precision: str, count: int) -> dict:
     shares = {kind: sum(known.get(name, 0.0) for name in names) / whole for kind, names in KINDS[backend].items()}
     shares[REST] = max(0.0, 1.0 - sum(shares.values()))
     milliseconds = {kind: round(1000 * took / count * share, 2) for kind, share in shares.items()}
-    return {"milliseconds": milliseconds, "step": round(1000 * took / count, 1), "tokens_per_second": round(tokens / took)}
+    found = {"milliseconds": milliseconds, "step": round(1000 * took / count, 1), "tokens_per_second": round(tokens / took)}
+    return found if backend != "torch" else found | _alone(engine, run, count)
+
+
+def _alone(engine: Engine, run: Callable[[], float], count: int) -> dict:
+    """How long the linear maps of a step take by themselves, and how fast they and large products are."""
+    products = Products(engine, _SIDE)
+    peak = max(products.rate(time.process_time) for _ in range(5))
+    seconds, operations = linear_maps_alone(run)
+    return {
+        "maps_alone": round(1000 * seconds / count, 1),
+        "maps_gflops": round(operations / seconds / 1e9),
+        "peak_gflops": round(peak / 1e9),
+    }
 
 
 def _of_one_shape(steps: Iterator[Step]) -> Iterator[Step]:
@@ -133,12 +148,23 @@ def table(result: dict) -> str:
     found = [result["versions"][version][precision] for precision in precisions for version in versions]
     rows = [[kind, *(f"{each['milliseconds'][kind]:.1f}" for each in found)] for kind in found[0]["milliseconds"]]
     rows.append(["a step", *(f"{each['step']:.1f}" for each in found)])
+    if any("maps_alone" in each for each in found):
+        alone = (each.get("maps_alone") for each in found)
+        rows.append(["its linear maps, each alone", *("" if taken is None else f"{taken:.1f}" for taken in alone)])
     rows.append(["tokens/s", *(f"{each['tokens_per_second']:,.0f}" for each in found)])
     text = (
         f"Milliseconds of processor time of a step, one thread, batches of {settings['batch']} texts of similar length: "
         f"{settings['layers'][0]} to {settings['layers'][1]} layers x {settings['width']}. Means of {settings['steps']} steps, "
         f"the fastest of three turns; shared out as {PROFILERS[settings.get('backend', 'torch')]} profiler says."
     )
+    reached = [
+        f"{each['maps_gflops']:,} GFLOP/s ({name}), {each['maps_gflops'] / each['peak_gflops']:.0%} of large products' "
+        f"{each['peak_gflops']:,}"
+        for name, each in zip(heads, found)
+        if "maps_alone" in each
+    ]
+    if reached:
+        text += f" Each alone, with all that it takes in the caches, the linear maps of a step reach {'; '.join(reached)}."
     return f"{markdown(['kind of work', *heads], rows)}\n\n{text}"
 
 

@@ -4,6 +4,7 @@ kept. Values and gradients are compared with the plain form in float64."""
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,3 +208,30 @@ def test_attention_of_one_query_is_that_of_all_keys_and_values(relative):
         found.append([result.detach(), *(tensor.grad for tensor in tensors[: 7 if relative else 6])])
     for one, other in zip(*found):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["onednn", "pytorch"])
+def test_the_linear_maps_of_a_step_are_found_and_timed_alone(monkeypatch, kernel):
+    """By what benchmarks/step_profile.py says how much is left: forward, both gradients, and a weight that was packed."""
+    import torch
+
+    import crossdistil
+    from crossdistil.backends.torch import linear
+
+    monkeypatch.syspath_prepend(str(Path(crossdistil.__file__).parent / "benchmarks"))
+    monkeypatch.setattr(linear, "_chosen", linear._chosen)  # put back after the test
+    linear.choose(kernel)
+    from gemm_peak import linear_maps_alone
+
+    x, weight, bias = torch.randn(40, 6, requires_grad=True), torch.randn(5, 6, requires_grad=True), torch.randn(5)
+    frozen = linear.packable(torch.randn(5, 6))
+
+    def run():
+        linear.linear(x, weight, bias).sum().backward()
+        with torch.no_grad():
+            linear.linear(x, frozen, bias)
+
+    run()
+    seconds, operations = linear_maps_alone(run, turns=1)
+    assert operations == 4 * 2 * 40 * 6 * 5
+    assert seconds > 0

@@ -10,7 +10,8 @@ Counted are the multiplications of matrices, in multiply-adds per token of texts
   losses   the projections only
 A backward pass takes two of the forward pass's products, one for the gradient of its input and one for that of its weights;
 of weights that are frozen only the first. Only the layers that the outputs asked for need are counted, as they are run: of a
-last layer that computes the first token alone, keys and values of all tokens and the rest once a text.
+last layer that computes the first token alone, keys and values of all tokens, though torch on a CPU does without them, and the
+rest once a text.
 """
 
 from __future__ import annotations
