@@ -81,6 +81,7 @@ FORMS = {
     "spans": {"spans": [{"start": start, "end": end, "label": label} for start, end, label in SPANS]},
     "spans in short": {"entities": SPANS},
     "spans by words": {"spans": NAMED},
+    "spans called labels": {"labels": NAMED},
     "spans by label": {"spans": {"LOC": ["New York"], "PER": ["Bo", "Anna Bell"]}},
     "a pipeline of transformers": {
         "entities": [
@@ -104,7 +105,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_says_the_same(tmp_path, form):
-    row = {"text": TEXT.replace(" ", "  ") if "labels" in FORMS[form] else TEXT, **FORMS[form]}
+    row = {"text": TEXT.replace(" ", "  ") if form == "labels in BIO" else TEXT, **FORMS[form]}
     examples = examples_of(tmp_path, [row])
     assert said(examples) == said(examples, "dev") == TRUTH
     train = examples["train"]
@@ -191,7 +192,9 @@ WRONG = {
     "not there": ({"spans": [{"text": "Carl", "label": "PER"}]}, f"the span 'Carl' is not in the text '{TEXT}'" + STRAY),
     "too few": ({"labels": TRUTH[:7]}, "has labels of 7 words, expected 8, those of the text: 'Anna', 'Bell', 'met'"),
     "too many numbers": ({"probabilities": [*TOPS, {"O": 1}]}, "has labels of 9 words, expected 8"),
-    "no list": ({"labels": "PER"}, "'labels': got \"PER\", expected a list, a label for each word"),
+    "no list": ({"labels": {"PER": 1}}, "'labels': got {\"PER\": 1}, expected a list, a label for each word"),
+    "no distribution": ({"logits": ["O"] * 8}, "'logits': got \"O\" for a word, expected a mapping of labels to numbers"),
+    "a label of all": ({"labels": "PER"}, "got label 'PER', expected one of 'O', 'LOC', 'PER'"),
     "no span": ({"spans": ["Bo"]}, "'spans': got \"Bo\", expected {\"start\": number, \"end\": number, \"label\": text}"),
     "a type": ({"probabilities": [{"PER": 1}] * 8}, "got 'PER' among the labels of a word, expected a distribution over 'O'"),
     "more than all": ({"probabilities": [{"O": 0.9, "B-PER": 0.9}] * 8}, 'got {"O": 0.9, "B-PER": 0.9}, expected prob'),

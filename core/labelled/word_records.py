@@ -44,12 +44,18 @@ def of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
         value = None if name is None else parsed(row[name])
         if value is None or value == "" or (what == "log_probabilities" and not isinstance(value, list)):
             continue
-        if what == "spans":
-            return [Said(_spans(value, name), None, what, None, confidence)]
+        if what in ("spans", "labels") and isinstance(value, str):
+            return [Said(value)]  # a word for no answer, or what is none
+        if what == "spans" or (what == "labels" and isinstance(value, list) and value and isinstance(value[0], Mapping | list)):
+            return [Said(_spans(value, name), None, "spans", None, confidence)]
         if not isinstance(value, list):
             raise BadRecord(f"'{name}': got {json.dumps(value)[:80]}, expected a list, {_each(what)} for each word")
         if what == "labels":
             return [Said(value, None, what, None, confidence)]
+        wrong = next((each for each in value if not isinstance(each, Mapping | list | None)), None)
+        if wrong is not None:
+            expected = "expected a mapping of labels to numbers, or a list"
+            raise BadRecord(f"'{name}': got {json.dumps(wrong)[:80]} for a word, {expected}")
         return [Said(None, value, what, None, confidence)]
     return None
 
