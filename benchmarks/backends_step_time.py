@@ -48,7 +48,7 @@ def work(backend: str, settings: dict) -> None:
     clock = {"wall": time.perf_counter, "cpu": time.process_time}[settings["clock"]]
     products = Products(engine, _SIDE)
     places = settings["batch_size"] * settings["length"]
-    about = {"versions": engine.versions(), "device": engine.device}
+    about = {"versions": engine.versions(), "device": engine.device, "kernels": engine.kernels}
     answer(about | {"step_gflop": places * step_operations(job, settings["length"]) / 1e9})
     for epoch, _ in enumerate(sys.stdin):
         steps = list(islice(job.steps(epoch), settings["steps"]))
@@ -67,9 +67,10 @@ def answer(content: dict) -> None:
 class Worker:
     """The other end of `work`."""
 
-    def __init__(self, backend: str, python: Path, settings: dict, threads: int | None):
+    def __init__(self, backend: str, python: Path, settings: dict, threads: int | None, variables: dict[str, str] | None = None):
+        """`variables` are of its environment, beside this process's own."""
         self.backend = backend
-        environment = dict(os.environ)
+        environment = os.environ | (variables or {})
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         self._process = subprocess.Popen(
