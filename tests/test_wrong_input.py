@@ -94,6 +94,9 @@ RECIPES = {
     "family": (
         ["student.architecture.family=albert"], ["student.architecture.family: unknown key; did you mean 'model_type'?"],
     ),
+    "family beside the architecture": (
+        ["student.family=albert"], ["student.family: unknown key; did you mean 'student.architecture.model_type'?"],
+    ),
     "another family": (
         ["student.architecture.model_type=albert"],
         [
