@@ -16,7 +16,7 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-from backends_step_time import Worker
+from backends_step_time import worker
 from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
 from crossdistil.backends.registry import interpreters
@@ -70,17 +70,17 @@ def main() -> None:
     places = {"model_folder": str(options.model_folder.absolute()), "data": str(options.data.absolute())}
     python = interpreters(["oneflow"])["oneflow"]
     asked = {"OneFlow": {SETTING: taken_by_itself(python)}, "crossdistil": {}}
-    workers = {by: Worker("oneflow", python, settings | places, options.threads, variables) for by, variables in asked.items()}
+    workers = {by: worker("oneflow", python, settings | places, options.threads, variables) for by, variables in asked.items()}
     turns: dict[str, list[dict]] = {by: [] for by in workers}
     for number in range(options.rounds + 1):
         for by in list(workers) if number % 2 else reversed(workers):
             turns[by].append(workers[by].turn())
     sides = []
-    for by, worker in workers.items():
-        worker.stop()
+    for by, each in workers.items():
+        each.stop()
         milliseconds = [turn["seconds"] / options.steps * 1000 for turn in turns[by][1:]]
         peak = max(turn["gflops"] for turn in turns[by][1:])
-        kernels = worker.about["kernels"]["matrix products"]
+        kernels = each.about["kernels"]["matrix products"]
         spread = summary(milliseconds) | {"rounds": milliseconds}
         sides.append({"kernels": kernels, "asked_by": f"by {by}", "peak_gflops": peak, "step_milliseconds": spread})
     first, second = ([turn["seconds"] for turn in turns[by][1:]] for by in workers)
