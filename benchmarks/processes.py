@@ -77,6 +77,15 @@ def _counted(cases: dict[str, Any]) -> str:
     return " and ".join(f"{number} cases by {count} processes" for count, number in sorted(counts.items()))
 
 
+def _measured(proof: dict[str, Any]) -> str:
+    """How many cases were measured where and when."""
+    times: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, case in proof["cases"].items():
+        own = proof.get("when", {}).get(name, proof)
+        times.setdefault((own["machine"]["cpu"], own["date"]), {})[name] = case
+    return ", ".join(f"{_counted(cases)} on {cpu}, {date}" for (cpu, date), cases in times.items())
+
+
 def table(result: dict[str, Any]) -> str:
     """A row for each recipe, a column for each backend."""
     proof = result.get("proof", {})
@@ -92,9 +101,7 @@ def table(result: dict[str, Any]) -> str:
             row.append("" if loss is None else f"{loss:.0e} / {weights:.0e}")
         rows.append(row)
     about = "; ".join(
-        f"{backend} {each['version']}: {_counted(each['cases'])} of {each['steps']} steps a stage, "
-        f"{each['machine']['cpu']}, {each['date']}"
-        for backend, each in proof.items()
+        f"{backend} {each['version']}, {each['steps']} steps a stage: {_measured(each)}" for backend, each in proof.items()
     )
     pairs = [pair for each in proof.values() for case in each["cases"].values() for pair in case.values()]
     worst = max((pair["loss"] for pair in pairs), default=0.0)
@@ -150,9 +157,12 @@ def main() -> None:
             cases = prove(backend, counts, options.steps, names)
             version = processes_speed.version_of(backend, pythons[backend])
             kept = result.get("proof", {}).get(backend, {})
+            when = dict.fromkeys(cases, about)
             if (kept.get("steps"), kept.get("version")) == (options.steps, version):  # those of other cases and numbers stay
                 cases = {name: kept["cases"].get(name, {}) | cases.get(name, {}) for name in {**kept["cases"], **cases}}
-            found = {"cases": cases, "steps": options.steps, "version": version, **about}
+                found = {**kept, "cases": cases, "when": kept.get("when", {}) | when}
+            else:
+                found = {"cases": cases, "steps": options.steps, "version": version, **about}
             result["proof"] = result.get("proof", {}) | {backend: found}
             write_json(options.out, result)
     write_json(options.out, result)
