@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from itertools import islice
@@ -24,12 +23,12 @@ import numpy as np
 from gemm_peak import Products, step_operations
 from kd_job import OPTIMIZER, kd_job
 from tables import NEW_RESULTS, machine, markdown, summary, write_json
+from turns import TurnTaker, answer
 
 from crossdistil.backends.registry import BACKENDS, interpreters, load_engine
 from crossdistil.core.data.batches import real_tokens
 from crossdistil.core.engine import EngineOptions
 
-ANSWER = "answer "
 _SIDE = 1024
 
 
@@ -48,7 +47,7 @@ def work(backend: str, settings: dict) -> None:
     clock = {"wall": time.perf_counter, "cpu": time.process_time}[settings["clock"]]
     products = Products(engine, _SIDE)
     places = settings["batch_size"] * settings["length"]
-    about = {"versions": engine.versions(), "device": engine.device}
+    about = {"versions": engine.versions(), "device": engine.device, "kernels": engine.kernels}
     answer(about | {"step_gflop": places * step_operations(job, settings["length"]) / 1e9})
     for epoch, _ in enumerate(sys.stdin):
         steps = list(islice(job.steps(epoch), settings["steps"]))
@@ -60,43 +59,13 @@ def work(backend: str, settings: dict) -> None:
         answer({"seconds": seconds, "tokens": tokens, "gflops": rate / 1e9, "losses": np.asarray(values)[:, 0].tolist()})
 
 
-def answer(content: dict) -> None:
-    print(ANSWER + json.dumps(content), flush=True)
-
-
-class Worker:
-    """The other end of `work`."""
-
-    def __init__(self, backend: str, python: Path, settings: dict, threads: int | None):
-        self.backend = backend
-        environment = dict(os.environ)
-        if threads is not None:
-            environment["OMP_NUM_THREADS"] = str(threads)
-        self._process = subprocess.Popen(
-            [str(python), __file__, "--worker", backend, "--settings", json.dumps(settings)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        self.about = self._answer()
-
-    def turn(self) -> dict:
-        """Let it run its steps."""
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def stop(self) -> None:
-        """No more turns."""
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _answer(self) -> dict:
-        for line in self._process.stdout:  # frameworks print things of their own
-            if line.startswith(ANSWER):
-                return json.loads(line.removeprefix(ANSWER))
-        raise SystemExit(f"{self.backend}: the process ended with exit code {self._process.wait()}")
+def worker(
+    backend: str, python: Path, settings: dict, threads: int | None, variables: dict[str, str] | None = None
+) -> TurnTaker:
+    """The other end of `work`; `variables` are of its environment, beside this process's own."""
+    environment = {**os.environ, **(variables or {}), **({} if threads is None else {"OMP_NUM_THREADS": str(threads)})}
+    command = [python, __file__, "--worker", backend, "--settings", json.dumps(settings)]
+    return TurnTaker(backend, command, environment)
 
 
 def table(result: dict) -> str:
@@ -137,24 +106,24 @@ def main() -> None:
     settings = {name: getattr(options, name) for name in names}
     places = {"model_folder": str(options.model_folder.absolute()), "data": str(options.data.absolute())}
     pythons = interpreters(options.backends.split(","))
-    workers = [Worker(name, python, settings | places, options.threads) for name, python in pythons.items()]
+    workers = [worker(name, python, settings | places, options.threads) for name, python in pythons.items()]
     turns: dict[str, list[dict]] = {name: [] for name in pythons}
     for number in range(options.rounds + 1):
         start = number % len(workers)
-        for worker in workers[start:] + workers[:start]:
-            turns[worker.backend].append(worker.turn())
+        for each in workers[start:] + workers[:start]:
+            turns[each.name].append(each.turn())
         latest = ", ".join(f"{name} {each[-1]['seconds'] / options.steps * 1000:.0f} ms" for name, each in turns.items())
         print(f"{'first turn' if number == 0 else f'round {number}/{options.rounds}'}: {latest}", flush=True)
-    for worker in workers:
-        worker.stop()
+    for each in workers:
+        each.stop()
     backends = {}
-    for worker in workers:
-        first, *timed = turns[worker.backend]
+    for each in workers:
+        first, *timed = turns[each.name]
         milliseconds = [turn["seconds"] / options.steps * 1000 for turn in timed]
         peak = max(turn["gflops"] for turn in timed)
-        backends[worker.backend] = worker.about | {
+        backends[each.name] = each.about | {
             "peak_gflops": peak,
-            "share_of_peak": worker.about["step_gflop"] / (summary(milliseconds)["median"] / 1000) / peak,
+            "share_of_peak": each.about["step_gflop"] / (summary(milliseconds)["median"] / 1000) / peak,
             "step_milliseconds": summary(milliseconds) | {"rounds": milliseconds},
             "tokens_per_second": summary([turn["tokens"] / turn["seconds"] for turn in timed]),
             "first_turn_extra_seconds": max(0.0, first["seconds"] - summary(milliseconds)["median"] * options.steps / 1000),

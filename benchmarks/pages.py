@@ -133,6 +133,23 @@ TABLES = {
         "python benchmarks/step_profile.py --version VERSION --model-folder models/minilm --data data/SST-2",
         "2026-11-29",
     ),
+    "step_profile_mindspore": Measured(
+        ("step_profile_mindspore.json",),
+        "python benchmarks/step_profile.py --backend mindspore --batch 32 --steps 2 --version VERSION --model-folder "
+        "models/minilm --data data/SST-2",
+        "2026-11-30",
+    ),
+    "step_profile_oneflow": Measured(
+        ("step_profile_oneflow.json",),
+        "python benchmarks/step_profile.py --backend oneflow --batch 32 --steps 2 --version VERSION --model-folder "
+        "models/minilm --data data/SST-2",
+        "2026-11-30",
+    ),
+    "oneflow_kernels": Measured(
+        ("oneflow_kernels.json",),
+        "python benchmarks/oneflow_kernels.py --model-folder models/minilm --data data/SST-2 --threads 1 --rounds 5",
+        "2026-11-30",
+    ),
     "textbrewer": Measured(
         ("textbrewer.json",),
         "python benchmarks/textbrewer_job.py --data data/reviews --vocabulary vocab.txt --rows 320 --epochs 5 --bf16",

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from backends_step_time import ANSWER
 from tables import markdown, summary
+from turns import TurnTaker
 
 from crossdistil.core.checkpoint import Model
 from crossdistil.core.checkpoint_saving import save_model
@@ -126,11 +126,11 @@ def _overhead(files: Path, before: str) -> dict[str, Any]:
     git = ["git", "-C", str(ROOT), "worktree"]
     subprocess.run([*git, "add", "--detach", "--force", str(place), before], check=True, capture_output=True)
     try:
-        workers = [_Worker(tree, files) for tree in (ROOT, place)]
+        workers = [_worker(tree, files) for tree in (ROOT, place)]
         turns = []
         for number in range(OVERHEAD_TURNS + 1):
             order = (0, 1) if number % 2 == 0 else (1, 0)
-            seconds = {each: workers[each].turn() for each in order}
+            seconds = {each: workers[each].turn()["seconds"] for each in order}
             turns.append((seconds[0], seconds[1]))
         for worker in workers:
             worker.stop()
@@ -141,47 +141,22 @@ def _overhead(files: Path, before: str) -> dict[str, Any]:
     return {"ratio": statistics.median(ratios), "commit": before, "seconds": pairs, "steps": OVERHEAD_STEPS}
 
 
-class _Worker:
+def _worker(tree: Path, files: Path) -> TurnTaker:
     """`backends_step_time.py --worker` of a tree, with one thread."""
-
-    def __init__(self, tree: Path, files: Path):
-        settings = {
-            "model_folder": str(files / "teacher"),
-            "data": str(files / "task"),
-            "task": "sst-2",
-            "batch_size": 32,
-            "length": 32,
-            "device": "cpu",
-            "steps_per_call": None,
-            "clock": "wall",
-            "steps": OVERHEAD_STEPS,
-        }
-        script = tree / "benchmarks" / "backends_step_time.py"
-        self._process = subprocess.Popen(
-            [sys.executable, str(script), "--worker", "torch", "--settings", json.dumps(settings)],
-            env={**os.environ, "PYTHONPATH": str(tree.parent), "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._answer()
-
-    def turn(self) -> float:
-        """Let it run its steps; returns the seconds."""
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        return self._answer()["seconds"]
-
-    def stop(self) -> None:
-        """No more turns."""
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _answer(self) -> dict[str, Any]:
-        for line in self._process.stdout:
-            if line.startswith(ANSWER):
-                return json.loads(line.removeprefix(ANSWER))
-        sys.exit(f"the process of a tree ended with exit code {self._process.wait()}")
+    settings = {
+        "model_folder": str(files / "teacher"),
+        "data": str(files / "task"),
+        "task": "sst-2",
+        "batch_size": 32,
+        "length": 32,
+        "device": "cpu",
+        "steps_per_call": None,
+        "clock": "wall",
+        "steps": OVERHEAD_STEPS,
+    }
+    script = tree / "benchmarks" / "backends_step_time.py"
+    command = [sys.executable, script, "--worker", "torch", "--settings", json.dumps(settings)]
+    return TurnTaker(str(tree), command, {**os.environ, "PYTHONPATH": str(tree.parent), "OMP_NUM_THREADS": "1"})
 
 
 def version_of(backend: str, python: Path) -> str:

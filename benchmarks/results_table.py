@@ -35,6 +35,7 @@ import exports
 import from_text
 import labelled_files
 import mlm_data
+import oneflow_kernels
 import real_models
 import rival_tables
 import scaling
@@ -64,6 +65,7 @@ WHOLE_TABLES = {
     "sentence_speed": sentence_speed.table,
     "service_load": service_load.table,
     "step_profile": step_profile.table,
+    "oneflow_kernels": oneflow_kernels.table,
     "from_text": from_text.table,
     "vocabulary_memory": vocabulary_memory.table,
 }

@@ -5,16 +5,14 @@
     python benchmarks/step_profile.py --backend mindspore --version after ...         batches of one shape, which compile once
 
 A student of every second layer learns from its teacher (`benchmarks/kd_job.py`), one thread, in batches as training makes them.
-The framework's profiler says how a step's time is shared out; the step's processor time is taken without it. Each call adds its
-version to the file, so that two can be compared. OneFlow's profiler does not work without a GPU.
+How a step's time is shared out is measured apart (`step_shares.py`); the step's processor time is taken without that. Each call
+adds its version to the file, so that two can be compared.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -22,49 +20,19 @@ from pathlib import Path
 
 from gemm_peak import Products, linear_maps_alone
 from kd_job import OPTIMIZER, KdJob, kd_job
+from step_shares import ALL_ELSE, BY, KINDS
 from tables import NEW_RESULTS, machine, markdown, write_json
 
 from crossdistil.backends.registry import load_engine  # before torch: the engine sets how torch takes memory
 from crossdistil.core.data.batches import real_tokens
 from crossdistil.core.engine import Engine, EngineOptions, Step
 
-KINDS = {
-    "torch": {
-        "linear maps": ("mkldnn::_linear_pointwise", "aten::addmm", "aten::mm"),
-        "attention": (
-            "aten::_scaled_dot_product_flash_attention_for_cpu", "aten::bmm", "aten::baddbmm", "aten::_softmax", "aten::exp_",
-            "aten::amax", "aten::addcmul_", "aten::reciprocal_", "aten::sub_",
-        ),
-        "activations": ("aten::gelu", "aten::gelu_backward", "aten::tanh", "aten::tanh_backward"),
-        "normalisation": ("aten::native_layer_norm", "aten::native_layer_norm_backward"),
-        "optimizer, norm of the gradient": ("aten::_fused_adamw_", "aten::linalg_vector_norm"),
-        "look-ups and new memory": (
-            "aten::fill_", "aten::zero_", "aten::embedding_dense_backward", "aten::index_select", "aten::_index_put_impl_",
-            "aten::_unique2", "aten::empty", "aten::empty_strided",
-        ),
-        "sums and products of elements": (
-            "aten::add", "aten::add_", "aten::mul", "aten::mul_", "aten::sum", "aten::where", "aten::div", "aten::sub",
-        ),
-        "copies and changes of type": ("aten::copy_",),
-    },
-    "mindspore": {
-        "linear maps": ("MatMul", "BiasAdd", "BiasAddGrad"),
-        "attention": ("BatchMatMul", "Softmax", "SoftmaxGrad", "ReduceMax", "BroadcastTo"),
-        "activations": ("Erf", "Exp", "Pow", "Neg", "Tanh", "TanhGrad", "GeLU", "GeLUGrad"),
-        "normalisation": ("LayerNorm", "LayerNormGrad"),
-        "optimizer, norm of the gradient": ("AdamWeightDecay", "Sqrt"),
-        "look-ups and new memory": ("Gather", "UnsortedSegmentSum", "GatherD", "GatherDGradV2"),
-        "sums and products of elements": (
-            "Add", "AddN", "Mul", "Sub", "Div", "ReduceSum", "GreaterEqual", "Floor", "Select",
-        ),
-        "copies and changes of type": (
-            "Cast", "Tile", "Assign", "StridedSlice", "StridedSliceGrad", "Stack", "Unstack", "Concat",
-        ),
-    },
-}  # fmt: skip
-PRECISIONS = {"torch": ("fp32", "bf16"), "mindspore": ("fp32",)}
-PROFILERS = {"torch": "PyTorch's", "mindspore": "MindSpore's"}
-REST = "all else, Python too"
+PRECISIONS = {"torch": ("fp32", "bf16"), "mindspore": ("fp32",), "oneflow": ("fp32",)}
+MEANS = {
+    "torch": "shared out as PyTorch's profiler says",
+    "mindspore": "shared out by the operations that MindSpore's profiler saw and the processor time meanwhile",
+    "oneflow": "shared out by operations that were each waited for; all else has the residual sums and the losses",
+}
 _SIDE = 1024
 
 
@@ -82,9 +50,9 @@ def profiled(job: KdJob, backend: str, precision: str, count: int) -> dict:
 
     run()
     took = min(run() for _ in range(3))
-    whole, known = {"torch": _by_torch, "mindspore": _by_mindspore}[backend](run)
+    whole, known = BY[backend](run, engine.ops)
     shares = {kind: sum(known.get(name, 0.0) for name in names) / whole for kind, names in KINDS[backend].items()}
-    shares[REST] = max(0.0, 1.0 - sum(shares.values()))
+    shares[ALL_ELSE] = max(0.0, 1.0 - sum(shares.values()))
     milliseconds = {kind: round(1000 * took / count * share, 2) for kind, share in shares.items()}
     found = {"milliseconds": milliseconds, "step": round(1000 * took / count, 1), "tokens_per_second": round(tokens / took)}
     return found if backend != "torch" else found | _alone(engine, run, count)
@@ -112,34 +80,6 @@ def _of_one_shape(steps: Iterator[Step]) -> Iterator[Step]:
             yield step
 
 
-def _by_torch(run: Callable[[], float]) -> tuple[float, dict[str, float]]:
-    """Seconds of a profiled turn, and of each of its operations."""
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU]) as found:
-        whole = run()
-    known = {event.key: event.self_cpu_time_total / 1e6 for event in found.key_averages()}
-    return max(whole, sum(known.values())), known  # its clock goes on while another program has the processor
-
-
-def _by_mindspore(run: Callable[[], float]) -> tuple[float, dict[str, float]]:
-    """The same. MindSpore's profiler has the clock's time alone, so that the whole is what it saw."""
-    from mindspore.profiler import Profiler
-
-    with tempfile.TemporaryDirectory() as folder:
-        profiler = Profiler(output_path=folder, start_profile=False)
-        profiler.start()
-        started = time.perf_counter()
-        run()
-        whole = time.perf_counter() - started
-        profiler.stop()
-        profiler.analyse()
-        [path] = Path(folder).glob("*/FRAMEWORK/cpu_op_type_info_0.csv")
-        with path.open(encoding="utf-8", newline="") as rows:
-            known = {row["op_type"]: float(row["total_compute_time"]) / 1e3 for row in csv.DictReader(rows)}
-    return max(whole, sum(known.values())), known
-
-
 def table(result: dict) -> str:
     """The result as Markdown."""
     versions, settings = list(result["versions"]), result["settings"]
@@ -155,7 +95,7 @@ def table(result: dict) -> str:
     text = (
         f"Milliseconds of processor time of a step, one thread, batches of {settings['batch']} texts of similar length: "
         f"{settings['layers'][0]} to {settings['layers'][1]} layers x {settings['width']}. Means of {settings['steps']} steps, "
-        f"the fastest of three turns; shared out as {PROFILERS[settings.get('backend', 'torch')]} profiler says."
+        f"the fastest of three turns; {MEANS[settings.get('backend', 'torch')]}."
     )
     reached = [
         f"{each['maps_gflops']:,} GFLOP/s ({name}), {each['maps_gflops'] / each['peak_gflops']:.0%} of large products' "
@@ -178,7 +118,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--out", type=Path, default=NEW_RESULTS / "step_profile.json")
     options = parser.parse_args()
-    length_step = 1 if options.backend == "torch" else None
+    length_step = None if options.backend == "mindspore" else 1
     job = kd_job(options.model_folder, options.data, "sst-2", options.batch, 128, length_step)
     precisions = PRECISIONS[options.backend]
     found = {precision: profiled(job, options.backend, precision, options.steps) for precision in precisions}

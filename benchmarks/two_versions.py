@@ -13,11 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+from turns import TurnTaker
 
 WORKER = """
 import json, sys, time
@@ -49,36 +49,14 @@ for _ in sys.stdin:
 """
 
 
-class Version:
-    """A process that runs one version."""
-
-    def __init__(self, tree: Path, python: str, backend: str, settings: dict):
-        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [python, "-c", WORKER, str(tree.absolute()), backend, json.dumps(settings)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=tree,
-        )  # fmt: skip
-        self.first_losses = self._answer()
-
-    def turn(self) -> float:
-        """Seconds of the processor for its steps."""
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def stop(self) -> None:
-        """No more turns."""
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _answer(self):
-        for line in self._process.stdout:  # frameworks print things of their own
-            if line.startswith("answer "):
-                return json.loads(line.removeprefix("answer "))
-        raise SystemExit(f"a process ended with exit code {self._process.wait()}")
+def version(tree: Path, python: str, backend: str, settings: dict) -> TurnTaker:
+    """A process that runs one version; its answers are seconds of the processor."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+    command = [python, "-c", WORKER, tree.absolute(), backend, json.dumps(settings)]
+    return TurnTaker(str(tree), command, environment, tree)
 
 
-def compared(before: Version, after: Version, rounds: int, steps: int) -> dict:
+def compared(before: TurnTaker, after: TurnTaker, rounds: int, steps: int) -> dict:
     """The median ratio of after to before, its interval, and milliseconds of a step of each."""
     ratios, seconds = [], {"before": [], "after": []}
     for number in range(rounds):
@@ -89,7 +67,7 @@ def compared(before: Version, after: Version, rounds: int, steps: int) -> dict:
         ratios.append(took[id(after)] / took[id(before)])
     drawn = np.random.default_rng(0).choice(ratios, (2000, rounds))
     low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
-    apart = max(abs(a / b - 1) for a, b in zip(after.first_losses, before.first_losses))
+    apart = max(abs(a / b - 1) for a, b in zip(after.about, before.about))
     return {
         "ratio": round(float(np.median(ratios)), 4),
         "interval": [round(float(low), 4), round(float(high), 4)],
@@ -120,7 +98,7 @@ def main() -> None:
             settings = {"model": str(model.absolute()), "data": str(given.data.absolute())}
             settings |= {key: getattr(given, key) for key in ("steps", "batch", "length", "own_lengths")}
             for settings["precision"] in given.precision or ["fp32"]:
-                sides = [Version(tree, python, backend, settings) for tree in (given.before, given.after)]
+                sides = [version(tree, python, backend, settings) for tree in (given.before, given.after)]
                 found = compared(*sides, given.rounds, given.steps)
                 for side in sides:
                     side.stop()

@@ -171,8 +171,9 @@ class _Reading:
 def _families(config: Mapping[str, Any], names: _Names) -> tuple[str, ...]:
     kind = config.get("model_type")
     if kind is None:
-        # Without their root a RoBERTa's or ERNIE's names are BERT's.
-        return tuple(kind for kind in told_by_names() if CONFIGURATIONS[kind].family.in_googles_code or names.have(_root(kind)))
+        # Without their root a RoBERTa's or ERNIE's names are BERT's; MegatronBERT's root is BERT's, and its names are its own.
+        googles = {_root(kind) for kind in told_by_names() if CONFIGURATIONS[kind].family.in_googles_code}
+        return tuple(kind for kind in told_by_names() if _root(kind) in googles or names.have(_root(kind)))
     if kind not in encoder_families():
         raise CheckpointError(f"model_type {shown(kind)}: expected one of {', '.join(encoder_families())}{plugin_hint(kind)}")
     return (kind,)

@@ -12,6 +12,9 @@ from pydantic import BaseModel
 
 from .models.families.bert import BertConfig
 
+FAMILY = "model_type"
+"""The key of an architecture that says of which family it is."""
+
 
 def whole_keys(model: type[BaseModel], tree: Any) -> list[str]:
     """Every `path.to.key` that a recipe of this plain data can have: a list has the items of the data, or one."""
@@ -29,7 +32,8 @@ def whole_key(key: str, model: type[BaseModel], tree: Any) -> str:
 def similar_key(key: str, model: type[BaseModel], tree: Any) -> str:
     """The same for one that is misspelt as well: those whose last part is nearest."""
     known = whole_keys(model, tree)
-    near = difflib.get_close_matches(_last(key), sorted({_last(each) for each in known}), n=1, cutoff=0.75)
+    last = FAMILY if _last(key) == "family" else _last(key)  # as it is called here, and not in a config.json
+    near = difflib.get_close_matches(last, sorted({_last(each) for each in known}), n=1, cutoff=0.75)
     return _asked([each for each in known if near and _last(each) == near[0]])
 
 
@@ -52,7 +56,7 @@ def _keys(annotation: Any, tree: Any) -> Iterator[tuple[str, ...]]:
             yield (own,)
             yield from ((own, *rest) for rest in _keys(field.annotation, given.get(own)))
             if own == "architecture":
-                yield from ((own, key) for key in BertConfig.model_fields)
+                yield from ((own, key) for key in (FAMILY, *BertConfig.model_fields))
         return
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:

@@ -31,16 +31,21 @@ _DECIDED = "CROSSDISTIL_DECIDED_THREADS"
 """The number of threads where it was decided here, in this process or in one that has started it."""
 
 
+def _asked(environment: Mapping[str, str]) -> str:
+    """What OMP_NUM_THREADS says; empty where it says nothing, as where it is not set."""
+    return environment.get("OMP_NUM_THREADS", "").strip()
+
+
 def number(environment: Mapping[str, str] = os.environ) -> int:
     """The threads of a kernel: the first entry of OMP_NUM_THREADS, or as many as there are processors to use."""
-    first = environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    first = _asked(environment).split(",")[0].strip()
     return int(first) if first.isascii() and first.isdecimal() and 0 < int(first) < 2**16 else processors()
 
 
 def set_up(environment: MutableMapping[str, str] = os.environ) -> None:
     """Say so to all libraries that are loaded after this, and to all processes that are started."""
     threads = str(number(environment))
-    if "OMP_NUM_THREADS" not in environment:
+    if not _asked(environment):
         environment["OMP_NUM_THREADS"] = environment[_DECIDED] = threads
     environment.setdefault("RAYON_NUM_THREADS", threads)
     # Left unset, the tokenizers print a warning whenever a process forks after using their threads.
@@ -53,7 +58,7 @@ def set_up(environment: MutableMapping[str, str] = os.environ) -> None:
 def divided(count: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What the environment of each of `count` processes is to have that compute at the same time on this machine; nothing where
     the user has set OMP_NUM_THREADS, which each of them then takes."""
-    if "OMP_NUM_THREADS" in environment and environment["OMP_NUM_THREADS"] != environment.get(_DECIDED):
+    if _asked(environment) not in ("", environment.get(_DECIDED)):
         return {}
     threads = str(max(1, number(environment) // count))
     own = {"OMP_NUM_THREADS": threads, _DECIDED: threads}

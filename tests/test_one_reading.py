@@ -113,6 +113,18 @@ def test_a_family_without_model_type_is_known_by_its_names(family, tmp_path):
     assert not any("Google's code" in note for note in read_canonical(tmp_path / "model").notes)
 
 
+@pytest.mark.parametrize("family", ["bert", "albert", "electra", "megatron-bert"])
+def test_an_encoder_without_model_type_and_root_is_known_by_its_names(family, tmp_path):
+    """A MegatronBERT's are then BERT's but for the normalisations."""
+    tiny.write_model(tmp_path / "model", MODELS[family])
+    path = tmp_path / "model" / "model.safetensors"
+    root = MODELS[family].family.root
+    save_file({name.removeprefix(root): array for name, array in load_file(path).items() if name.startswith(root)}, path)
+    (tmp_path / "model" / "checksums.json").unlink(missing_ok=True)
+    change_config(tmp_path / "model", drop=("model_type", "architectures"))
+    assert read_canonical(tmp_path / "model").config.family.model_type == family
+
+
 def longer(folder, rows: int) -> None:
     """A table of words with more rows, or fewer."""
     path = folder / "model.safetensors"

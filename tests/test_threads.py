@@ -93,7 +93,14 @@ def test_libraries_are_told_and_the_user_s_settings_stay(monkeypatch):
 
 @pytest.mark.parametrize(
     ("own", "count", "expected"),
-    [({}, 2, "8"), ({}, 3, "5"), ({}, 40, "1"), ({"OMP_NUM_THREADS": "6"}, 2, "6"), ({"RAYON_NUM_THREADS": "9"}, 4, "4")],
+    [
+        ({}, 2, "8"),
+        ({}, 3, "5"),
+        ({}, 40, "1"),
+        ({"OMP_NUM_THREADS": "6"}, 2, "6"),
+        ({"OMP_NUM_THREADS": ""}, 2, "8"),
+        ({"RAYON_NUM_THREADS": "9"}, 4, "4"),
+    ],
 )
 def test_processes_of_a_machine_share_its_processors_also_after_libraries_were_told(monkeypatch, own, count, expected):
     monkeypatch.setattr(threads, "processors", lambda: 16)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crossdistil.core.checkpoint import Model
+from crossdistil.core.checkpoint import Model, load_model
 from crossdistil.core.checkpoint_saving import save_model
+from crossdistil.core.data.batches import evaluation_batches
 from crossdistil.core.data.tokenize import load_tokenizer
+from crossdistil.core.model_answers import logits_function
+from crossdistil.core.models.answer_heads import EMBEDDINGS
 from crossdistil.core.models.pooling import Pooling
 from crossdistil.core.models.spec import EncoderConfig
+from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
+
+TEXTS = ["good film", "the plot was quite bad , and the scene so dull", "x", "fine"]
 
 
 def write_embedder(folder: Path, pooling: Pooling = Pooling(), config: EncoderConfig = tiny.CONFIG, seed: int = 0) -> Model:
@@ -58,3 +65,18 @@ def embedding_recipe(data: Path, teacher: Path | None, objective: list[dict[str,
         "stages": [{"name": "embed", "objective": objective, "train": settings | train}],
         "seed": 7,
     }
+
+
+def vectors_of(folder, texts, length=16):
+    """What the model in a folder makes of texts, by the NumPy reference."""
+    model = load_model(folder, classifier=EMBEDDINGS)
+    table = load_tokenizer(folder).encode_pairs(texts, None, length)
+    found = np.zeros((len(texts), model.config.hidden_size))
+    for rows, batch in evaluation_batches(table, None, 3, (length,)):
+        found[rows] = logits_function(model.config)(ReferenceOps(), model.parameters, batch)[0][: len(rows)]
+    return found
+
+
+def change(path, **entries):
+    """Entries of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))

@@ -1,7 +1,8 @@
 """AdamW, BertAdam and Adadelta inside the compiled step; `core.optimizers` has the formulas.
 
-On CPU the first two are MindSpore's fused `AdamWeightDecay` kernel, which computes BertAdam's update. AdamW's is the same with
-other numbers: with c1 = 1 - b1^t and c2 = 1 - b2^t,
+On CPU the first two are MindSpore's fused `Adam` kernel, told that the powers of its decay rates are 0, after the decay of the
+weights (its `AdamWeightDecay` takes twice as long as both). It then computes BertAdam's update. AdamW's is the same with other
+numbers: with c1 = 1 - b1^t and c2 = 1 - b2^t,
   lr (m / c1) / (sqrt(v / c2) + eps)  =  lr' m / (sqrt(v) + eps')   for lr' = lr sqrt(c2) / c1 and eps' = eps sqrt(c2),
 and its decay lr wd p is lr' wd' p for wd' = wd lr / lr'. Elsewhere the same update is written out. The three numbers
 are computed on the host in float64: 1 - b2^t has only four good digits in float32.
@@ -129,7 +130,7 @@ def make_adam(params, means, squares, spec: OptimizerSpec, fused: bool):
     """`apply(gradients, numbers)`, which changes parameters and moments in place."""
     params, places, decays, factors = _trained(params, spec)
     beta1, beta2 = spec.beta1, spec.beta2
-    kernel = P.AdamWeightDecay()
+    kernel = P.Adam()
 
     def written_out(p, m, v, rate, epsilon, decay, g):
         mean, square = m * beta1 + g * (1.0 - beta1), v * beta2 + g * g * (1.0 - beta2)
@@ -143,7 +144,9 @@ def make_adam(params, means, squares, spec: OptimizerSpec, fused: bool):
             p, m, v, g = params[index], means[index], squares[index], gradients[places[index]]
             decay, own_rate = decay_scale * decays[index], rate * factors[index]
             if fused:
-                kernel(p, m, v, own_rate, beta1, beta2, epsilon, decay, g)
+                if decays[index]:
+                    P.assign_sub(p, p * (own_rate * decay))
+                kernel(p, m, v, 0.0, 0.0, own_rate, beta1, beta2, epsilon, g)
             else:
                 written_out(p, m, v, own_rate, epsilon, decay, g)
 

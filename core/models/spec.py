@@ -272,6 +272,15 @@ class EncoderConfig(ModelConfig):
         return self.model_copy(update=rates | own)
 
 
+class OneWidthConfig(EncoderConfig):
+    """That of a Transformer whose embeddings are as wide as its hidden states, so that no key says how wide they are."""
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of the embeddings."""
+        return self.hidden_size
+
+
 def initial_tensor(name: str, shape: tuple[int, ...], standard_deviation: float, seed: int) -> np.ndarray:
     """A new float32 tensor of a map or table as Google's BERT draws it: truncated normal at two deviations, biases 0.
 

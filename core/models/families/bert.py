@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from ..parts import Family, Part, classifier_parts, embedding_parts, layer_parts, pairs_part, words_parts
-from ..spec import Activation, EncoderConfig
+from ..spec import Activation, OneWidthConfig
 
 
 def parts_of(root: str) -> tuple[Part, ...]:
@@ -43,7 +43,7 @@ BERT = Family(
 )
 
 
-class BertKeys(EncoderConfig):
+class BertKeys(OneWidthConfig):
     """The keys of BERT's config.json, which families with BERT's layers took over."""
 
     vocab_size: int = Field(30522, ge=1)
@@ -61,11 +61,6 @@ class BertKeys(EncoderConfig):
     layer_norm_eps: float = Field(1e-12, gt=0)
     pad_token_id: int | None = 0
     """transformers' models start with zeros in its row; what is computed is masked wherever it is."""
-
-    @property
-    def embedding_size(self) -> int:
-        """Width of the embeddings."""
-        return self.hidden_size
 
 
 class BertConfig(BertKeys):

@@ -27,7 +27,7 @@ from ..parts import (
     layer_parts,
     words_parts,
 )
-from ..spec import Activation, EncoderConfig
+from ..spec import Activation, OneWidthConfig
 
 _ROLES = {"c2p": "distance_key", "p2c": "distance_query"}
 """Term of `pos_att_type`, content to position or the other way -> what maps the distance."""
@@ -98,7 +98,7 @@ DEBERTA_V2 = Family(
 )
 
 
-class DebertaV2Config(EncoderConfig):
+class DebertaV2Config(OneWidthConfig):
     """A DeBERTa-v2 or -v3 encoder with a classification or regression head."""
 
     family = DEBERTA_V2
@@ -152,11 +152,6 @@ class DebertaV2Config(EncoderConfig):
         if self.position_buckets == 1:
             raise ValueError("position_buckets is 1: a half of it is for each direction, so at least 2")
         return self
-
-    @property
-    def embedding_size(self) -> int:
-        """Width of the embeddings."""
-        return self.hidden_size
 
     @property
     def _named_terms(self) -> frozenset[str]:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from ..answer_heads import SPANS
 from ..parts import LAYER, Family, classifier_parts, embedding_parts, layer_parts, words_parts
-from ..spec import Activation, EncoderConfig
+from ..spec import Activation, OneWidthConfig
 from .bert import BERT
 
 _EMBEDDINGS = embedding_parts("distilbert.", "hidden_size", types=False)
@@ -55,7 +55,7 @@ DISTILBERT = Family(
 )
 
 
-class DistilBertConfig(EncoderConfig):
+class DistilBertConfig(OneWidthConfig):
     """A DistilBERT encoder with a classification or regression head."""
 
     family = DISTILBERT
@@ -90,11 +90,6 @@ class DistilBertConfig(EncoderConfig):
     @property
     def hidden_size(self) -> int:
         """Width of the hidden states."""
-        return self.dim
-
-    @property
-    def embedding_size(self) -> int:
-        """Width of the embeddings."""
         return self.dim
 
     @property

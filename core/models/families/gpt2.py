@@ -24,7 +24,7 @@ from ..parts import (
     Family,
     Part,
 )
-from ..spec import Activation, EncoderConfig
+from ..spec import Activation, OneWidthConfig
 
 _WIDTH = "hidden_size"
 _WORDS = "transformer.wte"
@@ -56,7 +56,7 @@ GPT2 = Family(
 )
 
 
-class Gpt2Config(EncoderConfig):
+class Gpt2Config(OneWidthConfig):
     """A GPT-2 with the head that predicts the next word, or with a classifier of the last token."""
 
     family = GPT2
@@ -118,11 +118,6 @@ class Gpt2Config(EncoderConfig):
     @property
     def hidden_size(self) -> int:
         """Width of the hidden states."""
-        return self.n_embd
-
-    @property
-    def embedding_size(self) -> int:
-        """Width of the embeddings."""
         return self.n_embd
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from ..parts import ENCODER, NORM, Block, Family, Part, embedding_parts, layer_parts
-from ..spec import Activation, EncoderConfig
+from ..spec import Activation, OneWidthConfig
 from .bert import BERT, head_parts
 
 _EMBEDDINGS = embedding_parts(BERT.root, "hidden_size", normalised=False)
@@ -32,7 +32,7 @@ MEGATRON_BERT = Family(
 )
 
 
-class MegatronBertConfig(EncoderConfig):
+class MegatronBertConfig(OneWidthConfig):
     """A MegatronBERT encoder with a classification or regression head."""
 
     family = MEGATRON_BERT
@@ -50,8 +50,3 @@ class MegatronBertConfig(EncoderConfig):
     initializer_range: float = Field(0.02, gt=0)
     layer_norm_eps: float = Field(1e-12, gt=0)
     pad_token_id: int | None = 0
-
-    @property
-    def embedding_size(self) -> int:
-        """Width of the embeddings."""
-        return self.hidden_size

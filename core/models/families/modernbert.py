@@ -23,7 +23,7 @@ from ..parts import (
     Part,
     words_parts,
 )
-from ..spec import Activation, EncoderConfig, ModelConfig
+from ..spec import Activation, ModelConfig, OneWidthConfig
 
 _WIDTH = "hidden_size"
 _WORDS = "model.embeddings.tok_embeddings"
@@ -94,7 +94,7 @@ class Rotations(BaseModel):
     sliding_attention: Rotation = Rotation(rope_theta=_BASES[SLIDING])
 
 
-class ModernBertConfig(EncoderConfig):
+class ModernBertConfig(OneWidthConfig):
     """A ModernBERT encoder with a classification or regression head."""
 
     family = MODERNBERT
@@ -185,11 +185,6 @@ class ModernBertConfig(EncoderConfig):
             layers = tuple(range(depth))
         taken = layers is not None and len(layers) == depth and all(0 <= layer < like.num_hidden_layers for layer in layers)
         return {"layer_types": [like.layer_types[layer] for layer in layers] if taken else []}
-
-    @property
-    def embedding_size(self) -> int:
-        """Width of the embeddings."""
-        return self.hidden_size
 
     @property
     def three_widths(self) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from ..parts import ENCODER, TABLE, Block, Family, Part, embedding_parts, layer_parts
-from ..spec import Activation, EncoderConfig
+from ..spec import Activation, OneWidthConfig
 from .roberta import OWN_HEADS, head_parts
 
 _EMBEDDINGS = embedding_parts("mpnet.", "hidden_size", types=False)
@@ -47,7 +47,7 @@ MPNET = Family(
 )
 
 
-class MPNetConfig(EncoderConfig):
+class MPNetConfig(OneWidthConfig):
     """An MPNet encoder with a classification or regression head."""
 
     family = MPNET
@@ -66,11 +66,6 @@ class MPNetConfig(EncoderConfig):
     layer_norm_eps: float = Field(1e-12, gt=0)
     relative_attention_num_buckets: int = Field(_BUCKETS, ge=_BUCKETS)
     pad_token_id: int | None = 1
-
-    @property
-    def embedding_size(self) -> int:
-        """Width of the embeddings."""
-        return self.hidden_size
 
     @property
     def first_position(self) -> int:
