@@ -11,8 +11,10 @@ def start() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and is not ignored, as in a shell's background
         signal.signal(signal.SIGINT, _end)
     from .core.app.cli import main
+    from .core.collector import in_command
 
-    main()
+    with in_command():
+        main()
 
 
 def _end(number: int, frame: object) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ..core.collector import all_kept
 from ..core.errors import BackendError, CrossdistilError, Errors, did_you_mean
 from ..core.processes import code_command
 from ..core.threads import set_up
@@ -173,7 +174,8 @@ def load_module(name: str, module: str) -> ModuleType:
     _require(backend)
     set_up()  # before the framework is imported
     try:
-        return importlib.import_module(f"..{name}.{module}", __name__)
+        with all_kept():
+            return importlib.import_module(f"..{name}.{module}", __name__)
     except (ImportError, OSError) as error:
         raise BackendError(f"backend '{name}': installed, but cannot be imported: {error}") from error
 

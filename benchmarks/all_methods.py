@@ -32,7 +32,7 @@ from typing import Any
 from run_names import REFERENCE, run_name
 from tables import machine, write_json
 
-from crossdistil.core.app.run_folders import student_of
+from crossdistil.core.app.run_student import student_of
 from crossdistil.core.config_file import load_config
 from crossdistil.core.recipe import load_recipe
 

@@ -34,10 +34,11 @@ from tables import NEW_RESULTS, machine, markdown, summary, write_json
 
 from crossdistil.backends.registry import load_engine
 from crossdistil.core import threads
-from crossdistil.core.app.export_targets import REPORT, TARGETS
+from crossdistil.core.app.export_targets import TARGETS
+from crossdistil.core.app.exported import REPORT
 from crossdistil.core.app.exporting import ExportOptions, GateError, export, task_section
+from crossdistil.core.app.finished_model import load_classifier
 from crossdistil.core.app.gates import MAX_DROP, MIN_AGREEMENT
-from crossdistil.core.app.inference import load_classifier
 from crossdistil.core.checkpoint import WEIGHTS, Model
 from crossdistil.core.data.batches import evaluation_batches, length_buckets
 from crossdistil.core.data.row_batches import RowBatches

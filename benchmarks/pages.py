@@ -205,6 +205,11 @@ TABLES = {
         ("exports.json",), "python benchmarks/exports.py --data data/SST-2 --models runs/minilm runs/tinybert runs/bilstm"
     ),
     "service_load": Measured(("service_load.json",), "python benchmarks/service_load.py exported/onnx --data data/SST-2"),
+    "starting": Measured(
+        ("starting.json",),
+        "taskset -c 1 python benchmarks/starting.py --model models/minilm --before ../before/crossdistil "
+        "--python mindspore .venv/bin/python --python oneflow .venv-oneflow/bin/python --rounds 2",
+    ),
     "scaling": Measured(("scaling_measured.json",), "python benchmarks/scaling.py --measure"),
     "crosschecks_processes": Measured(
         ("processes",), "crossdistil crosscheck METHOD --backends torch,oneflow,mindspore --devices 1,2", "2026-11-29"

@@ -42,6 +42,7 @@ import scaling
 import sentence_embeddings
 import sentence_speed
 import service_load
+import starting
 import step_profile
 import textbrewer_job
 import vocabulary_memory
@@ -64,6 +65,7 @@ WHOLE_TABLES = {
     "sentence_embeddings": sentence_embeddings.table,
     "sentence_speed": sentence_speed.table,
     "service_load": service_load.table,
+    "starting": starting.table,
     "step_profile": step_profile.table,
     "oneflow_kernels": oneflow_kernels.table,
     "from_text": from_text.table,

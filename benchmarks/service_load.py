@@ -24,7 +24,7 @@ from typing import Any
 from tables import NEW_RESULTS, machine, markdown, write_json
 
 from crossdistil.core import threads
-from crossdistil.core.app.inference import load_classifier
+from crossdistil.core.app.finished_model import load_classifier
 from crossdistil.core.data.tasks import read_split, resolve_task
 from crossdistil.core.task_section import TaskSection
 from crossdistil.tests.service_process import Service, service

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .ops import Ops, Tensor
-from .optimizers import OptimizerSpec
-from .world import ALL, ALONE, Place, Share
+from .place import ALONE, Place
+from .world import ALL, Share
+
+if TYPE_CHECKING:
+    from .optimizers import OptimizerSpec
 
 Batch = dict[str, np.ndarray]
 Parameters = dict[str, np.ndarray]

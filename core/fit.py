@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from .checkpoint import Model
-from .config_file import CONFIG
+from typing import TYPE_CHECKING
+
 from .data.tagged_tokens import most_overlap, window_room
-from .data.tasks import TaskSpec
-from .data.tokenize import Tokenizer
 from .kinds.known_kinds import RANKING
 from .models.answer_heads import SPANS, TOKENS
-from .models.architectures import Config, is_encoder
-from .task_section import TaskSection
+from .vocabulary_fit import vocabulary_problems
 
-_PADDED_TO = 128
-"""Tables of words are padded to multiples of 8, 64 or 128 rows."""
+if TYPE_CHECKING:
+    from .checkpoint import Model
+    from .data.tasks import TaskSpec
+    from .data.tokenize import Tokenizer
+    from .models.architectures import Config
+    from .task_section import TaskSection
+
 SAME_NAMES = " (if they mean the same, give them the same names: in the table, or as id2label in the model's config.json)"
 
 
@@ -85,43 +87,6 @@ def window_problems(tokenizer: Tokenizer, task: TaskSection) -> list[str]:
         return []
     left = f"half of the {room} tokens that task.max_length {task.max_length} leaves to the text"
     return [f"task.tokens.overlap: got {overlap}, expected at most {most}, {left}"]
-
-
-def vocabulary_problems(where: str, config: Config, tokenizer: Tokenizer) -> list[str]:
-    """Whether there is a row in the model's table of words for each token. More rows are as good: many tables are padded."""
-    rows, tokens = config.vocab_size, tokenizer.vocab_size
-    if rows >= tokens:
-        return []
-    problem = f"{where}: vocab_size is {rows}, but the tokenizer has {tokens} tokens"
-    if not is_encoder(config):
-        return [problem]
-    return [f"{problem}; `crossdistil convert MODEL NEW --to pytorch --resize-vocabulary {tokens}` adds rows"]
-
-
-def vocabulary_notes(where: str, config: Config, tokenizer: Tokenizer) -> list[str]:
-    """What to know of a padding token that is not the tokenizer's, and of a table of words that has far more rows than there are
-    tokens: perhaps the tokenizer is another's."""
-    rows, tokens = config.vocab_size, tokenizer.vocab_size
-    notes = _padding_notes(where, config, tokenizer)
-    if rows - tokens < _PADDED_TO:
-        return notes
-    return [
-        *notes,
-        f"{where}: the table of words has {rows:,} rows, the tokenizer only {tokens:,} tokens; the other rows are never used. "
-        "Is this the vocabulary that the model was trained with?",
-    ]
-
-
-def _padding_notes(where: str, config: Config, tokenizer: Tokenizer) -> list[str]:
-    """What to know where the configuration names another padding token than the tokenizer. What is computed here masks padding by
-    its place; others tell it by its number."""
-    said, pads = getattr(config, "pad_token_id", None), tokenizer.pad_id
-    if said is None or said == pads or not is_encoder(config):
-        return []
-    other = "no answer here depends on it"
-    if config.first_position:
-        other = "transformers counts positions by it, and answers otherwise"
-    return [f"{where}: pad_token_id of {CONFIG} is {said}, but the tokenizer's padding token has number {pads}; {other}"]
 
 
 def same_inputs(teacher: Model, student: Model) -> bool:

@@ -23,7 +23,7 @@ from .data.tokenize import Tokenizer
 from .data.word_vocabulary import WordTokenizer
 from .engine import unheard
 from .errors import DataError, Errors, RecipeError
-from .fit import same_inputs, vocabulary_notes
+from .fit import same_inputs
 from .hub_names import is_hub_name
 from .kept_words import KeptWords, check_texts, keep_used
 from .labelled.labelled_rows import with_answers
@@ -42,6 +42,7 @@ from .student import build_student
 from .task_data import MISMATCHED, TaskData, masked_text_data, next_text_data, raw_text_data, tokenize
 from .task_section import TaskSection
 from .text_pairs import pairs_to_score
+from .vocabulary_fit import vocabulary_notes
 from .world import ALL, Share
 
 

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, answer_challenge, deliver_cha
 import numpy as np
 
 from .errors import CrossdistilError
-from .world import Place
+from .place import Place
 
 _TOLD_BYTES = 128
 _POLL_SECONDS = 0.2

@@ -27,7 +27,8 @@ import numpy as np
 
 from .errors import MESSAGE_PREFIX, CrossdistilError
 from .meeting import meet
-from .world import Place, World
+from .place import Place
+from .world import World
 
 LOST = 76
 """What `World.on_word` is given as exit code where another process has ended without a word."""

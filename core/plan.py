@@ -21,7 +21,7 @@ from .data.tasks import Examples, TaskSpec, label_counts, resolve_task, target_r
 from .data.tokenize import Tokenizer, load_tokenizer
 from .data.word_vocabulary import WordTokenizer
 from .errors import CrossdistilError, DataError, Errors, RecipeError
-from .fit import fit_problems, same_inputs, teacher_problems, vocabulary_problems, window_problems, words_problems
+from .fit import fit_problems, same_inputs, teacher_problems, window_problems, words_problems
 from .kept_words import trimming_problems
 from .kinds.known_kinds import ONE_CLASS, RANKING, kind_named
 from .losses.base import AnswersInFile, TermContext
@@ -33,6 +33,7 @@ from .sentence_folder import MODULES
 from .stage_problems import projection_problems, stage_problems
 from .stored_tensors import NamedTensors
 from .student import plan_student, pooling_of
+from .vocabulary_fit import vocabulary_problems
 
 START = "student.init.from"
 """The recipe's key of the model that a student starts from, where it is none of the teachers."""

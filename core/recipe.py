@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from .catalogue_folder import RECIPES_FOLDER
 from .errors import CrossdistilError, PluginError, RecipeError, did_you_mean
 from .log_section import with_sinks
 from .plugin_files import load_plugins, named_plugins
@@ -24,8 +25,6 @@ from .recipe_paths import placed_paths
 from .recipe_schema import Recipe, recipe_type, schema_parts
 from .shown import plain, shown
 from .yaml_files import read_yaml
-
-RECIPES_FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 
 
 def load_recipe(

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .kinds.kind import Kind
-from .losses.base import LossTerm
-from .models.spec import EncoderConfig
-from .optimizers import OwnUpdate
+
+if TYPE_CHECKING:
+    from .losses.base import LossTerm
+    from .models.spec import EncoderConfig
+    from .optimizers import OwnUpdate
 
 
 @dataclass(frozen=True)

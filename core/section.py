@@ -14,7 +14,7 @@ from .plain_names import expanded
 class Section(GrowingKeys):
     """Part of a recipe: unknown keys are errors, and nothing changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, defer_build=True)
 
 
 def absolute(path: Path) -> Path:

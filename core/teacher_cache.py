@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .block_sums import CheckedNumbers
+from .cached_teacher import IDENTITY, MODEL
 from .checkpoint import Model
 from .errors import CrossdistilError, DamagedCache
 from .files import clear_disk_errors
@@ -25,19 +26,11 @@ from .teacher_outputs import Layout, load, make_layout
 from .teacher_scores import SCORED, TeacherScores
 from .workplaces import remove_dead
 
-IDENTITY = "identity.json"
 NUMBERS, PROGRESS, SUMS = ".bin", ".progress", ".sums"
 """How the files of an output end."""
-_MODEL = "model"
 DTYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 
 AGAIN = "delete the folder to make the cache again"
-
-
-def card_of(path: Path) -> Path:
-    """The folder in a teacher cache that says which teacher it is of, where that is given in place of the teacher; any other path
-    as it is."""
-    return path / _MODEL if (path / IDENTITY).is_file() and (path / _MODEL).is_dir() else path
 
 
 class TeacherCache:
@@ -149,7 +142,7 @@ class TeacherCache:
     @property
     def card(self) -> Path:
         """A folder that stands for the teacher where its weights are not (`core.checkpoint.save_card`)."""
-        return self.folder / _MODEL
+        return self.folder / MODEL
 
     def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
         """The outputs of a batch of rows by name, padded to `length`, in float32. Raises DamagedCache."""

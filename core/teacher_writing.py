@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from .block_sums import write_sums
+from .cached_teacher import IDENTITY
 from .errors import CrossdistilError, DamagedCache
 from .files import clear_disk_errors, make_folder, write_text
 from .flat_files import NumberWriter, reserve
-from .teacher_cache import AGAIN, IDENTITY, PROGRESS, SUMS, TeacherCache
+from .teacher_cache import AGAIN, PROGRESS, SUMS, TeacherCache
 from .teacher_outputs import Layout, pieces
 from .teacher_progress import Progress
 

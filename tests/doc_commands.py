@@ -14,7 +14,8 @@ import typer
 
 import crossdistil
 from crossdistil.core.app.cli import app
-from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe
+from crossdistil.core.catalogue_folder import RECIPES_FOLDER
+from crossdistil.core.recipe import load_recipe
 
 ROOT = Path(crossdistil.__file__).resolve().parent
 SHELLS = ("sh", "bash", "console", "")

@@ -13,7 +13,7 @@ import pytest
 
 import crossdistil
 from crossdistil.core.app.inspection import inspect
-from crossdistil.core.app.run_folders import student_of
+from crossdistil.core.app.run_student import student_of
 from crossdistil.core.checkpoint import Model
 from crossdistil.core.errors import CheckpointError, RecipeError
 from crossdistil.core.hub_names import hub_hint

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import crossdistil
-from crossdistil.core.recipe import RECIPES_FOLDER
+from crossdistil.core.catalogue_folder import RECIPES_FOLDER
 
 ROOT = Path(crossdistil.__file__).resolve().parent
 FETCHED = re.compile(

@@ -13,10 +13,11 @@ from crossdistil.core.app import costs
 from crossdistil.core.app.explain import catalogue, explain
 from crossdistil.core.app.explain_view import byte_text, flow, millions, print_catalogue, print_explanation, train_text
 from crossdistil.core.app.progress import make_console
+from crossdistil.core.catalogue_folder import RECIPES_FOLDER
 from crossdistil.core.errors import CheckpointError
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.families.bilstm import BiLstmConfig
-from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe, recipe_tree
+from crossdistil.core.recipe import load_recipe, recipe_tree
 from crossdistil.core.train_section import TrainSection
 from crossdistil.tests.tiny import CONFIG, kd_recipe, write_model, write_task
 from crossdistil.tests.tiny_families import VARIANTS

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
 import crossdistil
-from crossdistil.core.app import models
+from crossdistil.core.app import converted, model_notes, models
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.errors import TrainingError
 from crossdistil.core.runs import RunFolder
@@ -58,13 +58,13 @@ def cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def conversions(monkeypatch) -> list[Path]:
     """The sources that were converted, in their order."""
-    sources, right = [], models.convert
+    sources, right = [], converted.convert
 
     def convert(source, *arguments):
         sources.append(source)
         return right(source, *arguments)
 
-    monkeypatch.setattr(models, "convert", convert)
+    monkeypatch.setattr(converted, "convert", convert)
     return sources
 
 
@@ -266,6 +266,6 @@ def test_only_a_path_that_was_given_stands_for_another(tmp_path, cache):
     kept = [f"/mnt{folder}: x", f"{student}/config.json: x", f"{student}-onnx: x", f"/mnt{student}", f"{student}s"]
     messages |= {text: text for text in kept}
     for text, shown in messages.items():
-        with pytest.raises(TrainingError) as raised, models.paths_as_given((given, folder), (run, run / "student")):
+        with pytest.raises(TrainingError) as raised, model_notes.paths_as_given((given, folder), (run, run / "student")):
             raise TrainingError(text)
         assert str(raised.value) == shown

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from crossdistil.converters.convert import ConvertOptions, convert
-from crossdistil.core.app.inference import load_classifier
-from crossdistil.core.app.models import all_notes, model_folder
+from crossdistil.core.app.finished_model import load_classifier
+from crossdistil.core.app.model_notes import all_notes
+from crossdistil.core.app.models import model_folder
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.task_specs import glue_task
 from crossdistil.core.errors import CheckpointError

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 from ruamel.yaml import YAML
 
-from crossdistil.core.app.models import found_models
+from crossdistil.core.app.recipe_models import found_models
 from crossdistil.core.errors import CheckpointError, DataError
 from crossdistil.core.hub_names import hub_folder
 from crossdistil.core.model_card import is_generated

@@ -8,7 +8,7 @@ from crossdistil.backends.registry import load_engine
 from crossdistil.core.app.launchers import find_place, refuse_place
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import CrossdistilError
-from crossdistil.core.world import ALONE, Place
+from crossdistil.core.place import ALONE, Place
 
 TORCHRUN = {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1", "MASTER_ADDR": "node1", "TORCHELASTIC_RUN_ID": "none"}
 SRUN = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "0", "SLURM_STEP_ID": "0", "SLURM_JOB_ID": "77"}

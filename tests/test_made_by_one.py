@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from crossdistil.core import cache_folder, locks
-from crossdistil.core.app import models
+from crossdistil.core.app import converted, models
 from crossdistil.core.data.token_cache import cached_arrays
 from crossdistil.core.locks import made_by_one
-from crossdistil.core.model_sections import ReadSection
+from crossdistil.core.read_section import ReadSection
 
 FORK = multiprocessing.get_context("fork")
 TYPES = {"ids": np.dtype("<i4")}
@@ -124,8 +124,8 @@ def test_a_checkpoint_is_converted_once(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
 
     monkeypatch.setenv("CROSSDISTIL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "_convert", convert)
-    monkeypatch.setattr(models, "is_checkpoint", lambda path: True)
+    monkeypatch.setattr(converted, "_convert", convert)
+    monkeypatch.setattr(converted, "is_checkpoint", lambda path: True)
     monkeypatch.setattr(models, "is_canonical", lambda path: False)
     (tmp_path / "model").mkdir()
     found = at_once(3, lambda number: str(models.model_folder(tmp_path / "model")))

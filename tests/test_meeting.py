@@ -11,7 +11,7 @@ import pytest
 
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.meeting import meet
-from crossdistil.core.world import Place
+from crossdistil.core.place import Place
 
 
 def test_strangers_are_sent_away_and_who_does_not_come_is_named(tmp_path):

@@ -15,11 +15,12 @@ import pytest
 
 from crossdistil.converters.convert import ConvertOptions, convert
 from crossdistil.core.app import verify
+from crossdistil.core.catalogue_folder import RECIPES_FOLDER
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.models.families.albert import AlbertConfig
 from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.models.families.electra import ElectraConfig
-from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe
+from crossdistil.core.recipe import load_recipe
 from crossdistil.tests import tiny
 from crossdistil.tests.conversion_sources import write_source
 from crossdistil.tests.mlm_cases import CHINESE, write_corpus

@@ -12,7 +12,7 @@ import pytest
 from crossdistil.core.engine import EngineOptions, Step
 from crossdistil.core.errors import BackendError
 from crossdistil.core.optimizers import OptimizerSpec
-from crossdistil.core.world import Place
+from crossdistil.core.place import Place
 
 pytestmark = pytest.mark.only_backend("mindspore")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from crossdistil.core.app.inference import load_classifier, load_user_model
+from crossdistil.core.app.finished_model import load_classifier, load_user_model
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.next_words import next_words, read_next_words
 from crossdistil.core.data.tokenize import load_tokenizer

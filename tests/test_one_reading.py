@@ -12,16 +12,17 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from crossdistil.converters.canonical import read_canonical
-from crossdistil.core.app import models
-from crossdistil.core.app.inference import evaluate, load_classifier
+from crossdistil.core.app import converted
+from crossdistil.core.app.finished_model import load_classifier
+from crossdistil.core.app.inference import evaluate
 from crossdistil.core.app.models import is_canonical, model_folder
 from crossdistil.core.app.preparing import explained
 from crossdistil.core.augmentation.language_model import Gap, GapFiller, load_language_model
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.errors import CheckpointError
-from crossdistil.core.fit import vocabulary_notes
 from crossdistil.core.recipe import load_recipe
+from crossdistil.core.vocabulary_fit import vocabulary_notes
 from crossdistil.tests import tiny
 from crossdistil.tests.predicting import predicted
 from crossdistil.tests.test_config_keys import (
@@ -92,8 +93,8 @@ def test_a_recipe_is_explained_with_the_model_that_run_would_read(tmp_path):
 
 def test_only_the_configuration_and_the_header_are_read_of_a_canonical_folder(tmp_path, monkeypatch):
     tiny.write_model(tmp_path / "model")
-    monkeypatch.setattr(models, "is_checkpoint", lambda path: pytest.fail("the formats were looked at"))
-    monkeypatch.setattr(models, "convert", lambda *_: pytest.fail("a conversion was made"))
+    monkeypatch.setattr(converted, "is_checkpoint", lambda path: pytest.fail("the formats were looked at"))
+    monkeypatch.setattr(converted, "convert", lambda *_: pytest.fail("a conversion was made"))
     weights = tmp_path / "model" / "model.safetensors"
     header = 8 + int.from_bytes(weights.read_bytes()[:8], "little")
     data = bytearray(weights.read_bytes())

@@ -15,8 +15,9 @@ import pytest
 from crossdistil.core.app import devices
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import BackendError
+from crossdistil.core.place import Place
 from crossdistil.core.processes import child_environment, python_command
-from crossdistil.core.world import Place, Share
+from crossdistil.core.world import Share
 from crossdistil.tests import oneflow_ranks
 from crossdistil.tests.oneflow_ranks import FLOATS, STEPS, run_steps
 

@@ -12,7 +12,7 @@ from crossdistil.core import extras
 from crossdistil.core.app import exporting, openvino_runtime
 from crossdistil.core.app.export_targets import TARGETS
 from crossdistil.core.app.exporting import ExportOptions, export
-from crossdistil.core.app.inference import load_classifier
+from crossdistil.core.app.finished_model import load_classifier
 from crossdistil.core.errors import BackendError, CheckpointError, CrossdistilError
 from crossdistil.core.processes import code_command
 from crossdistil.tests import tiny

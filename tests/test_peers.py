@@ -21,7 +21,7 @@ import pytest
 from crossdistil.core import peers
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.peers import Peers
-from crossdistil.core.world import Place
+from crossdistil.core.place import Place
 
 SECONDS = 60
 

@@ -12,8 +12,8 @@ import crossdistil
 from crossdistil.backends.registry import interpreter, known_backends, load_engine
 from crossdistil.core.engine import EngineOptions
 from crossdistil.core.errors import BackendError, PluginError
+from crossdistil.core.place import Place
 from crossdistil.core.plugin_files import load_plugins, named_plugins
-from crossdistil.core.world import Place
 from crossdistil.tests import tiny
 from crossdistil.tests.doc_plugins import write_shown
 

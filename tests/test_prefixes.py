@@ -186,7 +186,7 @@ def test_two_models_in_a_file_are_told_and_one_of_them_is_read(classes, tmp_path
 
 @pytest.mark.only_backend("torch")
 def test_a_recipe_says_how_its_models_are_read(classes, tmp_path, monkeypatch):
-    from crossdistil.core.app.models import found_models
+    from crossdistil.core.app.recipe_models import found_models
     from crossdistil.core.recipe import load_recipe
 
     torch, transformers = classes

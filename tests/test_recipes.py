@@ -8,10 +8,11 @@ import pytest
 
 from crossdistil.core.app.search_check import check_space
 from crossdistil.core.app.search_command import space_asked_for
+from crossdistil.core.catalogue_folder import RECIPES_FOLDER
 from crossdistil.core.errors import RecipeError
 from crossdistil.core.losses.catalogue import LOSSES
 from crossdistil.core.losses.presets import PRESETS
-from crossdistil.core.recipe import RECIPES_FOLDER, load_recipe, parse_recipe, recipe_tree
+from crossdistil.core.recipe import load_recipe, parse_recipe, recipe_tree
 
 PATHS = sorted(RECIPES_FOLDER.glob("*.yaml"))
 NAMES = [path.stem for path in PATHS]

@@ -81,3 +81,35 @@ def test_a_command_is_what_the_list_says(name):
     function = getattr(sys.modules[f"{cli.__package__}.{place.module}"], place.name)
     text = command.help if isinstance(function, typer.Typer) else inspect.getdoc(function)
     assert " ".join(text.split("\n\n")[0].split()) == place.summary
+
+
+NOT_TO_ANSWER = [
+    "core.recipe", "core.recipe_schema", "core.task_section", "core.plan", "core.job", "core.teacher_cache", "core.runs",
+    "core.training", "core.losses.catalogue", "core.objective", "core.data.tasks", "core.data.records", "core.data.mlm",
+    "core.augmentation", "core.app.converted", "core.app.recipe_models", "converters.formats", "converters.convert",
+    "converters.onnx_graph",
+]  # fmt: skip
+"""What recipes, trainings, conversions and exports are made of."""
+
+
+def modules(*arguments: object) -> set[str]:
+    """All modules that a command has imported in the end, which ends well."""
+    program = PROGRAM.replace("{arguments!r}", repr([str(each) for each in arguments])).replace('name.partition(".")[0]', "name")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "error" not in done.stderr, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1].removeprefix("loaded ")))
+
+
+@pytest.mark.backend
+def test_an_answer_imports_nothing_that_only_training_and_conversion_need(tiny_model, backend_name):
+    found = modules("predict", tiny_model, "one text", "--backend", backend_name, "--device", "cpu")
+    assert backend_name in found and "crossdistil.core.app.predicting" in found
+    assert not {f"crossdistil.{name}" for name in NOT_TO_ANSWER} & found
+    assert not {"torch._dynamo", "torch._inductor", "sympy", "ruamel.yaml", "transformers"} & found
+    assert backend_name == "mindspore" or "scipy" not in found  # MindSpore itself imports it
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_wrong_option_is_told_by_what_parsing_needs(command):
+    found = loaded(command, "--no-such-option")
+    assert not found & (FRAMEWORKS | ONLY_LATER | FOR_DATA - {"pydantic"})

@@ -15,7 +15,7 @@ from crossdistil.core.app.devices import Machines, machines_of, number_of, numbe
 from crossdistil.core.app.started import Started
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.peers import LOST
-from crossdistil.core.world import Place
+from crossdistil.core.place import Place
 
 PROGRAM = """
 import os, signal, sys, time

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from crossdistil.core.app.exporting import ExportOptions, GateError, export
-from crossdistil.core.app.inference import load_user_model
+from crossdistil.core.app.finished_model import load_user_model
 from crossdistil.core.app.service_model import Item, ServedModel, read_classifier
 from crossdistil.core.app.text_spans import spans_in
 from crossdistil.core.checkpoint import Model, load_model

@@ -13,7 +13,7 @@ import pytest
 from crossdistil.core.app.export_targets import TARGETS
 from crossdistil.core.app.exported import runtime_of
 from crossdistil.core.app.exporting import ExportOptions, GateError, export
-from crossdistil.core.app.inference import load_user_model
+from crossdistil.core.app.finished_model import load_user_model
 from crossdistil.core.app.question_answers import answers_in
 from crossdistil.core.app.service_model import Item, ServedModel, read_classifier
 from crossdistil.core.checkpoint import Model, load_model

@@ -29,7 +29,7 @@ from mindspore.ops.communication import TCPStore
 
 from ...core.errors import BackendError
 from ...core.peers import meeting_seconds, wait_seconds
-from ...core.world import Place
+from ...core.place import Place
 from .ending import end_as_one_of_several
 
 LIBRARIES = {"CPU": "mccl", "Ascend": "hccl"}

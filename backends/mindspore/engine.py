@@ -22,7 +22,7 @@ import numpy as np
 from ...core import threads
 from ...core.engine import Compilations, EngineOptions
 from ...core.errors import BackendError
-from ...core.world import ALONE, Place
+from ...core.place import ALONE, Place
 from .collective import join
 from .ops import MindSporeOps
 from .training_step import MindSporeTrainStep, make_gradient, to_device

@@ -15,7 +15,7 @@ import numpy as np
 import oneflow as flow
 
 from ...core.errors import BackendError
-from ...core.world import Place
+from ...core.place import Place
 
 
 class Collective:

@@ -16,7 +16,7 @@ from ...core import threads  # noqa: E402
 from ...core.engine import Compilations, EngineOptions, unheard  # noqa: E402
 from ...core.errors import BackendError  # noqa: E402
 from ...core.losses.base import STATISTICS  # noqa: E402
-from ...core.world import ALONE, Place  # noqa: E402
+from ...core.place import ALONE, Place  # noqa: E402
 from . import matrix_products  # noqa: E402
 from .collective import Collective, SharedGradients  # noqa: E402
 from .ops import DropoutMasks, OneFlowOps  # noqa: E402

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from ...core.errors import BackendError
 from ...core.peers import wait_seconds
-from ...core.world import Place
+from ...core.place import Place
 from .store import meet
 
 LIBRARIES = {"cpu": "gloo", "cuda": "nccl", "npu": "hccl"}

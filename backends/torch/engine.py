@@ -16,7 +16,7 @@ import torch
 from ...core.engine import Compilations, EngineOptions
 from ...core.errors import BackendError
 from ...core.models.known_families import is_norm, is_table
-from ...core.world import ALONE, DEVICES, Place
+from ...core.place import ALONE, DEVICES, Place
 from . import kernels
 from .collective import Collective
 from .dropout import DropoutMasks

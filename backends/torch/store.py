@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from ...core.errors import BackendError
 from ...core.peers import meeting_seconds
-from ...core.world import Place
+from ...core.place import Place
 
 _PORT = 29500
 """torch's own default."""

@@ -16,7 +16,8 @@ from ..augmentation.vectors import load_vectors
 from ..augmentation.word_copies import WordAugmentation, WordSettings
 from ..engine import EngineOptions
 from ..extras import require
-from .models import model_folder, paths_as_given, tell_notes, told_engine
+from .model_notes import paths_as_given, tell_notes, told_engine
+from .models import model_folder
 
 Made = tuple[dict[str, Any], Iterator[Copy]]
 """What the note of the new folder says about it, and the copies."""

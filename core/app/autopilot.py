@@ -30,10 +30,10 @@ from ..recipe import Recipe, load_recipe, overridden
 from ..shown import counted
 from ..threads import processors
 from .exporting import task_section
-from .inference import load_classifier
+from .finished_model import load_classifier
 from .options import given_plugins
 from .preparing import check_fit, prepared
-from .run_folders import student_of
+from .run_student import student_of
 from .search_latency import measured
 from .search_settings import Settings
 from .search_space import Dimension, Space

@@ -81,8 +81,7 @@ def main() -> None:
 
 
 def _fail(text: str) -> int:
-    from .joining import let_the_first_speak
-    from .launchers import find_place
+    from .launchers import find_place, let_the_first_speak
 
     # Whatever is in a file's name or a text: no character that a terminal obeys, and none that cannot be written.
     try:

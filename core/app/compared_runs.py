@@ -18,8 +18,8 @@ from ..task_data import TaskData
 from ..yaml_files import read_yaml
 from .compare import metric_values
 from .inference import Answered
-from .run_folders import student_of
 from .run_latency import RunLatency, read_latency
+from .run_student import student_of
 
 Ask = Callable[[Path, dict[str, Any], Path, Callable[[TaskData], None]], Answered]
 """`f(model folder, task section, data folder, check)`: its answers on dev of the data, which `check(data)` may refuse."""

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ...converters.canonical import CanonicalCheckpoint
 from ...converters.convert import Conversion, ConvertOptions, convert
-from .run_folders import student_of
+from .run_student import student_of
 from .saved_model import check_saved_model, write_saved_model
 from .verify import Verification, verify
 

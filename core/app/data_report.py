@@ -4,19 +4,22 @@ and how much of the texts the vocabulary cannot read."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..data.labels import label_warnings, misspelt
 from ..data.tag_schemes import is_bio, parts_of
-from ..data.tasks import Examples, TaskSpec
 from ..data.token_table import unknown_share
 from ..data.tokenize import Tokenizer
 from ..data.word_vocabulary import WordTokenizer
 from ..kinds.kind import Kind
 from ..metrics import REGRESSION_METRICS
 from ..shown import shown
-from ..task_data import TaskData
+
+if TYPE_CHECKING:
+    from ..data.tasks import Examples, TaskSpec
+    from ..task_data import TaskData
 
 UNREADABLE = 0.05
 """The share of [UNK] from which on it is told that a vocabulary of word pieces cannot read the texts."""

@@ -19,11 +19,10 @@ from typing import NoReturn
 
 from ...backends.registry import load_module
 from ..errors import CrossdistilError
+from ..place import DEVICES, Place
 from ..processes import child_environment
 from ..threads import divided, processors
-from ..world import DEVICES, Place
-from .joining import be_quiet
-from .launchers import LAUNCHED, find_place
+from .launchers import LAUNCHED, be_quiet, find_place
 from .started import Started
 
 _PORT = 29500

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ..catalogue_folder import RECIPES_FOLDER
 from ..data.masking import MaskingSettings
 from ..kinds.known_kinds import kind_named
 from ..losses.base import LossTerm, TermContext
@@ -21,7 +22,7 @@ from ..models.outputs import EMBEDDING, LOGITS, MASKED_WORDS, WORDS
 from ..objective import term_labels
 from ..plan import START, Plan
 from ..plugin_files import load_plugins
-from ..recipe import RECIPES_FOLDER, Recipe, find_recipe, load_recipe, presets_of, recipe_tree
+from ..recipe import Recipe, find_recipe, load_recipe, presets_of, recipe_tree
 from ..recipe_tokenizers import teacher_key
 from ..stage_section import StageSection
 from . import costs

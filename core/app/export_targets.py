@@ -23,8 +23,6 @@ from .export_outputs import answer_names, answer_of, make_exported
 from .onnx_runtime import load_session
 from .openvino_runtime import load_openvino, write_openvino
 
-REPORT = "export.json"
-"""In an exported folder: what was measured, and in which precision it is."""
 Infer = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 """`infer(batch) -> [answer]`: logits (batch, outputs) as an engine gives them, of each token (batch, length, outputs), or vectors
 (batch, width)."""

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...backends.registry import known_backends
 from ..checkpoint import CARD, Model, check_unchanged
@@ -14,14 +15,21 @@ from ..extras import install
 from ..json_files import read_object
 from ..processor import instructions
 from ..shown import shown
-from .export_targets import REPORT, TARGETS, Infer, Target
 from .options import hand_over
+
+if TYPE_CHECKING:
+    from .export_targets import Infer, Target
+
+REPORT = "export.json"
+"""In an exported folder: what was measured, and in which precision it is."""
 
 
 def exported_target(folder: Path) -> Target | None:
     """What a folder was exported to; None where it was not."""
     if not (folder / CARD).is_file():
         return None
+    from .export_targets import TARGETS  # brings what writes graphs, which no other folder needs
+
     return next((target for target in TARGETS.values() if (folder / target.file).is_file()), None)
 
 

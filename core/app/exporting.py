@@ -31,9 +31,10 @@ from ..registered import NOTHING, Registered
 from ..task_data import TaskData, load_data
 from ..task_section import TaskSection, loaded_task_section
 from ..teacher_identity import model_digest
-from .export_targets import REPORT, TARGETS, Infer, Target
+from .export_targets import TARGETS, Infer, Target
+from .exported import REPORT
+from .finished_model import load_user_model
 from .gates import Gate, numeric_gates, task_gates
-from .inference import load_user_model
 
 _LATENCY_TEXTS, _TURNS = 64, 3
 _CALIBRATION_TEXTS = 300

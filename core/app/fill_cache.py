@@ -14,7 +14,7 @@ from ..world import World
 from .announce import metrics_text
 from .joining import ending_together, join
 from .memory import told_what_is_needed
-from .models import paths_as_given, told_engine
+from .model_notes import paths_as_given, told_engine
 from .preparing import prepared_job
 from .teaching import Teaching
 

@@ -1,8 +1,7 @@
-"""Opening a finished model, and its score on a task. Several processes share the batches out."""
+"""A finished model's score on a task. Several processes share the batches out."""
 
 from __future__ import annotations
 
-import logging
 import shlex
 import time
 from collections.abc import Callable
@@ -13,81 +12,29 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from ..checkpoint import Model, load_model
-from ..config_file import read_config
+from ..checkpoint import Model
 from ..data.batches import length_buckets
 from ..data.task_specs import GLUE_TASKS, glue_task
 from ..data.tasks import resolve_task
-from ..data.tokenize import Tokenizer, load_tokenizer
 from ..engine import Engine, EngineOptions
-from ..errors import CheckpointError, CrossdistilError, DataError, did_you_mean
-from ..fit import fit_problems, teacher_problems, vocabulary_notes, vocabulary_problems
+from ..errors import CrossdistilError, DataError, did_you_mean
+from ..fit import fit_problems, teacher_problems
 from ..kinds.kind import Kind
 from ..metrics import is_known_metric
 from ..model_answers import logits_function
 from ..model_inputs import trained_length
-from ..models.answer_heads import NEXT_WORDS, SENTENCES, AnswerHead
-from ..models.head_classes import says_words
 from ..recipe_errors import describe
 from ..registered import NOTHING, Registered
 from ..run_files import RECIPE
-from ..sentence_folder import embeds
 from ..shown import plain
 from ..task_data import TaskData, load_scored
 from ..task_section import TaskSection, loaded_task_section
 from .data_report import data_lines, data_warnings, one_answer
 from .exported import runtime_of
-from .models import model_folder, paths_as_given, tell_notes, told_engine
+from .finished_model import load_classifier, warn
+from .model_notes import told_engine
 from .run_folders import plugins_of
 from .sessions import Session, Tell, session
-
-
-def load_classifier(
-    folder: Path, tell: Tell | None = None, classifier: AnswerHead | None = SENTENCES
-) -> tuple[Model, Tokenizer]:
-    """A model with a head, and its tokenizer; raises CheckpointError if one of them is missing. `tell` is told what to know of
-    the model; without it, that is logged. `classifier` is the head that it has to have, None whichever."""
-    found = model_folder(folder)
-    with paths_as_given((folder, found)):
-        model = load_model(found, classifier=classifier)
-        if classifier is not None and model.new and embeds(found):
-            told = "embeds texts (modules.json) and has no classifier; expected a classifier of sentences"
-            raise CheckpointError(f"{folder}: {told}")
-        if model.other_head:
-            raise CheckpointError(f"{folder}: {model.other_head}; expected a classifier of sentences")
-        if model.new:
-            recipe = getattr(model.config, "classifier", SENTENCES).recipe
-            first = f"crossdistil run {recipe} --set student.init.from={folder} --set task.data=FOLDER"
-            raise CheckpointError(f"{folder}: {_without_head(folder, found, model.new[0], first)}")
-        tokenizer = load_tokenizer(found)
-        if problems := vocabulary_problems(str(folder), model.config, tokenizer):
-            raise CheckpointError("\n".join(problems))
-    notes = [*model.notes, *vocabulary_notes(str(folder), model.config, tokenizer)]
-    tell_notes(notes, tell, (folder, found))
-    return model, tokenizer
-
-
-def _without_head(folder: Path, found: Path, missing: str, first: str) -> str:
-    """What can be done with a model that lacks a tensor of a classifier's head; `first` is the command that trains one."""
-    head, told = says_words(read_config(found, "")), f"has no {missing}, so it cannot classify; fine-tune it first: {first}"
-    if head is None:
-        return told
-    run = f"crossdistil run {head.recipe} --set student.init.from={folder} --set task.data=FILE --set task.files.dev=FILE"
-    if head == NEXT_WORDS:  # what it is for is no answer
-        return (
-            f"is a language model, which goes on with a text and has no answer to it: transformers' {head.class_name} lets it "
-            f"write, {run} trains it further and tells its perplexity, and {first} makes a classifier of it"
-        )
-    more = f"transformers' {head.class_name} says them, and {run} trains them further and tells their perplexity"
-    return f"{told}. Its words: {more}"
-
-
-def load_user_model(folder: Path, command: str, tell: Tell | None = None) -> tuple[Model, Tokenizer]:
-    """A model of any kind that is exported and served, and its tokenizer. Raises CheckpointError."""
-    model, tokenizer = load_classifier(folder, tell, None)
-    if not model.kind.is_used:
-        raise CheckpointError(f"{folder}: is a model of {model.kind.title}, which {command} does not take")
-    return model, tokenizer
 
 
 def evaluate(
@@ -222,11 +169,3 @@ def _with_metrics(
     files = next((plugins_of(place) for place in (folder, folder.parent) if (place / RECIPE).is_file()), [])
     need = " ".join(f"--plugin {shlex.quote(file)}" for file in files) or "--plugin FILE"
     raise CrossdistilError(f"{folder}: was trained with {what}, which evaluate needs: {need}")
-
-
-def warn(line: str, tell: Tell | None) -> None:
-    """Tell of what looks wrong; where nobody listens, log it."""
-    if tell is None:
-        logging.getLogger(__name__).warning("%s", line)
-    else:
-        tell(f"warning: {line}")

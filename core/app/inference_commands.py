@@ -117,7 +117,7 @@ def predict(
     if out is not None and out.exists() and not overwrite:
         raise CrossdistilError(f"--out {out}: is there already; --overwrite replaces it")
     run_on_all(place, devices, name, device, reads_input=True)
-    from .inference import load_classifier
+    from .finished_model import load_classifier
     from .predicting import as_json_lines, predict
     from .ranked_lists import ranked_lines
     from .sessions import session

@@ -15,7 +15,7 @@ from ..models.architectures import is_encoder, part_of, tensor_shapes
 from ..models.head_classes import other_head
 from ..models.heads import head_shapes
 from ..sentence_folder import embeds, read_pooling
-from .run_folders import student_of
+from .run_student import student_of
 
 
 def inspect(path: Path, options: ReadOptions = ReadOptions()) -> dict[str, Any]:

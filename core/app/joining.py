@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +19,12 @@ from typing import TextIO
 from ..engine import Engine
 from ..errors import MESSAGE_PREFIX, BackendError
 from ..peers import LOST, Peers
+from ..place import DEVICES, Place
 from ..run_files import LOGS
 from ..shown import plain
-from ..world import DEVICES, Place, World
+from ..world import World
 from .error_lines import what_is_left, words_of
 from .interruption import Saved
-
-_FIRST_SECONDS = 1.0
 
 
 def join(engine: Engine) -> World:
@@ -147,22 +145,3 @@ def _tell(world: World, voice: Voice, error: BaseException) -> None:
         if world.rank:
             traceback.print_exc() if code == 1 else print(f"{MESSAGE_PREFIX}{text}", file=sys.stderr, flush=True)
     error.told = world.rank > 0
-
-
-def be_quiet(place: Place) -> None:
-    """What this process prints is not for the terminal, since the first process prints the same."""
-    if place.rank:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        logging.disable(logging.WARNING)
-
-
-def let_the_first_speak(place: Place) -> str:
-    """Before the processes have met, each says its own errors, which the first one mostly has as well: the launcher, which ends
-    all when one ends, gets the time to do so. Returns what is to stand before the error of this process."""
-    if not place.rank:
-        return ""
-    if place.launcher != DEVICES:
-        time.sleep(_FIRST_SECONDS)
-        return f"rank {place.rank} of {place.size}: "
-    return ""

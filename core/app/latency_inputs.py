@@ -15,8 +15,8 @@ from ..errors import CrossdistilError
 from ..registered import NOTHING, Registered
 from .exported import exported_target, needs_framework
 from .exporting import task_section
+from .finished_model import load_user_model
 from .given_texts import GivenTexts, check_columns, check_given, check_pairs, read_texts
-from .inference import load_user_model
 from .sessions import Tell
 
 PICTURES = (".png", ".svg", ".pdf")

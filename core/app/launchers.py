@@ -1,4 +1,5 @@
-"""Launchers that start a program several times, each copy as one process of many: which of them this process is.
+"""Launchers that start a program several times, each copy as one process of many: which of them this process is,
+and what it leaves to the first one to say.
 
 torchrun and OneFlow's launcher leave RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment, msrun its MS_*
 variables, and `--devices` (`core.app.devices`) the same as the framework's own launcher. SLURM's srun leaves its own, from which
@@ -7,14 +8,18 @@ those that the frameworks read are made: SLURM_STEP_ID is what a task of srun ha
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import sys
+import time
 from collections.abc import Mapping, MutableMapping
 
 from ..errors import CrossdistilError
-from ..world import ALONE, DEVICES, Place
+from ..place import ALONE, DEVICES, Place
 
 _MPI = {"Open MPI": ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"), "MPI": ("PMI_SIZE", "PMI_RANK")}
+_FIRST_SECONDS = 1.0
 LAUNCHED = "CROSSDISTIL_LAUNCHED"
 """Set, to something that no other run has, for processes that were started by `--devices`."""
 SCHEDULER = "MS_SCHED"
@@ -93,3 +98,21 @@ def _number(environment: Mapping[str, str], name: str, default: int) -> int:
         raise CrossdistilError(f"{name}: got '{text[:40]}', expected a whole number")
     return int(text)
 
+
+def be_quiet(place: Place) -> None:
+    """What this process prints is not for the terminal, since the first process prints the same."""
+    if place.rank:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        logging.disable(logging.WARNING)
+
+
+def let_the_first_speak(place: Place) -> str:
+    """Before the processes have met, each says its own errors, which the first one mostly has as well: the launcher, which ends
+    all when one ends, gets the time to do so. Returns what is to stand before the error of this process."""
+    if not place.rank:
+        return ""
+    if place.launcher != DEVICES:
+        time.sleep(_FIRST_SECONDS)
+        return f"rank {place.rank} of {place.size}: "
+    return ""

@@ -72,7 +72,11 @@ def names_in(text: str) -> tuple[str, ...]:
 
 def given_plugins(command: str, plugins: Sequence[str] | None) -> Registered:
     """What the files and modules of --plugin register, which run now. Raises PluginError."""
-    from ..plugin_files import load_plugins, named_plugins  # which few commands need
+    from ..registered import NOTHING
+
+    if not plugins:
+        return NOTHING
+    from ..plugin_files import load_plugins, named_plugins  # which few calls need
 
     return load_plugins(named_plugins({}, command, plugins or []))
 

@@ -22,9 +22,9 @@ from ..model_answers import EVALUATION_BATCH, gathered_logits, logits_function
 from ..model_inputs import takes_pairs, trained_length
 from .data_report import unknown_warnings
 from .exported import runtime_of
+from .finished_model import load_classifier, warn
 from .given_texts import check_given, check_pairs
-from .inference import load_classifier, warn
-from .models import told_engine
+from .model_notes import told_engine
 from .question_answers import answers_in
 from .sessions import Session, Tell
 from .text_spans import spans_in

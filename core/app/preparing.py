@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ...converters.canonical import read_canonical
 from ...converters.formats import is_checkpoint
+from ..cached_teacher import card_of
 from ..checkpoint import CARD, WEIGHTS, Model, open_model
 from ..config_file import CONFIG, load_config
 from ..engine import Engine
@@ -25,11 +26,12 @@ from ..plan import START, Found, Plan, plan
 from ..recipe import Recipe
 from ..recipe_tokenizers import teacher_key
 from ..stored_tensors import NamedTensors
-from ..teacher_cache import card_of
 from ..world import World
-from .models import all_notes, found_models, is_canonical, model_paths, paths_as_given, with_paths
+from .model_notes import all_notes, paths_as_given
+from .models import is_canonical
 from .progress import shape_text
-from .run_folders import student_of
+from .recipe_models import found_models, model_paths, with_paths
+from .run_student import student_of
 from .waiting import Waiting
 
 ASSUMED = (

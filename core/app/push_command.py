@@ -62,7 +62,7 @@ def contents(student: Path, license: str | None) -> dict[str, Path | bytes]:
     from ..model_card import README, with_license
     from ..run_files import RECIPE
     from ..yaml_files import read_yaml
-    from .run_folders import student_of
+    from .run_student import student_of
 
     if license is not None and not _LICENSE.fullmatch(license):
         raise CrossdistilError(f"--license {plain(license)}: expected a name of the hub's, for example apache-2.0, mit")

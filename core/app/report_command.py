@@ -32,7 +32,7 @@ def report(
     refuse_place("report")
     from .compared_runs import is_finished_run, keeps_answers, read_resolved, read_result
     from .crosscheck_files import is_raw_text
-    from .run_folders import student_of
+    from .run_student import student_of
 
     if not is_finished_run(run):
         if run.is_dir():

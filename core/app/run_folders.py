@@ -1,37 +1,16 @@
-"""Run folders as people name them: a run where its student is meant, or the run to go on with."""
+"""Run folders as people name them, to go on with the run (`run_student`: where its student is meant)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ..errors import CheckpointError, CrossdistilError
+from ..errors import CrossdistilError
 from ..json_files import read_object
+from ..place import Place
 from ..plugin_files import named_plugins
-from ..run_files import MARKER, RECIPE, RESULT, STATE
+from ..run_files import MARKER, RECIPE
 from ..shown import plain
-from ..world import Place
 from ..yaml_files import read_yaml
-
-CROSSCHECK = "crosscheck.json"
-
-
-def student_of(path: Path) -> Path:
-    """The student of a run folder that is given in place of a model; any other path as it is. Raises CheckpointError for a run
-    that has none yet, and for a folder of several runs."""
-    if (path / "student").is_dir() and ((path / RESULT).is_file() or (path / MARKER).is_file()):
-        if not (path / RESULT).is_file():
-            raise CheckpointError(f"{path}: {_unfinished(path)}")
-        return path / "student"
-    if (path / MARKER).is_file():
-        what = "a finished run without its student folder" if (path / RESULT).is_file() else _unfinished(path)
-        raise CheckpointError(f"{path}: {what}")
-    if path.is_dir() and not (path / "config.json").exists():
-        students = sorted(file.parent / "student" for file in path.glob(f"*/{MARKER}") if (file.parent / "student").is_dir())
-        if students or (path / CROSSCHECK).is_file():
-            what = "is a cross-check" if (path / CROSSCHECK).is_file() else "holds runs"
-            named = ", ".join(map(str, students[:3])) or "none of its runs has one"
-            raise CheckpointError(f"{path}: {what}, no model; name one of its students: {named}")
-    return path
 
 
 def recipe_of(folder: Path) -> Path:
@@ -68,9 +47,3 @@ def identity_of(folder: Path) -> dict[str, str]:
 def kind_of(device: str | None, place: Place, devices: object) -> str | None:
     """The device to go on with: that of the run, of which several processes take one each."""
     return device if device is None or (place.size == 1 and devices is None) else device.partition(":")[0]
-
-
-def _unfinished(path: Path) -> str:
-    saved = sorted((path / STATE).glob("step-*"))
-    step = f", saved at step {int(saved[-1].name[5:]):,}" if saved and saved[-1].name[5:].isdigit() else ""
-    return f"the run is not finished{step}; crossdistil run --resume --out {path} goes on with it"

@@ -21,7 +21,7 @@ from ..registered import Registered
 from ..run_files import LATENCY, STUDENT
 from ..task_data import tokenize
 from .dev_texts import read_dev
-from .inference import load_classifier
+from .finished_model import load_classifier
 from .run_latency import STUDENT_NAME, TEACHER_NAME, Side, measured, write_latency
 from .waiting import told_if_long
 

@@ -22,8 +22,8 @@ from ..model_answers import logits_function
 from ..model_inputs import takes_pairs, trained_length
 from .export_targets import TARGETS, Infer
 from .exported import runtime_of
-from .inference import load_user_model
-from .models import told_engine
+from .finished_model import load_user_model
+from .model_notes import told_engine
 from .sessions import Tell
 
 ONNX = "onnx"

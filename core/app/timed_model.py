@@ -35,7 +35,7 @@ from ..processes import end_with_parent
 from .error_lines import words_of
 from .export_targets import Infer
 from .exported import exported_target, runtime_of
-from .inference import load_user_model
+from .finished_model import load_user_model
 
 
 @dataclass(frozen=True)

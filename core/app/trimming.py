@@ -27,8 +27,8 @@ from ..data.tables import EXTENSIONS, column_names, read_columns
 from ..data.text_files import read_text
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..errors import CheckpointError, CrossdistilError, DataError
-from ..fit import vocabulary_problems
-from .run_folders import student_of
+from ..vocabulary_fit import vocabulary_problems
+from .run_student import student_of
 
 _AT_ONCE = 4096
 _PROVED, _PROVED_LENGTH, _BATCH = 64, 128, 8

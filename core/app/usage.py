@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ..catalogue_folder import RECIPES_FOLDER
 from ..errors import did_you_mean
-from ..recipe import RECIPES_FOLDER
 from ..shown import plain
 
 _LONGEST = 1000

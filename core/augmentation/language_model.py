@@ -14,9 +14,9 @@ from ..data.batches import evaluation_batches, length_buckets
 from ..data.tokenize import Tokenizer, TokenTable, load_tokenizer
 from ..engine import Engine
 from ..errors import CheckpointError
-from ..fit import vocabulary_notes, vocabulary_problems
 from ..models.architectures import Config, decoder_names
 from ..models.masked_lm import make_masked_lm
+from ..vocabulary_fit import vocabulary_notes, vocabulary_problems
 
 MASK = "[MASK]"
 

@@ -40,7 +40,7 @@ def published_copies(task: str) -> int:
 class MaskedSettings(BaseModel):
     """The published values; `copies` are of each text, so that a pair gets up to twice as many."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     copies: int = Field(DEFAULT_COPIES, ge=1)
     replace: float = Field(0.4, gt=0, le=1)

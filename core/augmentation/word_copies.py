@@ -24,7 +24,7 @@ _LONGEST = 5  # words of an n-gram
 class WordSettings(BaseModel):
     """The probabilities, as in the paper, and how many copies are drawn of each example."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     copies: int = Field(20, ge=1)
     mask: float = Field(0.1, ge=0, le=1)

@@ -36,7 +36,7 @@ class MaskingSettings(BaseModel):
     chance of a token to be chosen is proportional to max(count, 1)^-smoothing, its count that in the whole corpus (DistilBERT:
     0.7)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     probability: float = Field(0.15, gt=0, lt=1)
     """Share of a text's tokens that are chosen."""

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tokenizers
@@ -26,7 +26,6 @@ from .letter_case import lost_capitals
 from .panics import panics_told, quiet_panics
 from .slow_tokenizers import from_vocabulary, slow_tokenizer
 from .special_places import CONFIG, berts, named_tokens, places_of, unknown_of
-from .tasks import Examples
 from .text_files import read_text
 from .text_heads import GROWTH, TextHeads, chunks, head_size
 from .texts import Texts
@@ -34,6 +33,9 @@ from .token_cache import Rows, cached_table, table_of
 from .token_table import TokenTable
 from .tokenizer_folder import write_tokenizer
 from .word_vocabulary import WordTokenizer
+
+if TYPE_CHECKING:
+    from .tasks import Examples
 
 _BERTS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _MASKS = ("[MASK]", "<mask>")

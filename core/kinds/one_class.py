@@ -48,9 +48,8 @@ class OneClass(Kind):
         return logits.argmax(axis=1) == targets
 
     def values(self, logits):
-        from scipy.special import softmax
-
-        return softmax(logits.astype(np.float64), axis=1)
+        powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
 
     def errors(self, logits, targets):
         return ~self.right(logits, targets), self.values(logits).max(axis=1)

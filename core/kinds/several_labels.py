@@ -49,9 +49,7 @@ class SeveralLabels(Kind):
         return ((logits > 0) == (targets > 0.5)).all(axis=1)
 
     def values(self, logits):
-        from scipy.special import expit
-
-        return expit(logits.astype(np.float64))
+        return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))  # the sigmoid, which overflows for no number
 
     def errors(self, logits, targets):
         share = self.values(logits)

@@ -118,7 +118,7 @@ class ProjectionTensor:
 class LossTerm(GrowingKeys):
     """Base of all terms; a subclass sets `loss` to its name in the recipe and implements `function`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     loss: str
     """The term's name."""

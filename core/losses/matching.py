@@ -24,7 +24,7 @@ class Projection(BaseModel):
     each match has its own (TextBrewer). Weights start as N(0, 0.02), biases as 0.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     kind: Literal["linear", "relu", "tanh"] = "linear"
     """A linear map, or one followed by an activation."""

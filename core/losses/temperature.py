@@ -25,7 +25,7 @@ _MOST_FACTORS = 8
 class TemperatureSchedule(NumberKeys):
     """`constant`, or `{kind: flsw, beta: 1, gamma: 2}`, or `{kind: cwsm, beta: 1}`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     kind: Literal["constant", "flsw", "cwsm"] = "constant"
     """One temperature, or weights by focal loss or by confidence."""

@@ -66,7 +66,7 @@ def check_sizes(config: BaseModel) -> BaseModel:
 class ModelConfig(NumberKeys):
     """A configuration of any family. Its fields are the keys of its `config.json`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), defer_build=True)
 
     family: ClassVar[Family]
     common: ClassVar[dict[str, str]] = {}

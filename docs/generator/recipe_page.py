@@ -11,8 +11,9 @@ from types_shown import default_shown, type_shown
 
 from crossdistil.core.data.masking import MaskingSettings
 from crossdistil.core.file_section import FileSection, PriceSection
-from crossdistil.core.model_sections import CacheSection, InitSection, ReadSection, StudentSection, TeacherSection, WordsSection
+from crossdistil.core.model_sections import CacheSection, InitSection, StudentSection, TeacherSection, WordsSection
 from crossdistil.core.plugin_files import PluginSection
+from crossdistil.core.read_section import ReadSection
 from crossdistil.core.recipe import Recipe
 from crossdistil.core.recipe_schema import NotesSection
 from crossdistil.core.stage_section import ReplacementSection, StageSection
