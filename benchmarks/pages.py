@@ -152,8 +152,7 @@ TABLES = {
     ),
     "textbrewer": Measured(
         ("textbrewer.json",),
-        "python benchmarks/textbrewer_job.py --data data/reviews --vocabulary vocab.txt --rows 320 --epochs 5 --bf16",
-        "2026-11-21",
+        "python benchmarks/textbrewer_job.py --data data/reviews --vocabulary vocab.txt --rows 192 --bf16",
     ),
     "crosscheck": Measured(
         ("crosscheck.json",), "crossdistil crosscheck kd --backends torch,oneflow,mindspore --steps 100", "2026-11-21"
