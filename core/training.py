@@ -225,7 +225,7 @@ class Trainer:
             norm = "" if np.isfinite(row[-1]) else f", and the norm of the gradient is {row[-1]:g}"
             raise TrainingError(
                 f"{self._run.path}: step {self._first + step + bad + 1}: the loss is {row[0]:g} ({terms}){norm}; "
-                "a smaller learning_rate, or precision fp32, may help. The last saved state is untouched"
+                "a smaller learning_rate, or precision fp32, may help. What was saved before is untouched"
             )
 
     def _require_finite(self, step: int) -> None:
