@@ -70,15 +70,15 @@ def _confusions(true: np.ndarray, predicted: np.ndarray, classes: int) -> Callab
     return lambda weights: (weights @ hits, weights @ is_true, weights @ is_predicted)
 
 
-def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """0 where the bottom is."""
     return np.divide(top, bottom, out=np.zeros(np.broadcast(top, bottom).shape), where=bottom > 0)
 
 
 _CLASS_SHARES = {
-    "f1": lambda hits, true, predicted: _ratio(2 * hits, true + predicted),
-    "precision": lambda hits, true, predicted: _ratio(hits, predicted),
-    "recall": lambda hits, true, predicted: _ratio(hits, true),
+    "f1": lambda hits, true, predicted: ratio(2 * hits, true + predicted),
+    "precision": lambda hits, true, predicted: ratio(hits, predicted),
+    "recall": lambda hits, true, predicted: ratio(hits, true),
 }
 _CLASS_SHARES |= {f"macro_{key}": share for key, share in _CLASS_SHARES.items()}
 _CLASS_SHARES["weighted_f1"] = _CLASS_SHARES["f1"]
@@ -93,7 +93,7 @@ def _of_classes(name: str, true: np.ndarray, predicted: np.ndarray, classes: int
         shares = share(hits, are_true, are_predicted)
         if name.startswith("macro_"):
             return shares.mean(axis=1)
-        return _ratio((shares * are_true).sum(axis=1), are_true.sum(axis=1)) if name.startswith("weighted_") else shares[:, 1]
+        return ratio((shares * are_true).sum(axis=1), are_true.sum(axis=1)) if name.startswith("weighted_") else shares[:, 1]
 
     return sample
 
@@ -110,10 +110,10 @@ def _area(logits: np.ndarray, labels: np.ndarray) -> Sample:
         for own, rank in zip(true, ranks, strict=True):
             positives = weights @ own
             pairs = positives * (total - positives)
-            areas.append(_ratio((weights * own * rank(weights)).sum(axis=1) - positives * (positives + 1) / 2, pairs))
+            areas.append(ratio((weights * own * rank(weights)).sum(axis=1) - positives * (positives + 1) / 2, pairs))
             defined.append(pairs > 0)
         known = np.sum(defined, axis=0)
-        return np.where(known > 0, _ratio(np.where(defined, areas, 0.0).sum(axis=0), known), 0.5)
+        return np.where(known > 0, ratio(np.where(defined, areas, 0.0).sum(axis=0), known), 0.5)
 
     return sample
 
@@ -127,7 +127,7 @@ def _matthews(true: np.ndarray, predicted: np.ndarray, classes: int) -> Sample:
         total = weights.sum(axis=1)
         covariance = hits.sum(axis=1) * total - (are_true * are_predicted).sum(axis=1)
         own = [total**2 - (each**2).sum(axis=1) for each in (are_true, are_predicted)]
-        return _ratio(covariance, np.sqrt(own[0] * own[1]))
+        return ratio(covariance, np.sqrt(own[0] * own[1]))
 
     return sample
 
@@ -185,4 +185,4 @@ def _weighted_pearson(weights: np.ndarray, first: np.ndarray, second: np.ndarray
     # Where all drawn values are one, what is left of their squares is rounding.
     varies = [square > total[:, 0] * (1e-13 * (size + 1e-300)) ** 2 for square, size in zip(squares, largest, strict=True)]
     covariance = (weights * centred[0] * centred[1]).sum(axis=1)
-    return _ratio(covariance, np.where(varies[0] & varies[1], np.sqrt(squares[0] * squares[1]), 0.0))
+    return ratio(covariance, np.where(varies[0] & varies[1], np.sqrt(squares[0] * squares[1]), 0.0))

@@ -1,7 +1,8 @@
 """What a finished student answers on dev, kept in its run folder: what `compare` and the report of a run need no framework for.
 
-`predictions.safetensors` holds `logits` (examples, outputs), `labels`, and `teacher/NAME`, the logits of the run's teachers;
-which rows they are of, and the file's checksum, stand in `result.json` under `dev`. The texts are not kept.
+`predictions.safetensors` holds `logits` (examples, outputs), `labels`, and `teacher/NAME`, the logits of the run's teachers; of
+labels of words also `words`, how many each text has. Which rows they are of, how words are decoded, and the file's checksum stand
+in `result.json` under `dev`. The texts are not kept.
 """
 
 from __future__ import annotations
@@ -29,8 +30,20 @@ from .shown import shown
 
 PREDICTIONS = "predictions.safetensors"
 _TEACHER = "teacher/"
+_WORDS = "words"
+_CONSTRAINED = "constrained"
 _SCORED = {ANSWER_METRICS: ANSWERS, RANKING_METRICS: RANKING}
 """What stands in place of the classes' names -> the kind whose examples scored so."""
+
+
+@dataclass(frozen=True)
+class WordsOfTexts:
+    """How answers to words, which stand one behind another, make up texts."""
+
+    counts: np.ndarray
+    """(texts,) int32: how many words each has."""
+    constrained: bool
+    """Whether only a legal sequence of tags is an answer, `core.kinds.token_labels.decoded`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,8 @@ class Predictions:
     """The logits of the run's teachers on the same examples, by name, as far as they are known."""
     own: Kind | None = None
     """What is answered, where that is a kind of a plugin."""
+    texts: WordsOfTexts | None = None
+    """Of answers to words; None of all others, and of runs of earlier versions, which did not keep it."""
 
     @property
     def kind(self) -> Kind:
@@ -102,13 +117,16 @@ def write_predictions(folder: Path, predictions: Predictions) -> dict[str, Any]:
     """Write them into a run folder; returns what its `result.json` notes of them. Raises RunFolderError."""
     shape = predictions.logits.shape
     teachers = {f"{_TEACHER}{name}": array for name, array in predictions.teachers.items() if array.shape == shape}
-    write_arrays(folder / PREDICTIONS, {"logits": predictions.logits, "labels": predictions.labels, **teachers})
+    texts = predictions.texts
+    words = {} if texts is None else {_WORDS: texts.counts}
+    write_arrays(folder / PREDICTIONS, {"logits": predictions.logits, "labels": predictions.labels, **words, **teachers})
     return {
         "examples": len(predictions.labels),
         "rows": predictions.rows,
         "labels": None if predictions.label_names is None else list(predictions.label_names),
         "metrics": list(predictions.metrics),
         **({} if predictions.own is None else kind_entry(predictions.own, predictions.label_names)),
+        **({} if texts is None else {_CONSTRAINED: texts.constrained}),
         "file": file_checksum(folder / PREDICTIONS),
     }
 
@@ -147,7 +165,20 @@ def read_predictions(folder: Path, result: dict[str, Any]) -> Predictions | None
     label_names = None if names is None else tuple(map(str, names))
     taught = {name.removeprefix(_TEACHER): array for name, array in arrays.items() if name.startswith(_TEACHER)}
     taught = {name: array for name, array in taught.items() if array.shape == logits.shape}
-    return Predictions(logits, labels, rows, str(task), label_names, tuple(map(str, metrics)), taught, own)
+    texts = _texts_of(folder, noted, arrays)
+    return Predictions(logits, labels, rows, str(task), label_names, tuple(map(str, metrics)), taught, own, texts)
+
+
+def _texts_of(folder: Path, noted: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> WordsOfTexts | None:
+    """Of answers to words, how they make up texts, as far as it was kept. Raises RunFolderError."""
+    if _CONSTRAINED not in noted:
+        return None
+    constrained, counts, words = noted[_CONSTRAINED], arrays.get(_WORDS), len(arrays["labels"])
+    if not isinstance(constrained, bool) or counts is None or counts.ndim != 1 or (counts < 0).any() or counts.sum() != words:
+        got = "no words of texts" if counts is None else f"{counts.sum():,} words of texts"
+        got += f", {_CONSTRAINED} {shown(constrained, 20)}"
+        raise RunFolderError(f"{folder}: result.json: dev: does not fit {PREDICTIONS}: got {got}, expected {words:,} words")
+    return WordsOfTexts(counts, constrained)
 
 
 def _own_kind(folder: Path, noted: dict[str, Any]) -> Kind | None:

@@ -8,12 +8,12 @@ the bootstrap draws over the seeds too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .metric_samples import sampled_metric
+from .metric_samples import Sample, sampled_metric
 
 MOST_RESAMPLES = 5000
 _CELLS = 20_000_000
@@ -53,15 +53,20 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
 def resampled(metrics: Sequence[str], sides: Sequence[Sequence[np.ndarray]], labels: np.ndarray, seed: int = 0) -> Values:
     """The metrics of each side on the examples and on resamples of them, which are the same for all sides. A side is the logits
     (examples, outputs) of one seed or of several; `labels` are as `core.metrics.compute_metrics` takes them."""
-    generator, count = np.random.default_rng(seed), len(labels)
+    samples = {name: [[sampled_metric(name, logits, labels) for logits in side] for side in sides] for name in metrics}
+    return drawn_values(samples, len(labels), seed)
+
+
+def drawn_values(samples: Mapping[str, Sequence[Sequence[Sample]]], count: int, seed: int = 0) -> Values:
+    """The same of what each metric is of a resample, by side and seed; `count` is how many examples there are to draw from."""
+    generator = np.random.default_rng(seed)
     resamples = min(MOST_RESAMPLES, max(_FEWEST, _CELLS // count))
-    samplers = {name: [[sampled_metric(name, logits, labels) for logits in side] for side in sides] for name in metrics}
-    found: dict[str, list[list[np.ndarray]]] = {name: [[] for _ in sides] for name in metrics}
+    found: dict[str, list[list[np.ndarray]]] = {name: [[] for _ in sides] for name, sides in samples.items()}
     done, block = 0, max(1, _BLOCK // count)
     while done <= resamples:
         rows = 1 if done == 0 else min(block, resamples + 1 - done)
         weights = np.ones((1, count)) if done == 0 else _draws(generator, rows, count)
-        for name, own in samplers.items():
+        for name, own in samples.items():
             for index, side in enumerate(own):
                 found[name][index].append(np.stack([sample(weights) for sample in side], axis=1))
         done += rows

@@ -26,7 +26,7 @@ from .metrics import ANSWER_METRICS, RANKING_METRICS, check_finite
 from .model_answers import EVALUATION_BATCH, answers_to, gathered_logits, logits_function, word_logits
 from .models.architectures import Config
 from .models.masked_lm import make_masked_loss
-from .predictions import Predictions, rows_digest
+from .predictions import Predictions, WordsOfTexts, rows_digest
 from .ranking_scores import list_scores
 from .task_section import TaskSection
 from .world import World
@@ -163,7 +163,8 @@ class TaskData:
             return Predictions(logits, right, self.dev_rows, spec.name, scored, scored)
         if spec.kind.per_token:  # a word is an example
             of_words = labels[labels >= 0].astype(np.int32)
-            return Predictions(logits, of_words, self.dev_rows, spec.name, spec.label_names, ("accuracy",))
+            texts = WordsOfTexts((labels >= 0).sum(axis=1).astype(np.int32), spec.tagged.constrained)
+            return Predictions(logits, of_words, self.dev_rows, spec.name, spec.label_names, ("accuracy",), texts=texts)
         given = logits, labels, self.dev_rows, spec.name, spec.label_names, tuple(spec.metrics)
         return Predictions(*given, own=spec.kind if spec.kind.code else None)
 

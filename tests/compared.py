@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crossdistil.core.predictions import Predictions, write_predictions
+from crossdistil.core.predictions import Predictions, WordsOfTexts, write_predictions
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.run_files import MARKER, METRICS, RECIPE, RESULT
 from crossdistil.tests import tiny
@@ -35,6 +35,7 @@ def write_run(
     task: str = "sst-2",
     data: Path = Path("task"),
     teachers: Mapping[str, np.ndarray] = MappingProxyType({}),
+    texts: WordsOfTexts | None = None,
     **result: Any,
 ) -> Path:
     """A run's folder as `run` leaves it, but for student and state."""
@@ -44,7 +45,7 @@ def write_run(
     recipe = parse_recipe(tiny.kd_recipe(data, Path("model")), "test", [f"seed={seed}", *overrides])
     recipe.write(folder / RECIPE)
     (folder / MARKER).write_text(json.dumps({"digest": recipe.digest(), "backend": "torch"}))
-    predictions = Predictions(np.asarray(logits, np.float32), labels, rows, task, names, metrics, teachers)
+    predictions = Predictions(np.asarray(logits, np.float32), labels, rows, task, names, metrics, teachers, texts=texts)
     content = {
         **{"backend": "torch", "device": "cpu", "precision": "fp32", "versions": {"torch": "2.13.0"}, "processes": 1},
         **{"seed": seed, "steps": 12, "wall_seconds": 3.5, "tokens_per_second": 1000.0, "method": "kd", "task": task},

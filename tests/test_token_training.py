@@ -130,6 +130,11 @@ def test_a_run_a_student_and_its_spans(names, tmp_path, said, backend_name):
     (tmp_path / "kd.yaml").write_text(json.dumps(tree))
     code, printed, errors = said("run", tmp_path / "kd.yaml", "--out", tmp_path / "kd", "--backend", backend_name)
     assert code == 0, errors
+    code, printed, errors = said("compare", tmp_path / "teacher", tmp_path / "kd", "--json")
+    assert code == 0, errors
+    sides = [json.loads((tmp_path / name / "result.json").read_text())["student"]["metrics"] for name in ("teacher", "kd")]
+    tested = {pair["metric"]: pair["difference"] for pair in json.loads(printed)["pairs"]}
+    assert tested["entity_f1"] == pytest.approx(sides[0]["entity_f1"] - sides[1]["entity_f1"], abs=1e-12)
     own = load_model(tmp_path / "kd" / "student", classifier=TOKENS)
     assert own.kind == TOKEN_LABELS and own.labels == LABELS and own.parameters["classifier.weight"].shape == (5, 32)
     text = "the good film, bad plot " * 3

@@ -16,10 +16,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..class_metrics import is_class_metric
-from ..metrics import KNOWN_METRICS, LOWER_IS_BETTER
+from ..entity_samples import sampled_entities, text_spans
+from ..metrics import ENTITY_METRICS, KNOWN_METRICS, LOWER_IS_BETTER
+from ..predictions import Predictions
 from ..recipe import flat
 from ..recipe_schema import Recipe
-from ..significance import Values, difference, holm, mcnemar, resampled
+from ..significance import Values, difference, drawn_values, holm, mcnemar, resampled
 from .compared_runs import ComparedRun, check_alike
 from .run_latency import STUDENT_NAME
 
@@ -52,7 +54,7 @@ def compare_finished(runs: Sequence[ComparedRun]) -> dict[str, Any]:
     answered = [run.predictions for run in runs if run.predictions is not None]
     return {
         "task": next((run.task for run in runs if run.task), None),
-        "dev": {"examples": len(answered[0].labels), "rows": answered[0].rows} if answered else None,
+        "dev": _dev(answered) if answered else None,
         "metrics": metrics,
         "runs": [_run_entry(run, group.letter) for group in groups for run in group.runs],
         "groups": [_group_entry(group, metrics) for group in groups],
@@ -60,6 +62,13 @@ def compare_finished(runs: Sequence[ComparedRun]) -> dict[str, Any]:
         "pairs": _pairs(groups),
         "notes": _notes(runs, groups),
     }
+
+
+def _dev(answered: Sequence[Predictions]) -> dict[str, Any]:
+    """Of what the answers are; of words, which are the examples, also how many texts they make up."""
+    texts = next((found.texts for found in answered if found.texts is not None), None)
+    about = {"examples": len(answered[0].labels), "rows": answered[0].rows}
+    return about if texts is None else about | {"texts": len(texts.counts)}
 
 
 def _settings(run: ComparedRun) -> dict[str, Any]:
@@ -145,9 +154,30 @@ def _pairs(groups: Sequence[Group]) -> list[dict[str, Any]]:
     own = [run.predictions.metrics for group in tested for run in group.runs]
     names = [name for name in own[0] if name in KNOWN_METRICS and all(name in metrics for metrics in own)]
     values = resampled(names, [[run.predictions.logits for run in group.runs] for group in tested], labels)
+    return _judged(tested, values) + _entity_pairs([group for group in tested if _has_texts(group)])
+
+
+def _has_texts(group: Group) -> bool:
+    return all(run.predictions.texts is not None for run in group.runs)
+
+
+def _entity_pairs(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """The same of the scores of entities, for which texts are drawn and not words."""
+    names = [name for name in ENTITY_METRICS if all(name in run.metrics for group in groups for run in group.runs)]
+    if len(groups) < 2 or not names:
+        return []
+    answers = [[run.predictions for run in group.runs] for group in groups]
+    counts = [[text_spans(found.logits, found.labels, found.texts, found.label_names) for found in side] for side in answers]
+    samples = {name: [[sampled_entities(name, own) for own in side] for side in counts] for name in names}
+    return _judged(groups, drawn_values(samples, len(counts[0][0])), "paired bootstrap of texts")
+
+
+def _judged(tested: Sequence[Group], values: Values, test: str = "paired bootstrap") -> list[dict[str, Any]]:
+    """The pairs of groups by the `values` of each, metric by metric, with p-values corrected for the number of pairs."""
     found = []
-    for name in names:
-        pairs = [_pair(name, tested, first, second, values) for first, second in itertools.combinations(range(len(tested)), 2)]
+    for name in values:
+        numbers = itertools.combinations(range(len(tested)), 2)
+        pairs = [_pair(name, tested, first, second, values, test) for first, second in numbers]
         for pair, p in zip(pairs, holm([pair["p"] for pair in pairs]), strict=True):
             pair["p_corrected"] = p
             pair["better"] = _better(pair) if p < ALPHA else None
@@ -155,11 +185,11 @@ def _pairs(groups: Sequence[Group]) -> list[dict[str, Any]]:
     return found
 
 
-def _pair(metric: str, groups: Sequence[Group], first: int, second: int, values: Values) -> dict[str, Any]:
+def _pair(metric: str, groups: Sequence[Group], first: int, second: int, values: Values, test: str) -> dict[str, Any]:
     found = difference(values[metric][first], values[metric][second])
     sides = [groups[index].runs for index in (first, second)]
     pair = {"a": groups[first].letter, "b": groups[second].letter, "metric": metric, "difference": found.value}
-    pair |= {"low": found.low, "high": found.high, "p": found.p, "test": "paired bootstrap"}
+    pair |= {"low": found.low, "high": found.high, "p": found.p, "test": test}
     if all(len(side) == 1 for side in sides):
         rights = [side[0].predictions.right for side in sides]
         if rights[0] is not None:
@@ -184,6 +214,11 @@ def _notes(runs: Sequence[ComparedRun], groups: Sequence[Group]) -> list[str]:
     """What is to know of a comparison; what holds of several runs, groups or metrics is said once."""
     untested = _by_reason((run.untested, run.name) for run in runs if run.untested)
     notes = [f"{names}: {reason}: not tested" for reason, names in untested.items()]
+    of_entities = [run for run in runs if run.predictions is not None and any(name in run.metrics for name in ENTITY_METRICS)]
+    endless = ", ".join(run.name for run in of_entities if run.predictions.texts is None)
+    if endless:
+        reason = "kept its answers without where a text ends, as runs of earlier versions: scores of entities are not tested"
+        notes.append(f"{endless}: {reason}; the folder student of a run, with --data FOLDER, is")
     trained = [group for group in groups if group.settings]
     if len(trained) > 1 and any(len(group.runs) == 1 for group in trained):
         single = ", ".join(group.letter for group in trained if len(group.runs) == 1)

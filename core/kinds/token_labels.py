@@ -8,7 +8,7 @@ span is right where its words and its type are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,13 +132,21 @@ def found_spans(
     return found
 
 
-def span_counts(predicted: np.ndarray, true: np.ndarray, ends: np.ndarray, labels: tuple[str, ...]) -> dict[str, Counter]:
-    """`right`, `predicted` and `true` -> how many spans of each type. Labels (words,) of texts that end at `ends`."""
-    counts = {"right": Counter(), "predicted": Counter(), "true": Counter()}
+def counted_spans(
+    predicted: np.ndarray, true: np.ndarray, ends: np.ndarray, labels: tuple[str, ...]
+) -> Iterator[dict[str, set[Span]]]:
+    """The spans of one text after another, by `right`, `predicted` and `true`. Labels (words,) of texts that end at `ends`."""
     names = np.array(labels, object)
     for own, other in zip(np.split(names[predicted], ends[:-1]), np.split(names[true], ends[:-1])):
         spans, expected = set(spans_of(own.tolist())), set(spans_of(other.tolist()))
-        for key, found in (("right", spans & expected), ("predicted", spans), ("true", expected)):
+        yield {"right": spans & expected, "predicted": spans, "true": expected}
+
+
+def span_counts(predicted: np.ndarray, true: np.ndarray, ends: np.ndarray, labels: tuple[str, ...]) -> dict[str, Counter]:
+    """`right`, `predicted` and `true` -> how many spans of each type. Labels (words,) of texts that end at `ends`."""
+    counts = {"right": Counter(), "predicted": Counter(), "true": Counter()}
+    for text in counted_spans(predicted, true, ends, labels):
+        for key, found in text.items():
             counts[key].update(span.type for span in found)
     return counts
 
