@@ -40,7 +40,6 @@ import real_models
 import rival_tables
 import scaling
 import sentence_embeddings
-import sentence_speed
 import service_load
 import starting
 import step_profile
@@ -63,7 +62,6 @@ WHOLE_TABLES = {
     "mlm_data": mlm_data.table,
     "scaling": scaling.table,
     "sentence_embeddings": sentence_embeddings.table,
-    "sentence_speed": sentence_speed.table,
     "service_load": service_load.table,
     "starting": starting.table,
     "step_profile": step_profile.table,

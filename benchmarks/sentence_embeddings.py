@@ -1,39 +1,53 @@
 """A student of three layers of a sentence-embedding model, trained on texts alone by `recipes/embedding.yaml --preset distil`,
-and by sentence-transformers' own `MSELoss` from the same start, on the same batches, with the same learning rates.
+and by sentence-transformers' own `MSELoss` from the same start, on the same batches, with the same learning rates: how well both
+score, and how fast both train, in one run.
 
-    python benchmarks/sentence_embeddings.py --texts data/enwiki.txt data/SST-2/train.tsv --scored data/STS-B \
+    OMP_NUM_THREADS=1 python benchmarks/sentence_embeddings.py --texts data/enwiki.txt data/SST-2/train.tsv --scored data/STS-B \
         --teacher models/minilm --out runs/embeddings
 
-`--texts` are files with a text a line, or .tsv with a column `sentence`; so many of each are drawn, from `--seed`. Scored is on
-STS-B's dev (its test has no labels): Spearman's rank correlation of the cosine with the human scores, by sentence-transformers'
-`EmbeddingSimilarityEvaluator` for all models. The figures go to `runs/benchmarks/sentence_embeddings.json`.
+`--texts` are files with a text a line, or .tsv with a column `sentence`; so many of each are drawn, from `--seed`. The two
+trainings take turns in one process, a few steps each. What is timed is processor time, since others may use the machine; the
+order changes with each turn, and the first turn of each is not counted. A step is the teacher's forward pass, the student's,
+backward and AdamW; tokens are those of texts, without padding. Scored is on STS-B's dev (its test has no labels): Spearman's rank
+correlation of the cosine with the human scores, by sentence-transformers' `EmbeddingSimilarityEvaluator` for all models. The
+figures go to `runs/benchmarks/sentence_embeddings.json`.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import random
 import shutil
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tables import machine, markdown, measure, model_at
+from tables import machine, markdown, measure, model_at, summary
 
-from crossdistil.core.app.api import run
-from crossdistil.core.data.batches import Batch
+from crossdistil.backends.registry import load_engine
+from crossdistil.core.checkpoint import Model
+from crossdistil.core.checkpoint_saving import save_model
+from crossdistil.core.data.batches import Batch, real_tokens
 from crossdistil.core.data.tables import read_columns
+from crossdistil.core.engine import Engine, EngineOptions, Step
 from crossdistil.core.job import Job, prepare
-from crossdistil.core.kinds.sentence_embeddings import cosines
 from crossdistil.core.recipe import load_recipe
 from crossdistil.core.train_section import TrainSection
 
 LAYERS = (0, 2, 4)
 SHORTEST, LONGEST = 40, 200
 """Characters of a line that is taken as a sentence."""
+
+Numbered = tuple[int, Batch]
+"""The number of a step, from 0, and its batch."""
+Take = Callable[[Sequence[Numbered]], None]
+"""Take these steps."""
 
 
 def drawn_texts(files: list[Path], count: int, seed: int) -> list[str]:
@@ -75,8 +89,38 @@ def sides(options: argparse.Namespace) -> tuple[Any, Any]:
     return teacher, student
 
 
-def their_step(train: TrainSection, teacher: Any, student: Any, fused: bool = False) -> Callable[[Batch, float], float]:
-    """`step(batch, learning rate) -> loss`, with sentence-transformers' loss and torch's AdamW, `fused` as its trainer has it."""
+class Ours:
+    """The product's step, with the learning rates and seeds that a run has."""
+
+    def __init__(self, job: Job, engine: Engine):
+        stage = job.stage(0)
+        self._job, self._objective, self._train, self._total = job, stage.objective, stage.section.train, stage.total
+        parameters = {**job.student.parameters, **job.projections}
+        frozen = {f"{name}/{key}": array for name, model in job.teachers.items() for key, array in model.parameters.items()}
+        optimizer, objective = stage.optimizer(parameters), stage.objective
+        self._step = engine.train_step(objective.function, parameters, frozen, optimizer, objective.statistics)
+        self._factor = self._train.factor(self._total)
+
+    def take(self, steps: Sequence[Numbered]) -> None:
+        """Train."""
+        seed = self._job.recipe.seed
+        made = (
+            Step(
+                self._objective.prepare([batch], number, self._total, seed),
+                self._train.learning_rate * self._factor(number),
+                int(np.random.SeedSequence([seed, number]).generate_state(1)[0]) >> 1,
+            )
+            for number, batch in steps
+        )
+        self._step.run(made, len(steps)).fetch()
+
+    def student(self) -> Model:
+        """As it is now."""
+        return dataclasses.replace(self._job.student, parameters={**self._job.student.parameters, **self._step.parameters()})
+
+
+def their_take(train: TrainSection, total: int, teacher: Any, student: Any) -> Take:
+    """sentence-transformers' loss and torch's fused AdamW, as its trainer's default is."""
     import torch
     from sentence_transformers.sentence_transformer.losses import MSELoss
 
@@ -84,46 +128,52 @@ def their_step(train: TrainSection, teacher: Any, student: Any, fused: bool = Fa
     plain = [weight for name, weight in named if name.endswith("bias") or "LayerNorm" in name]
     decayed = [weight for name, weight in named if not (name.endswith("bias") or "LayerNorm" in name)]
     groups = [{"params": decayed, "weight_decay": train.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    given = {"lr": train.learning_rate, "betas": (train.beta1, train.beta2), "eps": train.epsilon, "fused": fused}
-    optimizer = torch.optim.AdamW(groups, **given)
-    loss = MSELoss(student)
+    given = {"lr": train.learning_rate, "betas": (train.beta1, train.beta2), "eps": train.epsilon, "fused": True}
+    optimizer, factor, loss = torch.optim.AdamW(groups, **given), train.factor(total), MSELoss(student)
 
-    def step(batch: Batch, rate: float) -> float:
-        real = batch["example_mask"] > 0
-        names = ("input_ids", "token_type_ids", "attention_mask")
-        features = {name: torch.from_numpy(batch[name][real].astype(np.int64)) for name in names}
-        with torch.no_grad():
-            target = teacher(dict(features))["sentence_embedding"]
-        value = loss([features], target)
-        value.backward()
-        torch.nn.utils.clip_grad_norm_([weight for _, weight in named], train.max_gradient_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad()
-        return value.item()
+    def take(steps: Sequence[Numbered]) -> None:
+        for number, batch in steps:
+            real = batch["example_mask"] > 0
+            names = ("input_ids", "token_type_ids", "attention_mask")
+            features = {name: torch.from_numpy(batch[name][real].astype(np.int64)) for name in names}
+            with torch.no_grad():
+                target = teacher(dict(features))["sentence_embedding"]
+            loss([features], target).backward()
+            torch.nn.utils.clip_grad_norm_([weight for _, weight in named], train.max_gradient_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = train.learning_rate * factor(number)
+            optimizer.step()
+            optimizer.zero_grad()
 
-    return step
+    return take
 
 
-def trained(job: Job, teacher: Any, student: Any) -> None:
-    """Train `student` on the batches of the job's first stage."""
-    import torch
-
-    stage = job.stage(0)
-    train, total = stage.section.train, stage.total
-    torch.manual_seed(job.recipe.seed)
-    take, factor, step = their_step(train, teacher, student), train.factor(total), 0
-    student.train()
-    for epoch in range(-(-total // stage.batches.steps_per_epoch)):
+def numbered(job: Job) -> Iterator[Numbered]:
+    """The steps of the whole training."""
+    stage, number = job.stage(0), 0
+    for epoch in range(-(-stage.total // stage.batches.steps_per_epoch)):
         for (batch,) in stage.batches.epoch(epoch):
-            if step == total:
-                break
-            value = take(batch, train.learning_rate * factor(step))
-            step += 1
-            if step % 50 == 0:
-                print(f"sentence-transformers: step {step}/{total}, loss {value:.6f}", flush=True)
-    student.eval()
+            if number < stage.total:
+                yield number, batch
+            number += 1
+
+
+def in_turns(takes: dict[str, Take], steps: Iterator[Numbered], turn: int, total: int) -> dict[str, list[float]]:
+    """Train on all steps, `turn` of them a side in turns; tokens per second of processor time, of each turn but the first."""
+    speeds: dict[str, list[float]] = {name: [] for name in takes}
+    done = 0
+    while own := list(islice(steps, turn)):
+        tokens = sum(real_tokens(batch) for _, batch in own)
+        for name in (list(takes), list(takes)[::-1])[done // turn % 2]:
+            started = time.process_time()
+            takes[name](own)
+            seconds = time.process_time() - started
+            if done:
+                speeds[name].append(tokens / seconds)
+        done += len(own)
+        told = ", ".join(f"{name} {each[-1]:.0f} tokens/s" for name, each in speeds.items() if each)
+        print(f"step {done}/{total}: {told}", flush=True)
+    return speeds
 
 
 def spearman(model: Any, scored: Path) -> float:
@@ -136,18 +186,6 @@ def spearman(model: Any, scored: Path) -> float:
     return float(evaluator(model)["spearman_cosine"])
 
 
-def apart(folder: Path, scored: Path, own: float) -> dict[str, float]:
-    """How far the run's own score, and its answers, are from those of its student's folder in sentence-transformers."""
-    from safetensors.numpy import load_file
-    from sentence_transformers import SentenceTransformer
-
-    model = SentenceTransformer(str(folder / "student"), device="cpu")
-    read = read_columns(scored / "dev.tsv", ["sentence1", "sentence2"], texts=["sentence1", "sentence2"])
-    theirs = cosines(*(model.encode(list(read.cells[name])) for name in ("sentence1", "sentence2")))
-    ours = load_file(folder / "predictions.safetensors")["logits"][:, 0]
-    return {"spearman": abs(own - spearman(model, scored)), "cosine": float(np.abs(ours - theirs).max())}
-
-
 def write_data(options: argparse.Namespace) -> Path:
     """The folder of the drawn texts and the scored pairs."""
     data = options.out / "data"
@@ -158,39 +196,36 @@ def write_data(options: argparse.Namespace) -> Path:
     return data
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Those that say what is trained on what."""
-    parser.add_argument("--texts", type=Path, nargs="+", required=True)
-    parser.add_argument("--scored", type=Path, required=True)
-    parser.add_argument("--teacher", type=model_at, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=5000, help="texts of each file")
-    parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for both")
-
-
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     """All figures."""
-    data = write_data(options)
-    given = overrides(options, data)
-    folder = options.out / "student"
-    result = run("embedding", out=folder, overrides=given, preset="distil", backend="torch")
-    teacher, student = sides(options)
-    found: dict[str, Any] = {
+    from sentence_transformers import SentenceTransformer
+
+    given, engine = overrides(options, write_data(options)), load_engine("torch", EngineOptions("cpu"))
+    job = prepare(load_recipe("embedding", given, "distil"), "embedding", engine.length_step)
+    stage, (teacher, student) = job.stage(0), sides(options)
+    dev = {"teacher": spearman(teacher, options.scored), "before": spearman(student, options.scored)}
+    own, train = Ours(job, engine), stage.section.train
+    takes = {"crossdistil": own.take, "sentence_transformers": their_take(train, stage.total, teacher, student)}
+    student.train()
+    speeds = in_turns(takes, numbered(job), options.turn, stage.total)
+    student.eval()
+    save_model(own.student(), options.out / "student", job.data.tokenizer)
+    dev["crossdistil"] = spearman(SentenceTransformer(str(options.out / "student"), device="cpu"), options.scored)
+    dev["sentence_transformers"] = spearman(student, options.scored)
+    return {
         "benchmark": "sentence_embeddings",
         "machine": machine(),
         "date": datetime.date.today().isoformat(),
         "texts": len(options.texts) * options.count,
         "epochs": options.epochs,
-        "steps": result["steps"],
-        "dev": {"teacher": spearman(teacher, options.scored), "before": spearman(student, options.scored)},
+        "steps": stage.total,
+        "batch_size": train.batch_size,
+        "turn": options.turn,
+        "threads": engine.threads,
+        "dev": dev,
+        "tokens_per_second": {name: summary(each) for name, each in speeds.items()},
+        "ratio": summary([ours / other for ours, other in zip(*speeds.values(), strict=True)]),
     }
-    found["dev"]["crossdistil"] = own = result["student"]["metrics"]["spearman"]
-    found["apart"] = apart(folder, options.scored, own)
-    trained(prepare(load_recipe("embedding", given, "distil"), "embedding", 8), teacher, student)
-    found["dev"]["sentence_transformers"] = spearman(student, options.scored)
-    return found
 
 
 def table(found: dict[str, Any]) -> str:
@@ -201,16 +236,35 @@ def table(found: dict[str, Any]) -> str:
         "crossdistil": "three layers, trained by crossdistil",
         "sentence_transformers": "three layers, trained by sentence-transformers",
     }
-    rows = [[names[key], f"{value:.4f}"] for key, value in found["dev"].items()]
+    rows = []
+    for key, value in found["dev"].items():
+        speed = found["tokens_per_second"].get(key)
+        told = [f"{speed['median']:,.0f}", f"{speed['min']:,.0f} to {speed['max']:,.0f}"] if speed else ["", ""]
+        rows.append([names[key], f"{value:.4f}", *told])
+    headings = ["model", "Spearman on STS-B dev", "tokens per second of processor time", "of single turns"]
     how = f"{found['texts']:,} texts, as many from each file, {found['epochs']} epochs, {found['steps']:,} steps"
-    scores = markdown(["model", "Spearman on STS-B dev"], rows)
-    return f"{scores}\n\nTrained on {how}; both on the same batches, from the same start."
+    ratio = found["ratio"]
+    sentences = [
+        f"Trained on {how} of {found['batch_size']} texts; both on the same batches, from the same start, in one run, "
+        f"{found['turn']} steps each in turns.",
+        f"The ratio of a turn is {ratio['median']:.2f} in the median, {ratio['min']:.2f} to {ratio['max']:.2f}; threads: "
+        f"{found['threads']}.",
+    ]
+    return f"{markdown(headings, rows)}\n\n{' '.join(sentences)}"
 
 
 def main() -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser)
+    parser.add_argument("--texts", type=Path, nargs="+", required=True)
+    parser.add_argument("--scored", type=Path, required=True)
+    parser.add_argument("--teacher", type=model_at, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=5000, help="texts of each file")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--turn", type=int, default=4, help="steps of a side in a turn")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe, for both")
     measure(parser, "sentence_embeddings", measured, table)
     return 0
 
