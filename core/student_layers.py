@@ -91,19 +91,25 @@ def size_problems(section: StudentSection, source: Config, config: Config) -> li
     if not is_encoder(config):
         return []
     keys = (*encoder_sizes(config), "num_hidden_groups", "inner_group_num")
-    sizes = {config.own_key(key): key for key in keys}
+    # Own key -> the size here and in the source; a GPT-2 leaves its n_inner open, which is a size all the same.
+    sizes = {
+        own: (getattr(config, key, getattr(config, own, None)), getattr(source, key, None))
+        for own, key in ((config.own_key(key), key) for key in keys)
+        if hasattr(config, own)
+    }
+    differing = {own: pair for own, pair in sizes.items() if pair[0] != pair[1]}
     problems = [
-        f"student.architecture.{own}: {getattr(config, own)}, but the weights of student.init.from "
-        f"('{section.init.source}') have {getattr(source, key, 'none')}; for another size: {AFRESH}"
-        for own, key in sizes.items()
-        if own in type(config).model_fields and getattr(source, key, None) != getattr(config, own)
+        f"student.architecture.{own}: {here}, but the weights of student.init.from "
+        f"('{section.init.source}') have {'none' if there is None else there}; for another size: {AFRESH}"
+        for own, (here, there) in differing.items()
+        if own in type(config).model_fields
     ]
     # Sizes that follow from several keys, which tell of a difference first where they are sizes themselves.
     return problems or [
-        f"student.architecture: its {own} is {getattr(config, own)}, but the weights of student.init.from "
-        f"('{section.init.source}') have {getattr(source, key)}; for another size: {AFRESH}"
-        for own, key in sizes.items()
-        if hasattr(config, own) and hasattr(source, key) and getattr(source, key) != getattr(config, own)
+        f"student.architecture: its {own} is {here}, but the weights of student.init.from "
+        f"('{section.init.source}') have {there}; for another size: {AFRESH}"
+        for own, (here, there) in differing.items()
+        if there is not None
     ]
 
 

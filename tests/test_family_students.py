@@ -17,9 +17,10 @@ from crossdistil.core.fit import same_inputs
 from crossdistil.core.model_sections import StudentSection
 from crossdistil.core.models.architectures import part_of, tensor_shapes
 from crossdistil.core.models.families.distilbert import sinusoids
+from crossdistil.core.models.families.gpt2 import Gpt2Config
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.core.student import build_student
-from crossdistil.tests import tiny
+from crossdistil.tests import tiny, tiny_causal
 from crossdistil.tests.tiny_families import (
     ALBERT,
     DEBERTA_V2,
@@ -180,6 +181,19 @@ def test_a_table_of_distances_is_taken_in_its_size_where_a_key_does_not_tell_it(
     student, problems = build(teacher_of(DEBERTA_V2), {"from": "teacher"}, position_buckets=6)
     assert student is None and problems == [
         "student.architecture: its distance_rows is 12, but the weights of student.init.from ('teacher') have 16; "
+        "for another size: --set 'student.init={from: random}'"
+    ]
+
+
+@pytest.mark.parametrize("said", [{}, {"n_inner": 128}])
+def test_an_inner_width_that_follows_from_another_is_a_size_all_the_same(said):
+    """GPT-2's own config.json leaves `n_inner` open."""
+    teacher = teacher_of(Gpt2Config(**tiny_causal.KEYS | {"n_inner": None}))
+    student, problems = build(teacher, {"from": "teacher", "layers": [0]}, num_hidden_layers=1, **said)
+    assert student is not None and not problems and student.config.intermediate_size == 128
+    student, problems = build(teacher, {"from": "teacher", "layers": [0]}, num_hidden_layers=1, n_inner=64)
+    assert student is None and problems == [
+        "student.architecture.n_inner: 64, but the weights of student.init.from ('teacher') have 128; "
         "for another size: --set 'student.init={from: random}'"
     ]
 
