@@ -3,7 +3,7 @@ of the tests, at their sizes. They compile a classifier alone, since a C++ compi
 
     python benchmarks/export_heads.py [HEAD ...]
 
-The result is the section `heads` of `benchmarks/results/exports.json`, under whose table it is told.
+The result is the section `heads` of what `exports.py` has written (`--out`), under whose table it is told.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tables import RESULTS, machine, write_json
+from tables import NEW_RESULTS, machine, write_json
 
 KINDS = {"tokens": "labels of words", "spans": "answers in texts", "embedding": "embeddings"}
 """Head -> what it is for."""
@@ -49,10 +49,12 @@ def line(heads: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("heads", nargs="*", metavar="HEAD", help=f"of {', '.join(KINDS)}; default: all")
-    parser.add_argument("--out", type=Path, default=RESULTS / "exports.json")
+    parser.add_argument("--out", type=Path, default=NEW_RESULTS / "exports.json", help="what exports.py has written")
     options = parser.parse_args()
     if unknown := [head for head in options.heads if head not in KINDS]:
         sys.exit(f"{unknown[0]}: no head; there are {', '.join(KINDS)}")
+    if not options.out.is_file():
+        sys.exit(f"{options.out}: there is no such file; python benchmarks/exports.py writes it")
     for head in options.heads or KINDS:
         found = measured(head)
         print(head, found, flush=True)
