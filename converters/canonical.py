@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.checkpoint import check_unchanged
 from ..core.config_file import model_config
+from ..core.cross_encoder_folder import is_cross_encoder
 from ..core.errors import CheckpointError, checkpoint_named, did_you_mean
 from ..core.models.answer_heads import CHOICES, SENTENCES, AnswerHead
 from ..core.models.architectures import CONFIGURATIONS, Config, pooler_names
@@ -133,6 +134,7 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
     outputs = task_outputs(config, task, canonical_shapes)
     expected, heads = _expected(config, task, outputs, canonical_shapes)
     task_notes += source_notes(config, raw, task, checkpoint.tensors)
+    folder = path if path.is_dir() else path.parent
     missing = _check_complete(path, expected, canonical_shapes, found, options.allow_missing)
     tensors = {
         name: _mapped(sources[found.matches[name].source], found.matches[name], name, shape, path)
@@ -143,7 +145,7 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
         dialect=found.dialect,
         family=found.family,
         config=config,
-        raw=with_heads(raw, found.family, heads, task, outputs, str(config_path)),
+        raw=with_heads(raw, found.family, heads, task, outputs, str(config_path), is_cross_encoder(folder, raw)),
         tensors=tensors,
         outputs=outputs,
         task=task,
@@ -154,7 +156,7 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
         notes=[*notes, *layer_notes, *size_notes, *task_notes, *said_of_config],
         config_notes=said_of_config,
         repairs=repairs,
-        of_sentences=sentence_files(path if path.is_dir() else path.parent),
+        of_sentences=sentence_files(folder),
     )
 
 

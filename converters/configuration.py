@@ -108,9 +108,16 @@ def activation_note(raw: Mapping[str, Any], path: Path, family: str) -> list[str
 
 
 def with_heads(
-    raw: Mapping[str, Any], family: str, heads: tuple[str, ...], task: AnswerHead | None, outputs: int | None, where: str
+    raw: Mapping[str, Any],
+    family: str,
+    heads: tuple[str, ...],
+    task: AnswerHead | None,
+    outputs: int | None,
+    where: str,
+    scores_pairs: bool = False,
 ) -> dict[str, Any]:
-    """The configuration with the class of transformers that has these heads, and with the labels of its classifier."""
+    """The configuration with the class of transformers that has these heads, and with the labels of its classifier; one that
+    `scores_pairs` is a cross-encoder's, whose number is no regression's."""
     own = CONFIGURATIONS[family].family
     kind = own.classes.get(heads, "Model") if task is None else task.ending
     filled = {**raw, "architectures": [own.title + kind]}
@@ -129,7 +136,7 @@ def with_heads(
     elif len(labels) != outputs:
         raise CheckpointError(f"{where}: id2label names {len(labels)} classes, the classifier has {outputs} outputs")
     filled |= {"id2label": labels, "label2id": {str(label): int(index) for index, label in labels.items()}}
-    if outputs == 1 and task == SENTENCES:
+    if outputs == 1 and task == SENTENCES and not scores_pairs:
         filled["problem_type"] = "regression"
     return filled
 

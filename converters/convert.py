@@ -133,7 +133,7 @@ def convert(
         notes = [f"{NETWORK} loads it: from {Path(NETWORK).stem} import load"]
         if problem := misread(checkpoint.config, checkpoint.task, checkpoint.heads, layout.dialect):
             notes.append(f"{NETWORK} computes what other code does not: {problem}")
-    if checkpoint.of_sentences and (options.to != "pytorch" or code is not None):
+    if checkpoint.of_sentences and checkpoint.task is None and (options.to != "pytorch" or code is not None):
         notes.append(f"it embeds texts: {MODULES} says how, and what loads this here must make the vectors of the tokens' states")
     return Conversion(checkpoint, layout, len(tensors), size, added, (*left_out, *notes))
 

@@ -143,10 +143,10 @@ def open_model(folder: Path, where: str = "", words: bool = False, classifier: A
         check_sizes(tensors, raw, config, folder, prefix)
     new = check_tensors(tensors, config, outputs, f"{prefix}{folder / WEIGHTS}", words)
     new = () if config_embeds(config) else new
-    labels, kind = _classes(raw, outputs, config, where)
+    labels, kind = _classes(folder, raw, outputs, config, where)
     about = about_training(raw, where)
-    if kind == ONE_NUMBER and scores_pairs:
-        kind, length = kind if "problem_type" in raw else RANKING, longest_input(folder)
+    if kind in (ONE_NUMBER, RANKING) and scores_pairs:
+        length = longest_input(folder)
         of_texts += [note] if (note := activation_note(folder, raw)) is not None else []
         about = about if length is None else about | {"max_length": length}
     if config_embeds(config) and (length := trained_length(folder)) is not None:
@@ -197,7 +197,9 @@ def checked_weights(model: Model, where: str = "") -> Model:
     return replace(model, decoder=decoder, unread_decoder=None)
 
 
-def _classes(raw: dict[str, Any], outputs: int | None, config: Config, where: str) -> tuple[tuple[str, ...] | None, Kind]:
+def _classes(
+    folder: Path, raw: dict[str, Any], outputs: int | None, config: Config, where: str
+) -> tuple[tuple[str, ...] | None, Kind]:
     """(names of the classes, what is answered) of a model with so many logits."""
     labels, head = class_names(raw, where), head_names(config)[0]
     if outputs is not None and outputs > 1 and labels is not None and len(labels) != outputs:
@@ -211,6 +213,8 @@ def _classes(raw: dict[str, Any], outputs: int | None, config: Config, where: st
         labels = None
     elif labels is None:
         labels = tuple(f"LABEL_{index}" for index in range(outputs))
+    if kind == ONE_NUMBER and "problem_type" not in raw and is_cross_encoder(folder, raw):
+        kind = RANKING
     return labels, kind
 
 
@@ -239,7 +243,7 @@ def _without_weights(folder: Path, prefix: str, raw: dict[str, Any], config: Con
         raise CheckpointError(f"{where}: damaged: got {shown(card, 60)}")
     if card.get("config") != config_digest(config):
         raise CheckpointError(f"{prefix}{folder / CONFIG}: is not the one that was written with {CARD}; it was changed")
-    labels, kind = _classes(raw, outputs, config, f"{prefix}{folder / CONFIG}")
+    labels, kind = _classes(folder, raw, outputs, config, f"{prefix}{folder / CONFIG}")
     parameters = AbsentTensors([name for name in names if name not in new], digest, folder)
     about = about_training(raw, f"{prefix}{folder / CONFIG}")
     return Model(config, parameters, outputs, labels, tuple(new), about, folder, kind)

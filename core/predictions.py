@@ -32,7 +32,7 @@ PREDICTIONS = "predictions.safetensors"
 _TEACHER = "teacher/"
 _WORDS = "words"
 _CONSTRAINED = "constrained"
-_SCORED = {ANSWER_METRICS: ANSWERS, RANKING_METRICS: RANKING}
+SCORED = {ANSWER_METRICS: ANSWERS, RANKING_METRICS: RANKING}
 """What stands in place of the classes' names -> the kind whose examples scored so."""
 
 
@@ -71,8 +71,8 @@ class Predictions:
         """What is answered, which the arrays tell unless it is a kind of a plugin."""
         if self.own is not None:
             return self.own
-        if self.label_names in _SCORED:
-            return _SCORED[self.label_names]
+        if self.label_names in SCORED:
+            return SCORED[self.label_names]
         if self.label_names is None:
             return ONE_NUMBER
         return SEVERAL_LABELS if self.labels.ndim == 2 else ONE_CLASS
@@ -81,6 +81,13 @@ class Predictions:
     def right(self) -> np.ndarray | None:
         """(examples,) booleans: which answers are right in full; None where they are so by degrees."""
         return self.kind.right(self.logits, self.labels)
+
+
+def kept_names(spec: TaskSpec, examples: Examples) -> tuple[str, ...] | None:
+    """`Predictions.label_names` of a split: the classes' names, or what each example scores."""
+    if spec.kind.ranks or examples.among is not None:
+        return RANKING_METRICS
+    return ANSWER_METRICS if spec.kind.of_spans else spec.label_names
 
 
 def rows_digest(spec: TaskSpec, examples: Examples) -> str:

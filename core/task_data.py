@@ -22,11 +22,11 @@ from .data.token_folder import is_store
 from .data.tokenize import Tokenizer, TokenTable, tokenized
 from .errors import DataError
 from .kinds.sentence_embeddings import cosines, retrieval_scores
-from .metrics import ANSWER_METRICS, RANKING_METRICS, check_finite
+from .metrics import check_finite
 from .model_answers import EVALUATION_BATCH, answers_to, gathered_logits, logits_function, word_logits
 from .models.architectures import Config
 from .models.masked_lm import make_masked_loss
-from .predictions import Predictions, WordsOfTexts, rows_digest
+from .predictions import SCORED, Predictions, WordsOfTexts, kept_names, rows_digest
 from .ranking_scores import list_scores
 from .task_section import TaskSection
 from .world import World
@@ -156,16 +156,14 @@ class TaskData:
         """A model's logits on dev with what they are of; None where dev has no labels to compare them with."""
         if logits is None or self.dev_rows is None:
             return None
-        spec, labels = self.spec, self.examples["dev"].labels
-        ranked = spec.kind.ranks or self.examples["dev"].among is not None
-        if spec.kind.of_spans or ranked:
-            right, scored = np.ones(len(logits), np.int32), RANKING_METRICS if ranked else ANSWER_METRICS
-            return Predictions(logits, right, self.dev_rows, spec.name, scored, scored)
+        spec, labels, names = self.spec, self.examples["dev"].labels, kept_names(self.spec, self.examples["dev"])
+        if names in SCORED:
+            return Predictions(logits, np.ones(len(logits), np.int32), self.dev_rows, spec.name, names, names)
         if spec.kind.per_token:  # a word is an example
             of_words = labels[labels >= 0].astype(np.int32)
             texts = WordsOfTexts((labels >= 0).sum(axis=1).astype(np.int32), spec.tagged.constrained)
-            return Predictions(logits, of_words, self.dev_rows, spec.name, spec.label_names, ("accuracy",), texts=texts)
-        given = logits, labels, self.dev_rows, spec.name, spec.label_names, tuple(spec.metrics)
+            return Predictions(logits, of_words, self.dev_rows, spec.name, names, ("accuracy",), texts=texts)
+        given = logits, labels, self.dev_rows, spec.name, names, tuple(spec.metrics)
         return Predictions(*given, own=spec.kind if spec.kind.code else None)
 
     def final_metrics(self, infer: Callable) -> tuple[dict[str, float], np.ndarray | None]:

@@ -15,6 +15,7 @@ from crossdistil.core.data.token_table import TokenTable
 from crossdistil.core.recipe import load_recipe
 from crossdistil.core.shared_run import SharedRun
 from crossdistil.tests.kind_recipes import KIND_RECIPES, write_kind
+from crossdistil.tests.tiny_rankings import lists
 from crossdistil.tests.wrong_input_files import crossdistil
 
 pytestmark = pytest.mark.only_backend("torch")
@@ -86,6 +87,36 @@ def test_a_run_goes_on_to_the_same_end_with_the_same_data_alone(name, tmp_path):
     if name in ("qa", "reranker"):
         answer = crossdistil("evaluate", whole, "--data", data, "--split", "train")
         assert answer.code == 0 and len(json.loads(answer.stdout.splitlines()[-1])) >= 2, answer.stderr
+
+
+@pytest.mark.parametrize("name", [*(name for name in KIND_RECIPES if name not in OF_TEXT), "retrieval"])
+def test_a_model_folder_answers_as_the_run_did(name, tmp_path):
+    """What `compare` asks of a student that stands alone, converted or exported, is what the run kept; and what `predict` says of
+    a file of the task is the same of all."""
+    recipe = write_kind(tmp_path, "embedding" if name == "retrieval" else name, steps=1)
+    if name == "retrieval":
+        tree = json.loads(recipe.read_text())
+        tree["task"] |= {"name": "sts-b", "label": None}
+        tree["task"]["embeddings"] = {"examples": "texts", "scored_on": "retrieval"}
+        recipe.write_text(json.dumps(tree))
+        (tmp_path / "data/dev.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in lists(8, 4)))
+    run, converted, graph, data = (tmp_path / part for part in ("run", "converted", "graph", "data"))
+    assert _run(recipe, run).code == 0
+    for command in (("convert", run, converted, "--to", "mindspore"), ("export", run, graph, "--to", "onnx")):
+        answer = crossdistil(*command)
+        assert answer.code == 0, answer.stderr
+    compared = crossdistil("compare", run, converted, graph, "--data", data, "--json")
+    assert compared.code == 0, compared.stderr
+    tested = json.loads(compared.stdout)["pairs"]
+    assert tested and all(abs(pair["difference"]) < 1e-4 for pair in tested), tested
+    if name in ("embedding", "retrieval"):
+        (path,) = data.glob("train.*")
+    else:
+        (path,) = data.glob("dev.*")
+    said = [crossdistil("predict", model, "--file", path) for model in (run, converted, graph)]
+    assert [answer.code for answer in said] == [0, 0, 0], [answer.stderr for answer in said]
+    keys = [[set(json.loads(line)) for line in answer.stdout.splitlines()] for answer in said]
+    assert keys[0] == keys[1] == keys[2] and len(keys[0])
 
 
 @pytest.mark.parametrize("name", [name for name in KIND_RECIPES if name not in (*OF_TEXT, "ner")])

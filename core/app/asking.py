@@ -21,6 +21,8 @@ def asker(backend: str, device: str | None = None):
         model: Path, section: dict[str, Any], data: Path, check: Callable[[TaskData], None] | None = None
     ) -> Answered:
         columns = {key: section.get(key) for key in ("text", "text_pair", "label")}
+        if None in (columns["text"], columns["label"]):  # of files that say it themselves, or that the model knows
+            columns = {}
         with session(backend, EngineOptions(device, "fp32")) as own:
             more = {"columns": columns, "tell": _tell, "registered": None, "check": check}
             found = answered(model, section.get("name"), data, "dev", own, **more)

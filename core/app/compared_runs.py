@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import CrossdistilError, RecipeError, RunFolderError
 from ..json_files import parse_json
 from ..metrics import CLM_LOSS, MLM_LOSS
-from ..predictions import Predictions, read_predictions
+from ..predictions import Predictions, kept_names, read_predictions
 from ..run_files import MARKER, RECIPE, RESULT
 from ..shown import shown
 from ..task_data import TaskData
@@ -125,7 +125,7 @@ def read_all(paths: Sequence[Path], data: Path | None, task: str | None, ask: As
             raise CrossdistilError(f"{path}: is there twice" + (f", as {other}" if other != path else ""))
         seen[path.resolve()] = path
     finished = {path: (read_result(path), read_resolved(path)) for path in paths if is_finished_run(path)}
-    section = next((recipe["task"] for _, recipe in finished.values()), {})
+    section = next(({**recipe["task"], "name": result.get("task")} for result, recipe in finished.values()), {})
     described = {"name": task} if task is not None else section
     where = data or (Path(section["data"]) if section.get("data") else None)
     # Those that kept their answers come first: what does not compare with them is refused before it is asked.
@@ -157,7 +157,8 @@ def _asking_alike(ask: Ask, path: Path, known: Sequence[Rows]) -> Callable[[Path
 
     def check(data: TaskData) -> None:
         if known and data.dev_rows is not None:
-            known[0].check(Rows(str(path), data.dev_rows, data.spec.label_names, len(data.examples["dev"])))
+            names = kept_names(data.spec, data.examples["dev"])
+            known[0].check(Rows(str(path), data.dev_rows, names, len(data.examples["dev"])))
 
     return lambda model, section, data: ask(model, section, data, check)
 
