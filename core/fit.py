@@ -31,12 +31,13 @@ def teacher_problems(teacher: Model, spec: TaskSpec, where: str, reranks: bool =
             return [f"{where}: is a cross-encoder, which scores pairs and embeds no text; kind: ranking beside model says so"]
         way = "task.embeddings.teacher_pooling says how it pools (mean, cls or last)"
         return [f"{where}: has no modules.json of sentence-transformers, so how it embeds texts is not known; {way}"]
+    head = spec.kind.head
+    own = {TOKENS: "classifier of tokens", SPANS: "head for answers"}.get(head)
     if teacher.other_head:
-        return [f"{where}: {teacher.other_head}; expected a classifier of sentences"]
+        return [f"{where}: {teacher.other_head}; expected a {own or 'classifier of sentences'}"]
     if teacher.new:
-        head = spec.kind.head
-        missing = "classifier of tokens" if head == TOKENS else "head for answers" if head == SPANS else teacher.new[0]
-        return [f"{where}: has no {missing}; fine-tune it on the task first (recipes/{head.recipe}.yaml)"]
+        recipe = "reranker" if spec.kind.ranks else head.recipe
+        return [f"{where}: has no {own or teacher.new[0]}; fine-tune it on the task first (recipes/{recipe}.yaml)"]
     if not teacher.kind.can_teach(spec.kind):
         return [f"{where}: trained for {teacher.kind.a_title}, but the task is {spec.kind.a_title}"]
     if not spec.kind.has_classes:

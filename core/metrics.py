@@ -81,7 +81,7 @@ def compute_metrics(
 def check_finite(outputs: np.ndarray, of: str, what: str = "logits") -> None:
     """Raise TrainingError where a model answers with what is no number. `outputs` (rows, ...) are its logits, or `what` they are,
     of rows that are called `of`."""
-    broken = ~np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    broken = ~np.isfinite(outputs).all(axis=tuple(range(1, np.ndim(outputs))))
     if broken.any():
         raise TrainingError(f"the {what} of {int(broken.sum())} {of} are not finite")
 

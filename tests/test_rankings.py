@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.data.batches import TrainBatches
@@ -215,6 +216,15 @@ def test_recipes_that_do_not_fit_are_refused(change, objective, message, ranking
     recipe = ranking_recipe(rankings / "data", rankings / "teacher", [objective])
     recipe["task"] |= change
     with pytest.raises(CrossdistilError, match=message):
+        prepare(parse_recipe(recipe, "test"), "test", 1)
+
+
+def test_an_encoder_is_told_the_recipe_of_rerankers(rankings, tmp_path):
+    tiny.write_model(tmp_path / "encoder", labels=None)
+    weights = load_file(tmp_path / "encoder/model.safetensors")
+    save_file({name: weights[name] for name in weights if "classifier" not in name}, tmp_path / "encoder/model.safetensors")
+    recipe = ranking_recipe(rankings / "data", tmp_path / "encoder", [{"loss": "listnet", "by": "teacher"}])
+    with pytest.raises(CrossdistilError, match=r"has no classifier.weight; fine-tune it on the task first \(recipes/reranker"):
         prepare(parse_recipe(recipe, "test"), "test", 1)
 
 

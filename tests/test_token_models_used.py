@@ -4,6 +4,7 @@ text; transformers, and `predict` over NumPy, are the referees."""
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -137,6 +138,14 @@ def test_engines_with_fixed_shapes_answer_the_same(tagger):
     for numbers, answers in served.answers([Item(text, None) for text in TEXTS]):
         found |= zip(numbers, answers, strict=True)
     assert_spans([found[number].fields["spans"] for number in range(len(TEXTS))], expected_spans(tagger, TEXTS))
+
+
+def test_texts_without_a_word_have_no_spans(tagger, exported, said):
+    for texts in ([""], [" ", ""]):
+        assert expected_spans(tagger, texts) == [()] * len(texts)
+    for folder in (tagger, exported[0]):
+        code, printed, errors = said("predict", folder, "")
+        assert (code, json.loads(printed)) == (0, {"text": "", "spans": []}), errors
 
 
 def test_legal_sequences_and_overlaps_are_those_of_the_training(tmp_path):

@@ -48,6 +48,15 @@ def test_an_encoder_is_told_the_recipe_of_token_labels(names, tmp_path):
         prepare(parse_recipe(tree, "test"), "test", 1)
 
 
+def test_a_teacher_with_another_head_is_told_the_head_that_is_wanted(names, tmp_path):
+    shutil.copytree(names / "encoder", tmp_path / "reader")
+    path = tmp_path / "reader" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": ["BertForQuestionAnswering"]}))
+    tree = ner_recipe(names / "data", names / "encoder", teacher={"model": str(tmp_path / "reader")})
+    with pytest.raises(CrossdistilError, match="a question answering model; expected a classifier of tokens"):
+        prepare(parse_recipe(tree, "test"), "test", 1)
+
+
 @pytest.mark.parametrize("overlap", [8, 14, 500])
 def test_windows_with_too_much_in_common_are_refused(names, overlap):
     tree = ner_recipe(names / "data", names / "encoder")

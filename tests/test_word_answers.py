@@ -147,6 +147,31 @@ def test_no_entity_is_an_answer_and_silence_none(tmp_path):
         examples_of(tmp_path, rows, texts)
 
 
+CHINESE = "王 小 明 在 1 9 9 0 年 住 上 海 , 中 国"
+CHINESE_TRUTH = "B-PER I-PER I-PER O O O O O O O B-LOC I-LOC O B-LOC I-LOC".split()
+UNSPACED = {
+    "spans": {"text": "王小明在1990年住上海, 中国", "spans": [[0, 3, "PER"], [10, 12, "LOC"], [14, 16, "LOC"]]},
+    "columns": {"text": CHINESE, "spans": [[0, 5, "PER"], [20, 23, "LOC"], [26, 29, "LOC"]]},
+    "words": {"text": "王小明 在1990年 住 上海,中国", "spans": {"PER": ["王小明"], "LOC": ["上海", "中国"]}},
+    "labels": {"words": CHINESE.split(), "labels": CHINESE_TRUTH},
+    "a number": {"id": 0, "spans": {"PER": ["王小明"], "LOC": ["上 海", "中国"]}},
+    "a text too": {"id": 0, "text": "王小明在1990年住上海,中国", "spans": [[0, 3, "PER"], [10, 12, "LOC"], [13, 15, "LOC"]]},
+}
+
+
+@pytest.mark.parametrize("form", UNSPACED)
+def test_texts_without_spaces_are_those_of_columns_of_characters(tmp_path, form):
+    row = UNSPACED[form]
+    found = examples_of(tmp_path, [row], [(CHINESE, None)], [(CHINESE, CHINESE_TRUTH)], row_numbers=0 if "id" in row else None)
+    assert said(found) == CHINESE_TRUTH
+
+
+def test_places_in_a_text_that_may_have_spaces_are_refused(tmp_path):
+    row = {"id": 0, "spans": [[0, 3, "PER"]]}
+    with pytest.raises(CrossdistilError, match=r"llm.jsonl:1: has places of spans and no text, .* the text beside the spans"):
+        examples_of(tmp_path, [row], [(CHINESE, None)], [(CHINESE, CHINESE_TRUTH)], row_numbers=0)
+
+
 def test_votes_of_rows_and_what_words_count(tmp_path):
     rows = [{"text": TEXT, "labels": TRUTH}, {"text": TEXT, "labels": TRUTH}, {"text": TEXT, "spans": SPANS[:1] + SPANS[2:]}]
     examples = examples_of(tmp_path, rows, repeated="votes", weigh_by="agreement")

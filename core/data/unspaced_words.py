@@ -31,6 +31,11 @@ def without_spaces(text: str, places: Places) -> tuple[str, Places]:
     return "".join(parts) + text[last:], found
 
 
+def has_unspaced(text: str) -> bool:
+    """Whether such a character is in a text."""
+    return _UNSPACED.search(text) is not None
+
+
 def pieces_by_word(
     library: tokenizers.Tokenizer, text: str, encoding: tokenizers.Encoding, word_at: Sequence[int]
 ) -> list[tuple[int, tuple[int, int]]]:

@@ -39,8 +39,8 @@ class Join:
 
 
 def texts_of(examples: Examples) -> list[Any]:
-    pairs = [None] * len(examples) if examples.pairs is None else examples.pairs
-    return [text_key(text, pair) for text, pair in zip(examples.texts, pairs)]
+    pairs, of_words = [None] * len(examples) if examples.pairs is None else examples.pairs, examples.by_spaces is not None
+    return [text_key(text, pair, of_words) for text, pair in zip(examples.texts, pairs)]
 
 
 def keys_of(join: Join, examples: Examples, split: str) -> list[Any]:
@@ -92,7 +92,8 @@ def check_text(join: Join, answers: Answers, examples: Examples, row: int) -> No
 
 
 def _text_of(examples: Examples, row: int) -> Any:
-    return text_key(examples.texts[row], None if examples.pairs is None else examples.pairs[row])
+    pair = None if examples.pairs is None else examples.pairs[row]
+    return text_key(examples.texts[row], pair, examples.by_spaces is not None)
 
 
 def _ids(join: Join, split: str) -> dict[int, str]:

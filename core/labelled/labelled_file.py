@@ -20,6 +20,7 @@ from ..data.labels import label_key, listed
 from ..data.table_rows import TableFormat
 from ..data.tables import table_records
 from ..data.task_specs import TaskSpec
+from ..data.unspaced_words import has_unspaced
 from ..errors import DataError, did_you_mean
 from ..file_section import FileSection
 from ..shown import shown
@@ -79,9 +80,12 @@ class LabelledFile:
     """Rows of texts that an earlier row has."""
 
 
-def text_key(text: str, pair: str | None = None) -> Key:
-    """What two writings of a text have in common: the same characters (NFC), with any white space between words."""
+def text_key(text: str, pair: str | None = None, of_words: bool = False) -> Key:
+    """What two writings of a text have in common: the same characters (NFC), with any white space between words. A text
+    `of_words` that have labels may be parted into them where people write no spaces."""
     texts = [" ".join(unicodedata.normalize("NFC", each).split()) for each in (text, pair) if each is not None]
+    if of_words:
+        texts = [each.replace(" ", "") if has_unspaced(each) else each for each in texts]
     return texts[0] if len(texts) == 1 else tuple(texts)
 
 
@@ -219,9 +223,9 @@ def _own_text(row: Mapping[str, Any], section: FileSection, spec: TaskSpec) -> K
         names.append(section.columns.get("text_pair", spec.text_pair))
     texts = [row.get(name) for name in names]
     if all(isinstance(text, str) for text in texts):
-        return text_key(*texts)
+        return text_key(*texts, of_words=spec.kind.per_token)
     words = _joined_words(row) if spec.kind.per_token else None
-    return None if words is None else text_key(words)
+    return None if words is None else text_key(words, of_words=True)
 
 
 def _sum(before: np.ndarray, record: Record, section: FileSection) -> np.ndarray:
@@ -250,7 +254,7 @@ def _key_of(row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where:
         wanted = [section.columns[what]] if what in section.columns else [own, *usual]
         name = next((name for name in wanted if isinstance(row.get(name), str)), None)
         if name is None and spec.kind.per_token and (words := _joined_words(row)) is not None:
-            return text_key(words)
+            return text_key(words, of_words=True)
         if name is None:
             if (there := next((name for name in wanted if name in row), None)) is not None:
                 raise DataError(f"{where}: got {shown(row[there], 60)} in '{there}', expected a text")
@@ -260,7 +264,7 @@ def _key_of(row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where:
             way += f"{key}.row_numbers, 0 or 1, where it counts their rows" if way else ""
             raise DataError(f"{where}: has no text in a column '{wanted[0]}'{hint}{way}")
         names.append(name)
-    return text_key(*(row[name] for name in names))
+    return text_key(*(row[name] for name in names), of_words=spec.kind.per_token)
 
 
 def row_key(split: str, number: int) -> str:

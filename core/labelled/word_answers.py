@@ -18,6 +18,7 @@ from ..data.labels import cell_text, label_key, listed
 from ..data.tag_schemes import OUTSIDE, NoScheme, Span, as_bio, is_bio, parts_of, scheme_of, tags_of
 from ..data.tagged_files import word_places
 from ..data.task_specs import TaskSpec
+from ..data.unspaced_words import has_unspaced
 from ..errors import DataError, did_you_mean
 from ..file_section import FileSection
 from ..shown import shown
@@ -210,8 +211,11 @@ class WordClasses(Classes):
     def _of_spans(
         self, read: WordsRead, text: str, places: list[tuple[int, int]], by_spaces: bool, notes: Notes
     ) -> list[str | None]:
+        if read.base is None and by_spaces and has_unspaced(text) and any(span.start is not None for span, _ in read.spans):
+            told = "has places of spans and no text, which people write without spaces between its words, or with them"
+            raise BadRecord(f"{told}; the text beside the spans, or the words of each in place of its place, tells what is meant")
         base = text if read.base is None else read.base
-        own = places if base == text else word_places(base, by_spaces)
+        own = places if base == text else _places_in(base, text, places) or word_places(base, by_spaces)
         if len(own) != len(places):
             raise BadRecord(f"its text has {len(own)} words, and that of the task, with the same characters, {len(places)}")
         taken = np.full(len(places), -1)
@@ -268,9 +272,20 @@ class WordClasses(Classes):
         notes.add("left out", read.line)
 
 
+def _places_in(base: str, text: str, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Where words that stand at `places` of a text stand in another writing of it, with other white space; none where it is not
+    that."""
+    there = [place for place, letter in enumerate(base) if not letter.isspace()]
+    before = np.cumsum([0, *(not letter.isspace() for letter in text)])
+    if len(there) != before[-1]:
+        return []
+    return [(there[before[start]], there[before[end] - 1] + 1) for start, end in places]
+
+
 def _places_of(words: str, text: str, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """From where to where some words stand in a text: as whole words, or, where they do not, as parts of them."""
     starts, ends = {place[0] for place in places}, {place[1] for place in places}
-    found = [each.span() for each in re.finditer(r"\s+".join(map(re.escape, words.split())), text)]
+    between, parts = (r"\s*", "".join(words.split())) if has_unspaced(words) else (r"\s+", words.split())
+    found = [each.span() for each in re.finditer(between.join(map(re.escape, parts)), text)]
     whole = [(start, end) for start, end in found if start in starts and end in ends]
     return whole or found
