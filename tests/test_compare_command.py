@@ -18,7 +18,9 @@ from typer.testing import CliRunner
 from crossdistil.core.app import cli
 from crossdistil.core.app.compared_runs import read_all
 from crossdistil.core.app.comparison_view import print_comparison
+from crossdistil.core.data.tasks import Examples
 from crossdistil.core.errors import CrossdistilError
+from crossdistil.core.kinds.known_kinds import ONE_CLASS
 from crossdistil.core.run_files import RECIPE
 from crossdistil.tests import tiny
 from crossdistil.tests.compared import answers, write_run
@@ -231,8 +233,9 @@ def test_a_model_with_other_rows_is_refused_before_it_answers(run, tmp_path, mon
 
     def ask(model, section, data, check):
         asked.append(model)
-        spec = SimpleNamespace(label_names=("negative", "positive"))
-        check(SimpleNamespace(dev_rows="others", spec=spec, examples={"dev": range(12)}))
+        spec = SimpleNamespace(kind=ONE_CLASS, label_names=("negative", "positive"))
+        dev = Examples(["x"] * 12, None, None, Path("dev.tsv"), np.arange(1, 13))
+        check(SimpleNamespace(dev_rows="others", spec=spec, examples={"dev": dev}))
         raise AssertionError("it answered")
 
     for order in (["a", "model"], ["model", "a"]):
