@@ -30,12 +30,12 @@ from .yaml_files import read_yaml
 def load_recipe(
     name: str | Path,
     overrides: Iterable[str] = (),
-    preset: str | None = None,
+    preset: str | Sequence[str] | None = None,
     plugins: Sequence[str] = (),
     log: Sequence[str] = (),
 ) -> Recipe:
-    """The recipe in a YAML file, or of that name in the catalogue, with the settings of one of its presets and then
-    `path.to.key=value` overrides applied; `plugins` and the sinks of `log` are named beside those of the file.
+    """The recipe in a YAML file, or of that name in the catalogue, with the settings of one of its presets, or of several in
+    their order, and then `path.to.key=value` overrides applied; `plugins` and the sinks of `log` are named beside the file's.
 
     Its plugins are loaded: their code runs. Raises RecipeError with every problem that the recipe has by itself.
     """
@@ -66,7 +66,7 @@ def parse_recipe(
     tree: Any,
     source: str,
     overrides: Iterable[str] = (),
-    preset: str | None = None,
+    preset: str | Sequence[str] | None = None,
     plugins: Sequence[str] = (),
     folder: Path = Path(),
     log: Sequence[str] = (),
@@ -104,7 +104,7 @@ def parse_recipe(
 
 
 def settled(
-    tree: Any, source: str, overrides: Iterable[str] = (), preset: str | None = None, folder: Path = Path()
+    tree: Any, source: str, overrides: Iterable[str] = (), preset: str | Sequence[str] | None = None, folder: Path = Path()
 ) -> tuple[dict[str, Any], tuple[Any, ...]]:
     """The plain data of one recipe, whether it is one or not: with a preset and overrides applied, which are no part of it; and
     what `placed_paths` says of its paths."""
@@ -114,13 +114,11 @@ def settled(
     tree = {key: value for key, value in tree.items() if key not in ("presets", "search", "grids")}
     if tree.get("log") is not None:  # a list of names has room for no settings
         tree = {**tree, "log": with_sinks(tree["log"], ())}
-    if preset is not None:
-        if preset not in presets:
+    for name in [preset] if isinstance(preset, str) else preset or ():
+        if name not in presets:
             known = ", ".join(presets) or "none"
-            raise RecipeError(
-                source, [f"preset {shown(preset)}: not one of its presets{did_you_mean(preset, presets)} ({known})"]
-            )
-        set_all(tree, [(key, value, f"presets.{preset}.{key}") for key, value in presets[preset].items()])
+            raise RecipeError(source, [f"preset {shown(name)}: not one of its presets{did_you_mean(name, presets)} ({known})"])
+        set_all(tree, [(key, value, f"presets.{name}.{key}") for key, value in presets[name].items()])
     settings = [parsed_override(override) for override in overrides]
     tree, beside, problems = placed_paths(tree, folder, [key for key, _, _ in settings])
     if problems:

@@ -38,6 +38,17 @@ def test_a_preset_parses_and_changes_something(name, preset):
     assert changed.digest() != load_recipe(name).digest()
 
 
+def test_several_presets_are_applied_in_their_order():
+    found = load_recipe("llm", preset=["words", "votes", "labels"])
+    assert found.task.kind == "tokens" and found.teacher.file.repeated == "votes" and found.teacher.file.as_labels == "always"
+    assert [term.loss for term in found.stages[0].objective] == ["hard_label"]
+    other = load_recipe("llm", preset=["labels", "both"])
+    assert [term.loss for term in other.stages[0].objective] == ["kd_ce", "hard_label"]
+    assert load_recipe("llm", preset=["words"]).digest() == load_recipe("llm", preset="words").digest()
+    with pytest.raises(RecipeError, match=r"preset 'vote': not one of its presets; did you mean 'votes'\?"):
+        load_recipe("llm", preset=["words", "vote"])
+
+
 @pytest.mark.parametrize(("name", "preset"), [*PAIRS, *((name, None) for name in NAMES)])
 def test_a_resolved_recipe_is_read_again(name, preset):
     recipe = load_recipe(name, preset=preset)

@@ -37,7 +37,7 @@ def run(
     backend: str | None = None,
     device: str | None = None,
     precision: str | None = None,
-    preset: str | None = None,
+    preset: str | Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     plugins: Sequence[str] = (),
     log: Sequence[str] = (),
@@ -51,7 +51,7 @@ def run(
     """Run a recipe into the folder `out`; returns the content of its `result.json`.
 
     `recipe` is a file, a name of the catalogue, or a recipe that was read before; `preset` is one of a file's variants,
-    `overrides` are `path.to.key=value`, as `--set` on the command line, `plugins` files and modules
+    or several in their order, `overrides` are `path.to.key=value`, as `--set` on the command line, `plugins` files and modules
     as `--plugin`, `log` sinks as `--log`. With `resume` the run in `out` goes on; without
     a recipe, with its own recipe, backend, device and precision. `devices` is the number of devices of this machine, or `all`;
     each gets a process. Without `report` there is no report.html, which quotes texts of dev; without `latency` it is not
@@ -150,7 +150,7 @@ def crosscheck(
     *,
     out: str | Path,
     steps: int | None = None,
-    preset: str | None = None,
+    preset: str | Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     plugins: Sequence[str] = (),
     quiet: bool = False,

@@ -42,7 +42,7 @@ def catalogue() -> list[dict[str, Any]]:
 
 
 def explain(
-    name: str, overrides: Iterable[str] = (), preset: str | None = None, plugins: Sequence[str] = ()
+    name: str, overrides: Iterable[str] = (), preset: str | Sequence[str] | None = None, plugins: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Everything that is known about a recipe by itself. Raises CrossdistilError."""
     recipe, path = load_recipe(name, overrides, preset, plugins), find_recipe(name)
@@ -50,7 +50,7 @@ def explain(
     text = path.read_text(encoding="utf-8")
     return {
         "recipe": path.stem,
-        "preset": preset,
+        "preset": preset if isinstance(preset, str) else ", ".join(preset or ()) or None,
         "method": recipe.method,
         "description": recipe.description,
         **recipe.notes.model_dump(),

@@ -52,7 +52,10 @@ NodesOption = Annotated[
 ]
 NodeRankOption = Annotated[int | None, typer.Option(metavar="R", help="Which of the machines this is, from 0.")]
 MasterOption = Annotated[str | None, typer.Option(metavar="HOST[:PORT]", help="Address of machine 0; default of PORT: 29500.")]
-PresetOption = Annotated[str | None, typer.Option(help="A variant that the recipe names, applied before --set.")]
+PresetOption = Annotated[
+    list[str] | None,
+    typer.Option("--preset", help="A variant that the recipe names, applied before --set; several in their order."),
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe key.")]
 PluginOption = Annotated[
     list[str] | None,

@@ -45,7 +45,13 @@ class Checked:
 
 
 def check_recipe(
-    source: str, tree: Any, overrides: Sequence[str], preset: str | None, plugins: Sequence[str], log: Sequence[str], folder: Path
+    source: str,
+    tree: Any,
+    overrides: Sequence[str],
+    preset: Sequence[str] | None,
+    plugins: Sequence[str],
+    log: Sequence[str],
+    folder: Path,
 ) -> tuple[Recipe | None, Errors]:
     """A recipe's plain data as a recipe, and what is wrong with it. Without the keys that are wrong in themselves the rest may be
     one; it is then looked at like any other. Where it is none, the files are looked at that its sections name."""

@@ -158,7 +158,7 @@ def _left(error: BaseException, before: str) -> str:
 
 
 def _recipe(
-    name: str, text: str | None, named: str, overrides: list[str], preset: str | None, plugins: list[str], log: list[str]
+    name: str, text: str | None, named: str, overrides: list[str], preset: list[str] | None, plugins: list[str], log: list[str]
 ) -> Recipe:
     from ..recipe import load_recipe, parse_recipe
 
