@@ -202,7 +202,7 @@ TABLES = {
     "starting": Measured(
         ("starting.json",),
         "taskset -c 1 python benchmarks/starting.py --model models/minilm --before ../before/crossdistil "
-        "--python mindspore .venv/bin/python --python oneflow .venv-oneflow/bin/python --rounds 2",
+        "--python mindspore .venv/bin/python --python oneflow .venv-oneflow/bin/python --rounds 4",
     ),
     "scaling": Measured(("scaling_measured.json",), "python benchmarks/scaling.py --measure"),
     "crosschecks_processes": Measured(

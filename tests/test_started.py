@@ -93,6 +93,8 @@ def test_how_they_end(go, programs, code, lines):
 
 def test_on_another_machine_nobody_has_spoken_yet(go):
     assert go("say('rank 0 of 4 has ended'); sys.exit(1)", "sys.exit(1)", first=2, size=4)[2] == ["error: rank 0 of 4 has ended"]
+    later = "time.sleep(.3); say('rank 0 of 4 has ended'); sys.exit(1)"  # the one without a word was seen to end before
+    assert go(later, "sys.exit(1)", first=2, size=4)[2] == ["error: rank 0 of 4 has ended"]
     assert go("time.sleep(60)", "die()", first=2, size=4)[2] == [f"error: rank 3 of 4: {KILLED}"]
     assert go("pass", "pass", first=2, size=4)[0] == 0
 

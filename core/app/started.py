@@ -128,6 +128,10 @@ class Started:
         return next((index for index, code in codes.items() if code != LOST), next(iter(codes), None))
 
     def _told(self, failed: int) -> int:
+        if self._processes[failed].returncode > 0 and not any(self._said(failed)):  # another one may have said why, later
+            codes = {index: process.returncode or 0 for index, process in enumerate(self._processes)}
+            spoken = (index for index, code in codes.items() if code > 0 and code != LOST and any(self._said(index)))
+            failed = next(spoken, failed)
         code, rank = self._processes[failed].returncode, self._variables[failed]["RANK"]
         who = f"rank {rank} of {self._size}: "
         lines = list(self._said(failed)) if code > 0 else []
