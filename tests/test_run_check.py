@@ -161,6 +161,22 @@ def test_a_wrong_sink_hides_nothing_that_sections_have_together(check):
     assert problems[2].endswith("gone: no such folder")
 
 
+@pytest.mark.parametrize("words", [False, True])
+def test_tables_that_a_file_teaches_need_no_labels_whatever_else_is_wrong(check, tmp_path, words):
+    (tmp_path / "mine").mkdir()
+    if words:
+        (tmp_path / "mine/train.conll").write_text("good\nfilm\n")
+        (tmp_path / "mine/dev.conll").write_text("good B-X\nfilm O\n")
+        task = "task={name: mine, kind: tokens, data: mine, labels: [O, B-X, I-X], max_length: 32}"
+    else:
+        (tmp_path / "mine/train.jsonl").write_text('{"text": "good film"}\n')
+        (tmp_path / "mine/dev.jsonl").write_text('{"text": "good film", "stars": "a"}\n')
+        task = "task={name: mine, data: mine, text: text, label: stars, labels: [a, b], max_length: 32}"
+    (tmp_path / "llm.jsonl").write_text('{"text": "good film"}\n')
+    _, _, problems = check("--set", task, "--set", "teacher={file: {path: llm.jsonl, row_numbers: 0, id: id}}")
+    assert problems == ["recipe.yaml: teacher.file: id and row_numbers are two ways to find rows: give one of them"]
+
+
 def test_rows_of_a_file_are_told_in_their_order(check, tmp_path):
     rows = [{"text": f"text {number}", "stars": ("good", "bad")[number % 2]} for number in range(8)]
     rows[2]["text"] = rows[5]["stars"] = None

@@ -26,6 +26,7 @@ from ..log_section import with_sinks
 from ..model_sections import TeacherSection
 from ..recipe import Recipe, parse_recipe, settled
 from ..recipe_errors import without_problems
+from ..registered import NOTHING
 from ..task_section import TaskSection
 from ..world import World
 from .announce import announce
@@ -102,10 +103,10 @@ def _check_task(task: TaskSection, has_plugins: bool, taught: bool) -> None:
     if is_hub_name(task.data):
         task = task.model_copy(update={"data": hub_folder(task.data, "task.data", True)})
     errors = Errors()
-    spec = (Errors() if has_plugins or taught else errors).collect(resolve_task, task)
+    spec = (Errors() if has_plugins else errors).collect(resolve_task, task, NOTHING, taught)
     if spec is None and task.metrics is not None:  # what else is wrong does not hang on them
         with contextlib.suppress(CrossdistilError):
-            spec = resolve_task(task.model_copy(update={"metrics": None}))
+            spec = resolve_task(task.model_copy(update={"metrics": None}), taught=taught)
     if spec is None:
         errors.collect(check_files, task)
     elif spec.kind.has_targets:
