@@ -99,8 +99,9 @@ def _line(problem: Any, model: type[BaseModel], parent: str, tree: Any) -> str:
     if kind == "value_error":
         prefix = f"{_path(location)}: " if location else ""
         return prefix + str(context["error"])
-    # Of a section, pydantic adds the name of its class.
+    # Of a section, pydantic adds the name of its class; and it calls things as Python does.
     message = re.sub(r" or instance of \w+", "", problem["msg"].replace("Input should", "should"))
+    message = message.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
     return f"{_path(location)}: {message[0].lower()}{message[1:]}, got {'null' if got is None else shown(got)}"
 
 

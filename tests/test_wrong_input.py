@@ -46,7 +46,7 @@ RECIPES = {
     "unknown value": (
         ["stages.0.train.schedule=liner"], ["stages[0].train.schedule: unknown value 'liner'; did you mean 'linear'?"],
     ),
-    "missing section": (["task=null"], ["task: should be a valid dictionary, got null"]),
+    "missing section": (["task=null"], ["task: should be a mapping, got null"]),
     "not a number": (
         ["stages.0.train.learning_rate=.nan"], ["stages[0].train.learning_rate: should be a finite number, got nan"],
     ),

@@ -40,7 +40,7 @@ WRONG = {
         [ONE + ".loss: unknown loss 'L4_hidden_smd'; did you mean 'L4_hidden_smmd'?"],
     ),
     "no mapping": (
-        ["stages.0.train=3"], ["stages[0].train: should be a valid dictionary, got 3"],
+        ["stages.0.train=3"], ["stages[0].train: should be a mapping, got 3"],
     ),
     "a shared projection that is not one": (
         ["stages.0.objective=[{loss: hidden_mse, projection: {name: p, learning_rate: 1e-3}}, "
