@@ -123,7 +123,7 @@ class RunResults:
 
     def _scored(self, stage: Stage, outcome: Outcome) -> tuple[dict[str, float], np.ndarray | None]:
         """The metrics of the finished model on dev, and its logits there: of the evaluation that it was kept for, where this
-        process has made it, bit for bit what the saved weights would give."""
+        process has made it: what the saved weights would give, on MindSpore but for rounding."""
         data, known = self._job.data, outcome.evaluation
         if known is not None and MISMATCHED not in data.examples:
             return known.metrics, known.logits
