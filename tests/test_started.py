@@ -79,7 +79,7 @@ KILLED = f"ended with signal SIGKILL (the system sends it where memory runs out)
         # One says what the first cannot.
         (["time.sleep(60)", "say('no device'); sys.exit(2)"], 2, ["error: rank 1 of 2: no device"]),
         (["time.sleep(60)", "say('rank 0 of 2: is silent'); sys.exit(1)"], 1, ["error: rank 0 of 2: is silent"]),
-        ([f"sys.exit({LOST})", "os._exit(3)"], 1, [f"error: rank 1 of 2: ended with exit code 3; {RESUME}"]),
+        ([f"sys.exit({LOST})", "time.sleep(.3); os._exit(3)"], 1, [f"error: rank 1 of 2: ended with exit code 3; {RESUME}"]),
         # The work was done.
         (["time.sleep(.3)", "die()"], 0, []),
         (["pass", "time.sleep(60)"], 0, []),

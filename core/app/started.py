@@ -102,7 +102,7 @@ class Started:
             elif self._first() == 0:  # a framework may hang at its end
                 self._deadline = min(self._deadline, time.monotonic() + _LAST_SECONDS)
             time.sleep(_POLL_SECONDS)
-        if failed is None:
+        if failed is None or self._processes[failed].returncode == LOST:  # which may end before the one that is lost
             failed = self._failed()
         first = self._first()
         if failed is None and not any(process.poll() is None for process in self._processes):
