@@ -101,6 +101,20 @@ def test_a_second_signal_stops_at_once(go, tmp_path, monkeypatch):
     assert not (tmp_path / "broken" / "state").exists()
 
 
+@pytest.mark.only_backend("torch")
+@pytest.mark.parametrize(("number", "end"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_what_the_compiler_of_a_framework_says_of_the_signal_is_no_fault(go, tmp_path, monkeypatch, number, end):
+    def compile_and_end(progress, done, tokens):
+        os.kill(os.getpid(), number)
+        raise RuntimeError("C++ compile error: Terminated")
+
+    monkeypatch.setattr(TrainingProgress, "advance", compile_and_end)
+    with pytest.raises(end) as caught:
+        go(tmp_path / "broken")
+    assert str(caught.value.__cause__) == "C++ compile error: Terminated"
+    assert end is KeyboardInterrupt or caught.value.code == 143
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_within_one_long_call_is_answered_at_once(times, monkeypatch, capsys):
     """The call, of C's read, keeps Python from its handlers, as one of a framework does, and lets other threads run."""

@@ -17,7 +17,9 @@ import sys
 import threading
 from typing import Any
 
+from ..errors import CrossdistilError
 from ..world import World
+from .error_lines import Terminated
 
 _TOGETHER_SECONDS = 0.5
 """Signals that come within it are one: a launcher may pass on what the terminal has sent too. By then a handler has run, unless
@@ -61,6 +63,9 @@ class Interruption:
         if isinstance(error, KeyboardInterrupt) and str(error) and self._world.asked == signal.SIGTERM:
             print(f"crossdistil: terminated; {error}", file=sys.stderr)
             raise Saved(128 + signal.SIGTERM)
+        if isinstance(error, Exception) and not isinstance(error, CrossdistilError) and self._asked.is_set():
+            # A terminal's Ctrl-C goes to a compiler, too, that a framework has started, which then tells of an error.
+            raise (Terminated(128 + signal.SIGTERM) if self._world.asked == signal.SIGTERM else KeyboardInterrupt()) from error
 
     def _ask(self, number: int, frame: object) -> None:
         self._asked.set()
