@@ -126,7 +126,7 @@ TABLES = {
         ("backends_step_time.json",),
         "python benchmarks/backends_step_time.py --model-folder models/minilm --data data/SST-2 --steps 4 --rounds 5 --clock cpu "
         "--threads 1",
-        "2026-11-29",
+        "2026-11-30",
     ),
     "step_profile": Measured(
         ("step_profile.json",),
