@@ -34,10 +34,16 @@ def crosscheck_table(result: dict[str, Any]) -> str:
     )
 
 
+def _title(result: dict[str, Any]) -> str:
+    """The recipe, and the preset where one is kept beside the result."""
+    preset = result.get("preset")
+    return result["recipe"]["method"] + (f" --preset {preset}" if preset else "")
+
+
 def crosschecks_table(results: Sequence[dict[str, Any]]) -> str:
     """A row per recipe: its worst figures over all pairs of backends, from several `crosscheck.json`."""
     rows = []
-    for result in sorted(results, key=lambda result: result["recipe"]["method"]):
+    for result in sorted(results, key=_title):
         run = next(iter(result["backends"].values()))
 
         def worst(name: str, result=result) -> str:
@@ -47,7 +53,7 @@ def crosschecks_table(results: Sequence[dict[str, Any]]) -> str:
         agreement = [pair["prediction_agreement"] for pair in result["pairs"] if pair["prediction_agreement"] is not None]
         same = f"{min(agreement):.2%}" if agreement else "–"
         figures = [worst(name) for name in list(FIGURES)[:4]]
-        rows.append([f"`{result['recipe']['method']}`", run["task"], str(run["steps"]), *figures, same, result["verdict"]])
+        rows.append([f"`{_title(result)}`", run["task"], str(run["steps"]), *figures, same, result["verdict"]])
     first = results[0]
     backends = ", ".join(first["backends"])
     titles = ["first logits", "first hidden states", "first gradients", "loss, worst step", "same predictions"]

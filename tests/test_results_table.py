@@ -291,3 +291,19 @@ def test_the_table_of_exports(tmp_path, script):
         ["small", "onnx, fp16", "refused: a gate", *[""] * 6],
     ]
     assert "128 of the 872 texts of dev one at a time, and every third batch of 32 of them" in page.read_text()
+
+
+def test_every_recipe_of_the_catalogue_is_cross_checked(monkeypatch):
+    """With settings that its recipe takes, and each in a row of its own, which tells the preset."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from backend_tables import crosschecks_table
+    from crosschecks import CHECKS, TEACHERS
+
+    assert {check[0] for check in CHECKS.values()} == {path.stem for path in (BENCHMARKS.parent / "recipes").glob("*.yaml")}
+    assert {name for check in CHECKS.values() for name in check[3:5] if name} <= set(TEACHERS)
+    for recipe, preset, *_, own in CHECKS.values():
+        load_recipe(recipe, overrides=own, preset=preset)
+    kept = [json.loads(path.read_text(encoding="utf-8")) for path in (BENCHMARKS / "results/crosschecks").glob("*.json")]
+    told = [(each["recipe"]["method"], each.get("preset")) for each in kept]
+    titles = [f"`{method} --preset {preset}`" if preset else f"`{method}`" for method, preset in told]
+    assert sorted(list(rows(crosschecks_table(kept)))[2:]) == sorted(titles) and len(set(titles)) == len(kept)
