@@ -41,7 +41,8 @@ def _title(result: dict[str, Any]) -> str:
 
 
 def crosschecks_table(results: Sequence[dict[str, Any]]) -> str:
-    """A row per recipe: its worst figures over all pairs of backends, from several `crosscheck.json`."""
+    """A row per recipe: its worst figures over all pairs of backends, from several `crosscheck.json`; below, what was found out
+    about a row and written into its result as a `note`."""
     rows = []
     for result in sorted(results, key=_title):
         run = next(iter(result["backends"].values()))
@@ -60,6 +61,7 @@ def crosschecks_table(results: Sequence[dict[str, Any]]) -> str:
     return (
         f"{markdown(['recipe', 'data', 'steps', *titles, 'verdict'], rows)}\n\n"
         f"The worst of all pairs of {backends}; fp32, dropout 0, on cpu. All but the first figure are relative."
+        + "".join(f"\n\n`{_title(result)}`: {result['note']}" for result in results if "note" in result)
     )
 
 

@@ -180,7 +180,7 @@ def make_teacher(name: str, places: dict[str, list[str]], out: Path) -> None:
 def check(name: str, places: dict[str, list[str]], options: argparse.Namespace) -> dict[str, Any]:
     """What `crosscheck.json` says of a check, with how, where and when it was made."""
     recipe, preset, data, teacher, start, batch, own = CHECKS[name]
-    folder = options.out / "checks" / name
+    folder = options.out / "checks" / f"{name}-{options.steps}"
     given = [*settings(data, places, batch), *own]
     if recipe in ("minilm", "tinybert_td"):
         given += [f"stages.1.train.batch_size={batch}", f"stages.1.train.length_buckets=[{LENGTH}]"]

@@ -41,6 +41,10 @@ class Measured:
     """What others published of the like, and what differs; stands below the table."""
 
 
+_CROSSCHECKS = (
+    "python benchmarks/crosschecks.py --sst2 data/SST-2 --sts data/STS-B --names data/msra --text data/enwiki.txt "
+    "--words vocab/uncased.txt --characters vocab/chinese.txt --out runs/crosschecks"
+)
 _RIVAL_JOBS = ("huggingface_loop.json", "huggingface_loop_base.json", "huggingface_loop_chinese.json")
 TABLES = {
     "demo": Measured(("demo.json",), "make demo", "2026-11-21"),
@@ -155,12 +159,13 @@ TABLES = {
         "python benchmarks/textbrewer_job.py --data data/reviews --vocabulary vocab.txt --rows 192 --bf16",
     ),
     "crosscheck": Measured(
-        ("crosscheck.json",), "crossdistil crosscheck kd --backends torch,oneflow,mindspore --steps 100", "2026-11-21"
+        ("crosscheck.json",),
+        f"{_CROSSCHECKS} --checks kd --steps 100 --results runs/hundred",
+        published="With the small models of [every recipe](#every-recipe), below.",
     ),
     "crosschecks": Measured(
         ("crosschecks",),
-        "python benchmarks/crosschecks.py --sst2 data/SST-2 --sts data/STS-B --names data/msra --text data/enwiki.txt "
-        "--words vocab/uncased.txt --characters vocab/chinese.txt --out runs/crosschecks",
+        _CROSSCHECKS,
         "2026-11-30",
         published="Each row is `crossdistil crosscheck RECIPE --backends torch,oneflow,mindspore --steps 50` with small models: "
         "teachers of 4 layers x 128, trained for some hundred steps on the same data, students of 2 layers. `answers` and "
