@@ -191,6 +191,7 @@ def check(name: str, places: dict[str, list[str]], options: argparse.Namespace) 
     else:
         shutil.rmtree(folder, ignore_errors=True)
         found = crosscheck(recipe, list(BACKENDS), out=folder, steps=options.steps, preset=preset, overrides=given, quiet=True)
+    found = json.loads(json.dumps(found).replace(f"{options.out}/", ""))  # results that are kept name no folder of a machine
     told = [each for each in given if not re.match(r"task\.data|(teacher|student)\.[a-z.]*(model|from|path)=", each)]
     return found | {"preset": preset, "settings": told, "machine": machine(), "date": datetime.date.today().isoformat()}
 
