@@ -16,7 +16,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import ops as P
 
-from ...core.optimizers import CLIP_EPSILON, OptimizerSpec, is_decayed
+from ...core.optimizers import CLIP_EPSILON, OptimizerSpec, correction, held, is_decayed
 
 
 class Optimizer:
@@ -46,9 +46,9 @@ class Optimizer:
             return np.array([learning_rate, *self._spec.numbers(self._steps).values()], np.float32)
         if self._spec.name != "adamw":
             return np.array([learning_rate, self._spec.epsilon, 1.0], np.float32)
-        correction = 1.0 - self._spec.beta1**self._steps
-        root = math.sqrt(1.0 - self._spec.beta2**self._steps)
-        return np.array([learning_rate * root / correction, self._spec.epsilon * root, correction / root], np.float32)
+        first = correction(self._spec.beta1, self._steps)
+        root = math.sqrt(correction(self._spec.beta2, self._steps))
+        return np.array([learning_rate * root / first, self._spec.epsilon * root, first / root], np.float32)
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that is needed to go on, as host arrays."""
@@ -129,7 +129,7 @@ def _trained(params, spec: OptimizerSpec):
 def make_adam(params, means, squares, spec: OptimizerSpec, fused: bool):
     """`apply(gradients, numbers)`, which changes parameters and moments in place."""
     params, places, decays, factors = _trained(params, spec)
-    beta1, beta2 = spec.beta1, spec.beta2
+    beta1, beta2 = held(spec.beta1), held(spec.beta2)
     kernel = P.Adam()
 
     def written_out(p, m, v, rate, epsilon, decay, g):

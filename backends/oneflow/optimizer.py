@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import oneflow as flow
 
-from ...core.optimizers import CLIP_EPSILON, OptimizerSpec, is_decayed
+from ...core.optimizers import CLIP_EPSILON, OptimizerSpec, correction, is_decayed
 
 
 def make_optimizer(params: dict[str, flow.Tensor], spec: OptimizerSpec, ops=None):
@@ -119,8 +119,8 @@ class Adam(_ClippedOptimizer):
             beta2=spec.beta2,
             epsilon=spec.epsilon,
             # The kernel divides by these two whatever `do_bias_correction` says.
-            bias_correction1=1.0 - spec.beta1**self._steps if correct else 1.0,
-            bias_correction2=1.0 - spec.beta2**self._steps if correct else 1.0,
+            bias_correction1=correction(spec.beta1, self._steps) if correct else 1.0,
+            bias_correction2=correction(spec.beta2, self._steps) if correct else 1.0,
             do_bias_correction=correct,
             amsgrad=False,
         )
