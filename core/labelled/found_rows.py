@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def texts_of(examples: Examples) -> list[Any]:
     return [text_key(text, pair, of_words) for text, pair in zip(examples.texts, pairs)]
 
 
-def keys_of(join: Join, examples: Examples, split: str) -> list[Any]:
+def _keys_of(join: Join, examples: Examples, split: str) -> list[Any]:
     """What each row is found by, None where it is not in the file for sure."""
     if not join.file.by_id:
         return texts_of(examples)
@@ -76,7 +76,19 @@ def _numbers(join: Join, split: str) -> dict[int, str]:
     return found
 
 
-def check_text(join: Join, answers: Answers, examples: Examples, row: int) -> None:
+def joined(join: Join, examples: Examples, split: str, cost: np.ndarray) -> Iterator[tuple[int, Answers]]:
+    """The rows of a split that the file has something of, each with what that is; their `cost`, (rows, 3), is filled in. Raises
+    DataError."""
+    for row, key in enumerate(_keys_of(join, examples, split)):
+        answers = None if key is None else join.file.by_key.get(key)
+        if answers is not None:
+            answers.found = True
+            _check_text(join, answers, examples, row)
+            cost[row] = answers.cost
+            yield row, answers
+
+
+def _check_text(join: Join, answers: Answers, examples: Examples, row: int) -> None:
     """Raise DataError where a record that is joined by its row's number has another text than that row."""
     if join.section.row_numbers is None or answers.text is None or answers.text == _text_of(examples, row):
         return

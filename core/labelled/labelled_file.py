@@ -159,15 +159,11 @@ def _add(
                 raise BadRecord(f"'confidence': got {said.confidence:g}, expected 0 to 1")
             answers.confidences.append(said.confidence)
     if not values:
-        why = "a label that is no class" if others else record.why_not or "an abstention"
-        if not others:
-            found.abstained[why] += 1
-        answers.why_not = answers.why_not or why
+        _add_none(answers, found, "a label that is no class" if others else "", record)
         return
     if answers.values and section.repeated == "error":
         if not np.allclose(np.mean(answers.values, axis=0), np.mean(values, axis=0), rtol=0, atol=_SAME):
-            told = f"another answer to the text of line {answers.line}"
-            raise BadRecord(f"{told}; {key}.repeated: votes takes them as votes")
+            raise _another(answers, key)
         return
     if answers.values and answers.are_logits != are_logits:
         raise BadRecord(f"line {answers.line} of the same text has {'logits' if answers.are_logits else 'probabilities'}")
@@ -186,21 +182,30 @@ def _add_words(
     found.other_labels.update(others)
     values = [read for read in reads if read.says]
     if not values:
-        why = "an answer that is none of words" if others else record.why_not or "an abstention"
-        if not others:
-            found.abstained[why] += 1
-        answers.why_not = answers.why_not or why
+        _add_none(answers, found, "an answer that is none of words" if others else "", record)
         return
     confidences = [read.confidence for read in values if read.confidence is not None]
     if confidences and max(confidences) > 1:
         raise BadRecord(f"'confidence': got {max(confidences):g}, expected 0 to 1")
     if answers.values and section.repeated == "error":
         if len(values) != len(answers.values) or not all(a.same(b) for a, b in zip(values, answers.values)):
-            told = f"another answer to the text of line {answers.line}"
-            raise BadRecord(f"{told}; {key}.repeated: votes takes them as votes")
+            raise _another(answers, key)
         return
     answers.values += values
     answers.confidences += confidences
+
+
+def _add_none(answers: Answers, found: LabelledFile, refused: str, record: Record) -> None:
+    """A row without an answer: because what it says was `refused`, or as it says itself."""
+    why = refused or record.why_not or "an abstention"
+    if not refused:
+        found.abstained[why] += 1
+    answers.why_not = answers.why_not or why
+
+
+def _another(answers: Answers, key: str) -> BadRecord:
+    """The error of a row that answers otherwise than an earlier one of its text."""
+    return BadRecord(f"another answer to the text of line {answers.line}; {key}.repeated: votes takes them as votes")
 
 
 def _base(row: Mapping[str, Any], section: FileSection, text: str) -> str | None:

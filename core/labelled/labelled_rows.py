@@ -14,7 +14,7 @@ from ..data.tasks import Examples
 from ..data.taught import Taught
 from ..errors import DataError
 from ..file_section import FileSection
-from .found_rows import Join, about_file, check_text, file_lines, keys_of, lines_of, nothing_joined, place_of, rows_of
+from .found_rows import Join, about_file, file_lines, joined, lines_of, nothing_joined, place_of, rows_of
 from .labelled_file import Answers, read_labelled
 from .word_rows import with_word_answers
 
@@ -52,7 +52,6 @@ def with_answers(
 
 def _taught(join: Join, examples: Examples, split: str) -> Taught:
     """What the file says of the rows of a split."""
-    keys = keys_of(join, examples, split)
     kind, count, outputs = join.spec.kind, len(examples), join.spec.kind.outputs(join.spec.labels)
     gold = np.full(count, examples.labels is not None)
     if examples.label_mask is not None:
@@ -65,13 +64,7 @@ def _taught(join: Join, examples: Examples, split: str) -> Taught:
         cost=np.full((count, 3), np.nan),
         gold=gold,
     )
-    for row, own in enumerate(keys):
-        answers = None if own is None else join.file.by_key.get(own)
-        if answers is None:
-            continue
-        answers.found = True
-        check_text(join, answers, examples, row)
-        found.cost[row] = answers.cost
+    for row, answers in joined(join, examples, split, found.cost):
         if not answers.values:
             found.abstained[row] = True
             continue

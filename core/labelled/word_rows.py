@@ -15,7 +15,7 @@ from ..data.tasks import Examples
 from ..data.taught import TaughtWords
 from ..errors import DataError
 from ..shown import shown
-from .found_rows import Join, about_file, check_text, file_lines, keys_of, lines_of, nothing_joined, place_of, rows_of
+from .found_rows import Join, about_file, file_lines, joined, lines_of, nothing_joined, place_of, rows_of
 from .labelled_file import Answers
 from .said import BadRecord
 from .word_answers import Notes
@@ -45,7 +45,7 @@ def with_word_answers(join: Join, examples: Mapping[str, Examples], name: str) -
 
 def _taught(join: Join, examples: Examples, split: str, notes: Notes) -> TaughtWords:
     """What the file says of the words of a split."""
-    keys, spaced = keys_of(join, examples, split), examples.by_spaces.tolist()
+    spaced = examples.by_spaces.tolist()
     counts = [len(word_places(text, by_spaces)) for text, by_spaces in zip(examples.texts, spaced)]
     firsts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     words, outputs = int(firsts[-1]), len(join.spec.labels)
@@ -61,13 +61,7 @@ def _taught(join: Join, examples: Examples, split: str, notes: Notes) -> TaughtW
         gold=gold,
         firsts=firsts,
     )
-    for row, key in enumerate(keys):
-        answers = None if key is None else join.file.by_key.get(key)
-        if answers is None:
-            continue
-        answers.found = True
-        check_text(join, answers, examples, row)
-        found.cost[row] = answers.cost
+    for row, answers in joined(join, examples, split, found.cost):
         own = slice(firsts[row], firsts[row + 1])
         found.abstained[own] = True
         if answers.values and counts[row]:
