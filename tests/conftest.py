@@ -239,3 +239,17 @@ def cli_here(said):
         return output if code == 0 else errors
 
     return run
+
+
+@pytest.fixture(scope="module")
+def right_files(tmp_path_factory):
+    """`wrong_input_files.Files` that are right."""
+    from crossdistil.tests.wrong_input_files import write_files
+
+    return write_files(tmp_path_factory.mktemp("right"))
+
+
+@pytest.fixture
+def files(right_files, tmp_path):
+    """Files to spoil."""
+    return right_files.copy(tmp_path / "files")

@@ -8,18 +8,7 @@ import pytest
 
 from crossdistil.backends import registry
 from crossdistil.core.fit import SAME_NAMES
-from crossdistil.tests.wrong_input_files import Files, assert_refused, contents, crossdistil, write_files
-
-
-@pytest.fixture(scope="module")
-def right_files(tmp_path_factory) -> Files:
-    return write_files(tmp_path_factory.mktemp("right"))
-
-
-@pytest.fixture
-def files(right_files, tmp_path) -> Files:
-    """Files to spoil."""
-    return right_files.copy(tmp_path / "files")
+from crossdistil.tests.wrong_input_files import assert_refused, contents, crossdistil
 
 
 @pytest.fixture(scope="module")

@@ -9,19 +9,7 @@ import pytest
 
 from crossdistil.core.fit import SAME_NAMES
 from crossdistil.core.models.known_families import encoder_families
-from crossdistil.tests.wrong_input_files import Files, assert_refused, contents, write_files, write_model
-
-
-@pytest.fixture(scope="module")
-def right_files(tmp_path_factory) -> Files:
-    return write_files(tmp_path_factory.mktemp("right"))
-
-
-@pytest.fixture
-def files(right_files, tmp_path) -> Files:
-    """Files to spoil."""
-    return right_files.copy(tmp_path / "files")
-
+from crossdistil.tests.wrong_input_files import Files, assert_refused, contents, write_model
 
 SKIP = "; task.bad_rows: skip leaves such rows out"
 UNKNOWN = " (1 row); task.labels names all classes, task.skip_labels leaves rows out"

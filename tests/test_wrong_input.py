@@ -10,19 +10,7 @@ import sys
 import pytest
 
 from crossdistil.backends import registry
-from crossdistil.tests.wrong_input_files import Files, assert_refused, contents, crossdistil, write_files, write_model
-
-
-@pytest.fixture(scope="module")
-def right_files(tmp_path_factory) -> Files:
-    return write_files(tmp_path_factory.mktemp("right"))
-
-
-@pytest.fixture
-def files(right_files, tmp_path) -> Files:
-    """Files to spoil."""
-    return right_files.copy(tmp_path / "files")
-
+from crossdistil.tests.wrong_input_files import assert_refused, contents, crossdistil, write_model
 
 LAYERS_THAT_FIT = "; for example --set 'student.init.layers=[0, 2]'"
 """Of a teacher of 4 layers, for a student of 2."""
