@@ -64,7 +64,7 @@ class Collective:
             why = f"rank {missing[1]} of {place.size} has not come" if missing else str(error).splitlines()[0]
             raise BackendError(f"{place.launcher}: the processes do not meet: {why}") from error
         finally:
-            end_as_one_of_several()  # after init, which takes sys.excepthook
+            end_as_one_of_several(takes_leave=place.launcher == "msrun")  # after init, which takes sys.excepthook
         self._reduce = P.AllReduce()
 
     def total(self, values: np.ndarray) -> np.ndarray:
@@ -87,7 +87,7 @@ def _schedule() -> NoReturn:
         init("mccl")
     except RuntimeError as error:
         raise BackendError(f"msrun's scheduler: {str(error).splitlines()[0]}") from error
-    end_as_one_of_several()
+    end_as_one_of_several(takes_leave=True)
     sys.exit(0)
 
 

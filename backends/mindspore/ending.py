@@ -1,11 +1,15 @@
 """How a MindSpore process that is one of several ends: with its exit code, whatever MindSpore does when it is unloaded.
 
-MindSpore's own exit functions take leave of the other processes (a worker that does not is dead to its scheduler, which then
-fails). What comes after them, the freeing of what its library holds, crashes now and then (exit code 139 after a run that is
-whole) and takes seconds: it is left out.
+Under msrun MindSpore's own exit functions take leave of the other processes (a worker that does not is dead to its scheduler,
+which then fails). What comes after them, the freeing of what its library holds, crashes now and then (exit code 139 after a run
+that is whole) and takes seconds: it is left out.
 
-This module is imported before MindSpore: exit functions are called in the reverse order of their registration, so that `_end`
-comes after MindSpore's.
+Where the processes met without a scheduler, nobody waits for that leave, and it is left out too: it frees the connections to the
+others (`TCPClient::Finalize`) before it stops the thread that reads them, so that now and then that thread reads what is freed,
+and a run that is whole ends by SIGSEGV.
+
+This module is imported before MindSpore: exit functions are called in the reverse order of their registration, so that the `_end`
+that is registered here comes after MindSpore's.
 """
 
 from __future__ import annotations
@@ -19,11 +23,13 @@ from ...core.processes import ExitCode
 _code: ExitCode | None = None
 
 
-def end_as_one_of_several() -> None:
-    """From now on, this process ends so."""
+def end_as_one_of_several(takes_leave: bool) -> None:
+    """From now on, this process ends so; `takes_leave` says whether MindSpore's exit functions are called."""
     global _code
     _code = _code or ExitCode()
-    # Registered after MindSpore's, and so called before: all is said, and what MindSpore logs at its end is not for the terminal.
+    # What is registered now is called before MindSpore's: all is said, and what it logs at its end is not for the terminal.
+    if not takes_leave:
+        atexit.register(_end)
     atexit.register(_fall_silent)
 
 
