@@ -15,7 +15,7 @@ from tables import markdown
 from crossdistil.core.app.compare import metric_values
 from crossdistil.core.app.compared_runs import ComparedRun
 from crossdistil.core.app.comparison import ALPHA, compare_finished
-from crossdistil.core.metrics import ENTITY_METRICS
+from crossdistil.core.metrics import ENTITY_METRICS, WORD_ACCURACY
 from crossdistil.core.significance import holm
 
 BYTES_PER_PARAMETER = 4  # model.safetensors is float32
@@ -176,7 +176,7 @@ def _conditions(found: Result, groups: dict[str, Result], real: dict[str, float]
         )
     if real:
         corrected = f", corrected for the {len(real)} gains tested (Holm)" if len(real) > 1 else ""
-        of_texts = found["metrics"][0] in ENTITY_METRICS  # whose examples are words
+        of_texts = found["metrics"][0] in (*ENTITY_METRICS, WORD_ACCURACY)  # whose examples are words
         examples = f"{found['dev']['texts']:,} texts of dev" if of_texts else f"{found['dev']['examples']:,} examples of dev"
         text += f" p: paired bootstrap over the {examples} and the seeds{corrected}; bold below {ALPHA}: a real difference."
     return text

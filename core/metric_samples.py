@@ -7,7 +7,7 @@ of a library take a hundred times longer.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -43,6 +43,18 @@ def sampled_metric(name: str, logits: np.ndarray, labels: np.ndarray) -> Sample:
     known = {"accuracy": _accuracy, "matthews": _matthews} | {key: partial(_of_classes, key) for key in _CLASS_SHARES}
     made = known.get(name)
     return _each(name, logits, labels) if made is None else made(labels.astype(np.int64), logits.argmax(axis=1), logits.shape[1])
+
+
+def sampled_class(name: str, index: int, logits: np.ndarray, labels: np.ndarray) -> Sample:
+    """The same of one of `core.class_metrics.CLASS_METRICS` of the class with that number."""
+    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
+    several = labels.ndim == 2
+    if name == "auc":
+        return _area(logits, labels, [index])
+    predicted = logits[:, index] > 0 if several else logits.argmax(axis=1) == index
+    true = labels[:, index] > 0.5 if several else labels == index
+    counts = np.stack([predicted & true, true, predicted], axis=1).astype(np.float64)
+    return lambda weights: _CLASS_SHARES[name](*(weights @ counts).T)
 
 
 def _each(name: str, logits: np.ndarray, labels: np.ndarray) -> Sample:
@@ -98,10 +110,11 @@ def _of_classes(name: str, true: np.ndarray, predicted: np.ndarray, classes: int
     return sample
 
 
-def _area(logits: np.ndarray, labels: np.ndarray) -> Sample:
-    """As `core.class_metrics.mean_area`, of the ranks that values have among the drawn ones."""
+def _area(logits: np.ndarray, labels: np.ndarray, chosen: Sequence[int] | None = None) -> Sample:
+    """As `core.class_metrics.mean_area`, or over `chosen` classes, of the ranks that values have among the drawn ones."""
     scores, classes = scores_of(logits, labels.ndim == 2), range(logits.shape[1])
-    chosen = [1] if labels.ndim == 1 and len(classes) == 2 else classes
+    if chosen is None:
+        chosen = [1] if labels.ndim == 1 and len(classes) == 2 else classes
     true = [(labels[:, index] > 0.5 if labels.ndim == 2 else labels == index).astype(np.float64) for index in chosen]
     ranks = [_ranks(scores[:, index]) for index in chosen]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .metric_samples import Sample, sampled_metric
+from .metric_samples import Sample
 
 MOST_RESAMPLES = 5000
 _CELLS = 20_000_000
@@ -50,15 +50,9 @@ def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> float:
     return float(binomtest(first_only, first_only + second_only, 0.5).pvalue)
 
 
-def resampled(metrics: Sequence[str], sides: Sequence[Sequence[np.ndarray]], labels: np.ndarray, seed: int = 0) -> Values:
-    """The metrics of each side on the examples and on resamples of them, which are the same for all sides. A side is the logits
-    (examples, outputs) of one seed or of several; `labels` are as `core.metrics.compute_metrics` takes them."""
-    samples = {name: [[sampled_metric(name, logits, labels) for logits in side] for side in sides] for name in metrics}
-    return drawn_values(samples, len(labels), seed)
-
-
 def drawn_values(samples: Mapping[str, Sequence[Sequence[Sample]]], count: int, seed: int = 0) -> Values:
-    """The same of what each metric is of a resample, by side and seed; `count` is how many examples there are to draw from."""
+    """The metrics of each side on the examples and on resamples of them, which are the same for all sides. `samples` says what
+    each metric is of a resample, by side and seed; `count` is how many examples there are to draw from."""
     generator = np.random.default_rng(seed)
     resamples = min(MOST_RESAMPLES, max(_FEWEST, _CELLS // count))
     found: dict[str, list[list[np.ndarray]]] = {name: [[] for _ in sides] for name, sides in samples.items()}

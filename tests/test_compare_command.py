@@ -82,8 +82,10 @@ def test_what_holds_of_several_is_said_once(run):
     assert notes == ["B, C, D, E: the recipe of A with the same seed again"]
     kept = [run(name, seed=seed) for seed, name in enumerate("xy")]
     for name in kept:
-        _edit(Path(name) / "result.json", lambda result: result["dev"]["metrics"].extend(["f1/negative", "f1/positive"]))
-    assert "f1/negative, f1/positive: scores of one class, shown and not tested" in found(*kept)["notes"]
+        _edit(Path(name) / "result.json", lambda result: result["student"]["metrics"].update({"f1/negative": 0.5, "own": 0.5}))
+    notes = found(*kept)["notes"]
+    assert "f1/negative: scores of one class or type: shown, and tested only where --metric names one" in notes
+    assert "own: a plugin's, shown and not tested" in notes
     for name in kept:
         _edit(Path(name) / "result.json", lambda result: result.pop("dev"))
     [note] = [note for note in found("a", "x", "y")["notes"] if note.endswith("not tested")]
@@ -95,6 +97,24 @@ def test_a_truly_better_one_is_better(run):
     assert pair["better"] == "A" and pair["p"] < 1e-3 and pair["low"] > 0 and pair["test"] == "exact McNemar"
     assert found("bad", "good")["pairs"][0]["better"] == "B"
     assert "A is better" in compare("good", "bad", "--markdown")
+
+
+def test_a_chosen_score_is_counted_from_the_answers(run, labels):
+    from sklearn.metrics import f1_score
+
+    names = [run("a", 0.9, draw=1), run("b", 0.6, draw=2, overrides=("stages.0.train.learning_rate=1e-9",))]
+    result = found(*names, "--metric", "f1/negative")
+    rights = [right(0.9, 1), right(0.6, 2)]
+    expected = [f1_score(labels, np.where(each, labels, 1 - labels), pos_label=0) for each in rights]
+    assert result["metrics"] == ["f1/negative"]
+    assert [one["metrics"]["f1/negative"] for one in result["runs"]] == pytest.approx(expected, abs=1e-12)
+    (pair,) = result["pairs"]
+    assert pair["better"] == "A" and pair["difference"] == pytest.approx(expected[0] - expected[1], abs=1e-12)
+    assert "f1/negative" in compare(*names, "--metric", "f1/negative", "--markdown")
+    with pytest.raises(CrossdistilError, match="^--metric f1/negativ: the task has no 'negativ'; did you mean 'negative'\\?"):
+        compare(*names, "--metric", "f1/negativ")
+    with pytest.raises(CrossdistilError, match="^--metric entity_f1: no such score; .* there are accuracy, f1, "):
+        compare(*names, "--metric", "entity_f1")
 
 
 def test_one_that_only_seems_better_is_not_called_so(run):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from crossdistil.core.metric_samples import sampled_metric
+from crossdistil.core.metric_samples import sampled_class, sampled_metric
 from crossdistil.core.metrics import compute_metrics
-from crossdistil.core.significance import difference, holm, mcnemar, resampled
+from crossdistil.core.significance import difference, drawn_values, holm, mcnemar
 
 
 @pytest.mark.parametrize("first_only, second_only", [(0, 0), (1, 0), (0, 5), (3, 3), (10, 2), (40, 61)])
@@ -51,14 +51,36 @@ def test_resamples_are_scored_as_the_drawn_rows_are(names, outputs, kind, count)
             assert value == pytest.approx(compute_metrics([name], logits[rows], labels[rows])[name], abs=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("several", [False, True])
+def test_resamples_of_one_class_are_scored_as_scikit_learn_scores_them(several):
+    from sklearn import metrics
+
+    generator, count = np.random.default_rng(4), 40
+    logits = np.round(generator.normal(size=(count, 3)), 1)  # with ties
+    labels = (generator.random((count, 3)) > 0.5).astype(np.float32) if several else generator.integers(0, 3, count)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for index in range(3):
+        true = labels[:, index] > 0.5 if several else labels == index
+        said = logits[:, index] > 0 if several else logits.argmax(axis=1) == index
+        scores = logits[:, index] if several else np.round(shares[:, index], 12)
+        for drawn in generator.multinomial(count, np.full(count, 1 / count), size=5):
+            rows = np.repeat(np.arange(count), drawn)
+            counted = metrics.precision_recall_fscore_support(true[rows], said[rows], average="binary")
+            expected = dict(zip(("precision", "recall", "f1"), counted))
+            expected["auc"] = metrics.roc_auc_score(true[rows], scores[rows])
+            found = {name: sampled_class(name, index, logits, labels)(drawn[None].astype(float))[0] for name in expected}
+            assert found == pytest.approx(expected, abs=1e-9)
+
+
 def _binary(labels, right):
     predicted = np.where(right, labels, 1 - labels)
     return np.eye(2)[predicted]
 
 
 def _p(sides, labels, name="accuracy"):
-    values = resampled([name], sides, labels)[name]
-    return difference(*values)
+    samples = [[sampled_metric(name, logits, labels) for logits in side] for side in sides]
+    return difference(*drawn_values({name: samples}, len(labels))[name])
 
 
 def test_the_bootstrap_agrees_with_the_normal_approximation():

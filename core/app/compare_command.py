@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,14 @@ def compare(
         Path | None, typer.Option(help="Folder of the task, on whose dev those that kept no answers are asked; default: a run's.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="The GLUE task of models that do not say theirs.")] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            metavar="NAME",
+            help="Compare by this score alone, also one of a class or type: f1/positive, entity_f1/PER. Again for several.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, with everything.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, a row a run.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown.")] = False,
@@ -47,7 +56,7 @@ def compare(
     interpreter(name)  # which there must be, also where nothing is asked
     if not all(is_finished_run(path) and keeps_answers(path) for path in runs):
         hand_over(name)
-    found = _found(runs, data, task, name)
+    found = _found(runs, data, task, metrics or (), name)
     from .comparison_view import as_csv as csv_text
     from .comparison_view import as_markdown, print_comparison
 
@@ -68,9 +77,9 @@ def compare(
             console.print(f"report: {report}", markup=False)
 
 
-def _found(runs: list[Path], data: Path | None, task: str | None, backend: str) -> dict[str, Any]:
+def _found(runs: list[Path], data: Path | None, task: str | None, metrics: Sequence[str], backend: str) -> dict[str, Any]:
     from .asking import asker
     from .compared_runs import read_all
     from .comparison import compare_finished
 
-    return compare_finished(read_all(runs, data, task, asker(backend)))
+    return compare_finished(read_all(runs, data, task, asker(backend)), metrics)

@@ -15,13 +15,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..class_metrics import is_class_metric
-from ..entity_samples import sampled_entities, text_spans
-from ..metrics import ENTITY_METRICS, KNOWN_METRICS, LOWER_IS_BETTER
+from ..answer_samples import drawn_count, known_scores, score_samples
+from ..metrics import LOWER_IS_BETTER, is_known_metric
 from ..predictions import Predictions
 from ..recipe import flat
 from ..recipe_schema import Recipe
-from ..significance import Values, difference, drawn_values, holm, mcnemar, resampled
+from ..significance import Values, difference, drawn_values, holm, mcnemar
+from .chosen_scores import can_be_tested, with_chosen
 from .compared_runs import ComparedRun, check_alike
 from .run_latency import STUDENT_NAME
 
@@ -46,9 +46,13 @@ class Group:
         return _settings(self.runs[0])
 
 
-def compare_finished(runs: Sequence[ComparedRun]) -> dict[str, Any]:
-    """The comparison as plain data, ready for JSON. Raises CrossdistilError for runs of different tasks or dev rows."""
+def compare_finished(runs: Sequence[ComparedRun], chosen: Sequence[str] = ()) -> dict[str, Any]:
+    """The comparison as plain data, ready for JSON, by the scores that the runs have or by those that are `chosen`. A score of
+    one class or type is tested only where it is chosen: of many some differ by chance. Raises CrossdistilError for runs of
+    different tasks or dev rows, and a score that there is not."""
     check_alike(runs)
+    if chosen:
+        runs = with_chosen(runs, chosen)
     groups = _grouped(runs)
     metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))
     answered = [run.predictions for run in runs if run.predictions is not None]
@@ -59,8 +63,8 @@ def compare_finished(runs: Sequence[ComparedRun]) -> dict[str, Any]:
         "runs": [_run_entry(run, group.letter) for group in groups for run in group.runs],
         "groups": [_group_entry(group, metrics) for group in groups],
         "differences": _differences(groups),
-        "pairs": _pairs(groups),
-        "notes": _notes(runs, groups),
+        "pairs": _pairs(groups, chosen or [name for name in metrics if "/" not in name]),
+        "notes": _notes(runs, groups, chosen),
     }
 
 
@@ -145,34 +149,21 @@ def _differences(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _pairs(groups: Sequence[Group]) -> list[dict[str, Any]]:
+def _pairs(groups: Sequence[Group], metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Every pair of groups whose runs have answers, metric by metric."""
-    tested = [group for group in groups if all(run.predictions is not None for run in group.runs)]
+    tested = [group for group in groups if all(map(can_be_tested, group.runs))]
     if len(tested) < 2:
         return []
-    labels = tested[0].runs[0].predictions.labels
-    own = [run.predictions.metrics for group in tested for run in group.runs]
-    names = [name for name in own[0] if name in KNOWN_METRICS and all(name in metrics for metrics in own)]
-    values = resampled(names, [[run.predictions.logits for run in group.runs] for group in tested], labels)
-    return _judged(tested, values) + _entity_pairs([group for group in tested if _has_texts(group)])
+    answers = [[run.predictions for run in group.runs] for group in tested]
+    known, scored = known_scores(answers[0][0]), [run.metrics for group in tested for run in group.runs]
+    names = [name for name in metrics if name in known and all(name in own for own in scored)]
+    samples = [[score_samples(names, found) for found in side] for side in answers]
+    by_name = {name: [[own[name] for own in side] for side in samples] for name in names}
+    values = drawn_values(by_name, drawn_count(answers[0][0]))
+    return _judged(tested, values, "paired bootstrap" + (" of texts" if answers[0][0].texts is not None else ""))
 
 
-def _has_texts(group: Group) -> bool:
-    return all(run.predictions.texts is not None for run in group.runs)
-
-
-def _entity_pairs(groups: Sequence[Group]) -> list[dict[str, Any]]:
-    """The same of the scores of entities, for which texts are drawn and not words."""
-    names = [name for name in ENTITY_METRICS if all(name in run.metrics for group in groups for run in group.runs)]
-    if len(groups) < 2 or not names:
-        return []
-    answers = [[run.predictions for run in group.runs] for group in groups]
-    counts = [[text_spans(found.logits, found.labels, found.texts, found.label_names) for found in side] for side in answers]
-    samples = {name: [[sampled_entities(name, own) for own in side] for side in counts] for name in names}
-    return _judged(groups, drawn_values(samples, len(counts[0][0])), "paired bootstrap of texts")
-
-
-def _judged(tested: Sequence[Group], values: Values, test: str = "paired bootstrap") -> list[dict[str, Any]]:
+def _judged(tested: Sequence[Group], values: Values, test: str) -> list[dict[str, Any]]:
     """The pairs of groups by the `values` of each, metric by metric, with p-values corrected for the number of pairs."""
     found = []
     for name in values:
@@ -190,7 +181,8 @@ def _pair(metric: str, groups: Sequence[Group], first: int, second: int, values:
     sides = [groups[index].runs for index in (first, second)]
     pair = {"a": groups[first].letter, "b": groups[second].letter, "metric": metric, "difference": found.value}
     pair |= {"low": found.low, "high": found.high, "p": found.p, "test": test}
-    if all(len(side) == 1 for side in sides):
+    # Words of one text are no examples of their own, which the exact test takes them for.
+    if all(len(side) == 1 and side[0].predictions.texts is None for side in sides):
         rights = [side[0].predictions.right for side in sides]
         if rights[0] is not None:
             counts = {"only_a_right": int((rights[0] & ~rights[1]).sum()), "only_b_right": int((rights[1] & ~rights[0]).sum())}
@@ -210,14 +202,13 @@ def _better(pair: dict[str, Any]) -> str | None:
     return pair["a"] if above != (pair["metric"] in LOWER_IS_BETTER) else pair["b"]
 
 
-def _notes(runs: Sequence[ComparedRun], groups: Sequence[Group]) -> list[str]:
+def _notes(runs: Sequence[ComparedRun], groups: Sequence[Group], chosen: Sequence[str]) -> list[str]:
     """What is to know of a comparison; what holds of several runs, groups or metrics is said once."""
     untested = _by_reason((run.untested, run.name) for run in runs if run.untested)
     notes = [f"{names}: {reason}: not tested" for reason, names in untested.items()]
-    of_entities = [run for run in runs if run.predictions is not None and any(name in run.metrics for name in ENTITY_METRICS)]
-    endless = ", ".join(run.name for run in of_entities if run.predictions.texts is None)
+    endless = ", ".join(run.name for run in runs if run.predictions is not None and not can_be_tested(run))
     if endless:
-        reason = "kept its answers without where a text ends, as runs of earlier versions: scores of entities are not tested"
+        reason = "kept its answers without where a text ends, as runs of earlier versions: labels of words are not tested"
         notes.append(f"{endless}: {reason}; the folder student of a run, with --data FOLDER, is")
     trained = [group for group in groups if group.settings]
     if len(trained) > 1 and any(len(group.runs) == 1 for group in trained):
@@ -231,13 +222,26 @@ def _notes(runs: Sequence[ComparedRun], groups: Sequence[Group]) -> list[str]:
             firsts.setdefault(second.letter, first.letter)
     again = _by_reason((first, second) for second, first in firsts.items())
     notes += [f"{names}: the recipe of {first} with the same seed again" for first, names in again.items()]
-    own = dict.fromkeys(name for run in runs if run.predictions for name in run.predictions.metrics)
-    others = [name for name in own if name not in KNOWN_METRICS]
-    kinds = _by_reason(("scores of one class" if is_class_metric(name) else "a plugin's", name) for name in others)
-    notes += [f"{names}: {kind}, shown and not tested" for kind, names in kinds.items()]
+    notes += _untested_scores(runs, chosen)
     notes += _latency_notes(groups)
     several = any(name.endswith("_mismatched") for run in runs for name in run.metrics)
     return notes + (["scores on dev_mismatched are shown and not tested"] if several else [])
+
+
+def _untested_scores(runs: Sequence[ComparedRun], chosen: Sequence[str]) -> list[str]:
+    """What is said of scores that are shown and not tested though the runs have answers."""
+    answers = next((run.predictions for run in runs if can_be_tested(run)), None)
+    if answers is None:
+        return []
+    known, found = known_scores(answers), []
+    for name in dict.fromkeys(name for run in runs if run.predictions is not None for name in run.metrics):
+        if name.endswith("_mismatched") or name in chosen and name in known:
+            continue
+        if name not in known:
+            found.append(("shown and not tested" if is_known_metric(name) else "a plugin's, shown and not tested", name))
+        elif "/" in name:
+            found.append(("scores of one class or type: shown, and tested only where --metric names one", name))
+    return [f"{names}: {reason}" for reason, names in _by_reason(found).items()]
 
 
 def _by_reason(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

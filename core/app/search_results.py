@@ -130,8 +130,8 @@ def _with_seeds(search: Search, best: Record | None) -> tuple[dict[str, Any] | N
         seeds[name]["runs"] = [str(folder.relative_to(search.folder)) for folder in folders]
     if set(sides) != {"default", "best"}:
         return None, seeds
-    found = compare_finished(read_all([*sides["default"], *sides["best"]], None, None, _refuse))
-    return found, seeds
+    chosen = (metric,) if "/" in metric else ()  # one of a class is not tested unless it is named
+    return compare_finished(read_all([*sides["default"], *sides["best"]], None, None, _refuse), chosen), seeds
 
 
 def _refuse(*_: Any) -> Any:
