@@ -32,6 +32,8 @@ PREDICTIONS = "predictions.safetensors"
 _TEACHER = "teacher/"
 _WORDS = "words"
 _CONSTRAINED = "constrained"
+OF_WEIGHTS = "weights"
+"""What of `dev` in result.json is the checksum of the weights that gave the answers."""
 SCORED = {ANSWER_METRICS: ANSWERS, RANKING_METRICS: RANKING}
 """What stands in place of the classes' names -> the kind whose examples scored so."""
 

@@ -8,10 +8,11 @@ import shutil
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from crossdistil.core.app.api import run
 from crossdistil.core.app.teacher_runs import answers_of_run
+from crossdistil.core.checksums import write_checksums
 from crossdistil.core.job import prepare
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests import tiny
@@ -59,6 +60,22 @@ def without_checksums(folder):
     (folder / "student" / "checksums.json").unlink()
 
 
+def of_other_weights(folder):
+    """With checksums that are theirs."""
+    student = folder / "student"
+    arrays = {name: array + np.float32(0.01) for name, array in load_file(student / "model.safetensors").items()}
+    save_file(arrays, student / "model.safetensors", {"format": "pt"})
+    write_checksums(student)
+
+
+def of_an_earlier_version(folder):
+    """Which did not note whose answers they are."""
+    path = folder / "result.json"
+    result = json.loads(path.read_text())
+    del result["dev"]["weights"]
+    path.write_text(json.dumps(result))
+
+
 def of_another_run(folder):
     path = folder / "result.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe_digest": "0" * 64}))
@@ -71,7 +88,7 @@ def changed(folder):
 
 
 @pytest.mark.only_backend("torch")
-@pytest.mark.parametrize("change", [edited, without_checksums, of_another_run, changed])
+@pytest.mark.parametrize("change", [edited, without_checksums, of_other_weights, of_an_earlier_version, of_another_run, changed])
 def test_they_are_not_of_a_model_that_was_changed(made, tmp_path, tiny_task, change):
     folder = shutil.copytree(made, tmp_path / "run")
     assert kept(folder, tiny_task) is not None

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from ..checkpoint import Model
+from ..checkpoint import WEIGHTS, Model
 from ..checkpoint_saving import save_model
+from ..checksums import noted_checksums
 from ..engine import Engine, Parameters
 from ..job import Job, with_about
 from ..labelled.kept_answers import kept_answers
 from ..model_card import card, place_card
-from ..predictions import write_predictions
+from ..predictions import OF_WEIGHTS, Predictions, write_predictions
 from ..run_files import CHECKPOINTS, STUDENT
 from ..shared_run import SharedRun
 from ..stages import Stage
@@ -79,9 +80,9 @@ class RunResults:
         projections = {name: array for name, array in last.parameters.items() if name not in job.student.parameters}
         self._world.lead(self._save, student, projections)
         predictions = job.data.predictions(logits)
-        answered = None if predictions is None else self._world.lead(
-            write_predictions, self._run.path, dataclasses.replace(predictions, teachers=answers)
-        )
+        answered = None
+        if predictions is not None:
+            answered = self._world.lead(self._keep_answers, dataclasses.replace(predictions, teachers=answers))
         keys = ("seconds", "tokens", "communication")
         seconds, tokens, waited = (sum(getattr(outcome, key) for outcome in outcomes) for key in keys)
         epochs = [outcome.steps / stage.batches.steps_per_epoch for stage, outcome in zip(stages, outcomes)]
@@ -120,6 +121,11 @@ class RunResults:
             result["teachers"] = teachers
         self._run.write_result(result)
         return result
+
+    def _keep_answers(self, predictions: Predictions) -> dict[str, Any]:
+        """Write them; returns what is noted of them, with the checksum of the weights that gave them."""
+        weights = (noted_checksums(self._run.path / STUDENT) or {}).get(WEIGHTS)
+        return write_predictions(self._run.path, predictions) | {OF_WEIGHTS: weights}
 
     def _scored(self, stage: Stage, outcome: Outcome) -> tuple[dict[str, float], np.ndarray | None]:
         """The metrics of the finished model on dev, and its logits there: of the evaluation that it was kept for, where this

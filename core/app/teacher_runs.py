@@ -10,7 +10,7 @@ from ..checkpoint import WEIGHTS, Model
 from ..checksums import Damaged, changed_files, noted_checksums
 from ..engine import Engine
 from ..errors import CrossdistilError
-from ..predictions import read_predictions
+from ..predictions import OF_WEIGHTS, read_predictions
 from ..run_files import RESULT, STUDENT
 from ..task_data import MISMATCHED, TaskData
 from .compared_runs import read_result
@@ -35,13 +35,17 @@ def answers_of_run(teacher: Model, data: TaskData, engine: Engine) -> np.ndarray
 
 
 def _is_its_student(teacher: Model, result: dict[str, Any]) -> bool:
-    """Whether the model is the one that the run ended with. Its weights were compared with their checksum when they were read;
-    its configuration and vocabulary, which people edit, only have a warning there."""
+    """Whether the model is the one that the run ended with. Its weights were compared with checksums.json when they were read,
+    which may have been replaced with them: what the run noted of them beside its answers must be the same, and runs of earlier
+    versions noted nothing. Its configuration and vocabulary, which people edit, only have a warning there."""
     run = result.get("recipe_digest"), (result.get("student") or {}).get("kept_step")
     if run != (teacher.about.get("recipe_digest"), teacher.about.get("step")):
         return False
     try:
         noted = noted_checksums(teacher.source)
-        return noted is not None and not changed_files(teacher.source, noted, noted.keys() - {WEIGHTS})
+        weights = None if noted is None else noted.get(WEIGHTS)
+        if weights is None or weights != result["dev"].get(OF_WEIGHTS):
+            return False
+        return not changed_files(teacher.source, noted, noted.keys() - {WEIGHTS})
     except Damaged:
         return False
