@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -85,6 +86,24 @@ def test_evaluate(right_files, student, arguments, message):
     answer = crossdistil("evaluate", student, "--data", right_files.data, *arguments)
     assert_refused(right_files, answer, message.replace("{model}", str(student)))
     assert not answer.stdout
+
+
+ANY = "finetune (classes or numbers of texts), ner (labels of words), qa (answers in a text), embedding (vectors of texts), "
+HEADS = {
+    "unknown task": ({}, "RECIPE", f", where RECIPE is {ANY}reranker (an order of texts)"),
+    "words": ({"architectures": ["BertForTokenClassification"]}, "ner", ""),
+    "answers": ({"architectures": ["BertForQuestionAnswering"]}, "qa", ""),
+}
+
+
+@pytest.mark.parametrize(("config", "recipe", "more"), HEADS.values(), ids=HEADS)
+def test_the_recipe_for_an_encoder_is_that_of_its_task(files, config, recipe, more):
+    files.change_weights(lambda tensors: [tensors.pop(name) for name in ("classifier.weight", "classifier.bias")])
+    path = files.teacher / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": ["BertModel"]} | config))
+    answer = crossdistil("predict", files.teacher, "a fine film")
+    assert answer.code == 2 and f"so it cannot answer; fine-tune it first: crossdistil run {recipe} " in answer.messages[0]
+    assert answer.messages[0].endswith(f"--set task.data=FOLDER{more}")
 
 
 def test_evaluate_an_encoder(files):

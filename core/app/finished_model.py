@@ -9,7 +9,7 @@ from ..checkpoint import Model, load_model
 from ..config_file import read_config
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..errors import CheckpointError
-from ..models.answer_heads import NEXT_WORDS, SENTENCES, AnswerHead
+from ..models.answer_heads import EMBEDDINGS, NEXT_WORDS, SENTENCES, SPANS, TOKENS, AnswerHead
 from ..models.head_classes import says_words
 from ..sentence_folder import embeds
 from ..vocabulary_fit import vocabulary_notes, vocabulary_problems
@@ -17,12 +17,22 @@ from .model_notes import paths_as_given, tell_notes
 from .models import model_folder
 from .sessions import Tell
 
+_TRAINED = {
+    SENTENCES.recipe: "classes or numbers of texts",
+    TOKENS.recipe: "labels of words",
+    SPANS.recipe: "answers in a text",
+    EMBEDDINGS.recipe: "vectors of texts",
+    "reranker": "an order of texts",
+}
+"""Recipe that trains an encoder for a task -> what its model answers with."""
+
 
 def load_classifier(
-    folder: Path, tell: Tell | None = None, classifier: AnswerHead | None = SENTENCES
+    folder: Path, tell: Tell | None = None, classifier: AnswerHead | None = SENTENCES, task: AnswerHead | None = None
 ) -> tuple[Model, Tokenizer]:
     """A model with a head, and its tokenizer; raises CheckpointError if one of them is missing. `tell` is told what to know of
-    the model; without it, that is logged. `classifier` is the head that it has to have, None whichever."""
+    the model; without it, that is logged. `classifier` is the head that it has to have, None whichever; `task` the one that what
+    it is used for asks for, where that is known, so that the error of a model without any can say what trains it."""
     found = model_folder(folder)
     with paths_as_given((folder, found)):
         model = load_model(found, classifier=classifier)
@@ -32,9 +42,9 @@ def load_classifier(
         if model.other_head:
             raise CheckpointError(f"{folder}: {model.other_head}; expected a classifier of sentences")
         if model.new:
-            recipe = getattr(model.config, "classifier", SENTENCES).recipe
-            first = f"crossdistil run {recipe} --set student.init.from={folder} --set task.data=FOLDER"
-            raise CheckpointError(f"{folder}: {_without_head(folder, found, model.new[0], first)}")
+            head = classifier or task or getattr(model.config, "classifier", SENTENCES)
+            known = classifier or task or head != SENTENCES  # which is what stands for any
+            raise CheckpointError(f"{folder}: {_without_head(folder, found, model.new[0], head.recipe if known else None)}")
         tokenizer = load_tokenizer(found)
         if problems := vocabulary_problems(str(folder), model.config, tokenizer):
             raise CheckpointError("\n".join(problems))
@@ -43,18 +53,25 @@ def load_classifier(
     return model, tokenizer
 
 
-def _without_head(folder: Path, found: Path, missing: str, first: str) -> str:
-    """What can be done with a model that lacks a tensor of a classifier's head; `first` is the command that trains one."""
-    head, told = says_words(read_config(found, "")), f"has no {missing}, so it cannot classify; fine-tune it first: {first}"
-    if head is None:
-        return told
-    run = f"crossdistil run {head.recipe} --set student.init.from={folder} --set task.data=FILE --set task.files.dev=FILE"
-    if head == NEXT_WORDS:  # what it is for is no answer
+def _without_head(folder: Path, found: Path, missing: str, recipe: str | None) -> str:
+    """What can be done with a model that lacks a tensor of a head; `recipe` is the one that trains it, None where that depends on
+    the task."""
+    says, further = says_words(read_config(found, "")), f"--set student.init.from={folder} --set task.data=FOLDER"
+    of_words = f"--set student.init.from={folder} --set task.data=FILE --set task.files.dev=FILE"
+    run = "" if says is None else f"crossdistil run {says.recipe} {of_words}"
+    if says == NEXT_WORDS:  # what it is for is no answer
         return (
-            f"is a language model, which goes on with a text and has no answer to it: transformers' {head.class_name} lets it "
-            f"write, {run} trains it further and tells its perplexity, and {first} makes a classifier of it"
+            f"is a language model, which goes on with a text and has no answer to it: transformers' {says.class_name} lets it "
+            f"write, {run} trains it further and tells its perplexity, and crossdistil run {SENTENCES.recipe} {further} makes a "
+            "classifier of it"
         )
-    more = f"transformers' {head.class_name} says them, and {run} trains them further and tells their perplexity"
+    unable = "classify" if recipe == SENTENCES.recipe else "answer"
+    told = f"has no {missing}, so it cannot {unable}; fine-tune it first: crossdistil run {recipe or 'RECIPE'} {further}"
+    if recipe is None:
+        told += ", where RECIPE is " + ", ".join(f"{name} ({what})" for name, what in _TRAINED.items())
+    if says is None:
+        return told
+    more = f"transformers' {says.class_name} says them, and {run} trains them further and tells their perplexity"
     return f"{told}. Its words: {more}"
 
 

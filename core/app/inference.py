@@ -23,6 +23,7 @@ from ..kinds.kind import Kind
 from ..metrics import is_known_metric
 from ..model_answers import logits_function
 from ..model_inputs import trained_length
+from ..models.answer_heads import SENTENCES
 from ..recipe_errors import describe
 from ..registered import NOTHING, Registered
 from ..run_files import RECIPE
@@ -115,8 +116,10 @@ def _prepared(
     registered: Registered | None,
 ) -> tuple[Model, TaskData, Engine]:
     """What `evaluate` needs, checked."""
-    model, tokenizer = load_classifier(folder, tell, None)
-    own, given = model.about.get("task", {}), {key: name for key, name in (columns or {}).items() if name is not None}
+    given = {key: name for key, name in (columns or {}).items() if name is not None}
+    of_sentences = bool(given) or task is not None and glue_task(task) is not None
+    model, tokenizer = load_classifier(folder, tell, None, SENTENCES if of_sentences else None)
+    own = model.about.get("task", {})
     if given and not given.keys() >= {"text", "label"}:
         raise CrossdistilError(f"--{'label' if 'text' in given else 'text'}: needed beside --{next(iter(given))}")
     if task is None and not own and not given:
