@@ -39,7 +39,7 @@ class Turns:
         pass
 
     def start(self):
-        about = {"runs_in": "x", "device": "cpu", "precision": "fp32"}
+        about = {"runs_in": "x", "device": "cpu", "precision": "fp32", "mean_tokens": 5.0}
         self.about = {**about, "versions": {self.name: "1"}, "parameters": 7, "bytes": 28}
 
     def turn(self, case):
@@ -170,6 +170,25 @@ def test_what_is_wrong_is_said_before_anything_runs(folders, said, monkeypatch, 
     monkeypatch.setattr(latency, "_Process", None)
     code, output, errors = said("latency", "onnx", *options)
     assert (code, output) == (2, "") and told in errors and errors.count("\n") == 1
+
+
+def test_what_single_texts_and_pairs_are_to_a_model_is_said(folders, tmp_path, said, monkeypatch):
+    monkeypatch.setattr(latency, "_Process", Turns)
+    model = tiny.write_model(tmp_path / "plain", labels=None)
+    about = {"task": {"name": "sides", "kind": "ranking", "max_length": 24}, "max_length": 24}
+    save_model(replace(model, about=about), tmp_path / "ranks", load_tokenizer(tmp_path / "plain"))
+    (tmp_path / "texts.txt").write_text("a great film\nbad\n")
+    (tmp_path / "pairs.tsv").write_text("one\tother\na film\tgood\nbad\ta great film\n")
+    few = ("--rounds", 1, "--warm-up", 0, "--batch-sizes", 2)
+    told = f"warning: {tmp_path / 'ranks'} was trained on pairs of texts, but gets single ones\n"
+    code, output, errors = said("latency", tmp_path / "ranks", "--file", tmp_path / "texts.txt", *few)
+    assert code == 0 and errors.count(told) == 1 and "2 texts, " in output
+    code, output, errors = said("latency", folders / "teacher", tmp_path / "ranks", "--file", tmp_path / "texts.txt", *few)
+    assert code == 0 and errors.count(told) == 1  # whichever is the first
+    columns = ("--file", tmp_path / "pairs.tsv", "--text-column", "one", "--pair-column", "other")
+    code, output, errors = said("latency", tmp_path / "ranks", *columns, *few)
+    assert code == 0 and "single" not in errors and "2 pairs of texts" in output
+    assert json.loads(said("latency", tmp_path / "ranks", *columns, *few, "--json")[1])["pairs"] is True
 
 
 def test_a_process_that_dies_is_told(folders, monkeypatch):

@@ -13,6 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint import Model
 from ..data.answer_files import FILES as QUESTION_FILES
 from ..data.answer_files import read_questions
 from ..data.answer_format import format_of
@@ -26,8 +27,10 @@ from ..data.text_files import decoded, is_encoding, read_text
 from ..errors import CrossdistilError, DataError
 from ..kinds.kind import Kind
 from ..kinds.known_kinds import ONE_CLASS
-from ..model_inputs import own_columns
+from ..model_inputs import own_columns, takes_pairs
 from ..world import World
+from .finished_model import warn
+from .sessions import Tell
 
 STANDARD_INPUT = Path("-")
 
@@ -142,14 +145,17 @@ def check_given(what: str, texts: Sequence[str]) -> None:
             raise DataError(f"{what} {number}: holds a byte that is not UTF-8, or half a surrogate pair")
 
 
-def check_pairs(folder: Path, kind: Kind, pairs: Sequence[str] | None) -> None:
-    """Raise DataError for a kind of model that takes pairs of texts and gets none, or that never takes any."""
-    if pairs is None and kind.of_spans:
+def check_pairs(folder: Path, model: Model, pairs: Sequence[str] | None, tell: Tell | None) -> None:
+    """Raise DataError for a kind of model that takes pairs of texts and gets none, or that never takes any; one that was trained
+    on pairs and gets none is warned of."""
+    if pairs is None and model.kind.of_spans:
         raise DataError(f"{folder} answers questions from a text: give it beside the question (--pair TEXT, or a --file)")
-    if pairs is not None and kind.per_token:
-        raise DataError("got second texts, but the model finds spans in single texts")
-    if pairs is not None and kind.embeds:
-        raise DataError("got second texts, but the model embeds single texts; give them as texts of their own")
+    if pairs is not None and model.kind.per_token:
+        raise DataError(f"got second texts, but {folder} finds spans in single texts")
+    if pairs is not None and model.kind.embeds:
+        raise DataError(f"got second texts, but {folder} embeds single texts; give them as texts of their own")
+    if pairs is None and takes_pairs(model.about.get("task", {})) and not model.kind.embeds:
+        warn(f"{folder} was trained on pairs of texts, but gets single ones", tell)
 
 
 def _lists(path: Path, task: dict[str, Any], encoding: str | None) -> GivenTexts:

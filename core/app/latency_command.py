@@ -73,7 +73,7 @@ def latency(
     given = GivenTexts([])
     if from_texts:
         table = (file, text_column, pair_column, encoding)
-        given = texts_of(sides[0], table, data, texts or _TEXTS, _tell, registered)
+        given = texts_of(sides, table, data, texts or _TEXTS, _tell, registered)
     else:
         check_lengths(sides, many, "" if lengths else ", the default")
     cases = tuple(Case(size, length) for length in many for size in sizes)
@@ -82,6 +82,7 @@ def latency(
     made = {side.name: Request(str(side.folder), side.backend, (precision or Precision.fp32).value, *shared) for side in sides}
     found = measure(made, LatencyOptions(cases, threads, rounds, warm_up), _tell)
     found["task"] = None if data is None else sides[0].task["name"]
+    found["pairs"] = given.pairs is not None
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     if out is not None:
         write_text(out, text)
@@ -125,7 +126,7 @@ def _conditions(found: dict[str, Any], cases: tuple) -> str:
     counts = sorted({first[case.name]["requests"] for case in cases})
     few = " (of fewer than 100 requests, p99 is near the slowest)" if counts[0] < 100 else ""
     number = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    what = "random tokens" if settings["texts"] is None else f"{settings['texts']:,} texts"
+    what = f"{settings['texts']:,} {'pairs of texts' if found['pairs'] else 'texts'}" if settings["texts"] else "random tokens"
     return (
         f"{what}, {number} requests in {settings['rounds']} rounds{few}; from token ids to logits; "
         f"{machine['threads']} thread{'s' * (machine['threads'] > 1)}, {settings['clock']} clock, {machine['cpu']}. "

@@ -132,7 +132,7 @@ def check_lengths(sides: Sequence[Side], lengths: Sequence[int], what: str) -> N
 
 
 def texts_of(
-    first: Side,
+    sides: Sequence[Side],
     given: tuple[Path | None, str | None, str | None, str | None],
     data: Path | None,
     count: int,
@@ -140,7 +140,9 @@ def texts_of(
     registered: Registered = NOTHING,
 ) -> GivenTexts:
     """The first `count` texts of a file, `given` with its columns of texts and second texts and its encoding, or of the dev split
-    of the first model's task in the folder `data`, which may be `registered` by a plugin."""
+    of the first model's task in the folder `data`, which may be `registered` by a plugin. All models read them: one of pairs that
+    gets single texts is told of, one that cannot read them is refused."""
+    first = sides[0]
     file, text, pair, encoding = given
     if file is None:
         section = task_section(first.folder, first.model, data, registered)
@@ -156,5 +158,6 @@ def texts_of(
     check_given("text", texts)
     if pairs is not None:
         check_given("pair", pairs)
-    check_pairs(first.folder, first.model.kind, pairs)
+    for side in sides:
+        check_pairs(side.folder, side.model, pairs, tell)
     return GivenTexts(texts, pairs)

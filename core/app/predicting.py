@@ -19,7 +19,7 @@ from ..errors import CrossdistilError, DataError
 from ..kinds.sentence_embeddings import as_numbers
 from ..metrics import check_finite
 from ..model_answers import EVALUATION_BATCH, gathered_logits, logits_function
-from ..model_inputs import takes_pairs, trained_length
+from ..model_inputs import trained_length
 from .data_report import unknown_warnings
 from .exported import runtime_of
 from .finished_model import load_classifier, warn
@@ -89,9 +89,7 @@ def predict(
         check_given("pair", pairs)
         if len(pairs) != len(texts):
             raise DataError(f"got {len(texts)} texts and {len(pairs)} second texts, expected one for each")
-    check_pairs(folder, model.kind, pairs)
-    if pairs is None and takes_pairs(model.about.get("task", {})) and not model.kind.embeds:
-        warn(f"{folder} was trained on pairs of texts, but gets single ones", tell)
+    check_pairs(folder, model, pairs, tell)
     engine = runtime_of(model) or told_engine(processes.engine(), tell)
     infer = engine.infer(logits_function(model.config), model.parameters)
     if model.kind.of_spans:
