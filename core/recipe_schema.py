@@ -108,7 +108,8 @@ class Recipe(Section):
             if any(stage.replacement for stage in self.stages):
                 raise ValueError("a replacement needs its predecessor, and a file of answers has no layers: give teacher.model")
             if self.teacher_cache.use == "always":
-                raise ValueError("teacher_cache.use: always, but the teacher is a file, whose answers are all there")
+                told = "teacher_cache.use: always, but the teacher is a file, whose answers are all there"
+                raise ValueError(f"{told}; leave {'use' if self.teacher_cache.top_k is None else 'use and top_k'} out")
         return self
 
     @model_validator(mode="after")

@@ -33,8 +33,11 @@ def _kept_problems(recipe: Recipe, context: TermContext) -> list[str]:
     if not context.kind.one_class or context.kind.of_spans:
         return [f"teacher_cache.top_k: keeps the most probable of several classes, but this is {context.kind.described}"]
     terms = [term for stage in recipe.stages for term in stage.objective]
-    if not any(LOGITS in outputs for term in terms for outputs in term.teacher_outputs(context).values()):
+    asking = {name for term in terms for name, outputs in term.teacher_outputs(context).items() if LOGITS in outputs}
+    if not asking:
         return ["teacher_cache.top_k: keeps logits, which no term asks a teacher for"]
+    if asking <= context.files:
+        return ["teacher_cache.top_k: keeps a model's logits, but they are asked of a file, whose answers are read as they are"]
     if asked.precision == "fp16" and context.outputs > _EXACT_IN_FP16:
         told = f"holds the numbers of at most {_EXACT_IN_FP16:,} classes beside their logits, and there are {context.outputs:,}"
         return [f"teacher_cache.precision: fp16 {told}; use fp32"]

@@ -148,6 +148,7 @@ REFUSED = {
     "its tokenizer": ({"student.init": {"from": "random"}}, "student.tokenizer: missing"),
     "modules of it": ({"stages.0.replacement": {}}, "a replacement needs its predecessor, and a file of answers has no layers"),
     "a cache": ({"teacher_cache": {"use": "always"}}, "teacher_cache.use: always, but the teacher is a file"),
+    "its largest logits": ({"teacher_cache": {"use": "always", "top_k": 1}}, "answers are all there; leave use and top_k out"),
     "a model too": ({"teacher.model": "x"}, "give either model or file, not both"),
     "neither": ({"teacher.file": None}, "give either model or file"),
     "no term": ({"stages.0.objective": [{"loss": "hard_label"}]}, "teacher.file: no term learns from a teacher"),
@@ -169,6 +170,17 @@ def test_what_asks_for_more_than_answers_is_refused(tree, name):
     with pytest.raises(CrossdistilError) as caught:
         prepare(parse_recipe(tree, "test"), "test", 1)
     assert message in str(caught.value)
+
+
+def test_the_largest_logits_are_kept_of_a_model_alone(tree):
+    both = by_file(tree)
+    both["teachers"] = {"model": {"model": tree["teacher"]["model"]}, "file": both.pop("teacher")}
+    both["teacher_cache"] = {"use": "always", "top_k": 1}
+    prepare(parse_recipe(both, "test"), "test", 1)
+    states = {"loss": "hidden_mse", "teacher": "model", "layers": [[2, 1]]}
+    both["stages"][0]["objective"] = [{"loss": "kd_ce", "teacher": "file"}, states]
+    with pytest.raises(CrossdistilError, match="teacher_cache.top_k: keeps a model's logits, but they are asked of a file"):
+        prepare(parse_recipe(both, "test"), "test", 1)
 
 
 @pytest.mark.only_backend("torch")
