@@ -71,6 +71,26 @@ def taught(tree, size, kind=Threads, stop_after=None):
     return answers
 
 
+@pytest.mark.parametrize("place", ["given", "usual"])
+def test_one_teacher_under_two_names_is_asked_once(tree, tmp_path, monkeypatch, place):
+    """Beside a third, whose weights are others."""
+    monkeypatch.setenv("CROSSDISTIL_CACHE", str(tmp_path / "usual"))
+    tiny.write_model(tmp_path / "other", seed=1)
+    shutil.copytree(tmp_path / "teacher", tmp_path / "copy")
+    first = tree.pop("teacher")
+    tree["teachers"] = {"first": first, "other": {"model": str(tmp_path / "other")}, "again": {"model": str(tmp_path / "copy")}}
+    tree["student"]["init"] = {"from": first["model"], "layers": [0]}
+    if place == "usual":
+        del tree["teacher_cache"]["folder"]
+    [(attached, printed, rows)] = taught(tree, 1)
+    assert sum(rows) == 2 * ROWS and "again: logits from " in printed
+    assert (attached["again/logits"] == attached["first/logits"]).all()
+    assert (attached["again/logits"] != attached["other/logits"]).any()
+    if place == "given":
+        assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["first", "other"]
+        assert sum(taught(tree, 1)[0][2]) == 0
+
+
 def test_each_row_is_computed_once_and_read_once(tree, tmp_path, monkeypatch):
     checked = []
     write_sums = teacher_writing.write_sums

@@ -53,18 +53,23 @@ class TeacherCaches:
         if (name, outputs) in self._made:
             return self._made[name, outputs]
         asked, teacher, table = self._job.recipe.teacher_cache, self._job.teachers[name], self.table(name)
-        if name not in self._digests:
-            self._digests[name] = model_digest(teacher), table.digest
         kept = asked.top_k if "logits" in outputs and asked.top_k is not None and asked.top_k < (teacher.outputs or 0) else None
-        key = CacheKey(*self._digests[name], outputs, asked.precision, self._computed_in, kept)
+        key = CacheKey(*self._digest(name), outputs, asked.precision, self._computed_in, kept)
         if asked.folder is None:
             folder = kind_folder("teacher") / key.digest
         else:
-            folder = Path(asked.folder) / name
+            # Of one teacher under several names one folder, as in the cache folder.
+            folder = Path(asked.folder) / next(other for other in self._job.teachers if self._digest(other) == self._digest(name))
         if self._world.size > 1:  # the first process's, since the others may have another cache, or another current folder
             folder = Path(os.fsdecode(self._world.first(os.fsencode(folder.absolute()))))
         self._made[name, outputs] = TeacherCache(folder, key, teacher, table.lengths)
         return self._made[name, outputs]
+
+    def _digest(self, name: str) -> tuple[str, str]:
+        """Of a teacher and of its rows."""
+        if name not in self._digests:
+            self._digests[name] = model_digest(self._job.teachers[name]), self.table(name).digest
+        return self._digests[name]
 
     def table(self, name: str) -> TokenTable:
         """The training rows as a teacher takes them."""
