@@ -157,6 +157,12 @@ def test_entities_and_words_are_tested_over_texts(run, said):
     assert singles["word_accuracy"]["test"] == "paired bootstrap of texts" and "only_a_right" not in singles["word_accuracy"]
 
 
+def test_texts_and_words_of_dev_are_told(run, said, tmp_path):
+    path, told = run("a", 2), f"dev of {TEXTS} texts with {drawn(2)[0].sum()} words"
+    assert f"names, {told}\n" in said("compare", path, "--report", tmp_path / "page.html")[1]
+    assert f"<span>{told}</span>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_one_type_is_tested_where_it_is_named(run, said):
     types = sorted({label[2:] for label in LABELS} - {""})
     name = f"entity_f1/{types[0]}"
