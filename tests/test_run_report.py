@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from crossdistil.core.app import cli, report_command, run_report
 from crossdistil.core.app.asking import asker
-from crossdistil.core.app.charts import Linear
+from crossdistil.core.app.chart_axes import Linear
 from crossdistil.core.app.compared_runs import read_result
 from crossdistil.core.app.comparison_report import comparison_page
 from crossdistil.core.app.progress import make_console

@@ -14,7 +14,8 @@ from ..files import write_text
 from ..registered import NOTHING, Registered
 from ..run_files import REPORT
 from ..tolerances import Tolerance, tolerance
-from .charts import line_style, marker, round_number, scientific
+from .chart_axes import round_number, scientific
+from .charts import line_style, marker
 from .compare import common_start, compare_runs, metric_values, read_runs
 from .comparison_view import score_text
 from .crosscheck_files import BackendRun, display_name, processes_text, read_json

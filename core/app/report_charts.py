@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from .charts import Series, column_chart, line_chart, row_chart, scientific
+from .chart_axes import scientific
+from .charts import Series, column_chart, line_chart, row_chart
 from .crosscheck_files import BackendRun, display_name
 from .pairs import Pair, limit_of
 

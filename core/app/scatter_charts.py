@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from .charts import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Linear, grid, marker, svg
+from .chart_axes import Linear
+from .charts import BOTTOM, LEFT, RIGHT, TOP, WIDTH, grid, marker, svg
 
 _GAP = 0.06
 """Of the width, free on both sides."""
