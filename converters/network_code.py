@@ -6,11 +6,8 @@ template a framework, and BiLSTMs one.
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from .. import __version__
@@ -27,16 +24,11 @@ from .dialects import DIALECTS
 from .layouts import Layout
 from .names_canonical import tied_of
 from .names_tensorflow import generator_name
+from .network_templates import filled_in
 from .networks.shared_encoder import ACTIVATIONS
 from .projections import PROJECTION
 
 NETWORK = "network.py"
-_TEMPLATES = Path(__file__).parent / "networks"
-_CONSTANTS = re.compile(r"(?<=# --- what the weights beside this file are\n).*?(?=# --- end\n)", re.DOTALL)
-_TITLE = re.compile(r'""".*?"""', re.DOTALL)
-_IMPORTS = re.compile(r"^(?:import|from \w)[\w.]* .*\n", re.MULTILINE)
-_SHARED = re.compile(r"^from \.(\w+) import .*\n", re.MULTILINE)
-_COPIED = "# --- copied from here on\n\n"
 _TITLES = {"pytorch": "PyTorch", "tf": "TensorFlow", "mindspore": "MindSpore", "oneflow": "OneFlow"}
 _PARTS = {
     "pytorch": {"norm": ("weight", "bias"), "table": ("weight",), "dense": ("weight", "bias")},
@@ -109,7 +101,7 @@ def network_code(checkpoint: CanonicalCheckpoint, to: str, name: str, layout: La
     """The text of `network.py`. `name` is that of the layout, `stored` the names in the checkpoint that was written. Raises
     CheckpointError where the network would not have exactly these."""
     if not is_encoder(checkpoint.config):
-        return _filled_in(_template(to, "bilstm"), _bilstm_constants(checkpoint, to, name), _title(checkpoint, to))
+        return filled_in(to, "bilstm", _bilstm_constants(checkpoint, to, name), _title(checkpoint, to))
     constants, turned = _constants(checkpoint, to, layout.dialect), []
     for own, (foreign, transpose) in constants["NAMES"].items():
         constants["NAMES"][own] = foreign
@@ -124,35 +116,7 @@ def network_code(checkpoint: CanonicalCheckpoint, to: str, name: str, layout: La
     constants["BESIDE"] = sorted(name for name in stored if name not in own and (name in beside or _is_projection(name)))
     if (others := sorted(set(stored) - own - set(constants["BESIDE"]))) or (others := sorted(own - set(stored))):
         raise CheckpointError(f"--with-code: the network has no place for {others[0]}, or needs it and it is not there")
-    return _filled_in(_template(to, "network"), constants, _title(checkpoint, to))
-
-
-def _filled_in(text: str, constants: dict[str, Any], title: str) -> str:
-    lines = [f"{key} = {_literal(value)}" for key, value in constants.items()]
-    text = _CONSTANTS.sub(lambda _: "\n".join(lines) + "\n", text, count=1)
-    return _TITLE.sub(lambda _: f'"""{title}\n"""', text, count=1)
-
-
-def _template(to: str, kind: str) -> str:
-    """The template of a framework, with what is shared in place of its imports: one file, and what that imports once each."""
-    name = {"pytorch": "torch", "tf": "tensorflow"}.get(to, to)
-    text = (_TEMPLATES / f"{name}_{kind}.py").read_text("utf-8")
-    head, mark, body = text.partition("# --- what")
-    imported, copied = set(_IMPORTS.findall(head)), []
-    for shared in _SHARED.findall(head):
-        above, _, below = (_TEMPLATES / f"{shared}.py").read_text("utf-8").partition(_COPIED)
-        imported |= set(_IMPORTS.findall(above))
-        copied.append(below.lstrip("\n"))
-    title = _TITLE.search(head)
-    start = head[: title.end()] + "\n\n" + _sorted_imports(imported) + "\n"
-    return start + mark + body.replace("# --- end\n", "# --- end\n\n" + "\n\n".join(copied), 1)
-
-
-def _sorted_imports(lines: Collection[str]) -> str:
-    """Python's own before others, `import` before `from`."""
-    own = [line for line in lines if line.split()[1].partition(".")[0] in sys.stdlib_module_names]
-    groups = (own, [line for line in lines if line not in own])
-    return "\n".join("".join(sorted(group, key=lambda line: (line.startswith("from"), line))) for group in groups)
+    return filled_in(to, "network", constants, _title(checkpoint, to))
 
 
 def _bilstm_constants(checkpoint: CanonicalCheckpoint, to: str, name: str) -> dict[str, Any]:
@@ -313,15 +277,3 @@ def _filled(template: str, config: Config, layer: int) -> str:
 
 def _is_projection(name: str) -> bool:
     return name.replace("/", ".").startswith(PROJECTION)
-
-
-def _literal(value: Any) -> str:
-    """A constant as a person would write it: an entry a line, where it has several."""
-    if isinstance(value, dict) and len(value) > 1:
-        return "{\n" + "".join(f"    {_literal(key)}: {_literal(entry)},\n" for key, entry in value.items()) + "}"
-    if isinstance(value, dict):
-        return "{" + "".join(f"{_literal(key)}: {_literal(entry)}" for key, entry in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        start, end = "[]" if isinstance(value, list) else "()"
-        return f"{start}{', '.join(map(_literal, value))}{end}"
-    return json.dumps(value) if isinstance(value, str) else repr(value)
