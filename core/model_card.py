@@ -1,12 +1,9 @@
 """The `README.md` of a model folder, as the Hugging Face hub has them: front matter in YAML, then what the model is, how it was
 made, what it scores and how it is loaded. It says only what was recorded; what is not known is left out, or said to be unknown.
-
-The last line of a card holds the digest of what is above it. A card that was edited no longer has it, and is never replaced.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Mapping
@@ -18,37 +15,18 @@ from ruamel.yaml import YAML
 
 from .. import __version__
 from .card_code import exported_code, is_of_pairs, transformers_code
+from .card_file import is_generated, marked, unmarked
 from .checkpoint import Model
 from .errors import CheckpointError
 from .models.answer_heads import CLASSIFIERS, EMBEDDINGS, SENTENCES
 from .models.architectures import is_encoder, model_type
 from .shown import plain
 
-README = "README.md"
-_MARK = re.compile(r"\n<!-- written by crossdistil; sha256 of the lines above: ([0-9a-f]{64}) -->\n\Z")
 _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 _METRICS = {"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"}
 """Ours -> the hub's."""
 _HUB_LICENSE = "# license: fill in, for example apache-2.0; it depends on the teacher's and the data's"
 _NO_LICENSE = "Not recorded: it depends on the licenses of the teacher and of the data. Fill in `license` above."
-
-
-def place_card(folder: Path, text: str, before: Path) -> str | None:
-    """Write a card into `folder`, which will take the place of `before`. If a person wrote or edited the README.md there, that is
-    kept, and a line that says so is returned. Raises OSError."""
-    old = before / README
-    if old.is_file() and not is_generated(old.read_bytes()):
-        (folder / README).write_bytes(old.read_bytes())
-        return f"{old}: was written or edited by hand, and is kept as it is"
-    (folder / README).write_text(text, encoding="utf-8")
-    return None
-
-
-def is_generated(data: bytes) -> bool:
-    """Whether a README.md is a card as it was written here."""
-    text = data.decode("utf-8", errors="replace")
-    found = _MARK.search(text)
-    return found is not None and found[1] == _digest(text[: found.start() + 1])
 
 
 def card(model: Model, parameters: int, export: Mapping[str, Any] | None = None) -> str:
@@ -67,11 +45,7 @@ def card(model: Model, parameters: int, export: Mapping[str, Any] | None = None)
     ]
     body = "\n".join(part for part in parts if part)
     text = f"---\n{_front_matter(model, export)}---\n\n{body}"
-    return _marked(text)
-
-
-def _marked(text: str) -> str:
-    return f"{text}\n<!-- written by crossdistil; sha256 of the lines above: {_digest(text + chr(10))} -->\n"
+    return marked(text)
 
 
 def with_license(text: str, license: str | None, about: Mapping[str, Any], where: Path) -> str:
@@ -93,15 +67,11 @@ def with_license(text: str, license: str | None, about: Mapping[str, Any], where
     written_here = is_generated(text.encode("utf-8"))
     text = text.replace(_HUB_LICENSE, f"license: {license}").replace(_NO_LICENSE, body)
     if written_here:
-        return _marked(text[: text.rindex("\n<!-- written by crossdistil")])
+        return marked(unmarked(text))
     if f"license: {license}" not in text:  # a card that a person wrote
         head, found, rest = text.partition("---\n")
         text = f"---\nlicense: {license}\n{rest}" if found and not head else f"---\nlicense: {license}\n---\n\n{text}"
     return text
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _front_matter(model: Model, export: Mapping[str, Any] | None) -> str:

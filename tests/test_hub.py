@@ -12,9 +12,9 @@ from huggingface_hub import constants
 from ruamel.yaml import YAML
 
 from crossdistil.core.app.recipe_models import found_models
+from crossdistil.core.card_file import is_generated
 from crossdistil.core.errors import CheckpointError, DataError
 from crossdistil.core.hub_names import hub_folder
-from crossdistil.core.model_card import is_generated
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests import tiny
 

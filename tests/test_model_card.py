@@ -13,13 +13,14 @@ from ruamel.yaml import YAML
 
 import crossdistil
 from crossdistil.core.app.exporting import ExportOptions, export
+from crossdistil.core.card_file import README, is_generated, place_card
 from crossdistil.core.checkpoint import load_model
 from crossdistil.core.checkpoint_saving import save_model
 from crossdistil.core.checksums import noted_checksums
 from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.data.word_vocabulary import build_words
 from crossdistil.core.kinds.known_kinds import ONE_NUMBER, SEVERAL_LABELS
-from crossdistil.core.model_card import README, card, escaped, is_generated, place_card
+from crossdistil.core.model_card import card, escaped
 from crossdistil.tests import tiny
 from crossdistil.tests.test_export import BILSTM, random_model, trained
 from crossdistil.tests.tiny_families import VARIANTS

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..card_file import place_card
 from ..checkpoint import Model
 from ..checkpoint_saving import write_card
 from ..checksums import write_checksums
@@ -24,7 +25,7 @@ from ..data.tokenize import Tokenizer, TokenTable
 from ..errors import CrossdistilError
 from ..files import replace_folder
 from ..metrics import is_known_metric
-from ..model_card import card, place_card
+from ..model_card import card
 from ..model_inputs import trained_length
 from ..processor import instructions, processor
 from ..registered import NOTHING, Registered

@@ -37,7 +37,7 @@ def push(
     plugins: PluginOption = None,
 ) -> None:
     """Send a student with its model card and recipe to the Hugging Face hub."""
-    from ..model_card import README
+    from ..card_file import README
 
     given_plugins("push", plugins)
     if not _REPO.fullmatch(repo):
@@ -58,8 +58,9 @@ def push(
 
 def contents(student: Path, license: str | None) -> dict[str, Path | bytes]:
     """Name in the repository -> the file, or its bytes where they are not those on the disk. Raises CrossdistilError."""
+    from ..card_file import README
     from ..checkpoint import WEIGHTS, load_model
-    from ..model_card import README, with_license
+    from ..model_card import with_license
     from ..run_files import RECIPE
     from ..yaml_files import read_yaml
     from .run_student import student_of

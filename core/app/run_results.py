@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from ..card_file import place_card
 from ..checkpoint import WEIGHTS, Model
 from ..checkpoint_saving import save_model
 from ..checksums import noted_checksums
 from ..engine import Engine, Parameters
 from ..job import Job, with_about
 from ..labelled.kept_answers import kept_answers
-from ..model_card import card, place_card
+from ..model_card import card
 from ..predictions import OF_WEIGHTS, Predictions, write_predictions
 from ..run_files import CHECKPOINTS, STUDENT
 from ..shared_run import SharedRun
