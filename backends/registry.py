@@ -139,7 +139,7 @@ def load_engine(name: str, options: EngineOptions) -> Engine:
 
 
 def _engine_of_plugin(own: RegisteredBackend, options: EngineOptions) -> Engine:
-    from ..core.plugin_files import error_text, plugin_line
+    from ..core.plugin_errors import error_text, plugin_line
 
     if options.place.size > 1:
         raise BackendError(f"backend '{own.name}': is a plugin's ({own.place}), which runs in one process; leave --devices out")

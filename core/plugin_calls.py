@@ -12,7 +12,7 @@ import numpy as np
 from .errors import CrossdistilError, PluginError
 from .kinds.kind import Kind
 from .metrics import Metric
-from .plugin_files import error_text, plugin_line
+from .plugin_errors import error_text, plugin_line
 from .registered import RegisteredMetric, RegisteredSchedule
 from .shown import shown
 

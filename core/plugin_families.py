@@ -20,7 +20,7 @@ from .models.outputs import ATTENTION_KINDS, LOGITS, POOLED, output_name
 from .models.parts import WORDS, Family
 from .models.pretraining import make_pretraining
 from .models.spec import EncoderConfig
-from .plugin_files import error_text
+from .plugin_errors import error_text
 from .recipe_errors import describe
 from .registered import RegisteredFamily
 from .registering import caller, checked_name, record

@@ -15,7 +15,6 @@ import importlib.util
 import os
 import re
 import sys
-import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -23,9 +22,10 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from .errors import CrossdistilError, Errors, PluginError, RecipeError, did_you_mean
+from .errors import Errors, PluginError, RecipeError, did_you_mean
 from .kinds.known_kinds import add_kinds
 from .plain_names import expanded
+from .plugin_errors import import_error
 from .recipe_errors import describe
 from .registered import BACKENDS, RECORDS, Registered, RegisteredBackend, RegisteredFamily, RegisteredKind, Registration, gathered
 from .section import Section
@@ -165,19 +165,6 @@ def _take_effect(section: PluginSection, registrations: Iterable[Registration]) 
         _IN_EFFECT[section.plugin] = section
 
 
-def plugin_line(error: BaseException, files: Iterable[str]) -> str | None:
-    """`FILE:LINE` of the last of these files that was executing when an error was raised, or None."""
-    names = set(files)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in names]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
-
-
-def error_text(error: BaseException) -> str:
-    """An error of someone's code in a line."""
-    text = " ".join(str(error).split())
-    return plain(f"{type(error).__name__}{f': {text}' if text else ''}", 400)
-
-
 def _digest(plugin: str, key: str) -> str:
     return hashlib.sha256(_read(plugin, key) if names_file(plugin) else _package_bytes(plugin, key)).hexdigest()
 
@@ -272,7 +259,7 @@ def _run_file(section: PluginSection) -> list[Registration]:
         raise PluginError(f"{plain(path)}:{error.lineno or 1}: is no Python: {plain(error.msg)}") from error
     except BaseException as error:
         del sys.modules[name]
-        raise _import_error(error, path) from error
+        raise import_error(error, path, True) from error
     return RECORDS.get(name, [])
 
 
@@ -285,28 +272,8 @@ def _import_module(section: PluginSection) -> list[Registration]:
     except BaseException as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise _no_module(section.plugin, "plugins") from error
-        raise _import_error(error, section.plugin) from error
+        raise import_error(error, section.plugin, False) from error
     found = list(RECORDS.get(name, []))
     if hasattr(module, "__path__"):
         found += [each for other, own in RECORDS.items() if other.startswith(f"{name}.") for each in own]
     return found
-
-
-def _import_error(error: BaseException, plugin: str) -> BaseException:
-    """What an error while a plugin was imported is raised as: where it was, what it is, and what to do."""
-    if isinstance(error, KeyboardInterrupt | MemoryError | CrossdistilError):
-        return error
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    own = [frame for frame in frames if frame.filename == plugin] or frames[-1:]
-    place = f"{own[-1].filename}:{own[-1].lineno}" if own else plugin
-    named = "" if names_file(plugin) else f"plugin {plain(plugin)}: "
-    return PluginError(f"{named}{plain(place)}: cannot be loaded: {error_text(error)}; {_remedy(error, plugin)}")
-
-
-def _remedy(error: BaseException, plugin: str) -> str:
-    """What helps against an error while a plugin was imported."""
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        if (Path(plugin).parent / f"{error.name}.py").is_file():
-            return "a plugin is one file, or an installed package: put both into one"
-        return f"install {plain(error.name.partition('.')[0])} for {sys.executable}"
-    return "correct it there, or leave the plugin out"

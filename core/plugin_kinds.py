@@ -20,7 +20,7 @@ from .kinds.several_labels import SeveralLabels
 from .metrics import KNOWN_METRICS
 from .models.answer_heads import SENTENCES
 from .plugin_calls import checked_metric
-from .plugin_files import error_text, plugin_line
+from .plugin_errors import error_text, plugin_line
 from .registered import RegisteredKind, RegisteredMetric
 from .registering import caller, checked_name, record
 from .shown import shown

@@ -10,7 +10,7 @@ from .engine import Parameters, Step
 from .errors import CrossdistilError, PluginError
 from .optimizers import OptimizerSpec, is_decayed
 from .plugin_calls import first_line
-from .plugin_files import error_text, plugin_line
+from .plugin_errors import error_text, plugin_line
 from .reference import ReferenceOps
 from .registered import RegisteredOptimizer
 from .shown import plain

@@ -23,7 +23,7 @@ from ..losses.base import STATISTICS, TermContext
 from ..losses.checking import GRADIENT, LENGTHS, REAL, STRAY, VALUE, Case, deviation, results
 from ..models.families.bert import BertConfig
 from ..models.outputs import split_name
-from ..plugin_files import error_text, plugin_line
+from ..plugin_errors import error_text, plugin_line
 from ..plugin_optimizers import exact_steps, trial_parameters
 from ..recipe_errors import describe
 from ..reference import ReferenceOps

@@ -19,7 +19,7 @@ from ..models.outputs import split_name
 from ..objective import term_labels
 from ..ops import Ops
 from ..plugin_calls import first_line
-from ..plugin_files import error_text, plugin_line
+from ..plugin_errors import error_text, plugin_line
 from ..plugin_optimizers import (
     exact_steps,
     failure,

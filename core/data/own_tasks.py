@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import CrossdistilError, DataError, PluginError, did_you_mean
 from ..kinds.known_kinds import kind_named
 from ..plugin_calls import first_line
-from ..plugin_files import error_text, plugin_line
+from ..plugin_errors import error_text, plugin_line
 from ..registered import RegisteredTask
 from ..shown import plain, shown
 from ..task_section import TaskSection

@@ -10,7 +10,7 @@ from ..errors import CrossdistilError, Errors, PluginError
 from ..events import Sink
 from ..extras import require
 from ..log_section import LogSection
-from ..plugin_files import error_text, plugin_line
+from ..plugin_errors import error_text, plugin_line
 from ..registered import Registered, RegisteredSink
 from ..shown import shown
 from .outlet import Outlet

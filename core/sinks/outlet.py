@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ..errors import CrossdistilError
 from ..events import Evaluated, Failed, Finished, Logged, Saved, Sink, Started
-from ..plugin_files import error_text, plugin_line
+from ..plugin_errors import error_text, plugin_line
 
 WAIT_SECONDS = 60.0
 """For how long the end of a run waits until a sink has taken everything."""
