@@ -4,9 +4,8 @@ configuration. Tensors stay where they are until they are asked for.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,16 @@ from ..core.models.architectures import CONFIGURATIONS, Config, pooler_names
 from ..core.models.config_keys import config_notes
 from ..core.models.heads import head_shapes, heads_of
 from ..core.models.parts import PAIRS
-from ..core.models.sizes import sizes
 from ..core.models.tree import unused_shapes
 from ..core.sentence_folder import sentence_files
 from .bilstm_checkpoint import BILSTM, read_bilstm
 from .configuration import activation_note, check_sizes, find_config, find_tokenizer, with_heads, without_config
-from .dialects import DIALECTS
 from .formats import open_checkpoint, whole_folder
-from .head_suggestions import left_out_patterns, suggested_renames
 from .names_tensorflow import FOR_GOOGLES_GRAPH
 from .projections import PROJECTION, read_projections
 from .reading import ReadOptions, allowed
 from .recognise import Recognised, recognise
+from .refused_tensors import refuse_trained, refuse_unknown
 from .repair import flipped_word_embeddings, repair_message
 from .rules import Match
 from .targets import source_notes
@@ -42,7 +39,6 @@ from .tensors import Checkpoint, Tensor, TensorInfo
 
 _SHOWN = 5
 _LEFT_OUT = "left out by --allow-extra"
-_PATTERNS = 3
 
 
 @dataclass
@@ -107,8 +103,8 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
         found = recognise(shapes, raw, options=options)
     dropped = dict(checkpoint.skipped) | found.dropped
     dropped |= dict.fromkeys(allowed([*found.unknown, *found.dropped], options.allow_extra), _LEFT_OUT)
-    _refuse_unknown(path, {name: near for name, near in found.unknown.items() if name not in dropped}, found, shapes)
-    _refuse_trained(path, [checkpoint.tensors[name] for name, reason in dropped.items() if reason == FOR_GOOGLES_GRAPH])
+    refuse_unknown(path, {name: near for name, near in found.unknown.items() if name not in dropped}, found, shapes)
+    refuse_trained(path, [checkpoint.tensors[name] for name, reason in dropped.items() if reason == FOR_GOOGLES_GRAPH])
     beside, unplaced = read_projections(path)
     dropped |= unplaced
     for name, tensor in beside.items():
@@ -116,7 +112,7 @@ def read_canonical(path: Path, options: ReadOptions = ReadOptions(), checkpoint:
         shapes[tensor.info.name] = tensor.info.shape
     sources = checkpoint.tensors | {tensor.info.name: tensor for tensor in beside.values()}
     notes = [*checkpoint.notes, *found.notes]
-    canonical_shapes = {name: _target_shape(shapes[match.source], match) for name, match in found.matches.items()}
+    canonical_shapes = {name: match.canonical_shape(shapes[match.source]) for name, match in found.matches.items()}
     if raw is None:
         raise without_config(path, found.family, canonical_shapes)
     notes += activation_note(raw, config_path, found.family)
@@ -168,68 +164,6 @@ def _bilstm(
     return CanonicalCheckpoint(
         checkpoint, "canonical", BILSTM, config, raw, tensors, outputs, SENTENCES, (), tokenizer, dropped, notes=checkpoint.notes
     )
-
-
-def _refuse_unknown(path: Path, unknown: Mapping[str, str], found: Recognised, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise CheckpointError with the unknown tensors (name in the file -> the nearest that is known), and what can be done."""
-    if not unknown:
-        return
-    renames, what = [], ""
-    if found.dialect in ("canonical", "oneflow"):
-        canonical = {name: _target_shape(shapes[match.source], match) for name, match in found.matches.items()}
-        own_sizes = sizes(found.family, canonical)
-        width = own_sizes.get("dim", own_sizes.get("hidden_size"))
-        table = DIALECTS[found.dialect].table(found.family)
-        given = {name: shapes[name] for name in unknown}
-        renames, what = suggested_renames(
-            given, found.family, width, lambda name: table.canonical(name) is not None, found.matches, found.prefix
-        )
-    lines = []
-    for name, near in unknown.items():
-        lines.append(
-            f"{path}: unknown tensor {name}" + (f"; did you mean {near}?" if near not in ("", name) and not renames else "")
-        )
-    more = f"\nand {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
-    prefix = f", whose names start with '{found.prefix}'" if found.prefix else ""
-    extra = left_out_patterns(unknown, (match.source for match in found.matches.values()))
-    reads = (
-        f"{_options('--rename', renames)} reads them as {what}"
-        if renames
-        else "--rename PATTERN=NAME reads them under another name"
-    )
-    leaves = f"{_options('--allow-extra', extra if len(extra) <= _PATTERNS else ['PATTERN'])} leaves them out"
-    raise CheckpointError("\n".join(lines[:_SHOWN]) + f"{more}\n(no part of the model{prefix}; {reads}, {leaves})")
-
-
-def _options(name: str, values: Iterable[str]) -> str:
-    return " ".join(f"{name} {value}" for value in values)
-
-
-def _refuse_trained(path: Path, added: Iterable[Tensor]) -> None:
-    """What a DistilBERT gets for Google's graph is left out again only as long as it says nothing: a graph that was trained
-    further has weights there."""
-    problems = []
-    for tensor in added:
-        name, array = tensor.info.name, tensor.load()
-        size = math.isqrt(array.size)
-        is_kernel = name.endswith(("kernel", "weight"))
-        if is_kernel:
-            trained = size * size != array.size or not np.array_equal(array.reshape(size, size), np.eye(size))
-        else:
-            trained = array.any()
-        if trained:
-            what = "an identity matrix" if is_kernel else "zeros"
-            problems.append(
-                f"{path}: {name} holds weights that a DistilBERT has no place for, expected {what}, as a conversion adds for "
-                f"Google's graph; --allow-extra {name} leaves it out"
-            )
-    if problems:
-        raise CheckpointError("\n".join(problems))
-
-
-def _target_shape(shape: tuple[int, ...], match: Match) -> tuple[int, ...]:
-    shape = shape if match.shape is None else match.shape
-    return shape[::-1] if match.transpose else shape
 
 
 def _flip_word_embeddings(found: Recognised, shapes: dict[str, tuple[int, ...]], raw: Mapping[str, Any]) -> list[str]:

@@ -42,6 +42,11 @@ class Match:
     shape: tuple[int, ...] | None = None
     """What the source is reshaped to."""
 
+    def canonical_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """That of the canonical tensor, of a source of this shape."""
+        reshaped = shape if self.shape is None else self.shape
+        return reshaped[::-1] if self.transpose else reshaped
+
 
 @dataclass
 class Spelling:
