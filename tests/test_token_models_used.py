@@ -157,7 +157,7 @@ def test_legal_sequences_and_overlaps_are_those_of_the_training(tmp_path):
 
 def test_the_page_marks_spans(exported):
     from crossdistil.core.app.service_app import render_page
-    from crossdistil.core.app.service_requests import About
+    from crossdistil.core.app.service_bodies import About
     from crossdistil.core.kinds.known_kinds import TOKEN_LABELS
 
     page, _ = render_page(About("names", False, LENGTH, False, 1.0, 8, TOKEN_LABELS))

@@ -18,11 +18,11 @@ from ..engine import EngineOptions
 from ..errors import CrossdistilError
 from .service_app import make_app
 from .service_batches import Batcher
+from .service_bodies import About
 from .service_guard import HEAD_BYTES, Guard, Rules, is_loopback
 from .service_metrics import Metrics
 from .service_model import Classifier, pairs_of
 from .service_protocol import BoundedProtocol, BoundedServer, Limits
-from .service_requests import About
 
 TOKEN_VARIABLE = "CROSSDISTIL_TOKEN"
 SHORTEST_TOKEN = 16

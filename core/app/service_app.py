@@ -23,11 +23,12 @@ from ..errors import CrossdistilError, DataError
 from ..json_files import parse_json
 from ..recipe_errors import describe
 from .service_batches import Batcher, QueueFull
+from .service_bodies import About
+from .service_bodies import Request as Asked
 from .service_metrics import CONTENT_TYPE, Metrics
 from .service_model import Answer, Item
 from .service_protocol import JOB
-from .service_requests import REQUESTS, About, requests_of
-from .service_requests import Request as Asked
+from .service_requests import REQUESTS, requests_of
 
 _RETRY = {"retry-after": "1"}
 _GONE = 499  # what nginx says of a client that did not wait
