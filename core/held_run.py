@@ -13,7 +13,7 @@ from .json_files import parse_json
 from .locks import lock_file
 from .predictions import damaged_predictions
 from .recipe import Recipe, flat
-from .run_files import LOCK, LOGS, MARKER, RECIPE, RESULT, STUDENT
+from .run_files import LOCK, LOGS, MARKER, RECIPE, RESULT, STUDENT, read_remade
 from .shown import plain, shown
 from .workplaces import TEMPORARY, remove_dead
 from .yaml_files import read_yaml
@@ -123,20 +123,9 @@ class HeldRun:
 
     def is_complete(self) -> bool:
         """Whether there is a result; one that cannot be read is an error."""
-        path = self.path / RESULT
-        remedy = "remove it, and --resume makes it again"
-        try:
-            value = parse_json(path.read_bytes(), str(path), RunFolderError, any_number=True)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise RunFolderError(f"{path}: {error.strerror}; {remedy}") from error
-        except RunFolderError as error:
-            raise RunFolderError(f"{error}; {remedy}") from error
-        if not isinstance(value, dict):
-            raise RunFolderError(f"{path}: expected a JSON object, got {shown(value, 60)}; {remedy}")
-        self._result = value
-        return True
+        result = read_remade(self.path / RESULT, "remove it, and --resume makes it again", any_number=True)
+        self._result = result or {}
+        return result is not None
 
     def nothing_to_resume(self) -> RunFolderError:
         """The error about a complete run."""

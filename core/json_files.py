@@ -22,8 +22,11 @@ MAX_DEPTH = 100
 _MAX_DIGITS = 40
 
 
-def read_json(path: Path, error: type[CrossdistilError] = CrossdistilError, limit: int = MAX_BYTES) -> Any:
-    """The value in a file. Raises `error`; a file that is not there is a FileNotFoundError, to be told as what it is."""
+def read_json(
+    path: Path, error: type[CrossdistilError] = CrossdistilError, limit: int = MAX_BYTES, any_number: bool = False
+) -> Any:
+    """The value in a file, as `parse_json`. Raises `error`; a file that is not there is a FileNotFoundError, to be told as what
+    it is."""
     try:
         with path.open("rb") as file:
             data = file.read(limit + 1)
@@ -31,12 +34,14 @@ def read_json(path: Path, error: type[CrossdistilError] = CrossdistilError, limi
         raise
     except (OSError, ValueError) as problem:  # a ValueError of a path with a zero byte
         raise error(f"{path}: cannot be read: {getattr(problem, 'strerror', None) or problem}") from problem
-    return parse_json(data, str(path), error, limit)
+    return parse_json(data, str(path), error, limit, any_number)
 
 
-def read_object(path: Path, error: type[CrossdistilError] = CrossdistilError, limit: int = MAX_BYTES) -> dict[str, Any]:
+def read_object(
+    path: Path, error: type[CrossdistilError] = CrossdistilError, limit: int = MAX_BYTES, any_number: bool = False
+) -> dict[str, Any]:
     """As `read_json`, of a file that holds an object."""
-    value = read_json(path, error, limit)
+    value = read_json(path, error, limit, any_number)
     if not isinstance(value, dict):
         raise error(f"{path}: expected a JSON object, got {shown(value, 60)}")
     return value

@@ -14,8 +14,27 @@
     logs/            what processes other than the first printed, of a run of several
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .errors import RunFolderError
+from .json_files import read_object
+
 RECIPE, METRICS, WATCHED, RESULT, MARKER = "recipe.yaml", "metrics.jsonl", "watched.jsonl", "result.json", "run.json"
 REPORT, LATENCY, PROBE = "report.html", "latency.json", "probe.safetensors"
 STUDENT, CHECKPOINTS, STATE, LOGS = "student", "checkpoints", "state", "logs"
 LOCK = ".lock"
 """Held by the process that runs in the folder."""
+
+
+def read_remade(path: Path, remedy: str, any_number: bool = False) -> dict[str, Any] | None:
+    """The object in a JSON file that is made again where it is removed, which `remedy` says; None where it is not there. Raises
+    RunFolderError for one that cannot be read. `any_number`: as of `parse_json`."""
+    try:
+        return read_object(path, RunFolderError, any_number=any_number)
+    except FileNotFoundError:
+        return None
+    except RunFolderError as error:
+        raise RunFolderError(f"{error}; {remedy}") from error

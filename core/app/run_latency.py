@@ -26,9 +26,8 @@ from ..data.token_table import TokenTable
 from ..engine import Engine, unheard
 from ..errors import CrossdistilError, RunFolderError
 from ..files import write_text
-from ..json_files import parse_json
 from ..model_answers import logits_function
-from ..run_files import LATENCY
+from ..run_files import LATENCY, read_remade
 from ..shown import counted
 from ..threads import processors
 from .latency import LatencyOptions, in_turns, result_of
@@ -125,19 +124,15 @@ def read_latency(folder: Path) -> RunLatency | None:
     """The latencies of a run; None where they were not measured. Raises RunFolderError for a file that is damaged."""
     path = folder / LATENCY
     remedy = f"remove it, and crossdistil report {folder} measures again"
+    found = read_remade(path, remedy)
+    if found is None:
+        return None
     try:
-        found = parse_json(path.read_bytes(), str(path), RunFolderError)
         own = found["models"][STUDENT_NAME]
         models = {str(name): model[_CASE.name]["request_milliseconds"] for name, model in found["models"].items()}
         milliseconds = {name: float(times["p50"]) for name, times in models.items()}
         requests, tokens, date = int(own[_CASE.name]["requests"]), float(own["mean_tokens"]), str(found["date"])
         return RunLatency(milliseconds, requests, tokens, _conditions(found, own), date, _busy(found["machine"]))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
-    except RunFolderError as error:
-        raise RunFolderError(f"{error}; {remedy}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunFolderError(f"{path}: is no measurement of a run's latency; {remedy}") from error
 
