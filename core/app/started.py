@@ -97,14 +97,12 @@ class Started:
         does, and returns the exit code."""
         failed: int | None = None
         while any(process.poll() is None for process in self._processes) and time.monotonic() < self._deadline:
-            if failed is None and (failed := self._failed()) is not None:
+            if failed is None and (failed := self._blamed()) is not None:
                 self._deadline = min(self._deadline, time.monotonic() + _GRACE_SECONDS)
             elif self._first() == 0:  # a framework may hang at its end
                 self._deadline = min(self._deadline, time.monotonic() + _LAST_SECONDS)
             time.sleep(_POLL_SECONDS)
-        if failed is None or self._processes[failed].returncode == LOST:  # which may end before the one that is lost
-            failed = self._failed()
-        first = self._first()
+        failed, first = self._blamed(failed), self._first()
         if failed is None and not any(process.poll() is None for process in self._processes):
             return 0
         if first == 0:  # nothing was left to be done
@@ -122,16 +120,19 @@ class Started:
         """The exit code of the run's first process, if it was started here and has ended."""
         return self._processes[0].poll() if self._variables[0]["RANK"] == "0" else None
 
-    def _failed(self) -> int | None:
-        """Which of the processes has failed, if one has: the first of those that were not ended by the loss of another."""
+    def _blamed(self, before: int | None = None) -> int | None:
+        """Which of those that have ended badly so far is to blame, if one has: that which was blamed `before`, or else the first.
+        It is another one where that was ended by the loss of a peer, which may be seen to end later, and where it exited without
+        a word and another one has said why."""
         codes = {index: process.returncode for index, process in enumerate(self._processes) if process.poll()}
-        return next((index for index, code in codes.items() if code != LOST), next(iter(codes), None))
+        own = [index for index, code in codes.items() if code != LOST]
+        blamed = before if before in own else next(iter(own or codes), None)
+        if blamed is None or codes[blamed] < 0 or any(self._said(blamed)):
+            return blamed
+        return next((index for index in own if codes[index] > 0 and any(self._said(index))), blamed)
 
     def _told(self, failed: int) -> int:
-        if self._processes[failed].returncode > 0 and not any(self._said(failed)):  # another one may have said why, later
-            codes = {index: process.returncode or 0 for index, process in enumerate(self._processes)}
-            spoken = (index for index, code in codes.items() if code > 0 and code != LOST and any(self._said(index)))
-            failed = next(spoken, failed)
+        """Say why the run ended, as the process does that is to blame, or for it; returns the exit code."""
         code, rank = self._processes[failed].returncode, self._variables[failed]["RANK"]
         who = f"rank {rank} of {self._size}: "
         lines = list(self._said(failed)) if code > 0 else []
