@@ -6,11 +6,12 @@ The names are those of transformers, which start as BERT's do.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from ..parts import ENCODER, NORM, Block, Family, Part, embedding_parts, layer_parts
-from ..spec import Activation, OneWidthConfig
-from .bert import BERT, head_parts
+from .bert import BERT, BertKeys, head_parts
 
 _EMBEDDINGS = embedding_parts(BERT.root, "hidden_size", normalised=False)
 
@@ -32,21 +33,15 @@ MEGATRON_BERT = Family(
 )
 
 
-class MegatronBertConfig(OneWidthConfig):
+class MegatronBertConfig(BertKeys):
     """A MegatronBERT encoder with a classification or regression head."""
 
     family = MEGATRON_BERT
+    classifier_dropout: ClassVar[None] = None
+    """No key of this family, whose classifier has the hidden rate."""
 
     vocab_size: int = Field(29056, ge=1)
     hidden_size: int = Field(1024, ge=1)
     num_hidden_layers: int = Field(24, ge=1)
     num_attention_heads: int = Field(16, ge=1)
     intermediate_size: int = Field(4096, ge=1)
-    hidden_act: Activation = "gelu"
-    hidden_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    attention_probs_dropout_prob: float = Field(0.1, ge=0, lt=1)
-    max_position_embeddings: int = Field(512, ge=1)
-    type_vocab_size: int = Field(2, ge=1)
-    initializer_range: float = Field(0.02, gt=0)
-    layer_norm_eps: float = Field(1e-12, gt=0)
-    pad_token_id: int | None = 0
