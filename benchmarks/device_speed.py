@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from device_findings import Finding, Settings
 from gemm_peak import Products, step_operations
-from huggingface_loop import Crossdistil, HuggingFace
+from huggingface_sides import Crossdistil, HuggingFace
 from kd_job import KdJob, job_of
 from tables import summary
 
