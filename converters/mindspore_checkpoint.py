@@ -21,7 +21,7 @@ from ..core.errors import CheckpointError
 from ..core.shown import shown
 from ..core.wire import BYTES, VARINT, Malformed, delimited, number, read_varint, varint
 from .mindspore_values import CONTENT, DIMS, MAP_TENSOR, MAX_TAG, TAG, TENSOR, TYPE, VALUE, Entry, read_entries
-from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo, loaded_content
+from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo, loaded_content, read_into
 
 SLICE_SIZE = 512 << 20
 """Bytes of a tensor that MindSpore puts into one value."""
@@ -203,11 +203,8 @@ def _tensor(path: Path, entry: Entry) -> Tensor:
                 for part in entry.parts:
                     file.seek(part.start)
                     end = position + part.size
-                    while position < end:
-                        count = file.readinto(memoryview(content[position:end]))
-                        if not count:
-                            raise CheckpointError(f"{path}: {shown(info.name)}: the file became shorter since it was opened")
-                        position += count
+                    read_into(file, content[position:end], f"{path}: {shown(info.name)}: the file")
+                    position = end
         except OSError as error:
             raise CheckpointError(f"{path}: {shown(info.name)}: cannot be read: {error.strerror or error}") from error
         return array

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..core.errors import CheckpointError
 from ..core.shown import shown
-from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo, loaded_content
+from .tensors import DTYPES, Checkpoint, Tensor, TensorInfo, loaded_content, read_into
 
 NO_CHECKSUM = "has no checksums: a change of its numbers would not be seen"
 _ELEMENTS, _META, _DONE = "out", "meta", "snapshot_done"
@@ -92,14 +92,9 @@ def open_variable(folder: Path, name: str, with_meta: bool = True) -> Tensor:
 
     def load() -> np.ndarray:
         array = np.empty(info.shape, DTYPES[info.dtype])
-        content, position = array.reshape(-1).view(np.uint8), 0
         try:
             with elements.open("rb", buffering=0) as file:
-                while position < info.size:
-                    count = file.readinto(memoryview(content[position:]))
-                    if not count:
-                        raise CheckpointError(f"{place}: {_ELEMENTS} became shorter since it was opened")
-                    position += count
+                read_into(file, array.reshape(-1).view(np.uint8), f"{place}: {_ELEMENTS}")
         except OSError as error:
             raise CheckpointError(f"{place}: {_ELEMENTS} cannot be read: {error.strerror or error}") from error
         return array

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -113,3 +114,14 @@ def loaded_content(tensor: Tensor, place: str) -> np.ndarray:
     if array.shape != info.shape or array.dtype != DTYPES[info.dtype]:
         raise CheckpointError(f"{place}: is {array.dtype} {array.shape}, but was announced as {info.dtype} {info.shape}")
     return array.reshape(-1).view(np.uint8)
+
+
+def read_into(file: BinaryIO, content: np.ndarray, what: str) -> None:
+    """Fill an array of bytes (size,) uint8 from a file, from where it stands. Raises CheckpointError, in which `what` names the
+    file, where it ends before: it was long enough when it was opened."""
+    position = 0
+    while position < len(content):
+        count = file.readinto(memoryview(content[position:]))
+        if not count:
+            raise CheckpointError(f"{what} became shorter since it was opened")
+        position += count
