@@ -1,8 +1,10 @@
-"""Kinds of damage to a folder that a run wrote: `DAMAGES` of any file, and those of one file alone."""
+"""Kinds of damage to a folder that a run wrote: `DAMAGES` of any file, and those of one file alone; and a disk that is full."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -147,3 +149,14 @@ def swap(one: str, other: str) -> Damage:
 def copied(one: str, other: str) -> Damage:
     """A file is also there under another name."""
     return lambda folder: shutil.copy(folder / one, folder / other)
+
+
+@contextlib.contextmanager
+def full_disk(free: int):
+    """No file can grow beyond `free` bytes."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,9 @@ from crossdistil.converters import convert as conversions
 from crossdistil.converters.layouts import LAYOUTS
 from crossdistil.core.app import verify
 from crossdistil.tests.conversion_sources import BERT, write_source
-from crossdistil.tests.wrong_input_files import contents
+from crossdistil.tests.damages import full_disk
 from crossdistil.tests.wrong_input_files import crossdistil as command
+from crossdistil.tests.wrong_input_files import refused_conversion as refused
 
 QUERY = "bert.encoder.layer.0.attention.self.query.weight"
 
@@ -23,15 +22,6 @@ QUERY = "bert.encoder.layer.0.attention.self.query.weight"
 def source(tmp_path) -> Path:
     write_source(tmp_path / "source", BERT)
     return tmp_path / "source"
-
-
-def refused(root: Path, source: object, *options: object, to: str = "tf", out: str = "out") -> list[str]:
-    """The messages, with {root} for the folder that holds everything and must stay as it is."""
-    before = contents(root)
-    answer = command("convert", source, root / out, "--to", to, *options)
-    assert answer.code == 2 and not answer.stdout
-    assert contents(root) == before
-    return [message.replace(str(root), "{root}") for message in answer.messages]
 
 
 def test_destinations(tmp_path, source):
@@ -63,17 +53,6 @@ def test_a_new_folder_in_the_sources(tmp_path, source):
     crossdistil.convert(source, source / "tf", to="tf")
     crossdistil.convert(source / "tf", tmp_path / "back", to="pytorch")
     assert (tmp_path / "back" / "model.safetensors").is_file()
-
-
-@contextlib.contextmanager
-def full_disk(free: int):
-    """No file can grow beyond `free` bytes."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (free, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
 @pytest.mark.parametrize(("to", "layout"), [(to, layout) for to, layouts in LAYOUTS.items() for layout in layouts])

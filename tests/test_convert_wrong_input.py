@@ -19,8 +19,8 @@ from crossdistil.converters.tensors import Tensor, TensorInfo
 from crossdistil.core.checksums import CHECKSUMS
 from crossdistil.tests.conversion_sources import BERT, write_config, write_source
 from crossdistil.tests.tiny_families import DISTILBERT
-from crossdistil.tests.wrong_input_files import contents
 from crossdistil.tests.wrong_input_files import crossdistil as command
+from crossdistil.tests.wrong_input_files import refused_conversion as refused
 
 QUERY = "bert.encoder.layer.0.attention.self.query.weight"
 EXPECTED = "expected a checkpoint of PyTorch, safetensors, TensorFlow, MindSpore or OneFlow"
@@ -42,15 +42,6 @@ def change_weights(folder: Path, change) -> None:
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-
-
-def refused(root: Path, source: object, *options: object, to: str = "tf", out: str = "out") -> list[str]:
-    """The messages, with {root} for the folder that holds everything and must stay as it is."""
-    before = contents(root)
-    answer = command("convert", source, root / out, "--to", to, *options)
-    assert answer.code == 2 and not answer.stdout
-    assert contents(root) == before
-    return [message.replace(str(root), "{root}") for message in answer.messages]
 
 
 def convert_source(source: Path, to: str) -> Path:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import resource
 import shutil
 
 import numpy as np
@@ -26,6 +25,7 @@ from crossdistil.core.teacher_identity import CacheKey, model_digest
 from crossdistil.core.teacher_writing import write_outputs
 from crossdistil.tests import tiny
 from crossdistil.tests.cached_teacher import ReferenceEngine, content, outputs_of, plan_of, teach
+from crossdistil.tests.damages import full_disk
 
 LAYERS = [
     {"loss": "hidden_mse", "layers": [[0, 0], [2, 1]], "projection": {"kind": "linear"}},
@@ -265,10 +265,8 @@ def test_one_pass_fills_what_later_stages_read_too(tree, tmp_path, monkeypatch):
 @pytest.fixture
 def small_files():
     """No file can be longer than 16 MiB: a decision that is wrong does not fill the disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 24, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with full_disk(1 << 24):
+        yield
 
 
 def test_auto_leaves_room_on_the_disk(tmp_path, small_files):

@@ -3,17 +3,16 @@ changed or left behind."""
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
-import resource
 import shutil
 
 import pytest
 
 from crossdistil.core.errors import TrainingError
 from crossdistil.core.training import Trainer
+from crossdistil.tests.damages import full_disk
 from crossdistil.tests.wrong_input_files import Files, contents, crossdistil, write_files
 
 
@@ -36,17 +35,6 @@ def unfinished(folder):
     """The same run, interrupted before its end."""
     (folder / "result.json").unlink()
     return folder
-
-
-@contextlib.contextmanager
-def full_disk(free: int):
-    """No file can grow beyond `free` bytes."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (free, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
 def assert_refused(answer, *messages: str) -> None:

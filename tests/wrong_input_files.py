@@ -188,3 +188,12 @@ def assert_refused(files: Files, answer: Answer, *messages: str) -> None:
     assert answer.messages == [message.replace("{root}", str(files.root)) for message in messages]
     assert answer.code == 2
     assert not files.out.exists()
+
+
+def refused_conversion(root: Path, source: object, *options: object, to: str = "tf", out: str = "out") -> list[str]:
+    """The messages of `crossdistil convert`, with {root} for the folder that holds everything and must stay as it is."""
+    before = contents(root)
+    answer = crossdistil("convert", source, root / out, "--to", to, *options)
+    assert answer.code == 2 and not answer.stdout
+    assert contents(root) == before
+    return [message.replace(str(root), "{root}") for message in answer.messages]
