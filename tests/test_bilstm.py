@@ -20,6 +20,7 @@ from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.models.families.bilstm import BiLstmConfig
 from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.reference import ReferenceOps
+from crossdistil.tests.reference_values import RecordingOps, assert_close, reference
 
 TOLERANCE = 2e-6
 """On logits, as a share of the value (or of 1): a few float32 roundings."""
@@ -32,16 +33,6 @@ TEXTS = ["The film, the Café!", "the film is bad", "a [MASK] bad bad end", "中
 
 def mask_of(lengths, places):
     return (np.arange(places) < np.array(lengths)[:, None]).astype(np.float32)
-
-
-def reference(function, parameters, batch):
-    return function(ReferenceOps(), {name: array.astype(np.float64) for name, array in parameters.items()}, batch)
-
-
-def assert_close(found, expected, tolerance, what):
-    assert found.shape == expected.shape, what
-    difference = (np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max()
-    assert difference <= tolerance, f"{what} differs by {difference:.1e}"
 
 
 def random_batch(config, lengths=LENGTHS, places=7, seed=0):
@@ -105,17 +96,6 @@ def test_the_formula(config):
     rooted = {f"student/{name}": array for name, array in p.items()}
     [found] = logits_of(config, "student/")(ReferenceOps(), rooted, batch)
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
-
-
-class RecordingOps(ReferenceOps):
-    """Writes down where dropout is applied."""
-
-    def __init__(self):
-        self.places = []
-
-    def dropout(self, x, rate):
-        self.places.append((x.shape, rate))
-        return x
 
 
 def test_dropout_is_before_the_classifier():

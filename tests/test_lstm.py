@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crossdistil.core.reference import ReferenceOps
+from crossdistil.tests.reference_values import assert_close, reference
 
 VALUE, GRADIENT = 1e-6, 1e-4
 """Largest difference, as a share of the value (or of 1), from float64 and from finite differences."""
@@ -38,16 +38,6 @@ def lstm_output(ops, parameters, batch):
 def lstm_objective(ops, parameters, frozen, batch):
     total = ops.sum(lstm(ops, parameters, batch) * batch["weights"])
     return total, ops.stack([total])
-
-
-def reference(function, parameters, batch):
-    return function(ReferenceOps(), {name: array.astype(np.float64) for name, array in parameters.items()}, batch)
-
-
-def assert_close(found, expected, tolerance, what):
-    assert found.shape == expected.shape, what
-    difference = (np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max()
-    assert difference <= tolerance, f"{what} differs by {difference:.1e}"
 
 
 @pytest.mark.parametrize("lengths", [LENGTHS, (7, 7), (0, 0), (1,)])

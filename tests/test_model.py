@@ -12,6 +12,7 @@ from crossdistil.core.models.encoder import make_forward
 from crossdistil.core.models.outputs import ATTENTION_KINDS, LOGITS, POOLED, output_name
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests import tiny
+from crossdistil.tests.reference_values import RecordingOps
 
 TOLERANCE = 1e-5
 """On logits and states of size 1 to 5: float32 rounding through two layers."""
@@ -178,21 +179,6 @@ def test_padding_and_fill_rows_change_nothing():
     expected = reference_outputs(tiny.STILL, parameters, narrow)["logits"]
     found = reference_outputs(tiny.STILL, parameters, wide)["logits"]
     np.testing.assert_allclose(found[:4], expected, rtol=1e-12)
-
-
-class RecordingOps(ReferenceOps):
-    """Writes down where dropout is applied, and at which rate, instead of applying it."""
-
-    def __init__(self):
-        self.places = []
-
-    def dropout(self, x, rate):
-        self.places.append((x.shape, rate))
-        return x
-
-    def attention(self, query, key, value, bias, dropout):
-        self.places.append(("attention", dropout))
-        return super().attention(query, key, value, bias, 0.0)
 
 
 def test_dropout_is_where_bert_has_it():

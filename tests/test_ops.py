@@ -10,19 +10,9 @@ from crossdistil.core.optimizers import OptimizerSpec
 from crossdistil.core.reference import ReferenceOps
 from crossdistil.tests.one_graph import Job, gradients_of, values_of
 from crossdistil.tests.op_cases import CASES, GRADIENT, Case, normal
+from crossdistil.tests.reference_values import assert_close, reference
 
 every_case = pytest.mark.parametrize("name", CASES)
-
-
-def reference(case: Case, parameters) -> np.ndarray:
-    exact = {name: array.astype(np.float64) for name, array in parameters.items()}
-    return case.function(ReferenceOps(), exact, case.batch)
-
-
-def assert_close(found, expected, tolerance, what):
-    assert found.shape == expected.shape, what
-    difference = (np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max()
-    assert difference <= tolerance, f"{what} differs by {difference:.1e}"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +24,7 @@ def values(engine):
 
 def weights_of(case: Case) -> np.ndarray:
     """What the entries of a case's value are multiplied with, for a gradient of their sum."""
-    return np.random.default_rng(2).normal(size=reference(case, case.parameters).shape).astype(np.float32)
+    return np.random.default_rng(2).normal(size=reference(case.function, case.parameters, case.batch).shape).astype(np.float32)
 
 
 def weighted(function):
@@ -57,7 +47,7 @@ def gradients(engine):
 def test_values(name, values):
     case, found = CASES[name], values[name]
     assert found.dtype == np.float32
-    assert_close(found, reference(case, case.parameters), case.forward, "the value")
+    assert_close(found, reference(case.function, case.parameters, case.batch), case.forward, "the value")
 
 
 @every_case
