@@ -16,7 +16,7 @@ from crossdistil.core.step_plan import Plan
 from crossdistil.core.train_section import TrainSection
 from crossdistil.core.world import World
 from crossdistil.tests import tiny
-from crossdistil.tests.test_training import Bench
+from crossdistil.tests.trainer_bench import Bench
 
 # An evaluation every second step; it is best at step 4, and 0.805 at step 8 is better than 0.8, but not by 0.01.
 SCORES = [0.4, 0.8, 0.79, 0.805, 0.78, 0.9]
