@@ -12,7 +12,7 @@ import crossdistil
 from crossdistil.core.checksums import CHECKSUMS
 from crossdistil.core.errors import CheckpointError
 from crossdistil.tests import conversion_sources as sources
-from crossdistil.tests.test_networks import CASES, write_case
+from crossdistil.tests.network_cases import CASES, write_case
 
 TARGETS = [
     ("pytorch", "safetensors"), ("pytorch", "bin"), ("tf", "google"), ("mindspore", "ckpt"), ("oneflow", "state-dict"),
