@@ -48,3 +48,17 @@ def ranking_recipe(data: Path, teacher: Path | None, objective: list[dict[str, A
         "stages": [{"name": "rank", "objective": objective, "train": settings | train}],
         "seed": 7,
     }
+
+
+def of_rows(table, suffix):
+    """A table's text, as files of this suffix hold it."""
+    mark = {".tsv": "\t", ".csv": ","}[suffix]
+    return "".join(mark.join(map(str, row)) + "\n" for row in table)
+
+
+def written(path, rows):
+    """`path`, with these rows in it."""
+    path.write_text(
+        of_rows(rows, path.suffix) if path.suffix != ".jsonl" else "".join(f"{json.dumps(row)}\n" for row in rows)
+    )
+    return path
