@@ -128,10 +128,6 @@ class AttentionCrossEntropy(AttentionMatch):
         "mean over tokens and heads of -sum over keys of softmax(A_T) log softmax(A_S)   (TextBrewer's attention_ce)"
     )
 
-    @property
-    def unit(self):
-        return "tokens"
-
     def compare(self, context):
         def cross_entropy(ops, student, teacher, batch):
             bias = attention_bias(ops, batch["attention_mask"])  # (B, 1, 1, L)
@@ -152,10 +148,6 @@ class AttentionMeanCrossEntropy(AttentionMatch):
         "mean over tokens of -sum over keys of softmax(mean A_T) log softmax(mean A_S), the means over heads   "
         "(TextBrewer's attention_ce_mean)"
     )
-
-    @property
-    def unit(self):
-        return "tokens"
 
     @property
     def needs_equal_heads(self):

@@ -220,6 +220,11 @@ class AttentionMatch(MatchTerm):
 
     kind: ClassVar[str] = "scores"
 
+    @property
+    def unit(self) -> str:
+        """Queries, each with a distribution over the keys."""
+        return "tokens"
+
     def size_problems(self, context):
         student, teacher = context.student, context.teachers[context.teacher(self.teacher)]
         if self.kind == "scores" and (problem := self._different_views(student, teacher, context)):

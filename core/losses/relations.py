@@ -45,10 +45,6 @@ class AttentionDivergence(AttentionMatch):
 
     formula: ClassVar[str] = "mean over tokens and heads of KL(softmax(A_T) || softmax(A_S))   (MiniLM, section 3.1)"
 
-    @property
-    def unit(self):
-        return "tokens"
-
     def compare(self, context):
         return divergence
 
@@ -62,10 +58,6 @@ class ValueRelationDivergence(AttentionMatch):
     formula: ClassVar[str] = (
         "mean over tokens and heads of KL(softmax(V_T V_T^T / sqrt d) || softmax(V_S V_S^T / sqrt d))   (MiniLM, section 3.2)"
     )
-
-    @property
-    def unit(self):
-        return "tokens"
 
     def compare(self, context):
         def value_divergence(ops, student, teacher, batch):
@@ -91,10 +83,6 @@ class SelfRelationDivergence(AttentionMatch):
         "mean over tokens and relation heads of KL(softmax(X_T X_T^T / sqrt d) || softmax(X_S X_S^T / sqrt d)), X = Q, K or V"
         "   (MiniLMv2, section 3)"
     )
-
-    @property
-    def unit(self):
-        return "tokens"
 
     @property
     def needs_equal_heads(self):
