@@ -18,7 +18,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from .checksums import changed_files, file_checksum
+from .checkpoint import WEIGHTS
+from .checksums import Damaged, changed_files, file_checksum, noted_checksums
 from .data.tasks import Examples, TaskSpec
 from .errors import RunFolderError
 from .files import write_arrays
@@ -26,6 +27,7 @@ from .kinds.kind import Kind
 from .kinds.known_kinds import ANSWERS, ONE_CLASS, ONE_NUMBER, RANKING, SEVERAL_LABELS
 from .kinds.own_kinds import OF_PLUGIN, kind_entry, kind_told
 from .metrics import ANSWER_METRICS, RANKING_METRICS
+from .run_files import STUDENT
 from .shown import shown
 
 PREDICTIONS = "predictions.safetensors"
@@ -147,6 +149,17 @@ def damaged_predictions(folder: Path, result: dict[str, Any]) -> str | None:
         return None
     problems = changed_files(folder, {PREDICTIONS: noted["file"]})
     return problems[0] if problems else None
+
+
+def are_of_student(folder: Path, result: dict[str, Any]) -> bool | None:
+    """Whether the weights in a run's folder are those that gave its answers, by the checksums that were noted of both: they and
+    their list may have been replaced since. None where either is not known."""
+    try:
+        noted = (noted_checksums(folder / STUDENT) or {}).get(WEIGHTS)
+    except Damaged:
+        return None
+    weights = (result.get("dev") or {}).get(OF_WEIGHTS)
+    return None if weights is None or noted is None else noted == weights
 
 
 def read_predictions(folder: Path, result: dict[str, Any]) -> Predictions | None:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from crossdistil.core.app import cli
 from crossdistil.core.app.compared_runs import read_all
 from crossdistil.core.app.comparison_view import print_comparison
+from crossdistil.core.checksums import file_checksum, write_checksums
 from crossdistil.core.data.tasks import Examples
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.kinds.known_kinds import ONE_CLASS
@@ -90,6 +91,20 @@ def test_what_holds_of_several_is_said_once(run):
         _edit(Path(name) / "result.json", lambda result: result.pop("dev"))
     [note] = [note for note in found("a", "x", "y")["notes"] if note.endswith("not tested")]
     assert note.startswith("x, y: kept no answers on dev, as runs of earlier versions, and ")
+
+
+def test_weights_that_are_not_those_of_the_answers_are_told(run):
+    """They and their checksums were replaced by another model's."""
+    names = [run(name, seed=seed) for seed, name in enumerate("ab")]
+    for name in names:
+        (Path(name) / "student").mkdir()
+        (Path(name) / "student" / "model.safetensors").write_bytes(name.encode())
+        write_checksums(Path(name) / "student")
+    of_a = file_checksum(Path("a") / "student" / "model.safetensors")
+    for name in names:
+        _edit(Path(name) / "result.json", lambda result: result["dev"].update(weights=of_a))
+    [note] = [note for note in found(*names)["notes"] if "weights" in note]
+    assert note.startswith("b: the weights in the folder student are not those that the run ended with, ")
 
 
 def test_a_truly_better_one_is_better(run):

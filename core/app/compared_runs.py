@@ -11,8 +11,8 @@ from typing import Any
 from ..errors import CrossdistilError, RecipeError, RunFolderError
 from ..json_files import parse_json
 from ..metrics import CLM_LOSS, MLM_LOSS
-from ..predictions import Predictions, kept_names, read_predictions
-from ..run_files import MARKER, RECIPE, RESULT
+from ..predictions import Predictions, are_of_student, kept_names, read_predictions
+from ..run_files import MARKER, RECIPE, RESULT, STUDENT
 from ..shown import shown
 from ..task_data import TaskData
 from ..yaml_files import read_yaml
@@ -66,6 +66,8 @@ class ComparedRun:
     """The resolved recipe; None of a model folder."""
     latency: RunLatency | None = None
     """How fast it answers, where that was measured."""
+    is_replaced: bool = False
+    """Whether the weights in the run's folder are not those that gave its answers."""
 
     @property
     def rows(self) -> Rows | None:
@@ -169,7 +171,7 @@ def _run(path: Path, result: dict[str, Any], recipe: dict[str, Any], data: Path 
     if predictions is None and _has_dev(result):
         place = data or Path(str(recipe["task"].get("data")))
         if place.is_dir():
-            answer = ask(path / "student", {}, place)
+            answer = ask(path / STUDENT, {}, place)
             predictions = answer.data.predictions(answer.logits)
         else:
             untested = f"kept no answers on dev, as runs of earlier versions, and {place} is not there; --data FOLDER lets"
@@ -177,7 +179,8 @@ def _run(path: Path, result: dict[str, Any], recipe: dict[str, Any], data: Path 
     elif predictions is None:
         untested = "has no answers on dev that could be compared row by row" if metrics else "was not scored on dev"
     about = (str(path), metrics, student.get("parameters"), result.get("task"))
-    return ComparedRun(*about, predictions, untested, result, recipe, read_latency(path))
+    is_replaced = predictions is not None and are_of_student(path, result) is False
+    return ComparedRun(*about, predictions, untested, result, recipe, read_latency(path), is_replaced)
 
 
 def _has_dev(result: dict[str, Any]) -> bool:

@@ -210,6 +210,12 @@ def _notes(runs: Sequence[ComparedRun], groups: Sequence[Group], chosen: Sequenc
     if endless:
         reason = "kept its answers without where a text ends, as runs of earlier versions: labels of words are not tested"
         notes.append(f"{endless}: {reason}; the folder student of a run, with --data FOLDER, is")
+    replaced = ", ".join(run.name for run in runs if run.is_replaced)
+    if replaced:
+        notes.append(
+            f"{replaced}: the weights in the folder student are not those that the run ended with, whose scores and answers "
+            "these are; the folder itself, with --data FOLDER, answers anew"
+        )
     trained = [group for group in groups if group.settings]
     if len(trained) > 1 and any(len(group.runs) == 1 for group in trained):
         single = ", ".join(group.letter for group in trained if len(group.runs) == 1)

@@ -10,7 +10,7 @@ from ..checkpoint import WEIGHTS, Model
 from ..checksums import Damaged, changed_files, noted_checksums
 from ..engine import Engine
 from ..errors import CrossdistilError
-from ..predictions import OF_WEIGHTS, read_predictions
+from ..predictions import are_of_student, read_predictions
 from ..run_files import RESULT, STUDENT
 from ..task_data import MISMATCHED, TaskData
 from .compared_runs import read_result
@@ -43,8 +43,7 @@ def _is_its_student(teacher: Model, result: dict[str, Any]) -> bool:
         return False
     try:
         noted = noted_checksums(teacher.source)
-        weights = None if noted is None else noted.get(WEIGHTS)
-        if weights is None or weights != result["dev"].get(OF_WEIGHTS):
+        if noted is None or not are_of_student(teacher.source.parent, result):
             return False
         return not changed_files(teacher.source, noted, noted.keys() - {WEIGHTS})
     except Damaged:
