@@ -34,36 +34,39 @@ class PriceSection(Section):
 class FileSection(Section):
     """Answers of another model to the texts, in place of a model that runs: JSON lines, a JSON array, CSV or TSV with a label, a
     distribution over the classes or log-probabilities a text, or what providers' interfaces return; where words have labels,
-    spans, or labels or distributions a word (docs/labelled_files.md)."""
+    spans, or labels or distributions a word; of questions, parts of their contexts (docs/labelled_files.md)."""
 
     newer: ClassVar[tuple[str, ...]] = ("row_numbers", "stray_spans")
 
     path: Path
     """The file."""
     id: str | None = None
-    """The column of the task's tables that the file's ids (`id`, `custom_id`) are of; null: rows are found by their texts."""
+    """The column of the task's tables that the file's ids (`id`, `custom_id`) are of, of questions `id` or `query_id`; null: rows
+    are found by their texts."""
     row_numbers: Literal[0, 1] | None = None
     """Where the file's ids are numbers of the rows of train's file (`17`, or with the split, `dev-17`): that of the first row.
     Rows count as they are in the file, without a header, also those that `limit` or `skip_labels` leaves out."""
     columns: dict[str, str] = {}
     """What the file calls what it holds, where that is not the usual name: `{label: gpt_label}`."""
     labels: dict[str, str] = {}
-    """The file's label -> the task's class, where the two are written differently: `{pos: positive}`."""
+    """The file's label -> the task's class, where the two are written differently: `{pos: positive}`. Of questions, words that
+    mean that the context has no answer: `{unanswerable: ""}`."""
     abstentions: tuple[str, ...] = ABSTENTIONS
     """Labels that are no answer, whatever their case."""
     other_labels: Literal["error", "abstain"] = "error"
     """A label that is no class of the task: an error, or no answer, which is counted."""
     stray_spans: Literal["error", "leave_out"] = "error"
-    """Of words with labels, a span that is not in its text, or overlaps another one: an error, or left out, and counted."""
+    """Of words with labels, a span that is not in its text, or overlaps another one, and of questions, an answer that is not in
+    its context, or not where the file says: an error, or left out, and counted."""
     repeated: Literal["error", "votes"] = "error"
     """Two different answers to a text: an error, or votes, whose shares are the distribution."""
     unanswered: Literal["error", "leave_out"] = "error"
-    """Training texts, or words of them, without an answer: an error, or left out of the training, and counted."""
+    """Training texts, words of them, or questions, without an answer: an error, or left out of the training, and counted."""
     rest: Literal["spread", "drop"] = "spread"
     """What a distribution over some of the classes leaves of 1: shared evenly by the others, none of which gets more than the
-    least that is named; or dropped, so that the others have `floor`."""
+    least that is named; or dropped, so that the others have `floor`. Of questions, tokens are the classes."""
     floor: float = Field(1e-4, gt=0, lt=0.5)
-    """The least probability of a class: a label alone is a distribution with this in all other classes."""
+    """The least probability of a class, of questions of a token: a label alone is a distribution with this in all others."""
     weigh_by: Literal["agreement", "confidence"] | None = None
     """What a training text counts in the losses: the share of the votes for its answer, or how sure of it the model says it is
     (its `confidence`, else its probability); null: all count 1."""

@@ -86,10 +86,10 @@ class Job:
         else:
             examples, tokens = self.data.examples["train"], self.data.tokens["train"]
             labels = examples.labels if tokens.targets is None and tokens.spans is None else None
-            weights = examples.weights
-            if weights is not None and tokens.examples is not None:  # a text may have several windows
-                weights = weights[tokens.examples]
-            given = tokens, labels, *cut, examples.label_mask, one_length, self.share, weights
+            mask, weights = examples.label_mask, examples.weights
+            if tokens.examples is not None:  # a text may have several windows
+                mask, weights = (own if own is None else own[tokens.examples] for own in (mask, weights))
+            given = tokens, labels, *cut, mask, one_length, self.share, weights
             batches = TrainBatches(*given)
             if "train" in self.data.masks:
                 batches.attach_masks(self.data.masks["train"])
@@ -199,10 +199,11 @@ def check_rows(found: Plan) -> tuple[dict[str, Examples] | None, Errors]:
             rows.collect(check_files, recipe.task)
     else:
         examples = rows.collect(_examples, recipe, spec)
-    if examples and found.context is not None and (found.context.labels is not None or spec.ranked is not None):
+    context = found.context
+    if examples and context is not None and (context.labels is not None or spec.ranked is not None or context.files):
         counts = term_context(spec, examples=examples)
         known = {key: getattr(counts, key) for key in ("label_counts", "labelled", "target_range")}
-        context = dataclasses.replace(found.context, **known)
+        context = dataclasses.replace(context, **known)
         problems = stage_problems(recipe, context, apart(found.tokenizer, found.teacher_tokenizers))
         _collect_new(counted, found.source, problems, found.problems)
     of_data = [error for error in found.errors if isinstance(error, DataError)]

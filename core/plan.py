@@ -297,7 +297,7 @@ def term_context(
     kind, outputs = (ONE_CLASS, 2) if spec is None else (spec.kind, spec.kind.outputs(spec.labels))
     embedded, ranked = (None, None) if spec is None else (spec.embedded, spec.ranked)
     train = None if not examples else examples["train"]
-    counts = label_counts(kind, train, outputs) if spec is not None and kind.has_classes and train else None
+    counts, labelled = label_counts(kind, train, outputs) if spec is not None and train else (None, None)
     return TermContext(
         outputs=outputs,
         kind=kind,
@@ -309,8 +309,8 @@ def term_context(
         files=frozenset(files),
         rerankers=rerankers,
         labels=None if spec is None else spec.label_names,
-        label_counts=None if counts is None else counts[0],
-        labelled=0 if counts is None else counts[1],
+        label_counts=counts,
+        labelled=labelled,
         members=1 if embedded is None and ranked is None else ranked.most if embedded is None else embedded.members,
         scored=embedded is not None and embedded.examples == "scored" or ranked is not None and ranked.labelled,
         taught=bool(ranked.teacher_scores if ranked is not None else embedded is not None and embedded.teacher_scores),

@@ -51,7 +51,7 @@ def _stage_problems(recipe: Recipe, index: int, context: TermContext, others: Se
         found = [(key, text) for key, text in term.problems(context)]
         if (reason := _beyond_answers(term, context, bool(found))) is not None:
             found = [("loss", reason)]
-        unlabelled = context.files and context.label_counts and not context.labelled
+        unlabelled = context.files and context.labelled == 0
         if not found and unlabelled and term.unit == "labelled" and term.weight:
             way = "teacher.file.as_labels: where_missing lets it learn the file's answers"
             found = [("loss", f"{term.loss} learns labels, of which the training texts have none; {way}")]

@@ -166,16 +166,17 @@ class TaskData:
         given = logits, labels, self.dev_rows, spec.name, names, tuple(spec.metrics)
         return Predictions(*given, own=spec.kind if spec.kind.code else None)
 
-    def final_metrics(self, infer: Callable) -> tuple[dict[str, float], np.ndarray | None]:
-        """The metrics of a finished model on dev, with MNLI's mismatched ones beside them, and the logits on dev. Text
-        without a dev split has neither."""
+    def final(self, infer: Callable) -> Scored:
+        """What a finished model says of dev, with MNLI's mismatched metrics beside the others. Text without a dev split has
+        nothing of it."""
         if "dev" not in self.examples:
-            return {}, None
-        metrics, logits = self.score("dev", infer)
+            return Scored({}, None, None)
+        found = self.scored("dev", infer)
         if MISMATCHED in self.examples:
             mismatched, _ = self.score(MISMATCHED, infer)
-            metrics |= {f"{name}_mismatched": value for name, value in mismatched.items()}
-        return metrics, logits
+            metrics = found.metrics | {f"{name}_mismatched": value for name, value in mismatched.items()}
+            found = replace(found, metrics=metrics)
+        return found
 
 
 def load_data(
@@ -246,7 +247,8 @@ def _asked(spec: TaskSpec, split: str, examples: Examples, tokenizer: Tokenizer,
     def named(row: int) -> str:
         return f"{examples.source}: {ids[row]}"
 
-    return question_table(*given, tokenizer, max_length, spec.answering, split != "train", named)
+    places = split != "train" or bool(examples.taught)
+    return question_table(*given, tokenizer, max_length, spec.answering, places, named)
 
 
 def _with_lost_answers(examples: Examples, table: TokenTable) -> Examples:

@@ -34,7 +34,8 @@ class Evaluation:
 
     metrics: dict[str, float]
     logits: np.ndarray | None = None
-    """As `core.task_data.Scored` has them."""
+    said: np.ndarray | None = None
+    """Both as `core.task_data.Scored` has them."""
 
 
 Evaluate = Callable[[], Evaluation]

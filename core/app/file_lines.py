@@ -34,11 +34,11 @@ def kept_lines(name: str, kept: dict[str, Any]) -> list[str]:
         return [f"{name}: the file has no answer to a text of dev, so that what the student keeps of it is not known"]
     parts = []
     if "agreement" in kept:
-        what = f"{kept['texts']:,} texts" if "words" not in kept else f"{kept['words']:,} words"
+        what = next((f"{kept[what]:,} {what}" for what in ("words", "questions") if what in kept), f"{kept['texts']:,} texts")
         parts.append(f"the student says the same of {kept['agreement']:.1%} of {what} of dev")
     if "spans" in kept:
-        metric, value = next(iter(kept["spans"].items()))
-        parts.append(f"{metric} of the student against the file {value:.4f}")
+        scores = [f"{metric} of the student against the file {value:.4f}" for metric, value in kept["spans"].items()]
+        parts += scores if "questions" in kept else scores[:1]
     if "teacher" in kept:
         ratio = "" if kept["retention"] is None else f", {kept['retention']:.1%} of it"
         scores = f"file {kept['teacher']:.4f}, student {kept['student']:.4f}{ratio}"

@@ -38,7 +38,8 @@ class LoadedTeachers:
     def score(self, name: str) -> tuple[dict[str, float], np.ndarray | None]:
         """The teacher's metrics on the task's dev split, and its logits there, of which masked words have none."""
         data, teacher = self._job.teacher_data[name], self._job.teachers[name]
-        return data.final_metrics(self._engine.infer(data.answers(teacher.config), self.parameters(name)))
+        found = data.final(self._engine.infer(data.answers(teacher.config), self.parameters(name)))
+        return found.metrics, found.logits
 
     def outputs(self, name: str, outputs: tuple[str, ...]) -> Callable[[np.ndarray], list[np.ndarray]]:
         """`f(rows)`: outputs of a teacher for a batch of training rows, of which -1 only fills. The first call loads it."""

@@ -31,6 +31,7 @@ def _file(name: str, found: dict[str, Any], milliseconds: float | None) -> dict[
         "texts": about["texts"],
         "silent": sum(about["abstained"].values()) + sum(about["other_labels"].values()),
         "kept": kept,
+        "what": next((what for what in ("words", "questions") if what in kept), "texts"),
         "cost": ", ".join(parts),
         "milliseconds": milliseconds,
         "thousand": None if milliseconds is None else f"{milliseconds:,.1f} s",

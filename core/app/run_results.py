@@ -25,7 +25,7 @@ from ..predictions import OF_WEIGHTS, Predictions, write_predictions
 from ..run_files import CHECKPOINTS, STUDENT
 from ..shared_run import SharedRun
 from ..stages import Stage
-from ..task_data import MISMATCHED
+from ..task_data import MISMATCHED, Scored
 from ..training import Keep, Outcome
 from ..world import World
 from .file_lines import kept_lines
@@ -74,13 +74,14 @@ class RunResults:
         """Write the student and what it answers, beside the teachers' `answers` on dev, and return the content of result.json;
         `started` is when the run began, as `time.perf_counter` tells it."""
         job, engine, last = self._job, self._engine, outcomes[-1]
-        metrics, logits = self._scored(stages[-1], last)
+        scored = self._scored(stages[-1], last)
+        metrics = scored.metrics
         steps = sum(outcome.steps for outcome in outcomes)
         about = self._about(metrics, last.kept_step) | recorded(job, engine, teachers, steps)
         student = with_about(job.student, last.parameters, about)
         projections = {name: array for name, array in last.parameters.items() if name not in job.student.parameters}
         self._world.lead(self._save, student, projections)
-        predictions = job.data.predictions(logits)
+        predictions = job.data.predictions(scored.logits)
         answered = None
         if predictions is not None:
             answered = self._world.lead(self._keep_answers, dataclasses.replace(predictions, teachers=answers))
@@ -115,7 +116,7 @@ class RunResults:
         if answered is not None:
             result["dev"] = answered
         for name in job.recipe.file_teachers:
-            teachers[name] |= self._of_file(name, logits)
+            teachers[name] |= self._of_file(name, scored)
         if len(teachers) == 1:
             result["teacher"] = next(iter(teachers.values()))
         elif teachers:
@@ -128,20 +129,21 @@ class RunResults:
         weights = (noted_checksums(self._run.path / STUDENT) or {}).get(WEIGHTS)
         return write_predictions(self._run.path, predictions) | {OF_WEIGHTS: weights}
 
-    def _scored(self, stage: Stage, outcome: Outcome) -> tuple[dict[str, float], np.ndarray | None]:
-        """The metrics of the finished model on dev, and its logits there: of the evaluation that it was kept for, where this
+    def _scored(self, stage: Stage, outcome: Outcome) -> Scored:
+        """What the finished model says of dev: in the evaluation that it was kept for, where this
         process has made it: what the saved weights would give, on MindSpore but for rounding."""
         data, known = self._job.data, outcome.evaluation
         if known is not None and MISMATCHED not in data.examples:
-            return known.metrics, known.logits
+            return Scored(known.metrics, known.logits, known.said)
         with told_if_long(self._console, f"{self._engine.name}: scoring the finished model on dev"):
-            return data.final_metrics(self._engine.infer(data.answers(stage.config), self.student_of(outcome.parameters)))
+            return data.final(self._engine.infer(data.answers(stage.config), self.student_of(outcome.parameters)))
 
-    def _of_file(self, name: str, logits: np.ndarray | None) -> dict[str, Any]:
+    def _of_file(self, name: str, scored: Scored) -> dict[str, Any]:
         """What is known of a teacher that is a file, and what the student keeps of it."""
         data = self._job.data
         about = {"file": dict(data.examples["train"].taught[name].about)}
-        kept = None if logits is None or "dev" not in data.examples else kept_answers(data, name, logits)
+        known = scored.logits is not None and "dev" in data.examples
+        kept = kept_answers(data, name, scored.logits, scored.said) if known else None
         if kept is None:
             return about
         for line in kept_lines(name, kept):

@@ -123,12 +123,13 @@ class StageRuns:
 
         def evaluate() -> Evaluation:
             with told_if_long(self._console, f"{engine.name} {stage.section.name}: scoring on dev"):
-                metrics, logits = job.data.score("dev", step.infer(answers, tuple(job.student.parameters)))
+                found = job.data.scored("dev", step.infer(answers, tuple(job.student.parameters)))
+            logits = found.logits
             given = job.data.spec.kind, job.data.spec.label_names, logits, job.data.examples["dev"].labels, "dev"
             same = None if logits is None else one_answer(*given)
             if same is not None:
                 self._console.print(f"{engine.name} {stage.section.name}: warning: {same}", style="yellow", markup=False)
-            return Evaluation(metrics, logits)
+            return Evaluation(found.metrics, logits, found.said)
 
         can_evaluate = stage.evaluated and "dev" in job.data.examples
         title = f"{engine.name} {stage.name}"

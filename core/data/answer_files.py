@@ -23,7 +23,8 @@ from .texts import Texts
 FILES = (".json", ".jsonl")
 _MOST_BYTES = 1 << 30
 """SQuAD's largest file has 42 million."""
-_CONTEXTS, _QUESTIONS, _IDS = ("context", "context_text"), ("question", "query_text", "query"), ("id", "query_id")
+CONTEXTS, QUESTIONS, IDS = ("context", "context_text"), ("question", "query_text", "query"), ("id", "query_id")
+"""What contexts, questions and their ids are called."""
 _ANSWERS, _STARTS = ("answers", "answer"), ("answer_start", "start")
 _NOWHERE = -1
 
@@ -67,9 +68,9 @@ def read_questions(path: Path, format: AnswerFormat, needs_answers: bool = True,
     found, seen, misplaced = Questions(), {}, _Misplaced()
     untold: list[str] = []
     for number, (where, line, context, raw) in enumerate(_questions(path, format), 1):
-        question = _text(raw, _keys(format.question, _QUESTIONS), where)
+        question = _text(raw, _keys(format.question, QUESTIONS), where)
         name = _id(raw, where, number)
-        if any(key in raw for key in _IDS):
+        if any(key in raw for key in IDS):
             where = f"{path}:{line}: {name}" if path.suffix.lower() == ".jsonl" else f"{path}: {name}"
         if name in seen:
             raise DataError(f"{where}: the id is there twice, in questions {seen[name]} and {number}; expected one question each")
@@ -145,7 +146,7 @@ def _of_item(item: Any, where: str, format: AnswerFormat) -> Iterator[tuple[str,
         for index, part in enumerate(_list(item["paragraphs"], f"{where}.paragraphs")):
             yield from _of_item(part, f"{where}.paragraphs[{index}]", format)
         return
-    context = _text(item, _keys(format.context, _CONTEXTS), where)
+    context = _text(item, _keys(format.context, CONTEXTS), where)
     if not context.strip():
         raise DataError(f"{where}: the context is empty, expected a text")
     if "qas" not in item:
@@ -186,7 +187,7 @@ def _text(raw: dict, keys: tuple[str, ...], where: str) -> str:
 
 
 def _id(raw: dict, where: str, number: int) -> str:
-    value = next((raw[key] for key in _IDS if key in raw), number)
+    value = next((raw[key] for key in IDS if key in raw), number)
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
         raise DataError(f"{where}: id: got {shown(value, 60)}, expected a text")
     return plain(str(value), 100)

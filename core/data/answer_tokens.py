@@ -40,7 +40,7 @@ def question_table(
     if not before:
         raise DataError(f"{tokenizer.source}: puts no token before a text, where windows without an answer have theirs")
     ids: list[np.ndarray] = []
-    firsts, examples, spans, where, owned = [], [], [], [], []
+    firsts, examples, spans, where, owned, begins = [], [], [], [], [], []
     for row, (question, (pieces, offsets)) in enumerate(_pieces(questions, contexts, tokenizer)):
         question = question[: format.question_length]
         head = [*before, *question, *between]
@@ -60,8 +60,8 @@ def question_table(
             ids.append(np.array([*head, *pieces[start:end], *behind], np.int32))
             firsts.append(len(head))
             examples.append(row)
-            inside = answer is not None and start <= answer[0] and answer[1] < end
-            spans.append((answer[0] - start + len(head), answer[1] - start + len(head)) if inside else (0, 0))
+            begins.append(start)
+            spans.append(_in_window(answer, start, end, len(head)))
             if places:
                 own = np.full((len(ids[-1]), 2), NOWHERE, np.int32)
                 own[len(head) : len(head) + end - start] = offsets[start:end]
@@ -74,7 +74,32 @@ def question_table(
         np.concatenate(ids), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), np.array(firsts, np.int32),
         tokenizer.pad_id, types=tokenizer.places.types, examples=np.array(examples, np.int32), spans=np.array(spans, np.int32),
         places=np.concatenate(where) if places else None, owned=np.concatenate(owned) if places else None,
+        begins=np.array(begins, np.int32),
     )  # fmt: skip
+
+
+def ends_in_rows(
+    table: TokenTable, places: np.ndarray, firsts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the answers of each question, `places[firsts[i]:firsts[i + 1]]` from which character to which (answers, 2), are in
+    the rows of a table with places: (n, 2) int32 the first and last token of an answer in a row, by the rule of `spans`; (n,)
+    int64 which answer it is; (rows + 1,) int64 which of the n are each row's."""
+    rows_of = np.searchsorted(table.examples, np.arange(len(firsts)))
+    ends, which, counts = [], [], np.zeros(len(table.examples) + 1, np.int64)
+    for question, (first, last) in enumerate(zip(rows_of[:-1].tolist(), rows_of[1:].tolist())):
+        parts = [table.places[table.offsets[row] : table.offsets[row + 1]] for row in range(first, last)]
+        parts = [part[part[:, 0] >= 0] for part in parts]
+        sizes = [(int(table.begins[row]), int(table.begins[row]) + len(part)) for row, part in zip(range(first, last), parts)]
+        context = np.zeros((sizes[-1][1] if sizes else 0, 2), np.int32)
+        for part, (start, end) in zip(parts, sizes):
+            context[start:end] = part
+        numbers = range(int(firsts[question]), int(firsts[question + 1]))
+        found = [None if places[number, 0] < 0 else _tokens_of(context, *places[number]) for number in numbers]
+        for row, (start, end) in zip(range(first, last), sizes):
+            ends += [_in_window(answer, start, end, int(table.first_lengths[row])) for answer in found]
+            which += numbers
+            counts[row + 1] = len(numbers)
+    return np.array(ends, np.int32).reshape(-1, 2), np.array(which, np.int64), np.cumsum(counts)
 
 
 def answers_without_window(table: TokenTable, targets: np.ndarray) -> np.ndarray:
@@ -116,6 +141,13 @@ def _tokens_of(offsets: np.ndarray, start: int, end: int) -> tuple[int, int] | N
     """The first and the last token with a character of the answer; None where no token has one."""
     inside = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < end) & (offsets[:, 0] < offsets[:, 1]))
     return (int(inside[0]), int(inside[-1])) if len(inside) else None
+
+
+def _in_window(answer: tuple[int, int] | None, start: int, end: int, before: int) -> tuple[int, int]:
+    """The places of an answer's first and last token of a context in the row that has those from `start` to `end` behind `before`
+    others: both 0 where it has it not whole."""
+    inside = answer is not None and start <= answer[0] and answer[1] < end
+    return (answer[0] - start + before, answer[1] - start + before) if inside else (0, 0)
 
 
 def _windows(count: int, room: int, step: int) -> Iterator[tuple[int, int]]:

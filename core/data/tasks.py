@@ -93,12 +93,13 @@ class Examples:
         return replace(self, texts=[], pairs=None if self.asked is None else self.pairs)
 
 
-def label_counts(kind: Kind, examples: Examples, classes: int) -> tuple[tuple[int, ...], int]:
-    """How many examples have each class or label, and how many have any label."""
+def label_counts(kind: Kind, examples: Examples, classes: int) -> tuple[tuple[int, ...] | None, int]:
+    """How many examples have each class or label, None without classes, and how many have any label."""
     if examples.labels is None:
-        return (0,) * classes, 0
+        return (0,) * classes if kind.has_classes else None, 0
     known = examples.labels if examples.label_mask is None else examples.labels[examples.label_mask > 0]
-    return tuple(int(count) for count in kind.counts(known, classes)), kind.labelled(known)
+    counts = kind.counts(known, classes) if kind.has_classes else None
+    return None if counts is None else tuple(map(int, counts)), kind.labelled(known)
 
 
 def target_range(examples: Examples) -> dict[str, tuple[float, float]]:
@@ -119,7 +120,7 @@ def resolve_task(section: TaskSection, registered: Registered = NOTHING, taught:
     if kind.per_token:
         return _with_token_metrics(section, token_task(section, kind, taught))
     if kind.of_spans:
-        return answers_task(section, kind)
+        return replace(answers_task(section, kind), taught=taught)
     if not kind.one_row:
         spec = embedding_task(section, kind) if kind.embeds else ranking_task(section, kind)
         return spec if section.metrics is None else replace(spec, metrics=_checked_metrics(section.metrics, spec, ()))
@@ -214,7 +215,7 @@ def read_split_texts(spec: TaskSpec, data_folder: Path, split: str) -> Examples:
 def _questions(path: Path, spec: TaskSpec, split: str) -> Examples:
     if not path.is_file():
         raise DataError(folders_for_files(path.parent, [path.name]) or f"{path}: no such file; {folder_contents(path.parent)}")
-    found = read_questions(path, spec.answering, not split.startswith("test"))
+    found = read_questions(path, spec.answering, not spec.taught and not split.startswith("test"))
     asked = Asked(tuple(found.ids), tuple(found.golds))
     lines = np.array(found.lines, np.int64)
     given = found.questions, found.contexts, found.targets, path, lines

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from .token_table import TokenTable
 
 
-@dataclass(frozen=True)
-class Taught:
-    """The answers of a teacher that is a file, a row an example."""
+@dataclass(frozen=True, kw_only=True)
+class TaughtRows:
+    """What is known of the answers of a teacher that is a file, a row an example."""
 
-    logits: np.ndarray
-    """(examples, outputs) float32: what stands for a model's; 0 where there is no answer."""
     answered: np.ndarray
     """(examples,) booleans."""
     abstained: np.ndarray
@@ -37,25 +35,49 @@ class Taught:
     told: tuple[str, ...] = ()
     """What a person should know, a line each."""
 
-    def of(self, rows: np.ndarray) -> Taught:
+    def of(self, rows: np.ndarray) -> TaughtRows:
         """Those of some examples."""
-        arrays = {name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
-        return replace(self, **arrays)
+        return self._of(rows)
+
+    def _of(self, rows: np.ndarray, others: Collection[str] = (), **more: np.ndarray) -> TaughtRows:
+        """With `more` in place of the arrays that have no row an example, the `others`."""
+        arrays = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray) and name not in others}
+        return replace(self, **{name: value[rows] for name, value in arrays.items()}, **more)
 
     def digest(self) -> str:
         """SHA-256 of what is learned."""
-        return hashlib.sha256(np.ascontiguousarray(self.logits).data).hexdigest()
+        raise NotImplementedError
 
-    def in_rows(self, table: TokenTable) -> Taught | TaughtTokens:
-        """What has a `batch` of rows of a table."""
-        return self
+    def in_rows(self, table: TokenTable) -> InRows:
+        """The same for the rows of a table."""
+        raise NotImplementedError
+
+
+class InRows(Protocol):
+    """What a teacher that is a file gives in place of a model's outputs."""
 
     def batch(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
         """As `TeacherCache.batch`: the logits of a batch of rows, of which -1 only fills."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught(TaughtRows):
+    """Answers to whole texts."""
+
+    logits: np.ndarray
+    """(examples, outputs) float32: what stands for a model's; 0 where there is no answer."""
+
+    def digest(self):
+        return hashlib.sha256(np.ascontiguousarray(self.logits).data).hexdigest()
+
+    def in_rows(self, table):
+        return self
+
+    def batch(self, rows, length):
         return {"logits": np.where(rows[:, None] < 0, np.float32(0), self.logits[rows])}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaughtWords(Taught):
     """The same of texts whose words have labels: a row a word, one text's words behind another's; `cost` is of texts."""
 

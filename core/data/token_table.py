@@ -49,6 +49,8 @@ class TokenTable:
     """(rows, 2) int32: the places in the row of the first and the last token of the answer."""
     places: np.ndarray | None = None
     """(tokens, 2) int32: from where to where each token of a context is, in its characters; -1 of other tokens."""
+    begins: np.ndarray | None = None
+    """(rows,) int32: which token of its context the first one in each row is."""
     owned: np.ndarray | None = None
     """(tokens,) booleans: whether an answer may begin at the token in this row, and not in another one of the question."""
 

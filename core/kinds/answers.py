@@ -40,6 +40,9 @@ class Answers(Kind):
         more = (*UNANSWERABLE_METRICS, *MORE_UNANSWERABLE_METRICS) if with_none else ()
         return (*ANSWER_METRICS, *more)
 
+    def fill(self, rows, like):
+        return np.full((rows, 2), -1, like.dtype)  # without an answer
+
     def drawn(self, generator, rows, outputs):
         return generator.integers(0, 4, (rows, 2)).astype(np.int32)
 

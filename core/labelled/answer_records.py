@@ -20,11 +20,10 @@ from ..shown import shown
 from .class_records import OF_CLASSES
 from .interfaces import READERS, NoAnswer, Texts, Tokens, Written
 from .said import BadRecord, Reading, Said, first_of, json_of, number_from
-from .word_records import OF_WORDS
 
 _THOUGHT = re.compile(r"^\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _FENCE = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
-_AROUND = " \t\r\n\"'`*.!。！“”‘’「」『』《》"
+AROUND = " \t\r\n\"'`*.!。！“”‘’「」『』《》"
 _WRAPPERS = ("response", "result", "output", "modelOutput", "completion", "body", "message")
 IDS = ("custom_id", "id", "key", "recordId")
 _SCORES = ("score", "value", "rating")
@@ -46,10 +45,12 @@ class Record:
     cost: float = math.nan
 
 
-def record_of(row: Mapping[str, Any], columns: Mapping[str, str], number: bool = False, words: bool = False) -> Record:
-    """What a row says; `columns` are the names that differ from the usual ones. With `number` the answer is one, and may be
-    called a score; with `words` it is of each word of a text. Raises BadRecord."""
-    found, reading = Record(), OF_WORDS if words else OF_CLASSES
+def record_of(
+    row: Mapping[str, Any], columns: Mapping[str, str], reading: Reading = OF_CLASSES, number: bool = False
+) -> Record:
+    """What a row says, as `reading` has it; `columns` are the names that differ from the usual ones. With `number` the answer is
+    one, and may be called a score. Raises BadRecord."""
+    found = Record()
     if (chosen := columns.get("label")) in _WRAPPERS:  # of a row that names answers in another column too
         others = {name for what in _ANSWERS for name in reading.names.get(what, ())} | set(_WRAPPERS) - {chosen}
         row = {name: cell for name, cell in row.items() if name not in others}
@@ -120,7 +121,11 @@ def _one_of_two(row: Mapping[str, Any], own: Reading, found: Record) -> list[Sai
     was added, what that says. Raises BadRecord where the two are not the same."""
     column = next((name for name in own.names["label"] if name in row), None)
     wrapper = next((name for name in _WRAPPERS if row.get(name) and name not in ("body", "message")), None)
-    if column is None or wrapper is None or len(found.said) != 1 or not isinstance(label := found.said[0].label, str):
+    if column is None or wrapper is None or len(found.said) != 1:
+        return found.said
+    if own.texts is not None:
+        return _one_of_two_parts(row, own, found, column, wrapper)
+    if not isinstance(label := found.said[0].label, str):
         return found.said
     try:
         said = list(_answers({wrapper: row[wrapper]}, own, found, 0))
@@ -133,10 +138,26 @@ def _one_of_two(row: Mapping[str, Any], own: Reading, found: Record) -> list[Sai
         return said
     if said and all(isinstance(each, str) and label_key(label) in label_key(each) for each in told):
         return found.said  # a longer text, out of which the label was taken
-    named = shown(told[0], 60) if told else "no answer"
-    raise BadRecord(
-        f"holds two answers, '{column}': {shown(label, 60)} and '{wrapper}': {named}; teacher.file.columns says which is meant: "
-        f"{{label: {column}}} or {{label: {wrapper}}}"
+    raise _two(column, label, wrapper, told[0] if told else "")
+
+
+def _one_of_two_parts(row: Mapping[str, Any], own: Reading, found: Record, column: str, wrapper: str) -> list[Said]:
+    """The same of answers that are parts of a text, of which a longer one is another one."""
+    try:
+        said = list(_answers({wrapper: row[wrapper]}, own, found, 0))
+    except (NoAnswer, BadRecord):
+        said = []
+    labels, told = own.texts(found.said[0]), sorted({text for each in said for text in own.texts(each)})
+    if said and {label_key(text) for text in labels} == {label_key(text) for text in told}:
+        return said
+    raise _two(column, labels[0], wrapper, told[0] if told else "")
+
+
+def _two(column: str, label: str, wrapper: str, told: str) -> BadRecord:
+    """The error of a row that says two things."""
+    return BadRecord(
+        f"holds two answers, '{column}': {shown(label, 60)} and '{wrapper}': {shown(told, 60) if told else 'no answer'}; "
+        f"teacher.file.columns says which is meant: {{label: {column}}} or {{label: {wrapper}}}"
     )
 
 
@@ -171,7 +192,9 @@ def _of_text(text: str | None, tokens: Written | None, own: Reading) -> Said:
             return first
         start = whole.rfind(json.dumps(first.label, ensure_ascii=False)[1:-1])
         return Said(first.label, tokens=_at(tokens, start), confidence=first.confidence)
-    label = text.strip(_AROUND)
+    if own.whole:
+        return Said(text)
+    label = text.strip(AROUND)
     return Said(label, tokens=None if tokens is None else _at(tokens, whole.rfind(label)))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..data.answer_files import IDS, read_questions
 from ..data.labels import listed
 from ..data.tables import read_columns
 from ..data.tagged_files import read_tagged
@@ -19,7 +20,8 @@ from ..data.texts import Texts
 from ..errors import DataError
 from ..file_section import FileSection
 from ..shown import shown
-from .labelled_file import Answers, LabelledFile, id_key, row_key, text_key
+from .labelled_file import Answers, LabelledFile
+from .row_keys import id_key, row_key, text_key
 
 SHOWN = 5
 """How many lines or reasons are told."""
@@ -51,9 +53,25 @@ def _keys_of(join: Join, examples: Examples, split: str) -> list[Any]:
     if spec.own is not None:
         way = "rows are found by their texts (id: null, row_numbers: null)"
         raise DataError(f"{join.key}.{key}: the task's plugin reads its data itself; {way}")
+    if spec.answering is not None:
+        return _keys_of_questions(join, examples, split)
     own = _ids(join, split) if join.section.row_numbers is None else _numbers(join, split)
     count = len(examples) - examples.mixed  # the others are of other data
     return [own.get(line) if row < count else None for row, line in enumerate(examples.line_numbers.tolist())]
+
+
+def _keys_of_questions(join: Join, examples: Examples, split: str) -> list[str | None]:
+    """The same of questions, of which a file may have several in a line."""
+    path = join.data / join.spec.splits[split]
+    if join.section.row_numbers is None:
+        if join.section.id not in IDS:
+            expected = "expected id or query_id, which questions have theirs under"
+            raise DataError(f"{join.key}.id: got {shown(join.section.id)}, {expected}")
+        return [id_key(own) for own in examples.asked.ids]
+    found = read_questions(path, join.spec.answering, False, False)
+    _check_numbers(join, split, found.lines)
+    numbers = {own: row_key(split, number) for number, own in enumerate(found.ids, join.section.row_numbers)}
+    return [numbers.get(own) for own in examples.asked.ids]
 
 
 def _numbers(join: Join, split: str) -> dict[int, str]:
@@ -67,13 +85,19 @@ def _numbers(join: Join, split: str) -> dict[int, str]:
         texts = [name for name in (spec.text, spec.text_pair) if name is not None]
         # A row that cannot be read and is left out would have had a number.
         lines = read_columns(path, texts, header=spec.header, format=replace(spec.format, bad_rows="error")).line_numbers
-    found = {line: row_key(split, number) for number, line in enumerate(lines.tolist(), first)}
-    known = set(found.values())
+    _check_numbers(join, split, lines.tolist())
+    return {line: row_key(split, number) for number, line in enumerate(lines.tolist(), first)}
+
+
+def _check_numbers(join: Join, split: str, lines: Sequence[int]) -> None:
+    """Raise DataError for a number in the file of answers that is none of a split's rows, which begin in these `lines`."""
+    first = join.section.row_numbers
     for own, answers in join.file.by_key.items():
-        if own.rpartition(" ")[0] == split and own not in known:
-            told = f"{path.name} has the rows {first} to {first + len(lines) - 1}, the first of them in line {lines[0]}"
-            raise DataError(f"{join.file.path}:{answers.line}: got row {own.rpartition(' ')[2]} of {split}, but {told}")
-    return found
+        named, _, number = own.rpartition(" ")
+        if named == split and not first <= int(number) < first + len(lines):
+            name = join.spec.splits[split]
+            told = f"{name} has the rows {first} to {first + len(lines) - 1}, the first of them in line {lines[0]}"
+            raise DataError(f"{join.file.path}:{answers.line}: got row {number} of {split}, but {told}")
 
 
 def joined(join: Join, examples: Examples, split: str, cost: np.ndarray) -> Iterator[tuple[int, Answers]]:
@@ -144,6 +168,7 @@ def rows_of(examples: Examples, rows: np.ndarray) -> Examples:
         weights=some(examples.weights),
         by_spaces=some(examples.by_spaces),
         word_counts=some(examples.word_counts),
+        asked=None if examples.asked is None else examples.asked.of(rows),
         taught={name: taught.of(rows) for name, taught in examples.taught.items()},
         mixed=int((rows >= len(examples) - examples.mixed).sum()),
     )
@@ -166,7 +191,8 @@ def nothing_joined(join: Join, examples: Mapping[str, Examples]) -> str:
 def file_lines(join: Join, unasked: int) -> list[str]:
     """What is told of a file by itself."""
     file = join.file
-    parts = [f"{file.path.name}: {file.rows:,} rows, {len(file.by_key):,} texts"]
+    what = "questions" if join.spec.kind.of_spans else "texts"
+    parts = [f"{file.path.name}: {file.rows:,} rows, {len(file.by_key):,} {what}"]
     if file.repeated:
         votes = join.section.repeated == "votes"
         parts.append(f"{file.repeated:,} rows {'are more votes on' if votes else 'repeat'} a text")
@@ -176,7 +202,7 @@ def file_lines(join: Join, unasked: int) -> list[str]:
         count = sum(file.other_labels.values())
         parts.append(f"{count:,} with labels that are no class ({listed(list(file.other_labels))}), taken for no answer")
     if unasked:
-        parts.append(f"{unasked:,} texts that the task does not have")
+        parts.append(f"{unasked:,} {what} that the task does not have")
     return ["; ".join(parts)]
 
 

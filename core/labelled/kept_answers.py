@@ -1,5 +1,5 @@
 """What a student keeps of a teacher that is a file of answers: how often it says the same, and how often both are right, by the
-file's classes and by how sure the file is. Of words with labels: `kept_tags`."""
+file's classes and by how sure the file is. Of words with labels: `kept_tags`, of questions: `kept_places`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from ..data.taught import Taught
 from ..task_data import TaskData
 from .kept_groups import by_confidence
+from .kept_places import answers_right, kept_questions, question_scores
 from .kept_tags import kept_words, word_scores
 
 
@@ -19,6 +20,8 @@ def file_scores(data: TaskData, name: str) -> dict[str, float]:
     if examples is None or examples.labels is None:
         return {}
     taught = examples.taught[name]
+    if data.spec.kind.of_spans:
+        return question_scores(data.spec, taught, examples)
     if data.spec.kind.per_token:
         return word_scores(data.spec, taught, taught.logits, examples.labels)
     rows = taught.answered & taught.gold
@@ -30,14 +33,18 @@ def file_scores(data: TaskData, name: str) -> dict[str, float]:
 def file_answers(data: TaskData, name: str) -> np.ndarray | None:
     """A file's answers to dev in place of a model's logits; None where it lacks some, or where they are the labels."""
     taught = None if (examples := data.examples.get("dev")) is None else examples.taught.get(name)
-    return taught.logits if taught is not None and (taught.answered & taught.gold).all() else None
+    if taught is None or not (taught.answered & taught.gold).all():
+        return None
+    return answers_right(data.spec, taught, examples) if data.spec.kind.of_spans else taught.logits
 
 
-def kept_answers(data: TaskData, name: str, logits: np.ndarray) -> dict[str, Any]:
+def kept_answers(data: TaskData, name: str, logits: np.ndarray, said: np.ndarray) -> dict[str, Any]:
     """What result.json says of a student's `logits` on dev (examples, outputs) beside a file's answers, on those texts that have
     one: `agreement`, and of texts with a label of their own `teacher` and `student` (the first metric of the task) and
-    `retention`, the second by the first."""
+    `retention`, the second by the first. Both arrays are as `Scored` has them."""
     taught = data.examples["dev"].taught[name]
+    if data.spec.kind.of_spans:
+        return kept_questions(data.spec, taught, data.examples["dev"], logits, said)
     if data.spec.kind.per_token:
         return kept_words(data.spec, taught, logits, data.examples["dev"].labels)
     found = {"texts": int(taught.answered.sum())}

@@ -6,8 +6,6 @@ errors that name the line, unless the recipe says how they are meant.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,23 +18,18 @@ from ..data.labels import label_key, listed
 from ..data.table_rows import TableFormat
 from ..data.tables import table_records
 from ..data.task_specs import TaskSpec
-from ..data.unspaced_words import has_unspaced
 from ..errors import DataError, did_you_mean
 from ..file_section import FileSection
 from ..shown import shown
-from .answer_records import IDS, Record, record_of
+from .answer_places import AnswerPlaces
+from .answer_records import Record, record_of
 from .class_answers import Classes, UnknownLabel
+from .row_keys import Key, base_of, key_of, own_text
 from .said import BadRecord
 from .word_answers import WordClasses
 
 _SAME = 1e-6
 """How far apart the probabilities of two answers may be that are the same one, written twice."""
-_TEXTS = ("text", "sentence", "sequence", "input", "prompt")
-_PAIRS = ("text_pair", "pair", "sentence2")
-_WORDS = ("words", "tokens")
-_NUMBERED = re.compile(r"(?:([a-z_]+)[-_:/# ]+)?([0-9]{1,15})")
-
-Key = str | tuple[str, ...]
 
 
 @dataclass
@@ -45,7 +38,7 @@ class Answers:
 
     line: int
     values: list[Any] = field(default_factory=list)
-    """`Classes.values` of each, or of words `WordClasses.read`."""
+    """`Classes.values` of each, of words `WordClasses.read`, of questions `AnswerPlaces.read`."""
     text: Key | None = None
     """The text that the file has beside ids."""
     are_logits: bool = False
@@ -67,8 +60,8 @@ class LabelledFile:
     """What a file says."""
 
     path: Path
-    classes: Classes
-    """What its labels mean."""
+    classes: Classes | AnswerPlaces
+    """What its labels mean, or its answers."""
     by_key: dict[Key, Answers]
     by_id: bool
     rows: int
@@ -80,27 +73,15 @@ class LabelledFile:
     """Rows of texts that an earlier row has."""
 
 
-def text_key(text: str, pair: str | None = None, of_words: bool = False) -> Key:
-    """What two writings of a text have in common: the same characters (NFC), with any white space between words. A text
-    `of_words` that have labels may be parted into them where people write no spaces."""
-    texts = [" ".join(unicodedata.normalize("NFC", each).split()) for each in (text, pair) if each is not None]
-    if of_words:
-        texts = [each.replace(" ", "") if has_unspaced(each) else each for each in texts]
-    return texts[0] if len(texts) == 1 else tuple(texts)
-
-
-def id_key(cell: Any) -> str:
-    """What two writings of an id have in common: tables make 7.0 of 7 where another id is missing."""
-    return str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell).strip()
-
-
 def read_labelled(section: FileSection, spec: TaskSpec, key: str) -> LabelledFile:
     """Read a file for a task; `key` is the recipe's of the section. Raises DataError, which names file and line."""
-    of_words = spec.kind.per_token
-    if spec.kind.of_spans or not spec.kind.one_row or not spec.kind.has_targets:
-        expected = "expected classification, regression, multi_label or tokens"
-        raise DataError(f"{key}: answers are read of whole texts or their words, but task.kind is '{spec.kind.name}'; {expected}")
-    path, classes = section.path, (WordClasses if of_words else Classes)(spec, section, key)
+    of_words, of_parts = spec.kind.per_token, spec.kind.over_tokens
+    if not spec.kind.one_row or not spec.kind.has_targets:
+        expected = "expected classification, regression, multi_label, tokens or question_answering"
+        told = f"answers are read of whole texts, of their words and of questions, but task.kind is '{spec.kind.name}'"
+        raise DataError(f"{key}: {told}; {expected}")
+    made = WordClasses if of_words else AnswerPlaces if of_parts else Classes
+    path, classes = section.path, made(spec, section, key)
     if not path.is_file():
         raise DataError(f"{key}.path: {path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
     by_id = section.id is not None or section.row_numbers is not None
@@ -109,12 +90,12 @@ def read_labelled(section: FileSection, spec: TaskSpec, key: str) -> LabelledFil
     for line, row in table_records(path, TableFormat(options=())):
         found.rows += 1
         where = f"{path}:{line}"
-        name = _key_of(row, section, spec, where, key)
+        name = key_of(row, section, spec, where, key)
         answers = found.by_key.setdefault(name, Answers(line))
         if by_id and answers.text is None:
-            answers.text = _own_text(row, section, spec)
+            answers.text = own_text(row, section, spec)
         try:
-            (_add_words if of_words else _add)(answers, row, section, found, key, line)
+            (_add_parts if of_parts else _add)(answers, row, section, found, key, line)
         except UnknownLabel as error:
             unknown.setdefault(error.label, []).append(line)
         except BadRecord as error:
@@ -135,7 +116,7 @@ def _add(
     """Add what a row says. Of two rows of a text, one that says the same again adds nothing; another answer is a vote, or an
     error. A row with an answer takes the place of one without, as where a request was sent again."""
     classes = found.classes
-    record = record_of(row, section.columns, not classes.kind.has_classes)
+    record = record_of(row, section.columns, number=not classes.kind.has_classes)
     answers.cost = _sum(answers.cost, record, section)
     values, are_logits, others = [], False, 0
     for said in record.said:
@@ -171,17 +152,18 @@ def _add(
     answers.values += values
 
 
-def _add_words(
+def _add_parts(
     answers: Answers, row: Mapping[str, Any], section: FileSection, found: LabelledFile, key: str, line: int
 ) -> None:
-    """The same of a row that says something of the words of a text."""
-    classes, record = found.classes, record_of(row, section.columns, words=True)
+    """The same of a row that says something of the words of a text, or answers with parts of it."""
+    classes, record = found.classes, record_of(row, section.columns, found.classes.reading)
     answers.cost = _sum(answers.cost, record, section)
-    base, others = _base(row, section, classes.text), []
+    base, others = base_of(row, section, classes.spec), []
     reads = [classes.read(said, line, base, others) for said in record.said]
     found.other_labels.update(others)
     values = [read for read in reads if read.says]
     if not values:
+        record.why_not = record.why_not or next((read.why_not for read in reads if read.why_not), "")
         _add_none(answers, found, "an answer that is none of words" if others else "", record)
         return
     confidences = [read.confidence for read in values if read.confidence is not None]
@@ -208,31 +190,6 @@ def _another(answers: Answers, key: str) -> BadRecord:
     return BadRecord(f"another answer to the text of line {answers.line}; {key}.repeated: votes takes them as votes")
 
 
-def _base(row: Mapping[str, Any], section: FileSection, text: str) -> str | None:
-    """The text that the places of a row's spans are of, where the row has one of its own."""
-    names = [section.columns["text"]] if "text" in section.columns else [text, *_TEXTS]
-    found = next((row[name] for name in names if name in row and isinstance(row[name], str)), None)
-    return found if found is not None else _joined_words(row)
-
-
-def _joined_words(row: Mapping[str, Any]) -> str | None:
-    """The words of a row that holds them as a list, with spaces between them."""
-    found = next((row[name] for name in _WORDS if isinstance(row.get(name), list)), None)
-    return " ".join(found) if found and all(isinstance(word, str) for word in found) else None
-
-
-def _own_text(row: Mapping[str, Any], section: FileSection, spec: TaskSpec) -> Key | None:
-    """The text of a row that is found by an id, where it has a column that is that for sure."""
-    names = [section.columns.get("text", spec.text or _TEXTS[0])]
-    if spec.text_pair is not None:
-        names.append(section.columns.get("text_pair", spec.text_pair))
-    texts = [row.get(name) for name in names]
-    if all(isinstance(text, str) for text in texts):
-        return text_key(*texts, of_words=spec.kind.per_token)
-    words = _joined_words(row) if spec.kind.per_token else None
-    return None if words is None else text_key(words, of_words=True)
-
-
 def _sum(before: np.ndarray, record: Record, section: FileSection) -> np.ndarray:
     """Tokens read and written, and money (3,), with those of one more row."""
     price, cost = section.price, record.cost
@@ -240,51 +197,6 @@ def _sum(before: np.ndarray, record: Record, section: FileSection) -> np.ndarray
         cost = (record.read * price.input + np.nan_to_num(record.written) * price.output) / 1e6
     own = np.array([record.read, record.written, cost])
     return np.where(np.isnan(before), own, before + np.nan_to_num(own))
-
-
-def _key_of(row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where: str, key: str) -> Key:
-    if section.id is not None or section.row_numbers is not None:
-        # What a batch calls `id` is its own.
-        usual = IDS if section.id is None or section.id in IDS else (section.id, *IDS)
-        names = [section.columns["id"]] if "id" in section.columns else list(usual)
-        name = next((name for name in names if row.get(name) not in (None, "")), None)
-        if name is None:
-            raise DataError(f"{where}: has no id ({' or '.join(names)})")
-        return id_key(row[name]) if section.row_numbers is None else _number_of(row[name], section, spec, where)
-    names = []
-    text = spec.text or _TEXTS[0]
-    for own, what, usual in ((text, "text", _TEXTS), (spec.text_pair, "text_pair", _PAIRS)):
-        if own is None:
-            continue
-        wanted = [section.columns[what]] if what in section.columns else [own, *usual]
-        name = next((name for name in wanted if isinstance(row.get(name), str)), None)
-        if name is None and spec.kind.per_token and (words := _joined_words(row)) is not None:
-            return text_key(words, of_words=True)
-        if name is None:
-            if (there := next((name for name in wanted if name in row), None)) is not None:
-                raise DataError(f"{where}: got {shown(row[there], 60)} in '{there}', expected a text")
-            hint = did_you_mean(wanted[0], row) or f"; the columns are {', '.join(map(str, list(row)[:12]))}"
-            ids = next((name for name in IDS if name in row), None)
-            way = "" if ids is None else f"; {key}.id names the column of the task's tables that '{ids}' is of, or "
-            way += f"{key}.row_numbers, 0 or 1, where it counts their rows" if way else ""
-            raise DataError(f"{where}: has no text in a column '{wanted[0]}'{hint}{way}")
-        names.append(name)
-    return text_key(*(row[name] for name in names), of_words=spec.kind.per_token)
-
-
-def row_key(split: str, number: int) -> str:
-    """What stands for the number of a row of a split."""
-    return f"{split} {number}"
-
-
-def _number_of(cell: Any, section: FileSection, spec: TaskSpec, where: str) -> str:
-    """The number of a row, of train where the cell does not name another split, as a key."""
-    found = _NUMBERED.fullmatch(id_key(cell))
-    split = None if found is None else found[1] or "train"
-    if split not in spec.splits or int(found[2]) < section.row_numbers:
-        expected = f"expected the number of a row of train, from {section.row_numbers} on, or with its split, as dev-5"
-        raise DataError(f"{where}: got the id {shown(cell)}, {expected}")
-    return row_key(split, int(found[2]))
 
 
 def _unknown_labels(path: Path, unknown: Mapping[str, list[int]], classes: Classes, key: str) -> str:

@@ -11,11 +11,13 @@ import numpy as np
 
 from ..data.task_specs import TaskSpec
 from ..data.tasks import Examples
-from ..data.taught import Taught
+from ..data.taught import Taught, TaughtRows
 from ..errors import DataError
 from ..file_section import FileSection
 from .found_rows import Join, about_file, file_lines, joined, lines_of, nothing_joined, place_of, rows_of
 from .labelled_file import Answers, read_labelled
+from .question_rows import taught_answers, with_golds
+from .word_answers import Notes
 from .word_rows import with_word_answers
 
 
@@ -32,13 +34,17 @@ def with_answers(
     join = Join(read_labelled(section, spec, key), section, spec, key, data)
     if spec.kind.per_token:
         return with_word_answers(join, examples, name)
-    taught = {split: _taught(join, own, split) for split, own in examples.items()}
+    notes = Notes()
+    if spec.kind.of_spans:
+        taught = {split: taught_answers(join, own, split, notes) for split, own in examples.items()}
+    else:
+        taught = {split: _taught(join, own, split) for split, own in examples.items()}
     if not any(own.answered.any() or own.abstained.any() for own in taught.values()):
         raise DataError(nothing_joined(join, examples))
     unasked = sum(not answers.found for answers in join.file.by_key.values())
-    told, found = file_lines(join, unasked), {}
+    told, found = [*file_lines(join, unasked), *notes.told(join.file.path.name)], {}
     for split, own in examples.items():
-        told.append(_coverage(split, taught[split], own))
+        told.append(_coverage(join, split, taught[split]))
         own, answers = _answered_only(join, own, taught[split], told) if split == "train" else (own, taught[split])
         own, answers = _labelled(join, own, answers, split, told)
         own = _weighed(join, own, answers, told) if split == "train" else own
@@ -88,26 +94,26 @@ def _agreement(answers: Answers) -> float:
     return float(np.mean([int(value.argmax()) == best for value in answers.values]))
 
 
-def _answered_only(join: Join, examples: Examples, taught: Taught, told: list[str]) -> tuple[Examples, Taught]:
+def _answered_only(join: Join, examples: Examples, taught: TaughtRows, told: list[str]) -> tuple[Examples, TaughtRows]:
     """The rows of train that have an answer."""
     without = np.flatnonzero(~taught.answered)
     if not len(without):
         return examples, taught
     where = place_of(examples, without[0])
-    what = f"{len(without):,} of {len(examples):,} texts of train have no answer in {join.file.path.name}"
+    what = f"{len(without):,} of {len(examples):,} {_what(join)} of train have no answer in {join.file.path.name}"
     if join.section.unanswered == "error":
         more = f", the first of them in line {examples.line_numbers[without[0]]}" if len(without) > 1 else ""
         raise DataError(f"{where}: {what}{more}; {join.key}.unanswered: leave_out trains without them")
     if len(without) == len(examples):
         raise DataError(f"{where}: {what}: nothing is left to train on")
-    told.append(f"train: the texts without an answer are left out: line {lines_of(examples, without)}")
+    told.append(f"train: the {_what(join)} without an answer are left out: line {lines_of(examples, without)}")
     rows = np.flatnonzero(taught.answered)
     return rows_of(examples, rows), taught.of(rows)
 
 
 def _labelled(
-    join: Join, examples: Examples, taught: Taught, split: str, told: list[str]
-) -> tuple[Examples, Taught]:
+    join: Join, examples: Examples, taught: TaughtRows, split: str, told: list[str]
+) -> tuple[Examples, TaughtRows]:
     """The examples with answers as labels, where the recipe wants that; in train, labels that mean nothing where there are none.
     Labels that dev has stay: they are what everything is measured by."""
     asked, own = join.section.as_labels, examples.labels
@@ -120,13 +126,15 @@ def _labelled(
         rows = np.flatnonzero(wanted)
         if not len(rows):
             raise DataError(f"{examples.source}: has no labels, and {join.file.path.name} no answer to its texts")
-        told.append(f"{split}: has no labels; scores are of how far the student says what the file says, on {len(rows):,} texts")
+        on = f"on {len(rows):,} {_what(join)}"
+        told.append(f"{split}: has no labels; scores are of how far the student says what the file says, {on}")
         examples, taught, wanted = rows_of(examples, rows), taught.of(rows), wanted[rows]
     if not wanted.any() and own is not None:
         return examples, taught
-    answers = _targets(taught.logits, join.spec)
-    labels = np.zeros_like(answers) if own is None else own.copy()
+    answers = taught.best if join.spec.kind.of_spans else _targets(taught.logits, join.spec)
+    labels = join.spec.kind.fill(len(answers), answers) if own is None else own.copy()
     labels[wanted] = answers[wanted]
+    examples = with_golds(examples, taught, wanted) if join.spec.kind.of_spans else examples
     if wanted.any() and split == "train":
         told.append(f"{split}: {int(wanted.sum()):,} of {len(wanted):,} labels are the file's answers")
     mask = (taught.gold | wanted).astype(np.float32)
@@ -139,34 +147,40 @@ def _targets(logits: np.ndarray, spec: TaskSpec) -> np.ndarray:
     return (logits > 0).astype(np.float32) if spec.kind.has_classes else logits[:, 0].copy()
 
 
-def _weighed(join: Join, examples: Examples, taught: Taught, told: list[str]) -> Examples:
+def _weighed(join: Join, examples: Examples, taught: TaughtRows, told: list[str]) -> Examples:
     """The examples with what each counts."""
     by = join.section.weigh_by
     if by is None:
         return examples
     factors = taught.agreement if by == "agreement" else taught.confidence
     if by == "agreement" and (factors == 1).all():
-        raise DataError(f"{join.key}.weigh_by: agreement, but no text of train has votes that differ")
+        raise DataError(f"{join.key}.weigh_by: agreement, but no {_what(join)[:-1]} of train has votes that differ")
     if np.isnan(factors).any():
         row = int(np.isnan(factors).argmax())
         told_by = f"{join.file.path.name} tells no confidence of the text in line {examples.line_numbers[row]}"
         raise DataError(f"{join.key}.weigh_by: confidence, but {told_by} of {examples.source}")
     factors = np.maximum(factors, join.section.floor).astype(np.float32)
-    told.append(f"train: texts count {factors.min():.3g} to {factors.max():.3g}, {factors.mean():.3g} on average, by {by}")
+    lies = f"{factors.min():.3g} to {factors.max():.3g}, {factors.mean():.3g} on average"
+    told.append(f"train: {_what(join)} count {lies}, by {by}")
     return replace(examples, weights=factors if examples.weights is None else examples.weights * factors)
 
 
-def _coverage(split: str, taught: Taught, examples: Examples) -> str:
+def _what(join: Join) -> str:
+    return "questions" if join.spec.kind.of_spans else "texts"
+
+
+def _coverage(join: Join, split: str, taught: TaughtRows) -> str:
     count, answered = len(taught.answered), int(taught.answered.sum())
-    text = f"{split}: {answered:,} of {count:,} texts have an answer in the file"
+    text = f"{split}: {answered:,} of {count:,} {_what(join)} have an answer in the file"
     if taught.abstained.any():
         text += f", to {int(taught.abstained.sum()):,} it has none"
     if answered and (alone := int((taught.answered & ~taught.soft).sum())):
-        text += f"; {alone:,} answers are a label alone, without a distribution"
+        of_one = f"to {alone:,} of them one alone", f"{alone:,} answers are a label alone, without a distribution"
+        text += f"; {of_one[0] if join.spec.kind.of_spans else of_one[1]}"
     return text
 
 
-def _of_split(taught: Taught) -> dict[str, Any]:
+def _of_split(taught: TaughtRows) -> dict[str, Any]:
     """What result.json says of a split."""
     return {
         "texts": len(taught.answered),

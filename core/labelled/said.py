@@ -27,7 +27,8 @@ class Said:
     """A mapping of classes, or a list in their order."""
     form: str = ""
     """What the numbers are: `probabilities`, `log_probabilities`, `logits`, `votes`; empty where there are none. Of words, whose
-    numbers are a list with those of each, `label` may also be a list: of `spans`, or `labels` of each word."""
+    numbers are a list with those of each, `label` may also be a list: of `spans`, or `labels` of each word. Of questions it is a
+    list of answers, which have their numbers themselves; `answer` is a single one without."""
     tokens: Tokens | None = None
     """Those among which the label's first token was chosen."""
     confidence: float | None = None
@@ -47,6 +48,22 @@ class Reading:
     """Of these names, those under which a list or nothing stands."""
     expected: str
     """What a row should hold, in words."""
+    texts: Callable[[Said], list[str]] | None = None
+    """The words of an answer whose label is no text, for comparing it with another one."""
+    whole: bool = False
+    """Whether marks around the text of a response may be part of the answer."""
+
+
+@dataclass
+class PartsRead:
+    """What a row says of parts of a text, with the task's labels in place of the file's."""
+
+    line: int
+    base: str | None
+    """The row's own text, which places are of; None: that of the task."""
+    confidence: float | None = None
+    why_not: str = ""
+    """Why there is no answer."""
 
 
 def first_of(row: Mapping[str, Any], what: str, names: Names) -> Any:

@@ -23,8 +23,8 @@ from ..errors import DataError, did_you_mean
 from ..file_section import FileSection
 from ..shown import shown
 from .class_answers import Classes, UnknownLabel
-from .said import BadRecord, Said
-from .word_records import SpanSaid
+from .said import BadRecord, PartsRead, Said
+from .word_records import OF_WORDS, SpanSaid
 
 _AS_BIO = {**dict.fromkeys("BSUW", "B"), **dict.fromkeys("IMEL", "I")}
 """The letters of all schemes."""
@@ -33,16 +33,17 @@ _NOTES = {
     "everywhere": "a span that is told once, by its words, stands several times in its text, and is taken each time",
     "begins": "a tag that goes on with nothing begins a span",
     "left out": "a span is not in its text, or is part of another one, and is left out (stray_spans: leave_out)",
+    "shared": "an answer that is told by its words alone stands several times in its context, and is shared by the places",
+    "letters": "an answer is in its context in other letters alone, and taken there",
+    "nearest": "an answer is not where the file says, and taken at the nearest place (task.answers.misplaced: nearest)",
+    "no answer": "an answer is not in its context, or not at its place, and is left out (stray_spans: leave_out)",
 }
 
 
 @dataclass
-class WordsRead:
-    """What a row says, with the task's labels in place of the file's."""
+class WordsRead(PartsRead):
+    """What a row says of words."""
 
-    line: int
-    base: str | None
-    """The row's own text, which the places of spans are of; None: that of the task."""
     spans: list[tuple[SpanSaid, str | None]] | None = None
     """With the type of each; None: no answer."""
     tags: list[str | None] | None = None
@@ -52,7 +53,6 @@ class WordsRead:
     answered: np.ndarray | None = None
     """(words,) booleans: where those are an answer."""
     are_logits: bool = False
-    confidence: float | None = None
 
     @property
     def says(self) -> bool:
@@ -68,7 +68,7 @@ class WordsRead:
 
 @dataclass
 class Notes:
-    """What a person should know of a file's spans and tags."""
+    """What a person should know of a file's spans, tags and answers."""
 
     lines: dict[str, list[int]] = field(default_factory=dict)
 
@@ -99,7 +99,7 @@ class WordClasses(Classes):
         self._types |= {label_key(name): self._types[label_key(meant)] for name, meant in section.labels.items()}
         self._none -= set(self._types)
         self.told = (OUTSIDE, *names) if self.bio else tuple(names)
-        self.text = spec.text
+        self.spec, self.reading = spec, OF_WORDS
 
     def type_of(self, label: Any) -> str | None:
         """The type of a span, `O` for one that is none, None for no answer. Raises UnknownLabel."""
@@ -215,7 +215,7 @@ class WordClasses(Classes):
             told = "has places of spans and no text, which people write without spaces between its words, or with them"
             raise BadRecord(f"{told}; the text beside the spans, or the words of each in place of its place, tells what is meant")
         base = text if read.base is None else read.base
-        own = places if base == text else _places_in(base, text, places) or word_places(base, by_spaces)
+        own = places if base == text else places_in(base, text, places) or word_places(base, by_spaces)
         if len(own) != len(places):
             raise BadRecord(f"its text has {len(own)} words, and that of the task, with the same characters, {len(places)}")
         taken = np.full(len(places), -1)
@@ -253,7 +253,7 @@ class WordClasses(Classes):
                 self._stray(read, notes, f"got a span from {span.start} to {span.end}, {expected}")
         taken = np.zeros(len(base) + 1, bool)
         for words, told in sorted(by_words.items(), key=lambda each: -len(each[0])):
-            found = [place for place in _places_of(words, base, places) if not taken[place[0] : place[1]].any()]
+            found = [place for place in places_of(words, base, places) if not taken[place[0] : place[1]].any()]
             if not found:
                 self._stray(read, notes, f"the span {told[0][0]} is not in the text {shown(base, 60)}")
                 continue
@@ -272,7 +272,7 @@ class WordClasses(Classes):
         notes.add("left out", read.line)
 
 
-def _places_in(base: str, text: str, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def places_in(base: str, text: str, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Where words that stand at `places` of a text stand in another writing of it, with other white space; none where it is not
     that."""
     there = [place for place, letter in enumerate(base) if not letter.isspace()]
@@ -282,10 +282,11 @@ def _places_in(base: str, text: str, places: list[tuple[int, int]]) -> list[tupl
     return [(there[before[start]], there[before[end] - 1] + 1) for start, end in places]
 
 
-def _places_of(words: str, text: str, places: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """From where to where some words stand in a text: as whole words, or, where they do not, as parts of them."""
+def places_of(words: str, text: str, places: list[tuple[int, int]], flags: int = 0) -> list[tuple[int, int]]:
+    """From where to where some words stand in a text whose own words are at `places`: as whole words, or, where they do not, as
+    parts of them; `flags` are those of the module `re`."""
     starts, ends = {place[0] for place in places}, {place[1] for place in places}
     between, parts = (r"\s*", "".join(words.split())) if has_unspaced(words) else (r"\s+", words.split())
-    found = [each.span() for each in re.finditer(between.join(map(re.escape, parts)), text)]
+    found = [each.span() for each in re.finditer(between.join(map(re.escape, parts)), text, flags)]
     whole = [(start, end) for start, end in found if start in starts and end in ends]
     return whole or found

@@ -84,9 +84,9 @@ class TermContext:
     labels: tuple[str, ...] | None = None
     """The classes in the order of the logits, as the data names them."""
     label_counts: tuple[int, ...] | None = None
-    """How many training examples have each of them; None where there is no data at hand."""
-    labelled: int = 0
-    """How many training examples have a label."""
+    """How many training examples have each of them; None without classes, and where there is no data at hand."""
+    labelled: int | None = None
+    """How many training examples have a label; None where there is no data at hand."""
     members: int = 1
     """How many texts a training example has, each a row of its own: of sentence embeddings and rankings."""
     scored: bool = False
