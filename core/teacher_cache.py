@@ -57,11 +57,10 @@ class TeacherCache:
         return sum(layout.size for layout in layouts) * self.dtype.itemsize
 
     @property
-    def missing(self) -> int:
-        """Bytes that writing it will still take from the disk."""
-        absent = self.absent
-        paths = [path for path in map(self.path, absent) if path.is_file()]
-        return max(0, self.bytes_of(absent) - sum(path.stat().st_blocks * 512 for path in paths))
+    def missing(self) -> dict[Path, int]:
+        """The files of its outputs that are not whole -> bytes that writing them will still take from the disk."""
+        files = [(self.path(layout), self.bytes_of([layout])) for layout in self.absent]
+        return {path: max(0, size - (path.stat().st_blocks * 512 if path.is_file() else 0)) for path, size in files}
 
     @property
     def absent(self) -> list[Layout]:

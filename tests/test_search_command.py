@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -172,6 +173,22 @@ def test_the_best_and_the_default_with_other_seeds(said, recipe_file, tmp_path, 
     output = said("search", "--resume", "--out", out)[1]
     assert "nothing is left to do\n" in output and "with other seeds, of" not in output
     assert "2 runs with other seeds, of" in said("search", "--resume", "--out", out, "--seeds", "4")[1]
+
+
+def test_a_score_of_one_class_is_tested_where_it_is_searched_for(tmp_path):
+    from crossdistil.core.app.search_results import _with_seeds
+
+    labels, metric, runs = np.random.default_rng(0).integers(0, 2, 400).astype(np.int32), "f1/positive", []
+    for name, share in (("default", 0.7), ("best", 0.95)):
+        for seed in (8, 9, 10):
+            folder, right = tmp_path / f"{name}-{seed}", np.random.default_rng(seed).random(400) < share
+            student = {"metrics": {"accuracy": share, metric: share}, "parameters": 1}
+            write_run(folder, answers(labels, right), labels, seed=seed, overrides=(f"{BATCH}={len(name)}",), student=student)
+            runs.append((name, seed, folder))
+    settings = SimpleNamespace(seeds=3, metric=metric, recipe=None)
+    found, _ = _with_seeds(SimpleNamespace(folder=tmp_path, settings=settings, seed_runs=lambda best: runs), {})
+    (pair,) = found["pairs"]
+    assert (pair["metric"], pair["better"]) == (metric, "B")
 
 
 def seeds(best, default, p=None, better=None):

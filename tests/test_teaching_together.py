@@ -12,6 +12,7 @@ from rich.console import Console
 
 from crossdistil.core import teacher_writing
 from crossdistil.core.app import cache_worth, teacher_caches
+from crossdistil.core.app.loaded_teachers import LoadedTeachers
 from crossdistil.core.app.teaching import Teaching
 from crossdistil.core.errors import CrossdistilError, DamagedCache
 from crossdistil.core.job import prepare
@@ -82,6 +83,11 @@ def test_one_teacher_under_two_names_is_asked_once(tree, tmp_path, monkeypatch, 
     tree["student"]["init"] = {"from": first["model"], "layers": [0]}
     if place == "usual":
         del tree["teacher_cache"]["folder"]
+    job, engine = prepare(parse_recipe(tree, "test"), "test", 1), CountingEngine()
+    caches = teacher_caches.TeacherCaches(job, engine, Console(file=io.StringIO()), LoadedTeachers(job, engine))
+    first, other, again = (caches.cache(name, ("logits",)) for name in ("first", "other", "again"))
+    monkeypatch.setattr(cache_worth, "LARGEST", first.size)
+    assert cache_worth.room_for([first, again])[0] and not cache_worth.room_for([first, other])[0]
     [(attached, printed, rows)] = taught(tree, 1)
     assert sum(rows) == 2 * ROWS and "again: logits from " in printed
     assert (attached["again/logits"] == attached["first/logits"]).all()

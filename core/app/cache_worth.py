@@ -30,7 +30,9 @@ def is_worthwhile(stage: Stage) -> bool:
 
 
 def room_for(caches: Collection[TeacherCache]) -> tuple[bool, str]:
-    """Whether the disk has room for what is missing of caches that are in one place; in words, how much that is, and is free."""
-    size, folder = sum(cache.missing for cache in caches), next(iter(caches)).folder
+    """Whether the disk has room for what is missing of caches that are in one place, some of them perhaps in the same files; in
+    words, how much that is, and is free."""
+    missing = {path: size for cache in caches for path, size in cache.missing.items()}
+    size, folder = sum(missing.values()), next(iter(caches)).folder
     free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
     return size <= min(LARGEST, free / 2), f"{size / 1e9:.1f} GB, with {free / 1e9:.1f} GB free"
