@@ -11,6 +11,7 @@ the sink's loop too. mccl sums float32 and float16 only.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import re
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import NoReturn
 
 import mindspore as ms
@@ -30,7 +32,7 @@ from mindspore.ops.communication import TCPStore
 from ...core.errors import BackendError
 from ...core.peers import meeting_seconds, wait_seconds
 from ...core.place import Place
-from .ending import end_as_one_of_several
+from .ending import end_as_one_of_several, end_as_scheduler
 
 LIBRARIES = {"CPU": "mccl", "Ascend": "hccl"}
 _WAIT_SETTING = "MS_NODE_TIMEOUT"
@@ -64,7 +66,7 @@ class Collective:
             why = f"rank {missing[1]} of {place.size} has not come" if missing else str(error).splitlines()[0]
             raise BackendError(f"{place.launcher}: the processes do not meet: {why}") from error
         finally:
-            end_as_one_of_several(takes_leave=place.launcher == "msrun")  # after init, which takes sys.excepthook
+            end_as_one_of_several(_leave() if place.launcher == "msrun" else None)  # after init, which takes sys.excepthook
         self._reduce = P.AllReduce()
 
     def total(self, values: np.ndarray) -> np.ndarray:
@@ -87,8 +89,14 @@ def _schedule() -> NoReturn:
         init("mccl")
     except RuntimeError as error:
         raise BackendError(f"msrun's scheduler: {str(error).splitlines()[0]}") from error
-    end_as_one_of_several(takes_leave=True)
+    end_as_scheduler()
     sys.exit(0)
+
+
+def _leave() -> Callable[[], object]:
+    """What of MindSpore's exit functions tells the scheduler that this process ends well: `distributed::FinalizeCluster()`."""
+    library = ctypes.CDLL(str(Path(ms.__file__).parent / "lib" / "libmindspore_cluster.so"))  # it is loaded already
+    return library._ZN9mindspore11distributed15FinalizeClusterEv
 
 
 @functools.cache  # MindSpore takes this once a process

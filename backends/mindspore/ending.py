@@ -1,12 +1,12 @@
 """How a MindSpore process that is one of several ends: with its exit code, whatever MindSpore does when it is unloaded.
 
-Under msrun MindSpore's own exit functions take leave of the other processes (a worker that does not is dead to its scheduler,
-which then fails). What comes after them, the freeing of what its library holds, crashes now and then (exit code 139 after a run
-that is whole) and takes seconds: it is left out.
+MindSpore's own exit functions crash now and then, after a run that is whole. They free the connections to the others
+(`TCPClient::Finalize`) before they stop the thread that reads them, which now and then reads what is freed (SIGSEGV). What comes
+after that, the freeing of what its library holds, crashes too and takes seconds. So they are left out.
 
-Where the processes met without a scheduler, nobody waits for that leave, and it is left out too: it frees the connections to the
-others (`TCPClient::Finalize`) before it stops the thread that reads them, so that now and then that thread reads what is freed,
-and a run that is whole ends by SIGSEGV.
+Under msrun a worker has to take leave all the same: one that does not is dead to the scheduler, which then fails. It takes that
+leave alone, when its exit code is decided and all is said, on another thread than the one that ends the process: a crash there
+does not matter any more. The scheduler has MindSpore's exit functions: in them it waits for the workers.
 
 This module is imported before MindSpore: exit functions are called in the reverse order of their registration, so that the `_end`
 that is registered here comes after MindSpore's.
@@ -15,22 +15,65 @@ that is registered here comes after MindSpore's.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
+import signal
 import sys
+import threading
+from collections.abc import Callable
 
 from ...core.processes import ExitCode
+
+_LEAVE_SECONDS = 20.0
+"""How long a leave may take, which takes up to five seconds. After a crash in it the process ends so much later."""
+_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 
 _code: ExitCode | None = None
 
 
-def end_as_one_of_several(takes_leave: bool) -> None:
-    """From now on, this process ends so; `takes_leave` says whether MindSpore's exit functions are called."""
+def end_as_one_of_several(leave: Callable[[], object] | None = None) -> None:
+    """From now on, this process ends without MindSpore's exit functions. `leave`, a function of C, takes leave of a scheduler."""
+    _keep_code()
+    taken = None if leave is None else _Leave(leave)
+    # What is registered now is called before MindSpore's: all is said, and what it logs at its end is not for the terminal.
+    atexit.register(_end)
+    if taken is not None:
+        atexit.register(taken.take)
+    atexit.register(_fall_silent)
+
+
+def end_as_scheduler() -> None:
+    """From now on, this process ends by MindSpore's exit functions, and then with its exit code."""
+    _keep_code()
+    atexit.register(_fall_silent)
+
+
+def _keep_code() -> None:
     global _code
     _code = _code or ExitCode()
-    # What is registered now is called before MindSpore's: all is said, and what it logs at its end is not for the terminal.
-    if not takes_leave:
-        atexit.register(_end)
-    atexit.register(_fall_silent)
+
+
+class _Leave:
+    """A leave that is taken by a thread: which waits from now on, since exit functions cannot start one from Python 3.12 on."""
+
+    def __init__(self, leave: Callable[[], object]):
+        self._leave, self._asked = leave, threading.Event()
+        self._thread = threading.Thread(target=self._run, name="crossdistil-leave", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._asked.wait()
+        self._leave()
+
+    def take(self) -> None:
+        """Take leave, for `_LEAVE_SECONDS` at most. A thread that crashes meanwhile stays where it is: no Python can run in its
+        signal handler, but `pause` of the C library can."""
+        library = ctypes.CDLL(None)
+        library.signal.argtypes, library.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+        for number in _CRASHES:
+            library.signal(number, ctypes.cast(library.pause, ctypes.c_void_p))
+        self._asked.set()
+        self._thread.join(_LEAVE_SECONDS)
 
 
 def _fall_silent() -> None:
