@@ -16,7 +16,7 @@ from .config_file import CONFIG
 from .cross_encoder_folder import cross_encoder_entry, write_longest_input
 from .files import replace_folder
 from .kinds.own_kinds import kind_entry
-from .models.architectures import Config, first_keys, tensor_shapes
+from .models.architectures import Config, first_keys, takes_types, tensor_shapes
 from .models.known_families import plugin_entry
 from .projections import PROJECTIONS
 from .sentence_folder import write_sentence_files
@@ -30,7 +30,7 @@ def save_model(
     checksums: bool = False,
     finish: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write a model folder whole or not at all. `tokenizer` has `save(folder)`; `projections` are what was trained beside
+    """Write a model folder whole or not at all. `tokenizer` has `save(folder, types)`; `projections` are what was trained beside
     the model and is no part of it: they go into a file of their own, for a later distillation to go on from. With `checksums`,
     `load_model` refuses weights that are not as they are written here. `finish(folder)` may add files for people."""
     with replace_folder(folder) as temporary:
@@ -41,7 +41,7 @@ def save_model(
         save_file(ordered, temporary / WEIGHTS, metadata={"format": "pt"})
         if projections:
             save_file(projections, temporary / PROJECTIONS)
-        tokenizer.save(temporary)
+        tokenizer.save(temporary, takes_types(model.config))
         if model.kind.ranks:
             write_longest_input(temporary, trained_tokens(model))
         if finish is not None:
@@ -61,7 +61,7 @@ def write_card(model: Model, folder: Path, tokenizer, digest: str) -> None:
     card = {"digest": digest, "config": config_digest(model.config), "outputs": model.outputs, "new": list(model.new)}
     write_config(model, folder)
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    tokenizer.save(folder)
+    tokenizer.save(folder, takes_types(model.config))
 
 
 def write_config(model: Model, folder: Path) -> None:

@@ -33,7 +33,7 @@ from .sentence_folder import MODULES
 from .stage_problems import projection_problems, stage_problems
 from .stored_tensors import NamedTensors
 from .student import plan_student, pooling_of
-from .vocabulary_fit import vocabulary_problems
+from .vocabulary_fit import types_problems, vocabulary_problems
 
 START = "student.init.from"
 """The recipe's key of the model that a student starts from, where it is none of the teachers."""
@@ -250,6 +250,8 @@ class _Planner:
         if tokenizer is not None and student is not None and "sizes" not in self._free():
             if first is None or not same_inputs(first, student):
                 problems += fit_problems("student", student.config, tokenizer, recipe.task)
+        if tokenizer is not None and student is not None and spec is not None and spec.reads_pairs:
+            problems += types_problems("student", student.config, tokenizer)
         if tokenizer is not None and spec is not None and spec.kind.per_token:
             problems += window_problems(tokenizer, recipe.task)
         if context is not None:

@@ -21,11 +21,23 @@ def vocabulary_problems(where: str, config: Config, tokenizer: Tokenizer) -> lis
     return [f"{problem}; `crossdistil convert MODEL NEW --to pytorch --resize-vocabulary {tokens}` adds rows"]
 
 
+def types_problems(where: str, config: Config, tokenizer: Tokenizer) -> list[str]:
+    """Whether a model of pairs has a row for the token type that a tokenizer gives the second text."""
+    if not is_encoder(config) or config.type_vocab_size != 1 or not tokenizer.places.types:
+        return []
+    return [
+        f"{where}: type_vocab_size is 1, but the tokenizer gives the second text of a pair token type 1; expected 2, or "
+        f'{{"model_input_names": ["input_ids", "attention_mask"]}} in {tokenizer.source.with_name("tokenizer_config.json")}'
+    ]
+
+
 def vocabulary_notes(where: str, config: Config, tokenizer: Tokenizer) -> list[str]:
-    """What to know of a padding token that is not the tokenizer's, and of a table of words that has far more rows than there are
-    tokens: perhaps the tokenizer is another's."""
+    """What to know of a padding token that is not the tokenizer's, of pairs without token types, and of a table of words that has
+    far more rows than there are tokens: perhaps the tokenizer is another's."""
     rows, tokens = config.vocab_size, tokenizer.vocab_size
     notes = _padding_notes(where, config, tokenizer)
+    if is_encoder(config) and config.type_vocab_size and getattr(tokenizer, "untyped", None):
+        notes.append(f"{where}: the second text of a pair has token type 0 as the first: {tokenizer.untyped}")
     if rows - tokens < _PADDED_TO:
         return notes
     return [

@@ -53,6 +53,11 @@ class TaskSpec:
     taught: bool = False  # whether a file answers in a teacher's place: tables may then have no column of labels
 
     @property
+    def reads_pairs(self) -> bool:
+        """Whether a model reads two texts at once."""
+        return self.kind.of_spans or self.kind.ranks or self.text_pair is not None and not self.kind.embeds
+
+    @property
     def label_names(self) -> tuple[str, ...] | None:
         """The names that a model of this task gives its classes; None without classes."""
         return self.names if self.names is not None and self.labels is not None else self.labels

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tokenizers
-from tokenizers import models, processors
+from tokenizers import models
 
 from .. import threads
 from ..errors import CheckpointError, DataError
@@ -25,7 +25,7 @@ from .folders import folder_contents
 from .letter_case import lost_capitals
 from .panics import panics_told, quiet_panics
 from .slow_tokenizers import from_vocabulary, slow_tokenizer
-from .special_places import CONFIG, berts, named_tokens, places_of, unknown_of
+from .special_places import BERTS, CONFIG, around_berts, berts, leave_types_out, named_tokens, places_of, unknown_of
 from .text_files import read_text
 from .text_heads import GROWTH, TextHeads, chunks, head_size
 from .texts import Texts
@@ -37,7 +37,6 @@ from .word_vocabulary import WordTokenizer
 if TYPE_CHECKING:
     from .tasks import Examples
 
-_BERTS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _MASKS = ("[MASK]", "<mask>")
 _PADS = ("[PAD]", "<pad>")
 _END = "<|endoftext|>"
@@ -58,6 +57,8 @@ class Tokenizer:
         self.library, self.source = library, source
         self._config = config
         vocabulary = library.get_vocab(with_added_tokens=True)
+        self.untyped = leave_types_out(library, source.parent, config)
+        """Why all of a pair has token type 0, where the tokenizer itself says otherwise; else None."""
         self.is_berts = self._has_berts_places(vocabulary)
         """Whether it is WordPiece with BERT's special tokens where BERT has them."""
         if self.is_berts:
@@ -87,26 +88,22 @@ class Tokenizer:
         if self.library.post_processor is None:
             return True
         places = places_of(self.library, self.source)
-        return all(token in vocabulary for token in _BERTS) and places == berts(vocabulary["[CLS]"], vocabulary["[SEP]"])
+        return all(token in vocabulary for token in BERTS) and places == berts(vocabulary["[CLS]"], vocabulary["[SEP]"])
 
     def _take_berts(self, vocabulary: Mapping[str, int]) -> None:
-        missing = [token for token in _BERTS if token not in vocabulary]
+        missing = [token for token in BERTS if token not in vocabulary]
         if missing:
             raise CheckpointError(f"{self.source}: the vocabulary lacks {', '.join(missing)}")
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
             raise CheckpointError(f"{self.source}: the token ids are not 0 to {len(vocabulary) - 1}, each once")
         # Written one way, whatever the file has, so that what was cached under its digest is found again.
-        self.library.post_processor = processors.TemplateProcessing(
-            single="[CLS]:0 $A:0 [SEP]:0",
-            pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-            special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
-        )
+        self.library.post_processor = around_berts(vocabulary)
         self.places = berts(vocabulary["[CLS]"], vocabulary["[SEP]"])
         self.vocab_size = len(vocabulary)
         self.pad_id: int = vocabulary["[PAD]"]
         self.unknown_id: int | None = vocabulary["[UNK]"]
         self.mask_id: int | None = vocabulary.get("[MASK]")
-        self.special_ids = frozenset(vocabulary[token] for token in (*_BERTS, "[MASK]") if token in vocabulary)
+        self.special_ids = frozenset(vocabulary[token] for token in (*BERTS, "[MASK]") if token in vocabulary)
         self.named = {f"{role}": f"[{role.upper()}]" for role in ("pad", "unk", "cls", "sep", "mask")}
         self.named = {role: token for role, token in self.named.items() if token in vocabulary}
 
@@ -232,9 +229,11 @@ class Tokenizer:
         """One of another vocabulary with the same special tokens."""
         return Tokenizer(library, self.source, {**self._config, **{f"{role}_token": token for role, token in self.named.items()}})
 
-    def save(self, folder: Path) -> None:
-        """Write tokenizer.json, tokenizer_config.json and, of WordPiece, vocab.txt, as transformers reads them."""
-        write_tokenizer(Path(folder), self.library, self._definition, self.is_berts, self.named, self.places.types, self._config)
+    def save(self, folder: Path, types: bool = True) -> None:
+        """Write tokenizer.json, tokenizer_config.json and, of WordPiece, vocab.txt, as transformers reads them, for a model that
+        takes token `types` or none."""
+        types = types and self.places.types
+        write_tokenizer(Path(folder), self.library, self._definition, self.is_berts, self.named, types, self._config)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer | WordTokenizer:

@@ -10,6 +10,8 @@ from typing import Any
 import tokenizers
 from tokenizers import models
 
+from .special_places import TYPES
+
 
 def length_limit(config: Mapping[str, Any]) -> int | None:
     """`model_max_length`, where it is one: transformers writes 1e30 for "no limit"."""
@@ -27,8 +29,8 @@ def write_tokenizer(
     config: Mapping[str, Any],
 ) -> None:
     """Write tokenizer.json (`definition`), tokenizer_config.json and, of WordPiece, vocab.txt. `named` are the special tokens by
-    their roles, and `types` is whether a pair has token type 1; `config` is the content of the tokenizer_config.json that was
-    read."""
+    their roles, and `types` is whether a pair has token type 1 and its model takes it (a GPT-2 of transformers looks types up
+    among its words); `config` is the content of the tokenizer_config.json that was read."""
     folder.mkdir(parents=True, exist_ok=True)
     # The classes of other tokenizers build theirs anew from the vocabulary, and not always as the file has it.
     written: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
@@ -41,9 +43,8 @@ def write_tokenizer(
             "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
         }
     written |= {f"{role}_token": token for role, token in named.items()}
-    if not is_berts:
-        names = ["input_ids", "token_type_ids", "attention_mask"]
-        written["model_input_names"] = names if types else [names[0], names[2]]
+    if not is_berts or not types:  # as a rule not BERT's, whose class says the same
+        written["model_input_names"] = ["input_ids", *([TYPES] if types else []), "attention_mask"]
     if (length := length_limit(config)) is not None:
         written["model_max_length"] = length
     if config.get("truncation_side") == "left":

@@ -82,8 +82,8 @@ class WordTokenizer:
                 rows[row] = self.library.encode(head, add_special_tokens=False).ids[:max_length]
         return rows
 
-    def save(self, folder: Path) -> None:
-        """Write tokenizer.json and tokenizer_config.json."""
+    def save(self, folder: Path, types: bool = False) -> None:
+        """Write tokenizer.json and tokenizer_config.json. Words have no `types`."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         vocabulary = self.library.get_vocab(with_added_tokens=True)

@@ -31,6 +31,11 @@ def is_encoder(config: Config) -> bool:
     return config.family.is_encoder
 
 
+def takes_types(config: Config) -> bool:
+    """Whether the second text of a pair may have a token type of its own."""
+    return getattr(config, "type_vocab_size", 0) > 1
+
+
 def config_from(raw: Mapping[str, Any]) -> Config:
     """The configuration in a `config.json`, BERT's where no `model_type` is given. KeyError with an unknown one, pydantic's
     ValidationError with a wrong entry."""
