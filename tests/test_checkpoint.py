@@ -199,7 +199,7 @@ def test_a_missing_file_is_named(folder, name):
 class FullDisk:
     """A tokenizer whose files do not fit any more."""
 
-    def save(self, folder):
+    def save(self, folder, types):
         (folder / "tokenizer.json").write_text("{")
         raise OSError(28, "No space left on device")
 
