@@ -84,7 +84,8 @@ def shared_layers_problems(layers: tuple[int, ...] | None) -> list[str]:
     """Why layers cannot be chosen where all of them are the same one; their number may differ."""
     if layers is None:
         return []
-    return ["student.init.layers: the layers of an ALBERT are shared, so there is none to choose; leave out layers (layers: null beside a preset)"]
+    told = "the layers of an ALBERT are shared, so there is none to choose; leave out layers (null beside a preset that has some)"
+    return [f"student.init.layers: {told}"]
 
 
 def size_problems(section: StudentSection, source: Config, config: Config) -> list[str]:
