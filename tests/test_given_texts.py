@@ -12,9 +12,11 @@ import pytest
 import crossdistil
 from crossdistil.core.app.given_texts import read_texts
 from crossdistil.core.checkpoint_saving import save_model
+from crossdistil.core.data.tagged_files import read_tagged
+from crossdistil.core.data.tagged_format import TaggedFormat
 from crossdistil.core.data.tokenize import load_tokenizer
-from crossdistil.core.errors import CrossdistilError
-from crossdistil.core.kinds.known_kinds import TOKEN_LABELS
+from crossdistil.core.errors import CrossdistilError, DataError
+from crossdistil.core.kinds.known_kinds import ONE_CLASS, TOKEN_LABELS
 from crossdistil.tests import tiny
 from crossdistil.tests.wrong_input_files import crossdistil as command
 
@@ -79,6 +81,21 @@ REFUSED = {
     "bad row": ("b.csv", OWN, {}, r"b\.csv:3: got 1 columns, expected 2$"),
     "empty": ("e.txt", OWN, {}, r"e\.txt: is empty"),
 }
+
+
+@pytest.mark.parametrize("task", [{}, {"text": "word", "columns": ["word", "tag"]}, {"text": "body"}])
+def test_json_lines_with_spans_are_read_as_training_reads_them(tmp_path, task):
+    """Also by a model that was trained on columns of words, whose names are others."""
+    rows = [{"id": 7, "text": "Bo met  Al", "spans": [[0, 2, "PER"]]}, {"id": 8, "text": "it rains", "spans": "none"}]
+    rows = [{**row, task["text"]: row.pop("text")} if task == {"text": "body"} else row for row in rows]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = read_texts(tmp_path / "t.jsonl", task, id_column="id", kind=TOKEN_LABELS)
+    assert (list(found.texts), found.pairs, found.ids, found.by_spaces) == (["Bo met  Al", "it rains"], None, [7, 8], False)
+    (tmp_path / "t.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    trained = read_tagged(tmp_path / "t.jsonl", TaggedFormat(text="body" if "body" in rows[0] else ""))
+    assert list(trained.texts) == list(found.texts)[:1]
+    with pytest.raises(DataError, match="t.jsonl: name the column of the texts with --text-column"):
+        read_texts(tmp_path / "t.jsonl", {}, kind=ONE_CLASS)
 
 
 @pytest.mark.parametrize("case", REFUSED)

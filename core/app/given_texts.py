@@ -21,6 +21,8 @@ from ..data.ranking_files import read_ranking
 from ..data.ranking_format import RankingFormat
 from ..data.table_rows import TableFormat
 from ..data.tables import EXTENSIONS, column_names, is_half, read_columns
+from ..data.tagged_files import JSON_FILES as TAGGED_JSON
+from ..data.tagged_files import JSON_TEXT as TAGGED_TEXT
 from ..data.tagged_files import ONLY_COLUMNS, read_words
 from ..data.task_specs import glue_task
 from ..data.text_files import decoded, is_encoding, read_text
@@ -86,10 +88,10 @@ def read_texts(
     encoding: str | None = None,
     kind: Kind = ONE_CLASS,
 ) -> GivenTexts:
-    """The texts of a file: the columns of a TSV, CSV or JSON table, of a model of tokens the sentences of a file of columns, of
-    one of answers the questions and contexts of SQuAD's JSON, of one of rankings lists of candidates, or each line of any other
-    file and of standard input. `task` describes the task of the model, of that `kind`, which tells the columns that are not
-    named. Raises DataError."""
+    """The texts of a file: the columns of a TSV, CSV or JSON table, of a model of tokens the sentences of a file of columns or the
+    texts of one with spans, of one of answers the questions and contexts of SQuAD's JSON, of one of rankings lists of candidates,
+    or each line of any other file and of standard input. `task` describes the task of the model, of that `kind`, which tells the
+    columns that are not named. Raises DataError."""
     if kind.of_spans and path.suffix.lower() in QUESTION_FILES and text is None:
         found = read_questions(path, format_of(task), reads_answers=False)
         return GivenTexts(found.questions, found.contexts, found.ids, tuple(found.notes))
@@ -120,8 +122,10 @@ def read_texts(
     format = TableFormat(
         encoding or task.get("encoding"), task.get("separator"), task.get("quoting"), options=("encoding",)
     )
-    names = [own_text, own_pair] if text is None else [text, pair]
     there = column_names(path, format)
+    if of_tokens and path.suffix.lower() in TAGGED_JSON and own_text not in there and TAGGED_TEXT in there:
+        own_text, own_pair = TAGGED_TEXT, None  # as training reads texts with their spans; columns of words had other names
+    names = [own_text, own_pair] if text is None else [text, pair]
     if names[0] is None:
         raise DataError(f"{path}: name the column of the texts with --text-column; the columns are {', '.join(there)}")
     names = [name for name in names if name is not None]

@@ -26,6 +26,8 @@ ONLY_COLUMNS = (".conll", ".bio", ".iob")
 """How files end that hold columns and nothing else."""
 COLUMN_FILES = (*ONLY_COLUMNS, ".txt", ".tsv")
 JSON_FILES = (".jsonl", ".json")
+JSON_TEXT = "text"
+"""What the column of texts of those is called where the recipe does not say."""
 SPANS = ("spans", "entities")
 """What the column of spans is called where the recipe does not say."""
 _WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\W\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+|[^\w\s]")
@@ -164,7 +166,7 @@ def _place(columns: Sequence[str] | None, name: str, usual: int) -> int:
 
 
 def _json_spans(path: Path, section: TaggedSection, has_labels: bool) -> TaggedTexts:
-    text = section.text or "text"
+    text = section.text or JSON_TEXT
     table = read_columns(path, [text], [section.label] if section.label else SPANS, texts=[text])
     name = next((name for name in ([section.label] if section.label else SPANS) if name in table.cells), None)
     if name is None and not has_labels:
