@@ -44,7 +44,8 @@ class FileSection(Section):
     """The column of the task's tables that the file's ids (`id`, `custom_id`) are of, of questions `id` or `query_id`; null: rows
     are found by their texts."""
     row_numbers: Literal[0, 1] | None = None
-    """Where the file's ids are numbers of the rows of train's file (`17`, or with the split, `dev-17`): that of the first row.
+    """Where the file's ids are numbers of the rows of train's file (`17`, or with the split, `dev-17`, or the section of
+    `aux_data`, `aux_data[0]-17`, `aux-17` of the only one): that of the first row.
     Rows count as they are in the file, without a header, also those that `limit` or `skip_labels` leaves out."""
     columns: dict[str, str] = {}
     """What the file calls what it holds, where that is not the usual name: `{label: gpt_label}`."""

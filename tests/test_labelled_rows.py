@@ -21,7 +21,7 @@ TEXTS = ["a fine film", "a dull  film", "so it goes", "well done"]
 DEV = "text\tlabel\na fine film\tpositive\nnew\tneutral\n"
 
 
-def joined(folder, answers, train=TEXTS, header="text", dev=DEV, hard=0.0, **file):
+def joined(folder, answers, train=TEXTS, header="text", dev=DEV, hard=0.0, aux=(), **file):
     """The examples of a task of three classes whose train has no labels, and the file's answers to them."""
     folder.mkdir(exist_ok=True)
     (folder / "train.tsv").write_text("".join(f"{row}\n" for row in [header, *train]), encoding="utf-8")
@@ -34,6 +34,7 @@ def joined(folder, answers, train=TEXTS, header="text", dev=DEV, hard=0.0, **fil
     tree["teacher"] = {"file": {"path": str(folder / "labelled.jsonl"), **file}}
     tree["student"] = {"init": {"from": str(folder / "model")}}
     tree["stages"][0]["objective"] = [{"loss": "kd_ce"}, {"loss": "hard_label", "weight": hard}]
+    tree["aux_data"] = list(aux)
     examples, errors = check_rows(plan(parse_recipe(tree, "test"), "test"))
     errors.throw()
     return examples
@@ -155,6 +156,37 @@ def test_rows_are_found_by_their_numbers(tmp_path):
     numbered = [{"id": number, "text": text, "label": row["label"]} for number, (row, text) in enumerate(zip(NUMBERED, TEXTS), 1)]
     again = joined(tmp_path, numbered, row_numbers=1)["train"]
     assert again.taught["teacher"].logits.argmax(axis=1).tolist() == [2, 0, 1, 2]
+
+
+EXPECTED = "expected the number of a row of train, from 0 on, or with its split, as dev-5"
+
+
+def test_numbers_of_rows_of_aux_data(tmp_path):
+    """Of a table whose rows are partly left out, and of lines; as they stand in their files."""
+    (tmp_path / "aux.txt").write_text("it is\n\nquite cold\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "train.tsv").write_text("text\tlabel\nso warm\tx\na plot\tgood\nvery dull\tbad\n")
+    labelled = {"name": "more", "data": str(tmp_path / "more"), "text": "text", "label": "label", "skip_labels": ["x"]}
+    aux = [{"name": "lines", "data": str(tmp_path / "aux.txt")}, labelled]
+    own = [{"id": number, "label": "neutral"} for number in range(4)]
+    rows = [("aux_data[0]-0", "positive"), ("aux[0]_1", "negative"), ("aux_data[1] 1", "positive"), ("aux_data[1]-2", "negative")]
+    rows = [{"id": name, "label": label} for name, label in rows]
+    found = joined(tmp_path, [*own, *rows, {"id": "aux[1]-0", "label": "neutral"}], aux=aux, row_numbers=0)["train"]
+    assert list(found.texts)[4:] == ["it is", "quite cold", "a plot", "very dull"] and found.mixed == 4
+    assert found.taught["teacher"].logits.argmax(axis=1).tolist() == [1] * 4 + [2, 0, 2, 0]
+    alone = [*own, {"id": "aux-0", "label": "positive"}, {"id": "aux_data-1", "text": "quite  cold", "label": "negative"}]
+    found = joined(tmp_path, alone, aux=aux[:1], row_numbers=0)["train"]
+    assert found.taught["teacher"].logits.argmax(axis=1).tolist() == [1] * 4 + [2, 0]
+    for last, sections, told in (
+        ({"id": "aux-1"}, aux, f"got the id 'aux-1', {EXPECTED}, or the section of aux_data, as aux_data[1]-5"),
+        ({"id": "aux-1"}, (), f"got the id 'aux-1', {EXPECTED}"),
+        ({"id": "aux[1]-0"}, aux[:1], "got the id 'aux[1]-0', expected"),
+        ({"id": "aux-2"}, aux[:1], "got row 2 of aux_data[0], but aux.txt has the rows 0 to 1, the first of them in line 1"),
+        ({"id": "aux-1", "text": "it is"}, aux[:1], "its text 'it is' is not that of its row's number, 'quite cold' (line 3 of"),
+    ):  # fmt: skip
+        with pytest.raises(CrossdistilError) as caught:
+            joined(tmp_path, [*own, {**last, "label": "neutral"}], aux=sections, row_numbers=0, unanswered="leave_out")
+        assert f"labelled.jsonl:5: {told}" in str(caught.value)
 
 
 def _with_texts(first):

@@ -88,10 +88,10 @@ def read_texts(
     encoding: str | None = None,
     kind: Kind = ONE_CLASS,
 ) -> GivenTexts:
-    """The texts of a file: the columns of a TSV, CSV or JSON table, of a model of tokens the sentences of a file of columns or the
-    texts of one with spans, of one of answers the questions and contexts of SQuAD's JSON, of one of rankings lists of candidates,
-    or each line of any other file and of standard input. `task` describes the task of the model, of that `kind`, which tells the
-    columns that are not named. Raises DataError."""
+    """The texts of a file: the columns of a TSV, CSV or JSON table, of a model of tokens the sentences of a file of columns or
+    the texts of one with spans, of one of answers the questions and contexts of SQuAD's JSON, of one of rankings lists of
+    candidates, or each line of any other file and of standard input. `task` describes the task of the model, of that `kind`,
+    which tells the columns that are not named. Raises DataError."""
     if kind.of_spans and path.suffix.lower() in QUESTION_FILES and text is None:
         found = read_questions(path, format_of(task), reads_answers=False)
         return GivenTexts(found.questions, found.contexts, found.ids, tuple(found.notes))

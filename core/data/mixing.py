@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import DataError
 from ..registered import NOTHING, Registered
 from .limits import limited
+from .numbered_rows import row_lines, with_more
 from .tagged_mixing import more_words, with_words
 from .task_specs import TaskSpec, glue_task
 from .tasks import Examples, read_split, resolve_task
@@ -30,7 +31,7 @@ def mixed(
     if spec.kind.of_spans or not spec.kind.one_row:
         told = "is for tasks with an answer for a whole text, or labels of words"
         raise DataError(f"{where}: {told}, but task.kind is '{spec.kind.name}'")
-    same = False
+    same, lines = False, None
     try:
         if is_unlabelled(section):
             other = texts_alone(section, spec, where)
@@ -39,6 +40,7 @@ def mixed(
         else:
             other_spec = resolve_task(section, registered)
             other = read_split(other_spec, section.data, "train")
+            lines = _all_lines(other_spec, section, other)
             same = train.labels is not None and (spec.labels, spec.kind) == (other_spec.labels, other_spec.kind)
             if glue_task(section.name) is not None:
                 same = same and spec.label_names == other_spec.label_names
@@ -47,6 +49,7 @@ def mixed(
                 other = replace(other, notes=(*other.notes, f"{where}: {told}"))
     except DataError as error:
         raise DataError(str(error).replace("task.", f"{where}.")) from error
+    lines = other.line_numbers if lines is None else lines
     other = limited(other, section.limit, "train", where)
     for key, examples in (("task.data", train), (where, other)):
         if examples.tokens is not None:
@@ -55,8 +58,9 @@ def mixed(
         kinds = ("pairs of texts", "single texts")
         raise DataError(f"{where}: has {kinds[other.pairs is None]}, the task {kinds[train.pairs is None]}")
     count = len(other)
+    rows = with_more(train.mixed_rows, lines, other.source, count)
     if spec.kind.per_token:
-        return with_words(train, other, section.weight)
+        return replace(with_words(train, other, section.weight), mixed_rows=rows)
     labels = None
     if train.labels is not None:
         labels = np.concatenate([train.labels, other.labels if same else spec.kind.fill(count, train.labels)])
@@ -70,5 +74,12 @@ def mixed(
         label_mask=np.concatenate([known, np.full(count, float(same), np.float32)]),
         weights=np.concatenate([weights, np.full(count, section.weight, np.float32)]),
         notes=(*train.notes, *other.notes),
-        mixed=train.mixed + count,
+        mixed_rows=rows,
     )
+
+
+def _all_lines(spec: TaskSpec, section: AuxSection, examples: Examples) -> np.ndarray:
+    """Where the rows of a section's file begin, also those that were left out as they were read."""
+    if spec.own is not None or examples.tokens is not None or not (spec.skip_labels or spec.format.bad_rows != "error"):
+        return examples.line_numbers
+    return row_lines(section.data / spec.splits["train"], spec)

@@ -59,7 +59,6 @@ def with_words(train: Examples, other: Examples, weight: float) -> Examples:
         by_spaces=np.concatenate([train.by_spaces, other.by_spaces]),
         word_counts=counts,
         notes=(*train.notes, *other.notes),
-        mixed=train.mixed + count,
     )
 
 

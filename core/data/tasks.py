@@ -24,6 +24,7 @@ from .answer_tasks import Asked, answers_task
 from .embedding_tasks import embedding_split, embedding_task
 from .folders import folder_contents, folders_for_files
 from .labels import listed
+from .numbered_rows import MixedRows
 from .own_tasks import own_columns, own_task
 from .ranking_tasks import ranking_split, ranking_task
 from .records.record_note import read_note
@@ -72,8 +73,8 @@ class Examples:
     """Of questions, of which `texts` are the questions and `pairs` the contexts."""
     members: int = 1
     """How many of the texts an example has: the first ones of all examples come first, then the second ones."""
-    mixed: int = 0
-    """How many of the last examples are of other data."""
+    mixed_rows: MixedRows | None = None
+    """Which of the last examples are of other data; None: none is."""
     taught: Mapping[str, Taught] = field(default_factory=dict)
     """Teacher -> its answers, of those that are files."""
     lists: np.ndarray | None = None
@@ -87,6 +88,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.line_numbers)
+
+    @property
+    def mixed(self) -> int:
+        """How many of the last examples are of other data."""
+        return 0 if self.mixed_rows is None else len(self.mixed_rows.sections)
 
     def without_texts(self) -> Examples:
         """The same, when only labels are needed any more, and the contexts that answers are parts of."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..data.answer_files import IDS, read_questions
 from ..data.labels import listed
+from ..data.numbered_rows import MixedRows, row_lines
 from ..data.tables import read_columns
-from ..data.tagged_files import read_tagged
 from ..data.task_specs import TaskSpec
 from ..data.tasks import Examples
 from ..data.texts import Texts
@@ -21,7 +21,7 @@ from ..errors import DataError
 from ..file_section import FileSection
 from ..shown import shown
 from .labelled_file import Answers, LabelledFile
-from .row_keys import id_key, row_key, text_key
+from .row_keys import aux_name, id_key, row_key, text_key
 
 SHOWN = 5
 """How many lines or reasons are told."""
@@ -56,8 +56,20 @@ def _keys_of(join: Join, examples: Examples, split: str) -> list[Any]:
     if spec.answering is not None:
         return _keys_of_questions(join, examples, split)
     own = _ids(join, split) if join.section.row_numbers is None else _numbers(join, split)
-    count = len(examples) - examples.mixed  # the others are of other data
-    return [own.get(line) if row < count else None for row, line in enumerate(examples.line_numbers.tolist())]
+    count, lines = len(examples) - examples.mixed, examples.line_numbers.tolist()
+    return [*(own.get(line) for line in lines[:count]), *_keys_of_mixed(join, examples.mixed_rows, lines[count:])]
+
+
+def _keys_of_mixed(join: Join, rows: MixedRows | None, lines: Sequence[int]) -> list[str | None]:
+    """The same of rows of `aux_data`, which stand in these `lines` of their files, and have no ids of the task's."""
+    if rows is None or join.section.row_numbers is None:
+        return [None] * len(lines)
+    numbers = []
+    for section, (places, source) in enumerate(zip(rows.lines, rows.sources)):
+        _check_numbers(join, aux_name(section), source.name, places.tolist())
+        of_section = enumerate(places.tolist(), join.section.row_numbers)
+        numbers.append({line: row_key(aux_name(section), number) for number, line in of_section})
+    return [numbers[section].get(line) for section, line in zip(rows.sections.tolist(), lines)]
 
 
 def _keys_of_questions(join: Join, examples: Examples, split: str) -> list[str | None]:
@@ -69,7 +81,7 @@ def _keys_of_questions(join: Join, examples: Examples, split: str) -> list[str |
             raise DataError(f"{join.key}.id: got {shown(join.section.id)}, {expected}")
         return [id_key(own) for own in examples.asked.ids]
     found = read_questions(path, join.spec.answering, False, False)
-    _check_numbers(join, split, found.lines)
+    _check_numbers(join, split, path.name, found.lines)
     numbers = {own: row_key(split, number) for number, own in enumerate(found.ids, join.section.row_numbers)}
     return [numbers.get(own) for own in examples.asked.ids]
 
@@ -79,23 +91,18 @@ def _numbers(join: Join, split: str) -> dict[int, str]:
     in the file of answers that is no row's."""
     spec, first = join.spec, join.section.row_numbers
     path = join.data / spec.splits[split]
-    if spec.tagged is not None:
-        lines = read_tagged(path, spec.tagged, False).lines
-    else:
-        texts = [name for name in (spec.text, spec.text_pair) if name is not None]
-        # A row that cannot be read and is left out would have had a number.
-        lines = read_columns(path, texts, header=spec.header, format=replace(spec.format, bad_rows="error")).line_numbers
-    _check_numbers(join, split, lines.tolist())
+    lines = row_lines(path, spec)
+    _check_numbers(join, split, path.name, lines.tolist())
     return {line: row_key(split, number) for number, line in enumerate(lines.tolist(), first)}
 
 
-def _check_numbers(join: Join, split: str, lines: Sequence[int]) -> None:
-    """Raise DataError for a number in the file of answers that is none of a split's rows, which begin in these `lines`."""
+def _check_numbers(join: Join, split: str, name: str, lines: Sequence[int]) -> None:
+    """Raise DataError for a number in the file of answers that is none of a split's rows, which begin in these `lines` of the
+    file `name`."""
     first = join.section.row_numbers
     for own, answers in join.file.by_key.items():
         named, _, number = own.rpartition(" ")
         if named == split and not first <= int(number) < first + len(lines):
-            name = join.spec.splits[split]
             told = f"{name} has the rows {first} to {first + len(lines) - 1}, the first of them in line {lines[0]}"
             raise DataError(f"{join.file.path}:{answers.line}: got row {number} of {split}, but {told}")
 
@@ -117,7 +124,9 @@ def _check_text(join: Join, answers: Answers, examples: Examples, row: int) -> N
     if join.section.row_numbers is None or answers.text is None or answers.text == _text_of(examples, row):
         return
     got = answers.text if isinstance(answers.text, str) else answers.text[0]
-    place = f"line {examples.line_numbers[row]} of {examples.source.name}"
+    own = len(examples) - examples.mixed
+    source = examples.source if row < own else examples.mixed_rows.sources[examples.mixed_rows.sections[row - own]]
+    place = f"line {examples.line_numbers[row]} of {source.name}"
     near = [each for each in (row - 1, row + 1) if 0 <= each < len(examples)]
     shifted = answers.text in (_text_of(examples, each) for each in near)
     way = f"; is {join.key}.row_numbers: {1 - join.section.row_numbers} meant?" if shifted else ""
@@ -170,8 +179,13 @@ def rows_of(examples: Examples, rows: np.ndarray) -> Examples:
         word_counts=some(examples.word_counts),
         asked=None if examples.asked is None else examples.asked.of(rows),
         taught={name: taught.of(rows) for name, taught in examples.taught.items()},
-        mixed=int((rows >= len(examples) - examples.mixed).sum()),
+        mixed_rows=_mixed(examples, rows),
     )
+
+
+def _mixed(examples: Examples, rows: np.ndarray) -> MixedRows | None:
+    own = len(examples) - examples.mixed
+    return None if examples.mixed_rows is None else examples.mixed_rows.of(rows[rows >= own] - own)
 
 
 def nothing_joined(join: Join, examples: Mapping[str, Examples]) -> str:

@@ -73,8 +73,9 @@ class LabelledFile:
     """Rows of texts that an earlier row has."""
 
 
-def read_labelled(section: FileSection, spec: TaskSpec, key: str) -> LabelledFile:
-    """Read a file for a task; `key` is the recipe's of the section. Raises DataError, which names file and line."""
+def read_labelled(section: FileSection, spec: TaskSpec, key: str, aux: int | None = None) -> LabelledFile:
+    """Read a file for a task; `key` is the recipe's of the section, `aux` how many sections of `aux_data` there are, None where
+    that is not known. Raises DataError, which names file and line."""
     of_words, of_parts = spec.kind.per_token, spec.kind.over_tokens
     if not spec.kind.one_row or not spec.kind.has_targets:
         expected = "expected classification, regression, multi_label, tokens or question_answering"
@@ -90,7 +91,7 @@ def read_labelled(section: FileSection, spec: TaskSpec, key: str) -> LabelledFil
     for line, row in table_records(path, TableFormat(options=())):
         found.rows += 1
         where = f"{path}:{line}"
-        name = key_of(row, section, spec, where, key)
+        name = key_of(row, section, spec, where, key, aux)
         answers = found.by_key.setdefault(name, Answers(line))
         if by_id and answers.text is None:
             answers.text = own_text(row, section, spec)

@@ -31,7 +31,10 @@ def with_answers(
             raise DataError(f"{key}: {own.source} holds records of tokens, but answers are joined to texts")
         if own.members > 1:
             raise DataError(f"{key}: answers are of one text or pair of texts, but an example has {own.members} of them here")
-    join = Join(read_labelled(section, spec, key), section, spec, key, data)
+    aux = None
+    if (train := examples.get("train")) is not None:
+        aux = 0 if train.mixed_rows is None else len(train.mixed_rows.lines)
+    join = Join(read_labelled(section, spec, key, aux), section, spec, key, data)
     if spec.kind.per_token:
         return with_word_answers(join, examples, name)
     notes = Notes()

@@ -19,7 +19,8 @@ from .answer_records import IDS
 _TEXTS = ("text", "sentence", "sequence", "input", "prompt")
 _PAIRS = ("text_pair", "pair", "sentence2")
 _WORDS = ("words", "tokens")
-_NUMBERED = re.compile(r"(?:([a-z_]+)[-_:/# ]+)?([0-9]{1,15})")
+_NUMBERED = re.compile(r"(?:([a-z_]+(?:\[[0-9]{1,4}\])?)[-_:/# ]+)?([0-9]{1,15})")
+_AUX = re.compile(r"aux(?:_data)?(?:\[([0-9]+)\])?")
 
 Key = str | tuple[str, ...]
 
@@ -38,8 +39,11 @@ def id_key(cell: Any) -> str:
     return str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell).strip()
 
 
-def key_of(row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where: str, key: str) -> Key:
-    """What a record is found by; `where` is its place and `key` the recipe's of the section. Raises DataError."""
+def key_of(
+    row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where: str, key: str, aux: int | None = None
+) -> Key:
+    """What a record is found by; `where` is its place and `key` the recipe's of the section; `aux` is how many sections of
+    `aux_data` there are, None where that is not known. Raises DataError."""
     if section.id is not None or section.row_numbers is not None:
         # What a batch calls `id` is its own.
         usual = IDS if section.id is None or section.id in IDS else (section.id, *IDS)
@@ -47,7 +51,7 @@ def key_of(row: Mapping[str, Any], section: FileSection, spec: TaskSpec, where: 
         name = next((name for name in names if row.get(name) not in (None, "")), None)
         if name is None:
             raise DataError(f"{where}: has no id ({' or '.join(names)})")
-        return id_key(row[name]) if section.row_numbers is None else _number_of(row[name], section, spec, where)
+        return id_key(row[name]) if section.row_numbers is None else _number_of(row[name], section, spec, where, aux)
     names = []
     text = spec.text or _TEXTS[0]
     known = (QUESTIONS, CONTEXTS) if spec.kind.of_spans else (_TEXTS, _PAIRS)
@@ -75,12 +79,23 @@ def row_key(split: str, number: int) -> str:
     return f"{split} {number}"
 
 
-def _number_of(cell: Any, section: FileSection, spec: TaskSpec, where: str) -> str:
-    """The number of a row, of train where the cell does not name another split, as a key."""
+def aux_name(section: int) -> str:
+    """What a section of `aux_data` is called, as in the recipe."""
+    return f"aux_data[{section}]"
+
+
+def _number_of(cell: Any, section: FileSection, spec: TaskSpec, where: str, aux: int | None) -> str:
+    """The number of a row, of train where the cell does not name another split or a section of `aux_data`, as a key."""
     found = _NUMBERED.fullmatch(id_key(cell))
     split = None if found is None else found[1] or "train"
-    if split not in spec.splits or int(found[2]) < section.row_numbers:
+    own = None if split is None else _AUX.fullmatch(split)
+    if own is not None and split not in spec.splits and (aux is None or (int(own[1]) < aux if own[1] else aux == 1)):
+        split = aux_name(int(own[1] or 0))
+    elif split not in spec.splits:
+        split = None
+    if split is None or int(found[2]) < section.row_numbers:
         expected = f"expected the number of a row of train, from {section.row_numbers} on, or with its split, as dev-5"
+        expected += f", or the section of aux_data, as {'aux-5' if aux == 1 else 'aux_data[1]-5'}" if aux else ""
         raise DataError(f"{where}: got the id {shown(cell)}, {expected}")
     return row_key(split, int(found[2]))
 
