@@ -45,6 +45,16 @@ def test_masks_are_a_function_of_seed_and_order():
     assert not np.array_equal(draws.kept((64,), 0.5), draws.kept((64,), 0.5))
 
 
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
+def test_a_seed_on_a_cpu_begins_the_same_numbers_of_pytorch_as_its_own_way(cpu, seed):
+    import torch
+
+    torch.manual_seed(seed)
+    expected = torch.rand(5)
+    cpu.ops.masks.reseed(seed)
+    assert torch.equal(torch.rand(5), expected) and torch.initial_seed() == seed
+
+
 @pytest.mark.parametrize(("length", "queries"), [(1, 1), (5, 5), (7, 7), (7, 1)])  # 7 x 7 x 6: not a multiple of four numbers
 def test_attention_with_dropout_and_its_gradients_are_the_formula(cpu, length, queries):
     import torch

@@ -26,9 +26,12 @@ class DropoutMasks:
 
     def reseed(self, seed: int) -> None:
         """Begin the masks of that seed."""
-        torch.manual_seed(seed)
-        if self.own:
-            self._draws.reseed(seed)
+        if not self.own:
+            torch.manual_seed(seed)
+            return
+        # Of a CPU alone: `torch.manual_seed` also notes the stack, line by line, for kinds of devices that were never used.
+        torch.default_generator.manual_seed(seed)
+        self._draws.reseed(seed)
 
     def factors(self, shape, rate: float, dtype, kept: float = 1.0) -> torch.Tensor:
         """The next mask, of which about `rate` are 0 and the others `kept`. Only of `own` masks."""
