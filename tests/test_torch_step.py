@@ -160,6 +160,13 @@ def test_freed_memory_is_kept_unless_the_user_decides(monkeypatch):
     assert not keep_freed()
 
 
+def test_a_forward_pass_alone_keeps_freed_memory_on_a_cpu(monkeypatch, cpu):
+    asked = []
+    monkeypatch.setattr("crossdistil.backends.torch.engine.keep_freed", lambda: asked.append(True))
+    infer = cpu.infer(lambda ops, params, batch: [batch["x"]], {})
+    assert asked and np.array_equal(infer({"x": np.ones(2, np.float32)})[0], np.ones(2))
+
+
 @pytest.mark.parametrize("name", ["adamw", "bert_adam", "adadelta"])
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_gradient_of_a_table_row_by_row_is_that_of_all_of_it(monkeypatch, cpu, name, tied):

@@ -21,6 +21,7 @@ from . import kernels
 from .collective import Collective
 from .dropout import DropoutMasks
 from .linear import packable
+from .memory import keep_freed
 from .ops import TorchOps
 from .training_step import TorchTrainStep
 
@@ -195,6 +196,8 @@ class TorchEngine:
         }
 
     def infer(self, function, parameters):
+        if self._device.type == "cpu":
+            keep_freed()
         params = self.load_frozen(parameters)
         compiled = self.compiled(function, "the evaluation")
 

@@ -1,5 +1,5 @@
-"""Freed memory is kept by the process, where glibc manages it: else the large tensors of each step are new memory for the
-system, which gives every page of it out anew and zeroed.
+"""Freed memory is kept by the process, where glibc manages it: else the large tensors of each step, and of each forward
+pass alone, are new memory for the system, which gives every page of it out anew and zeroed.
 
 What the user has set himself (`MALLOC_...`, `GLIBC_TUNABLES`) stays.
 """
