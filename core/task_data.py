@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .best_answers import answers_score
-from .data.answer_tokens import answers_without_window, question_table
+from .data.answer_tokens import answers_without_window, places_without_window, question_table
 from .data.batches import Masks, evaluation_batches
 from .data.corpus import read_corpus
 from .data.masked_texts import read_masked, read_store
@@ -253,13 +253,16 @@ def _asked(spec: TaskSpec, split: str, examples: Examples, tokenizer: Tokenizer,
 
 def _with_lost_answers(examples: Examples, table: TokenTable) -> Examples:
     """The same with a note of the answers that no window has."""
-    lost = [] if examples.labels is None else answers_without_window(table, examples.labels)
-    if not len(lost):
-        return examples
-    count = "1 answer is" if len(lost) == 1 else f"{len(lost):,} answers are"
+    lost = {} if examples.labels is None else {examples.source.name: answers_without_window(table, examples.labels)}
+    for name, taught in examples.taught.items():
+        lost[f"{examples.source.name}: of '{name}'"] = places_without_window(table, taught.places, taught.firsts)
     way = "a smaller task.answers.stride, or a larger task.max_length, has more of them"
-    told = f"{examples.source.name}: {count} in no window whole, and learned as none ({examples.asked.ids[lost[0]]}); {way}"
-    return replace(examples, notes=(*examples.notes, told))
+    notes = []
+    for place, rows in lost.items():
+        if len(rows):
+            count = "1 answer is" if len(rows) == 1 else f"{len(rows):,} answers are"
+            notes.append(f"{place}: {count} in no window whole, and learned as none ({examples.asked.ids[rows[0]]}); {way}")
+    return replace(examples, notes=(*examples.notes, *notes))
 
 
 def raw_text_data(

@@ -76,6 +76,8 @@ FORMS = {
     "a chat in a batch": {"response": chat("bad")},
     "a thought before it": {"response": message("<think>good?</think> bad")},
     "JSON in a chat": {"response": chat('```json\n{"answer": "bad", "answer_start": 17}\n```')},
+    "JSON in a cell": {"answer": '["bad"]'},
+    "the same in two columns": {"answers": ["bad"], "prediction": "Bad"},
     "the same twice": {"answers": {"text": ["bad", "bad"], "answer_start": [17, 17]}, "response": "bad"},
     "counted votes for one": {"votes": {"bad": 3}},
 }
@@ -165,6 +167,15 @@ def test_rows_are_found_by_ids_and_numbers_too(tmp_path):
         examples_of(tmp_path, [{"id": 4, "answer": "bad"}], row_numbers=0)
 
 
+@pytest.mark.parametrize("answer", ["[1]", "[film", "{is}"])
+def test_answers_in_brackets_are_no_json(tmp_path, answer):
+    context = f"a {answer} or not"
+    rows = [{"question": "it was", "context": context, **given} for given in ({"answer": answer}, chat(answer))]
+    place = (2, 2 + len(answer))
+    for row in rows:
+        assert said(examples_of(tmp_path, [row], train=(context,))) == [(place, 1.0)]
+
+
 def test_another_writing_of_the_context(tmp_path):
     row = {"question": "it  was", "context": CONTEXT.replace(" ", "\n "), "answers": [{"text": "the\n plot", "answer_start": 31}]}
     assert said(examples_of(tmp_path, [row])) == [(PLOT, 1.0)]
@@ -188,6 +199,8 @@ WRONG = {
     "both": ({"answer": "bad", "is_impossible": True}, "is_impossible is true, but 'answer' has an answer: \"bad\""),
     "two models": ({"answers": [{"text": "bad", "answer_start": 17}], **{"response": chat("the plot")}},
                    "holds two answers, 'answers': 'bad' and 'response': 'the plot'; teacher.file.columns says which is meant"),
+    "two columns": ({"answers": ["bad"], "prediction": "the plot"},
+                    "holds two answers, 'answers': 'bad' and 'prediction': 'the plot'; teacher.file.columns says which is meant"),
     "a refusal beside": ({"answers": ["bad"], "response": chat(None, refusal="no")},
                          "holds two answers, 'answers': 'bad' and 'response': no answer"),
     "no answer": ({"note": "x"}, "got the columns question, context, note, expected an answer, answers with votes or probab"),
@@ -238,6 +251,8 @@ def test_targets_are_those_of_the_formula_at_transformers_tokens(tmp_path):
     tree = recipe(tmp_path, rows, answers={"unanswerable": True})
     job = prepare(parse_recipe(tree, "test"), "test", None)
     table = job.data.tokens["train"]
+    told = "train.jsonl: of 'teacher': 1 answer is in no window whole, and learned as none (train0); a smaller task"
+    assert any(note.startswith(told) for note in job.data.examples["train"].notes)
     room, stride = 12 - len("[CLS] it was [SEP] [SEP]".split()), 4
     theirs = AutoTokenizer.from_pretrained(tmp_path / "model")(
         "it was", CONTEXT, max_length=12, truncation="only_second", stride=room - stride, return_overflowing_tokens=True,

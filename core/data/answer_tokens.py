@@ -109,6 +109,14 @@ def answers_without_window(table: TokenTable, targets: np.ndarray) -> np.ndarray
     return np.flatnonzero((targets[:, 0] >= 0) & ~there)
 
 
+def places_without_window(table: TokenTable, places: np.ndarray, firsts: np.ndarray) -> np.ndarray:
+    """The same of several answers to each question, as `ends_in_rows` takes them: the questions of which one is in no window."""
+    ends, which, _ = ends_in_rows(table, places, firsts)
+    there = places[:, 0] < 0
+    there[which[ends[:, 0] > 0]] = True
+    return np.unique(np.searchsorted(firsts, np.flatnonzero(~there), "right") - 1)
+
+
 def _pieces(
     questions: Sequence[str], contexts: Sequence[str], tokenizer
 ) -> Iterator[tuple[list[int], tuple[np.ndarray, np.ndarray]]]:

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..data.labels import label_key
-from ..shown import shown
 from .class_records import OF_CLASSES
 from .interfaces import READERS, NoAnswer, Texts, Tokens, Written
-from .said import BadRecord, Reading, Said, first_of, json_of, number_from
+from .said import BadRecord, Reading, Said, first_of, json_of, number_from, parsed_or_text, two_answers
 
 _THOUGHT = re.compile(r"^\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _FENCE = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
@@ -138,7 +137,7 @@ def _one_of_two(row: Mapping[str, Any], own: Reading, found: Record) -> list[Sai
         return said
     if said and all(isinstance(each, str) and label_key(label) in label_key(each) for each in told):
         return found.said  # a longer text, out of which the label was taken
-    raise _two(column, label, wrapper, told[0] if told else "")
+    raise two_answers(column, label, wrapper, told[0] if told else "")
 
 
 def _one_of_two_parts(row: Mapping[str, Any], own: Reading, found: Record, column: str, wrapper: str) -> list[Said]:
@@ -150,15 +149,7 @@ def _one_of_two_parts(row: Mapping[str, Any], own: Reading, found: Record, colum
     labels, told = own.texts(found.said[0]), sorted({text for each in said for text in own.texts(each)})
     if said and {label_key(text) for text in labels} == {label_key(text) for text in told}:
         return said
-    raise _two(column, labels[0], wrapper, told[0] if told else "")
-
-
-def _two(column: str, label: str, wrapper: str, told: str) -> BadRecord:
-    """The error of a row that says two things."""
-    return BadRecord(
-        f"holds two answers, '{column}': {shown(label, 60)} and '{wrapper}': {shown(told, 60) if told else 'no answer'}; "
-        f"teacher.file.columns says which is meant: {{label: {column}}} or {{label: {wrapper}}}"
-    )
+    raise two_answers(column, labels[0], wrapper, told[0] if told else "")
 
 
 def _of_texts(texts: Texts, own: Reading) -> list[Said]:
@@ -181,7 +172,7 @@ def _of_text(text: str | None, tokens: Written | None, own: Reading) -> Said:
     text, whole = _THOUGHT.sub("", text).strip(), text
     fenced = _FENCE.match(text)
     text = fenced[1] if fenced else text
-    if text[:1] in ("{", "["):
+    if text[:1] in ("{", "[") and not (own.whole and isinstance(parsed_or_text(text), str)):
         value = json_of(text)
         usual = own.names | {what: (what,) for what in ("labels", "spans") if what in own.names}
         said = own.of_columns(*((value, own.names) if isinstance(value, Mapping) else (own.of_list(value), usual)))

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..data.labels import label_key
 from .class_records import NAMES as OF_TEXTS
-from .said import BadRecord, Names, Reading, Said, first_of, number_from, parsed
+from .said import BadRecord, Names, Reading, Said, first_of, number_from, parsed, parsed_or_text, two_answers
 
 NAMES = {
     "label": ("answer", "answers", "prediction", "prediction_text", "predicted_answer", "label", "labels"),
@@ -46,7 +47,7 @@ def of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
     confidence = None if confidence in (None, "") else number_from(confidence, "confidence")
     column = next((name for name in own["label"] if name in row), None)
     impossible = row.get("is_impossible") is True
-    cells = None if column is None else parsed(row[column])
+    cells = None if column is None else parsed_or_text(row[column])
     for what in ("log_probabilities", "probabilities", "votes"):
         value = parsed(first_of(row, what, own))
         if value is None or (what == "log_probabilities" and not isinstance(value, Mapping | list)):
@@ -60,9 +61,17 @@ def of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
     if beside and (isinstance(cells, str) or cells is None):  # as pipelines of transformers answer
         cells = None if cells is None else {"text": cells, **beside}
     answers, form = _listed(cells, column or "is_impossible")
+    for other in (name for name in own["label"] if name in row and name != column):
+        _check_same(column, answers, other, _listed(parsed_or_text(row[other]), other)[0])
     if impossible and any(answer.text is not None for answer in answers):
         raise BadRecord(f"is_impossible is true, but '{column}' has an answer: {json.dumps(row[column])[:80]}")
     return [Said(answers, None, form, None, confidence)]
+
+
+def _check_same(column: str, answers: list[AnswerSaid], other: str, told: list[AnswerSaid]) -> None:
+    """Raise BadRecord where two columns have other answers, as that of the data and that of a model."""
+    if {label_key(answer.text or "") for answer in answers} != {label_key(answer.text or "") for answer in told}:
+        raise two_answers(column, answers[0].text or "", other, told[0].text or "")
 
 
 def _listed(cells: Any, column: str) -> tuple[list[AnswerSaid], str]:

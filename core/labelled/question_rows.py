@@ -84,10 +84,9 @@ def _at_places(shares: dict[tuple[Place, ...], float]) -> dict[Place, float]:
 
 def with_golds(examples: Examples, taught: TaughtAnswers, rows: np.ndarray) -> Examples:
     """The examples with the file's best answers to these `rows` (booleans) as those that are right."""
-    golds = list(examples.asked.golds)
-    for row in np.flatnonzero(rows):
-        golds[row] = said_texts(examples.pairs[row : row + 1], taught.best[row : row + 1])[0]
-    return replace(examples, asked=Asked(examples.asked.ids, tuple(golds)))
+    said = said_texts(examples.pairs, taught.best)
+    golds = tuple(own if wanted else right for own, right, wanted in zip(said, examples.asked.golds, rows.tolist()))
+    return replace(examples, asked=Asked(examples.asked.ids, golds))
 
 
 def said_texts(contexts, places: np.ndarray) -> list[tuple[str, ...]]:

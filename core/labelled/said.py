@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.labels import number_of
+from ..shown import shown
 from .interfaces import Tokens
 
 Names = Mapping[str, tuple[str, ...]]
@@ -16,6 +17,14 @@ Names = Mapping[str, tuple[str, ...]]
 
 class BadRecord(Exception):
     """What is wrong with a record, for an error that names its line."""
+
+
+def two_answers(column: str, label: str, other: str, told: str) -> BadRecord:
+    """The error of a row that says two things, in two columns."""
+    return BadRecord(
+        f"holds two answers, '{column}': {shown(label, 60)} and '{other}': {shown(told, 60) if told else 'no answer'}; "
+        f"teacher.file.columns says which is meant: {{label: {column}}} or {{label: {other}}}"
+    )
 
 
 @dataclass
@@ -73,6 +82,17 @@ def first_of(row: Mapping[str, Any], what: str, names: Names) -> Any:
 def parsed(value: Any) -> Any:
     """A cell of a table that holds JSON."""
     return json_of(value) if isinstance(value, str) and value.strip()[:1] in ("{", "[") else value
+
+
+def parsed_or_text(value: Any) -> Any:
+    """The same of a cell that may also be a text in brackets, as a part of a text can be: `[1]` is one."""
+    try:
+        found = parsed(value)
+    except BadRecord:
+        return value
+    if isinstance(value, str) and isinstance(found, list) and not all(isinstance(each, str | Mapping | None) for each in found):
+        return value
+    return found
 
 
 def json_of(text: str) -> Any:
