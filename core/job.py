@@ -16,9 +16,7 @@ import numpy as np
 from .bilstm_student import build_bilstm
 from .checkpoint import Model, checked_weights
 from .data.batches import TrainBatches, length_buckets
-from .data.limits import limited
-from .data.mixing import mixed
-from .data.tasks import Examples, TaskSpec, check_files, check_folder, read_split
+from .data.tasks import Examples, check_files
 from .data.tokenize import Tokenizer
 from .data.word_vocabulary import WordTokenizer
 from .engine import unheard
@@ -26,21 +24,20 @@ from .errors import DataError, Errors, RecipeError
 from .fit import same_inputs
 from .hub_names import is_hub_name
 from .kept_words import KeptWords, check_texts, keep_used
-from .labelled.labelled_rows import with_answers
 from .losses.base import TermContext
 from .model_inputs import trained_length
 from .model_sections import WordsSection
-from .models.answer_heads import NEXT_WORDS
 from .objective import Teachers
-from .plan import START, Plan, apart, plan, term_context, words_problems_of
+from .plan import START, Plan, plan, words_problems_of
 from .projections import load_projections
 from .recipe import Recipe
-from .recipe_tokenizers import file_key, teacher_key, words_of
-from .stage_problems import stage_problems
+from .recipe_examples import read_examples, tokenize_examples
+from .recipe_tokenizers import teacher_key, words_of
+from .stage_problems import apart, stage_problems
 from .stages import Stage, build_objective
 from .student import build_student
-from .task_data import MISMATCHED, TaskData, masked_text_data, next_text_data, raw_text_data, tokenize
-from .task_section import TaskSection
+from .task_data import TaskData
+from .term_context import term_context
 from .text_pairs import pairs_to_score
 from .vocabulary_fit import vocabulary_notes
 from .world import ALL, Share
@@ -139,13 +136,13 @@ def load(found: Plan, length_step: int | None, weights: bool = True, doing: Call
             student, projections = _with_weights(found, student, teachers, tokenizer)
     length, buckets = _student_length(recipe, length_step)
     doing(f"tokenizing {sum(map(len, examples.values())):,} texts" if examples else "tokenizing the texts")
-    data = _tokenize(spec, recipe, tokenizer, buckets, examples, length)
+    data = tokenize_examples(spec, recipe, tokenizer, buckets, examples, length)
     if trims:
         check_texts(source, examples)
         kept = keep_used(tokenizer, student.config, data.tokens)
     if kept is not None:
         whole, tokenizer = data, kept.tokenizer
-        data = _tokenize(spec, recipe, tokenizer, buckets, examples, length)
+        data = tokenize_examples(spec, recipe, tokenizer, buckets, examples, length)
         kept.check_same(whole.tokens, data.tokens, examples)
         teachers, tokenizers, student = _with_kept(found, kept, teachers, student)
     if weights and found.trains and trims:  # whose rows are only known now
@@ -160,7 +157,7 @@ def load(found: Plan, length_step: int | None, weights: bool = True, doing: Call
             teacher_data[name] = pairs_to_score(spec, other, length_buckets(longest, length_step), examples, longest)
             continue
         if other.fingerprint not in same:
-            same[other.fingerprint] = _tokenize(spec, recipe, other, own, examples, recipe.task.max_length)
+            same[other.fingerprint] = tokenize_examples(spec, recipe, other, own, examples, recipe.task.max_length)
         teacher_data[name] = same[other.fingerprint]
     notes = _notes(recipe, tokenizer, tokenizers, teachers, student)
     notes = notes if kept is None else (*notes, kept.note())
@@ -198,7 +195,7 @@ def check_rows(found: Plan) -> tuple[dict[str, Examples] | None, Errors]:
         if not is_hub_name(recipe.task.data):  # that cannot be had
             rows.collect(check_files, recipe.task)
     else:
-        examples = rows.collect(_examples, recipe, spec)
+        examples = rows.collect(read_examples, recipe, spec)
     context = found.context
     if examples and context is not None and (context.labels is not None or spec.ranked is not None or context.files):
         counts = term_context(spec, examples=examples)
@@ -291,47 +288,6 @@ def with_about(model: Model, parameters: dict[str, np.ndarray], about: dict) -> 
     """The same model with other weights and notes."""
     own = {name: parameters[name] for name in model.parameters}
     return dataclasses.replace(model, parameters=own, about=about, new=())
-
-
-def _examples(recipe: Recipe, spec: TaskSpec) -> dict[str, Examples] | None:
-    """The examples by split; for raw text, whose texts are only read with the tokenizer, without texts."""
-    task = recipe.task
-    if not spec.kind.has_targets:
-        return {}
-    if spec.own is None:
-        check_folder(task.data)
-    errors, examples = Errors(), {}
-    splits = ["train", "dev", *(split for split in spec.splits if split == MISMATCHED)]
-    if spec.kind.embeds and "dev" not in spec.splits:  # then it is not scored
-        splits.remove("dev")
-    for split in splits:
-        examples[split] = errors.collect(_used_split, spec, task, split)
-    errors.throw()
-    for index, section in enumerate(recipe.aux_data):
-        train = errors.collect(mixed, examples["train"], spec, section, f"aux_data[{index}]", recipe.registered)
-        examples["train"] = examples["train"] if train is None else train
-    errors.throw()
-    for name, section in recipe.file_teachers.items():
-        given = spec, section.file, name, file_key(recipe, name), task.data
-        joined = errors.collect(with_answers, examples, *given)
-        examples = examples if joined is None else joined
-    errors.throw()
-    return examples
-
-
-def _used_split(spec: TaskSpec, task: TaskSection, split: str) -> Examples:
-    return limited(read_split(spec, task.data, split), task.limit, split)
-
-
-def _tokenize(spec, recipe: Recipe, tokenizer, buckets, examples, max_length: int) -> TaskData:
-    task = recipe.task
-    if spec.kind.head == NEXT_WORDS:
-        return next_text_data(spec, task, tokenizer, buckets, max_length)
-    if spec.kind.guesses_words:
-        return masked_text_data(spec, task, tokenizer, buckets, max_length, recipe.seed)
-    if not spec.kind.has_targets:
-        return raw_text_data(spec, task, tokenizer, buckets, max_length)
-    return tokenize(spec, tokenizer, buckets, examples, max_length)
 
 
 def _student_length(recipe: Recipe, length_step: int | None) -> tuple[int, tuple[int, ...]]:

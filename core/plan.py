@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,22 +17,23 @@ from .checkpoint import Model, embedder, open_model
 from .config_file import load_config
 from .data.embedding_tasks import assumed_task
 from .data.ranking_tasks import assumed_ranking
-from .data.tasks import Examples, TaskSpec, label_counts, resolve_task, target_range
+from .data.tasks import TaskSpec, resolve_task
 from .data.tokenize import Tokenizer, load_tokenizer
 from .data.word_vocabulary import WordTokenizer
 from .errors import CrossdistilError, DataError, Errors, RecipeError
 from .fit import fit_problems, same_inputs, teacher_problems, window_problems, words_problems
 from .kept_words import trimming_problems
 from .kinds.known_kinds import ONE_CLASS, RANKING, kind_named
-from .losses.base import AnswersInFile, TermContext
+from .losses.base import TermContext
 from .models.pooling import Pooling
 from .projections import projection_shapes
 from .recipe import Recipe
 from .recipe_tokenizers import check_start, keyed_tokenizer, student_tokenizer, teacher_key
 from .sentence_folder import MODULES
-from .stage_problems import projection_problems, stage_problems
+from .stage_problems import apart, projection_problems, stage_problems
 from .stored_tensors import NamedTensors
 from .student import plan_student, pooling_of
+from .term_context import term_context
 from .vocabulary_fit import types_problems, vocabulary_problems
 
 START = "student.init.from"
@@ -284,46 +285,3 @@ def words_problems_of(recipe: Recipe, name: str, teacher: Model) -> list[str]:
     if not any(term.needs_words and term.needs_teacher for stage in recipe.stages for term in stage.objective):
         return []
     return words_problems(teacher, f"{teacher_key(recipe, name)} ({teacher.source})")
-
-
-def term_context(
-    spec: TaskSpec | None,
-    student: Model | None = None,
-    teachers: Mapping[str, Model] | None = None,
-    examples: Mapping[str, Examples] | None = None,
-    files: Iterable[str] = (),
-    rerankers: frozenset[str] = frozenset(),
-) -> TermContext:
-    """What terms may ask; a task that is not known has two classes. Labels are counted where there are `examples`; `files` are
-    the teachers that are files of answers, `rerankers` those that score pairs in place of embedding texts."""
-    kind, outputs = (ONE_CLASS, 2) if spec is None else (spec.kind, spec.kind.outputs(spec.labels))
-    embedded, ranked = (None, None) if spec is None else (spec.embedded, spec.ranked)
-    train = None if not examples else examples["train"]
-    counts, labelled = label_counts(kind, train, outputs) if spec is not None and train else (None, None)
-    return TermContext(
-        outputs=outputs,
-        kind=kind,
-        student=None if student is None else student.config,
-        teachers={
-            **{name: teacher.config for name, teacher in (teachers or {}).items()},
-            **{name: AnswersInFile() for name in files},
-        },
-        files=frozenset(files),
-        rerankers=rerankers,
-        labels=None if spec is None else spec.label_names,
-        label_counts=counts,
-        labelled=labelled,
-        members=1 if embedded is None and ranked is None else ranked.most if embedded is None else embedded.members,
-        scored=embedded is not None and embedded.examples == "scored" or ranked is not None and ranked.labelled,
-        taught=bool(ranked.teacher_scores if ranked is not None else embedded is not None and embedded.teacher_scores),
-        target_range=None if ranked is None or train is None else target_range(train),
-    )
-
-
-def apart(tokenizer: Tokenizer | WordTokenizer | None, tokenizers: Mapping[str, Tokenizer | None]) -> list[str]:
-    """The teachers whose tokens are not the student's."""
-    return [
-        name
-        for name, other in tokenizers.items()
-        if other is not None and tokenizer is not None and other.fingerprint != tokenizer.fingerprint
-    ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from .data.tokenize import Tokenizer
+from .data.word_vocabulary import WordTokenizer
 from .losses.base import LossTerm, TermContext
 from .losses.layers import placed
 from .losses.logits import LogitsMatch
@@ -19,10 +21,20 @@ _EXACT_IN_FP16 = 2048
 
 
 def stage_problems(recipe: Recipe, context: TermContext, others: Sequence[str], stages: int | None = None) -> list[str]:
-    """What is wrong with the recipe's stages, or the first ones; `others` are the teachers whose tokens are not the student's."""
+    """What is wrong with the recipe's stages, or the first ones; `others` are the teachers whose tokens are not the student's
+    (`apart`)."""
     count = len(recipe.stages) if stages is None else stages
     problems = [problem for index in range(count) for problem in _stage_problems(recipe, index, context, others)]
     return problems or _kept_problems(recipe, context)
+
+
+def apart(tokenizer: Tokenizer | WordTokenizer | None, tokenizers: Mapping[str, Tokenizer | None]) -> list[str]:
+    """The teachers whose tokens are not the student's."""
+    return [
+        name
+        for name, other in tokenizers.items()
+        if other is not None and tokenizer is not None and other.fingerprint != tokenizer.fingerprint
+    ]
 
 
 def _kept_problems(recipe: Recipe, context: TermContext) -> list[str]:

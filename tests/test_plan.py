@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from crossdistil.core import job as job_module
-from crossdistil.core import stored_tensors
+from crossdistil.core import recipe_examples, stored_tensors
 from crossdistil.core.app import crosscheck as crosscheck_module
 from crossdistil.core.app import preparing, search_command
 from crossdistil.core.app.crosscheck import CrosscheckOptions, crosscheck
@@ -181,7 +181,7 @@ def test_a_search_reads_rows_and_weights_once_for_all_its_values(files, monkeypa
         monkeypatch.setattr(module, name, lambda *given: counted.update([name]) or function(*given))
 
     count(job_module, "checked_weights")
-    count(job_module, "read_split")
+    count(recipe_examples, "read_split")
     recipe = parse_recipe(tree_of(files), "test")
     layers = {"student.init.layers": {"choice": [[0], [1]]}, "student.architecture.intermediate_size": {"choice": [48]}}
     assert search_command._checked(recipe, "test", space_of(layers, "space"), None) == "accuracy"
