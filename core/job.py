@@ -159,7 +159,7 @@ def load(found: Plan, length_step: int | None, weights: bool = True, doing: Call
         if other.fingerprint not in same:
             same[other.fingerprint] = tokenize_examples(spec, recipe, other, own, examples, recipe.task.max_length)
         teacher_data[name] = same[other.fingerprint]
-    notes = _notes(recipe, tokenizer, tokenizers, teachers, student)
+    notes = _notes(recipe, tokenizer, tokenizers, teachers, student, spec.reads_pairs)
     notes = notes if kept is None else (*notes, kept.note())
     return Job(recipe, context, data, student, teachers, teacher_data, projections, notes)
 
@@ -268,10 +268,12 @@ def _notes(
     teacher_tokenizers: dict[str, Tokenizer],
     teachers: dict[str, Model],
     student: Model,
+    pairs: bool,
 ) -> tuple[str, ...]:
     lines = [*recipe.left_out, *(note for model in (*teachers.values(), student) for note in model.notes)]
     for name, teacher in teachers.items():
-        lines += vocabulary_notes(teacher_key(recipe, name), teacher.config, teacher_tokenizers[name])
+        scores = pairs or name in recipe.rerankers
+        lines += vocabulary_notes(teacher_key(recipe, name), teacher.config, teacher_tokenizers[name], scores)
         known = trained_length(teacher)
         if name in recipe.rerankers and recipe.task.embeddings is not None and recipe.task.embeddings.scored_on == "retrieval":
             told = "a reranker would have to score each query with every text"
@@ -280,7 +282,7 @@ def _notes(
             told = f"it was made for texts of up to {known} tokens, and gets up to {recipe.task.max_length}"
             lines.append(f"{teacher_key(recipe, name)}: {told}; --set task.max_length={known} cuts them as it does")
     if not any(same_inputs(teacher, student) for teacher in teachers.values()):
-        lines += vocabulary_notes("student", student.config, tokenizer)
+        lines += vocabulary_notes("student", student.config, tokenizer, pairs)
     return tuple(lines)
 
 

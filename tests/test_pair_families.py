@@ -122,6 +122,46 @@ def test_a_folder_that_gives_a_model_no_token_types_is_read_so(form, tmp_path):
     np.testing.assert_allclose(theirs(tmp_path / "ours"), scores, atol=1e-5)
 
 
+def test_a_class_of_tokenizers_without_token_types_is_known(tmp_path):
+    """Beside a model that has types; a DistilBERT reads the same tokens either way."""
+    folder = write_reranker(tmp_path / "theirs", "bert")
+    change(folder / "tokenizer_config.json", tokenizer_class="DistilBertTokenizer")
+    np.testing.assert_allclose(ours(folder), transformers_scores(folder), atol=1e-5)
+    assert load_tokenizer(folder).untyped == "tokenizer_class of tokenizer_config.json is DistilBertTokenizer"
+    change(folder / "config.json", type_vocab_size=0)
+    assert load_tokenizer(folder).places.types
+
+
+@pytest.mark.parametrize("said", ["PreTrainedTokenizerFast", "AlbertTokenizer", None])
+def test_token_types_that_differ_with_the_version_of_transformers_are_told_of_pairs(said, tmp_path):
+    folder = write_reranker(tmp_path / "theirs", "albert")
+    path = folder / "tokenizer_config.json"
+    change(path, tokenizer_class=said)
+    model = load_model(folder)
+
+    def notes(pairs=True):
+        return vocabulary_notes("model", model.config, load_tokenizer(folder), pairs)
+
+    assert not notes()  # which names what a model gets
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "model_input_names"}))
+    [note] = notes()
+    assert f"type 1; transformers 5 gives it none with {said or 'AlbertTokenizer'}, unless model_input_names" in note
+    assert not notes(pairs=False)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "mpnet"])
+def test_a_trimmed_reranker_scores_the_same(kind, tmp_path, said):
+    """Here and in sentence-transformers; a table of 38 places is no multiple of eight."""
+    folder = write_reranker(tmp_path / "theirs", kind)
+    write_rankings(tmp_path / "data", 4, 4)
+    (tmp_path / "data" / "texts.txt").write_text("".join(f"{text}\n" for pair in PAIRS for text in pair if text))
+    code, _, errors = said("trim", folder, tmp_path / "trimmed", "--data", tmp_path / "data")
+    assert code == 0, errors
+    scores = ours(tmp_path / "trimmed")
+    np.testing.assert_allclose(scores, ours(folder), atol=1e-6)
+    np.testing.assert_allclose(scores, theirs(tmp_path / "trimmed"), atol=1e-5)
+
+
 def test_a_model_of_one_token_type_reads_pairs_without_types(tmp_path):
     """transformers fails where its tokenizer gives a pair type 1, as BERT's beside a RoBERTa; its users leave the types out."""
     folder = write_reranker(tmp_path / "theirs", "roberta", tokenizer_of("bert"), type_vocab_size=1)

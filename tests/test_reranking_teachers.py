@@ -4,6 +4,7 @@ file."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from crossdistil.core.kinds.known_kinds import RANKING
 from crossdistil.core.models.pooling import Pooling
 from crossdistil.core.recipe import parse_recipe
 from crossdistil.tests import tiny
+from crossdistil.tests.tiny_families import MPNET
 from crossdistil.tests.tiny_rankings import lists
 from crossdistil.tests.tiny_sentences import embedding_recipe, write_embedder, write_sentences
+from crossdistil.tests.tiny_tokenizers import write_tokenizer
 
 TERMS = [{"loss": "margin_mse"}, {"loss": "similarity_kl", "candidates": "own", "similarity": "dot", "temperature": 2}]
 
@@ -33,6 +36,9 @@ def folder(tmp_path_factory):
     vocabulary = load_tokenizer(tiny.write_vocabulary(folder / "vocabulary"))
     model = Model(tiny.CONFIG, tiny.random_parameters(tiny.CONFIG, 1, 5), 1, about={"max_length": 24}, kind=RANKING)
     save_model(model, folder / "reranker", vocabulary)
+    own = load_tokenizer(write_tokenizer(folder / "mpnets", "mpnet"))  # <s> text </s></s> pair </s>, without token types
+    config = MPNET.model_copy(update={"vocab_size": own.vocab_size})
+    save_model(replace(model, config=config, parameters=tiny.random_parameters(config, 1, 5)), folder / "mpnet", own)
     return folder
 
 
@@ -103,11 +109,14 @@ def test_it_scores_pairs_of_dev_as_sentence_transformers_does_and_no_search(fold
     assert "note: teacher.model: is not scored on dev: a reranker would have to score each query with every text" in told
 
 
-def test_a_row_is_a_text_with_the_first_one_of_its_triplet(folder):
+@pytest.mark.parametrize("name", ["reranker", "mpnet"])
+def test_a_row_is_a_text_with_the_first_one_of_its_triplet(name, folder):
     """As the tokenizer makes them of the pairs, to the length of the reranker; those of the first texts say nothing."""
-    job = prepare(parse_recipe(recipe_of(folder), "test"), "test", 1)
+    recipe = recipe_of(folder, model=str(folder / name))
+    recipe["student"] |= {"tokenizer": str(folder / "start")}
+    job = prepare(parse_recipe(recipe, "test"), "test", 1)
     rows = [json.loads(line) for line in (folder / "data" / "triplets.jsonl").read_text().splitlines()]
-    table, tokenizer = job.teacher_data["teacher"].tokens["train"], load_tokenizer(folder / "reranker")
+    table, tokenizer = job.teacher_data["teacher"].tokens["train"], load_tokenizer(folder / name)
     pairs = [("", "")] * len(rows) + [(row["a"], row[other]) for other in "bc" for row in rows]
     wanted = [tokenizer.library.encode(*pair).ids for pair in pairs]
     found = [table.ids[start:end].tolist() for start, end in zip(table.offsets[:-1], table.offsets[1:])]

@@ -9,6 +9,7 @@ from ..checkpoint import Model, load_model
 from ..config_file import read_config
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..errors import CheckpointError
+from ..model_inputs import takes_pairs
 from ..models.answer_heads import EMBEDDINGS, NEXT_WORDS, SENTENCES, SPANS, TOKENS, AnswerHead
 from ..models.head_classes import says_words
 from ..sentence_folder import embeds
@@ -48,7 +49,8 @@ def load_classifier(
         tokenizer = load_tokenizer(found)
         if problems := vocabulary_problems(str(folder), model.config, tokenizer):
             raise CheckpointError("\n".join(problems))
-    notes = [*model.notes, *vocabulary_notes(str(folder), model.config, tokenizer)]
+    pairs = model.kind.ranks or model.kind.of_spans or takes_pairs(model.about.get("task") or {})
+    notes = [*model.notes, *vocabulary_notes(str(folder), model.config, tokenizer, pairs)]
     tell_notes(notes, tell, (folder, found))
     return model, tokenizer
 

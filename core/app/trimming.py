@@ -27,6 +27,7 @@ from ..data.tables import EXTENSIONS, column_names, read_columns
 from ..data.text_files import read_text
 from ..data.tokenize import Tokenizer, load_tokenizer
 from ..errors import CheckpointError, CrossdistilError, DataError
+from ..models.architectures import takes_types
 from ..vocabulary_fit import vocabulary_problems
 from .run_student import student_of
 
@@ -99,7 +100,7 @@ def trim(
 
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        smaller.save(place)
+        smaller.save(place, takes_types(checkpoint.config))
         words = KeptWords(kept, {path.name: path for path in sorted(place.iterdir())})
         conversion = convert(source, destination, ConvertOptions("pytorch", overwrite=overwrite, for_us=True, words=words), prove)
         sizes = [path.stat().st_size for path in place.iterdir()]
@@ -205,7 +206,7 @@ def _outputs(checkpoint: CanonicalCheckpoint, tokenizer: Tokenizer, texts: Seque
         if (array := tensor.load()).dtype.kind in "fV"
     }
     length = min(_PROVED_LENGTH, checkpoint.config.positions)
-    batches = RowBatches(tokenizer.encode_pairs(texts, None, length), None, range(8, length + 8, 8))
+    batches = RowBatches(tokenizer.encode_pairs(texts, None, length), None, [*range(8, length, 8), length])
     found = []
     with np.errstate(all="ignore"):
         for first in range(0, len(texts), _BATCH):

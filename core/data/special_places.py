@@ -3,7 +3,6 @@ tokenizer and the files beside it, not off names that BERT's have."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +18,7 @@ from ..shown import shown
 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 """`cls_token` and so on in the files of a tokenizer."""
-CONFIG, MAP, MODEL = "tokenizer_config.json", "special_tokens_map.json", "config.json"
-TYPES = "token_type_ids"
+CONFIG, MAP = "tokenizer_config.json", "special_tokens_map.json"
 BERTS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _UNKNOWN = re.compile(rb'"unk_id":\s*(\d+)')
 _PROBES = ("a", "\u4e2d", "1")
@@ -80,44 +78,6 @@ def around_berts(vocabulary: Mapping[str, int]) -> processors.PostProcessor:
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
         special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")],
     )
-
-
-def leave_types_out(library: tokenizers.Tokenizer, folder: Path, config: Mapping[str, Any]) -> str | None:
-    """Give all of a pair token type 0 where the files in `folder` want it; `config` is its tokenizer_config.json. Returns why,
-    or None where nothing changes.
-
-    Either `model_input_names` leaves token types out, and with it transformers, or the model beside the tokenizer has one type
-    only, with which transformers fails. For a model without types nothing changes: it reads the same tokens either way."""
-    path, names = folder / MODEL, config.get("model_input_names")
-    rows = read_object(path, CheckpointError).get("type_vocab_size", 0) if path.is_file() else 2
-    left_out = isinstance(names, list) and names and TYPES not in names
-    if rows != 1 and (rows == 0 or not left_out):
-        return None
-    processor = library.post_processor
-    if processor is None and isinstance(library.model, models.WordPiece):
-        vocabulary = library.get_vocab(with_added_tokens=True)
-        processor = around_berts(vocabulary) if all(token in vocabulary for token in BERTS) else None
-    state = None if processor is None else json.loads(processor.__getstate__())
-    if (changed := _untyped(state)) == state:
-        return None
-    empty = json.loads(tokenizers.Tokenizer(models.BPE()).to_str())
-    library.post_processor = tokenizers.Tokenizer.from_str(json.dumps({**empty, "post_processor": changed})).post_processor
-    return f"type_vocab_size of {MODEL} is 1" if rows == 1 else f"model_input_names of {CONFIG} has no {TYPES}"
-
-
-def _untyped(state: Any) -> Any:
-    """The JSON of a post-processor, or of a part of it, with type 0 everywhere."""
-    if isinstance(state, list):
-        return [_untyped(part) for part in state]
-    if not isinstance(state, dict):
-        return state
-    if state.get("type") == "BertProcessing":
-        (end, end_id), (begin, begin_id) = state["sep"], state["cls"]
-        made = processors.TemplateProcessing(
-            single=f"{begin} $A {end}", pair=f"{begin} $A {end} $B {end}", special_tokens=[(begin, begin_id), (end, end_id)]
-        )
-        return json.loads(made.__getstate__())
-    return {key: 0 if key == "type_id" else _untyped(value) for key, value in state.items()}
 
 
 def _count(encoding: tokenizers.Encoding, sequence: int) -> int:

@@ -23,9 +23,10 @@ from ..json_files import read_object
 from ..shown import plain
 from .folders import folder_contents
 from .letter_case import lost_capitals
+from .pair_types import leave_types_out, left_to_versions
 from .panics import panics_told, quiet_panics
 from .slow_tokenizers import from_vocabulary, slow_tokenizer
-from .special_places import BERTS, CONFIG, around_berts, berts, leave_types_out, named_tokens, places_of, unknown_of
+from .special_places import BERTS, CONFIG, around_berts, berts, named_tokens, places_of, unknown_of
 from .text_files import read_text
 from .text_heads import GROWTH, TextHeads, chunks, head_size
 from .texts import Texts
@@ -76,6 +77,11 @@ class Tokenizer:
     def is_word_piece(self) -> bool:
         """Whether its tokens tell where words go on (##)."""
         return isinstance(self.library.model, models.WordPiece)
+
+    @property
+    def other_types(self) -> str:
+        """The class by which transformers 5 gives a pair no token types, where 4 and this give them; else empty."""
+        return left_to_versions(self.source.parent, self._config) if self.places.types else ""
 
     @property
     def kind(self) -> str:

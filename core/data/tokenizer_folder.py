@@ -10,7 +10,7 @@ from typing import Any
 import tokenizers
 from tokenizers import models
 
-from .special_places import TYPES
+from .pair_types import TYPES
 
 
 def length_limit(config: Mapping[str, Any]) -> int | None:
