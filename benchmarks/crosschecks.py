@@ -60,6 +60,7 @@ CHECKS: dict[str, tuple[str, str | None, str, str | None, str | None, int, list[
     "embedding_distil": ("embedding", "distil", "sentences", "sts", None, 16, FIRST),
     "finetune": ("finetune", None, "sst2", None, "mlm", 16, FIRST),
     "llm": ("llm", None, "answered", None, "mlm", 16, FIRST),
+    "llm_answers": ("llm", "answers", "asked", None, "mlm", 8, FIRST),
     "minilm": ("minilm", None, "sst2", "sst2", None, 16, LAST),
     "mlm": ("mlm", None, "text", None, "mlm", 16, []),
     "ner": ("ner", None, "names", None, "names", 16, FIRST),
@@ -129,6 +130,9 @@ def make_data(options: argparse.Namespace) -> dict[str, list[str]]:
     for name, found in (("questions", questions(options.text, ROWS // 4)), ("rankings", rankings(options.text, ROWS // 4, 3, 0))):
         write(out / name / "train.jsonl", found[:-DEV])
         write(out / name / "dev.jsonl", found[-DEV:])
+    alone = [{key: each[key] for key in ("id", "question", "context")} for each in questions(options.text, ROWS // 4)]
+    write(out / "asked" / "train.jsonl", alone[:-DEV])
+    shutil.copyfile(out / "questions" / "dev.jsonl", out / "asked" / "dev.jsonl")
     paragraphs = [line for line in options.text.read_text(encoding="utf-8").splitlines() if len(line) > 100]
     (out / "text.txt").write_text("\n".join(paragraphs[:ROWS]) + "\n", encoding="utf-8")
     (out / "sentences").mkdir(exist_ok=True)
@@ -143,6 +147,7 @@ def make_data(options: argparse.Namespace) -> dict[str, list[str]]:
     for split, count in (("train", ROWS), ("dev", DEV)):
         sentences = (options.names / f"{split}.txt").read_text(encoding="utf-8").split("\n\n")[:count]
         (out / "names" / f"{split}.txt").write_text("\n\n".join(sentences) + "\n", encoding="utf-8")
+    stride = "task.answers.stride=64"
     return {
         "sst2": [f"task.data={options.sst2}", *length(LENGTH)],
         "answered": [f"task.data={out / 'answered'}", f"teacher.file.path={out / 'labelled.jsonl'}", *length(LENGTH)],
@@ -150,7 +155,8 @@ def make_data(options: argparse.Namespace) -> dict[str, list[str]]:
         "sentences": [f"task.data={out / 'sentences'}", *length(LENGTH)],
         "names": [f"task.data={out / 'names'}", "task.tokens.stray=begin", *length(LENGTH)],
         "text": [f"task.data={out / 'text.txt'}", *length(LENGTH)],
-        "questions": [f"task.data={out / 'questions'}", *length(LONG), "task.answers.stride=64"],
+        "questions": [f"task.data={out / 'questions'}", *length(LONG), stride],
+        "asked": [f"task.data={out / 'asked'}", f"teacher.file.path={out / 'answers.jsonl'}", *length(LONG), stride],
         "rankings": [f"task.data={out / 'rankings'}", *length(LONG)],
     }
 
@@ -175,6 +181,21 @@ def make_teacher(name: str, places: dict[str, list[str]], out: Path) -> None:
         train = [f"stages.0.train.{key}" for key in (f"steps={steps}", "epochs=null", "learning_rate=5e-4", "keep=last")]
         given = [*settings(data, places, batch), *train, f"student.init.from={start}"]
         run(recipe, out=folder, backend="torch", overrides=given, report=False, latency=False, resume=True)
+
+
+def write_answers(out: Path) -> None:
+    """What the teachers of sentiment and of questions say of the training texts, as files of answers, unless that is done."""
+    if not (out / "labelled.jsonl").is_file():
+        texts = (out / "answered" / "train.tsv").read_text(encoding="utf-8").splitlines()[1:]
+        rows = zip(texts, predict(out / "teachers" / "sst2", texts), strict=True)
+        write(out / "labelled.jsonl", [{"sentence": text, "probabilities": answer.probabilities} for text, answer in rows])
+    if not (out / "answers.jsonl").is_file():
+        asked = [json.loads(line) for line in (out / "asked" / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+        pairs = [each["context"] for each in asked]
+        found = predict(out / "teachers" / "questions", [each["question"] for each in asked], pairs)
+        rows = zip(asked, [each.as_json() for each in found], strict=True)
+        told = ("answer", "start", "end", "probability")
+        write(out / "answers.jsonl", [{**own, "answers": [{key: answer[key] for key in told}]} for own, answer in rows])
 
 
 def check(name: str, places: dict[str, list[str]], options: argparse.Namespace) -> dict[str, Any]:
@@ -204,11 +225,7 @@ def measure(options: argparse.Namespace, names: Sequence[str]) -> None:
         make_models(options)
     for name in TEACHERS:
         make_teacher(name, places, options.out)
-    answers = options.out / "labelled.jsonl"
-    if not answers.is_file():
-        texts = (options.out / "answered" / "train.tsv").read_text(encoding="utf-8").splitlines()[1:]
-        rows = zip(texts, predict(options.out / "teachers" / "sst2", texts), strict=True)
-        write(answers, [{"sentence": text, "probabilities": answer.probabilities} for text, answer in rows])
+    write_answers(options.out)
     for name in names:
         started = time.perf_counter()
         found = check(name, places, options)

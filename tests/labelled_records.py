@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -223,3 +225,25 @@ def floored(p):
     """Probabilities none of which is below the floor."""
     p = np.maximum(np.asarray(p, np.float64), FLOOR)
     return p / p.sum()
+
+
+_DAMAGES = (None, 3, -1.5, True, "x", "", [], {}, [1], {"a": 1}, "[", 1e308, float("nan"), [[]], 10**400)
+
+
+def _places(value, path=()):
+    """The way to each part of a record."""
+    yield path
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from _places(part, (*path, key))
+
+
+def damaged_records(records: Iterable[dict]) -> Iterator[dict]:
+    """Each record with something else in place of one of its parts, once for each."""
+    for number, record in enumerate(records):
+        for place, (*path, last) in enumerate(filter(None, _places(record))):
+            damaged = copy.deepcopy(record)
+            part = damaged
+            for key in path:
+                part = part[key]
+            part[last] = _DAMAGES[(number + place) % len(_DAMAGES)]
+            yield damaged

@@ -3,7 +3,6 @@ and what could be a mistake is refused with file and line."""
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from pathlib import Path
@@ -19,7 +18,7 @@ from crossdistil.core.kinds.known_kinds import ONE_NUMBER, SEVERAL_LABELS
 from crossdistil.core.labelled.answer_records import BadRecord, record_of
 from crossdistil.core.labelled.class_answers import Classes, UnknownLabel
 from crossdistil.core.labelled.labelled_file import read_labelled
-from crossdistil.tests.labelled_records import FLOOR, RECORDS, SILENT, THREE, chat, floored, message
+from crossdistil.tests.labelled_records import FLOOR, RECORDS, SILENT, THREE, chat, damaged_records, floored, message
 
 
 def read(tmp_path, rows, spec=THREE, **options):
@@ -271,30 +270,14 @@ def test_pairs_are_found_by_both_texts(tmp_path):
         read(tmp_path, [{"text": "a", "label": "equivalent"}], glue_task("mrpc"))
 
 
-DAMAGES = (None, 3, -1.5, True, "x", "", [], {}, [1], {"a": 1}, "[", 1e308, float("nan"), [[]], 10**400)
-
-
-def places(value, path=()):
-    """The way to each part of a record."""
-    yield path
-    for key, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield from places(part, (*path, key))
-
-
 def test_a_damaged_record_is_read_or_refused():
     section = FileSection(path=Path("labelled.jsonl"))
     classes, seen = Classes(THREE, section, "teacher.file"), 0
-    for number, (record, _) in enumerate(RECORDS.values()):
-        for place, (*path, last) in enumerate(filter(None, places(record))):
-            damaged = copy.deepcopy(record)
-            part = damaged
-            for key in path:
-                part = part[key]
-            part[last] = DAMAGES[(number + place) % len(DAMAGES)]
-            try:
-                values = [classes.values(said) for said in record_of(damaged, {}).said]
-            except (BadRecord, UnknownLabel):
-                continue
-            seen += 1
-            assert all(value is None or np.isfinite(value).all() for value in values), damaged
+    for damaged in damaged_records(record for record, _ in RECORDS.values()):
+        try:
+            values = [classes.values(said) for said in record_of(damaged, {}).said]
+        except (BadRecord, UnknownLabel):
+            continue
+        seen += 1
+        assert all(value is None or np.isfinite(value).all() for value in values), damaged
     assert seen > 50
