@@ -168,9 +168,9 @@ TABLES = {
         _CROSSCHECKS,
         "2026-11-30",
         published="Each row is `crossdistil crosscheck RECIPE --backends torch,oneflow,mindspore --steps 50` with small models: "
-        "teachers of 4 layers x 128, trained for some hundred steps on the same data, students of 2 layers. `answers` and "
-        "`rankings` are made of Wikipedia's sentences. What each check set beside data and models is kept with its figures, in "
-        "`benchmarks/results/crosschecks`.",
+        "teachers of 4 layers x 128, trained for some hundred steps on the same data, students of 2 layers. `answers`, "
+        "`questions` and `rankings` are made of Wikipedia's sentences. What each check set beside data and models is kept with "
+        "its figures, in `benchmarks/results/crosschecks`.",
     ),
     "bert_base_shapes": Measured(("bert_base_shapes.json",), "python benchmarks/bert_base_shapes.py", "2026-11-21"),
     "epoch": Measured(("epoch",), "crossdistil run kd --backend BACKEND --set stages.0.train.epochs=1", "2026-11-20"),
