@@ -71,12 +71,14 @@ def same_labels(names: tuple[str, ...], spec: TaskSpec) -> bool:
 
 def fit_problems(where: str, config: Config, tokenizer: Tokenizer, task: TaskSection) -> list[str]:
     """What does not fit between a model, the tokenizer and the task's length."""
-    problems = vocabulary_problems(where, config, tokenizer)
-    if getattr(config, "positions", task.max_length) < task.max_length:
-        problems.append(
-            f"task.max_length: {task.max_length}, but {where} has only {config.positions} positions"
-        )
-    return problems
+    return vocabulary_problems(where, config, tokenizer) + length_problems(where, config, task)
+
+
+def length_problems(where: str, config: Config, task: TaskSection) -> list[str]:
+    """Whether a model has positions for the task's length."""
+    if getattr(config, "positions", task.max_length) >= task.max_length:
+        return []
+    return [f"task.max_length: {task.max_length}, but {where} has only {config.positions} positions"]
 
 
 def window_problems(tokenizer: Tokenizer, task: TaskSection) -> list[str]:

@@ -21,7 +21,7 @@ from .data.tasks import TaskSpec, resolve_task
 from .data.tokenize import Tokenizer, load_tokenizer
 from .data.word_vocabulary import WordTokenizer
 from .errors import CrossdistilError, DataError, Errors, RecipeError
-from .fit import fit_problems, same_inputs, teacher_problems, window_problems, words_problems
+from .fit import fit_problems, length_problems, same_inputs, teacher_problems, window_problems, words_problems
 from .kept_words import trimming_problems
 from .kinds.known_kinds import ONE_CLASS, RANKING, kind_named
 from .losses.base import TermContext
@@ -118,12 +118,13 @@ class _Planner:
             for name, teacher in known.items()
             if is_there(teacher)
         }
+        others = False
         if start is not None and is_there(start):
-            errors.collect(check_start, recipe, self._source, tokenizer, self._load)
+            others = not errors.collect(check_start, recipe, self._source, tokenizer, self._load)
         context = None
         if student is not None and complete and (spec is not None or self._found.assumed is not None):
             context = term_context(spec, student, known, files=recipe.file_teachers, rerankers=recipe.rerankers)
-        fits = errors.collect(self._check_fit, spec, tokenizer, tokenizers, known if complete else {}, student, context)
+        fits = errors.collect(self._check_fit, spec, tokenizer, tokenizers, known if complete else {}, student, context, others)
         projections = errors.collect(self._projections, student) or {}
         if context is not None and fits:
             errors.collect(self._check_projections, context, projections)
@@ -233,8 +234,10 @@ class _Planner:
         teachers: Mapping[str, Model],
         student: Model | None,
         context: TermContext | None,
+        others: bool,
     ) -> bool:
-        """True if those parts that could be made fit each other."""
+        """True if those parts that could be made fit each other. `others` is whether the student starts from weights of other
+        words than its tokenizer's, which is told already: how many there are then says nothing."""
         recipe, problems = self._recipe, []
         for name, teacher in teachers.items():
             if is_there(teacher):
@@ -250,7 +253,8 @@ class _Planner:
         first = next(iter(teachers.values()), None)
         if tokenizer is not None and student is not None and "sizes" not in self._free():
             if first is None or not same_inputs(first, student):
-                problems += fit_problems("student", student.config, tokenizer, recipe.task)
+                problems += [] if others else vocabulary_problems("student", student.config, tokenizer)
+                problems += length_problems("student", student.config, recipe.task)
         if tokenizer is not None and student is not None and spec is not None and spec.reads_pairs:
             problems += types_problems("student", student.config, tokenizer)
         if tokenizer is not None and spec is not None and spec.kind.per_token:

@@ -55,11 +55,12 @@ def student_tokenizer(recipe: Recipe, source: str, load: Load) -> Tokenizer | Wo
     return keyed_tokenizer(key, folder, load)
 
 
-def check_start(recipe: Recipe, source: str, tokenizer: Tokenizer | WordTokenizer | None, load: Load) -> None:
-    """Whether the weights that the student starts from are of its tokenizer: rows of other words would be taken for its own."""
+def check_start(recipe: Recipe, source: str, tokenizer: Tokenizer | WordTokenizer | None, load: Load) -> bool:
+    """True if the weights that the student starts from are of its tokenizer, as far as is known. Raises RecipeError where they
+    are not: rows of other words would be taken for its own."""
     start, teachers = recipe.student.init.source, recipe.model_teachers
     if tokenizer is None or recipe.student.is_bilstm or start == "random" or (start == "teacher" and not teachers):
-        return
+        return True
     name, folder = "student.init.from", Path(start)
     if start == "teacher":
         first, section = next(iter(teachers.items()))
@@ -67,9 +68,9 @@ def check_start(recipe: Recipe, source: str, tokenizer: Tokenizer | WordTokenize
     try:
         own = load(folder)
     except CheckpointError:  # weights alone, or told where it is needed
-        return
+        return True
     if own.fingerprint == tokenizer.fingerprint:
-        return
+        return True
     theirs, ours = (each.library.get_vocab(with_added_tokens=True) for each in (own, tokenizer))
     others = [(index, token) for token, index in ours.items() if index < own.vocab_size and theirs.get(token) != index]
     if others:
@@ -78,6 +79,7 @@ def check_start(recipe: Recipe, source: str, tokenizer: Tokenizer | WordTokenize
         told = f"'{plain(wrong)}' is token {ours[wrong]} here and {theirs.get(wrong, 'none')} there; "
         remedy = f"use {AFRESH}" if start == "teacher" else f"use `student.tokenizer: {folder}`, or {AFRESH}"
         raise RecipeError(source, [message + told + remedy])
+    return True
 
 
 def keyed_tokenizer(key: str, folder: Path, load: Load) -> Tokenizer:

@@ -13,6 +13,7 @@ from crossdistil.core.job import prepare
 from crossdistil.core.models.architectures import tensor_shapes
 from crossdistil.core.models.families.bert import BertConfig
 from crossdistil.core.recipe import parse_recipe
+from crossdistil.tests import tiny
 from crossdistil.tests.tiny_tokenizers import write_tokenizer
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -50,6 +51,14 @@ def test_logits_are_learnt_from_two_encodings(tiny_task, models):
         assert job.data.tokenizer.kind == "BPE" and teacher.tokenizer.kind == "Unigram"
         assert not np.array_equal(job.data.tokens["train"].ids, teacher.tokens["train"].ids)
         assert job.student.config.vocab_size == job.data.tokenizer.vocab_size
+
+
+def test_weights_of_fewer_other_words_are_told_of_once(tiny_task, models, tmp_path):
+    """More rows for them would be those of no word."""
+    tiny.write_model(tmp_path / "small")
+    with pytest.raises(CrossdistilError) as refused:
+        prepared(tiny_task, models, "kd_ce", init={"from": str(tmp_path / "small")})
+    assert "whose tokenizer" in str(refused.value) and "--resize-vocabulary" not in str(refused.value)
 
 
 def test_token_losses_and_rows_of_other_words_are_refused(tiny_task, models):
