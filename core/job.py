@@ -59,6 +59,8 @@ class Job:
     """Projections that came with the weights that the student starts from."""
     notes: tuple[str, ...] = ()
     """What the user should know of the models."""
+    compiles: bool = False
+    """Whether the engine compiles each shape of a batch."""
     share: Share = ALL
     """Which parts of each step this process computes."""
     _stages: dict[int, Stage] = field(default_factory=dict, init=False, repr=False)
@@ -90,6 +92,8 @@ class Job:
             batches = TrainBatches(*given)
             if "train" in self.data.masks:
                 batches.attach_masks(self.data.masks["train"])
+        if self.compiles and train.length_buckets is None and all(data is self.data for data in self.teacher_data.values()):
+            batches = batches.with_few_lengths(train.total_steps(batches.steps_per_epoch))
         return Stage(section, index, config, objective, batches)
 
     def buckets(self, index: int) -> tuple[int, ...]:
@@ -161,7 +165,7 @@ def load(found: Plan, length_step: int | None, weights: bool = True, doing: Call
         teacher_data[name] = same[other.fingerprint]
     notes = _notes(recipe, tokenizer, tokenizers, teachers, student, spec.reads_pairs)
     notes = notes if kept is None else (*notes, kept.note())
-    return Job(recipe, context, data, student, teachers, teacher_data, projections, notes)
+    return Job(recipe, context, data, student, teachers, teacher_data, projections, notes, length_step is None)
 
 
 def _with_kept(

@@ -7,7 +7,9 @@ and handed over once, and a compiled `while` loop with a tensor counter takes on
 CPU; on Ascend it is the same graph, but it was never run on that hardware.
 
 A stack always has room for `capacity` steps, so that there is one graph per batch shape; how many of them are steps
-enters as a tensor. Steps keep their order, and only neighbours of one shape share a call.
+enters as a tensor. Steps keep their order, and only neighbours of one shape share a call. The next stack
+is made after a call and not beside it: on a CPU batches and their tensors took two thousandths of a run (MiniLM's 6 layers
+teaching 3), which a thread cannot spare a processor that computes already.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ def job_lines(job: Job, stages: Sequence[Stage]) -> list[str]:
         section, settings = stage.section, stage.section.train
         per_epoch = stage.batches.steps_per_epoch
         length = f"{settings.steps} steps" if settings.steps else f"{settings.epochs:g} epochs of {per_epoch} steps"
-        lines.append(f"stage {section.name}: {length}, batch {settings.batch_size}")
+        padded = f", padded to {', '.join(map(str, stage.batches.padded_lengths))} tokens" if job.compiles else ""
+        lines.append(f"stage {section.name}: {length}, batch {settings.batch_size}{padded}")
         for term in section.objective:
             layers = (
                 f", layers {term.describe(job.context)} (teacher→student, counted from 1)" if isinstance(term, MatchTerm) else ""

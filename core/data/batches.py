@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..world import ALL, Share
+from .few_lengths import few_lengths
 from .row_batches import FILL, Batch, RowBatches
 from .token_table import TokenTable
 
@@ -157,6 +158,22 @@ class TrainBatches:
         of which only this one's have what was attached."""
         if not 0 <= start_step <= self.steps_per_epoch:
             raise ValueError(f"start_step {start_step} is not in 0 to {self.steps_per_epoch}")
+        return (self._micro_batches(step, number) for step in self._order(number)[start_step:])
+
+    def with_few_lengths(self, steps: int) -> TrainBatches:
+        """The same, padded to lengths that suit a stage of so many steps where each shape is compiled: no more than now."""
+        longest = np.append(self._lengths, 0)[self._order(0)].max(axis=1)  # (steps of an epoch,); the row that fills is -1
+        found = copy.copy(self)
+        found._rows = self._rows.padded_to(few_lengths(longest, steps, self._batch_size, self._rows.buckets))
+        return found
+
+    @property
+    def padded_lengths(self) -> tuple[int, ...]:
+        """To which lengths batches are padded, in rising order."""
+        return tuple(int(length) for length in self._rows.buckets)
+
+    def _order(self, number: int) -> np.ndarray:
+        """(steps, batch size): the rows of each optimizer step of epoch `number`."""
         generator = np.random.default_rng([*self._seed, number])
         shuffled = generator.permutation(len(self._lengths))
         pool = np.arange(len(shuffled)) // (_POOL * self._batch_size)
@@ -164,8 +181,7 @@ class TrainBatches:
         pool[len(pool) - len(pool) % self._batch_size :] += 1
         rows = np.full(self.steps_per_epoch * self._batch_size, FILL, dtype=np.int64)
         rows[: len(shuffled)] = shuffled[np.lexsort((self._lengths[shuffled], pool))]
-        steps = generator.permutation(rows.reshape(self.steps_per_epoch, -1))
-        return (self._micro_batches(step, number) for step in steps[start_step:])
+        return generator.permutation(rows.reshape(self.steps_per_epoch, -1))
 
 
 def evaluation_batches(

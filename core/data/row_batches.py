@@ -74,8 +74,8 @@ class RowBatches:
         return found
 
     def _use(self, buckets: Sequence[int]) -> None:
-        self._buckets, longest = np.array(sorted(set(buckets))), self.lengths.max()
-        if not len(buckets) or longest > self._buckets[-1]:
+        self.buckets, longest = np.array(sorted(set(buckets))), self.lengths.max()
+        if not len(buckets) or longest > self.buckets[-1]:
             raise DataError(f"a row has {longest} tokens, which no length bucket of {list(buckets)} holds")
 
     def batch(self, rows: np.ndarray, least: int = 0) -> Batch:
@@ -121,7 +121,7 @@ class RowBatches:
         return found
 
     def _bucket(self, length: int) -> int:
-        return self._buckets[np.searchsorted(self._buckets, length)]
+        return self.buckets[np.searchsorted(self.buckets, length)]
 
     def _padded(self, starts: np.ndarray, lengths: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Token ids (batch, length) of sequences, padded, and which of them are tokens."""
