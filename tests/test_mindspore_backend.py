@@ -228,3 +228,19 @@ def test_a_shared_step_is_one_sum_of_gradients_and_values(monkeypatch):
     assert calls == [(6 + 4 + 4 + 2,)]
     for found, array in zip([*gradients, values], [*arrays, np.array([0.5, 1.5])]):
         np.testing.assert_array_equal(found.asnumpy(), array * 2)
+
+
+USED = """
+import mindspore as ms, numpy as np
+assert (ms.Tensor(np.ones(3, np.float32)) + 1).asnumpy().sum() == 6
+from crossdistil.backends.registry import load_engine
+from crossdistil.core.engine import EngineOptions
+engine = load_engine("mindspore", EngineOptions("cpu"))
+print(engine.device, engine.total(np.ones(2, np.float32)).sum(), end="")
+"""
+
+
+def test_a_process_that_has_computed_with_mindspore_before_goes_on():
+    """A user's own session, in which MindSpore takes no choice of a device any more."""
+    done = subprocess.run([sys.executable, "-c", USED], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "cpu 2.0"), done.stderr

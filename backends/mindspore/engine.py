@@ -6,6 +6,7 @@ source: the parameters are captured by them, everything that changes from step t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 
@@ -61,9 +62,17 @@ def count_devices(kind: str | None) -> int:
 
 @functools.cache  # MindSpore takes this once a process
 def set_up_cpu() -> None:
-    """Choose the CPU, with as many threads a kernel as `core.threads` says."""
-    ms.set_device("CPU")
-    ms.device_context.cpu.op_tuning.threads_num(threads.number())
+    """Choose the CPU, with as many threads a kernel as `core.threads` says. Where this process has computed with MindSpore before
+    (a user's own session), its device and a number of threads that was set cannot be changed any more: the number stays, and a
+    device that is no CPU is refused."""
+    before = ms.get_context("device_target")
+    try:
+        ms.set_device("CPU")
+    except RuntimeError as error:
+        if before != "CPU":
+            raise BackendError(f"device 'cpu': MindSpore computes on {before} in this process already; take another") from error
+    with contextlib.suppress(RuntimeError):
+        ms.device_context.cpu.op_tuning.threads_num(threads.number())
 
 
 def check_precision(precision: str, target: str) -> None:
