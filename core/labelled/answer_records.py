@@ -15,15 +15,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..data.labels import label_key
 from .class_records import OF_CLASSES
 from .interfaces import READERS, NoAnswer, Texts, Tokens, Written
-from .said import BadRecord, Reading, Said, first_of, json_of, number_from, parsed_or_text, two_answers
+from .one_answer import RESPONSES, WRAPPERS, answer_in, checked
+from .said import BadRecord, NotRead, Reading, Said, first_of, json_of, number_from, parsed_or_text
 
 _THOUGHT = re.compile(r"^\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _FENCE = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
 AROUND = " \t\r\n\"'`*.!。！“”‘’「」『』《》"
-_WRAPPERS = ("response", "result", "output", "modelOutput", "completion", "body", "message")
 IDS = ("custom_id", "id", "key", "recordId")
 _SCORES = ("score", "value", "rating")
 _ANSWERS = ("label", "labels", "spans", "probabilities", "log_probabilities", "logits", "votes")
@@ -45,26 +44,32 @@ class Record:
 
 
 def record_of(
-    row: Mapping[str, Any], columns: Mapping[str, str], reading: Reading = OF_CLASSES, number: bool = False
+    row: Mapping[str, Any],
+    columns: Mapping[str, str],
+    reading: Reading = OF_CLASSES,
+    number: bool = False,
+    base: str | None = None,
 ) -> Record:
     """What a row says, as `reading` has it; `columns` are the names that differ from the usual ones. With `number` the answer is
-    one, and may be called a score. Raises BadRecord."""
-    found = Record()
-    if (chosen := columns.get("label")) in _WRAPPERS:  # of a row that names answers in another column too
-        others = {name for what in _ANSWERS for name in reading.names.get(what, ())} | set(_WRAPPERS) - {chosen}
-        row = {name: cell for name, cell in row.items() if name not in others}
-        columns = {what: name for what, name in columns.items() if what != "label"}
+    one, and may be called a score. Places in it are of `base`. Raises BadRecord."""
+    found, chosen = Record(), columns.get("label")
     names = {what: (columns[what],) if what in columns else usual for what, usual in reading.names.items()}
-    if number and "label" not in columns:
-        names |= {"label": (*_SCORES, *names["label"]), "confidence": ()}
+    if chosen in RESPONSES:  # of a row that names answers in another column too
+        names["label"] = reading.names["label"]
+    elif chosen is not None:  # no other column answers
+        names |= {what: () for what in reading.answers if what not in columns}
+    if number:
+        names |= {"confidence": ()} | ({"label": (*_SCORES, *names["label"])} if chosen is None or chosen in RESPONSES else {})
     own = replace(reading, names=names)
+    if chosen in RESPONSES:
+        row = answer_in(row, own, chosen)
     cost = first_of(row, "cost", own.names)
     if cost not in (None, ""):
         found.cost = number_from(cost, "cost")
     try:
         found.said = list(_answers(row, own, found, 0))
         if not any(what in columns for what in _ANSWERS):
-            found.said = _one_of_two(row, own, found)
+            found.said = checked(row, own, found.said, base, lambda other: list(_answers(other, own, found, 0)))
         if not found.said:
             raise NoAnswer("no answer in it")
     except NoAnswer as reason:
@@ -92,10 +97,12 @@ def _answers(row: Mapping[str, Any], own: Reading, found: Record, depth: int) ->
         raise NoAnswer(kind)
     if isinstance(status := row.get("status_code"), int) and status >= 400:
         raise NoAnswer(f"status {status}")
-    for name in _WRAPPERS:
+    for name in WRAPPERS:
         inner = row.get(name)
-        if isinstance(inner, str) and name != "message":
-            inner = json_of(inner) if inner.lstrip()[:1] in ("{", "[") else inner
+        if isinstance(inner, str) and name != "message" and isinstance(value := parsed_or_text(inner), Mapping):
+            inner = value
+        elif isinstance(inner, list) and inner:
+            inner = json.dumps(inner)
         if isinstance(inner, Mapping) and depth < 4:
             yield from _answers(inner, own, found, depth + 1)
             return
@@ -109,47 +116,10 @@ def _answers(row: Mapping[str, Any], own: Reading, found: Record, depth: int) ->
         if any(name in row for name in own.names[what]):
             yield Said(first_of(row, what, own.names))  # an empty cell
             return
-    if any(name in row for name in _WRAPPERS):
+    if any(name in row for name in WRAPPERS):
         raise NoAnswer("no answer in it")
     names = ", ".join(map(str, list(row)[:12])) or "none"
-    raise BadRecord(f"got the columns {names}, expected {own.expected} or a response")
-
-
-def _one_of_two(row: Mapping[str, Any], own: Reading, found: Record) -> list[Said]:
-    """What was said; of a row that names a label and holds a response too, as rows of labelled data do to which a model's answer
-    was added, what that says. Raises BadRecord where the two are not the same."""
-    column = next((name for name in own.names["label"] if name in row), None)
-    wrapper = next((name for name in _WRAPPERS if row.get(name) and name not in ("body", "message")), None)
-    if column is None or wrapper is None or len(found.said) != 1:
-        return found.said
-    if own.texts is not None:
-        return _one_of_two_parts(row, own, found, column, wrapper)
-    if not isinstance(label := found.said[0].label, str):
-        return found.said
-    try:
-        said = list(_answers({wrapper: row[wrapper]}, own, found, 0))
-    except NoAnswer:
-        said = []
-    except BadRecord:
-        return found.said  # no answer, whatever it is
-    told = [each.label for each in said]
-    if said and all(isinstance(each, str) and label_key(each) == label_key(label) for each in told):
-        return said
-    if said and all(isinstance(each, str) and label_key(label) in label_key(each) for each in told):
-        return found.said  # a longer text, out of which the label was taken
-    raise two_answers(column, label, wrapper, told[0] if told else "")
-
-
-def _one_of_two_parts(row: Mapping[str, Any], own: Reading, found: Record, column: str, wrapper: str) -> list[Said]:
-    """The same of answers that are parts of a text, of which a longer one is another one."""
-    try:
-        said = list(_answers({wrapper: row[wrapper]}, own, found, 0))
-    except (NoAnswer, BadRecord):
-        said = []
-    labels, told = own.texts(found.said[0]), sorted({text for each in said for text in own.texts(each)})
-    if said and {label_key(text) for text in labels} == {label_key(text) for text in told}:
-        return said
-    raise two_answers(column, labels[0], wrapper, told[0] if told else "")
+    raise NotRead(f"got the columns {names}, expected {own.expected} or a response")
 
 
 def _of_texts(texts: Texts, own: Reading) -> list[Said]:

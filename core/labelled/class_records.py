@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..data.labels import cell_text
+from ..data.labels import cell_text, number_of
 from .said import BadRecord, Names, Reading, Said, first_of, number_from, parsed
 
 NAMES = {
     "label": ("label", "answer", "class", "category", "prediction", "sentiment"),
     "labels": ("labels",),
+    "order": ("labels",),
     "probabilities": ("probabilities", "probs", "distribution", "scores", "label_probabilities"),
     "log_probabilities": ("log_probabilities", "label_logprobs", "logprobs"),
     "logits": ("logits",),
@@ -19,14 +20,15 @@ NAMES = {
     "confidence": ("confidence", "score", "certainty"),
     "cost": ("cost", "cost_usd", "price"),
 }
-"""What a row's columns are looked for as; `score` is what pipelines of transformers call the probability of a label."""
+"""What a row's columns are looked for as; `score` is what pipelines of transformers call the probability of a label, and
+`labels` beside numbers says whose they are."""
 
 
 def of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
     """The answers that a row names itself, or None."""
     confidence = first_of(row, "confidence", own)
     confidence = None if confidence in (None, "") else number_from(confidence, "confidence")
-    order = parsed(first_of(row, "labels", own))
+    order = parsed(first_of(row, "order", own))
     # What chats call content is read elsewhere, with its tokens.
     for what in ("logits", "log_probabilities", "probabilities", "votes", "labels"):
         value = parsed(first_of(row, what, own))
@@ -72,4 +74,19 @@ def _pairs(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return pairs
 
 
-OF_CLASSES = Reading(NAMES, of_columns, lambda items: {"labels": items}, ("labels",), "a label, probabilities")
+def texts_of(said: list[Said], base: str | None) -> list[str]:
+    """Labels, of several the most probable one."""
+    found = set()
+    for each in said:
+        label = each.label
+        if isinstance(each.numbers, Mapping) and each.numbers:
+            label = max(each.numbers, key=lambda name: number_of(each.numbers[name]))
+        elif each.numbers is not None:
+            label = json.dumps(each.numbers)
+        found |= {"" if one is None else cell_text(one) for one in (label if isinstance(label, list) else [label])}
+    return sorted(found)
+
+
+OF_CLASSES = Reading(
+    NAMES, of_columns, lambda items: {"labels": items}, ("labels",), "a label, probabilities", ("label", "labels"), texts_of
+)

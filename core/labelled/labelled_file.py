@@ -157,9 +157,10 @@ def _add_parts(
     answers: Answers, row: Mapping[str, Any], section: FileSection, found: LabelledFile, key: str, line: int
 ) -> None:
     """The same of a row that says something of the words of a text, or answers with parts of it."""
-    classes, record = found.classes, record_of(row, section.columns, found.classes.reading)
+    classes, others = found.classes, []
+    base = base_of(row, section, classes.spec)
+    record = record_of(row, section.columns, classes.reading, base=base)
     answers.cost = _sum(answers.cost, record, section)
-    base, others = base_of(row, section, classes.spec), []
     reads = [classes.read(said, line, base, others) for said in record.said]
     found.other_labels.update(others)
     values = [read for read in reads if read.says]

@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..data.labels import label_key
 from .class_records import NAMES as OF_TEXTS
-from .said import BadRecord, Names, Reading, Said, first_of, number_from, parsed, parsed_or_text, two_answers
+from .said import BadRecord, Names, Reading, Said, first_of, number_from, parsed, parsed_or_text
 
 NAMES = {
     "label": ("answer", "answers", "prediction", "prediction_text", "predicted_answer", "label", "labels"),
     **{what: OF_TEXTS[what] for what in ("probabilities", "log_probabilities", "votes", "cost")},
     "confidence": (*OF_TEXTS["confidence"], "probability"),
+    "impossible": ("is_impossible",),
 }
 _TEXTS, _STARTS, _ENDS = ("text", "answer", "answer_text", "span"), ("answer_start", "start"), ("answer_end", "end")
 _SHARES = {
@@ -46,8 +46,9 @@ def of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
     confidence = first_of(row, "confidence", own)
     confidence = None if confidence in (None, "") else number_from(confidence, "confidence")
     column = next((name for name in own["label"] if name in row), None)
-    impossible = row.get("is_impossible") is True
+    impossible = any(row.get(name) is True for name in own["impossible"])
     cells = None if column is None else parsed_or_text(row[column])
+    cells = None if column in NAMES["impossible"] and cells is True else cells  # the only one that is meant
     for what in ("log_probabilities", "probabilities", "votes"):
         value = parsed(first_of(row, what, own))
         if value is None or (what == "log_probabilities" and not isinstance(value, Mapping | list)):
@@ -61,17 +62,9 @@ def of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
     if beside and (isinstance(cells, str) or cells is None):  # as pipelines of transformers answer
         cells = None if cells is None else {"text": cells, **beside}
     answers, form = _listed(cells, column or "is_impossible")
-    for other in (name for name in own["label"] if name in row and name != column):
-        _check_same(column, answers, other, _listed(parsed_or_text(row[other]), other)[0])
     if impossible and any(answer.text is not None for answer in answers):
         raise BadRecord(f"is_impossible is true, but '{column}' has an answer: {json.dumps(row[column])[:80]}")
     return [Said(answers, None, form, None, confidence)]
-
-
-def _check_same(column: str, answers: list[AnswerSaid], other: str, told: list[AnswerSaid]) -> None:
-    """Raise BadRecord where two columns have other answers, as that of the data and that of a model."""
-    if {label_key(answer.text or "") for answer in answers} != {label_key(answer.text or "") for answer in told}:
-        raise two_answers(column, answers[0].text or "", other, told[0].text or "")
 
 
 def _listed(cells: Any, column: str) -> tuple[list[AnswerSaid], str]:
@@ -157,10 +150,14 @@ def _number(value: Any, what: str) -> float:
     return math.exp(min(value, 1.0))
 
 
-def texts_of(said: Said) -> list[str]:
-    """The words of the answers, empty where there is none."""
-    return [said.label] if isinstance(said.label, str) else sorted({answer.text or "" for answer in said.label})
+def texts_of(said: list[Said], base: str | None) -> list[str]:
+    """The words of answers, empty where there is none."""
+    answers = [AnswerSaid(each.label) if isinstance(each.label, str) else each.label for each in said]
+    given = [answer for each in answers for answer in (each if isinstance(each, list) else [each])]
+    return sorted({answer.text or (base or "")[slice(answer.start or 0, answer.end or 0)] for answer in given})
 
 
 _EXPECTED = "an answer, answers with votes or probabilities"
-OF_QUESTIONS = Reading(NAMES, of_columns, lambda items: {"answers": items}, ("label",), _EXPECTED, texts_of, True)
+OF_QUESTIONS = Reading(
+    NAMES, of_columns, lambda items: {"answers": items}, ("label",), _EXPECTED, ("label", "impossible"), texts_of, True
+)

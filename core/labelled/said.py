@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.labels import number_of
-from ..shown import shown
 from .interfaces import Tokens
 
 Names = Mapping[str, tuple[str, ...]]
@@ -19,12 +18,8 @@ class BadRecord(Exception):
     """What is wrong with a record, for an error that names its line."""
 
 
-def two_answers(column: str, label: str, other: str, told: str) -> BadRecord:
-    """The error of a row that says two things, in two columns."""
-    return BadRecord(
-        f"holds two answers, '{column}': {shown(label, 60)} and '{other}': {shown(told, 60) if told else 'no answer'}; "
-        f"teacher.file.columns says which is meant: {{label: {column}}} or {{label: {other}}}"
-    )
+class NotRead(BadRecord):
+    """A record in which nothing is known as an answer."""
 
 
 @dataclass
@@ -57,10 +52,12 @@ class Reading:
     """Of these names, those under which a list or nothing stands."""
     expected: str
     """What a row should hold, in words."""
-    texts: Callable[[Said], list[str]] | None = None
-    """The words of an answer whose label is no text, for comparing it with another one."""
+    answers: tuple[str, ...]
+    """Of these names, those of columns of which each is an answer by itself."""
+    texts: Callable[[list[Said], str | None], list[str]]
+    """What is said in words, for comparing it with another column; places are of the text."""
     whole: bool = False
-    """Whether marks around the text of a response may be part of the answer."""
+    """Whether marks around the text of a response may be part of the answer, and a longer one is another answer."""
 
 
 @dataclass

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..data.labels import cell_text
 from .class_records import NAMES as OF_TEXTS
 from .said import BadRecord, Names, Reading, Said, first_of, number_from, parsed
 
@@ -17,6 +18,7 @@ NAMES = {
     "spans": ("spans", "entities"),
     **{what: OF_TEXTS[what] for what in ("probabilities", "log_probabilities", "logits", "confidence", "cost")},
 }
+_ANSWERS = ("label", "spans", "labels")
 _LABELS = ("label", "type", "entity_group", "entity_type", "category", "class")
 _WORDS = ("text", "word", "entity", "name", "mention", "span")
 
@@ -38,14 +40,15 @@ def of_columns(row: Mapping[str, Any], own: Names) -> list[Said] | None:
     """The answers that a row names itself, or None."""
     confidence = first_of(row, "confidence", own)
     confidence = None if confidence in (None, "") else number_from(confidence, "confidence")
-    for what in ("logits", "log_probabilities", "probabilities", "spans", "labels"):
-        usual = (*own[what], *own["label"]) if what == "labels" else own[what]
-        name = next((name for name in usual if name in row), None)
+    for what in ("logits", "log_probabilities", "probabilities", "label", "spans", "labels"):
+        name = next((name for name in own[what] if name in row), None)
         value = None if name is None else parsed(row[name])
         if value is None or value == "" or (what == "log_probabilities" and not isinstance(value, list)):
             continue
-        if what in ("spans", "labels") and isinstance(value, str):
+        if what in _ANSWERS and isinstance(value, str):
             return [Said(value)]  # a word for no answer, or what is none
+        if what == "label":
+            what = next(iter(_of_list(value))) if isinstance(value, list) and name not in NAMES["spans"] else "spans"
         if what == "spans" or (what == "labels" and isinstance(value, list) and value and isinstance(value[0], Mapping | list)):
             return [Said(_spans(value, name), None, "spans", None, confidence)]
         if not isinstance(value, list):
@@ -92,4 +95,20 @@ def _of_list(items: list) -> Mapping[str, Any]:
     return {"labels": items} if items and not isinstance(items[0], Mapping | list) else {"spans": items}
 
 
-OF_WORDS = Reading(NAMES, of_columns, _of_list, ("spans", "labels"), "spans, or labels or probabilities of each word")
+def texts_of(said: list[Said], base: str | None) -> list[str]:
+    """Spans with their labels, or the labels of words in a row."""
+    found = set()
+    for each in said:
+        if each.form == "spans":
+            for span in each.label:
+                words = span.words or (str(span) if base is None else base[span.start : span.end])
+                found.add(f"{cell_text(span.label)}: {' '.join(words.split())}")
+        elif each.form == "labels":
+            found.add(" ".join("null" if label is None else cell_text(label) for label in each.label))
+        else:
+            found.add(each.label if isinstance(each.label, str) else "")
+    return sorted(found) if found or not said else ["no spans"]
+
+
+_EXPECTED = "spans, or labels or probabilities of each word"
+OF_WORDS = Reading(NAMES, of_columns, _of_list, ("spans", "labels"), _EXPECTED, _ANSWERS, texts_of)
