@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,11 +59,25 @@ def test_a_crash_before_the_end_is_one(crash):
 
 def test_a_scheduler_ends_by_its_exit_functions(tmp_path):
     waited = tmp_path / "waited"
-    assert ended("sys.exit(3)", "end_as_scheduler()", f"lambda: open({str(waited)!r}, 'w').close()") == (3, SAID, "an error\n")
+    ends = f"lambda: open({str(waited)!r}, 'w').close()"
+    assert ended("sys.exit(3)", "end_by_exit_functions()", ends) == (3, SAID, "an error\n")
     assert waited.exists()
 
 
 def test_mindspore_has_the_leave():
-    from crossdistil.backends.mindspore.collective import _leave
+    from crossdistil.backends.mindspore import collective
 
-    assert _leave()
+    assert collective._leave()
+
+
+@pytest.mark.parametrize(("launcher", "ends"), [("msrun", ["exit functions"]), ("the launcher", [])])
+def test_a_build_without_that_leave_ends_by_its_exit_functions(monkeypatch, launcher, ends):
+    from crossdistil.backends.mindspore import collective
+    from crossdistil.core.place import Place
+
+    found = []
+    monkeypatch.setattr(collective, "ms", SimpleNamespace(__file__="no/mindspore.py"))
+    monkeypatch.setattr(collective, "end_by_exit_functions", lambda: found.append("exit functions"))
+    monkeypatch.setattr(collective, "end_as_one_of_several", lambda *leave: found.extend(leave))
+    collective._end_together(Place(1, 2, 1, launcher))
+    assert found == ends

@@ -32,7 +32,7 @@ from mindspore.ops.communication import TCPStore
 from ...core.errors import BackendError
 from ...core.peers import meeting_seconds, wait_seconds
 from ...core.place import Place
-from .ending import end_as_one_of_several, end_as_scheduler
+from .ending import end_as_one_of_several, end_by_exit_functions
 
 LIBRARIES = {"CPU": "mccl", "Ascend": "hccl"}
 _WAIT_SETTING = "MS_NODE_TIMEOUT"
@@ -66,7 +66,7 @@ class Collective:
             why = f"rank {missing[1]} of {place.size} has not come" if missing else str(error).splitlines()[0]
             raise BackendError(f"{place.launcher}: the processes do not meet: {why}") from error
         finally:
-            end_as_one_of_several(_leave() if place.launcher == "msrun" else None)  # after init, which takes sys.excepthook
+            _end_together(place)  # after init, which takes sys.excepthook
         self._reduce = P.AllReduce()
 
     def total(self, values: np.ndarray) -> np.ndarray:
@@ -89,14 +89,27 @@ def _schedule() -> NoReturn:
         init("mccl")
     except RuntimeError as error:
         raise BackendError(f"msrun's scheduler: {str(error).splitlines()[0]}") from error
-    end_as_scheduler()
+    end_by_exit_functions()
     sys.exit(0)
 
 
-def _leave() -> Callable[[], object]:
-    """What of MindSpore's exit functions tells the scheduler that this process ends well: `distributed::FinalizeCluster()`."""
-    library = ctypes.CDLL(str(Path(ms.__file__).parent / "lib" / "libmindspore_cluster.so"))  # it is loaded already
-    return library._ZN9mindspore11distributed15FinalizeClusterEv
+def _end_together(place: Place) -> None:
+    if place.launcher != "msrun":
+        end_as_one_of_several()
+    elif (leave := _leave()) is not None:
+        end_as_one_of_several(leave)
+    else:
+        end_by_exit_functions()
+
+
+def _leave() -> Callable[[], object] | None:
+    """What of MindSpore's exit functions tells the scheduler that this process ends well, `distributed::FinalizeCluster()`; None
+    where a build of MindSpore has it under another name."""
+    try:
+        library = ctypes.CDLL(str(Path(ms.__file__).parent / "lib" / "libmindspore_cluster.so"))  # it is loaded already
+        return library._ZN9mindspore11distributed15FinalizeClusterEv
+    except (OSError, AttributeError):
+        return None
 
 
 @functools.cache  # MindSpore takes this once a process

@@ -42,8 +42,8 @@ def end_as_one_of_several(leave: Callable[[], object] | None = None) -> None:
     atexit.register(_fall_silent)
 
 
-def end_as_scheduler() -> None:
-    """From now on, this process ends by MindSpore's exit functions, and then with its exit code."""
+def end_by_exit_functions() -> None:
+    """From now on, this process ends by MindSpore's exit functions, as a scheduler must, and then with its exit code."""
     _keep_code()
     atexit.register(_fall_silent)
 
