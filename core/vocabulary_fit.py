@@ -5,6 +5,7 @@ from __future__ import annotations
 from .config_file import CONFIG
 from .data.tokenize import Tokenizer
 from .models.architectures import Config, is_encoder, takes_types
+from .models.families.gpt2 import Gpt2Config
 
 _PADDED_TO = 128
 """Tables of words are padded to multiples of 8, 64 or 128 rows."""
@@ -32,8 +33,9 @@ def types_problems(where: str, config: Config, tokenizer: Tokenizer) -> list[str
 
 
 def vocabulary_notes(where: str, config: Config, tokenizer: Tokenizer, pairs: bool = False) -> list[str]:
-    """What to know of a padding token that is not the tokenizer's, of the token types of `pairs`, where the model reads such, and
-    of a table of words that has far more rows than there are tokens: perhaps the tokenizer is another's."""
+    """What to know of a padding token that is not the tokenizer's, of the token types of `pairs`, where the model reads such, of
+    those that a GPT-2 takes for words, and of a table of words that has far more rows than there are tokens: perhaps it
+    is another tokenizer's."""
     rows, tokens = config.vocab_size, tokenizer.vocab_size
     notes = _padding_notes(where, config, tokenizer)
     if is_encoder(config) and config.type_vocab_size and getattr(tokenizer, "untyped", None):
@@ -41,6 +43,9 @@ def vocabulary_notes(where: str, config: Config, tokenizer: Tokenizer, pairs: bo
     if pairs and takes_types(config) and (named := getattr(tokenizer, "other_types", "")):
         told = f"transformers 5 gives it none with {named}, unless model_input_names of tokenizer_config.json has token_type_ids"
         notes.append(f"{where}: the second text of a pair has token type 1; {told}")
+    if isinstance(config, Gpt2Config) and getattr(tokenizer, "gives_types", False):
+        wanted = '{"model_input_names": ["input_ids", "attention_mask"]} in tokenizer_config.json leaves them out there'
+        notes.append(f"{where}: transformers gives it token types, looks them up as words, and answers otherwise; {wanted}")
     if rows - tokens < _PADDED_TO:
         return notes
     return [

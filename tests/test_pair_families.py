@@ -181,3 +181,17 @@ def test_a_student_of_one_token_type_cannot_read_its_teachers_pairs(tmp_path):
     told = r"student: type_vocab_size is 1, but the tokenizer gives the second text of a pair token type 1; expected 2, or \{"
     with pytest.raises(CrossdistilError, match=told):
         prepare(parse_recipe(recipe, "test"), "test", 1)
+
+
+@pytest.mark.parametrize("names", [["input_ids", "token_type_ids", "attention_mask"], None])
+def test_token_types_that_a_gpt2_takes_for_words_are_told(tmp_path, names):
+    """As folders of earlier versions gave it, and BERT's class does; without them transformers answers as we do."""
+    folder = write_reranker(tmp_path / "theirs", "gpt2", None if names else tokenizer_of("bert"))
+    if names:
+        change(folder / "tokenizer_config.json", model_input_names=names)
+    [note] = vocabulary_notes("model", load_model(folder).config, load_tokenizer(folder))
+    assert note.startswith("model: transformers gives it token types, looks them up as words, and answers otherwise; ")
+    scores = ours(folder)
+    assert abs(scores - transformers_scores(folder)).max() > 1e-3
+    np.testing.assert_allclose(scores, transformers_scores(without_types(folder)), atol=1e-5)
+    assert not vocabulary_notes("model", load_model(folder).config, load_tokenizer(folder))

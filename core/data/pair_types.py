@@ -68,6 +68,12 @@ def left_to_versions(folder: Path, config: Mapping[str, Any]) -> str:
     return config["tokenizer_class"] if name in _UNLIKE else ""
 
 
+def gives_types(config: Mapping[str, Any]) -> bool:
+    """Whether all versions of transformers give a model token types with a tokenizer, by its tokenizer_config.json."""
+    names = config.get("model_input_names")
+    return TYPES in names if isinstance(names, list) else class_name(config) == "BertTokenizer"
+
+
 def _untyped(state: Any) -> Any:
     """The JSON of a post-processor, or of a part of it, with type 0 everywhere."""
     if isinstance(state, list):

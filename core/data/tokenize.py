@@ -23,7 +23,7 @@ from ..json_files import read_object
 from ..shown import plain
 from .folders import folder_contents
 from .letter_case import lost_capitals
-from .pair_types import leave_types_out, left_to_versions
+from .pair_types import gives_types, leave_types_out, left_to_versions
 from .panics import panics_told, quiet_panics
 from .slow_tokenizers import from_vocabulary, slow_tokenizer
 from .special_places import BERTS, CONFIG, around_berts, berts, named_tokens, places_of, unknown_of
@@ -82,6 +82,11 @@ class Tokenizer:
     def other_types(self) -> str:
         """The class by which transformers 5 gives a pair no token types, where 4 and this give them; else empty."""
         return left_to_versions(self.source.parent, self._config) if self.places.types else ""
+
+    @property
+    def gives_types(self) -> bool:
+        """Whether transformers gives every model token types with it."""
+        return gives_types(self._config)
 
     @property
     def kind(self) -> str:
