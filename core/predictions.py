@@ -173,9 +173,13 @@ def read_predictions(folder: Path, result: dict[str, Any]) -> Predictions | None
     try:
         arrays = load_file(source)
         logits, labels = arrays["logits"], arrays["labels"]
-        names, metrics, rows, task = noted["labels"], noted["metrics"], noted["rows"], result["task"]
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise RunFolderError(f"{source}: cannot be read: {error or type(error).__name__}") from error
+    try:
+        names, metrics, rows, task = noted["labels"], noted["metrics"], noted["rows"], result["task"]
+    except (KeyError, TypeError) as error:
+        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else f"expected an object, got {shown(noted, 60)}"
+        raise RunFolderError(f"{folder}: result.json: {what}; remove it, and --resume makes it again") from error
     own = _own_kind(folder, noted)
     outputs = 1 if names is None else len(names) if isinstance(names, list) else 0
     if own is not None and outputs:

@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 from crossdistil.core.app import cli, report_command, run_report
 from crossdistil.core.app.asking import asker
 from crossdistil.core.app.chart_axes import Linear
-from crossdistil.core.app.compared_runs import read_result
 from crossdistil.core.app.comparison_report import comparison_page
 from crossdistil.core.app.progress import make_console
 from crossdistil.core.app.run_report import write_run_report
 from crossdistil.core.errors import CrossdistilError
 from crossdistil.core.predictions import read_predictions
 from crossdistil.core.registered import NOTHING
+from crossdistil.core.run_result import read_result
 from crossdistil.tests.compared import answers, write_run
 from crossdistil.tests.report_pages import Page, assert_stacked, task_of
 from crossdistil.tests.wrong_input_files import crossdistil, write_files

@@ -148,8 +148,8 @@ def test_the_best_and_the_default_with_other_seeds(said, recipe_file, tmp_path, 
     labels = np.random.default_rng(0).integers(0, 2, 400).astype(np.int32)
 
     def run(own, folder, on, watch, asked):
-        from crossdistil.core.app.compared_runs import read_result
         from crossdistil.core.app.search_trial import Ended
+        from crossdistil.core.run_result import read_result
 
         if folder.parent.name != "seeds":
             return Runs()(own, folder, on, watch, asked)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import CrossdistilError, RecipeError, RunFolderError
-from ..json_files import parse_json
+from ..errors import CrossdistilError, RecipeError
 from ..metrics import CLM_LOSS, MLM_LOSS
 from ..predictions import Predictions, are_of_student, kept_names, read_predictions
 from ..run_files import MARKER, RECIPE, RESULT, STUDENT
+from ..run_result import read_result
 from ..shown import shown
 from ..task_data import TaskData
 from ..yaml_files import read_yaml
@@ -95,18 +95,6 @@ def keeps_answers(path: Path) -> bool:
 
 def _keeps_answers(result: dict[str, Any]) -> bool:
     return "dev" in result or not _has_dev(result)
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """The content of a run's result.json. Raises RunFolderError."""
-    path = folder / RESULT
-    try:
-        found = parse_json(path.read_bytes(), str(path), RunFolderError, any_number=True)
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be read: {error.strerror}") from error
-    if not isinstance(found, dict) or not isinstance(found.get("student"), dict):
-        raise RunFolderError(f"{path}: expected the result of a run, got {shown(found, 60)}")
-    return found
 
 
 def read_resolved(folder: Path) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from ..errors import CrossdistilError
 from ..json_files import json_lines, read_object
 from ..kinds.kind import Kind
 from ..kinds.known_kinds import KINDS, kind_of_model
-from ..run_files import STUDENT
+from ..run_files import RESULT, STUDENT
+from ..run_result import check_result
 from ..shown import shown
 from ..yaml_files import parse_yaml
 
@@ -138,7 +139,7 @@ def read_run(folder: Path, name: str) -> BackendRun:
     return BackendRun(
         name=name,
         folder=folder,
-        result=read_json(folder / "result.json"),
+        result=_read_result(folder / RESULT),
         losses=_read_losses(folder / "metrics.jsonl"),
         probe=Arrays(folder / "probe.safetensors"),
         predictions=predictions,
@@ -166,6 +167,12 @@ def has_layers(recipe: dict[str, Any] | None) -> bool:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file that holds an object."""
     return read_object(_existing(path))
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    found = read_object(_existing(path), any_number=True)
+    check_result(found, path)
+    return found
 
 
 def _read_losses(path: Path) -> dict[int, float]:

@@ -30,7 +30,8 @@ def report(
     from .launchers import refuse_place
 
     refuse_place("report")
-    from .compared_runs import is_finished_run, keeps_answers, read_resolved, read_result
+    from ..run_result import read_result
+    from .compared_runs import is_finished_run, keeps_answers, read_resolved
     from .crosscheck_files import is_raw_text
     from .run_student import student_of
 

@@ -183,7 +183,7 @@ def _duration(seconds: float) -> str:
 
 
 def _command(result: dict[str, Any]) -> str:
-    count = result.get("processes", 1)
+    count = result.get("processes") or 1
     device = str(result.get("device", "cpu"))
     where = ["--devices", str(count), "--device", device.partition(":")[0]] if count > 1 else ["--device", device]
     options = ["--backend", str(result.get("backend")), *where, "--precision", str(result.get("precision")), "--out", "again"]

@@ -12,8 +12,9 @@ from typing import Any
 from ..errors import CrossdistilError
 from ..processor import processor
 from ..run_files import STUDENT
+from ..run_result import read_result
 from ..shown import counted
-from .compared_runs import read_all, read_result
+from .compared_runs import read_all
 from .comparison import compare_finished
 from .comparison_view import is_number, score_text, spread_text
 from .search import Search, value_text

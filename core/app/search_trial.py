@@ -16,8 +16,8 @@ from ..errors import MESSAGE_PREFIX, CrossdistilError
 from ..processes import child_environment, ending, python_command
 from ..recipe import Recipe
 from ..run_files import MARKER, METRICS, RESULT
+from ..run_result import read_result
 from ..train_section import TrainSection
-from .compared_runs import read_result
 
 _POLL_SECONDS = 0.1
 _PATIENCE_SECONDS = 120.0

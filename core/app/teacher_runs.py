@@ -12,8 +12,8 @@ from ..engine import Engine
 from ..errors import CrossdistilError
 from ..predictions import are_of_student, read_predictions
 from ..run_files import RESULT, STUDENT
+from ..run_result import read_result
 from ..task_data import MISMATCHED, TaskData
-from .compared_runs import read_result
 
 
 def answers_of_run(teacher: Model, data: TaskData, engine: Engine) -> np.ndarray | None:
