@@ -195,3 +195,8 @@ def test_token_types_that_a_gpt2_takes_for_words_are_told(tmp_path, names):
     assert abs(scores - transformers_scores(folder)).max() > 1e-3
     np.testing.assert_allclose(scores, transformers_scores(without_types(folder)), atol=1e-5)
     assert not vocabulary_notes("model", load_model(folder).config, load_tokenizer(folder))
+
+
+def test_a_reranker_of_others_says_that_it_gets_single_texts(tmp_path, said):
+    code, _, errors = said("predict", write_reranker(tmp_path / "theirs", "bert"), "the film")
+    assert code == 0 and "was trained on pairs of texts, but gets single ones" in errors

@@ -8,7 +8,12 @@ import re
 import pytest
 
 from crossdistil.backends import registry
+from crossdistil.core.checkpoint import Model
+from crossdistil.core.checkpoint_saving import save_model
+from crossdistil.core.data.tokenize import load_tokenizer
 from crossdistil.core.fit import SAME_NAMES
+from crossdistil.tests import tiny
+from crossdistil.tests.tiny_families import GPT2
 from crossdistil.tests.wrong_input_files import assert_refused, contents, crossdistil
 
 
@@ -104,6 +109,14 @@ def test_the_recipe_for_an_encoder_is_that_of_its_task(files, config, recipe, mo
     answer = crossdistil("predict", files.teacher, "a fine film")
     assert answer.code == 2 and f"so it cannot answer; fine-tune it first: crossdistil run {recipe} " in answer.messages[0]
     assert answer.messages[0].endswith(f"--set task.data=FOLDER{more}")
+
+
+def test_no_recipe_is_named_whose_head_a_family_lacks(tmp_path):
+    model = Model(GPT2, tiny.random_parameters(GPT2, None, 0), None, None)
+    save_model(model, tmp_path / "gpt2", load_tokenizer(tiny.write_vocabulary(tmp_path / "vocabulary")))
+    answer = crossdistil("predict", tmp_path / "gpt2", "a fine film")
+    told = "where RECIPE is finetune (classes or numbers of texts), embedding (vectors of texts), reranker (an order of texts)"
+    assert answer.code == 2 and answer.messages[0].endswith(told)
 
 
 def test_evaluate_an_encoder(files):

@@ -11,7 +11,9 @@ from ..data.tokenize import Tokenizer, load_tokenizer
 from ..errors import CheckpointError
 from ..model_inputs import takes_pairs
 from ..models.answer_heads import EMBEDDINGS, NEXT_WORDS, SENTENCES, SPANS, TOKENS, AnswerHead
+from ..models.architectures import model_type
 from ..models.head_classes import says_words
+from ..models.known_families import answer_families, token_families
 from ..sentence_folder import embeds
 from ..vocabulary_fit import vocabulary_notes, vocabulary_problems
 from .model_notes import paths_as_given, tell_notes
@@ -45,7 +47,7 @@ def load_classifier(
         if model.new:
             head = classifier or task or getattr(model.config, "classifier", SENTENCES)
             known = classifier or task or head != SENTENCES  # which is what stands for any
-            raise CheckpointError(f"{folder}: {_without_head(folder, found, model.new[0], head.recipe if known else None)}")
+            raise CheckpointError(f"{folder}: {_without_head(folder, found, model, head.recipe if known else None)}")
         tokenizer = load_tokenizer(found)
         if problems := vocabulary_problems(str(folder), model.config, tokenizer):
             raise CheckpointError("\n".join(problems))
@@ -55,9 +57,9 @@ def load_classifier(
     return model, tokenizer
 
 
-def _without_head(folder: Path, found: Path, missing: str, recipe: str | None) -> str:
-    """What can be done with a model that lacks a tensor of a head; `recipe` is the one that trains it, None where that depends on
-    the task."""
+def _without_head(folder: Path, found: Path, model: Model, recipe: str | None) -> str:
+    """What can be done with a model that lacks the tensors of a head; `recipe` is the one that trains it, None where that depends
+    on the task."""
     says, further = says_words(read_config(found, "")), f"--set student.init.from={folder} --set task.data=FOLDER"
     of_words = f"--set student.init.from={folder} --set task.data=FILE --set task.files.dev=FILE"
     run = "" if says is None else f"crossdistil run {says.recipe} {of_words}"
@@ -68,13 +70,19 @@ def _without_head(folder: Path, found: Path, missing: str, recipe: str | None) -
             "classifier of it"
         )
     unable = "classify" if recipe == SENTENCES.recipe else "answer"
-    told = f"has no {missing}, so it cannot {unable}; fine-tune it first: crossdistil run {recipe or 'RECIPE'} {further}"
+    told = f"has no {model.new[0]}, so it cannot {unable}; fine-tune it first: crossdistil run {recipe or 'RECIPE'} {further}"
     if recipe is None:
-        told += ", where RECIPE is " + ", ".join(f"{name} ({what})" for name, what in _TRAINED.items())
+        told += ", where RECIPE is " + ", ".join(f"{name} ({what})" for name, what in _TRAINED.items() if _fits(name, model))
     if says is None:
         return told
     more = f"transformers' {says.class_name} says them, and {run} trains them further and tells their perplexity"
     return f"{told}. Its words: {more}"
+
+
+def _fits(recipe: str, model: Model) -> bool:
+    """Whether a model's family has the head that a recipe trains."""
+    families = {TOKENS.recipe: token_families, SPANS.recipe: answer_families}.get(recipe)
+    return families is None or model_type(model.config) in families()
 
 
 def load_user_model(folder: Path, command: str, tell: Tell | None = None) -> tuple[Model, Tokenizer]:

@@ -158,7 +158,7 @@ def check_pairs(folder: Path, model: Model, pairs: Sequence[str] | None, tell: T
         raise DataError(f"got second texts, but {folder} finds spans in single texts")
     if pairs is not None and model.kind.embeds:
         raise DataError(f"got second texts, but {folder} embeds single texts; give them as texts of their own")
-    if pairs is None and takes_pairs(model.about.get("task", {})) and not model.kind.embeds:
+    if pairs is None and (model.kind.ranks or takes_pairs(model.about.get("task", {}))) and not model.kind.embeds:
         warn(f"{folder} was trained on pairs of texts, but gets single ones", tell)
 
 
