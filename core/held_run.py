@@ -14,6 +14,7 @@ from .locks import lock_file
 from .predictions import damaged_predictions
 from .recipe import Recipe, flat
 from .run_files import LOCK, LOGS, MARKER, RECIPE, RESULT, STUDENT, read_remade
+from .run_result import REMEDY, check_result
 from .shown import plain, shown
 from .workplaces import TEMPORARY, remove_dead
 from .yaml_files import read_yaml
@@ -123,7 +124,10 @@ class HeldRun:
 
     def is_complete(self) -> bool:
         """Whether there is a result; one that cannot be read is an error."""
-        result = read_remade(self.path / RESULT, "remove it, and --resume makes it again", any_number=True)
+        path = self.path / RESULT
+        result = read_remade(path, REMEDY, any_number=True)
+        if result is not None:
+            check_result(result, path)
         self._result = result or {}
         return result is not None
 

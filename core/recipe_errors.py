@@ -108,7 +108,7 @@ def _line(problem: Any, model: type[BaseModel], parent: str, tree: Any) -> str:
 def _path(location: tuple) -> str:
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f"{'.' * bool(text)}{plain(str(part), 100)}"
+        text += f"[{part}]" if isinstance(part, int) else f"{'.' * bool(text)}{plain(str(part), 100) or repr('')}"
     return text or "recipe"
 
 

@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from fastapi import HTTPException
 
 from crossdistil.core.app.predicting import predict
+from crossdistil.core.app.service_bodies import About
+from crossdistil.core.app.service_requests import PredictRequest
 from crossdistil.core.app.sessions import session
 from crossdistil.core.engine import EngineOptions
 from crossdistil.tests import tiny
@@ -97,6 +100,7 @@ WRONG = {
     "a number": ({"text": 1}, 422, "text: "),
     "a number among texts": ({"texts": ["a", 1]}, 422, "texts[1]: "),
     "an unknown key": ({"txet": "a"}, 422, "did you mean 'text'?"),
+    "an empty key": ({"text": "a", "": 1}, 422, "'': unknown key"),
     "a list as the text": ({"text": ["a"]}, 422, "text: "),
     "half a character": (b'{"text": "a \\ud800"}', 422, "half a surrogate pair"),
     "no texts": ({"texts": []}, 422, "texts: is empty"),
@@ -114,6 +118,17 @@ def test_a_wrong_request_says_what_is_wrong(served, body, status, told):
     found, answer, _ = served.predict(body)
     assert (found, list(answer)) == (status, ["error"]) and told in answer["error"]
     assert "\n" not in answer["error"] and len(answer["error"]) < 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [({"text": "\ud800", "pair": "b"}, "text"), ({"text": "a", "pair": "\ud800"}, "pair")]
+    + [({"texts": ["a", "a"], "pairs": ["b", "\ud800"]}, "pairs"), ({"texts": ["\ud800"], "pairs": ["b"]}, "texts")],
+)
+def test_half_a_character_is_told_of_the_key_that_has_it(body, key):
+    about = About("pairs", takes_pairs=True, length=16, needs_token=False, timeout=1.0, max_texts=4)
+    with pytest.raises(HTTPException, match=f"^422: {key}: holds half a surrogate pair"):
+        PredictRequest(**body).items(about)
 
 
 def test_other_wrong_requests(served):

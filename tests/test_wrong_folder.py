@@ -90,6 +90,13 @@ def test_resume_of_a_complete_run(files, finished, monkeypatch):
     assert refused_run(files, finished, "--resume") == f"{finished}: the run is complete; there is nothing to resume"
 
 
+def test_resume_of_a_run_whose_result_is_of_another_type(files, finished):
+    path = finished / "result.json"
+    path.write_text('{"student": 5}')
+    said = f"{path}: student: expected an object, got 5; remove it, and --resume makes it again"
+    assert refused_run(files, finished, "--resume") == said
+
+
 def test_resume_of_a_damaged_run(files, finished):
     (unfinished(finished) / "run.json").write_text("[1")
     assert refused_run(files, finished, "--resume").startswith(f"{finished}/run.json: damaged: ")

@@ -72,7 +72,8 @@ class PredictRequest(Request):
             second = "pair" if key == "text" else "pairs"
             what = f"is missing; {about.name} takes pairs of texts" if pairs is None else f"{about.name} takes single texts"
             raise HTTPException(422, f"{second}: {what}")
-        check_characters(key, (*texts, *(pairs or ())))
+        check_characters(key, texts)
+        check_characters("pair" if key == "text" else "pairs", pairs or ())
         return [Item(text, None if pairs is None else pairs[number]) for number, text in enumerate(texts)]
 
     def shown(self, about: About, answers: Sequence[Answer]) -> dict[str, Any]:
