@@ -8,11 +8,14 @@ import re
 
 import pytest
 
+from crossdistil.core.errors import DataError
+from crossdistil.core.file_section import FileSection
 from crossdistil.core.labelled.answer_records import BadRecord, record_of
 from crossdistil.core.labelled.class_records import OF_CLASSES
+from crossdistil.core.labelled.labelled_file import read_labelled
 from crossdistil.core.labelled.question_records import OF_QUESTIONS
 from crossdistil.core.labelled.word_records import OF_WORDS
-from crossdistil.tests.labelled_records import chat
+from crossdistil.tests.labelled_records import THREE, chat
 
 TEXT = "Anna met Bo ."
 ANNA, BO = {"start": 0, "end": 4, "label": "PER"}, {"start": 9, "end": 11, "label": "PER"}
@@ -102,3 +105,10 @@ def test_a_score_that_is_named_may_be_negative():
 @pytest.mark.parametrize("given", [BY_WORDS, json.loads(BY_WORDS), "```json\n" + BY_WORDS + "\n```"])
 def test_a_list_is_read_in_a_response_too(given):
     assert said(OF_WORDS, {"response": given}) == said(OF_WORDS, {"spans": json.loads(BY_WORDS)})
+
+
+def test_the_file_of_one_of_several_teachers_is_named(tmp_path):
+    (tmp_path / "llm.jsonl").write_text('{"text": "a", "label": "neutral", "prediction": "positive"}\n')
+    told = r"llm.jsonl:1: .*; teachers\.llm\.file\.columns says which is meant: {label: label} or {label: prediction}"
+    with pytest.raises(DataError, match=told):
+        read_labelled(FileSection(path=tmp_path / "llm.jsonl"), THREE, "teachers.llm.file")

@@ -49,9 +49,10 @@ def record_of(
     reading: Reading = OF_CLASSES,
     number: bool = False,
     base: str | None = None,
+    key: str = "teacher.file",
 ) -> Record:
     """What a row says, as `reading` has it; `columns` are the names that differ from the usual ones. With `number` the answer is
-    one, and may be called a score. Places in it are of `base`. Raises BadRecord."""
+    one, and may be called a score. Places in it are of `base`; `key` is the recipe's of the file. Raises BadRecord."""
     found, chosen = Record(), columns.get("label")
     names = {what: (columns[what],) if what in columns else usual for what, usual in reading.names.items()}
     if chosen in RESPONSES:  # of a row that names answers in another column too
@@ -69,7 +70,7 @@ def record_of(
     try:
         found.said = list(_answers(row, own, found, 0))
         if not any(what in columns for what in _ANSWERS):
-            found.said = checked(row, own, found.said, base, lambda other: list(_answers(other, own, found, 0)))
+            found.said = checked(row, own, found.said, base, key, lambda other: list(_answers(other, own, found, 0)))
         if not found.said:
             raise NoAnswer("no answer in it")
     except NoAnswer as reason:

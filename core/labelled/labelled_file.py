@@ -117,7 +117,7 @@ def _add(
     """Add what a row says. Of two rows of a text, one that says the same again adds nothing; another answer is a vote, or an
     error. A row with an answer takes the place of one without, as where a request was sent again."""
     classes = found.classes
-    record = record_of(row, section.columns, number=not classes.kind.has_classes)
+    record = record_of(row, section.columns, number=not classes.kind.has_classes, key=key)
     answers.cost = _sum(answers.cost, record, section)
     values, are_logits, others = [], False, 0
     for said in record.said:
@@ -159,7 +159,7 @@ def _add_parts(
     """The same of a row that says something of the words of a text, or answers with parts of it."""
     classes, others = found.classes, []
     base = base_of(row, section, classes.spec)
-    record = record_of(row, section.columns, classes.reading, base=base)
+    record = record_of(row, section.columns, classes.reading, base=base, key=key)
     answers.cost = _sum(answers.cost, record, section)
     reads = [classes.read(said, line, base, others) for said in record.said]
     found.other_labels.update(others)

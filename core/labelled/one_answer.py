@@ -26,9 +26,11 @@ def answer_in(row: Row, own: Reading, column: str) -> dict[str, Any]:
     return {name: cell for name, cell in row.items() if name == column or name not in others}
 
 
-def checked(row: Row, own: Reading, said: list[Said], base: str | None, read: Callable[[Row], list[Said]]) -> list[Said]:
+def checked(
+    row: Row, own: Reading, said: list[Said], base: str | None, key: str, read: Callable[[Row], list[Said]]
+) -> list[Said]:
     """What a row says, which is `said`; `read` finds what another one says. Of two columns that say the same it is the one that
-    tells more. Places are of `base`. Raises BadRecord where two do not say the same."""
+    tells more. Places are of `base`. Raises BadRecord, with the recipe's `key` of the file, where two do not say the same."""
     columns = [name for what in own.answers for name in own.names[what] if name in row and _answers(own, row, name)]
     responses = [name for name in RESPONSES if _is_response(row, name)]
     numbers = any(row.get(name) for what in _NUMBERS for name in own.names.get(what, ()))
@@ -49,7 +51,7 @@ def checked(row: Row, own: Reading, said: list[Said], base: str | None, read: Ca
         elif name in columns or not _within(words, other, own):
             raise BadRecord(
                 f"holds two answers, '{first}': {_shown(words)} and '{name}': {_shown(told)}; "
-                f"teacher.file.columns says which is meant: {{label: {first}}} or {{label: {name}}}"
+                f"{key}.columns says which is meant: {{label: {first}}} or {{label: {name}}}"
             )
     return said
 
