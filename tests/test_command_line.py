@@ -25,6 +25,7 @@ from crossdistil.core.student import build_student
 from crossdistil.tests import tiny
 
 ROOT = Path(crossdistil.__file__).parent
+QUOTES = "--set takes KEY=VALUE, in quotes where it holds spaces"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,9 @@ ROOT = Path(crossdistil.__file__).parent
         ("predict m --input x", "no such option: --input; did you mean '--file'?; see crossdistil predict --help"),
         ("--versoin", "no such option: --versoin; did you mean '--version'?; see crossdistil --help"),
         ("run kd kd", "Got unexpected extra argument(s) (kd); see crossdistil run --help"),
+        ("run kd --set seed=1 kd", "Got unexpected extra argument(s) (kd); see crossdistil run --help"),
+        ("run kd --set teacher.model x", f"Got unexpected extra argument(s) (x); {QUOTES}; see crossdistil run --help"),
+        ("run kd --set task={name: a}", f"Got unexpected extra argument(s) (a}}); {QUOTES}; see crossdistil run --help"),
         ("run", "run: name a recipe, for example kd (crossdistil recipes lists them); --resume --out RUN needs none"),
         ("run --resume", "--resume: name the run folder with --out"),
     ],

@@ -43,7 +43,20 @@ def usage_text(error: Any) -> str:
         shown = [parameter for parameter in error.ctx.command.params if not getattr(parameter, "hidden", False)]
         known = [name for parameter in shown for name in parameter.opts]
         text = f"no such option: {option[1]}{_nearest_option(option[1], known)}"
+    if text.startswith("Got unexpected extra argument") and error.ctx is not None and any(map(_is_torn, _settings(error.ctx))):
+        text += "; --set takes KEY=VALUE, in quotes where it holds spaces"
     return f"{plain(text, _LONGEST)}; see {path} --help"
+
+
+def _settings(context: Any) -> list[str]:
+    """What `--set` was given."""
+    found = (context.params.get(parameter.name) for parameter in context.command.params if "--set" in parameter.opts)
+    return [setting for settings in found for setting in settings or ()]
+
+
+def _is_torn(setting: str) -> bool:
+    """Whether a shell seems to have cut a setting at a space."""
+    return "=" not in setting or any(setting.count(begin) > setting.count(end) for begin, end in ("{}", "[]"))
 
 
 def _nearest_option(given: str, known: list[str]) -> str:
