@@ -32,6 +32,8 @@ from ..recipe import Recipe
 from ..reference import ReferenceOps
 from ..registered import Registered, RegisteredLoss, RegisteredOptimizer
 from ..shown import plain
+from .error_lines import Terminated
+from .interruption import Saved
 
 _STRAY = (0.5, 0.5)
 """Padding like that of a model, not the large numbers of a check."""
@@ -170,13 +172,14 @@ def _line_in_text(error: Exception, file: str) -> str | None:
 
 @contextlib.contextmanager
 def plugin_errors(registered: Registered) -> Iterator[None]:
-    """An error that is raised in a plugin's code becomes a PluginError that names its line."""
+    """An error that is raised in a plugin's code becomes a PluginError that names its line; so does an end of the program there,
+    which is no end of the run, but not one that a signal asks for."""
     try:
         yield
     except (CrossdistilError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = plugin_line(error, {each.place.rpartition(":")[0] for each in registered.all})
-        if place is None:
+        if place is None or isinstance(error, Terminated | Saved):
             raise
         raise PluginError(f"{plain(place)}: {error_text(error)}") from error
