@@ -41,9 +41,9 @@ def checked(
     for name in (*columns[1:], *responses):
         try:
             other = read(answer_in(row, own, name))
-        except NotRead:
-            continue  # no answer, whatever it is
-        except (NoAnswer, BadRecord):
+        except (NoAnswer, BadRecord) as error:
+            if isinstance(error, NotRead) and not isinstance(row[name], str):
+                continue  # nothing that a model has said
             other = []
         told = own.texts(other, base)
         if _keys(words) == _keys(told):
