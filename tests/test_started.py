@@ -80,6 +80,7 @@ KILLED = f"ended with signal SIGKILL (the system sends it where memory runs out)
         (["time.sleep(60)", "say('no device'); sys.exit(2)"], 2, ["error: rank 1 of 2: no device"]),
         (["time.sleep(60)", "say('rank 0 of 2: is silent'); sys.exit(1)"], 1, ["error: rank 0 of 2: is silent"]),
         ([f"sys.exit({LOST})", "time.sleep(.3); os._exit(3)"], 1, [f"error: rank 1 of 2: ended with exit code 3; {RESUME}"]),
+        (["os._exit(7)", f"time.sleep(.3); sys.exit({LOST})"], 1, [f"error: rank 0 of 2: ended with exit code 7; {RESUME}"]),
         # The work was done.
         (["time.sleep(.3)", "die()"], 0, []),
         (["pass", "time.sleep(60)"], 0, []),

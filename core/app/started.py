@@ -26,6 +26,8 @@ _GRACE_SECONDS = 3.0
 _LAST_SECONDS = 60.0
 """The same after the first one has ended well."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SPOKEN = (1, 2, 130, 141, 143)
+"""The exit codes with which a command has said why; with others it was ended by what it ran."""
 
 
 class Started:
@@ -112,7 +114,7 @@ class Started:
             what = "terminated" if number == signal.SIGTERM else "interrupted"
             print(f"crossdistil: {what}; {what_is_left()}", file=sys.stderr)
             return 128 + number
-        if first is not None and first > 0 and first != LOST:  # it has said why, for all
+        if first in _SPOKEN:  # it has said why, for all
             return first
         return self._told(failed)
 
