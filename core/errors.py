@@ -100,5 +100,7 @@ def _by_row(lines: list[str]) -> list[str]:
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest of `choices`, or an empty string when none is near."""
-    near = difflib.get_close_matches(str(word), [str(choice) for choice in choices], n=1, cutoff=0.6)
+    known = [str(choice) for choice in choices]
+    near = [choice for choice in known if choice.casefold() == str(word).casefold()]
+    near = near or difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""

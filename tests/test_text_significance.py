@@ -177,6 +177,8 @@ def test_one_type_is_tested_where_it_is_named(run, said):
     assert found["pairs"][0]["better"] == "A" and not any("not tested" in note for note in found["notes"])
     code, _, errors = said("compare", a, b, "--metric", "entity_f1/XYZ")
     assert code == 2 and f"--metric entity_f1/XYZ: the task has no 'XYZ'; entity_f1/ is there of {', '.join(types)}" in errors
+    code, _, errors = said("compare", a, b, "--metric", name.lower())
+    assert code == 2 and f"the task has no '{types[0].lower()}'; did you mean '{types[0]}'?" in errors
     code, _, errors = said("compare", a, b, "--metric", "f1")
     assert code == 2 and f"word_accuracy, and of one class or type as entity_f1/{types[0]}" in errors
 
