@@ -95,7 +95,7 @@ def _line(problem: Any, model: type[BaseModel], parent: str, tree: Any) -> str:
     if kind == "literal_error":
         choices = [choice.strip(" '") for choice in context["expected"].replace(" or ", ", ").split(",")]
         near = did_you_mean(str(got), choices) or f"; known: {', '.join(choices)}"
-        return f"{_path(location)}: unknown value {shown(got)}{near}"
+        return f"{_path(location)}: unknown value {'null' if got is None else shown(got)}{near}"
     if kind == "value_error":
         prefix = f"{_path(location)}: " if location else ""
         return prefix + str(context["error"])

@@ -33,7 +33,7 @@ def check_result(found: Mapping[str, Any], path: Path) -> None:
     lack some, and a null stands for nothing, but not of a stage."""
     for key, value, (what, holds) in _values(found):
         if not holds(value) and (value is not None or key.startswith("stages[")):
-            raise RunFolderError(f"{path}: {key}: expected {what}, got {shown(value, 60)}; {REMEDY}")
+            raise RunFolderError(f"{path}: {key}: expected {what}, got {'null' if value is None else shown(value, 60)}; {REMEDY}")
 
 
 def _is_number(value: Any) -> bool:

@@ -66,7 +66,7 @@ def test_a_result_with_strange_values_is_shown_or_refused(runs):
         ({"steps": "x"}, "steps: expected a whole number, got 'x'"),
         ({"task": 5}, "task: expected a text, got 5"),
         ({"teacher": True}, "teacher: expected an object, got True"),
-        ({"stages": [{"name": "distil"}]}, "stages[0].epochs: expected a number, got None"),
+        ({"stages": [{"name": "distil", "epochs": None}]}, "stages[0].epochs: expected a number, got null"),
         ({"student": {"metrics": {"f1": "high"}}}, "student.metrics.f1: expected a number, got 'high'"),
         ({"teachers": {"large": {"parameters": []}}}, "teachers.large.parameters: expected a whole number, got []"),
     ],

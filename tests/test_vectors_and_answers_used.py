@@ -268,6 +268,7 @@ def test_a_service_of_vectors(of_vectors, embedder):
         ("/v1/embeddings", {"input": "a", "model": "gpt"}, 404, "model: 'gpt' is not here, expected 'vectors-onnx'"),
         ("/v1/embeddings", {"input": "a", "dimensions": 8}, 422, "dimensions: got 8, but the vectors of vectors-onnx have 32"),
         ("/v1/embeddings", {"input": "a", "encoding_format": "hex"}, 422, "encoding_format: "),
+        ("/v1/embeddings", {"input": "a", "encoding_format": None}, 422, "encoding_format: unknown value null; known: float"),
     ],
 )
 def test_wrong_requests_for_vectors(of_vectors, path, body, status, told):
