@@ -137,8 +137,9 @@ class RankingSection(Section):
 class TaskSection(Section):
     """Which data. GLUE names know their files and columns; any other name needs `text` and `label`. With `kind:
     multi_label` an example has any number of labels: `a|b` in the file, or a list in JSON lines. With `kind: tokens` each word
-    has a label: files of columns, or JSON lines with spans (docs/token_labels.md). With `kind: question_answering` the answer
-    to a question is a part of its context: SQuAD's or CMRC's JSON, or JSON lines (docs/answers.md). With `kind: embeddings` a
+    has a label: columns, tables with lists of words and of labels, or JSON lines with spans (docs/token_labels.md). With `kind:
+    question_answering` the answer to a question is a part of its context: SQuAD's or CMRC's JSON, or JSON lines
+    (docs/answers.md). With `kind: embeddings` a
     text becomes a vector (docs/embeddings.md). With `kind: ranking` a query has candidates, which are put in an order
     (docs/rerankers.md). `kind: text` is raw text
     without labels: `data` is a .txt or .tfrecord file, a folder of them, or the folder of its token store, which `crossdistil

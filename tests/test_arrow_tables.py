@@ -84,6 +84,16 @@ def test_a_task_of_each_kind_reads_as_its_json_lines(tmp_path, kind):
         np.testing.assert_array_equal(found.line_numbers, expected.line_numbers)
 
 
+def test_lists_of_classes_have_their_names(tmp_path):
+    found = pyarrow.table({"text": ["a", "b", "c"], "label": [[1, 0], [], [1]]})
+    feature = {"feature": {"names": ["joy", "fear"], "_type": "ClassLabel"}, "_type": "Sequence"}
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
+    pyarrow.parquet.write_table(found.replace_schema_metadata(metadata), tmp_path / "train.parquet")
+    section = TaskSection(name="t", data=tmp_path, kind="multi_label", text="text", label="label")
+    spec = resolve_task(section)
+    assert spec.labels == ("fear", "joy") and read_split(spec, tmp_path, "train").labels.tolist() == [[1, 1], [0, 0], [1, 0]]
+
+
 def test_only_the_columns_asked_for_are_read_and_a_batch_at_a_time(tmp_path, monkeypatch):
     path, asked = tmp_path / "a.parquet", []
     pyarrow.parquet.write_table(table(), path, row_group_size=4)

@@ -19,6 +19,7 @@ from ..checkpoint_saving import write_card
 from ..checksums import write_checksums
 from ..data.batches import evaluation_batches, length_buckets
 from ..data.row_batches import Batch, RowBatches
+from ..data.tagged_tasks import without_numbers
 from ..data.task_specs import glue_task
 from ..data.tasks import resolve_task
 from ..data.tokenize import Tokenizer, TokenTable
@@ -139,6 +140,8 @@ def task_section(source: Path, model: Model, data: Path, registered: Registered 
 def _task_data(source: Path, model: Model, tokenizer: Tokenizer, options: ExportOptions, calibrated: bool) -> TaskData:
     section = task_section(source, model, options.data, options.registered)
     spec, splits = resolve_task(section, options.registered), ("dev",)
+    if "labels" not in model.about.get("task", {}):
+        spec = without_numbers(spec)
     if calibrated and "train" in spec.splits and (section.data / spec.splits["train"]).exists():
         splits += ("train",)
     return load_data(spec, section, tokenizer, length_buckets(section.max_length, 1), splits)

@@ -135,8 +135,13 @@ def _class_names(rows: Any) -> dict[str, list[str]]:
     features = getattr(rows, "features", None)
     if not isinstance(features, Mapping):
         return {}
-    found = {name: getattr(feature, "names", None) for name, feature in features.items()}
+    found = {name: getattr(_inner(feature), "names", None) for name, feature in features.items()}
     return {name: list(names) for name, names in found.items() if isinstance(names, list | tuple)}
+
+
+def _inner(feature: Any) -> Any:
+    """What a column holds, or its lists do."""
+    return feature[0] if isinstance(feature, list) and len(feature) == 1 else getattr(feature, "feature", feature)
 
 
 def _cell(cell: Any, classes: list[str] | None) -> Any:
@@ -144,6 +149,8 @@ def _cell(cell: Any, classes: list[str] | None) -> Any:
         cell = cell.item()
     elif hasattr(cell, "tolist"):
         cell = cell.tolist()
+    if classes is not None and isinstance(cell, list):
+        return [_cell(each, classes) for each in cell]
     if classes is not None and isinstance(cell, int) and 0 <= cell < len(classes):
         return classes[cell]
     return cell

@@ -17,13 +17,15 @@ from ..checkpoint import Model
 from ..data.answer_files import FILES as QUESTION_FILES
 from ..data.answer_files import read_questions
 from ..data.answer_format import format_of
+from ..data.arrow_tables import is_arrow
 from ..data.ranking_files import read_ranking
 from ..data.ranking_format import RankingFormat
 from ..data.table_rows import TableFormat
 from ..data.tables import EXTENSIONS, column_names, is_half, read_columns
 from ..data.tagged_files import JSON_FILES as TAGGED_JSON
-from ..data.tagged_files import JSON_TEXT as TAGGED_TEXT
 from ..data.tagged_files import ONLY_COLUMNS, read_words
+from ..data.tagged_format import JSON_TEXT as TAGGED_TEXT
+from ..data.tagged_lists import read_lists, words_column
 from ..data.task_specs import glue_task
 from ..data.text_files import decoded, is_encoding, read_text
 from ..errors import CrossdistilError, DataError
@@ -89,9 +91,9 @@ def read_texts(
     kind: Kind = ONE_CLASS,
 ) -> GivenTexts:
     """The texts of a file: the columns of a TSV, CSV or JSON table, of a model of tokens the sentences of a file of columns or
-    the texts of one with spans, of one of answers the questions and contexts of SQuAD's JSON, of one of rankings lists of
-    candidates, or each line of any other file and of standard input. `task` describes the task of the model, of that `kind`,
-    which tells the columns that are not named. Raises DataError."""
+    the texts of one with spans or of lists of words, of one of answers the questions and contexts of SQuAD's JSON, of one of
+    rankings lists of candidates, or each line of any other file and of standard input. `task` describes the task of the model, of
+    that `kind`, which tells the columns that are not named. Raises DataError."""
     if kind.of_spans and path.suffix.lower() in QUESTION_FILES and text is None:
         found = read_questions(path, format_of(task), reads_answers=False)
         return GivenTexts(found.questions, found.contexts, found.ids, tuple(found.notes))
@@ -123,6 +125,12 @@ def read_texts(
         encoding or task.get("encoding"), task.get("separator"), task.get("quoting"), options=("encoding",)
     )
     there = column_names(path, format)
+    if of_tokens and pair is None and (path.suffix.lower() in TAGGED_JSON or is_arrow(path)):
+        words = words_column(path, text or (own_text if own_text in there else ""), format)
+        if words:
+            found = read_lists(path, words, "", format, with_labels=False)
+            ids = None if id_column is None else read_columns(path, [id_column], format=format).cells[id_column]
+            return GivenTexts(found.texts, ids=ids, notes=found.notes, by_spaces=True)
     if of_tokens and path.suffix.lower() in TAGGED_JSON and own_text not in there and TAGGED_TEXT in there:
         own_text, own_pair = TAGGED_TEXT, None  # as training reads texts with their spans; columns of words had other names
     names = [own_text, own_pair] if text is None else [text, pair]

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ..checkpoint import Model
 from ..data.batches import length_buckets
+from ..data.tagged_tasks import without_numbers
 from ..data.task_specs import GLUE_TASKS, glue_task
 from ..data.tasks import resolve_task
 from ..engine import Engine, EngineOptions
@@ -142,6 +143,8 @@ def _prepared(
     except ValidationError as error:
         raise CrossdistilError("\n".join(f"{folder}: {line}" for line in describe(error, TaskSection, "task"))) from None
     spec = resolve_task(section, registered or NOTHING)
+    if "labels" not in own:
+        spec = without_numbers(spec)
     problems = teacher_problems(model, spec, str(folder))
     problems += fit_problems(str(folder), model.config, tokenizer, section)
     if problems:

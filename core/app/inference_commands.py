@@ -74,7 +74,7 @@ def predict(
         Path | None,
         typer.Option(
             help="A file with one text a line, a TSV, CSV or JSON table, or - for lines of standard input; for a model of tokens "
-            "also columns with a word a line (.conll, .bio, .iob), for one of answers SQuAD's JSON."
+            "also columns with a word a line (.conll, .bio, .iob) or lists of words in a table, for one of answers SQuAD's JSON."
         ),
     ] = None,
     text_column: Annotated[

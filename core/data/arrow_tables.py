@@ -1,7 +1,7 @@
 """The rows of Parquet, Arrow and Feather files, and of folders that `datasets` saved (`save_to_disk`), through pyarrow.
 
-They are read a record batch at a time, and of it only the columns that are asked for. Columns of a `datasets.ClassLabel` give the
-names of their classes, which stand in the schema, and no numbers.
+They are read a record batch at a time, and of it only the columns that are asked for. Columns of a `datasets.ClassLabel`, and of
+lists of it, give the names of their classes, which stand in the schema, and no numbers.
 """
 
 from __future__ import annotations
@@ -64,6 +64,11 @@ def arrow_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
                 for row in zip(*cells, strict=True):
                     number += 1
                     yield number, dict(zip(batch.schema.names, row, strict=True))
+
+
+def arrow_classes(path: Path) -> dict[str, list[str]]:
+    """Column -> the names of its classes, or of those in its lists."""
+    return _classes(_schema(_files(path)[0]))
 
 
 def _files(path: Path) -> list[Path]:
@@ -147,16 +152,29 @@ def _classes(schema) -> dict[str, list[str]]:
     """Column -> the names of its classes, of those that `datasets` knows to be of a ClassLabel."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        kinds = {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+        kinds = {name: _inner(feature) for name, feature in features.items()}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}
     found = {name: feature.get("names") for name, feature in kinds.items() if feature.get("_type") == "ClassLabel"}
     return {name: names for name, names in found.items() if isinstance(names, list)}
 
 
+def _inner(feature: Any) -> dict[str, Any]:
+    """What a column holds, or its lists do, which `datasets` describes as Sequence, List, LargeList or `[feature]`."""
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = feature[0]
+    elif isinstance(feature, dict) and feature.get("_type") in ("Sequence", "List", "LargeList"):
+        feature = feature.get("feature")
+    return feature if isinstance(feature, dict) else {}
+
+
 def _cells(column, classes: list[str] | None) -> list[Any]:
     values = column.to_pylist()
     if classes is None:
         return values
-    # datasets has -1 where there is no label.
-    return [classes[cell] if isinstance(cell, int) and 0 <= cell < len(classes) else cell for cell in values]
+
+    def named(cell: Any) -> Any:
+        # datasets has -1 where there is no label.
+        return classes[cell] if isinstance(cell, int) and 0 <= cell < len(classes) else cell
+
+    return [[named(each) for each in cell] if isinstance(cell, list) else named(cell) for cell in values]

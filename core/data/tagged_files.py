@@ -1,14 +1,15 @@
 """Files whose words have labels: columns, as CoNLL's shared tasks have them, a word a line and an empty line behind each
-sentence; or JSON lines with a text and its spans. Both become texts and a tag for each of their words.
+sentence; rows with a list of words and one of labels (`tagged_lists`); or JSON lines with a text and its spans. All become texts
+and a tag for each of their words.
 
-Of columns the text is the words with a space between them. The words of any other text are its runs of letters and digits,
-Chinese characters one by one, and every other character that is no space.
+Of columns and lists the text is the words with a space between them. The words of any other text are its runs of letters and
+digits, Chinese characters one by one, and every other character that is no space.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,8 +18,12 @@ import numpy as np
 
 from ..errors import DataError
 from ..shown import shown
+from .arrow_tables import ARROW_EXTENSIONS, is_arrow
+from .table_rows import TableFormat
 from .tables import read_columns
 from .tag_schemes import OUTSIDE, PLAIN, NoScheme, Span, as_bio, parts_of, scheme_of, tags_of
+from .tagged_format import JSON_TEXT, SPANS
+from .tagged_lists import read_lists, words_column
 from .text_files import open_text
 from .texts import Texts
 
@@ -26,10 +31,6 @@ ONLY_COLUMNS = (".conll", ".bio", ".iob")
 """How files end that hold columns and nothing else."""
 COLUMN_FILES = (*ONLY_COLUMNS, ".txt", ".tsv")
 JSON_FILES = (".jsonl", ".json")
-JSON_TEXT = "text"
-"""What the column of texts of those is called where the recipe does not say."""
-SPANS = ("spans", "entities")
-"""What the column of spans is called where the recipe does not say."""
 _WORD = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]|[^\W\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+|[^\w\s]")
 _BY_SPACES = re.compile(r"\S+")
 
@@ -43,6 +44,7 @@ class TaggedSection(Protocol):
     encoding: str | None
     scheme: str
     stray: bool
+    classes: tuple[str, ...] | None
 
 
 @dataclass
@@ -57,6 +59,7 @@ class TaggedTexts:
     by_spaces: bool
     scheme: str
     notes: list[str] = field(default_factory=list)
+    word_a_line: bool = False
 
 
 def word_places(text: str, by_spaces: bool) -> list[tuple[int, int]]:
@@ -67,11 +70,13 @@ def word_places(text: str, by_spaces: bool) -> list[tuple[int, int]]:
 def read_tagged(path: Path, section: TaggedSection, has_labels: bool = True) -> TaggedTexts:
     """The texts and tags of a file, which without `has_labels` may be words or texts alone. Raises DataError, which names file
     and line."""
-    if path.suffix.lower() in JSON_FILES:
-        return _json_spans(path, section, has_labels)
+    if path.suffix.lower() in JSON_FILES or is_arrow(path):
+        words = words_column(path, section.text, TableFormat(section.encoding))
+        return _lists(path, words, section, has_labels) if words else _json_spans(path, section, has_labels)
     if path.suffix.lower() in COLUMN_FILES:
         return _columns(path, section, has_labels)
-    raise DataError(f"{path}: unknown kind of file, expected one of {', '.join((*COLUMN_FILES, *JSON_FILES))}")
+    expected = ", ".join((*COLUMN_FILES, *JSON_FILES, *ARROW_EXTENSIONS))
+    raise DataError(f"{path}: unknown kind of file, expected one of {expected}")
 
 
 def _columns(path: Path, section: TaggedSection, has_labels: bool) -> TaggedTexts:
@@ -88,25 +93,45 @@ def _columns(path: Path, section: TaggedSection, has_labels: bool) -> TaggedText
     lines = [numbers[0] for numbers in places]
     if alone:
         return TaggedTexts(texts, None, np.array(lines, np.int64), True, PLAIN)
-    scheme, notes = section.scheme, []
-    if scheme != PLAIN:
-        try:
-            scheme = scheme_of(rows)
-            stray: list[int] = []
-            for number, row in enumerate(rows):
-                own: list[int] = []
-                rows[number] = as_bio(row, scheme, number, own if section.stray else None)
-                stray += [places[number][word] for word in own]
-        except NoScheme as error:
-            raise DataError(f"{path}:{places[error.row][error.word]}: {error}") from None
-        if scheme != "BIO":
-            notes.append(f"{path.name}: its tags are {scheme}, and are read as BIO")
-        if stray:
-            what = "1 tag that goes on with nothing begins a span" if len(stray) == 1 else (
-                f"{len(stray):,} tags that go on with nothing begin spans"
-            )
-            notes.append(f"{path.name}: {what} (line {stray[0]})")
-    return TaggedTexts(texts, rows, np.array(lines, np.int64), True, scheme, notes)
+    scheme, notes = _made_bio(path, rows, section, lambda row, word: (places[row][word], ""))
+    return TaggedTexts(texts, rows, np.array(lines, np.int64), True, scheme, notes, word_a_line=True)
+
+
+def _lists(path: Path, words: str, section: TaggedSection, has_labels: bool) -> TaggedTexts:
+    format = TableFormat(section.encoding)
+    found = read_lists(path, words, section.label, format, section.classes, True if has_labels else None)
+    if found.tags is None:
+        return TaggedTexts(found.texts, None, found.lines, True, PLAIN, list(found.notes))
+    places = found.lines.tolist()
+    scheme, notes = _made_bio(path, found.tags, section, lambda row, word: (places[row], f" {found.label}[{word}]:"))
+    return TaggedTexts(found.texts, found.tags, found.lines, True, scheme, [*found.notes, *notes])
+
+
+def _made_bio(
+    path: Path, rows: list[list[str]], section: TaggedSection, place: Callable[[int, int], tuple[int, str]]
+) -> tuple[str, list[str]]:
+    """Make the tags of `rows` BIO where they are no plain labels: their scheme, and what is to be told. `place` gives the line of
+    a word, and where in it."""
+    if section.scheme == PLAIN:
+        return PLAIN, []
+    notes, stray = [], []
+    try:
+        scheme = scheme_of(rows)
+        for number, row in enumerate(rows):
+            own: list[int] = []
+            rows[number] = as_bio(row, scheme, number, own if section.stray else None)
+            stray += [place(number, word)[0] for word in own]
+    except NoScheme as error:
+        line, within = place(error.row, error.word)
+        raise DataError(f"{path}:{line}:{within} {error}") from None
+    if scheme != "BIO":
+        notes.append(f"{path.name}: its tags are {scheme}, and are read as BIO")
+    if stray:
+        what = "1 tag that goes on with nothing begins a span" if len(stray) == 1 else (
+            f"{len(stray):,} tags that go on with nothing begin spans"
+        )
+        notes.append(f"{path.name}: {what} (line {stray[0]})")
+    return scheme, notes
 
 
 def read_words(

@@ -253,7 +253,8 @@ def split_columns(spec: TaskSpec, data_folder: Path, split: str) -> Columns:
 def check_files(section: TaskSection) -> None:
     """What is wrong with the train and dev files of a task that cannot be resolved, to be told together with the reason; raises
     DataError."""
-    if not kind_named(section.kind).has_targets or glue_task(section.name) is not None or not (section.text and section.label):
+    kind = kind_named(section.kind)
+    if not kind.has_targets or kind.per_token or glue_task(section.name) is not None or not (section.text and section.label):
         return
     check_folder(section.data)
     errors, splits = Errors(), found_splits(section)

@@ -9,8 +9,10 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import DataError
+from .arrow_tables import is_arrow
 from .tables import EXTENSIONS, read_columns
-from .tagged_files import ONLY_COLUMNS, read_words
+from .tagged_files import JSON_FILES, ONLY_COLUMNS, read_words
+from .tagged_lists import read_lists, words_column
 from .task_definitions import TaskSection, check_folder, columns_of, found_splits, no_split, table_format
 from .task_specs import TaskSpec, glue_task
 from .tasks import Examples
@@ -57,7 +59,13 @@ def texts_alone(section: AuxSection, spec: TaskSpec, where: str) -> Examples:
     if path.suffix.lower() not in EXTENSIONS:
         raise DataError(f"{where}.data: {path}: unknown kind of file, expected .txt or one of {', '.join(EXTENSIONS)}")
     header = columns_of(section) if section.header is False else None
-    columns = read_columns(path, names, header=header, texts=names, format=table_format(section, "error"))
+    format = table_format(section, "error")
+    if spec.kind.per_token and (path.suffix.lower() in JSON_FILES or is_arrow(path)):
+        words = words_column(path, section.text or "", format)
+        if words:
+            lists = read_lists(path, words, "", format, with_labels=False)
+            return _by_spaces(Examples(lists.texts, None, None, path, lists.lines, notes=lists.notes), spec, True)
+    columns = read_columns(path, names, header=header, texts=names, format=format)
     pairs = columns.cells[names[1]] if len(names) > 1 else None
     found = Examples(columns.cells[names[0]], pairs, None, path, columns.line_numbers, notes=columns.notes)
     return _by_spaces(found, spec, False)
