@@ -89,7 +89,7 @@ def read_lists(
     tags = []
     for cell, own, line in zip(table.cells[label], table.cells[words], lines.tolist()):
         if not isinstance(cell, list):
-            raise DataError(f"{path}:{line}: '{label}' is {shown(cell, 60)}, expected a list of labels")
+            raise DataError(f"{path}:{line}: '{label}' is {_said(cell)}, expected a list of labels")
         if len(cell) != len(own):
             got = f"'{label}' has {len(cell)} label{'s' * (len(cell) != 1)}"
             raise DataError(f"{path}:{line}: {got}, expected {len(own)}, one for each of '{words}'")
@@ -106,6 +106,10 @@ def _among(names: Sequence[str], wanted: Sequence[str]) -> str:
     return next((found[0] for found in same if found), "")
 
 
+def _said(cell: Any) -> str:
+    return "null" if cell is None else shown(cell, 60)
+
+
 def _key(name: str) -> str:
     return name.strip().casefold()
 
@@ -118,11 +122,11 @@ def _first_cell(path: Path, name: str, format: TableFormat) -> Any:
 
 def _check_words(path: Path, line: int, name: str, cell: Any) -> None:
     if not isinstance(cell, list):
-        raise DataError(f"{path}:{line}: '{name}' is {shown(cell, 60)}, expected a list of words")
+        raise DataError(f"{path}:{line}: '{name}' is {_said(cell)}, expected a list of words")
     for place, word in enumerate(cell):
         if not isinstance(word, str) or not _WORD.fullmatch(word) or is_half(word):
             expected = "expected a word: text without white space"
-            raise DataError(f"{path}:{line}: {name}[{place}]: got {shown(word, 60)}, {expected}")
+            raise DataError(f"{path}:{line}: {name}[{place}]: got {_said(word)}, {expected}")
 
 
 def _names_of_numbers(path: Path, label: str, classes: Sequence[str] | None) -> tuple[Sequence[str] | None, str]:
@@ -135,7 +139,7 @@ def _tag(place: str, tag: Any, names: Sequence[str] | None, source: str) -> str:
     if isinstance(tag, str) and tag.strip():
         return tag.strip()
     if type(tag) is not int:
-        raise DataError(f"{place}: got {shown(tag, 60)}, expected a label")
+        raise DataError(f"{place}: got {_said(tag)}, expected a label")
     if names is None:
         way = "task.labels names the labels in the order of their numbers"
         raise DataError(f"{place}: got the number {tag}, expected a label, since the file has no names of numbers; {way}")
