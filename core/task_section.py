@@ -12,6 +12,7 @@ from .data.embedding_format import MEMBERS
 from .data.masking import MaskingSettings
 from .data.ranking_format import CANDIDATES
 from .data.text_files import is_encoding
+from .hub_names import hub_folder
 from .kinds.known_kinds import KINDS, kind_named
 from .lengths import LONGEST
 from .models.pooling import MODES
@@ -288,3 +289,9 @@ def task_types(kinds: tuple[str, ...]) -> tuple[type[TaskSection], type[AuxSecti
 def loaded_task_section() -> type[TaskSection]:
     """The section, whose `kind` may also be one of those of the plugins that this process has loaded."""
     return task_types(tuple(name for name, kind in KINDS.items() if kind.code))[0]
+
+
+def with_folder(section: TaskSection, where: str = "task.data") -> TaskSection:
+    """The section with the folder of its data, where that is a name of the Hugging Face hub; `where` is what named it. Raises
+    DataError where it cannot be had."""
+    return section.model_copy(update={"data": hub_folder(section.data, where, True)})

@@ -11,11 +11,13 @@ import pytest
 from huggingface_hub import constants
 from ruamel.yaml import YAML
 
+from crossdistil.core.app.dev_texts import read_dev
 from crossdistil.core.app.recipe_models import found_models
 from crossdistil.core.card_file import is_generated
 from crossdistil.core.errors import CheckpointError, DataError
 from crossdistil.core.hub_names import hub_folder
 from crossdistil.core.recipe import parse_recipe
+from crossdistil.core.registered import NOTHING
 from crossdistil.tests import tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -45,6 +47,23 @@ def test_names_are_snapshots_of_the_cache(cache, tiny_model, tiny_task):
     assert (found.teacher.model, found.task.data) == (model, data)
     assert hub_folder(Path(f"hf:me/teacher@{COMMIT}"), "model") == model
     assert hub_folder(tiny_model, "model") == tiny_model
+
+
+def test_data_of_the_hub_is_evaluated_and_compared_on_and_read_again(cache, tiny_model, tiny_task, tmp_path, said):
+    cache("dataset", "me/reviews", tiny_task)
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    found = []
+    for data in (tiny_task, "hf:me/reviews"):
+        code, output, errors = said("evaluate", tiny_model, "--task", "sst-2", "--data", data)
+        assert code == 0, errors
+        found.append(output)
+    assert found[0] == found[1]
+    code, _, errors = said("compare", tiny_model, other, "--task", "sst-2", "--data", "hf:me/reviews")
+    assert code == 0, errors
+    here, there = (read_dev(tiny.kd_recipe(data, tiny_model), NOTHING)[1].texts for data in (str(tiny_task), "hf:me/reviews"))
+    assert here == there
+    code, _, errors = said("evaluate", tiny_model, "--task", "sst-2", "--data", "hf:me/gone")
+    assert code == 2 and errors.startswith("crossdistil: error: --data: hf:me/gone: is not in the hub's cache")
 
 
 def test_what_is_not_there_says_how_it_gets_there(cache):

@@ -24,6 +24,7 @@ from ..checkpoint import Model
 from ..checkpoint_saving import save_model
 from ..data.tasks import resolve_task
 from ..errors import CrossdistilError, did_you_mean
+from ..hub_names import hub_folder
 from ..losses.layers import even_layers
 from ..models.architectures import is_encoder, shares_layers
 from ..recipe import Recipe, load_recipe, overridden
@@ -105,6 +106,7 @@ def choose(
     """The search of the best student of a teacher: measure what could be, drop what is over the limit, and make a space of the
     rest. Raises CrossdistilError where there is none."""
     limit, threads = limits_of(*limits[:2]), limits[2]
+    data = hub_folder(data, "--data", True)
     if not data.is_dir():
         raise CrossdistilError(f"--data {data}: no such folder")
     base = _base(teacher, data, task, overrides, plugins)

@@ -12,6 +12,7 @@ import typer
 
 from ...backends.registry import default_backend, interpreter
 from ..errors import CrossdistilError
+from ..hub_names import hub_folder
 from .options import BackendOption, PluginOption, given_plugins, hand_over
 from .progress import make_console
 
@@ -48,6 +49,7 @@ def compare(
         raise CrossdistilError(f"{forms[1]}: is one form of the answer, and {forms[0]} another; give one of them")
     if report is not None and report.is_dir():
         raise CrossdistilError(f"--report {report}: is a folder, expected the name of a file to write")
+    data = None if data is None else hub_folder(data, "--data", True)
     if data is not None and not data.is_dir():
         raise CrossdistilError(f"--data {data}: no such folder")
     from .compared_runs import is_finished_run, keeps_answers

@@ -15,7 +15,7 @@ from ..labelled.labelled_rows import with_answers
 from ..predictions import rows_digest
 from ..recipe_errors import describe
 from ..registered import Registered
-from ..task_section import TaskSection, loaded_task_section
+from ..task_section import TaskSection, loaded_task_section, with_folder
 
 
 def read_dev(recipe: dict[str, Any], registered: Registered) -> tuple[TaskSpec, Examples]:
@@ -24,7 +24,7 @@ def read_dev(recipe: dict[str, Any], registered: Registered) -> tuple[TaskSpec, 
     section, teachers = recipe["task"], {"teacher": recipe.get("teacher"), **(recipe.get("teachers") or {})}
     given = {name: each["file"] for name, each in teachers.items() if each and each.get("file")}
     try:
-        task = loaded_task_section()(**{**section, "metrics": None})  # which may be a plugin's; only the rows are needed
+        task = with_folder(loaded_task_section()(**{**section, "metrics": None}))  # a plugin's, maybe; only the rows are needed
         files = {name: FileSection(**each) for name, each in given.items()}
     except ValidationError as error:
         raise CrossdistilError("; ".join(describe(error, TaskSection, "task"))) from error

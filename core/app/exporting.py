@@ -31,7 +31,7 @@ from ..model_inputs import trained_length
 from ..processor import instructions, processor
 from ..registered import NOTHING, Registered
 from ..task_data import TaskData, load_data
-from ..task_section import TaskSection, loaded_task_section
+from ..task_section import TaskSection, loaded_task_section, with_folder
 from ..teacher_identity import model_digest
 from .export_targets import TARGETS, Infer, Target
 from .exported import REPORT
@@ -134,7 +134,8 @@ def task_section(source: Path, model: Model, data: Path, registered: Registered 
     # There need be no train file beside the one to judge by.
     named = model.labels is not None and (model.kind.per_token or glue_task(str(about.get("name", ""))) is None)
     classes = {"labels": model.labels} if named else {}
-    return loaded_task_section()(**{**classes, **about, "metrics": metrics, "data": data, "max_length": trained_length(model)})
+    given = {**classes, **about, "metrics": metrics, "data": data, "max_length": trained_length(model)}
+    return with_folder(loaded_task_section()(**given), "--data")
 
 
 def _task_data(source: Path, model: Model, tokenizer: Tokenizer, options: ExportOptions, calibrated: bool) -> TaskData:

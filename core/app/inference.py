@@ -30,7 +30,7 @@ from ..registered import NOTHING, Registered
 from ..run_files import RECIPE
 from ..shown import plain
 from ..task_data import TaskData, load_scored
-from ..task_section import TaskSection, loaded_task_section
+from ..task_section import TaskSection, loaded_task_section, with_folder
 from .data_report import data_lines, data_warnings, one_answer
 from .exported import runtime_of
 from .finished_model import load_classifier, warn
@@ -142,6 +142,7 @@ def _prepared(
         section = loaded_task_section()(**{**described, **given, "data": data, "max_length": trained_length(model, max_length)})
     except ValidationError as error:
         raise CrossdistilError("\n".join(f"{folder}: {line}" for line in describe(error, TaskSection, "task"))) from None
+    section = with_folder(section, "--data")
     spec = resolve_task(section, registered or NOTHING)
     if "labels" not in own:
         spec = without_numbers(spec)

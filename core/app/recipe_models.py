@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CrossdistilError
-from ..hub_names import hub_folder, is_hub_name
 from ..plan import START, Found
 from ..recipe import Recipe
 from ..recipe_tokenizers import teacher_key
+from ..task_section import with_folder
 from .models import model_folder
 
 
@@ -34,12 +34,10 @@ def found_models(recipe: Recipe, student: bool = True) -> Found:
         except CrossdistilError as error:
             failures[key] = error
     recipe = with_paths(recipe, places)
-    if is_hub_name(recipe.task.data):
-        try:
-            folder = hub_folder(recipe.task.data, "task.data", True)
-            recipe = recipe.model_copy(update={"task": recipe.task.model_copy(update={"data": folder})})
-        except CrossdistilError as error:
-            failures["task.data"] = error
+    try:
+        recipe = recipe.model_copy(update={"task": with_folder(recipe.task)})
+    except CrossdistilError as error:
+        failures["task.data"] = error
     return Found(recipe, failures)
 
 

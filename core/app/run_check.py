@@ -20,14 +20,14 @@ from ..data.tasks import check_files, read_split, resolve_task
 from ..engine import Engine, EngineOptions
 from ..errors import CrossdistilError, DataError, Errors, RecipeError
 from ..held_run import check_place
-from ..hub_names import hub_folder, is_hub_name
+from ..hub_names import is_hub_name
 from ..job import Job
 from ..log_section import with_sinks
 from ..model_sections import TeacherSection
 from ..recipe import Recipe, parse_recipe, settled
 from ..recipe_errors import without_problems
 from ..registered import NOTHING
-from ..task_section import TaskSection
+from ..task_section import TaskSection, with_folder
 from ..world import World
 from .announce import announce
 from .models import model_folder
@@ -100,9 +100,7 @@ def _check_sections(tree: dict[str, Any], has_plugins: bool) -> None:
 def _check_task(task: TaskSection, has_plugins: bool, taught: bool) -> None:
     """Raise CrossdistilError for what is wrong with the files of a task whose recipe is none; where it is `taught` by a file,
     they may lack labels."""
-    if is_hub_name(task.data):
-        task = task.model_copy(update={"data": hub_folder(task.data, "task.data", True)})
-    errors = Errors()
+    task, errors = with_folder(task), Errors()
     spec = (Errors() if has_plugins else errors).collect(resolve_task, task, NOTHING, taught)
     if spec is None and task.metrics is not None:  # what else is wrong does not hang on them
         with contextlib.suppress(CrossdistilError):
