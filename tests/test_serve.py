@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from fastapi import HTTPException
 
 from crossdistil.core.app.predicting import predict
 from crossdistil.core.app.service_bodies import About
@@ -126,6 +125,8 @@ def test_a_wrong_request_says_what_is_wrong(served, body, status, told):
     + [({"texts": ["a", "a"], "pairs": ["b", "\ud800"]}, "pairs"), ({"texts": ["\ud800"], "pairs": ["b"]}, "texts")],
 )
 def test_half_a_character_is_told_of_the_key_that_has_it(body, key):
+    from fastapi import HTTPException
+
     about = About("pairs", takes_pairs=True, length=16, needs_token=False, timeout=1.0, max_texts=4)
     with pytest.raises(HTTPException, match=f"^422: {key}: holds half a surrogate pair"):
         PredictRequest(**body).items(about)
