@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 
 from crossdistil.core.app.predicting import predict
-from crossdistil.core.app.service_bodies import About
-from crossdistil.core.app.service_requests import PredictRequest
 from crossdistil.core.app.sessions import session
 from crossdistil.core.engine import EngineOptions
 from crossdistil.tests import tiny
@@ -126,6 +124,9 @@ def test_a_wrong_request_says_what_is_wrong(served, body, status, told):
 )
 def test_half_a_character_is_told_of_the_key_that_has_it(body, key):
     from fastapi import HTTPException
+
+    from crossdistil.core.app.service_bodies import About
+    from crossdistil.core.app.service_requests import PredictRequest
 
     about = About("pairs", takes_pairs=True, length=16, needs_token=False, timeout=1.0, max_texts=4)
     with pytest.raises(HTTPException, match=f"^422: {key}: holds half a surrogate pair"):
