@@ -115,17 +115,17 @@ TABLES = {
         _RIVAL_JOBS,
         "python benchmarks/huggingface_loop.py --model-folder models/minilm --data data/SST-2 --steps 3 --rounds 5 --clock cpu "
         "--threads 1 --systems 'crossdistil;sorted;exact;same;crossdistil, known teacher;same, known teacher'`, without `exact` "
-        "with `--shape 12x768 --batch-size 32 --steps 1 --rounds 7`, and with `--model-folder models/chinese --data "
+        "with `--shape 12x768 --batch-size 32 --steps 1 --rounds 21`, and with `--model-folder models/chinese --data "
         "data/waimai --task waimai --text text_a --label label --batch-size 32 --steps 1",
-        "2026-11-29",
+        "2026-11-30",
     ),
     "speed_two_threads": Measured(
         ("huggingface_loop_two_threads.json", "huggingface_loop_base_two_threads.json"),
         "python benchmarks/huggingface_loop.py --model-folder models/minilm --data data/SST-2 --steps 3 --rounds 9 --threads 2 "
         "--systems 'crossdistil;sorted;same'`, and with `--shape 12x768 --batch-size 32 --steps 1",
-        "2026-11-29",
+        "2026-11-30",
     ),
-    "speed_rivals": Measured(_RIVAL_JOBS, "python benchmarks/huggingface_loop.py", "2026-11-29"),
+    "speed_rivals": Measured(_RIVAL_JOBS, "python benchmarks/huggingface_loop.py", "2026-11-30"),
     "speed_of_backends": Measured(
         ("backends_step_time.json",),
         "python benchmarks/backends_step_time.py --model-folder models/minilm --data data/SST-2 --steps 4 --rounds 5 --clock cpu "
