@@ -124,7 +124,7 @@ def asked(tmp_path_factory):
     """The data, and an encoder of one layer."""
     folder = tmp_path_factory.mktemp("asked")
     write_questions(folder / "data")
-    tiny.write_model(folder / "encoder", tiny.CONFIG.model_copy(update={"num_hidden_layers": 1}))
+    tiny.write_model(folder / "encoder", tiny.ONE_LAYER)
     return folder
 
 

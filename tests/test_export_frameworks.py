@@ -19,8 +19,8 @@ from crossdistil.tests import tiny
 from crossdistil.tests.test_export import BILSTM, SHAPES, random_batch, random_model
 from crossdistil.tests.tiny_families import DEBERTA_V2, MODERNBERT, MPNET
 
-ONE_LAYER = tiny.CONFIG.model_copy(update={"num_hidden_layers": 1})
-OTHER_ANSWERS = (ONE_LAYER.answering(TOKENS), ONE_LAYER.answering(SPANS), ONE_LAYER.embedding(Pooling("last", True)))
+VECTOR = tiny.ONE_LAYER.embedding(Pooling("last", True))
+OTHER_ANSWERS = (tiny.ONE_LAYER.answering(TOKENS), tiny.ONE_LAYER.answering(SPANS), VECTOR)
 """Heads of tokens, of the places of an answer, and none: a vector of a text."""
 
 
@@ -66,7 +66,7 @@ def test_machine_code_of_torch(tiny_model, tmp_path, said, monkeypatch):
     """Compiled once, for all that is asked of it: sizes, gates, the commands, and that another processor refuses it."""
     import torch._inductor.config
 
-    config = ONE_LAYER
+    config = tiny.ONE_LAYER
     source, folder = tmp_path / "source", tmp_path / "aoti"
     save_model(random_model(config), source, load_tokenizer(tiny_model))
     # What the processor has is told by its flags: torch would compile a program for each, longer than the model's own.
@@ -99,6 +99,6 @@ def test_a_graph_of_mindspore(config, tmp_path):
 @pytest.mark.only_backend("mindspore")
 def test_a_graph_of_mindspore_has_the_plain_gelu(tmp_path):
     """Which other devices' compilers know, and which half precision can compute: no polynomial for a CPU."""
-    TARGETS["mindir"].write(random_model(ONE_LAYER), tmp_path / "m.mindir", "fp32", False)
+    TARGETS["mindir"].write(random_model(tiny.ONE_LAYER), tmp_path / "m.mindir", "fp32", False)
     graph = (tmp_path / "m.mindir").read_bytes()
     assert b"REF::Erf" in graph

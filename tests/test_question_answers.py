@@ -35,7 +35,7 @@ FLOOR = 1e-4
 def recipe(folder, rows, train=(CONTEXT,), dev=(CONTEXT,), objective=("kd_ce",), answers=(), gold="dev", **file) -> dict:
     """A task of one question about each context, of which those of the splits in `gold` have answers, and the file's answers."""
     folder.mkdir(exist_ok=True)
-    tiny.write_model(folder / "model", tiny.CONFIG.model_copy(update={"num_hidden_layers": 1}))
+    tiny.write_model(folder / "model", tiny.ONE_LAYER)
     for split, contexts in (("train", train), ("dev", dev)):
         right = {"answers": [{"text": "bad", "answer_start": 17}]} if split in gold else {}
         asked = [{"id": f"{split}{row}", "question": "it was", "context": each, **right} for row, each in enumerate(contexts)]

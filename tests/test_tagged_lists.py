@@ -90,7 +90,7 @@ def names(tmp_path_factory):
     """The data as columns, and an encoder."""
     root = tmp_path_factory.mktemp("lists")
     write_names(root / "data")
-    tiny.write_model(root / "encoder", tiny.CONFIG.model_copy(update={"num_hidden_layers": 1}))
+    tiny.write_model(root / "encoder", tiny.ONE_LAYER)
     return root
 
 

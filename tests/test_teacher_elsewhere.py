@@ -86,7 +86,7 @@ def test_a_copied_cache_teaches_as_the_teacher(backend_name, tmp_path, tree):
 @pytest.mark.only_backend("torch")
 def test_filling_needs_nothing_of_the_student(backend_name, tmp_path, tree):
     """Nor what it starts from, but for its configuration."""
-    tiny.write_model(tmp_path / "start", tiny.CONFIG.model_copy(update={"num_hidden_layers": 1}))
+    tiny.write_model(tmp_path / "start", tiny.ONE_LAYER)
     (tmp_path / "start" / "model.safetensors").unlink()
     tree["student"] = {"init": {"from": str(tmp_path / "start")}}
     assert crossdistil("run", write(tmp_path, tree), "--backend", backend_name, "--out", tmp_path / "run").code == 2

@@ -28,7 +28,7 @@ def names(tmp_path_factory):
     """The data, and an encoder of one layer."""
     folder = tmp_path_factory.mktemp("names")
     write_names(folder / "data")
-    tiny.write_model(folder / "encoder", tiny.CONFIG.model_copy(update={"num_hidden_layers": 1}))
+    tiny.write_model(folder / "encoder", tiny.ONE_LAYER)
     return folder
 
 

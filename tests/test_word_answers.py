@@ -42,7 +42,7 @@ def recipe(folder, rows, train=((TEXT, None),), dev=((TEXT, TRUTH),), objective=
         ]
         (folder / f"{split}.conll").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     (folder / "llm.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    tiny.write_model(folder / "model", tiny.CONFIG.model_copy(update={"num_hidden_layers": 1}))
+    tiny.write_model(folder / "model", tiny.ONE_LAYER)
     of_words = {"name": "names", "kind": "tokens", "data": str(folder), "labels": list(LABELS), "max_length": 32}
     return {
         "method": "llm",

@@ -32,6 +32,7 @@ CONFIG = BertConfig(
 )
 STILL = CONFIG.without_dropout()
 """The same without dropout."""
+ONE_LAYER = CONFIG.model_copy(update={"num_hidden_layers": 1})
 
 
 def random_parameters(config: EncoderConfig = CONFIG, outputs: int = 2, seed: int = 0) -> dict[str, np.ndarray]:
