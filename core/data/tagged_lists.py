@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..shown import shown
-from .arrow_tables import arrow_classes, is_arrow
+from .arrow_tables import arrow_classes, arrow_rows, is_arrow
 from .labels import listed
 from .table_rows import TableFormat
 from .tables import column_names, is_half, read_columns, table_records
@@ -115,9 +115,8 @@ def _key(name: str) -> str:
 
 
 def _first_cell(path: Path, name: str, format: TableFormat) -> Any:
-    if is_arrow(path):
-        return next(iter(read_columns(path, [name]).cells[name]), None)
-    return next(table_records(path, format), (0, {}))[1].get(name)
+    rows = arrow_rows(path, [name]) if is_arrow(path) else table_records(path, format)  # of which the first is read alone
+    return next(rows, (0, {}))[1].get(name)
 
 
 def _check_words(path: Path, line: int, name: str, cell: Any) -> None:
