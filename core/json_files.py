@@ -94,6 +94,11 @@ class Refused(ValueError):
     """What is JSON, but is not read here; the message says why."""
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, which true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of its (key, value) pairs. Raises Refused where a key stands twice."""
     found = dict(pairs)

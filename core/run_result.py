@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RunFolderError
+from .json_files import is_number
 from .run_files import RESULT, read_remade
 from .shown import shown
 
@@ -36,16 +37,12 @@ def check_result(found: Mapping[str, Any], path: Path) -> None:
             raise RunFolderError(f"{path}: {key}: expected {what}, got {'null' if value is None else shown(value, 60)}; {REMEDY}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _of_type(kind: type) -> _Check:
     return lambda value: isinstance(value, kind)
 
 
-_NUMBER = "a number", _is_number
-_COUNT = "a whole number", lambda value: _is_number(value) and value == value // 1
+_NUMBER = "a number", is_number
+_COUNT = "a whole number", lambda value: is_number(value) and value == value // 1
 _TEXT, _OBJECT, _LIST = ("a text", _of_type(str)), ("an object", _of_type(dict)), ("a list", _of_type(list))
 _KEYS: dict[str, tuple[str, _Check]] = {
     **dict.fromkeys(("backend", "device", "precision", "method", "task", "recipe_digest"), _TEXT),

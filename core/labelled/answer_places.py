@@ -154,7 +154,6 @@ class AnswerPlaces:
         return ()
 
 
-
 def _occurrences(answer: str, context: str) -> tuple[list[Place], bool]:
     """Where some words stand in a text, and whether only in other letters."""
     words = word_places(context, False)

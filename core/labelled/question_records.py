@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..json_files import is_number
 from .class_records import NAMES as OF_TEXTS
 from .said import BadRecord, Names, Reading, Said, first_of, number_from, parsed, parsed_or_text
 
@@ -119,7 +120,7 @@ def _with_numbers(value: Any, cells: Any, what: str) -> list[AnswerSaid]:
     if isinstance(value, Mapping):
         found = [AnswerSaid(text.strip() or None, share=_number(number, what)) for text, number in value.items()]
         return _checked(found, what, value)
-    if isinstance(value, list) and isinstance(cells, list) and len(cells) == len(value) and all(map(_is_number, value)):
+    if isinstance(value, list) and isinstance(cells, list) and len(cells) == len(value) and all(map(is_number, value)):
         found = [replace(_answer(cell, "answers")[0], share=_number(number, what)) for cell, number in zip(cells, value)]
         return _checked(found, what, value)
     if what == "votes" and isinstance(value, list) and value:
@@ -137,15 +138,11 @@ def _checked(answers: list[AnswerSaid], form: str, given: Any) -> list[AnswerSai
     return answers
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _number(value: Any, what: str) -> float:
     """How much an answer of several counts."""
     if what != "log_probabilities":
         return number_from(value, what)
-    if not _is_number(value) or math.isnan(value):
+    if not is_number(value) or math.isnan(value):
         raise BadRecord(f"'{what}': got {json.dumps(value)[:60]}, expected the logarithm of a probability")
     return math.exp(min(value, 1.0))
 
