@@ -53,6 +53,24 @@ class TaughtRows:
         raise NotImplementedError
 
 
+def parts_of(firsts: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of examples with any number of parts each, `firsts` (examples + 1,) saying which is the first of each: the parts of the
+    examples `rows`, (parts,) int64, and their `firsts`."""
+    parts = [np.arange(firsts[row], firsts[row + 1]) for row in rows]
+    counts = [len(own) for own in parts]
+    return np.concatenate([np.zeros(0, np.int64), *parts]), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def nothing_known(rows: int, examples: int) -> dict[str, np.ndarray]:
+    """The arrays of `TaughtRows` that the file fills, before it has: a row an example or a part of one, costs of examples."""
+    return {
+        **{name: np.zeros(rows, bool) for name in ("answered", "abstained", "soft")},
+        "agreement": np.zeros(rows, np.float32),
+        "confidence": np.full(rows, np.nan, np.float32),
+        "cost": np.full((examples, 3), np.nan),
+    }
+
+
 class InRows(Protocol):
     """What a teacher that is a file gives in place of a model's outputs."""
 
@@ -103,11 +121,8 @@ class TaughtWords(Taught):
         return found
 
     def of(self, rows):
-        words = np.concatenate([np.arange(self.firsts[row], self.firsts[row + 1]) for row in rows] or [np.zeros(0, np.int64)])
-        counts = np.diff(self.firsts)[rows]
-        arrays = {name: value[words] for name, value in vars(self).items() if isinstance(value, np.ndarray)
-                  and name not in ("firsts", "cost")}  # fmt: skip
-        return replace(self, **arrays, cost=self.cost[rows], firsts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+        words, firsts = parts_of(self.firsts, rows)
+        return self._of(words, ("cost", "firsts"), cost=self.cost[rows], firsts=firsts)
 
     def in_rows(self, table):
         return TaughtTokens(np.concatenate([self.logits, np.zeros((1, self.logits.shape[1]), np.float32)]), table)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .answer_tokens import ends_in_rows
-from .taught import TaughtRows
+from .taught import TaughtRows, parts_of
 from .token_table import TokenTable
 
 
@@ -45,11 +45,9 @@ class TaughtAnswers(TaughtRows):
         return found
 
     def of(self, rows):
-        own = [np.arange(self.firsts[row], self.firsts[row + 1]) for row in rows]
-        chosen = np.concatenate([*own, np.zeros(0, np.int64)]).astype(np.int64)
-        more = {"places": self.places[chosen], "shares": self.shares[chosen]}
-        firsts = np.concatenate([[0], np.cumsum([len(each) for each in own])]).astype(np.int64)
-        return self._of(rows, ("places", "shares", "firsts"), **more, firsts=firsts)
+        chosen, firsts = parts_of(self.firsts, rows)
+        more = {"places": self.places[chosen], "shares": self.shares[chosen], "firsts": firsts}
+        return self._of(rows, tuple(more), **more)
 
     def digest(self):
         digest = hashlib.sha256(f"{self.floor!r}".encode())

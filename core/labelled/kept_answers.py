@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.taught import Taught
 from ..task_data import TaskData
-from .kept_groups import by_confidence
+from .kept_groups import about_group, by_confidence
 from .kept_places import answers_right, kept_questions, question_scores
 from .kept_tags import kept_words, word_scores
 
@@ -72,12 +72,7 @@ def _compared(data: TaskData, taught: Taught, logits: np.ndarray) -> dict[str, A
     teacher_right, student_right = (kind.right(each, targets[rows]) for each in (other, own))
 
     def group(chosen: np.ndarray) -> dict[str, Any]:
-        about: dict[str, Any] = {"texts": int(chosen.sum()), "agreement": float(same[chosen].mean())}
-        labelled = chosen & gold
-        if labelled.any():
-            right = float(teacher_right[labelled].mean()), float(student_right[labelled].mean())
-            about |= {"labelled": int(labelled.sum()), "teacher_right": right[0], "student_right": right[1]}
-        return about
+        return about_group(chosen, same, gold, teacher_right, student_right)
 
     if kind.one_class:
         said = answers[:, 0]

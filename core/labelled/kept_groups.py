@@ -10,6 +10,18 @@ import numpy as np
 _GROUPS = 5
 
 
+def about_group(
+    chosen: np.ndarray, same: np.ndarray, gold: np.ndarray, teacher_right: np.ndarray, student_right: np.ndarray
+) -> dict[str, Any]:
+    """What is said of a group, the `chosen` of all (n,) booleans: how often both say the `same`, and of those that have a label
+    of their own (`gold`) how often each is right, or how far."""
+    about: dict[str, Any] = {"texts": int(chosen.sum()), "agreement": float(same[chosen].mean())}
+    if (labelled := chosen & gold).any():
+        right = float(teacher_right[labelled].mean()), float(student_right[labelled].mean())
+        about |= {"labelled": int(labelled.sum()), "teacher_right": right[0], "student_right": right[1]}
+    return about
+
+
 def by_confidence(sure: np.ndarray, group: Callable[[np.ndarray], dict[str, Any]]) -> dict[str, Any]:
     """`by_confidence`, with what `group` says of each group (booleans), where the confidence (n,) of all is known and differs."""
     if np.isnan(sure).any() or len(np.unique(sure)) < 2:

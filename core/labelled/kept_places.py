@@ -12,7 +12,7 @@ from ..data.task_specs import TaskSpec
 from ..data.tasks import Examples
 from ..data.taught_answers import TaughtAnswers
 from ..metrics import ANSWER_METRICS
-from .kept_groups import by_confidence
+from .kept_groups import about_group, by_confidence
 from .question_rows import said_texts
 
 
@@ -58,11 +58,7 @@ def kept_questions(
         found["retention"] = student / teacher if teacher else None
 
     def group(chosen: np.ndarray) -> dict[str, Any]:
-        about: dict[str, Any] = {"texts": int(chosen.sum()), "agreement": float(same[chosen, 0].mean())}
-        if (labelled := chosen & gold).any():
-            about |= {"labelled": int(labelled.sum())}
-            about |= {"teacher_right": float(right[labelled, 0].mean()), "student_right": float(own[labelled, 0].mean())}
-        return about
+        return about_group(chosen, same[:, 0], gold, right[:, 0], own[:, 0])
 
     silent = ~taught.answered & taught.gold
     if silent.any():

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data.task_specs import TaskSpec
 from ..data.tasks import Examples
-from ..data.taught import Taught, TaughtRows
+from ..data.taught import Taught, TaughtRows, nothing_known
 from ..errors import DataError
 from ..file_section import FileSection
 from .found_rows import Join, about_file, file_lines, joined, lines_of, nothing_joined, place_of, rows_of
@@ -67,10 +67,7 @@ def _taught(join: Join, examples: Examples, split: str) -> Taught:
         gold &= examples.label_mask > 0
     found = Taught(
         logits=np.zeros((count, outputs), np.float32),
-        **{name: np.zeros(count, bool) for name in ("answered", "abstained", "soft")},
-        agreement=np.zeros(count, np.float32),
-        confidence=np.full(count, np.nan, np.float32),
-        cost=np.full((count, 3), np.nan),
+        **nothing_known(count, count),
         gold=gold,
     )
     for row, answers in joined(join, examples, split, found.cost):

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.answer_tasks import Asked
 from ..data.tasks import Examples
+from ..data.taught import nothing_known
 from ..data.taught_answers import TaughtAnswers
 from ..errors import DataError
 from .answer_places import Located, Place
@@ -22,10 +23,7 @@ def taught_answers(join: Join, examples: Examples, split: str, notes: Notes) -> 
     """What the file says of the questions of a split. Raises DataError, which names the line of an answer that does not fit."""
     count = len(examples)
     found = TaughtAnswers(
-        **{name: np.zeros(count, bool) for name in ("answered", "abstained", "soft")},
-        agreement=np.zeros(count, np.float32),
-        confidence=np.full(count, np.nan, np.float32),
-        cost=np.full((count, 3), np.nan),
+        **nothing_known(count, count),
         gold=np.full(count, examples.labels is not None),
         places=np.zeros((0, 2), np.int32),
         shares=np.zeros(0),

@@ -12,7 +12,7 @@ import numpy as np
 from ..data.tagged_files import word_places
 from ..data.tagged_mixing import counts_of
 from ..data.tasks import Examples
-from ..data.taught import TaughtWords
+from ..data.taught import TaughtWords, nothing_known
 from ..errors import DataError
 from ..shown import shown
 from .found_rows import Join, about_file, file_lines, joined, lines_of, nothing_joined, place_of, rows_of
@@ -54,10 +54,7 @@ def _taught(join: Join, examples: Examples, split: str, notes: Notes) -> TaughtW
         gold = np.concatenate([row[:count] >= 0 for row, count in zip(examples.labels, counts)])
     found = TaughtWords(
         logits=np.zeros((words, outputs), np.float32),
-        **{name: np.zeros(words, bool) for name in ("answered", "abstained", "soft")},
-        agreement=np.zeros(words, np.float32),
-        confidence=np.full(words, np.nan, np.float32),
-        cost=np.full((len(examples), 3), np.nan),
+        **nothing_known(words, len(examples)),
         gold=gold,
         firsts=firsts,
     )
