@@ -28,6 +28,7 @@ from .kinds.known_kinds import ANSWERS, ONE_CLASS, ONE_NUMBER, RANKING, SEVERAL_
 from .kinds.own_kinds import OF_PLUGIN, kind_entry, kind_told
 from .metrics import ANSWER_METRICS, RANKING_METRICS
 from .run_files import STUDENT
+from .run_result import REMEDY
 from .shown import shown
 
 PREDICTIONS = "predictions.safetensors"
@@ -179,7 +180,7 @@ def read_predictions(folder: Path, result: dict[str, Any]) -> Predictions | None
         names, metrics, rows, task = noted["labels"], noted["metrics"], noted["rows"], result["task"]
     except (KeyError, TypeError) as error:
         what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else f"expected an object, got {shown(noted, 60)}"
-        raise RunFolderError(f"{folder}: result.json: {what}; remove it, and --resume makes it again") from error
+        raise RunFolderError(f"{folder}: result.json: {what}; {REMEDY}") from error
     own = _own_kind(folder, noted)
     outputs = 1 if names is None else len(names) if isinstance(names, list) else 0
     if own is not None and outputs:
